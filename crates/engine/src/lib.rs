@@ -1,1 +1,45 @@
-//! x
+//! Every decision of a tickstream shard, and no I/O.
+//!
+//! A [`Shard`] is told what happened (a connection was accepted, bytes came, a send completed, time passed) and
+//! answers with [`Action`]s (send these bytes, close that connection) and with the time at which it wants to be
+//! called again. It has no clock, socket, thread, file or random source; `clippy.toml` bans them. So the same
+//! calls give the same answers, and a shard with its 100,000 connections runs in a unit test.
+//!
+//! One pass of whoever drives it:
+//!
+//! 1. tell it what happened: [`Shard::accept`], [`Shard::received`], [`Shard::sent`], …;
+//! 2. [`Shard::handle_timeout`] with the time;
+//! 3. carry out what [`Shard::poll_action`] answers, until `None` or until it's somebody else's turn;
+//! 4. come back by [`Shard::poll_timeout`].
+//!
+//! Where to look: [`session`](crate::session) judges a frame, `stream` holds a stream's log and subscribers,
+//! `schedule` turns time into sequences, `outbox` is what a connection is owed, `wheel` keeps deadlines, and
+//! `shard` joins them.
+
+mod action;
+mod auth;
+mod batch;
+mod clock;
+mod close;
+mod config;
+mod counters;
+mod drain;
+mod outbox;
+mod schedule;
+mod session;
+mod shard;
+mod slots;
+mod streams;
+mod wheel;
+
+pub use action::{Action, ConnId, Refused, Report, SendOutcome};
+pub use auth::Credentials;
+pub use batch::SealedFrame;
+pub use clock::Now;
+pub use close::CloseReason;
+pub use close::Severity;
+pub use config::{Config, ConfigError, Limits, Phase};
+pub use counters::Counters;
+pub use schedule::Rate;
+pub use shard::Shard;
+pub use tickstream_wire::messages::Mode;

@@ -134,7 +134,10 @@ impl Header {
         };
         let length = u32::from_be_bytes([a, b, c, d]);
         if length > max_payload {
-            return Err(FrameError::TooLarge { length, max: max_payload });
+            return Err(FrameError::TooLarge {
+                length,
+                max: max_payload,
+            });
         }
         Ok(Some(Self { kind, length }))
     }
@@ -148,12 +151,23 @@ impl Header {
 /// Checks the CRC of the whole frame in `bytes`, which `header` describes, and gives its payload.
 pub(crate) fn open(header: Header, bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let (payload, trailer) = bytes[HEADER_LEN..].split_at(header.length as usize);
-    let found = u32::from_be_bytes(trailer.try_into().expect("frame_len() counts a trailer of four bytes"));
+    let found = u32::from_be_bytes(
+        trailer
+            .try_into()
+            .expect("frame_len() counts a trailer of four bytes"),
+    );
     let computed = crc32c(payload);
     if computed != found {
-        return Err(FrameError::Crc { kind: header.kind, computed, found });
+        return Err(FrameError::Crc {
+            kind: header.kind,
+            computed,
+            found,
+        });
     }
-    Ok(Frame { kind: header.kind, payload })
+    Ok(Frame {
+        kind: header.kind,
+        payload,
+    })
 }
 
 /// CRC32C (Castagnoli, RFC 3720 appendix B.4) of `payload`; 0 for an empty one.
@@ -165,7 +179,9 @@ pub fn crc32c(payload: &[u8]) -> u32 {
 pub fn seal<M: Payload>(message: &M) -> Vec<u8> {
     let mut frame = Vec::with_capacity(OVERHEAD + message.encoded_len());
     seal_with(&mut frame, M::TYPE as u8, |payload| {
-        message.encode(payload).expect("a Vec grows as long as there is memory");
+        message
+            .encode(payload)
+            .expect("a Vec grows as long as there is memory");
     });
     frame
 }
@@ -215,8 +231,20 @@ mod tests {
         check(b"TS\x02", Err(FrameError::Version { found: 2 }));
         check(b"TS\x01\x03\0\0\0", Ok(None));
         check(b"TS\x01\x03\0\0\0\x64", Ok(Some(Header { kind: 3, length: 100 })));
-        check(b"TS\x01\x03\0\0\0\x65", Err(FrameError::TooLarge { length: 101, max: 100 }));
-        check(b"TS\x01\x03\xff\xff\xff\xff", Err(FrameError::TooLarge { length: u32::MAX, max: 100 }));
+        check(
+            b"TS\x01\x03\0\0\0\x65",
+            Err(FrameError::TooLarge {
+                length: 101,
+                max: 100,
+            }),
+        );
+        check(
+            b"TS\x01\x03\xff\xff\xff\xff",
+            Err(FrameError::TooLarge {
+                length: u32::MAX,
+                max: 100,
+            }),
+        );
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! Who may subscribe.
+
+use std::fmt;
+
+use subtle::{Choice, ConstantTimeEq};
+
+use crate::config::ConfigError;
+
+/// Longest user name or password, bytes.
+const CREDENTIAL_BYTES: usize = 255;
+
+/// The one user name and password that the server takes.
+#[derive(Clone)]
+pub struct Credentials {
+    user: Padded,
+    pass: Padded,
+}
+
+impl Credentials {
+    /// Credentials to compare others with.
+    ///
+    /// # Errors
+    /// If either is empty or longer than 255 bytes.
+    pub fn new(user: &str, pass: &str) -> Result<Self, ConfigError> {
+        let padded = |what, secret: &str| {
+            Padded::new(secret.as_bytes()).ok_or(ConfigError::Credential {
+                what,
+                bytes: secret.len(),
+            })
+        };
+        Ok(Self {
+            user: padded("the user name", user)?,
+            pass: padded("the password", pass)?,
+        })
+    }
+
+    /// Whether these are they. Takes the same time for every `user` and `pass` of up to 255 bytes, whatever is
+    /// wrong with them.
+    pub fn accept(&self, user: &str, pass: &str) -> bool {
+        (self.user.matches(user.as_bytes()) & self.pass.matches(pass.as_bytes())).into()
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+/// A string with its length in the first byte and zeros behind it: comparing two of them takes the same time
+/// for all lengths.
+#[derive(Clone)]
+struct Padded([u8; CREDENTIAL_BYTES + 1]);
+
+impl Padded {
+    /// `None` if `secret` is empty or too long.
+    fn new(secret: &[u8]) -> Option<Self> {
+        let length = u8::try_from(secret.len()).ok().filter(|&length| length > 0)?;
+        let mut padded = [0; CREDENTIAL_BYTES + 1];
+        padded[0] = length;
+        padded[1..=secret.len()].copy_from_slice(secret);
+        Some(Self(padded))
+    }
+
+    fn matches(&self, offered: &[u8]) -> Choice {
+        let (offered, usable) = match Self::new(offered) {
+            Some(offered) => (offered, Choice::from(1)),
+            None => (Self([0; CREDENTIAL_BYTES + 1]), Choice::from(0)),
+        };
+        self.0[..].ct_eq(&offered.0[..]) & usable
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_both_are_accepted() {
+        let credentials = Credentials::new("ada", "s3cret").unwrap();
+        let check =
+            |user, pass, expected| assert_eq!(credentials.accept(user, pass), expected, "{user:?} {pass:?}");
+        check("ada", "s3cret", true);
+        check("ada", "s3cre", false);
+        check("ada", "s3cret\0", false);
+        check("ada", "", false);
+        check("", "s3cret", false);
+        check("bob", "s3cret", false);
+        check(&"a".repeat(300), &"b".repeat(300), false);
+    }
+
+    #[test]
+    fn unusable_credentials_are_refused_and_never_shown() {
+        assert!(Credentials::new("", "x").is_err());
+        assert!(Credentials::new("x", "").is_err());
+        assert!(Credentials::new("x", &"y".repeat(256)).is_err());
+        let longest = "y".repeat(255);
+        let credentials = Credentials::new("x", &longest).unwrap();
+        assert!(credentials.accept("x", &longest));
+        assert!(!format!("{credentials:?}").contains('y'));
+    }
+}

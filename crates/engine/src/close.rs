@@ -1,0 +1,178 @@
+//! Why a connection ended, and what follows from each reason.
+
+use std::borrow::Cow;
+
+use tickstream_wire::{ErrorCode, FrameError};
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CloseReason {
+    /// The peer closed its side.
+    PeerClosed,
+    /// The connection broke: reset, timed out by TCP, unreachable.
+    PeerReset,
+    /// Bytes that are no frame: a port scanner, a TLS hello.
+    NotAFrame,
+    /// The first frame was not AUTH.
+    AuthRequired,
+    /// No AUTH within the limit.
+    AuthTimeout,
+    /// Wrong credentials.
+    AuthFailed,
+    /// Too many frames a second.
+    RateLimited,
+    /// A payload doesn't match its CRC32C.
+    BadCrc,
+    /// A payload is no valid message of its type.
+    BadFrame,
+    /// Another protocol version.
+    UnsupportedVersion,
+    /// An unknown type that may not be skipped.
+    UnsupportedType,
+    /// Length above the limit.
+    MessageTooLarge,
+    /// A known frame at the wrong time or from the wrong side.
+    ProtocolViolation,
+    /// No HEARTBEAT within the limit.
+    HeartbeatTimeout,
+    /// The oldest unsent byte is older than the write deadline.
+    SlowConsumer,
+    /// A limit on connections was reached.
+    ServerBusy,
+    /// The server ends.
+    ShuttingDown,
+    /// A fault of ours.
+    Internal,
+}
+
+/// How loud the log is about a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Everyday.
+    Debug,
+    /// Worth a line.
+    Info,
+    /// Somebody should look at it if it goes on.
+    Warn,
+    /// A bug.
+    Error,
+}
+
+impl CloseReason {
+    /// Every reason.
+    pub const ALL: [Self; 18] = [
+        Self::PeerClosed,
+        Self::PeerReset,
+        Self::NotAFrame,
+        Self::AuthRequired,
+        Self::AuthTimeout,
+        Self::AuthFailed,
+        Self::RateLimited,
+        Self::BadCrc,
+        Self::BadFrame,
+        Self::UnsupportedVersion,
+        Self::UnsupportedType,
+        Self::MessageTooLarge,
+        Self::ProtocolViolation,
+        Self::HeartbeatTimeout,
+        Self::SlowConsumer,
+        Self::ServerBusy,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
+    /// All that follows from a reason: its name in logs and metrics, what the peer is told (`None`: nothing),
+    /// and how loud the log is.
+    const fn traits(self) -> (&'static str, Option<ErrorCode>, Severity) {
+        use ErrorCode as Code;
+        use Severity::{Debug, Error, Info, Warn};
+        match self {
+            Self::PeerClosed => ("peer_closed", None, Info),
+            Self::PeerReset => ("peer_reset", None, Info),
+            Self::NotAFrame => ("not_a_frame", None, Debug),
+            Self::AuthRequired => ("auth_required", Some(Code::AuthRequired), Info),
+            Self::AuthTimeout => ("auth_timeout", Some(Code::AuthRequired), Info),
+            Self::AuthFailed => ("auth_failed", Some(Code::AuthFailed), Warn),
+            Self::RateLimited => ("rate_limited", Some(Code::RateLimited), Warn),
+            Self::BadCrc => ("bad_crc", Some(Code::BadCrc), Warn),
+            Self::BadFrame => ("bad_frame", Some(Code::BadFrame), Warn),
+            Self::UnsupportedVersion => ("unsupported_version", Some(Code::UnsupportedVersion), Info),
+            Self::UnsupportedType => ("unsupported_type", Some(Code::UnsupportedType), Info),
+            Self::MessageTooLarge => ("message_too_large", Some(Code::MessageTooLarge), Warn),
+            Self::ProtocolViolation => ("protocol_violation", Some(Code::ProtocolViolation), Warn),
+            Self::HeartbeatTimeout => ("heartbeat_timeout", Some(Code::HeartbeatTimeout), Info),
+            Self::SlowConsumer => ("slow_consumer", Some(Code::SlowConsumer), Warn),
+            Self::ServerBusy => ("server_busy", Some(Code::ServerBusy), Warn),
+            Self::ShuttingDown => ("shutting_down", Some(Code::ShuttingDown), Info),
+            Self::Internal => ("internal", Some(Code::Internal), Error),
+        }
+    }
+
+    /// Its name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        self.traits().0
+    }
+
+    /// The code of the ERROR frame that the peer gets; `None` where it gets none.
+    pub const fn code(self) -> Option<ErrorCode> {
+        self.traits().1
+    }
+
+    /// How loud the log is.
+    pub const fn severity(self) -> Severity {
+        self.traits().2
+    }
+}
+
+/// A reason to close, with what to tell people about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub reason: CloseReason,
+    pub detail: Cow<'static, str>,
+}
+
+impl Fault {
+    pub fn new(reason: CloseReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<FrameError> for Fault {
+    fn from(error: FrameError) -> Self {
+        let reason = match error {
+            FrameError::Magic { .. } => CloseReason::NotAFrame,
+            FrameError::Version { .. } => CloseReason::UnsupportedVersion,
+            FrameError::TooLarge { .. } => CloseReason::MessageTooLarge,
+            FrameError::Crc { .. } => CloseReason::BadCrc,
+        };
+        Self::new(reason, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own_and_agrees_with_the_wire() {
+        let mut names: Vec<_> = CloseReason::ALL.iter().map(|reason| reason.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CloseReason::ALL.len());
+        for error in [
+            FrameError::Magic { found: 0 },
+            FrameError::Version { found: 9 },
+            FrameError::TooLarge { length: 9, max: 1 },
+            FrameError::Crc {
+                kind: 1,
+                computed: 0,
+                found: 1,
+            },
+        ] {
+            assert_eq!(Fault::from(error).reason.code(), error.code());
+        }
+    }
+}

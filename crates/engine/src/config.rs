@@ -1,0 +1,100 @@
+//! What a shard is told before it starts. Every bound of the engine is here, with its unit.
+
+use crate::auth::Credentials;
+use crate::schedule::Rate;
+use tickstream_wire::messages::Mode;
+
+/// When the ticks of different subscribers are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// All at the boundary of the wall clock.
+    Aligned,
+    /// Each subscriber at a time of its own within the interval: no wave.
+    Spread,
+}
+
+/// The settings of one shard.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which of the process's shards this is, from 0; spreads phases differently on each.
+    pub shard: u16,
+    /// Who may subscribe.
+    pub credentials: Credentials,
+    /// The stream of mode SECOND.
+    pub second: Rate,
+    /// The stream of mode MINUTE.
+    pub minute: Rate,
+    /// Aligned or spread ticks.
+    pub phase: Phase,
+    /// Longest that a tick waits for company, milliseconds.
+    pub batch_window_ms: u32,
+    /// How often clients are asked to send HEARTBEAT, milliseconds.
+    pub heartbeat_interval_ms: u32,
+    /// A client without HEARTBEAT for this long is closed, milliseconds.
+    pub heartbeat_timeout_ms: u32,
+    /// What bounds a connection and a shard.
+    pub limits: Limits,
+}
+
+/// Bounds, each with what happens beyond it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections of this shard; one more gets SERVER_BUSY.
+    pub connections: u32,
+    /// Bytes of one payload, either direction; a longer one gets MESSAGE_TOO_LARGE.
+    pub payload_bytes: u32,
+    /// A client that hasn't authenticated after this long is closed, milliseconds.
+    pub auth_timeout_ms: u32,
+    /// A client whose oldest unsent byte is older is closed as SLOW_CONSUMER, milliseconds.
+    pub write_deadline_ms: u32,
+    /// Frames that one client may send in a second; more gets RATE_LIMITED.
+    pub frames_per_second: u32,
+    /// How far back a client may resume, milliseconds.
+    pub replay_window_ms: u32,
+    /// How far back a client may resume, ticks.
+    pub replay_ticks: u64,
+}
+
+impl Limits {
+    /// Largest payload before AUTH was accepted, bytes: nobody's credentials are longer.
+    pub const PAYLOAD_BYTES_BEFORE_AUTH: u32 = 4_096;
+    /// Smallest value of [`Limits::payload_bytes`]: every frame but DATA_BATCH fits, and some ticks do.
+    pub const PAYLOAD_BYTES_MIN: u32 = 1_024;
+    /// Frames that wait for one client, ticks aside; more means that it asks without reading: SLOW_CONSUMER.
+    pub const FRAMES_OWED: usize = 64;
+    /// How long a closed connection may go on sending what is thrown away, milliseconds.
+    pub const LINGER_MS: u32 = 2_000;
+}
+
+impl Config {
+    /// The rate of one mode's stream.
+    pub fn rate(&self, mode: Mode) -> Rate {
+        match mode {
+            Mode::Second => self.second,
+            Mode::Minute => self.minute,
+        }
+    }
+}
+
+/// A setting that can't be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A rate of 0 or above the most.
+    #[error("{ticks} ticks in mode {} must be 1 to {max}", .mode.as_str_name())]
+    Rate {
+        /// Whose rate.
+        mode: Mode,
+        /// What was asked for.
+        ticks: u32,
+        /// The most.
+        max: u32,
+    },
+    /// An empty or overlong user name or password.
+    #[error("{what} must be 1 to 255 bytes long, it has {bytes}")]
+    Credential {
+        /// "the user name" or "the password".
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+}

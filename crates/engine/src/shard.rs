@@ -1,0 +1,452 @@
+//! A shard: connections, their streams and their deadlines, joined.
+//!
+//! This file has what comes in (accept, bytes, time); `outbound` has what goes out.
+
+mod outbound;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use tickstream_wire::messages::{Ack, ErrorMsg, GoAway, Mode, MsgType};
+
+use crate::action::{ConnId, Refused, Report};
+use crate::batch::SealedFrame;
+use crate::clock::{Clock, Lived, MS, Now};
+use crate::close::{CloseReason, Fault};
+use crate::config::{Config, Limits};
+use crate::counters::Counters;
+use crate::drain::Drain;
+use crate::session::{Request, Sending, State};
+use crate::slots::Slots;
+use crate::streams::Streams;
+use crate::wheel::Wheel;
+
+/// Deadlines that one call handles, so that sending gets its turn.
+const EXPIRED_PER_CALL: usize = 1_024;
+/// What a refused client is told to wait, milliseconds.
+const BUSY_RETRY_AFTER_MS: u32 = 1_000;
+
+/// The whole server on one core, without its sockets. See the crate's documentation for how it is driven.
+#[derive(Debug)]
+pub struct Shard {
+    config: Config,
+    clock: Clock,
+    slots: Slots,
+    streams: Streams,
+    wheel: Wheel,
+    /// Connections that have something to do other than the wave.
+    ready: VecDeque<u32>,
+    /// Whose turn it is: the ready ones' or the wave's.
+    wave_turn: bool,
+    reports: VecDeque<Report>,
+    counters: Counters,
+    drain: Option<Drain>,
+    heartbeat: SealedFrame,
+}
+
+impl Shard {
+    /// A shard without connections at time `now`.
+    pub fn new(config: Config, now: Now) -> Self {
+        Self {
+            clock: Clock::new(now),
+            slots: Slots::default(),
+            streams: Streams::new(&config),
+            wheel: Wheel::new(),
+            ready: VecDeque::new(),
+            wave_turn: false,
+            reports: VecDeque::new(),
+            counters: Counters::default(),
+            drain: None,
+            heartbeat: SealedFrame::heartbeat(),
+            config,
+        }
+    }
+
+    /// A connection was accepted.
+    ///
+    /// # Errors
+    /// If the shard takes no more: send the frame and close.
+    pub fn accept(&mut self, peer: SocketAddr) -> Result<ConnId, Refused> {
+        let refusal = if self.drain.is_some() {
+            Some((CloseReason::ShuttingDown, "the server is shutting down"))
+        } else if self.slots.len() >= self.config.limits.connections {
+            Some((CloseReason::ServerBusy, "the limit on connections is reached"))
+        } else {
+            None
+        };
+        if let Some((reason, detail)) = refusal {
+            self.counters.refused += 1;
+            return Err(Refused {
+                reason,
+                frame: error_frame(reason, detail),
+            });
+        }
+        let lived = self.clock.lived();
+        let slot = self.slots.open(peer, lived);
+        self.counters.accepted += 1;
+        self.rearm(slot);
+        Ok(self.slots.id(slot))
+    }
+
+    /// Bytes came.
+    pub fn received(&mut self, conn: ConnId, mut bytes: &[u8]) {
+        let Some(slot) = self.slots.find(conn) else { return };
+        self.counters.bytes_received += bytes.len() as u64;
+        // The decoder is taken out while its frames, which borrow from it, are acted upon.
+        let mut decoder = std::mem::take(&mut self.slots[slot].decoder);
+        while matches!(
+            self.slots[slot].state,
+            State::Unauthenticated | State::Authenticated
+        ) {
+            let session = &mut self.slots[slot];
+            let payload_max = session.payload_bytes_max(&self.config.limits);
+            let lived = self.clock.lived();
+            let judged = match decoder.next(&mut bytes, payload_max) {
+                Ok(None) => {
+                    decoder.release();
+                    self.slots[slot].decoder = decoder;
+                    return;
+                }
+                Ok(Some(frame)) => session.judge(frame, &self.config, lived),
+                Err(error) => Err(Fault::from(error)),
+            };
+            self.counters.frames_received += 1;
+            match judged.and_then(|request| self.serve(slot, request)) {
+                Ok(()) => {}
+                Err(fault) => self.close(slot, fault),
+            }
+        }
+    }
+
+    /// The peer closed its side.
+    pub fn peer_closed(&mut self, conn: ConnId) {
+        self.lost(conn, Fault::new(CloseReason::PeerClosed, ""));
+    }
+
+    /// The connection broke; `error` says how.
+    pub fn peer_reset(&mut self, conn: ConnId, error: String) {
+        self.lost(conn, Fault::new(CloseReason::PeerReset, error));
+    }
+
+    /// Time passed. Call it at least ten times a second: a longer silence counts as a stall, during which no
+    /// deadline ages.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.clock.advance(now) {
+            self.streams.skip_to(now, &mut self.counters);
+        }
+        let lived = self.clock.lived();
+        self.streams.publish_due(now, lived, &mut self.counters);
+        for _ in 0..EXPIRED_PER_CALL {
+            match self.wheel.expire(lived) {
+                Some(slot) => self.expired(slot),
+                None => break,
+            }
+        }
+        self.tell_draining();
+    }
+
+    /// When to call [`Shard::handle_timeout`], on the clock of [`Now::mono_ns`]; `None` if nothing is planned.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        let now = self.clock.now();
+        let tick = self
+            .streams
+            .next_due_ns()
+            .map(|due| due.saturating_sub(now.unix_ns));
+        let deadline = self
+            .wheel
+            .next_expiry()
+            .map(|at| at.saturating_sub(self.clock.lived()));
+        let drain = self
+            .drain
+            .as_ref()
+            .filter(|drain| drain.is_telling())
+            .map(|_| 10 * MS);
+        [tick, deadline, drain]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|in_ns| now.mono_ns.saturating_add(in_ns))
+    }
+
+    /// Closes every connection in good order within `over_ms`, and takes no more.
+    pub fn begin_drain(&mut self, over_ms: u32) {
+        if self.drain.is_none() {
+            self.drain = Some(Drain::new(self.clock.lived(), over_ms, self.slots.end()));
+        }
+    }
+
+    /// Whether no connection is left.
+    pub fn is_empty(&self) -> bool {
+        self.slots.len() == 0
+    }
+
+    /// The next connection that ended.
+    pub fn poll_report(&mut self) -> Option<Report> {
+        self.reports.pop_front()
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            connections: self.slots.len(),
+            ..self.counters
+        }
+    }
+
+    /// Does what a valid frame asks for.
+    fn serve(&mut self, slot: u32, request: Request) -> Result<(), Fault> {
+        match request {
+            Request::Authenticated => {
+                self.counters.authenticated += 1;
+                self.slots[slot].state = State::Authenticated;
+                self.slots[slot].heartbeat = self.clock.lived();
+                self.rearm(slot);
+                self.owe(slot, self.ack(MsgType::Auth, 0))
+            }
+            Request::Subscribe { mode, resume_after } => self.subscribe(slot, mode, resume_after),
+            Request::Heartbeat => {
+                self.counters.heartbeats += 1;
+                self.slots[slot].heartbeat = self.clock.lived();
+                self.owe(slot, self.heartbeat.clone())
+            }
+            Request::Nothing => Ok(()),
+        }
+    }
+
+    fn subscribe(&mut self, slot: u32, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
+        self.unsubscribe(slot);
+        let number = self.slots[slot].number;
+        let joined = self
+            .streams
+            .join(slot, number, mode, resume_after, self.clock.now())?;
+        self.counters.subscribed += 1;
+        let session = &mut self.slots[slot];
+        session.mode = Some(mode);
+        session.membership = Some(joined.membership);
+        session.next_sequence = joined.first;
+        session.replaying = joined.replaying;
+        self.owe(slot, self.ack(MsgType::Subscribe, joined.first))
+    }
+
+    /// Takes the connection out of its stream; a batch that is being sent stays its own.
+    fn unsubscribe(&mut self, slot: u32) {
+        self.detach_batch(slot);
+        if let Some(membership) = self.slots[slot].membership.take()
+            && let Some(moved) = self.streams.leave(membership)
+        {
+            self.slots[moved].membership = Some(membership);
+        }
+    }
+
+    /// The connection is gone, whatever we would still have sent.
+    fn lost(&mut self, conn: ConnId, fault: Fault) {
+        let Some(slot) = self.slots.find(conn) else { return };
+        if matches!(self.slots[slot].state, State::Flushing | State::Lingering) {
+            self.doom(slot, false);
+        } else {
+            self.close(slot, fault);
+        }
+    }
+
+    /// Decides the end of a connection: its ERROR frame, if it gets one, then FIN.
+    fn close(&mut self, slot: u32, fault: Fault) {
+        let session = &self.slots[slot];
+        if !matches!(session.state, State::Unauthenticated | State::Authenticated) {
+            return;
+        }
+        self.unsubscribe(slot);
+        let reason = fault.reason;
+        let goodbye = reason.code().map(|_| error_frame(reason, &fault.detail));
+        self.report(slot, fault);
+        self.slots[slot].decoder = Default::default();
+        match reason {
+            CloseReason::PeerClosed | CloseReason::PeerReset => self.doom(slot, false),
+            CloseReason::SlowConsumer => self.doom(slot, true),
+            _ => {
+                let lived = self.clock.lived();
+                let linger_ns = self
+                    .drain
+                    .as_ref()
+                    .map_or(u64::from(Limits::LINGER_MS) * MS, Drain::linger_ns);
+                let session = &mut self.slots[slot];
+                session.state = State::Flushing;
+                session.ends = lived + linger_ns;
+                if let Some(goodbye) = goodbye {
+                    session.outbox.push(goodbye, lived);
+                }
+                self.rearm(slot);
+                self.make_ready(slot);
+            }
+        }
+    }
+
+    /// Lets go of a connection at the next opportunity.
+    fn doom(&mut self, slot: u32, abort: bool) {
+        let session = &mut self.slots[slot];
+        session.state = State::Doomed;
+        session.abort = abort;
+        self.make_ready(slot);
+    }
+
+    fn report(&mut self, slot: u32, fault: Fault) {
+        self.counters.count_close(fault.reason);
+        let lived = self.clock.lived();
+        let session = &self.slots[slot];
+        self.reports.push_back(Report {
+            number: session.number,
+            peer: session.peer,
+            reason: fault.reason,
+            detail: fault.detail,
+            mode: session.mode,
+            open_ms: (lived - session.opened) / MS,
+            unsent_ms: session
+                .outbox
+                .oldest()
+                .map_or(0, |since| lived.saturating_sub(since) / MS),
+        });
+    }
+
+    /// The deadline of a connection came up: acts on it if it has passed, and sets the next.
+    fn expired(&mut self, slot: u32) {
+        let (deadline, fault) = self.deadline(slot);
+        if self.clock.lived() < deadline {
+            return self.wheel.arm(slot, deadline);
+        }
+        match fault {
+            Some(fault) => self.close(slot, fault),
+            None => {
+                let abort = !self.slots[slot].outbox.is_empty();
+                self.doom(slot, abort);
+            }
+        }
+    }
+
+    /// Sets the connection's deadline anew, after something that may have brought it nearer.
+    fn rearm(&mut self, slot: u32) {
+        let (deadline, _) = self.deadline(slot);
+        self.wheel.arm(slot, deadline);
+    }
+
+    /// The connection's next deadline, and the fault if it passes; without one, it is let go of.
+    fn deadline(&self, slot: u32) -> (Lived, Option<Fault>) {
+        let session = &self.slots[slot];
+        let after = |since: Lived, ms: u32| since + u64::from(ms) * MS;
+        let limits = &self.config.limits;
+        let (at, reason, detail) = match session.state {
+            State::Unauthenticated => {
+                let at = after(session.opened, limits.auth_timeout_ms);
+                (at, CloseReason::AuthTimeout, "no AUTH in time")
+            }
+            State::Authenticated if session.draining => (
+                session.ends,
+                CloseReason::ShuttingDown,
+                "the server is shutting down",
+            ),
+            State::Authenticated => {
+                let at = after(session.heartbeat, self.config.heartbeat_timeout_ms);
+                (at, CloseReason::HeartbeatTimeout, "no HEARTBEAT in time")
+            }
+            State::Flushing | State::Lingering | State::Doomed | State::Free => return (session.ends, None),
+        };
+        match session
+            .outbox
+            .oldest()
+            .map(|since| after(since, limits.write_deadline_ms))
+        {
+            Some(write) if write < at => {
+                let detail = "its oldest unsent byte is past the write deadline";
+                (write, Some(Fault::new(CloseReason::SlowConsumer, detail)))
+            }
+            _ => (at, Some(Fault::new(reason, detail))),
+        }
+    }
+
+    /// Tells the next connections to go away, if the server drains.
+    fn tell_draining(&mut self) {
+        let lived = self.clock.lived();
+        for _ in 0..Drain::per_call() {
+            let Some(drain) = &mut self.drain else { return };
+            let Some(slot) = drain.next_slot(lived) else {
+                return;
+            };
+            let closes_at = drain.closes_at(lived);
+            let session = &mut self.slots[slot];
+            match session.state {
+                State::Authenticated => {
+                    session.draining = true;
+                    session.ends = closes_at;
+                    let reason = "the server is shutting down".to_owned();
+                    let retry_after_ms = Drain::retry_after_ms(slot);
+                    let goaway = SealedFrame::new(&GoAway {
+                        reason,
+                        retry_after_ms,
+                    });
+                    if let Err(fault) = self.owe(slot, goaway) {
+                        self.close(slot, fault);
+                    }
+                    self.rearm(slot);
+                }
+                State::Unauthenticated => {
+                    self.close(
+                        slot,
+                        Fault::new(CloseReason::ShuttingDown, "the server is shutting down"),
+                    );
+                }
+                State::Free | State::Flushing | State::Lingering | State::Doomed => {}
+            }
+        }
+    }
+
+    fn ack(&self, acked_type: MsgType, next_sequence: u64) -> SealedFrame {
+        SealedFrame::new(&Ack {
+            acked_type: acked_type.into(),
+            heartbeat_interval_ms: self.config.heartbeat_interval_ms,
+            heartbeat_timeout_ms: self.config.heartbeat_timeout_ms,
+            max_msg_size: self.config.limits.payload_bytes,
+            batch_window_ms: self.config.batch_window_ms,
+            next_sequence,
+            server_time_ms: self.clock.now().unix_ns / MS,
+        })
+    }
+
+    fn make_ready(&mut self, slot: u32) {
+        let session = &mut self.slots[slot];
+        if !session.queued {
+            session.queued = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Appends a reply to what the connection is owed.
+    fn owe(&mut self, slot: u32, frame: SealedFrame) -> Result<(), Fault> {
+        let lived = self.clock.lived();
+        let session = &mut self.slots[slot];
+        if session.outbox.len() >= Limits::FRAMES_OWED {
+            return Err(Fault::new(
+                CloseReason::SlowConsumer,
+                "it asks without reading the answers",
+            ));
+        }
+        session.outbox.push(frame, lived);
+        if session.sending == Sending::Idle {
+            self.make_ready(slot);
+        }
+        Ok(())
+    }
+}
+
+/// The ERROR frame that tells a peer why it is closed.
+fn error_frame(reason: CloseReason, detail: &str) -> SealedFrame {
+    let retry_after_ms = match reason {
+        CloseReason::ServerBusy | CloseReason::RateLimited | CloseReason::ShuttingDown => BUSY_RETRY_AFTER_MS,
+        _ => 0,
+    };
+    let code = reason.code().map_or("", |code| code.as_str());
+    SealedFrame::new(&ErrorMsg {
+        code: code.to_owned(),
+        message: detail.to_owned(),
+        retry_after_ms,
+    })
+}

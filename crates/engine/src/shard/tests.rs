@@ -1,0 +1,465 @@
+//! Whole shards under virtual time: `World` plays driver, network and clients.
+
+mod world;
+
+use tickstream_wire::messages::Mode;
+
+use crate::clock::{MS, SECOND};
+use crate::close::CloseReason;
+use crate::config::Phase;
+pub(crate) use world::config;
+use world::{Seen, World};
+
+const HOUR: u64 = 3_600 * SECOND;
+
+#[test]
+fn auth_then_subscribe_then_ticks_at_the_boundary() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, None);
+    assert_eq!(
+        world.client(client).take(),
+        [Seen::AckAuth, Seen::AckSubscribe { next: 1_001 }]
+    );
+    world.run(3 * SECOND);
+    assert_eq!(
+        world.client(client).take(),
+        [1_001, 1_002, 1_003].map(|at| Seen::Batch {
+            first: at,
+            end: at + 1
+        })
+    );
+    assert_eq!(
+        world.client(client).latest_ns,
+        0,
+        "a tick without company goes at once"
+    );
+}
+
+#[test]
+fn minute_ticks_come_by_the_minute() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Minute, None);
+    world.heartbeats(true);
+    world.run(121 * SECOND);
+    assert_eq!(world.client(client).sequences(), [17, 18]); // 1,020 s and 1,080 s
+}
+
+#[test]
+fn ticks_in_company_wait_for_the_last_of_the_window() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 10_000).unwrap());
+    let client = world.subscribed(Mode::Second, None);
+    world.run(2 * SECOND);
+    let batches = world.client(client).batches();
+    assert!(
+        (398..=400).contains(&batches.len()),
+        "{} batches in 2 s",
+        batches.len()
+    );
+    assert!(
+        batches
+            .iter()
+            .all(|(first, end)| end - first == 50 && first % 50 == 0),
+        "{batches:?}"
+    );
+    assert!(
+        batches.windows(2).all(|pair| pair[0].1 == pair[1].0),
+        "{batches:?}"
+    );
+}
+
+#[test]
+fn the_heartbeat_deadline_runs_from_the_last_heartbeat_alone() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Minute, None);
+    world.run(7 * SECOND);
+    world.send_heartbeat(client);
+    let last = world.now().mono_ns;
+    world.run(10 * SECOND);
+    world.send_subscribe(client, Mode::Minute, None);
+    world.run_until_closed(client);
+    let waited = world.now().mono_ns - last;
+    assert!(
+        (20_000 * MS..=20_500 * MS).contains(&waited),
+        "closed after {} ms",
+        waited / MS
+    );
+    let seen = world.client(client).take();
+    assert_eq!(
+        seen[seen.len() - 2..],
+        [Seen::Error("HEARTBEAT_TIMEOUT".into()), Seen::Fin]
+    );
+    assert!(seen.contains(&Seen::Heartbeat), "heartbeats are echoed");
+}
+
+#[test]
+fn who_does_not_authenticate_in_time_is_closed() {
+    let mut world = World::new(config());
+    let client = world.connect();
+    world.send(client, b"TS\x01\x01\0\0");
+    let since = world.now().mono_ns;
+    world.run_until_closed(client);
+    assert!((5_000 * MS..=5_100 * MS).contains(&(world.now().mono_ns - since)));
+    assert_eq!(
+        world.client(client).take(),
+        [Seen::Error("AUTH_REQUIRED".into()), Seen::Fin]
+    );
+    assert_eq!(world.reasons(), [CloseReason::AuthTimeout]);
+}
+
+#[test]
+fn bytes_that_are_no_frame_get_no_answer() {
+    let mut world = World::new(config());
+    let client = world.connect();
+    world.send(client, b"G");
+    assert_eq!(world.client(client).take(), [Seen::Fin]);
+    world.run(3 * SECOND);
+    assert!(world.client(client).released, "lingering is bounded");
+    assert_eq!(world.shard.counters().connections, 0);
+}
+
+#[test]
+fn a_stalled_subscriber_is_closed_at_the_write_deadline_and_costs_nobody_else() {
+    let mut world = World::new(config());
+    let (stalled, healthy) = (
+        world.subscribed(Mode::Second, None),
+        world.subscribed(Mode::Second, None),
+    );
+    world.client(stalled).room = Some(20);
+    world.heartbeats(true);
+    world.run_until_closed(stalled);
+    // its first tick, due at 1,001 s, didn't fit
+    let waited = world.now().unix_ns - 1_001 * SECOND;
+    assert!(
+        (5_000 * MS..=5_500 * MS).contains(&waited),
+        "closed after {} ms",
+        waited / MS
+    );
+    assert_eq!(world.client(stalled).take().last(), Some(&Seen::Reset));
+    assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
+    world.run(5 * SECOND);
+    assert_eq!(world.client(healthy).latest_ns, 0);
+    assert_eq!(
+        world.client(healthy).sequences(),
+        (1_001..1_012).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_drip_reader_is_judged_by_its_oldest_byte_not_by_its_progress() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, None);
+    world.client(client).room = Some(0);
+    world.heartbeats(true);
+    for _ in 0..20 {
+        world.run(900 * MS);
+        world.widen(client, 2);
+    }
+    assert!(world.client(client).closed);
+    assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
+}
+
+#[test]
+fn a_laggard_that_recovers_gets_every_tick_in_order() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 1_000).unwrap());
+    let client = world.subscribed(Mode::Second, None);
+    let first = world.client(client).next_announced();
+    world.heartbeats(true);
+    for round in 1..=8 {
+        world.client(client).room = Some(37 * round);
+        world.run(700 * MS * round % (4 * SECOND));
+        assert!(world.shard.counters().lagging == 1);
+        world.widen(client, 1 << 20);
+        world.run(20 * MS);
+    }
+    world.client(client).room = None;
+    world.run(SECOND);
+    let sequences = world.client(client).sequences();
+    assert_eq!(
+        sequences,
+        (first..first + sequences.len() as u64).collect::<Vec<_>>()
+    );
+    assert_eq!(world.shard.counters().lagging, 0);
+    assert_eq!(
+        world.shard.counters().replays,
+        0,
+        "laggards share the log's bytes"
+    );
+}
+
+#[test]
+fn resume_replays_the_gap_exactly() {
+    let check = |mode, resume_after, expected_first: u64| {
+        let mut world = World::new(config());
+        let client = world.subscribed(mode, Some(resume_after));
+        world.heartbeats(true);
+        world.run(130 * SECOND);
+        assert_eq!(
+            world.client(client).next_announced(),
+            expected_first,
+            "{mode:?} after {resume_after}"
+        );
+        let sequences = world.client(client).sequences();
+        let last = match mode {
+            Mode::Second => 1_130,
+            Mode::Minute => 18,
+        };
+        assert_eq!(
+            sequences,
+            (expected_first..=last).collect::<Vec<_>>(),
+            "{mode:?} after {resume_after}"
+        );
+    };
+    // the shard stands at 1,000.5 s; its replay window is ten minutes
+    check(Mode::Second, 990, 991);
+    check(Mode::Second, 1_000, 1_001);
+    check(Mode::Second, 1_003, 1_004);
+    check(Mode::Second, 0, 1_001 - 600);
+    check(Mode::Minute, 12, 13);
+    check(Mode::Minute, 0, 17 - 10);
+}
+
+#[test]
+fn resume_from_the_far_future_is_a_bad_frame() {
+    for after in [u64::MAX, u64::MAX - 1, 1_000_000] {
+        let mut world = World::new(config());
+        let client = world.subscribed(Mode::Second, Some(after));
+        let seen = world.client(client).take();
+        assert_eq!(seen, [Seen::AckAuth, Seen::Error("BAD_FRAME".into()), Seen::Fin]);
+    }
+}
+
+#[test]
+fn a_long_replay_and_the_live_stream_join_without_a_seam() {
+    let mut world = World::with(|config| {
+        config.second = crate::Rate::new(Mode::Second, 10_000).unwrap();
+        config.limits.replay_ticks = 50_000;
+    });
+    let other = world.subscribed(Mode::Second, None);
+    world.run(2 * SECOND);
+    let client = world.subscribed(Mode::Second, Some(1));
+    world.client(client).room = Some(30_000);
+    world.run(500 * MS);
+    world.widen(client, 1 << 30);
+    world.run(SECOND);
+    let sequences = world.client(client).sequences();
+    assert_eq!(
+        sequences,
+        (sequences[0]..sequences[0] + sequences.len() as u64).collect::<Vec<_>>()
+    );
+    assert_eq!(sequences.last(), world.client(other).sequences().last());
+    assert!(sequences.len() > 50_000);
+}
+
+#[test]
+fn a_second_subscribe_switches_even_in_the_middle_of_a_frame() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, None);
+    world.client(client).room = Some(10);
+    world.run(1_500 * MS);
+    world.send_subscribe(client, Mode::Minute, None);
+    world.run(SECOND);
+    world.widen(client, 1 << 20);
+    world.heartbeats(true);
+    world.run(60 * SECOND);
+    let seen = world.client(client).take();
+    let expected = [
+        Seen::AckAuth,
+        Seen::AckSubscribe { next: 1_001 },
+        Seen::Batch {
+            first: 1_001,
+            end: 1_002,
+        },
+        Seen::AckSubscribe { next: 17 },
+    ];
+    assert_eq!(seen[..4], expected);
+    assert!(
+        seen[4..]
+            .iter()
+            .all(|seen| matches!(seen, Seen::Heartbeat | Seen::Batch { first: 17, end: 18 }))
+    );
+}
+
+#[test]
+fn a_stall_of_the_shard_loses_no_tick_and_drops_nobody() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, None);
+    world.run(19 * SECOND);
+    world.stall(30 * SECOND);
+    world.send_heartbeat(client);
+    world.run(5 * SECOND);
+    assert!(!world.client(client).closed);
+    let batches = world.client(client).batches();
+    assert!(batches.contains(&(1_020, 1_050)), "one larger batch: {batches:?}");
+    let sequences = world.client(client).sequences();
+    assert_eq!(sequences, (1_001..=1_054).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_clock_set_forward_skips_and_one_set_back_waits() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, None);
+    world.heartbeats(true);
+    world.run(2 * SECOND);
+    world.set_clock(1_000 * SECOND + HOUR);
+    world.run(2 * SECOND);
+    assert_eq!(world.client(client).sequences(), [1_001, 1_002, 4_601, 4_602]);
+    assert!(world.shard.counters().ticks_skipped > 3_590);
+    world.set_clock(4_600 * SECOND + 500 * MS);
+    world.run(4 * SECOND);
+    assert_eq!(
+        world.client(client).sequences(),
+        [1_001, 1_002, 4_601, 4_602, 4_603, 4_604]
+    );
+    assert!(
+        !world.client(client).closed,
+        "deadlines don't run on the wall clock"
+    );
+}
+
+#[test]
+fn a_shard_that_falls_behind_sends_larger_batches() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 1_000).unwrap());
+    let clients: Vec<_> = (0..100).map(|_| world.subscribed(Mode::Second, None)).collect();
+    world.actions_per_ms = Some(2); // 100 sends take 50 ms, ten windows
+    world.run(2 * SECOND);
+    world.actions_per_ms = None;
+    world.run(100 * MS);
+    for client in clients {
+        let first = world.client(client).next_announced();
+        let sequences = world.client(client).sequences();
+        assert_eq!(
+            sequences,
+            (first..first + sequences.len() as u64).collect::<Vec<_>>()
+        );
+        assert!(sequences.len() > 2_000);
+        assert!(world.client(client).batches().len() < 100);
+    }
+}
+
+#[test]
+fn spread_ticks_keep_their_sequence_and_come_at_their_phase() {
+    let mut world = World::with(|config| config.phase = Phase::Spread);
+    let clients: Vec<_> = (0..200).map(|_| world.subscribed(Mode::Second, None)).collect();
+    world.run(3 * SECOND);
+    let mut phases = std::collections::BTreeSet::new();
+    for client in clients {
+        let client = world.client(client);
+        assert!(
+            client
+                .labels
+                .iter()
+                .all(|(sequence, label)| label - sequence * 1_000 == client.labels[0].1 % 1_000)
+        );
+        assert_eq!(client.latest_ns, 0, "each is due, and sent, at its own time");
+        assert_eq!(client.sequences().len(), 3);
+        phases.insert(client.labels[0].1 % 1_000);
+    }
+    assert!(phases.len() > 190, "{} phases", phases.len());
+}
+
+#[test]
+fn a_drain_tells_everyone_then_closes_everyone() {
+    let mut world = World::new(config());
+    let clients: Vec<_> = (0..1_000).map(|_| world.subscribed(Mode::Second, None)).collect();
+    let silent = world.connect();
+    let began = world.now().mono_ns;
+    world.shard.begin_drain(5_000);
+    assert_eq!(
+        world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err().reason,
+        CloseReason::ShuttingDown
+    );
+    while !world.shard.is_empty() {
+        world.run(10 * MS);
+        assert!(
+            world.now().mono_ns - began < 5_100 * MS,
+            "{} left",
+            world.shard.counters().connections
+        );
+    }
+    let mut retries = std::collections::BTreeSet::new();
+    for client in clients {
+        let seen = world.client(client).take();
+        let goaway = seen
+            .iter()
+            .position(|seen| matches!(seen, Seen::GoAway { .. }))
+            .expect("a GOAWAY");
+        if let Seen::GoAway { retry_after_ms } = seen[goaway] {
+            retries.insert(retry_after_ms);
+        }
+        assert_eq!(
+            seen[seen.len() - 2..],
+            [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]
+        );
+    }
+    assert!(retries.len() > 500, "clients come back one by one");
+    assert_eq!(
+        world.client(silent).take(),
+        [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]
+    );
+}
+
+#[test]
+fn one_connection_above_the_limit_is_refused_and_a_freed_slot_is_taken_again() {
+    let mut world = World::with(|config| config.limits.connections = 2);
+    let (a, _b) = (world.connect(), world.connect());
+    let refused = world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err();
+    assert_eq!(refused.reason, CloseReason::ServerBusy);
+    let old = world.client(a).id;
+    world.hang_up(a);
+    let c = world.connect();
+    let new = world.client(c).id;
+    assert_eq!((new.slot, new.generation), (old.slot, old.generation + 1));
+    world
+        .shard
+        .received(old, b"garbage for a connection that is gone");
+    world.shard.sent(old, crate::SendOutcome::Broken);
+    world.shard.peer_closed(old);
+    world.run(MS);
+    assert!(
+        !world.client(c).closed,
+        "late words don't reach the slot's next connection"
+    );
+}
+
+#[test]
+fn who_asks_without_reading_is_cut_off() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Minute, None);
+    world.client(client).room = Some(0);
+    for _ in 0..200 {
+        world.send_heartbeat(client);
+        world.run(20 * MS);
+    }
+    assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
+}
+
+#[test]
+fn ten_thousand_connections_live_through_an_hour() {
+    let mut world = World::new(config());
+    world.keep_labels = false;
+    let clients: Vec<_> = (0..10_000)
+        .map(|index| {
+            world.subscribed(
+                if index % 10 == 0 {
+                    Mode::Second
+                } else {
+                    Mode::Minute
+                },
+                None,
+            )
+        })
+        .collect();
+    world.heartbeats(true);
+    world.run(HOUR);
+    for (index, client) in clients.into_iter().enumerate() {
+        let client = world.client(client);
+        assert!(!client.closed);
+        assert_eq!(client.ticks, if index % 10 == 0 { 3_600 } else { 60 });
+        assert_eq!(client.latest_ns, 0);
+    }
+    let counters = world.shard.counters();
+    assert_eq!(
+        (counters.connections, counters.sends_short, counters.replays),
+        (10_000, 0, 0)
+    );
+}

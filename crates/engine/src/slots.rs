@@ -1,0 +1,82 @@
+//! The connection table of a shard.
+
+use std::net::SocketAddr;
+
+use crate::action::ConnId;
+use crate::clock::Lived;
+use crate::session::{Session, State};
+
+/// Sessions by slot. A slot is used again after its connection ended, under the next generation.
+#[derive(Debug, Default)]
+pub(crate) struct Slots {
+    sessions: Vec<Session>,
+    free: Vec<u32>,
+    opened: u64,
+}
+
+impl Slots {
+    /// Connections in the table.
+    pub fn len(&self) -> u32 {
+        (self.sessions.len() - self.free.len()) as u32
+    }
+
+    /// Slots that were ever used: every connection's slot is below.
+    pub fn end(&self) -> u32 {
+        self.sessions.len() as u32
+    }
+
+    /// Puts a new connection into the table.
+    pub fn open(&mut self, peer: SocketAddr, lived: Lived) -> u32 {
+        self.opened += 1;
+        match self.free.pop() {
+            Some(slot) => {
+                let session = &mut self.sessions[slot as usize];
+                let generation = session.generation.wrapping_add(1);
+                *session = Session::new(peer, self.opened, generation, lived);
+                slot
+            }
+            None => {
+                self.sessions.push(Session::new(peer, self.opened, 0, lived));
+                self.sessions.len() as u32 - 1
+            }
+        }
+    }
+
+    /// Takes a connection out of the table.
+    pub fn release(&mut self, slot: u32) {
+        let session = &mut self.sessions[slot as usize];
+        debug_assert_ne!(session.state, State::Free);
+        session.state = State::Free;
+        session.outbox.clear();
+        session.decoder = Default::default();
+        self.free.push(slot);
+    }
+
+    /// The slot of a connection that is still there.
+    pub fn find(&self, conn: ConnId) -> Option<u32> {
+        let session = self.sessions.get(conn.slot as usize)?;
+        (session.generation == conn.generation && session.state != State::Free).then_some(conn.slot)
+    }
+
+    /// The name of the connection in `slot`.
+    pub fn id(&self, slot: u32) -> ConnId {
+        ConnId {
+            slot,
+            generation: self[slot].generation,
+        }
+    }
+}
+
+impl std::ops::Index<u32> for Slots {
+    type Output = Session;
+
+    fn index(&self, slot: u32) -> &Session {
+        &self.sessions[slot as usize]
+    }
+}
+
+impl std::ops::IndexMut<u32> for Slots {
+    fn index_mut(&mut self, slot: u32) -> &mut Session {
+        &mut self.sessions[slot as usize]
+    }
+}

@@ -1,0 +1,468 @@
+//! The two streams of a shard: their logs, their subscribers and when their next batch is due.
+//!
+//! A *group* is the subscribers of one stream whose ticks are due at the same time: one group a stream with
+//! aligned phases, one for each phase that is in use with spread ones. A group's ticks are sealed into a batch
+//! once and appended to its log; then a *wave* visits each subscriber. A subscriber has a cursor, the sequence
+//! of its next tick, and no queue. Since ticks are a function of time, what the log no longer holds can be
+//! sealed again: the log is what makes many laggards share bytes.
+//!
+//! A group publishes its next batch only when the wave of the last is over and all its sends are answered. So a
+//! batch that is being sent is the log's last, and a shard that falls behind sends larger batches instead of
+//! more of them.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+
+use tickstream_wire::messages::Mode;
+
+use crate::batch::{Batch, SealedFrame, Sealer};
+use crate::clock::{Lived, MS, Now};
+use crate::close::{CloseReason, Fault};
+use crate::config::{Config, Phase};
+use crate::counters::Counters;
+use crate::schedule::Rate;
+use crate::session::Membership;
+
+/// Groups that one call publishes for, so that sending gets its turn.
+const PUBLISHED_PER_CALL: usize = 1_024;
+/// Ticks of one frame that is sealed for a single connection: some 10 KB.
+const REPLAY_FRAME_TICKS: u64 = 1_024;
+/// A shard that was stopped sends what it missed, as far back as this.
+const CATCH_UP_NS: u64 = 3_600_000 * MS;
+/// The same in ticks: some 10 MB of frames.
+const CATCH_UP_TICKS: u64 = 1_000_000;
+
+/// What is the same for all groups of one stream.
+#[derive(Debug)]
+struct Stream {
+    rate: Rate,
+    /// Ticks of a full batch: those that are due within the window.
+    batch_ticks: u64,
+    /// How far back a client may resume, ticks.
+    replay_ticks: u64,
+    /// How far back the shard itself catches up, ticks.
+    catch_up_ticks: u64,
+    /// A batch is past the write deadline when the next is published.
+    sparse: bool,
+    sealer: Sealer,
+}
+
+impl Stream {
+    fn new(mode: Mode, config: &Config) -> Self {
+        let (rate, limits) = (config.rate(mode), &config.limits);
+        let sealer = Sealer::new(mode, rate, limits.payload_bytes);
+        let batch_ticks = rate.ticks_within(config.batch_window_ms).min(sealer.ticks_max());
+        Self {
+            rate,
+            batch_ticks,
+            replay_ticks: limits
+                .replay_ticks
+                .min(rate.ticks_in(u64::from(limits.replay_window_ms) * MS)),
+            catch_up_ticks: rate.ticks_in(CATCH_UP_NS).clamp(batch_ticks, CATCH_UP_TICKS),
+            sparse: rate.interval_ns() > u64::from(limits.write_deadline_ms) * MS,
+            sealer,
+        }
+    }
+
+    /// The sequence after the last whole batch that is due at `unix_ns` in this phase.
+    fn due_end(&self, unix_ns: u64, phase_ms: u32) -> u64 {
+        let due = self
+            .rate
+            .sequence_at(unix_ns.saturating_sub(u64::from(phase_ms) * MS))
+            + 1;
+        due / self.batch_ticks * self.batch_ticks
+    }
+
+    /// When the batch that holds `sequence` is due: with its last tick, Unix nanoseconds.
+    fn batch_due_ns(&self, sequence: u64, phase_ms: u32) -> u64 {
+        let last = sequence / self.batch_ticks * self.batch_ticks + self.batch_ticks - 1;
+        self.rate.due_ns(last) + u64::from(phase_ms) * MS
+    }
+}
+
+/// Subscribers of one stream whose ticks are due at the same time.
+#[derive(Debug)]
+struct Group {
+    mode: Mode,
+    phase_ms: u32,
+    /// Sequence of the first tick that isn't published; never falls.
+    next_sequence: u64,
+    /// Ticks below were left out: a live subscriber goes on from here.
+    floor: u64,
+    /// Batches of the last while, oldest first; consecutive.
+    log: VecDeque<Batch>,
+    subscribers: Vec<u32>,
+    /// Subscribers below this position are still to be visited by the wave.
+    unvisited: usize,
+    /// The wave's sends that have no answer yet.
+    in_flight: u32,
+    /// It publishes: it is in the heap of due groups, or a wave is underway.
+    active: bool,
+    /// It is in the list of waves.
+    in_wave: bool,
+}
+
+/// Where a new subscription starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joined {
+    pub membership: Membership,
+    /// Sequence of the first tick to send.
+    pub first: u64,
+    /// Ticks before the live ones are wanted.
+    pub replaying: bool,
+}
+
+/// A frame for one subscriber that is behind.
+#[derive(Debug)]
+pub(crate) struct CatchUp {
+    pub frame: SealedFrame,
+    /// Sequence after its last tick.
+    pub end: u64,
+    /// Since when its bytes are owed.
+    pub since: Lived,
+    /// It was sealed for this subscriber alone.
+    pub sealed: bool,
+}
+
+/// The streams of a shard.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    streams: [Stream; 2],
+    groups: Vec<Group>,
+    index: BTreeMap<(i32, u32), u32>,
+    /// Active groups without a wave, by when their next batch is due, Unix nanoseconds.
+    due: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Groups whose wave is underway, first come, first served.
+    waves: VecDeque<u32>,
+    phase: Phase,
+    shard: u16,
+    write_deadline_ns: u64,
+}
+
+impl Streams {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            streams: [
+                Stream::new(Mode::Second, config),
+                Stream::new(Mode::Minute, config),
+            ],
+            groups: Vec::new(),
+            index: BTreeMap::new(),
+            due: BinaryHeap::new(),
+            waves: VecDeque::new(),
+            phase: config.phase,
+            shard: config.shard,
+            write_deadline_ns: u64::from(config.limits.write_deadline_ms) * MS,
+        }
+    }
+
+    /// Adds connection `slot`, the shard's `number`th, to a stream.
+    ///
+    /// # Errors
+    /// If it resumes from farther in the future than clocks differ.
+    pub fn join(
+        &mut self,
+        slot: u32,
+        number: u64,
+        mode: Mode,
+        resume_after: Option<u64>,
+        now: Now,
+    ) -> Result<Joined, Fault> {
+        let group = self.group(mode, number);
+        self.activate(group, now);
+        let (stream, members) = (&self.streams[mode as usize], &self.groups[group as usize]);
+        let live = members.next_sequence;
+        let first = match resume_after {
+            None => live,
+            Some(after) => {
+                let ahead = stream.replay_ticks.max(stream.catch_up_ticks);
+                if after >= live.saturating_add(ahead) {
+                    let detail = format!("resume_after {after} is far in the future: the next is {live}");
+                    return Err(Fault::new(CloseReason::BadFrame, detail));
+                }
+                (after + 1).max(live.saturating_sub(stream.replay_ticks))
+            }
+        };
+        let subscribers = &mut self.groups[group as usize].subscribers;
+        subscribers.push(slot);
+        let membership = Membership {
+            group,
+            position: subscribers.len() as u32 - 1,
+        };
+        Ok(Joined {
+            membership,
+            first,
+            replaying: first < live,
+        })
+    }
+
+    /// Takes a subscriber away. Answers with the slot that took its position in the table, if one did.
+    pub fn leave(&mut self, membership: Membership) -> Option<u32> {
+        // The wave goes from the end to the start: who takes the position was visited if it was to be.
+        let group = &mut self.groups[membership.group as usize];
+        group.subscribers.swap_remove(membership.position as usize);
+        group.unvisited = group.unvisited.min(group.subscribers.len());
+        group.subscribers.get(membership.position as usize).copied()
+    }
+
+    /// Seals and logs what is due, and begins the waves. Bounded; [`Streams::next_due_ns`] tells if there is
+    /// more.
+    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) {
+        for _ in 0..PUBLISHED_PER_CALL {
+            let Some(&Reverse((due_ns, group))) = self.due.peek() else {
+                return;
+            };
+            if due_ns > now.unix_ns {
+                return;
+            }
+            self.due.pop();
+            self.publish(group, now, lived, counters);
+        }
+    }
+
+    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) {
+        let group = &mut self.groups[index as usize];
+        let stream = &mut self.streams[group.mode as usize];
+        if group.subscribers.is_empty() {
+            group.log = VecDeque::new();
+            group.active = false;
+            return;
+        }
+        let due_end = stream.due_end(now.unix_ns, group.phase_ms);
+        let oldest = due_end.saturating_sub(stream.catch_up_ticks);
+        if group.next_sequence < oldest {
+            counters.ticks_skipped += oldest - group.next_sequence;
+            (group.next_sequence, group.floor) = (oldest, oldest);
+        }
+        let first = group.next_sequence;
+        let end = due_end.min(first + stream.sealer.ticks_max());
+        if first >= end {
+            // The clock was set back, or the rest of a batch was published before: wait for what comes next.
+            let due_ns = stream.batch_due_ns(first, group.phase_ms).max(now.unix_ns + MS);
+            self.due.push(Reverse((due_ns, index)));
+            return;
+        }
+        let stale = lived.saturating_sub(self.write_deadline_ns);
+        while group.log.front().is_some_and(|batch| batch.published < stale) {
+            group.log.pop_front();
+        }
+        let frame = stream.sealer.seal(first, end, group.phase_ms);
+        group.log.push_back(Batch {
+            first,
+            end,
+            frame,
+            published: lived,
+        });
+        group.next_sequence = end;
+        group.unvisited = group.subscribers.len();
+        group.in_wave = true;
+        self.waves.push_back(index);
+        counters.batches += 1;
+        counters.ticks += end - first;
+    }
+
+    /// When [`Streams::publish_due`] has something to do, Unix nanoseconds.
+    pub fn next_due_ns(&self) -> Option<u64> {
+        self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
+    }
+
+    /// Leaves out the ticks that were due before `now`: the clock was set forward over them.
+    pub fn skip_to(&mut self, now: Now, counters: &mut Counters) {
+        for group in &mut self.groups {
+            let due_end = self.streams[group.mode as usize].due_end(now.unix_ns, group.phase_ms);
+            if group.active && group.next_sequence < due_end {
+                counters.ticks_skipped += due_end - group.next_sequence;
+                (group.next_sequence, group.floor) = (due_end, due_end);
+            }
+        }
+    }
+
+    /// Whether a wave is underway.
+    pub fn has_wave(&self) -> bool {
+        !self.waves.is_empty()
+    }
+
+    /// The next subscriber to whom the newest batch of its group is due.
+    pub fn visit(&mut self) -> Option<(u32, &Batch)> {
+        while let Some(&index) = self.waves.front() {
+            let group = &mut self.groups[index as usize];
+            if group.unvisited > 0 {
+                group.unvisited -= 1;
+                let group = &self.groups[index as usize];
+                return Some((group.subscribers[group.unvisited], group.newest()));
+            }
+            group.in_wave = false;
+            self.waves.pop_front();
+            self.settle(index);
+        }
+        None
+    }
+
+    /// Counts a send of the newest batch that [`Streams::answered`] will be told of.
+    pub fn sending(&mut self, group: u32) {
+        self.groups[group as usize].in_flight += 1;
+    }
+
+    /// A send of the newest batch was answered, or is no longer the wave's.
+    pub fn answered(&mut self, group: u32) {
+        self.groups[group as usize].in_flight -= 1;
+        self.settle(group);
+    }
+
+    /// The newest batch of a group whose wave's sends aren't all answered.
+    pub fn newest(&self, group: u32) -> &Batch {
+        self.groups[group as usize].newest()
+    }
+
+    /// The next published tick that a subscriber lacks whose cursor is `next`; `None` if it has all of them. A
+    /// live subscriber lacks no tick that was left out.
+    pub fn lacks(&self, group: u32, next: u64, replaying: bool) -> Option<u64> {
+        let group = &self.groups[group as usize];
+        let next = if replaying { next } else { next.max(group.floor) };
+        (next < group.next_sequence).then_some(next)
+    }
+
+    /// A frame that begins with the published tick `next`; `Err` with the tick's age in milliseconds where that
+    /// is past the write deadline.
+    pub fn catch_up(
+        &mut self,
+        index: u32,
+        next: u64,
+        replaying: bool,
+        now: Now,
+        lived: Lived,
+    ) -> Result<CatchUp, u64> {
+        let group = &self.groups[index as usize];
+        let stream = &mut self.streams[group.mode as usize];
+        let at = group.log.partition_point(|batch| batch.end <= next);
+        let logged = group.log.get(at);
+        if let Some(batch) = logged.filter(|batch| batch.first == next) {
+            let (frame, end) = (batch.frame.clone(), batch.end);
+            return Ok(CatchUp {
+                frame,
+                end,
+                since: batch.published,
+                sealed: false,
+            });
+        }
+        let since = if replaying {
+            lived
+        } else {
+            let due_ns = stream.rate.due_ns(next) + u64::from(group.phase_ms) * MS;
+            let age_ns = now.unix_ns.saturating_sub(due_ns);
+            if age_ns > self.write_deadline_ns {
+                return Err(age_ns / MS);
+            }
+            lived.saturating_sub(age_ns)
+        };
+        // Up to where the log takes over, so that the next frame is a shared one.
+        let stop = match logged {
+            Some(batch) if batch.first > next => batch.first,
+            Some(batch) => batch.end,
+            None => group.next_sequence,
+        };
+        let end = stop.min(next + REPLAY_FRAME_TICKS.min(stream.sealer.ticks_max()));
+        let frame = stream.sealer.seal(next, end, group.phase_ms);
+        Ok(CatchUp {
+            frame,
+            end,
+            since,
+            sealed: true,
+        })
+    }
+
+    /// Schedules the next batch of a group whose wave is over and answered.
+    fn settle(&mut self, index: u32) {
+        let group = &mut self.groups[index as usize];
+        if group.in_wave || group.in_flight > 0 {
+            return;
+        }
+        let stream = &self.streams[group.mode as usize];
+        if stream.sparse {
+            group.log = VecDeque::new();
+        }
+        let due_ns = stream.batch_due_ns(group.next_sequence, group.phase_ms);
+        self.due.push(Reverse((due_ns, index)));
+    }
+
+    /// The group of connection `number` in `mode`.
+    fn group(&mut self, mode: Mode, number: u64) -> u32 {
+        let phase_ms = match self.phase {
+            Phase::Aligned => 0,
+            Phase::Spread => spread(number, self.shard, self.streams[mode as usize].rate.phases()),
+        };
+        let groups = &mut self.groups;
+        *self.index.entry((mode as i32, phase_ms)).or_insert_with(|| {
+            groups.push(Group {
+                mode,
+                phase_ms,
+                next_sequence: 0,
+                floor: 0,
+                log: VecDeque::new(),
+                subscribers: Vec::new(),
+                unvisited: 0,
+                in_flight: 0,
+                active: false,
+                in_wave: false,
+            });
+            groups.len() as u32 - 1
+        })
+    }
+
+    /// Lets a group publish from now on.
+    fn activate(&mut self, index: u32, now: Now) {
+        let group = &mut self.groups[index as usize];
+        if group.active {
+            return;
+        }
+        let stream = &self.streams[group.mode as usize];
+        group.active = true;
+        group.next_sequence = group
+            .next_sequence
+            .max(stream.due_end(now.unix_ns, group.phase_ms));
+        self.due.push(Reverse((
+            stream.batch_due_ns(group.next_sequence, group.phase_ms),
+            index,
+        )));
+    }
+}
+
+impl Group {
+    fn newest(&self) -> &Batch {
+        self.log
+            .back()
+            .expect("a wave's batch stays in the log until the wave has settled")
+    }
+}
+
+/// A phase below `phases` for the `number`th connection of a shard: consecutive numbers fall evenly over the
+/// interval (multiples of the golden ratio), and differently on each shard.
+fn spread(number: u64, shard: u16, phases: u32) -> u32 {
+    const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / φ
+    let turn = number
+        .wrapping_add(u64::from(shard) << 32 | u64::from(shard))
+        .wrapping_mul(GOLDEN_RATIO);
+    ((u128::from(turn) * u128::from(phases)) >> 64) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_spread_evenly() {
+        for phases in [1, 2, 1_000, 60_000] {
+            for shard in [0, 1, 7] {
+                let connections = 50 * phases;
+                let mut load = vec![0_u32; phases as usize];
+                for number in 1..=u64::from(connections) {
+                    load[spread(number, shard, phases) as usize] += 1;
+                }
+                assert!(
+                    load.iter().all(|count| (45..=55).contains(count)),
+                    "{phases} phases on shard {shard}"
+                );
+            }
+        }
+    }
+}
