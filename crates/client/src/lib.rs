@@ -1,1 +1,67 @@
-//! x
+//! A client of tickstream: ticks, once each and in order, for as long as the application wants them.
+//!
+//! ```no_run
+//! use tickstream_client::{Client, Event, Mode};
+//!
+//! # async fn ticks() -> Result<(), tickstream_client::Error> {
+//! let client = Client::builder("ticks.example.net:7700")
+//!     .server("ticks-2.example.net:7700")
+//!     .credentials("alice", "correct horse battery staple")
+//!     .connect()
+//!     .await?;
+//! let mut ticks = client.subscribe(Mode::Second).await?;
+//! while let Some(event) = ticks.next().await {
+//!     match event? {
+//!         Event::Batch(batch) => println!("{} ticks from {}", batch.ticks.len(), batch.first_sequence),
+//!         Event::Gap { expected, got } => eprintln!("the server left out {expected} to {}", got - 1),
+//!         Event::Disconnected { error, retry_in } => eprintln!("{error}; again in {retry_in:?}"),
+//!         Event::Subscribed { .. } | Event::Reconnected { .. } | Event::GoAway { .. } => {}
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it takes care of
+//!
+//! A background task owns the connection. It sends the heartbeats however slow the application is, finds dead
+//! links, and, once a subscription was accepted, reconnects (over all the servers it was given, with jittered
+//! exponential backoff) and resumes after the last tick that it has seen. Until then errors go to the caller of
+//! [`Builder::connect`] and [`Client::subscribe`], who knows whether it is worth trying again:
+//! [`Error::is_retryable`].
+//!
+//! A subscription ends by [`Subscription::close`] or drop, or by an error that no reconnect can cure, such as
+//! wrong credentials: that one is the last item of [`Subscription::next`].
+//!
+//! # What it guarantees
+//!
+//! - While a subscription stays in one mode, sequences strictly increase, across reconnects too. A tick that was
+//!   delivered is never delivered again; ticks that the server left out are told as [`Event::Gap`].
+//! - Memory is bounded, whatever the server sends: see [`Builder::queue`]. When the application doesn't take its
+//!   batches, the task stops reading, and TCP slows the server down. A server ends such a connection after a
+//!   while; the ticks are then replayed as far back as it keeps them.
+//! - Nothing that a server sends makes it panic: what isn't the protocol becomes an [`Error`].
+//!
+//! The protocol has no encryption of its own: the password crosses the network in the clear.
+//!
+//! It needs a tokio runtime with I/O and time enabled.
+
+mod backoff;
+mod client;
+mod config;
+mod cursor;
+mod dial;
+mod driver;
+mod error;
+mod event;
+mod feed;
+mod link;
+mod outbox;
+mod session;
+
+pub use client::{Client, Subscription};
+pub use config::Builder;
+pub use error::{BadMessage, Error, Operation};
+pub use event::{Batch, Event, Tick};
+pub use tickstream_wire::messages::Mode;
+pub use tickstream_wire::{ErrorCode, FrameError, FrameType};

@@ -7,8 +7,9 @@
 //!
 //! One pass of whoever drives it:
 //!
-//! 1. tell it what happened: [`Shard::accept`], [`Shard::received`], [`Shard::sent`], …;
-//! 2. [`Shard::handle_timeout`] with the time;
+//! 1. [`Shard::advance`] with the time, then what happened: [`Shard::accept`], [`Shard::received`],
+//!    [`Shard::sent`], …;
+//! 2. [`Shard::handle_timeout`];
 //! 3. carry out what [`Shard::poll_action`] answers, until `None` or until it's somebody else's turn;
 //! 4. come back by [`Shard::poll_timeout`].
 //!

@@ -130,12 +130,17 @@ impl Shard {
         self.lost(conn, Fault::new(CloseReason::PeerReset, error));
     }
 
-    /// Time passed. Call it at least ten times a second: a longer silence counts as a stall, during which no
-    /// deadline ages.
-    pub fn handle_timeout(&mut self, now: Now) {
+    /// It is `now`. What is told next happened about now.
+    pub fn advance(&mut self, now: Now) {
         if self.clock.advance(now) {
             self.streams.skip_to(now, &mut self.counters);
         }
+    }
+
+    /// It is `now`, and what happened before was told: publishes what is due and looks after deadlines. Call it
+    /// at least ten times a second: a longer silence counts as a stall, during which no deadline ages.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.advance(now);
         let lived = self.clock.lived();
         self.streams.publish_due(now, lived, &mut self.counters);
         for _ in 0..EXPIRED_PER_CALL {

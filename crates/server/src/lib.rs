@@ -1,1 +1,13 @@
-//! x
+//! The tickstream server: sockets, shards, configuration and the command line.
+//!
+//! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
+//! Every decision about a connection is made in `tickstream-engine`.
+
+pub mod cli;
+pub mod config;
+pub mod logs;
+pub mod placement;
+pub mod preflight;
+pub mod ring;
+pub mod serve;
+pub mod shard;

@@ -1,0 +1,271 @@
+//! Everything that can go wrong, and whether trying again makes sense.
+
+use std::{fmt, io, time::Duration};
+
+use tickstream_wire::{
+    ErrorCode, FrameError, FrameType,
+    messages::{DecodeError, ErrorMsg},
+};
+
+/// Why there is no connection, or no longer one.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The builder was given something that can't work.
+    #[error("{setting}: {problem}")]
+    Config {
+        /// The builder's method.
+        setting: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The server's name could not be resolved, or none of its addresses takes connections.
+    #[error("can't connect to {server}")]
+    Connect {
+        /// The server, as the builder was given it.
+        server: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The other side didn't do something in time.
+    #[error("{operation} took longer than {after:?}")]
+    Timeout {
+        /// What was waited for.
+        operation: Operation,
+        /// How long.
+        after: Duration,
+    },
+    /// The server closed the connection and said why.
+    #[error("refused by the server: {code}: {message}")]
+    Refused {
+        /// The reason; one that this version doesn't know counts as [`ErrorCode::Internal`].
+        code: ErrorCode,
+        /// The server's words, for people.
+        message: String,
+        /// How long the server doesn't want to see this client, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// The server asked to leave, the time that it gave is over.
+    #[error("the server asked to reconnect: {reason}")]
+    GoAway {
+        /// The server's words, for people.
+        reason: String,
+    },
+    /// The bytes are no frames of this protocol.
+    #[error("the server sent an invalid frame")]
+    Frame(#[from] FrameError),
+    /// A frame is valid, what it says is not.
+    #[error("the server sent an invalid message")]
+    BadMessage(#[from] BadMessage),
+    /// The connection broke.
+    #[error("the connection broke")]
+    Lost(#[source] io::Error),
+    /// The server closed the connection without a reason.
+    #[error("the server closed the connection without a word")]
+    Ended,
+    /// The subscription was over already, or its runtime is.
+    #[error("the subscription is over")]
+    Closed,
+}
+
+/// A message that the server must not send.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BadMessage {
+    /// The payload is no protobuf message of the frame's type.
+    #[error("the payload of a {kind:?} frame can't be decoded")]
+    Payload {
+        /// The frame's type.
+        kind: FrameType,
+        /// What the decoder says.
+        source: DecodeError,
+    },
+    /// A HEARTBEAT has no payload.
+    #[error("a HEARTBEAT with a payload of {length} bytes")]
+    HeartbeatPayload {
+        /// Length of the payload, bytes.
+        length: usize,
+    },
+    /// A known frame at the wrong time, or one that only clients send.
+    #[error("a {kind:?} frame at the wrong time")]
+    Unexpected {
+        /// The frame's type.
+        kind: FrameType,
+    },
+    /// A frame type below 0x80 that this version doesn't know.
+    #[error("frame type 0x{kind:02x} is unknown")]
+    UnknownType {
+        /// The header's Type.
+        kind: u8,
+    },
+    /// A batch in a schema that this version doesn't know.
+    #[error("schema version {found} is unknown")]
+    SchemaVersion {
+        /// The batch's version.
+        found: u32,
+    },
+    /// A batch without ticks.
+    #[error("a batch without ticks")]
+    EmptyBatch,
+    /// A tick of another mode than the one that was subscribed to.
+    #[error("a tick of mode number {found} in another mode's subscription")]
+    WrongMode {
+        /// The tick's mode, by its number in the schema.
+        found: i32,
+    },
+    /// The sequences of a batch run past 2^64.
+    #[error("the sequences of a batch overflow")]
+    SequenceOverflow,
+}
+
+/// What a [`Error::Timeout`] was about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Resolving the name and connecting.
+    Connect,
+    /// The server's answer to the credentials.
+    Authenticate,
+    /// The server's answer to a subscription.
+    Subscribe,
+    /// Any frame, at least the echo of a heartbeat.
+    Heartbeat,
+}
+
+impl Error {
+    /// Whether the same attempt may succeed later. Once a subscription was accepted the client makes it by itself.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::GoAway { .. }
+            | Self::Lost(_)
+            | Self::Ended => true,
+            Self::Refused { code, .. } => code_is_retryable(*code),
+            Self::Frame(error) => match error {
+                // No frames at all: often a proxy that has no server behind it at the moment.
+                FrameError::Magic { .. } | FrameError::Crc { .. } => true,
+                FrameError::Version { .. } | FrameError::TooLarge { .. } => false,
+            },
+            Self::Config { .. } | Self::BadMessage(_) | Self::Closed => false,
+        }
+    }
+
+    /// How long the server doesn't want to see this client, if it said so.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}
+
+/// The column "reconnect?" of the protocol's table of codes.
+fn code_is_retryable(code: ErrorCode) -> bool {
+    match code {
+        ErrorCode::RateLimited
+        | ErrorCode::BadCrc
+        | ErrorCode::HeartbeatTimeout
+        | ErrorCode::SlowConsumer
+        | ErrorCode::ServerBusy
+        | ErrorCode::ShuttingDown
+        | ErrorCode::Internal => true,
+        ErrorCode::AuthRequired
+        | ErrorCode::AuthFailed
+        | ErrorCode::BadFrame
+        | ErrorCode::UnsupportedVersion
+        | ErrorCode::UnsupportedType
+        | ErrorCode::MessageTooLarge
+        | ErrorCode::ProtocolViolation => false,
+    }
+}
+
+impl From<ErrorMsg> for Error {
+    fn from(error: ErrorMsg) -> Self {
+        let retry_after = retry_after(error.retry_after_ms);
+        match ErrorCode::parse(&error.code) {
+            Some(code) => Self::Refused {
+                code,
+                message: error.message,
+                retry_after,
+            },
+            // The protocol: an unknown code is treated like INTERNAL. Its name is kept for people.
+            None => Self::Refused {
+                code: ErrorCode::Internal,
+                message: format!("{}: {}", error.code, error.message),
+                retry_after,
+            },
+        }
+    }
+}
+
+/// A server's mistake must not lock a client out for the 49 days that the field can say.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// A `retry_after_ms` of the protocol, where 0 is no advice.
+pub(crate) fn retry_after(ms: u32) -> Option<Duration> {
+    (ms > 0).then(|| Duration::from_millis(ms.into()).min(RETRY_AFTER_MAX))
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Connect => "connecting",
+            Self::Authenticate => "the answer to the credentials",
+            Self::Subscribe => "the answer to the subscription",
+            Self::Heartbeat => "a sign of life from the server",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: &str, retry_after_ms: u32) -> Error {
+        ErrorMsg {
+            code: code.into(),
+            message: "words".into(),
+            retry_after_ms,
+        }
+        .into()
+    }
+
+    #[test]
+    fn codes_say_whether_to_come_back() {
+        let retryable: Vec<_> = ErrorCode::ALL
+            .into_iter()
+            .filter(|code| refused(code.as_str(), 0).is_retryable())
+            .collect();
+        use ErrorCode::{
+            BadCrc, HeartbeatTimeout, Internal, RateLimited, ServerBusy, ShuttingDown, SlowConsumer,
+        };
+        assert_eq!(
+            retryable,
+            [
+                RateLimited,
+                BadCrc,
+                HeartbeatTimeout,
+                SlowConsumer,
+                ServerBusy,
+                ShuttingDown,
+                Internal
+            ]
+        );
+    }
+
+    #[test]
+    fn an_unknown_code_is_internal_and_keeps_its_name() {
+        let error = refused("NEW_IN_2030", 0);
+        assert_eq!(
+            error.to_string(),
+            "refused by the server: INTERNAL: NEW_IN_2030: words"
+        );
+        assert!(error.is_retryable());
+    }
+
+    #[test]
+    fn retry_after_is_kept_within_reason() {
+        let check = |ms, expected| assert_eq!(refused("SERVER_BUSY", ms).retry_after(), expected);
+        check(0, None);
+        check(1500, Some(Duration::from_millis(1500)));
+        check(u32::MAX, Some(RETRY_AFTER_MAX));
+    }
+}

@@ -1,0 +1,239 @@
+//! The subscription as the application sees it: one run of sequences over however many connections.
+
+use std::time::SystemTime;
+
+use tickstream_wire::messages::{DataBatch, Mode, SCHEMA_VERSION, Subscribe};
+
+use crate::{BadMessage, Batch, Event, Tick, cursor::Cursor};
+
+/// What the application wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub mode: Mode,
+    /// The application has the ticks up to this one from elsewhere.
+    pub resume_after: Option<u64>,
+}
+
+/// What it gets. `mode` is `None` until the first subscription was accepted.
+#[derive(Debug, Default)]
+pub(crate) struct Feed {
+    mode: Option<Mode>,
+    cursor: Cursor,
+}
+
+impl Feed {
+    /// The mode of the ticks that come.
+    pub fn mode(&self) -> Option<Mode> {
+        self.mode
+    }
+
+    /// The SUBSCRIBE for what is wanted; in the mode that it was in already, it resumes.
+    pub fn request(&self, wanted: Wanted) -> Subscribe {
+        let resume_after = if self.mode == Some(wanted.mode) {
+            self.cursor.last()
+        } else {
+            wanted.resume_after
+        };
+        Subscribe {
+            mode: wanted.mode.into(),
+            resume_after,
+        }
+    }
+
+    /// The server accepted `request`. Whether that is a new mode.
+    pub fn accepted(&mut self, request: &Subscribe, next_sequence: u64) -> bool {
+        let before = self.mode.replace(request.mode());
+        // A fresh subscription stands before the tick that the server announced, so that one which breaks before
+        // its first tick loses none.
+        self.cursor = Cursor::after(request.resume_after.or(next_sequence.checked_sub(1)));
+        before != self.mode
+    }
+
+    /// What is new in a batch: a gap, ticks, both or nothing.
+    ///
+    /// # Errors
+    /// If the server must not send such a batch.
+    pub fn batch(
+        &mut self,
+        batch: &DataBatch,
+        received_at: SystemTime,
+    ) -> Result<[Option<Event>; 2], BadMessage> {
+        let mode = self.mode.ok_or(BadMessage::Unexpected {
+            kind: tickstream_wire::FrameType::DataBatch,
+        })?;
+        check(batch, mode)?;
+        let first = batch.first_sequence;
+        let advance = self
+            .cursor
+            .advance(first, batch.ticks.len())
+            .map_err(|_| BadMessage::SequenceOverflow)?;
+        let gap = advance
+            .missing_from
+            .map(|expected| Event::Gap { expected, got: first });
+        let ticks: Vec<_> = (first..=u64::MAX)
+            .zip(&batch.ticks)
+            .skip(advance.known)
+            .map(|(sequence, tick)| Tick {
+                sequence,
+                epoch_ms: tick.epoch_ms,
+            })
+            .collect();
+        let batch = ticks.first().map(|tick| tick.sequence);
+        let batch = batch.map(|first_sequence| {
+            Event::Batch(Batch {
+                mode,
+                first_sequence,
+                ticks,
+                received_at,
+            })
+        });
+        Ok([gap, batch])
+    }
+}
+
+fn check(batch: &DataBatch, mode: Mode) -> Result<(), BadMessage> {
+    if batch.schema_version != SCHEMA_VERSION {
+        return Err(BadMessage::SchemaVersion {
+            found: batch.schema_version,
+        });
+    }
+    if batch.ticks.is_empty() {
+        return Err(BadMessage::EmptyBatch);
+    }
+    match batch.ticks.iter().find(|tick| tick.mode != i32::from(mode)) {
+        Some(tick) => Err(BadMessage::WrongMode { found: tick.mode }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tickstream_wire::messages;
+
+    use super::*;
+
+    const SECOND: Wanted = Wanted {
+        mode: Mode::Second,
+        resume_after: None,
+    };
+    const MINUTE: Wanted = Wanted {
+        mode: Mode::Minute,
+        resume_after: None,
+    };
+
+    fn feed(wanted: Wanted, next_sequence: u64) -> Feed {
+        let mut feed = Feed::default();
+        assert!(feed.accepted(&feed.request(wanted), next_sequence));
+        feed
+    }
+
+    fn data(mode: i32, first_sequence: u64, ticks: u64) -> DataBatch {
+        let ticks = (0..ticks).map(|i| messages::Tick {
+            mode,
+            epoch_ms: (first_sequence.wrapping_add(i)) * 1000,
+        });
+        DataBatch {
+            schema_version: 1,
+            ticks: ticks.collect(),
+            first_sequence,
+        }
+    }
+
+    /// The gap and the sequences that a batch leads to.
+    fn told(feed: &mut Feed, batch: &DataBatch) -> (Option<(u64, u64)>, Vec<u64>) {
+        let [gap, batch] = feed.batch(batch, SystemTime::UNIX_EPOCH).unwrap();
+        let gap = gap.map(|event| match event {
+            Event::Gap { expected, got } => (expected, got),
+            other => panic!("{other:?}"),
+        });
+        let sequences = match batch {
+            None => Vec::new(),
+            Some(Event::Batch(batch)) => {
+                assert_eq!(batch.first_sequence, batch.ticks[0].sequence);
+                assert!(
+                    batch
+                        .ticks
+                        .iter()
+                        .all(|tick| tick.epoch_ms == tick.sequence * 1000)
+                );
+                batch.ticks.iter().map(|tick| tick.sequence).collect()
+            }
+            Some(other) => panic!("{other:?}"),
+        };
+        (gap, sequences)
+    }
+
+    #[test]
+    fn duplicates_are_left_out_and_gaps_told() {
+        let mut feed = feed(SECOND, 10);
+        assert_eq!(told(&mut feed, &data(0, 10, 2)), (None, vec![10, 11]));
+        assert_eq!(told(&mut feed, &data(0, 10, 2)), (None, vec![]));
+        assert_eq!(told(&mut feed, &data(0, 11, 2)), (None, vec![12]));
+        assert_eq!(told(&mut feed, &data(0, 15, 1)), (Some((13, 15)), vec![15]));
+    }
+
+    #[test]
+    fn a_subscription_that_breaks_before_its_first_tick_resumes_before_it() {
+        let mut feed = feed(SECOND, 10);
+        let request = feed.request(SECOND);
+        assert_eq!(request.resume_after, Some(9));
+        assert!(!feed.accepted(&request, 12));
+        assert_eq!(told(&mut feed, &data(0, 12, 1)), (Some((10, 12)), vec![12]));
+    }
+
+    #[test]
+    fn the_applications_own_position_counts() {
+        let wanted = Wanted {
+            resume_after: Some(5),
+            ..SECOND
+        };
+        let mut feed = feed(wanted, 8);
+        assert_eq!(feed.request(wanted).resume_after, Some(5));
+        assert_eq!(told(&mut feed, &data(0, 8, 1)), (Some((6, 8)), vec![8]));
+        assert_eq!(feed.request(wanted).resume_after, Some(8));
+    }
+
+    #[test]
+    fn another_mode_starts_afresh() {
+        let mut feed = feed(SECOND, 600);
+        let request = feed.request(MINUTE);
+        assert_eq!(request.resume_after, None);
+        assert!(feed.accepted(&request, 10));
+        assert_eq!(told(&mut feed, &data(1, 10, 1)), (None, vec![10]));
+    }
+
+    #[test]
+    fn bad_batches_are_refused() {
+        let check = |batch: DataBatch, expected| {
+            let refused = feed(SECOND, 1).batch(&batch, SystemTime::UNIX_EPOCH).unwrap_err();
+            assert_eq!(refused, expected);
+        };
+        check(
+            DataBatch {
+                schema_version: 2,
+                ..data(0, 1, 1)
+            },
+            BadMessage::SchemaVersion { found: 2 },
+        );
+        check(
+            DataBatch {
+                schema_version: 0,
+                ..data(0, 1, 1)
+            },
+            BadMessage::SchemaVersion { found: 0 },
+        );
+        check(data(0, 1, 0), BadMessage::EmptyBatch);
+        check(data(1, 1, 1), BadMessage::WrongMode { found: 1 });
+        check(data(77, 1, 1), BadMessage::WrongMode { found: 77 });
+        let past_the_end = DataBatch {
+            first_sequence: u64::MAX,
+            ..data(0, 1, 2)
+        };
+        check(past_the_end, BadMessage::SequenceOverflow);
+        assert!(
+            Feed::default()
+                .batch(&data(0, 1, 1), SystemTime::UNIX_EPOCH)
+                .is_err()
+        );
+    }
+}

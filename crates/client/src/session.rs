@@ -1,0 +1,259 @@
+//! The protocol on one connection: what a frame means, what to send and when, and for how long to wait. No I/O,
+//! no clock: bytes to send gather in [`Session::out`], time is passed in.
+
+use std::time::Duration;
+
+use tickstream_wire::{
+    Frame, FrameType,
+    frame::{self, SKIPPABLE_FROM},
+    messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Mode, MsgType, Payload, Subscribe},
+};
+use tokio::time::Instant;
+
+use crate::{BadMessage, Error, Operation, config::Config};
+
+/// What a frame tells beyond the session.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Message {
+    /// The credentials are right.
+    Authenticated,
+    /// The server accepted `request`; its ticks follow.
+    Subscribed { request: Subscribe, next_sequence: u64 },
+    /// Ticks, not yet judged.
+    Batch(DataBatch),
+    /// The server will close.
+    GoAway(GoAway),
+}
+
+/// The session of one connection, from AUTH on.
+pub(crate) struct Session {
+    out: Vec<u8>,
+    /// What the builder allows, bytes.
+    payload_cap: u32,
+    /// What holds at the moment, bytes: the smaller of the cap and the server's limit.
+    payload_max: u32,
+    reply_timeout: Duration,
+    awaited: Option<Awaited>,
+    /// `None` until AUTH was accepted.
+    pulse: Option<Pulse>,
+    mode: Option<Mode>,
+    /// When the last frame came.
+    heard: Instant,
+}
+
+/// An ACK that is owed.
+struct Awaited {
+    reply_to: Request,
+    since: Instant,
+}
+
+#[derive(Clone, Copy)]
+enum Request {
+    Auth,
+    Subscribe(Subscribe),
+}
+
+/// Heartbeats, as the server's last ACK wants them.
+struct Pulse {
+    interval: Duration,
+    timeout: Duration,
+    next: Instant,
+}
+
+impl Session {
+    /// A session that begins with AUTH.
+    pub fn start(config: &Config, now: Instant) -> Self {
+        let credentials = config.credentials.clone();
+        Self {
+            out: frame::seal(&Auth {
+                username: credentials.username,
+                password: credentials.password,
+            }),
+            payload_cap: config.payload_max,
+            payload_max: config.payload_max.min(PAYLOAD_MAX_BEFORE_ACK),
+            reply_timeout: config.reply_timeout,
+            awaited: Some(Awaited {
+                reply_to: Request::Auth,
+                since: now,
+            }),
+            pulse: None,
+            mode: None,
+            heard: now,
+        }
+    }
+
+    /// Bytes for the server; the caller takes what it sends from the front.
+    pub fn out(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
+    /// The largest payload to take, bytes.
+    pub fn payload_max(&self) -> u32 {
+        self.payload_max
+    }
+
+    /// The mode that the server accepted on this connection.
+    pub fn mode(&self) -> Option<Mode> {
+        self.mode
+    }
+
+    /// Whether an ACK is owed. One request at a time, so that an ACK can't be taken for another's.
+    pub fn is_waiting(&self) -> bool {
+        self.awaited.is_some()
+    }
+
+    /// Asks for ticks.
+    pub fn subscribe(&mut self, request: Subscribe, now: Instant) {
+        self.out.extend(frame::seal(&request));
+        self.awaited = Some(Awaited {
+            reply_to: Request::Subscribe(request),
+            since: now,
+        });
+    }
+
+    /// Judges one frame.
+    pub fn handle_frame(&mut self, frame: Frame<'_>, now: Instant) -> Result<Option<Message>, Error> {
+        self.heard = now;
+        let Some(kind) = FrameType::from_byte(frame.kind) else {
+            return match frame.kind {
+                SKIPPABLE_FROM.. => Ok(None),
+                kind => Err(BadMessage::UnknownType { kind }.into()),
+            };
+        };
+        match kind {
+            FrameType::Error => Err(decode::<ErrorMsg>(frame)?.into()),
+            FrameType::Ack => self.acknowledged(&decode(frame)?, now).map(Some),
+            FrameType::GoAway => Ok(Some(Message::GoAway(decode(frame)?))),
+            FrameType::DataBatch if self.mode.is_some() => Ok(Some(Message::Batch(decode(frame)?))),
+            FrameType::Heartbeat if self.pulse.is_some() => match frame.payload.len() {
+                0 => Ok(None),
+                length => Err(BadMessage::HeartbeatPayload { length }.into()),
+            },
+            FrameType::DataBatch | FrameType::Heartbeat | FrameType::Auth | FrameType::Subscribe => {
+                Err(BadMessage::Unexpected { kind }.into())
+            }
+        }
+    }
+
+    fn acknowledged(&mut self, ack: &Ack, now: Instant) -> Result<Message, Error> {
+        let unexpected = BadMessage::Unexpected { kind: FrameType::Ack };
+        let awaited = self.awaited.take().ok_or_else(|| unexpected.clone())?;
+        let message = match (awaited.reply_to, ack.acked_type()) {
+            (Request::Auth, MsgType::Auth) => Message::Authenticated,
+            (Request::Subscribe(request), MsgType::Subscribe) => {
+                self.mode = Some(request.mode());
+                Message::Subscribed {
+                    request,
+                    next_sequence: ack.next_sequence,
+                }
+            }
+            _ => return Err(unexpected.into()),
+        };
+        let before = self.pulse.take().map(|pulse| pulse.next);
+        let mut pulse = Pulse::announced(ack, now);
+        pulse.next = before.map_or(pulse.next, |before| before.min(pulse.next));
+        self.pulse = Some(pulse);
+        self.payload_max = match ack.max_msg_size {
+            0 => self.payload_cap,
+            announced => announced.min(self.payload_cap),
+        };
+        Ok(message)
+    }
+
+    /// Puts a HEARTBEAT into [`out`](Self::out) if one is due.
+    pub fn beat(&mut self, now: Instant) {
+        let Some(pulse) = self.pulse.as_mut().filter(|pulse| pulse.next <= now) else {
+            return;
+        };
+        pulse.next = now + pulse.interval;
+        // Above that the network has taken nothing for long; more of the same wouldn't get through either.
+        if self.out.len() < OUT_MAX {
+            self.out.extend(frame::heartbeat());
+        }
+    }
+
+    /// Nothing was read for a while because the application was slow: the server's silence counts from now.
+    pub fn resumed_reading(&mut self, now: Instant) {
+        self.heard = now;
+        if let Some(awaited) = &mut self.awaited {
+            awaited.since = now;
+        }
+    }
+
+    /// When to call [`beat`](Self::beat) and [`check`](Self::check) next.
+    pub fn deadline(&self, reading: bool) -> Instant {
+        let limit = self
+            .limits(reading)
+            .map(|(since, timeout, _)| since + timeout)
+            .min();
+        let beat = self.pulse.as_ref().map(|pulse| pulse.next);
+        // Before AUTH's ACK the application can't hold up reading, after it there are heartbeats.
+        [limit, beat]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.heard + self.reply_timeout)
+    }
+
+    /// Whether the server was silent for too long. Who doesn't read can't tell.
+    pub fn check(&self, now: Instant, reading: bool) -> Result<(), Error> {
+        match self
+            .limits(reading)
+            .find(|(since, timeout, _)| *since + *timeout <= now)
+        {
+            Some((_, after, operation)) => Err(Error::Timeout { operation, after }),
+            None => Ok(()),
+        }
+    }
+
+    fn limits(&self, reading: bool) -> impl Iterator<Item = (Instant, Duration, Operation)> {
+        let reply = self.awaited.as_ref().map(|awaited| match awaited.reply_to {
+            Request::Auth => (awaited.since, self.reply_timeout, Operation::Authenticate),
+            Request::Subscribe(_) => (awaited.since, self.reply_timeout, Operation::Subscribe),
+        });
+        let silence = self
+            .pulse
+            .as_ref()
+            .map(|pulse| (self.heard, pulse.timeout, Operation::Heartbeat));
+        [reply, silence].into_iter().flatten().filter(move |_| reading)
+    }
+}
+
+impl Pulse {
+    fn announced(ack: &Ack, now: Instant) -> Self {
+        let ms = |announced: u32, default_ms: u32| {
+            Duration::from_millis(if announced == 0 { default_ms } else { announced }.into())
+        };
+        let timeout = ms(ack.heartbeat_timeout_ms, TIMEOUT_DEFAULT_MS).max(TIMEOUT_MIN);
+        // The server's word, unless its own timeout would then strike, or heartbeats alone exceed the 100 frames
+        // a second that it takes.
+        let interval = ms(ack.heartbeat_interval_ms, INTERVAL_DEFAULT_MS)
+            .max(INTERVAL_MIN)
+            .min(timeout * 3 / 4);
+        Self {
+            interval,
+            timeout,
+            next: now + interval,
+        }
+    }
+}
+
+/// The protocol's defaults, for an ACK without these fields.
+const INTERVAL_DEFAULT_MS: u32 = 15_000;
+const TIMEOUT_DEFAULT_MS: u32 = 20_000;
+const INTERVAL_MIN: Duration = Duration::from_millis(20);
+const TIMEOUT_MIN: Duration = Duration::from_millis(40);
+/// The protocol's default `max_msg_size`: until the server names its own.
+const PAYLOAD_MAX_BEFORE_ACK: u32 = 65_536;
+/// AUTH (at most 528 bytes), a SUBSCRIBE and as many heartbeats as anyone could want.
+const OUT_MAX: usize = 2048;
+
+fn decode<M: Payload>(frame: Frame<'_>) -> Result<M, BadMessage> {
+    M::decode(frame.payload).map_err(|source| BadMessage::Payload {
+        kind: M::TYPE,
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests;

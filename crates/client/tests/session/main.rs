@@ -1,0 +1,7 @@
+//! The client against servers that the tests play by hand: no real server is that rude.
+
+mod auth;
+mod hostile;
+mod liveness;
+mod reconnect;
+mod support;

@@ -1,0 +1,185 @@
+//! The command tree, as clap has it.
+
+use crate::config::{self, Kind, flags, settings};
+use clap::{
+    Arg, ArgAction,
+    builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser},
+    value_parser,
+};
+use clap_complete::Shell;
+use std::num::{NonZeroU32, NonZeroU64};
+use tickstream_wire::messages::Mode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  ok
+  1  failed while running
+  2  wrong command line or configuration
+  3  refused by the server (watch)";
+
+/// The tree.
+pub fn command() -> clap::Command {
+    clap::Command::new("tickstream")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Streams ticks to authenticated TCP clients")
+        .after_help(examples(
+            "  tickstream demo
+  STREAM_USER=alice STREAM_PASS=secret tickstream serve
+  STREAM_USER=alice STREAM_PASS=secret tickstream watch",
+        ))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([serve(), watch(), demo(), completions_command()])
+}
+
+fn examples(examples: &str) -> String {
+    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+}
+
+fn serve() -> clap::Command {
+    clap::Command::new("serve")
+        .about("Run the server")
+        .long_about(
+            "Run the server. Every setting is a flag, an environment variable or a key of the TOML file: flags take \
+             precedence over the environment, that over the file, that over the default.",
+        )
+        .after_help(examples(
+            "  STREAM_USER=alice STREAM_PASS_FILE=/run/secrets/pass tickstream serve --cpus 0-3
+  tickstream serve --config tickstream.toml --print-config",
+        ))
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .env("STREAM_CONFIG")
+                .value_name("PATH")
+                .value_parser(OsStringValueParser::new())
+                .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)"),
+        )
+        .arg(
+            Arg::new("print-config")
+                .long("print-config")
+                .action(ArgAction::SetTrue)
+                .help("Print the effective settings with their origins, secrets masked, and exit"),
+        )
+        .args(flags::args())
+}
+
+fn watch() -> clap::Command {
+    clap::Command::new("watch")
+        .about("Subscribe to a server and print its ticks")
+        .after_help(examples(
+            "  STREAM_USER=alice STREAM_PASS=secret tickstream watch --count 10
+  tickstream watch --addr a.example:7400 --addr b.example:7400 --mode minute --json \\
+      --stream-user alice --stream-pass-file /run/secrets/pass",
+        ))
+        .arg(
+            Arg::new("addr")
+                .long("addr")
+                .value_name("HOST:PORT")
+                .action(ArgAction::Append)
+                .value_delimiter(',')
+                .value_parser(host_and_port)
+                .default_value("127.0.0.1:7400")
+                .help("Server to connect to; several are tried in turn"),
+        )
+        .arg(mode_arg())
+        .arg(
+            Arg::new("resume-after")
+                .long("resume-after")
+                .value_name("SEQUENCE")
+                .value_parser(value_parser!(u64))
+                .help("Replay the ticks after this sequence first"),
+        )
+        .args([count_arg(), json_arg()])
+        .args(flags::credential_args())
+}
+
+fn demo() -> clap::Command {
+    clap::Command::new("demo")
+        .about("Run a server and a client that watches it, to see ticks at once")
+        .after_help(examples(
+            "  tickstream demo
+  tickstream demo --ticks-per-second 1000 --count 5000 --json",
+        ))
+        .arg(mode_arg())
+        .arg(
+            Arg::new("ticks-per-second")
+                .long("ticks-per-second")
+                .value_name("N")
+                .value_parser(ticks_per_second)
+                .default_value("1")
+                .help("Ticks in each second of the stream SECOND"),
+        )
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("IP:PORT")
+                .value_parser(config::address)
+                .default_value("127.0.0.1:0")
+                .help("Address of the server; port 0: one that is free"),
+        )
+        .args([count_arg(), json_arg()])
+}
+
+fn completions_command() -> clap::Command {
+    clap::Command::new("completions")
+        .about("Print a shell's completion script")
+        .after_help(examples(
+            "  tickstream completions bash > /etc/bash_completion.d/tickstream",
+        ))
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(value_parser!(Shell)),
+        )
+}
+
+fn mode_arg() -> Arg {
+    let parser = PossibleValuesParser::new(["second", "minute"]).map(|mode| match mode.as_str() {
+        "minute" => Mode::Minute,
+        _ => Mode::Second,
+    });
+    Arg::new("mode")
+        .long("mode")
+        .value_name("MODE")
+        .value_parser(parser)
+        .default_value("second")
+        .help("Stream to watch")
+}
+
+fn count_arg() -> Arg {
+    Arg::new("count")
+        .long("count")
+        .value_name("N")
+        .value_parser(value_parser!(NonZeroU64))
+        .help("Stop after N ticks")
+}
+
+fn json_arg() -> Arg {
+    Arg::new("json")
+        .long("json")
+        .action(ArgAction::SetTrue)
+        .help("Print JSON lines")
+}
+
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    let port = text
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty())
+        .map(|(_, port)| port.parse::<u16>());
+    let host_has_colon = text.rsplit_once(':').is_some_and(|(host, _)| host.contains(':'));
+    match port {
+        Some(Ok(1..)) if !host_has_colon || text.starts_with('[') => Ok(text.to_owned()),
+        _ => Err("write HOST:PORT with a port from 1 to 65535, an IPv6 address in brackets"),
+    }
+}
+
+fn ticks_per_second(text: &str) -> Result<NonZeroU32, config::ValueError> {
+    let kind = settings::find("ticks_per_second").map(|setting| setting.kind);
+    let Some(Kind::Integer(range)) = kind else {
+        unreachable!("ticks_per_second is {kind:?}")
+    };
+    let number = config::integer(text, range)?;
+    NonZeroU32::new(number).ok_or(config::ValueError::OutOfRange(Kind::Integer(range)))
+}

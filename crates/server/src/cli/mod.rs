@@ -1,0 +1,446 @@
+//! The command line: what was asked for, as a typed [`Command`].
+
+mod args;
+
+pub use args::command;
+
+use crate::config::{self, Config, ConfigError, Credentials, Environment, File, Values, flags, settings};
+use clap::ArgMatches;
+use clap_complete::Shell;
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroU64},
+    path::Path,
+};
+use tickstream_wire::messages::Mode;
+
+/// Exit codes, as `--help` documents them.
+pub mod exit {
+    /// All went well.
+    pub const OK: u8 = 0;
+    /// Something failed while running.
+    pub const FAILURE: u8 = 1;
+    /// The command line or the configuration is wrong.
+    pub const USAGE: u8 = 2;
+    /// The server refused the client, for good.
+    pub const REFUSED: u8 = 3;
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the server.
+    Serve(Box<Config>),
+    /// Print the effective configuration to stdout, then what is wrong with it, if anything, to stderr (and exit
+    /// with [`exit::USAGE`]).
+    PrintConfig {
+        /// The configuration as TOML, secrets masked.
+        toml: String,
+        /// Why the server wouldn't start with it.
+        problem: Option<ConfigError>,
+    },
+    /// Subscribe and print ticks.
+    Watch(WatchArgs),
+    /// Run server and client in one process.
+    Demo(DemoArgs),
+    /// Print a script of completions: see [`completions`].
+    Completions(Shell),
+}
+
+/// What `watch` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchArgs {
+    /// Servers, each a host name or IP address with a port; at least one.
+    pub addrs: Vec<String>,
+    /// User and password.
+    pub credentials: Credentials,
+    /// Which stream.
+    pub mode: Mode,
+    /// Replay ticks after this sequence.
+    pub resume_after: Option<u64>,
+    /// Stop after this many ticks.
+    pub count: Option<NonZeroU64>,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// What `demo` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DemoArgs {
+    /// Where the server listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Which stream the client watches.
+    pub mode: Mode,
+    /// Ticks of mode SECOND in a second.
+    pub ticks_per_second: NonZeroU32,
+    /// Stop after this many ticks.
+    pub count: Option<NonZeroU64>,
+    /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// Why there is nothing to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// A wrong command line, or a request for help or version.
+    #[error("{0}")]
+    Usage(#[from] clap::Error),
+    /// A wrong configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl CliError {
+    /// The process's exit code: [`exit::OK`] for help and version.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(error) if error.exit_code() == 0 => exit::OK,
+            _ => exit::USAGE,
+        }
+    }
+
+    /// Writes it to stdout (help, version) or stderr. Where that fails, there is nobody to tell.
+    pub fn print(&self) {
+        let _ = match self {
+            Self::Usage(error) => error.print(),
+            Self::Config(error) => writeln!(io::stderr(), "error: {error}"),
+        };
+    }
+}
+
+/// Reads the command line and the environment of this process.
+///
+/// # Errors
+///
+/// [`CliError`], also for `--help` and `--version`.
+pub fn parse() -> Result<Command, CliError> {
+    parse_from(std::env::args_os(), &|name| std::env::var_os(name))
+}
+
+/// Reads a command line, the program's name first, and an environment.
+///
+/// # Errors
+///
+/// [`CliError`], also for `--help` and `--version`.
+pub fn parse_from<T: Into<OsString> + Clone>(
+    args: impl IntoIterator<Item = T>,
+    env: Environment<'_>,
+) -> Result<Command, CliError> {
+    let matches = command().try_get_matches_from(args)?;
+    match matches.subcommand() {
+        Some(("serve", matches)) => serve_from(matches, env),
+        Some(("watch", matches)) => watch_from(matches, env),
+        Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
+        Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
+        other => unreachable!("clap requires a known subcommand: {other:?}"),
+    }
+}
+
+/// The completion script of a shell.
+pub fn completions(shell: Shell) -> Vec<u8> {
+    // Into memory first: generate() panics where its output fails.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command(), "tickstream", &mut script);
+    script
+}
+
+fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
+    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
+    let path = flags::given_text(matches, "config").or_else(variable);
+    let file = path.map(|path| File::read(Path::new(&path))).transpose()?;
+    let values = Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())?;
+    let config = Config::from_merged(&values);
+    if matches.get_flag("print-config") {
+        return Ok(Command::PrintConfig {
+            toml: config::effective(&values),
+            problem: config.err(),
+        });
+    }
+    Ok(Command::Serve(Box::new(config?)))
+}
+
+fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
+    let values = Values::merge(&flags::given(matches, settings::credential_settings()), env, None)?;
+    Ok(Command::Watch(WatchArgs {
+        addrs: matches.get_many("addr").into_iter().flatten().cloned().collect(),
+        credentials: Credentials::from_values(&values)?,
+        mode: required(matches, "mode"),
+        resume_after: matches.get_one("resume-after").copied(),
+        count: matches.get_one("count").copied(),
+        json: matches.get_flag("json"),
+    }))
+}
+
+fn demo_from(matches: &ArgMatches) -> DemoArgs {
+    DemoArgs {
+        listen: required(matches, "listen"),
+        mode: required(matches, "mode"),
+        ticks_per_second: required(matches, "ticks-per-second"),
+        count: matches.get_one("count").copied(),
+        json: matches.get_flag("json"),
+    }
+}
+
+/// An argument that is required or has a default.
+fn required<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, id: &str) -> T {
+    matches
+        .get_one::<T>(id)
+        .cloned()
+        .unwrap_or_else(|| unreachable!("{id} has a default or is required"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CREDENTIALS: [(&str, &str); 2] = [("STREAM_USER", "u"), ("STREAM_PASS", "p")];
+
+    fn run(line: &str, env: &[(&str, &str)]) -> Result<Command, CliError> {
+        let env = |name: &str| Some(OsString::from(env.iter().find(|(known, _)| *known == name)?.1));
+        parse_from(["tickstream"].into_iter().chain(line.split_whitespace()), &env)
+    }
+
+    /// What `field` shows of the command, or the exit code and a part of the message.
+    fn check(
+        line: &str,
+        env: &[(&str, &str)],
+        field: impl Fn(Command) -> String,
+        expected: Result<&str, (u8, &str)>,
+    ) {
+        match (run(line, env), expected) {
+            (Ok(command), Ok(expected)) => assert_eq!(field(command), expected),
+            (Err(error), Err((code, part))) => {
+                assert!(error.to_string().contains(part), "{error}");
+                assert_eq!(error.exit_code(), code);
+            }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    fn check_error(line: &str, env: &[(&str, &str)], code: u8, part: &str) {
+        check(line, env, |_| String::new(), Err((code, part)));
+    }
+
+    fn serve_config(command: Command) -> Config {
+        let Command::Serve(config) = command else {
+            panic!("{command:?}")
+        };
+        *config
+    }
+
+    #[test]
+    fn the_command_tree_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn serve_takes_every_setting_as_a_flag() {
+        let serve = command().find_subcommand("serve").unwrap().clone();
+        for setting in settings::settings() {
+            let arg = serve
+                .get_arguments()
+                .find(|arg| arg.get_long() == Some(&setting.flag()))
+                .unwrap();
+            assert_eq!(arg.get_env(), Some(setting.env.as_ref()));
+            assert!(arg.is_hide_env_values_set() == setting.secret);
+            assert!(arg.get_help_heading().is_some());
+        }
+    }
+
+    #[test]
+    fn serve_merges_its_sources() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("t.toml");
+        std::fs::write(
+            &path,
+            "auth_timeout = \"1s\"\nticks_per_second = 1\nticks_per_minute = 1",
+        )
+        .unwrap();
+        let env = [
+            CREDENTIALS[0],
+            CREDENTIALS[1],
+            ("TICKS_PER_SECOND", "2"),
+            ("TICKS_PER_MINUTE", "2"),
+        ];
+        let field = |command| {
+            let config = serve_config(command);
+            format!(
+                "{:?} {} {}",
+                config.auth_timeout, config.ticks_per_second, config.ticks_per_minute
+            )
+        };
+        let line = format!("serve --config {} --ticks-per-minute 3", path.display());
+        check(&line, &env, field, Ok("1s 2 3"));
+        let by_variable = [&env[..], &[("STREAM_CONFIG", path.to_str().unwrap())]].concat();
+        check("serve", &by_variable, field, Ok("1s 2 2"));
+        check(
+            "serve",
+            &[&env[..], &[("STREAM_CONFIG", "")]].concat(),
+            field,
+            Ok("5s 2 2"),
+        );
+    }
+
+    #[test]
+    fn wrong_configurations_exit_with_2() {
+        check_error(
+            "serve",
+            &[],
+            exit::USAGE,
+            "no user name: set the environment variable STREAM_USER",
+        );
+        check_error("serve", &CREDENTIALS[..1], exit::USAGE, "no password: set");
+        check_error(
+            "serve --heartbeat-interval 30s",
+            &[CREDENTIALS[0], CREDENTIALS[1], ("HEARTBEAT_TIMEOUT", "5s")],
+            exit::USAGE,
+            "heartbeat_timeout = \"5s\" (from environment HEARTBEAT_TIMEOUT): must be longer than \
+             heartbeat_interval (30s)",
+        );
+        check_error(
+            "serve --listen localhost:1",
+            &CREDENTIALS,
+            exit::USAGE,
+            "listen = \"localhost:1\" (from flag --listen): names a host",
+        );
+        check_error(
+            "serve --config absent.toml",
+            &CREDENTIALS,
+            exit::USAGE,
+            "absent.toml",
+        );
+        check_error("serve --nonsense", &CREDENTIALS, exit::USAGE, "--nonsense");
+        check_error("nonsense", &[], exit::USAGE, "nonsense");
+        check_error("", &[], exit::USAGE, "Usage: tickstream <COMMAND>");
+    }
+
+    #[test]
+    fn print_config_shows_also_what_is_wrong() {
+        let printed = |line, env: &[_]| match run(line, env).unwrap() {
+            Command::PrintConfig { toml, problem } => (toml, problem.map(|problem| problem.to_string())),
+            other => panic!("{other:?}"),
+        };
+        let (toml, problem) = printed("serve --print-config --shards 3", &CREDENTIALS);
+        assert!(
+            toml.contains("shards = 3 # flag --shards\n") && problem.is_none(),
+            "{toml} {problem:?}"
+        );
+        assert!(
+            toml.contains("# stream_pass = \"***\" # environment STREAM_PASS; masked\n"),
+            "{toml}"
+        );
+        let (toml, problem) = printed("serve --print-config --phase odd", &[]);
+        assert!(toml.contains("phase = \"odd\" # flag --phase\n"), "{toml}");
+        assert!(problem.unwrap().contains("no user name"));
+    }
+
+    #[test]
+    fn watch_has_defaults_and_flags() {
+        let field = |command| match command {
+            Command::Watch(watch) => format!("{watch:?}"),
+            other => panic!("{other:?}"),
+        };
+        let credentials = "credentials: Credentials { user: \"u\", pass: \"***\" }";
+        check(
+            "watch",
+            &CREDENTIALS,
+            field,
+            Ok(&format!(
+                "WatchArgs {{ addrs: [\"127.0.0.1:7400\"], {credentials}, mode: Second, resume_after: None, \
+                 count: None, json: false }}"
+            )),
+        );
+        check(
+            "watch --addr a:1,[::1]:2 --addr b:3 --mode minute --resume-after 0 --count 9 --json --stream-user u",
+            &[("STREAM_PASS", "p")],
+            field,
+            Ok(&format!(
+                "WatchArgs {{ addrs: [\"a:1\", \"[::1]:2\", \"b:3\"], {credentials}, mode: Minute, \
+                 resume_after: Some(0), count: Some(9), json: true }}"
+            )),
+        );
+    }
+
+    #[test]
+    fn watch_says_what_is_wrong() {
+        check_error("watch", &[], exit::USAGE, "no user name");
+        for addr in ["a", "a:", ":1", "a:0", "a:65536", "::1:1", "a:b"] {
+            check_error(
+                &format!("watch --addr {addr}"),
+                &CREDENTIALS,
+                exit::USAGE,
+                "write HOST:PORT",
+            );
+        }
+        check_error("watch --count 0", &CREDENTIALS, exit::USAGE, "--count");
+        check_error(
+            "watch --mode hour",
+            &CREDENTIALS,
+            exit::USAGE,
+            "[possible values: second, minute]",
+        );
+    }
+
+    #[test]
+    fn demo_needs_nothing() {
+        let field = |command| match command {
+            Command::Demo(demo) => format!("{demo:?}"),
+            other => panic!("{other:?}"),
+        };
+        check(
+            "demo",
+            &[],
+            field,
+            Ok(
+                "DemoArgs { listen: 127.0.0.1:0, mode: Second, ticks_per_second: 1, count: None, json: false }",
+            ),
+        );
+        check(
+            "demo --mode minute --ticks-per-second 1000 --listen [::1]:7 --count 5 --json",
+            &[],
+            field,
+            Ok(
+                "DemoArgs { listen: [::1]:7, mode: Minute, ticks_per_second: 1000, count: Some(5), json: true }",
+            ),
+        );
+        check_error(
+            "demo --ticks-per-second 0",
+            &[],
+            exit::USAGE,
+            "a whole number from 1 to 10000000",
+        );
+        check_error(
+            "demo --listen 7400",
+            &[],
+            exit::USAGE,
+            "is only a port; write 0.0.0.0:7400",
+        );
+    }
+
+    #[test]
+    fn help_and_version_exit_with_0() {
+        check_error("--help", &[], exit::OK, "3  refused by the server (watch)");
+        check_error("--version", &[], exit::OK, env!("CARGO_PKG_VERSION"));
+        check_error("serve --help", &[], exit::OK, "[env: HEARTBEAT_TIMEOUT=");
+    }
+
+    #[test]
+    fn shells_are_completed() {
+        check(
+            "completions zsh",
+            &[],
+            |command| format!("{command:?}"),
+            Ok("Completions(Zsh)"),
+        );
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            assert!(
+                String::from_utf8(completions(shell))
+                    .unwrap()
+                    .contains("print-config"),
+                "{shell}"
+            );
+        }
+    }
+}

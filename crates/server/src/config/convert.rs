@@ -1,0 +1,389 @@
+//! Text into [`Config`]: every value parsed once, every rule that spans settings in one place.
+
+use super::{
+    Config, ConfigError, Credentials, Kind, LogFormat, Phase, ValueError, parse,
+    values::{Value, Values},
+};
+use crate::placement::{self, Machine};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+const PHASES: [(&str, Phase); 2] = [("aligned", Phase::Aligned), ("spread", Phase::Spread)];
+const LOG_FORMATS: [(&str, LogFormat); 3] = [
+    ("auto", LogFormat::Auto),
+    ("json", LogFormat::Json),
+    ("human", LogFormat::Human),
+];
+
+/// Parses every value, then checks the rules between them.
+pub(crate) fn convert(values: &Values, machine: &Machine) -> Result<Config, ConfigError> {
+    let cpus = cpus(values, machine)?;
+    let config = Config {
+        credentials: Credentials::from_values(values)?,
+        listen: values.address("listen")?,
+        shards: shards(values, &cpus)?,
+        cpus,
+        heartbeat_interval: values.duration("heartbeat_interval")?,
+        heartbeat_timeout: values.duration("heartbeat_timeout")?,
+        auth_timeout: values.duration("auth_timeout")?,
+        write_deadline: values.millis("write_deadline_ms")?,
+        max_msg_size: values.size("max_msg_size")?,
+        drain: Duration::from_secs(values.integer("drain_seconds")?.into()),
+        ticks_per_second: values.positive("ticks_per_second")?,
+        ticks_per_minute: values.positive("ticks_per_minute")?,
+        phase: values.choice("phase", &PHASES)?,
+        batch_window: values.millis("batch_window_ms")?,
+        replay_window: values.duration("replay_window")?,
+        replay_ticks_max: values.integer("replay_ticks_max")?,
+        max_connections: values.if_set("max_connections", Values::positive)?,
+        frames_per_second_max: values.positive("frames_per_second_max")?,
+        listen_backlog: values.positive("listen_backlog")?,
+        send_buffer: values.size("send_buffer")?,
+        unsent_max: values.size("unsent_max")?,
+        tcp_keepalive: values.duration_or_off("tcp_keepalive")?,
+        tcp_user_timeout: values.duration_or_off("tcp_user_timeout")?,
+        log_level: values.parsed("log_level", |text, _| parse::log_filter(text))?,
+        log_format: values.choice("log_format", &LOG_FORMATS)?,
+    };
+    check_rules(&config, values)?;
+    Ok(config)
+}
+
+/// The rules between settings whose values are each fine. (Those between settings that exclude each other are
+/// where these are read: [`cpus`] and [`Credentials::from_values`].)
+fn check_rules(config: &Config, values: &Values) -> Result<(), ConfigError> {
+    if config.heartbeat_timeout <= config.heartbeat_interval {
+        let value = humantime::format_duration(config.heartbeat_interval).to_string();
+        let reason = ValueError::NotLongerThan {
+            other: "heartbeat_interval",
+            value,
+        };
+        return Err(values.get("heartbeat_timeout").invalid(reason));
+    }
+    let shards = config.shards.get();
+    if config
+        .max_connections
+        .is_some_and(|max| (max.get() as usize) < shards)
+    {
+        let reason = ValueError::LessThan {
+            other: "shards",
+            value: shards,
+        };
+        return Err(values.get("max_connections").invalid(reason));
+    }
+    Ok(())
+}
+
+fn cpus(values: &Values, machine: &Machine) -> Result<Vec<usize>, ConfigError> {
+    let (list, node) = (values.get("cpus"), values.get("numa_node"));
+    match (list.is_set(), node.is_set()) {
+        (true, true) => {
+            let reason = ValueError::Excludes {
+                other: "cpus",
+                origin: list.origin.to_string(),
+            };
+            Err(node.invalid(reason))
+        }
+        (true, false) => {
+            let chosen = placement::parse_cpus(&list.text).and_then(|cpus| machine.choose(cpus));
+            chosen.map_err(|error| list.invalid(error))
+        }
+        (false, true) => {
+            let number = values.integer("numa_node")?;
+            machine.node(number as usize).map_err(|error| node.invalid(error))
+        }
+        (false, false) => Ok(machine.allowed.clone()),
+    }
+}
+
+fn shards(values: &Values, cpus: &[usize]) -> Result<NonZeroUsize, ConfigError> {
+    let given = values.if_set("shards", Values::positive)?;
+    let shards = given.map_or(cpus.len(), |shards| shards.get() as usize);
+    Ok(NonZeroUsize::new(shards).expect("at least one CPU is chosen"))
+}
+
+/// Reading one value as one type. The kinds come from the table; a key of another kind is a bug.
+impl Values {
+    fn parsed<T>(
+        &self,
+        key: &str,
+        parser: impl FnOnce(&str, Kind) -> Result<T, ValueError>,
+    ) -> Result<T, ConfigError> {
+        let value = self.get(key);
+        let kind = value.setting.kind;
+        if value.text.is_empty() {
+            return Err(value.invalid(ValueError::Empty(kind)));
+        }
+        parser(&value.text, kind).map_err(|reason| value.invalid(reason))
+    }
+
+    fn if_set<T>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&Self, &str) -> Result<T, ConfigError>,
+    ) -> Result<Option<T>, ConfigError> {
+        if self.get(key).is_set() {
+            read(self, key).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
+        self.parsed(key, |text, _| Ok(parse::address(text)?))
+    }
+
+    fn integer(&self, key: &str) -> Result<u32, ConfigError> {
+        self.parsed(key, |text, kind| match kind {
+            Kind::Integer(range) => parse::integer(text, range),
+            _ => unreachable!("{key} is {kind:?}"),
+        })
+    }
+
+    fn positive(&self, key: &str) -> Result<NonZeroU32, ConfigError> {
+        let number = self.integer(key)?;
+        NonZeroU32::new(number).ok_or_else(|| out_of_range(self.get(key)))
+    }
+
+    fn millis(&self, key: &str) -> Result<Duration, ConfigError> {
+        Ok(Duration::from_millis(self.integer(key)?.into()))
+    }
+
+    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
+        self.parsed(key, |text, kind| match kind {
+            Kind::Duration(range) => parse::duration(text, range),
+            _ => unreachable!("{key} is {kind:?}"),
+        })
+    }
+
+    fn duration_or_off(&self, key: &str) -> Result<Option<Duration>, ConfigError> {
+        Ok(Some(self.duration(key)?).filter(|duration| !duration.is_zero()))
+    }
+
+    fn size(&self, key: &str) -> Result<NonZeroU32, ConfigError> {
+        let bytes = self.parsed(key, |text, kind| match kind {
+            Kind::Size(range) => parse::size(text, range),
+            _ => unreachable!("{key} is {kind:?}"),
+        })?;
+        NonZeroU32::new(bytes).ok_or_else(|| out_of_range(self.get(key)))
+    }
+
+    fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ConfigError> {
+        self.parsed(key, |text, kind| parse::choice(text, kind, words))
+    }
+}
+
+fn out_of_range(value: &Value) -> ConfigError {
+    value.invalid(ValueError::OutOfRange(value.setting.kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::settings;
+    use std::collections::BTreeMap;
+
+    fn convert_with(values: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let nodes = BTreeMap::from([(0, vec![0, 1]), (1, vec![2, 3])]);
+        let machine = Machine {
+            allowed: vec![0, 1, 2],
+            nodes,
+        };
+        let credentials = [("stream_user", "u"), ("stream_pass", "p")];
+        let values = Values::of_program(credentials.into_iter().chain(values.iter().copied())).unwrap();
+        convert(&values, &machine)
+    }
+
+    /// What `field` shows of the configuration, or a part of the error.
+    fn check<T: std::fmt::Debug>(
+        values: &[(&str, &str)],
+        field: impl Fn(Config) -> T,
+        expected: Result<&str, &str>,
+    ) {
+        match (
+            convert_with(values).map(|config| format!("{:?}", field(config))),
+            expected,
+        ) {
+            (Ok(found), Ok(expected)) => assert_eq!(found, expected),
+            (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    fn check_error(values: &[(&str, &str)], expected: &str) {
+        check(values, |_| (), Err(expected));
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let number = |number| NonZeroU32::new(number).unwrap();
+        let expected = Config {
+            credentials: Credentials {
+                user: "u".into(),
+                pass: "p".into(),
+            },
+            listen: "0.0.0.0:7400".parse().unwrap(),
+            shards: NonZeroUsize::new(3).unwrap(),
+            cpus: vec![0, 1, 2],
+            heartbeat_interval: Duration::from_secs(15),
+            heartbeat_timeout: Duration::from_secs(20),
+            auth_timeout: Duration::from_secs(5),
+            write_deadline: Duration::from_millis(5_000),
+            max_msg_size: number(65_536),
+            drain: Duration::from_secs(5),
+            ticks_per_second: number(1),
+            ticks_per_minute: number(1),
+            phase: Phase::Aligned,
+            batch_window: Duration::from_millis(5),
+            replay_window: Duration::from_secs(3_600),
+            replay_ticks_max: 100_000,
+            max_connections: None,
+            frames_per_second_max: number(100),
+            listen_backlog: number(4_096),
+            send_buffer: number(65_536),
+            unsent_max: number(16_384),
+            tcp_keepalive: Some(Duration::from_secs(30)),
+            tcp_user_timeout: Some(Duration::from_secs(20)),
+            log_level: "info".into(),
+            log_format: LogFormat::Auto,
+        };
+        assert_eq!(convert_with(&[]).unwrap(), expected);
+    }
+
+    #[test]
+    fn cpus_and_shards_are_resolved() {
+        check(&[("cpus", "2,0")], |c| (c.shards, c.cpus), Ok("(2, [0, 2])"));
+        check(
+            &[("cpus", "1"), ("shards", "3")],
+            |c| c.shard_cpus(),
+            Ok("[1, 1, 1]"),
+        );
+        check(&[("shards", "2")], |c| c.shard_cpus(), Ok("[0, 1]"));
+        check(
+            &[("shards", ""), ("cpus", "")],
+            |c| c.shard_cpus(),
+            Ok("[0, 1, 2]"),
+        );
+        check(&[("numa_node", "1")], |c| c.shard_cpus(), Ok("[2]"));
+        check(&[("numa_node", "0")], |c| c.shard_cpus(), Ok("[0, 1]"));
+    }
+
+    #[test]
+    fn unusable_cpus_are_named() {
+        check_error(
+            &[("cpus", "0,9")],
+            "cpus = \"0,9\" (from program): CPU 9 doesn't exist or isn't allowed here; allowed: 0-2",
+        );
+        check_error(
+            &[("cpus", "zero")],
+            "cpus = \"zero\" (from program): is not a list of CPUs: \"zero\"",
+        );
+        check_error(
+            &[("numa_node", "5")],
+            "numa_node = \"5\" (from program): NUMA node 5 doesn't exist",
+        );
+        check_error(
+            &[("cpus", "0"), ("numa_node", "0")],
+            "numa_node = \"0\" (from program): excludes cpus, which is set too (from program); set one of them",
+        );
+        check_error(
+            &[("shards", "0")],
+            "shards = \"0\" (from program): is out of range; accepted: a whole",
+        );
+    }
+
+    #[test]
+    fn the_heartbeat_timeout_is_longer_than_the_interval() {
+        check(
+            &[("heartbeat_timeout", "15001ms")],
+            |c| c.heartbeat_timeout,
+            Ok("15.001s"),
+        );
+        check_error(
+            &[("heartbeat_timeout", "5s")],
+            "heartbeat_timeout = \"5s\" (from program): must be longer than heartbeat_interval (15s)",
+        );
+        check_error(
+            &[("heartbeat_interval", "20s")],
+            "heartbeat_timeout = \"20s\" (the default): must be longer than heartbeat_interval (20s)",
+        );
+    }
+
+    #[test]
+    fn each_shard_gets_a_connection() {
+        check(&[("max_connections", "3")], |c| c.max_connections, Ok("Some(3)"));
+        check(&[("max_connections", "")], |c| c.max_connections, Ok("None"));
+        check_error(
+            &[("max_connections", "2")],
+            "max_connections = \"2\" (from program): must be at least shards (3), so that each shard gets one",
+        );
+    }
+
+    #[test]
+    fn zero_turns_off() {
+        check(&[("tcp_keepalive", "0s")], |c| c.tcp_keepalive, Ok("None"));
+        check(&[("tcp_user_timeout", "0s")], |c| c.tcp_user_timeout, Ok("None"));
+        check(&[("batch_window_ms", "0")], |c| c.batch_window, Ok("0ns"));
+        check(&[("replay_window", "0s")], |c| c.replay_window, Ok("0ns"));
+    }
+
+    #[test]
+    fn bounds_are_accepted_and_what_is_beyond_is_not() {
+        let bounds = [
+            ("batch_window_ms", "1000", "1001"),
+            ("max_msg_size", "1KiB", "1023"),
+            ("max_msg_size", "16MiB", "16777217"),
+            ("ticks_per_second", "10000000", "10000001"),
+            ("ticks_per_minute", "600000000", "600000001"),
+            ("replay_window", "24h", "24h 1ms"),
+            ("tcp_keepalive", "1s", "500ms"),
+            ("drain_seconds", "0", "3601"),
+        ];
+        for (key, within, beyond) in bounds {
+            check(&[(key, within)], |_| (), Ok("()"));
+            check_error(
+                &[(key, beyond)],
+                &format!("{key} = {beyond:?} (from program): is out of range"),
+            );
+        }
+    }
+
+    #[test]
+    fn words_of_the_table_are_all_understood() {
+        for setting in settings::settings() {
+            if let Kind::Choice(words) = setting.kind {
+                words
+                    .iter()
+                    .for_each(|word| check(&[(setting.key, word)], |_| (), Ok("()")));
+                check_error(&[(setting.key, "other")], "is not known; accepted: ");
+            }
+        }
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        for setting in settings::settings().filter(|setting| setting.kind != Kind::Credential) {
+            check_error(&[(setting.key, "\u{1}")], &format!("{} = ", setting.key));
+        }
+    }
+
+    #[test]
+    fn an_empty_value_is_an_error_where_one_is_needed() {
+        check_error(
+            &[("listen", "")],
+            "listen = \"\" (from program): is empty; accepted: an IP address",
+        );
+        check_error(&[("heartbeat_interval", "")], "is empty; accepted: a duration");
+        check_error(
+            &[("listen", "7400")],
+            "listen = \"7400\" (from program): is only a port",
+        );
+        check_error(
+            &[("log_level", "loud")],
+            "log_level = \"loud\" (from program): is not a log filter",
+        );
+    }
+}

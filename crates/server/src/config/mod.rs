@@ -1,0 +1,146 @@
+//! Configuration: flags over environment over a TOML file over defaults.
+//!
+//! - [`settings`]: the table that everything comes from;
+//! - `kind` and `parse`: what a value may be, and reading it;
+//! - `values`: which of the sources wins; `file` and [`flags`] are two of them;
+//! - `convert`: text into [`Config`], once, with all rules that span settings;
+//! - `print`: the effective configuration, and the documented defaults, as TOML.
+//!
+//! Invariant: nothing behind [`Config`] parses or checks a setting again.
+
+mod convert;
+mod credentials;
+mod error;
+mod file;
+pub mod flags;
+mod kind;
+mod parse;
+mod print;
+pub mod settings;
+mod values;
+
+pub use credentials::Credentials;
+pub use error::{ConfigError, WrongValue};
+pub use file::File;
+pub use kind::{DurationRange, IntegerRange, Kind, SizeRange};
+pub use parse::{AddressError, ValueError};
+pub use print::{documented_defaults, effective};
+pub use values::{Environment, Flags, Origin, Values};
+
+pub(crate) use parse::{address, integer};
+
+use crate::placement::{self, Machine};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU32, NonZeroUsize},
+    time::Duration,
+};
+
+/// The server's configuration, valid as a whole. Durations are whole milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who may subscribe.
+    pub credentials: Credentials,
+
+    /// Where connections are accepted; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How many shards run; also more than `cpus`.
+    pub shards: NonZeroUsize,
+    /// CPUs that shards run on: ascending, allowed here, at least one.
+    pub cpus: Vec<usize>,
+
+    /// How often clients send HEARTBEAT.
+    pub heartbeat_interval: Duration,
+    /// A client without HEARTBEAT for this long is closed; longer than `heartbeat_interval`.
+    pub heartbeat_timeout: Duration,
+    /// A client that hasn't authenticated after this long is closed.
+    pub auth_timeout: Duration,
+    /// A client whose oldest unsent byte is older is closed as SLOW_CONSUMER.
+    pub write_deadline: Duration,
+    /// Largest payload, either direction, bytes.
+    pub max_msg_size: NonZeroU32,
+    /// How long clients have to leave once the server was told to stop.
+    pub drain: Duration,
+
+    /// Ticks of mode SECOND in a second.
+    pub ticks_per_second: NonZeroU32,
+    /// Ticks of mode MINUTE in a minute.
+    pub ticks_per_minute: NonZeroU32,
+    /// When ticks are due.
+    pub phase: Phase,
+    /// Longest that a tick waits for company; zero: no batching.
+    pub batch_window: Duration,
+    /// How far back a client may resume; zero: no replay.
+    pub replay_window: Duration,
+    /// Most ticks that one resume replays.
+    pub replay_ticks_max: u32,
+
+    /// Connections of the process, at least one a shard; `None`: what the descriptor limit allows.
+    pub max_connections: Option<NonZeroU32>,
+    /// Frames that one client may send in a second.
+    pub frames_per_second_max: NonZeroU32,
+
+    /// Connections that may wait to be accepted, per shard.
+    pub listen_backlog: NonZeroU32,
+    /// SO_SNDBUF of a connection, bytes.
+    pub send_buffer: NonZeroU32,
+    /// TCP_NOTSENT_LOWAT of a connection, bytes.
+    pub unsent_max: NonZeroU32,
+    /// Idle time before the first keepalive probe, whole seconds; `None`: no keepalive.
+    pub tcp_keepalive: Option<Duration>,
+    /// TCP_USER_TIMEOUT; `None`: the kernel's default.
+    pub tcp_user_timeout: Option<Duration>,
+
+    /// A valid `EnvFilter` directive.
+    pub log_level: String,
+    /// The log's format.
+    pub log_format: LogFormat,
+}
+
+/// When the ticks of different subscribers are due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// All at the boundary of the wall clock.
+    Aligned,
+    /// Each subscriber's at a time of its own within the interval: no wave.
+    Spread,
+}
+
+/// What a line of the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// [`LogFormat::Human`] where stderr is a terminal, else [`LogFormat::Json`].
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Human,
+}
+
+impl Config {
+    /// Converts values that were merged from flags, environment and file.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub fn from_merged(values: &Values) -> Result<Self, ConfigError> {
+        convert::convert(values, &Machine::detect()?)
+    }
+
+    /// A configuration made by a program: defaults, but for these values, as one would write them in the file.
+    /// Neither flags, environment nor files have a say.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong; [`ConfigError::Missing`] unless stream_user and stream_pass are there.
+    pub fn from_values<'a, V: Into<String>>(
+        values: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<Self, ConfigError> {
+        Self::from_merged(&Values::of_program(values)?)
+    }
+
+    /// The CPU of each shard, by the shard's number.
+    pub fn shard_cpus(&self) -> Vec<usize> {
+        placement::assign(self.shards, &self.cpus)
+    }
+}

@@ -1,0 +1,393 @@
+//! The table of settings. Flags, environment, file, `--help`, `--print-config` and `config/tickstream.toml` all
+//! come from it.
+
+use super::kind::Kind;
+use std::time::Duration;
+
+/// Settings that belong together, under one heading.
+#[derive(Debug)]
+pub struct Section {
+    /// The heading.
+    pub title: &'static str,
+    /// Its settings.
+    pub settings: &'static [Setting],
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// The key in the TOML file; the flag is the same in kebab-case.
+    pub key: &'static str,
+    /// The environment variable.
+    pub env: &'static str,
+    /// What the value may be.
+    pub kind: Kind,
+    /// What stands for the value in the help.
+    pub value_name: &'static str,
+    /// The default, as one would write it; `None` where there is none. An empty one is written "", and means
+    /// what `empty` says.
+    pub default: Option<&'static str>,
+    /// What an empty value means; `None` where a value is needed.
+    pub empty: Option<&'static str>,
+    /// Whether the value must never be shown.
+    pub secret: bool,
+    /// What it does, in a sentence or two.
+    pub help: &'static str,
+}
+
+impl Setting {
+    const fn new(key: &'static str, env: &'static str, kind: Kind, value_name: &'static str) -> Self {
+        Self {
+            key,
+            env,
+            kind,
+            value_name,
+            default: None,
+            empty: None,
+            secret: false,
+            help: "",
+        }
+    }
+
+    const fn default(self, default: &'static str) -> Self {
+        Self {
+            default: Some(default),
+            ..self
+        }
+    }
+
+    const fn empty(self, meaning: &'static str) -> Self {
+        Self {
+            empty: Some(meaning),
+            ..self
+        }
+    }
+
+    const fn secret(self) -> Self {
+        Self { secret: true, ..self }
+    }
+
+    const fn help(self, help: &'static str) -> Self {
+        Self { help, ..self }
+    }
+
+    /// The flag, without its dashes.
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The default for people: the value, or what having none means.
+    pub fn default_text(&self) -> &'static str {
+        match self.default {
+            Some("") | None => self.empty.unwrap_or("none"),
+            Some(default) => default,
+        }
+    }
+}
+
+/// Every setting, in order.
+pub fn settings() -> impl Iterator<Item = &'static Setting> {
+    SECTIONS.iter().flat_map(|section| section.settings)
+}
+
+/// The settings of user and password: those that a client needs, too.
+pub fn credential_settings() -> impl Iterator<Item = &'static Setting> {
+    CREDENTIALS.settings.iter()
+}
+
+/// The setting with this key.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    settings().find(|setting| setting.key == key)
+}
+
+const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+const HOUR: Duration = secs(3_600);
+const NINE_HOURS: Duration = secs(9 * 3_600);
+const DAY: Duration = secs(86_400);
+const KIB: u32 = 1 << 10;
+const MIB: u32 = 1 << 20;
+
+/// The table.
+pub const SECTIONS: &[Section] = &[CREDENTIALS, PLACEMENT, PROTOCOL, STREAMS, LIMITS, SOCKETS, LOGS];
+
+const CREDENTIALS: Section = Section {
+    title: "Credentials",
+    settings: &[
+        Setting::new("stream_user", "STREAM_USER", Kind::Credential, "NAME")
+            .help("User name that clients authenticate with. Required."),
+        Setting::new("stream_pass", "STREAM_PASS", Kind::Credential, "PASSWORD").secret().help(
+            "Password. Required, here or in stream_pass_file. Flags are visible to other users: prefer the \
+             environment or the file.",
+        ),
+        Setting::new("stream_pass_file", "STREAM_PASS_FILE", Kind::Path, "PATH")
+            .empty("none")
+            .help("File with the password; one newline at its end is removed. Excludes stream_pass."),
+    ],
+};
+
+const PLACEMENT: Section = Section {
+    title: "Address and CPUs",
+    settings: &[
+        Setting::new("listen", "STREAM_LISTEN", Kind::Address, "IP:PORT")
+            .default("0.0.0.0:7400")
+            .help("Address to accept connections on; an IPv6 address in brackets. Port 0: one that is free."),
+        Setting::new("shards", "STREAM_SHARDS", Kind::integer(1, 8_192, ""), "N")
+            .default("")
+            .empty("one per chosen CPU")
+            .help("Number of shards. Where there are more than CPUs, they share them, round robin."),
+        Setting::new("cpus", "STREAM_CPUS", Kind::Cpus, "LIST")
+            .default("")
+            .empty("all that the process may run on")
+            .help("CPUs to run shards on. Excludes numa_node."),
+        Setting::new("numa_node", "STREAM_NUMA_NODE", Kind::integer(0, 1_023, ""), "N")
+            .default("")
+            .empty("any")
+            .help("NUMA node whose CPUs run the shards. Excludes cpus."),
+    ],
+};
+
+const PROTOCOL: Section = Section {
+    title: "Protocol",
+    settings: &[
+        Setting::new(
+            "heartbeat_interval",
+            "HEARTBEAT_INTERVAL",
+            Kind::millis(ms(50), HOUR),
+            "DURATION",
+        )
+        .default("15s")
+        .help("How often clients are told to send a heartbeat."),
+        Setting::new(
+            "heartbeat_timeout",
+            "HEARTBEAT_TIMEOUT",
+            Kind::millis(ms(100), DAY),
+            "DURATION",
+        )
+        .default("20s")
+        .help("A client without heartbeat for this long is closed. Longer than heartbeat_interval."),
+        Setting::new(
+            "auth_timeout",
+            "AUTH_TIMEOUT",
+            Kind::millis(ms(50), secs(300)),
+            "DURATION",
+        )
+        .default("5s")
+        .help("A client that hasn't authenticated after this long is closed."),
+        Setting::new(
+            "write_deadline_ms",
+            "WRITE_DEADLINE_MS",
+            Kind::integer(10, 600_000, "milliseconds"),
+            "MS",
+        )
+        .default("5000")
+        .help("A client that leaves a byte waiting for longer is closed as a slow consumer."),
+        Setting::new("max_msg_size", "MAX_MSG_SIZE", Kind::size(KIB, 16 * MIB), "SIZE")
+            .default("64KiB")
+            .help("Largest payload of a frame, in either direction."),
+        Setting::new(
+            "drain_seconds",
+            "DRAIN_SECONDS",
+            Kind::integer(0, 3_600, "seconds"),
+            "SECONDS",
+        )
+        .default("5")
+        .help("How long clients have to leave after the server was told to stop."),
+    ],
+};
+
+const STREAMS: Section = Section {
+    title: "Streams",
+    settings: &[
+        Setting::new(
+            "ticks_per_second",
+            "TICKS_PER_SECOND",
+            Kind::integer(1, 10_000_000, ""),
+            "N",
+        )
+        .default("1")
+        .help("Ticks in each second of the stream SECOND."),
+        Setting::new(
+            "ticks_per_minute",
+            "TICKS_PER_MINUTE",
+            Kind::integer(1, 600_000_000, ""),
+            "N",
+        )
+        .default("1")
+        .help("Ticks in each minute of the stream MINUTE."),
+        Setting::new(
+            "phase",
+            "STREAM_PHASE",
+            Kind::Choice(&["aligned", "spread"]),
+            "PHASE",
+        )
+        .default("aligned")
+        .help("When ticks are due: for all at once, or spread over the interval, client by client."),
+        Setting::new(
+            "batch_window_ms",
+            "BATCH_WINDOW_MS",
+            Kind::integer(0, 1_000, "milliseconds"),
+            "MS",
+        )
+        .default("5")
+        .help("Longest that a tick waits for others to share its frame; 0: no batching."),
+        Setting::new(
+            "replay_window",
+            "REPLAY_WINDOW",
+            Kind::millis(secs(0), DAY),
+            "DURATION",
+        )
+        .default("1h")
+        .help("How far back a client may resume; 0s: no replay."),
+        Setting::new(
+            "replay_ticks_max",
+            "REPLAY_TICKS_MAX",
+            Kind::integer(0, 100_000_000, ""),
+            "N",
+        )
+        .default("100000")
+        .help("Most ticks that one resume replays."),
+    ],
+};
+
+const LIMITS: Section = Section {
+    title: "Limits",
+    settings: &[
+        Setting::new(
+            "max_connections",
+            "MAX_CONNECTIONS",
+            Kind::integer(1, 100_000_000, ""),
+            "N",
+        )
+        .default("")
+        .empty("as many as the descriptor limit allows")
+        .help("Connections of the whole process, shared out among its shards."),
+        Setting::new(
+            "frames_per_second_max",
+            "FRAMES_PER_SECOND_MAX",
+            Kind::integer(1, 1_000_000, ""),
+            "N",
+        )
+        .default("100")
+        .help("Frames that one client may send in a second."),
+    ],
+};
+
+const SOCKETS: Section = Section {
+    title: "Sockets",
+    settings: &[
+        Setting::new(
+            "listen_backlog",
+            "LISTEN_BACKLOG",
+            Kind::integer(1, 65_535, ""),
+            "N",
+        )
+        .default("4096")
+        .help(
+            "Connections that may wait to be accepted, per shard; the kernel caps it at net.core.somaxconn.",
+        ),
+        Setting::new(
+            "send_buffer",
+            "SEND_BUFFER",
+            Kind::size(4 * KIB, 16 * MIB),
+            "SIZE",
+        )
+        .default("64KiB")
+        .help("Kernel memory for unsent and unacknowledged bytes of one connection (SO_SNDBUF)."),
+        Setting::new("unsent_max", "UNSENT_MAX", Kind::size(KIB, 16 * MIB), "SIZE")
+            .default("16KiB")
+            .help("Unsent bytes from which on a socket takes no more (TCP_NOTSENT_LOWAT)."),
+        // The kernel takes whole seconds, up to 32,767 (MAX_TCP_KEEPIDLE).
+        Setting::new(
+            "tcp_keepalive",
+            "TCP_KEEPALIVE",
+            Kind::or_off(secs(1), NINE_HOURS, secs(1)),
+            "DURATION",
+        )
+        .default("30s")
+        .help("Silence before the kernel probes whether the peer is there (SO_KEEPALIVE, TCP_KEEPIDLE)."),
+        Setting::new(
+            "tcp_user_timeout",
+            "TCP_USER_TIMEOUT",
+            Kind::or_off(secs(1), HOUR, ms(1)),
+            "DURATION",
+        )
+        .default("20s")
+        .help("Longest that sent bytes stay unacknowledged before the kernel gives up (TCP_USER_TIMEOUT)."),
+    ],
+};
+
+const LOGS: Section = Section {
+    title: "Logs",
+    settings: &[
+        Setting::new("log_level", "LOG_LEVEL", Kind::LogFilter, "FILTER")
+            .default("info")
+            .help("What is logged: a level, or a filter of tracing-subscriber."),
+        Setting::new(
+            "log_format",
+            "LOG_FORMAT",
+            Kind::Choice(&["auto", "json", "human"]),
+            "FORMAT",
+        )
+        .default("auto")
+        .help("Format of the log on stderr; auto: human on a terminal, else json."),
+    ],
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn keys_and_variables_are_unique_and_well_formed() {
+        let (mut keys, mut variables) = (HashSet::new(), HashSet::new());
+        for setting in settings() {
+            assert!(keys.insert(setting.key), "{}", setting.key);
+            assert!(variables.insert(setting.env), "{}", setting.env);
+            let snake = |c: char| c.is_ascii_lowercase() || c == '_';
+            assert!(setting.key.chars().all(snake), "{}", setting.key);
+            assert_eq!(
+                setting.env.trim_start_matches("STREAM_"),
+                setting.env_suffix(),
+                "{}",
+                setting.key
+            );
+            assert!(setting.help.ends_with('.'), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn an_empty_default_says_what_it_means() {
+        for setting in settings() {
+            assert!(
+                setting.default != Some("") || setting.empty.is_some(),
+                "{}",
+                setting.key
+            );
+        }
+    }
+
+    #[test]
+    fn settings_are_found_by_key() {
+        assert_eq!(find("listen").unwrap().env, "STREAM_LISTEN");
+        assert_eq!(find("listen").unwrap().flag(), "listen");
+        assert_eq!(find("max_msg_size").unwrap().flag(), "max-msg-size");
+        assert!(find("Listen").is_none());
+    }
+
+    impl Setting {
+        fn env_suffix(&self) -> String {
+            self.key
+                .to_ascii_uppercase()
+                .trim_start_matches("STREAM_")
+                .to_owned()
+        }
+    }
+}

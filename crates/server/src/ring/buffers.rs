@@ -1,0 +1,114 @@
+//! Buffers that the kernel picks from when bytes arrive: memory for what is being received, not for each
+//! connection.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+
+/// The buffer group's number.
+pub(super) const GROUP: u16 = 0;
+/// Buffers of a shard; a power of two. They are handled and given back one after the other, so that few are
+/// out at a time; when all are, the kernel ends the multishot RECV and it is armed again.
+const BUFFERS: u16 = 512;
+/// Bytes of one buffer. Clients of the tick stream send tens of bytes at a time.
+const BUFFER_BYTES: usize = 1_024;
+/// The kernel wants the ring of entries page-aligned.
+const PAGE: usize = 4_096;
+
+/// Received bytes, until they are recycled.
+#[derive(Debug)]
+#[must_use = "a buffer that isn't recycled is lost"]
+pub struct Received {
+    id: u16,
+    len: usize,
+}
+
+impl Received {
+    /// What a completion with this buffer and result received.
+    pub(super) fn new(id: u16, result: i32) -> Self {
+        Self { id, len: result.max(0) as usize }
+    }
+}
+
+/// A ring of provided buffers.
+pub(super) struct BufferRing {
+    entries: NonNull<BufRingEntry>,
+    bytes: NonNull<u8>,
+    tail: u16,
+}
+
+impl BufferRing {
+    /// Registers a new ring of buffers under [`GROUP`]. It must outlive the io_uring's last use.
+    pub fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
+        let mut this = Self {
+            entries: allocate(Self::entries_layout()).cast(),
+            bytes: allocate(Self::bytes_layout()),
+            tail: 0,
+        };
+        // SAFETY: the entries are page-aligned, of the length given, and live as long as this value, which
+        // lives as long as its io_uring.
+        unsafe { submitter.register_buf_ring_with_flags(this.entries.as_ptr() as u64, BUFFERS, GROUP, 0)? };
+        for id in 0..BUFFERS {
+            this.provide(id);
+        }
+        Ok(this)
+    }
+
+    pub fn bytes(&self, received: &Received) -> &[u8] {
+        debug_assert!(received.id < BUFFERS && received.len <= BUFFER_BYTES);
+        let start = usize::from(received.id % BUFFERS) * BUFFER_BYTES;
+        // SAFETY: within the allocation; the kernel has written `len` bytes there and doesn't touch the buffer
+        // until it is provided again, which takes `received` by value.
+        unsafe {
+            std::slice::from_raw_parts(self.bytes.as_ptr().add(start), received.len.min(BUFFER_BYTES))
+        }
+    }
+
+    pub fn recycle(&mut self, received: Received) {
+        self.provide(received.id % BUFFERS);
+    }
+
+    /// Appends a buffer to the ring.
+    fn provide(&mut self, id: u16) {
+        let index = usize::from(self.tail % BUFFERS);
+        // SAFETY: `index` is within the ring and `id` within the buffers. The kernel reads the entry only after
+        // it saw the new tail, which is stored behind it.
+        unsafe {
+            let entry = &mut *self.entries.as_ptr().add(index);
+            entry.set_addr(self.bytes.as_ptr().add(usize::from(id) * BUFFER_BYTES) as u64);
+            entry.set_len(BUFFER_BYTES as u32);
+            entry.set_bid(id);
+            self.tail = self.tail.wrapping_add(1);
+            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>();
+            (*tail).store(self.tail, Ordering::Release);
+        }
+    }
+
+    fn entries_layout() -> Layout {
+        let bytes = (usize::from(BUFFERS) * size_of::<BufRingEntry>()).next_multiple_of(PAGE);
+        Layout::from_size_align(bytes, PAGE).expect("a constant layout")
+    }
+
+    fn bytes_layout() -> Layout {
+        Layout::from_size_align(usize::from(BUFFERS) * BUFFER_BYTES, PAGE).expect("a constant layout")
+    }
+}
+
+impl Drop for BufferRing {
+    fn drop(&mut self) {
+        // SAFETY: allocated with these layouts, in `register`.
+        unsafe {
+            dealloc(self.entries.as_ptr().cast(), Self::entries_layout());
+            dealloc(self.bytes.as_ptr(), Self::bytes_layout());
+        }
+    }
+}
+
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: the layout isn't empty.
+    NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}

@@ -1,0 +1,468 @@
+//! The socket ring: every socket of one shard on one io_uring, and all `unsafe` code of the server.
+//!
+//! Why a ring of our own inside a glommio executor, and how the two meet: docs/decisions/0002-socket-ring.md.
+//!
+//! Memory that the kernel reads or writes:
+//! - received bytes: the kernel writes into buffers of [`buffers::BufferRing`], one of which belongs to us from
+//!   its completion until [`SocketRing::recycle`];
+//! - sent bytes: SEND has `MSG_DONTWAIT`, so the kernel copies or refuses them while it consumes the
+//!   submission, and needs them no longer; [`SocketRing`] holds each frame until then;
+//! - the timer's timespec: copied while the submission is consumed; it lives in a box of the ring.
+//!
+//! Completions name a connection by slot and generation; one that comes late, for a connection that was
+//! closed, is dropped here.
+
+mod buffers;
+mod completion;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use socket2::SockRef;
+use tickstream_engine::{ConnId, SealedFrame};
+
+use buffers::BufferRing;
+pub use buffers::Received;
+pub use completion::Completion;
+pub use completion::SLOTS;
+use completion::{Operation, UserData};
+
+/// Submissions that one call of the kernel takes; a fuller queue is submitted early.
+const SUBMISSIONS: u32 = 512;
+/// Completions that wait without overflowing: two waves of submissions and as many arrivals as there are
+/// buffers.
+const COMPLETIONS: u32 = 4_096;
+
+/// The sockets of one shard.
+pub struct SocketRing {
+    ring: IoUring,
+    buffers: BufferRing,
+    /// By slot.
+    sockets: Vec<Socket>,
+    /// Frames of SENDs that the kernel has yet to consume.
+    unsubmitted: Vec<SealedFrame>,
+    timer: Timer,
+    listener: Option<OwnedFd>,
+    accepting: bool,
+    /// Wakes who awaits completions.
+    eventfd: OwnedFd,
+}
+
+/// What the ring knows of one slot.
+struct Socket {
+    fd: Option<OwnedFd>,
+    generation: u32,
+    /// A multishot RECV is armed.
+    receiving: bool,
+    /// A POLL_ADD is armed.
+    polling: bool,
+}
+
+/// The one timer, which wakes the shard for its next tick or deadline.
+struct Timer {
+    spec: Box<Timespec>,
+    /// When it fires, CLOCK_MONOTONIC nanoseconds; `None` while it isn't armed.
+    armed_ns: Option<u64>,
+}
+
+impl SocketRing {
+    /// A ring that accepts on `listener`. The calling thread is the only one that may ever use it.
+    ///
+    /// # Errors
+    /// What the kernel says, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
+    /// missing, ENOMEM above the memlock limit.
+    pub fn new(listener: OwnedFd) -> io::Result<Self> {
+        let ring = build()?;
+        let buffers = BufferRing::register(&ring.submitter())?;
+        let eventfd = eventfd()?;
+        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
+        let timer = Timer { spec: Box::new(Timespec::new()), armed_ns: None };
+        let mut this = Self {
+            ring,
+            buffers,
+            sockets: Vec::new(),
+            unsubmitted: Vec::with_capacity(SUBMISSIONS as usize),
+            timer,
+            listener: Some(listener),
+            accepting: false,
+            eventfd,
+        };
+        this.accept();
+        Ok(this)
+    }
+
+    /// A descriptor that is readable when completions came since [`SocketRing::clear_wakeup`].
+    pub fn wakeup(&self) -> io::Result<OwnedFd> {
+        self.eventfd.try_clone()
+    }
+
+    /// Forgets that completions came. Call it before [`SocketRing::submit`], so that none goes unnoticed.
+    pub fn clear_wakeup(&self) {
+        let mut count = 0_u64;
+        // SAFETY: eight bytes of our own to write into; the descriptor is ours and non-blocking.
+        unsafe { libc::read(self.eventfd.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+    }
+
+    /// Arms the multishot ACCEPT, unless it is armed or there is no listener.
+    pub fn accept(&mut self) {
+        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
+            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+            self.accepting = true;
+            self.push(accept, UserData::of(Operation::Accept));
+        }
+    }
+
+    /// Stops accepting for good; connections that wait to be accepted are reset.
+    pub fn close_listener(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            self.cancel_all_of(listener.as_raw_fd());
+            self.submit_or_keep();
+        }
+    }
+
+    /// Takes over an accepted socket under the name `conn`, and begins to receive from it.
+    pub fn adopt(&mut self, conn: ConnId, fd: OwnedFd) {
+        let index = conn.slot as usize;
+        if self.sockets.len() <= index {
+            let vacant = || Socket { fd: None, generation: 0, receiving: false, polling: false };
+            self.sockets.resize_with(index + 1, vacant);
+        }
+        self.sockets[index] =
+            Socket { fd: Some(fd), generation: conn.generation, receiving: false, polling: false };
+        self.receive(conn);
+    }
+
+    /// Sends `frame` from `offset` on as far as the socket takes it at once. At most one SEND of a connection
+    /// may be unanswered.
+    pub fn send(&mut self, conn: ConnId, frame: SealedFrame, offset: u32) {
+        let Some(fd) = self.fd(conn) else { return };
+        let bytes = &frame.as_bytes()[offset as usize..];
+        let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            .build();
+        // Held first: a full queue is submitted by `push`, which drops what it no longer needs.
+        self.unsubmitted.push(frame);
+        self.push(send, UserData::conn(Operation::Send, conn));
+    }
+
+    /// Asks for [`Completion::Writable`].
+    pub fn await_writable(&mut self, conn: ConnId) {
+        let Some(fd) = self.fd(conn) else { return };
+        self.sockets[conn.slot as usize].polling = true;
+        let poll = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
+        self.push(poll, UserData::conn(Operation::Poll, conn));
+    }
+
+    /// Sends FIN behind all that was sent.
+    pub fn shutdown(&mut self, conn: ConnId) {
+        if let Some(socket) = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))
+            && let Some(fd) = &socket.fd
+        {
+            // An error means that the peer is gone; receiving tells so.
+            let _ = SockRef::from(fd).shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    /// Lets go of a socket; with `abort`, by RST and without what the kernel still holds for the peer.
+    pub fn close(&mut self, conn: ConnId, abort: bool) {
+        let Some(socket) = self.sockets.get_mut(conn.slot as usize).filter(|socket| socket.is(conn)) else {
+            return;
+        };
+        let Some(fd) = socket.fd.take() else { return };
+        let armed = socket.receiving || socket.polling;
+        if abort {
+            let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
+        }
+        if armed {
+            // A request that is armed keeps the socket open beyond close(2).
+            self.cancel_all_of(fd.as_raw_fd());
+        }
+        let close = opcode::Close::new(Fd(std::os::fd::IntoRawFd::into_raw_fd(fd))).build();
+        self.push(close.flags(squeue::Flags::SKIP_SUCCESS), UserData::of(Operation::Ignored));
+    }
+
+    /// Lets the timer fire at `at_ns` (CLOCK_MONOTONIC) or before.
+    pub fn wake_at(&mut self, at_ns: u64) {
+        if self.timer.armed_ns.is_some_and(|armed_ns| armed_ns <= at_ns) {
+            return;
+        }
+        *self.timer.spec = Timespec::new().sec(at_ns / 1_000_000_000).nsec((at_ns % 1_000_000_000) as u32);
+        let spec: *const Timespec = &raw const *self.timer.spec;
+        let timer = UserData::of(Operation::Timer);
+        if self.timer.armed_ns.replace(at_ns).is_none() {
+            self.push(opcode::Timeout::new(spec).flags(TimeoutFlags::ABS).build(), timer);
+        } else {
+            let update = opcode::TimeoutUpdate::new(timer.into(), spec).flags(TimeoutFlags::ABS).build();
+            self.push(update, UserData::of(Operation::Ignored));
+        }
+    }
+
+    /// Hands all submissions to the kernel and lets it complete what has arrived.
+    ///
+    /// # Errors
+    /// Only what is a bug or the end of the process: EINTR and a full completion queue are handled.
+    pub fn submit(&mut self) -> io::Result<()> {
+        let pending = {
+            let mut queue = self.ring.submission();
+            queue.sync();
+            queue.len() as u32
+        };
+        // SAFETY: no argument is passed; each submission was valid when it was pushed.
+        let entered = unsafe {
+            self.ring.submitter().enter::<libc::sigset_t>(pending, 0, IORING_ENTER_GETEVENTS, None)
+        };
+        match entered {
+            Ok(_) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error) => return Err(error),
+        }
+        if self.ring.submission().is_empty() {
+            self.unsubmitted.clear();
+        }
+        Ok(())
+    }
+
+    /// Whether completions are waiting.
+    pub fn has_unread_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    /// Whether completions are waiting, or would after another [`SocketRing::submit`].
+    pub fn has_completions(&mut self) -> bool {
+        if self.has_unread_completions() {
+            return true;
+        }
+        let queue = self.ring.submission();
+        queue.taskrun() || queue.cq_overflow() || !queue.is_empty()
+    }
+
+    /// The next completion, unless none is waiting.
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        loop {
+            let entry = self.ring.completion().next()?;
+            if let Some(completion) = self.translate(&entry) {
+                return Some(completion);
+            }
+        }
+    }
+
+    /// The bytes that were received.
+    pub fn bytes(&self, received: &Received) -> &[u8] {
+        self.buffers.bytes(received)
+    }
+
+    /// Gives a buffer back to the kernel.
+    pub fn recycle(&mut self, received: Received) {
+        self.buffers.recycle(received);
+    }
+
+    /// What a completion means; `None` if it is nobody's business any more.
+    fn translate(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
+        let (data, result) = (UserData::from(entry.user_data()), entry.result());
+        let ended = !cqueue::more(entry.flags());
+        match data.operation() {
+            Operation::Accept => {
+                self.accepting &= !ended;
+                self.accepted(result)
+            }
+            Operation::Receive => self.received(data.conn_id(), result, entry.flags()),
+            Operation::Send => {
+                let conn = self.known(data.conn_id())?;
+                Some(Completion::Sent { conn, result })
+            }
+            Operation::Poll => {
+                let conn = self.known(data.conn_id())?;
+                self.sockets[conn.slot as usize].polling = false;
+                Some(Completion::Writable { conn })
+            }
+            Operation::Timer => {
+                self.timer.armed_ns = None;
+                None
+            }
+            Operation::Ignored => None,
+        }
+    }
+
+    fn accepted(&mut self, result: i32) -> Option<Completion> {
+        match result {
+            // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
+            fd @ 0.. => Some(Completion::Accepted { fd: unsafe { OwnedFd::from_raw_fd(fd) } }),
+            error if -error == libc::ECANCELED => None,
+            error => Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) }),
+        }
+    }
+
+    fn received(&mut self, conn: ConnId, result: i32, flags: u32) -> Option<Completion> {
+        let received = cqueue::buffer_select(flags).map(|id| Received::new(id, result));
+        let Some(conn) = self.known(conn) else {
+            if let Some(received) = received {
+                self.recycle(received);
+            }
+            return None;
+        };
+        if !cqueue::more(flags) {
+            self.sockets[conn.slot as usize].receiving = false;
+        }
+        match (received, -result) {
+            (Some(received), ..=0) if result > 0 => Some(Completion::Received { conn, received }),
+            (_, libc::ENOBUFS) => {
+                self.receive(conn);
+                None
+            }
+            (received, errno) => {
+                if let Some(received) = received {
+                    self.recycle(received);
+                }
+                match errno {
+                    0 => Some(Completion::PeerClosed { conn }),
+                    libc::ECANCELED => None,
+                    errno => Some(Completion::PeerReset { conn, error: io::Error::from_raw_os_error(errno) }),
+                }
+            }
+        }
+    }
+
+    /// Arms the multishot RECV of a connection, unless it is armed. Call it after each [`Completion::Received`].
+    pub fn receive(&mut self, conn: ConnId) {
+        let Some(fd) = self.fd(conn) else { return };
+        let socket = &mut self.sockets[conn.slot as usize];
+        if !socket.receiving {
+            socket.receiving = true;
+            let receive = opcode::RecvMulti::new(Fd(fd), buffers::GROUP).build();
+            self.push(receive, UserData::conn(Operation::Receive, conn));
+        }
+    }
+
+    fn cancel_all_of(&mut self, fd: RawFd) {
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all()).build();
+        self.push(cancel.flags(squeue::Flags::SKIP_SUCCESS), UserData::of(Operation::Ignored));
+    }
+
+    /// Submits where an error can wait: the next [`SocketRing::submit`] meets it again.
+    fn submit_or_keep(&mut self) {
+        let _ = self.submit();
+    }
+
+    fn push(&mut self, entry: squeue::Entry, data: UserData) {
+        let entry = entry.user_data(data.into());
+        loop {
+            // SAFETY: what the entry points to outlives its consumption; see the module's documentation.
+            if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+                return;
+            }
+            self.submit_or_keep();
+        }
+    }
+
+    /// `conn`, if it is still the connection of its slot.
+    fn known(&self, conn: ConnId) -> Option<ConnId> {
+        self.sockets.get(conn.slot as usize).is_some_and(|socket| socket.is(conn)).then_some(conn)
+    }
+
+    fn fd(&self, conn: ConnId) -> Option<RawFd> {
+        let socket = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))?;
+        socket.fd.as_ref().map(AsRawFd::as_raw_fd)
+    }
+}
+
+impl Socket {
+    fn is(&self, conn: ConnId) -> bool {
+        self.generation == conn.generation && self.fd.is_some()
+    }
+}
+
+const IORING_ENTER_GETEVENTS: u32 = 1;
+
+/// The ring itself. With DEFER_TASKRUN, completions appear only while its one thread is in the kernel for it.
+fn build() -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_cqsize(COMPLETIONS)
+        .build(SUBMISSIONS)
+}
+
+/// Tries all that a shard needs of io_uring, on a ring that is thrown away.
+///
+/// # Errors
+/// As [`SocketRing::new`].
+pub fn probe() -> io::Result<()> {
+    let ring = build()?;
+    BufferRing::register(&ring.submitter())?;
+    Ok(())
+}
+
+fn eventfd() -> io::Result<OwnedFd> {
+    // SAFETY: no pointers; a result of 0 or above is a new descriptor.
+    match unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+/// Gives the calling thread a descriptor table of its own: RLIMIT_NOFILE then holds for it alone, and other
+/// threads don't contend for it. What is open stays open in both.
+///
+/// # Errors
+/// ENOMEM, or EPERM from a seccomp filter.
+pub fn own_descriptor_table() -> io::Result<()> {
+    // SAFETY: no pointers; descriptors that other threads pass to this one by number would break, and there
+    // are none.
+    match unsafe { libc::unshare(libc::CLONE_FILES) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The peer of a connected socket.
+///
+/// # Errors
+/// ENOTCONN if it is gone already.
+pub fn peer(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
+    let address = SockRef::from(&fd.as_fd()).peer_addr()?;
+    address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+/// Both clocks now: CLOCK_MONOTONIC, which the timer runs on, and CLOCK_REALTIME.
+pub fn now() -> tickstream_engine::Now {
+    let read = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: a timespec of our own to write into; both clocks exist on every Linux, so it can't fail.
+        unsafe { libc::clock_gettime(clock, &raw mut time) };
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    };
+    tickstream_engine::Now { mono_ns: read(libc::CLOCK_MONOTONIC), unix_ns: read(libc::CLOCK_REALTIME) }
+}
+
+/// A soft and a hard limit of the process.
+///
+/// # Errors
+/// EINVAL for a resource that doesn't exist.
+pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: an rlimit of our own to write into.
+    match unsafe { libc::getrlimit(resource, &raw mut limit) } {
+        0 => Ok((limit.rlim_cur, limit.rlim_max)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Raises the soft limit on descriptors to the hard one, and answers with it.
+///
+/// # Errors
+/// What the kernel says.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    let (soft, hard) = limit(libc::RLIMIT_NOFILE)?;
+    let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    // SAFETY: an rlimit of our own to read from.
+    if soft < hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(hard)
+}

@@ -1,0 +1,239 @@
+//! The server: its shards, from the first check to the last connection.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, process};
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tickstream_engine as engine;
+use tickstream_wire::messages::Mode;
+
+use crate::config::{Config, Phase};
+use crate::preflight::{self, Unfit};
+use crate::shard::{self, Control, Event, Order, ShardError, Spec};
+
+/// How long a shard may take to listen; a healthy one takes a tenth of a second.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the server didn't start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The machine isn't fit.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// A shard failed.
+    #[error("shard {shard}: {error}")]
+    Shard {
+        /// Which.
+        shard: usize,
+        /// How.
+        error: ShardError,
+    },
+    /// A thread or a signal handler couldn't be set up.
+    #[error("can't set up {what}: {source}")]
+    Setup {
+        /// What.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Settings that the engine refuses.
+    #[error(transparent)]
+    Engine(#[from] engine::ConfigError),
+    /// A shard neither listened nor failed.
+    #[error("a shard didn't start within {} s", START_TIMEOUT.as_secs())]
+    StartTimeout,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    control: Arc<Control>,
+    events: Receiver<Event>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Starts all shards and waits until each accepts connections.
+    ///
+    /// # Errors
+    /// If the machine isn't fit, or a shard can't begin; those that could are ended.
+    pub fn start(config: Config) -> Result<Self, ServeError> {
+        let connections = preflight::check(&config)?;
+        let (sender, events) = mpsc::channel();
+        let control = Arc::new(Control::default());
+        let address = config.listen;
+        let mut server = Self { address, control, events, threads: Vec::new() };
+        let config = Arc::new(config);
+        let cpus = config.shard_cpus();
+        // The first shard learns which port it is, where any was asked for; the others take the same.
+        let started = server
+            .spawn(&config, connections, &cpus, 0..1, &sender)
+            .and_then(|()| server.spawn(&config, connections, &cpus, 1..cpus.len(), &sender));
+        match started {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                server.stop();
+                server.join();
+                Err(error)
+            }
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Asks it to close every connection in good order and end.
+    pub fn drain(&self) {
+        self.control.give(Order::Drain);
+    }
+
+    /// Asks it to end at once.
+    pub fn stop(&self) {
+        self.control.give(Order::Stop);
+    }
+
+    /// Passes on SIGINT and SIGTERM: the first drains, the second stops.
+    ///
+    /// # Errors
+    /// If the handlers can't be set up.
+    pub fn obey_signals(&self) -> Result<(), ServeError> {
+        let setup = |source| ServeError::Setup { what: "signal handling", source };
+        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(setup)?;
+        let control = Arc::clone(&self.control);
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        let wait = move || {
+            for (count, signal) in signals.forever().enumerate() {
+                let order = if count == 0 { Order::Drain } else { Order::Stop };
+                tracing::info!(signal, ?order, "told to end");
+                control.give(order);
+            }
+        };
+        thread.spawn(wait).map_err(setup)?;
+        Ok(())
+    }
+
+    /// Waits until all shards have ended as they were asked to.
+    ///
+    /// # Errors
+    /// At once if one of them ends otherwise: a server that lacks a shard would swallow connections.
+    pub fn wait(self) -> Result<(), ServeError> {
+        for _ in 0..self.threads.len() {
+            match self.events.recv() {
+                Ok(Event::Ended { outcome: Ok(()), .. }) => {}
+                Ok(Event::Ended { shard, outcome: Err(error) }) => {
+                    return Err(ServeError::Shard { shard, error });
+                }
+                Ok(Event::Listening { .. }) => unreachable!("each shard listens once, before `start` returns"),
+                Err(mpsc::RecvError) => break,
+            }
+        }
+        self.join();
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        config: &Arc<Config>,
+        connections: NonZeroU32,
+        cpus: &[usize],
+        shards: std::ops::Range<usize>,
+        sender: &Sender<Event>,
+    ) -> Result<(), ServeError> {
+        let count = shards.len();
+        for shard in shards {
+            let spec = Spec {
+                shard,
+                cpu: cpus[shard],
+                address: self.address,
+                config: Arc::clone(config),
+                engine: engine_config(config, shard, connections)?,
+                control: Arc::clone(&self.control),
+            };
+            let setup = |source| ServeError::Setup { what: "a shard's thread", source };
+            self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
+        }
+        for _ in 0..count {
+            match self.events.recv_timeout(START_TIMEOUT) {
+                Ok(Event::Listening { address, .. }) => self.address = address,
+                Ok(Event::Ended { shard, outcome }) => {
+                    let error = outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
+                    return Err(ServeError::Shard { shard, error });
+                }
+                Err(_) => return Err(ServeError::StartTimeout),
+            }
+        }
+        Ok(())
+    }
+
+    fn join(self) {
+        for thread in self.threads {
+            // A panic was told as an event.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Serves until a signal or a failure ends it.
+///
+/// # Errors
+/// If the server can't start or a shard fails.
+pub fn run(config: Config) -> Result<(), ServeError> {
+    let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
+    let server = Server::start(config)?;
+    server.obey_signals()?;
+    tracing::info!(
+        address = %server.address(),
+        shards,
+        cpus,
+        pid = process::id(),
+        version = env!("CARGO_PKG_VERSION"),
+        "serving"
+    );
+    server.wait()?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// The engine's settings for one shard.
+fn engine_config(
+    config: &Config,
+    shard: usize,
+    connections: NonZeroU32,
+) -> Result<engine::Config, engine::ConfigError> {
+    Ok(engine::Config {
+        shard: shard as u16,
+        credentials: engine::Credentials::new(&config.credentials.user, &config.credentials.pass)?,
+        second: engine::Rate::new(Mode::Second, config.ticks_per_second.get())?,
+        minute: engine::Rate::new(Mode::Minute, config.ticks_per_minute.get())?,
+        phase: match config.phase {
+            Phase::Aligned => engine::Phase::Aligned,
+            Phase::Spread => engine::Phase::Spread,
+        },
+        batch_window_ms: millis(config.batch_window),
+        heartbeat_interval_ms: millis(config.heartbeat_interval),
+        heartbeat_timeout_ms: millis(config.heartbeat_timeout),
+        limits: engine::Limits {
+            connections: connections.get(),
+            payload_bytes: config.max_msg_size.get(),
+            auth_timeout_ms: millis(config.auth_timeout),
+            write_deadline_ms: millis(config.write_deadline),
+            frames_per_second: config.frames_per_second_max.get(),
+            replay_window_ms: millis(config.replay_window),
+            replay_ticks: u64::from(config.replay_ticks_max),
+        },
+    })
+}
+
+/// Whole milliseconds; every duration of [`Config`] is below 49 days.
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

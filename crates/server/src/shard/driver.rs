@@ -1,0 +1,201 @@
+//! The driver of one shard: carries completions to the engine and its actions to the ring.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use glommio::io::PollableFd;
+use socket2::SockRef;
+use tickstream_engine::{Action, Refused, SendOutcome, Shard};
+
+use super::close_log::CloseLog;
+use super::{Control, Order, Spec};
+use crate::ring::{self, Completion, SocketRing};
+
+/// Completions of one pass, so that sending gets its turn.
+const COMPLETIONS_PER_PASS: usize = 1_024;
+/// Actions of one pass, so that receiving gets its turn: also the sends of one system call.
+const ACTIONS_PER_PASS: usize = 256;
+/// The longest sleep. The control word is looked at this often, and the engine takes a longer silence for a
+/// stall. It doesn't hang on glommio's timers, which a parked executor can miss.
+const SLEEP_NS_MAX: u64 = 100_000_000;
+/// How long accepting pauses after it failed for want of descriptors or memory.
+const ACCEPT_PAUSE_NS: u64 = 100_000_000;
+
+pub(super) struct Driver {
+    number: usize,
+    shard: Shard,
+    ring: SocketRing,
+    control: Arc<Control>,
+    log: CloseLog,
+    drain_ms: u32,
+    /// When a drain ends at the latest, CLOCK_MONOTONIC nanoseconds; `None` while the shard serves.
+    drain_ends_ns: Option<u64>,
+    /// Accepting pauses until then.
+    accept_again_ns: Option<u64>,
+}
+
+impl Driver {
+    pub fn new(spec: Spec, ring: SocketRing) -> Self {
+        Self {
+            number: spec.shard,
+            shard: Shard::new(spec.engine, ring::now()),
+            ring,
+            control: spec.control,
+            log: CloseLog::new(spec.shard),
+            drain_ms: spec.config.drain.as_millis() as u32,
+            drain_ends_ns: None,
+            accept_again_ns: None,
+        }
+    }
+
+    pub fn shard_number(&self) -> usize {
+        self.number
+    }
+
+    /// Drives the shard until it is told to end.
+    pub async fn run(mut self) -> io::Result<()> {
+        let wakeup = PollableFd::new(self.ring.wakeup()?).map_err(io::Error::other)?;
+        while !self.is_finished() {
+            self.pass()?;
+            if !self.is_busy() {
+                // What completes from here on is signalled; what completed before is seen by looking again.
+                self.ring.clear_wakeup();
+                if !self.is_busy() {
+                    wakeup.readable().await.map_err(io::Error::other)?;
+                    continue;
+                }
+            }
+            glommio::executor().yield_if_needed().await;
+        }
+        Ok(())
+    }
+
+    /// What has arrived, what is due, what is to be done: each bounded.
+    fn pass(&mut self) -> io::Result<()> {
+        self.shard.advance(ring::now());
+        self.obey();
+        if !self.ring.has_unread_completions() {
+            self.ring.submit()?;
+        }
+        for _ in 0..COMPLETIONS_PER_PASS {
+            match self.ring.next_completion() {
+                Some(completion) => self.complete(completion),
+                None => break,
+            }
+        }
+        let now = ring::now();
+        self.shard.handle_timeout(now);
+        for _ in 0..ACTIONS_PER_PASS {
+            match self.shard.poll_action() {
+                Some(action) => self.act(action),
+                None => break,
+            }
+        }
+        while let Some(report) = self.shard.poll_report() {
+            self.log.log(&report, now.mono_ns);
+        }
+        self.log.turn_to(now.mono_ns / 1_000_000_000);
+        self.resume_accepting(now.mono_ns);
+        if !self.shard.has_actions() {
+            let latest = now.mono_ns + SLEEP_NS_MAX;
+            self.ring.wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
+        }
+        self.ring.submit()
+    }
+
+    fn is_busy(&mut self) -> bool {
+        self.shard.has_actions() || self.ring.has_completions()
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Accepted { fd } => self.accepted(fd),
+            Completion::AcceptFailed { error } => self.accept_failed(&error),
+            Completion::Received { conn, received } => {
+                self.shard.received(conn, self.ring.bytes(&received));
+                self.ring.recycle(received);
+                self.ring.receive(conn);
+            }
+            Completion::PeerClosed { conn } => self.shard.peer_closed(conn),
+            Completion::PeerReset { conn, error } => self.shard.peer_reset(conn, error.to_string()),
+            Completion::Sent { conn, result } => self.shard.sent(conn, outcome(result)),
+            Completion::Writable { conn } => self.shard.writable(conn),
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Send { conn, frame, offset } => self.ring.send(conn, frame, offset),
+            Action::AwaitWritable { conn } => self.ring.await_writable(conn),
+            Action::Shutdown { conn } => self.ring.shutdown(conn),
+            Action::Close { conn, abort } => self.ring.close(conn, abort),
+        }
+    }
+
+    fn accepted(&mut self, fd: OwnedFd) {
+        // The multishot ACCEPT may have ended with this completion.
+        self.ring.accept();
+        // An error means that the peer is gone already.
+        let Ok(peer) = ring::peer(fd.as_fd()) else { return };
+        match self.shard.accept(peer) {
+            Ok(conn) => self.ring.adopt(conn, fd),
+            Err(refused) => refuse(&fd, &refused),
+        }
+    }
+
+    fn accept_failed(&mut self, error: &io::Error) {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                tracing::warn!(
+                    shard = self.number,
+                    %error,
+                    pause_ms = ACCEPT_PAUSE_NS / 1_000_000,
+                    "accepting pauses; raise RLIMIT_NOFILE or lower max_connections"
+                );
+                self.accept_again_ns = Some(ring::now().mono_ns + ACCEPT_PAUSE_NS);
+            }
+            // One connection that was gone before it was accepted.
+            _ => self.ring.accept(),
+        }
+    }
+
+    fn resume_accepting(&mut self, now_ns: u64) {
+        if self.accept_again_ns.is_some_and(|at| at <= now_ns) {
+            self.accept_again_ns = None;
+            self.ring.accept();
+        }
+    }
+
+    /// Begins a drain when the process is told to end.
+    fn obey(&mut self) {
+        if self.control.order() >= Order::Drain && self.drain_ends_ns.is_none() {
+            self.ring.close_listener();
+            self.shard.begin_drain(self.drain_ms);
+            self.drain_ends_ns = Some(ring::now().mono_ns + u64::from(self.drain_ms) * 1_000_000);
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        let drained = |ends: u64| self.shard.is_empty() || ring::now().mono_ns >= ends;
+        self.control.order() == Order::Stop || self.drain_ends_ns.is_some_and(drained)
+    }
+}
+
+fn outcome(result: i32) -> SendOutcome {
+    match result {
+        bytes @ 0.. => SendOutcome::Sent(bytes as u32),
+        error if -error == libc::EAGAIN => SendOutcome::WouldBlock,
+        _ => SendOutcome::Broken,
+    }
+}
+
+/// Tells a client that isn't taken why, as far as that can be done at once.
+fn refuse(fd: &OwnedFd, refused: &Refused) {
+    let socket = SockRef::from(fd);
+    // What it sent already would turn the close into a reset that overtakes the answer.
+    let mut unread = [std::mem::MaybeUninit::uninit(); 1_024];
+    let _ = socket.recv_with_flags(&mut unread, libc::MSG_DONTWAIT);
+    let _ = socket.send_with_flags(refused.frame.as_bytes(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    let _ = socket.shutdown(std::net::Shutdown::Write);
+}
