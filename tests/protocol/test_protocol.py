@@ -712,9 +712,12 @@ class SlowConsumer(ServerCase):
     def test_a_client_that_doesnt_read_is_cut_off(self):
         client = self.authenticated(receive_buffer=4096)
         # Each asks for a replay of more than a megabyte: together more than the kernel takes off the server's hands.
-        for _ in range(15):
-            client.send_subscribe("SECOND", 1)
-            time.sleep(0.1)
+        try:
+            for _ in range(15):
+                client.send_subscribe("SECOND", 1)
+                time.sleep(0.1)
+        except ConnectionError:
+            pass  # it was cut off already; what it can read still tells
         neighbour, ack = self.subscribed()
         ticks = ticks_in(read_batches(neighbour, 5))
         self.check_ticks(ticks, ack["next_sequence"], (1000, 10_000))

@@ -60,7 +60,8 @@ impl Limits {
     pub const PAYLOAD_BYTES_BEFORE_AUTH: u32 = 4_096;
     /// Smallest value of [`Limits::payload_bytes`]: every frame but DATA_BATCH fits, and some ticks do.
     pub const PAYLOAD_BYTES_MIN: u32 = 1_024;
-    /// Frames that wait for one client, ticks aside; more means that it asks without reading: SLOW_CONSUMER.
+    /// Frames that wait for a client whose socket is full; more means that it asks without reading:
+    /// SLOW_CONSUMER.
     pub const FRAMES_OWED: usize = 64;
     /// How long a closed connection may go on sending what is thrown away, milliseconds.
     pub const LINGER_MS: u32 = 2_000;

@@ -428,7 +428,8 @@ impl Shard {
     fn owe(&mut self, slot: u32, frame: SealedFrame) -> Result<(), Fault> {
         let lived = self.clock.lived();
         let session = &mut self.slots[slot];
-        if session.outbox.len() >= Limits::FRAMES_OWED {
+        let full = matches!(session.sending, Sending::Full | Sending::Blocked);
+        if full && session.outbox.len() >= Limits::FRAMES_OWED {
             return Err(Fault::new(
                 CloseReason::SlowConsumer,
                 "it asks without reading the answers",

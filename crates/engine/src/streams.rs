@@ -175,8 +175,7 @@ impl Streams {
         let first = match resume_after {
             None => live,
             Some(after) => {
-                let ahead = stream.replay_ticks.max(stream.catch_up_ticks);
-                if after >= live.saturating_add(ahead) {
+                if after > live.saturating_add(stream.replay_ticks) {
                     let detail = format!("resume_after {after} is far in the future: the next is {live}");
                     return Err(Fault::new(CloseReason::BadFrame, detail));
                 }

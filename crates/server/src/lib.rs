@@ -5,9 +5,11 @@
 
 pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod logs;
 pub mod placement;
 pub mod preflight;
 pub mod ring;
 pub mod serve;
 pub mod shard;
+pub mod watch;

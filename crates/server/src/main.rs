@@ -1,15 +1,21 @@
 //! The `tickstream` command.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use tickstream::cli::{self, Command, exit};
-use tickstream::config::Config;
+use tickstream::cli::{self, Command, DemoArgs, WatchArgs, exit};
+use tickstream::config::{Config, ConfigError, LogFormat};
+use tickstream::demo::{self, DemoError};
+use tickstream::watch::{self, WatchError};
 use tickstream::{logs, serve};
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Ok(command) => run(command),
+        Ok(Command::Serve(config)) => serve(*config),
+        Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
+        Ok(Command::Watch(args)) => watch(&args),
+        Ok(Command::Demo(args)) => demo(&args),
+        Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
         Err(error) => {
             error.print();
             ExitCode::from(error.exit_code())
@@ -17,17 +23,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> ExitCode {
-    match command {
-        Command::Serve(config) => serve(*config),
-        _ => ExitCode::from(exit::USAGE),
-    }
-}
-
 fn serve(config: Config) -> ExitCode {
     let guard = match logs::init(&config.log_level, config.log_format) {
         Ok(guard) => guard,
-        Err(error) => return fail(&error),
+        Err(error) => return fail(&error, exit::FAILURE),
     };
     let code = match serve::run(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,9 +39,55 @@ fn serve(config: Config) -> ExitCode {
     code
 }
 
-/// Says what went wrong where the log can't.
-fn fail(error: &dyn std::error::Error) -> ExitCode {
-    // A closed standard error is no reason to panic.
-    let _ = writeln!(std::io::stderr(), "tickstream: {error}");
-    ExitCode::from(exit::FAILURE)
+fn print_config(toml: &str, problem: Option<&ConfigError>) -> ExitCode {
+    let code = print(toml.as_bytes());
+    match problem {
+        Some(problem) => fail(problem, exit::USAGE),
+        None => code,
+    }
+}
+
+fn watch(args: &WatchArgs) -> ExitCode {
+    match watch::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, watch_code(&error)),
+    }
+}
+
+fn demo(args: &DemoArgs) -> ExitCode {
+    let guard = match logs::init("warn", LogFormat::Auto) {
+        Ok(guard) => guard,
+        Err(error) => return fail(&error, exit::FAILURE),
+    };
+    let code = match demo::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(DemoError::Config(error)) => fail(&error, exit::USAGE),
+        Err(DemoError::Watch(error)) => fail(&error, watch_code(&error)),
+        Err(error) => fail(&error, exit::FAILURE),
+    };
+    drop(guard);
+    code
+}
+
+fn watch_code(error: &WatchError) -> u8 {
+    if error.is_refusal() {
+        exit::REFUSED
+    } else {
+        exit::FAILURE
+    }
+}
+
+fn print(bytes: &[u8]) -> ExitCode {
+    match io::stdout().write_all(bytes) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Who closed it has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&error, exit::FAILURE),
+    }
+}
+
+/// Says what went wrong. A closed standard error is no reason to panic.
+fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
+    let _ = writeln!(io::stderr(), "error: {error}");
+    ExitCode::from(code)
 }

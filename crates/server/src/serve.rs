@@ -13,7 +13,7 @@ use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
-use crate::config::{Config, Phase};
+use crate::config::Config;
 use crate::preflight::{self, Unfit};
 use crate::shard::{self, Control, Event, Order, ShardError, Spec};
 
@@ -69,7 +69,12 @@ impl Server {
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::default());
         let address = config.listen;
-        let mut server = Self { address, control, events, threads: Vec::new() };
+        let mut server = Self {
+            address,
+            control,
+            events,
+            threads: Vec::new(),
+        };
         let config = Arc::new(config);
         let cpus = config.shard_cpus();
         // The first shard learns which port it is, where any was asked for; the others take the same.
@@ -106,7 +111,10 @@ impl Server {
     /// # Errors
     /// If the handlers can't be set up.
     pub fn obey_signals(&self) -> Result<(), ServeError> {
-        let setup = |source| ServeError::Setup { what: "signal handling", source };
+        let setup = |source| ServeError::Setup {
+            what: "signal handling",
+            source,
+        };
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(setup)?;
         let control = Arc::clone(&self.control);
         let thread = std::thread::Builder::new().name("signals".to_owned());
@@ -129,10 +137,15 @@ impl Server {
         for _ in 0..self.threads.len() {
             match self.events.recv() {
                 Ok(Event::Ended { outcome: Ok(()), .. }) => {}
-                Ok(Event::Ended { shard, outcome: Err(error) }) => {
+                Ok(Event::Ended {
+                    shard,
+                    outcome: Err(error),
+                }) => {
                     return Err(ServeError::Shard { shard, error });
                 }
-                Ok(Event::Listening { .. }) => unreachable!("each shard listens once, before `start` returns"),
+                Ok(Event::Listening { .. }) => {
+                    unreachable!("each shard listens once, before `start` returns")
+                }
                 Err(mpsc::RecvError) => break,
             }
         }
@@ -158,14 +171,20 @@ impl Server {
                 engine: engine_config(config, shard, connections)?,
                 control: Arc::clone(&self.control),
             };
-            let setup = |source| ServeError::Setup { what: "a shard's thread", source };
-            self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
+            let setup = |source| ServeError::Setup {
+                what: "a shard's thread",
+                source,
+            };
+            self.threads
+                .push(shard::spawn(spec, sender.clone()).map_err(setup)?);
         }
         for _ in 0..count {
             match self.events.recv_timeout(START_TIMEOUT) {
                 Ok(Event::Listening { address, .. }) => self.address = address,
                 Ok(Event::Ended { shard, outcome }) => {
-                    let error = outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
+                    let error = outcome
+                        .err()
+                        .unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
                     return Err(ServeError::Shard { shard, error });
                 }
                 Err(_) => return Err(ServeError::StartTimeout),
@@ -214,10 +233,7 @@ fn engine_config(
         credentials: engine::Credentials::new(&config.credentials.user, &config.credentials.pass)?,
         second: engine::Rate::new(Mode::Second, config.ticks_per_second.get())?,
         minute: engine::Rate::new(Mode::Minute, config.ticks_per_minute.get())?,
-        phase: match config.phase {
-            Phase::Aligned => engine::Phase::Aligned,
-            Phase::Spread => engine::Phase::Spread,
-        },
+        phase: config.phase,
         batch_window_ms: millis(config.batch_window),
         heartbeat_interval_ms: millis(config.heartbeat_interval),
         heartbeat_timeout_ms: millis(config.heartbeat_timeout),

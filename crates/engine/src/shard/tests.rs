@@ -220,7 +220,7 @@ fn resume_replays_the_gap_exactly() {
 
 #[test]
 fn resume_from_the_far_future_is_a_bad_frame() {
-    for after in [u64::MAX, u64::MAX - 1, 1_000_000] {
+    for after in [u64::MAX, u64::MAX - 1, 1_001 + 601] {
         let mut world = World::new(config());
         let client = world.subscribed(Mode::Second, Some(after));
         let seen = world.client(client).take();
@@ -431,6 +431,15 @@ fn who_asks_without_reading_is_cut_off() {
         world.run(20 * MS);
     }
     assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
+}
+
+#[test]
+fn a_flood_of_frames_is_rate_limited() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Minute, None);
+    world.send(client, &tickstream_wire::frame::heartbeat().repeat(500));
+    let seen = world.client(client).take();
+    assert_eq!(seen[seen.len() - 2..], [Seen::Error("RATE_LIMITED".into()), Seen::Fin]);
 }
 
 #[test]

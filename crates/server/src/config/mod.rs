@@ -25,6 +25,7 @@ pub use file::File;
 pub use kind::{DurationRange, IntegerRange, Kind, SizeRange};
 pub use parse::{AddressError, ValueError};
 pub use print::{documented_defaults, effective};
+pub use tickstream_engine::Phase;
 pub use values::{Environment, Flags, Origin, Values};
 
 pub(crate) use parse::{address, integer};
@@ -95,15 +96,6 @@ pub struct Config {
     pub log_level: String,
     /// The log's format.
     pub log_format: LogFormat,
-}
-
-/// When the ticks of different subscribers are due.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// All at the boundary of the wall clock.
-    Aligned,
-    /// Each subscriber's at a time of its own within the interval: no wave.
-    Spread,
 }
 
 /// What a line of the log looks like.

@@ -30,7 +30,10 @@ pub struct Received {
 impl Received {
     /// What a completion with this buffer and result received.
     pub(super) fn new(id: u16, result: i32) -> Self {
-        Self { id, len: result.max(0) as usize }
+        Self {
+            id,
+            len: result.max(0) as usize,
+        }
     }
 }
 
@@ -63,11 +66,10 @@ impl BufferRing {
         let start = usize::from(received.id % BUFFERS) * BUFFER_BYTES;
         // SAFETY: within the allocation; the kernel has written `len` bytes there and doesn't touch the buffer
         // until it is provided again, which takes `received` by value.
-        unsafe {
-            std::slice::from_raw_parts(self.bytes.as_ptr().add(start), received.len.min(BUFFER_BYTES))
-        }
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(start), received.len.min(BUFFER_BYTES)) }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it must not be used afterwards")]
     pub fn recycle(&mut self, received: Received) {
         self.provide(received.id % BUFFERS);
     }

@@ -94,7 +94,10 @@ impl UserData {
     }
 
     pub fn conn_id(self) -> ConnId {
-        ConnId { slot: (self.0 >> 32) as u32 % SLOTS, generation: self.0 as u32 }
+        ConnId {
+            slot: (self.0 >> 32) as u32 % SLOTS,
+            generation: self.0 as u32,
+        }
     }
 }
 

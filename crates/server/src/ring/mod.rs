@@ -17,7 +17,7 @@ mod completion;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
@@ -80,7 +80,10 @@ impl SocketRing {
         let buffers = BufferRing::register(&ring.submitter())?;
         let eventfd = eventfd()?;
         ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
-        let timer = Timer { spec: Box::new(Timespec::new()), armed_ns: None };
+        let timer = Timer {
+            spec: Box::new(Timespec::new()),
+            armed_ns: None,
+        };
         let mut this = Self {
             ring,
             buffers,
@@ -104,13 +107,21 @@ impl SocketRing {
     pub fn clear_wakeup(&self) {
         let mut count = 0_u64;
         // SAFETY: eight bytes of our own to write into; the descriptor is ours and non-blocking.
-        unsafe { libc::read(self.eventfd.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+        unsafe {
+            libc::read(
+                self.eventfd.as_raw_fd(),
+                (&raw mut count).cast(),
+                size_of::<u64>(),
+            )
+        };
     }
 
     /// Arms the multishot ACCEPT, unless it is armed or there is no listener.
     pub fn accept(&mut self) {
         if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
-            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
+            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
+                .flags(libc::SOCK_CLOEXEC)
+                .build();
             self.accepting = true;
             self.push(accept, UserData::of(Operation::Accept));
         }
@@ -128,11 +139,20 @@ impl SocketRing {
     pub fn adopt(&mut self, conn: ConnId, fd: OwnedFd) {
         let index = conn.slot as usize;
         if self.sockets.len() <= index {
-            let vacant = || Socket { fd: None, generation: 0, receiving: false, polling: false };
+            let vacant = || Socket {
+                fd: None,
+                generation: 0,
+                receiving: false,
+                polling: false,
+            };
             self.sockets.resize_with(index + 1, vacant);
         }
-        self.sockets[index] =
-            Socket { fd: Some(fd), generation: conn.generation, receiving: false, polling: false };
+        self.sockets[index] = Socket {
+            fd: Some(fd),
+            generation: conn.generation,
+            receiving: false,
+            polling: false,
+        };
         self.receive(conn);
     }
 
@@ -159,7 +179,10 @@ impl SocketRing {
 
     /// Sends FIN behind all that was sent.
     pub fn shutdown(&mut self, conn: ConnId) {
-        if let Some(socket) = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))
+        if let Some(socket) = self
+            .sockets
+            .get(conn.slot as usize)
+            .filter(|socket| socket.is(conn))
             && let Some(fd) = &socket.fd
         {
             // An error means that the peer is gone; receiving tells so.
@@ -169,7 +192,11 @@ impl SocketRing {
 
     /// Lets go of a socket; with `abort`, by RST and without what the kernel still holds for the peer.
     pub fn close(&mut self, conn: ConnId, abort: bool) {
-        let Some(socket) = self.sockets.get_mut(conn.slot as usize).filter(|socket| socket.is(conn)) else {
+        let Some(socket) = self
+            .sockets
+            .get_mut(conn.slot as usize)
+            .filter(|socket| socket.is(conn))
+        else {
             return;
         };
         let Some(fd) = socket.fd.take() else { return };
@@ -181,8 +208,11 @@ impl SocketRing {
             // A request that is armed keeps the socket open beyond close(2).
             self.cancel_all_of(fd.as_raw_fd());
         }
-        let close = opcode::Close::new(Fd(std::os::fd::IntoRawFd::into_raw_fd(fd))).build();
-        self.push(close.flags(squeue::Flags::SKIP_SUCCESS), UserData::of(Operation::Ignored));
+        let close = opcode::Close::new(Fd(fd.into_raw_fd())).build();
+        self.push(
+            close.flags(squeue::Flags::SKIP_SUCCESS),
+            UserData::of(Operation::Ignored),
+        );
     }
 
     /// Lets the timer fire at `at_ns` (CLOCK_MONOTONIC) or before.
@@ -190,13 +220,17 @@ impl SocketRing {
         if self.timer.armed_ns.is_some_and(|armed_ns| armed_ns <= at_ns) {
             return;
         }
-        *self.timer.spec = Timespec::new().sec(at_ns / 1_000_000_000).nsec((at_ns % 1_000_000_000) as u32);
+        *self.timer.spec = Timespec::new()
+            .sec(at_ns / 1_000_000_000)
+            .nsec((at_ns % 1_000_000_000) as u32);
         let spec: *const Timespec = &raw const *self.timer.spec;
         let timer = UserData::of(Operation::Timer);
         if self.timer.armed_ns.replace(at_ns).is_none() {
             self.push(opcode::Timeout::new(spec).flags(TimeoutFlags::ABS).build(), timer);
         } else {
-            let update = opcode::TimeoutUpdate::new(timer.into(), spec).flags(TimeoutFlags::ABS).build();
+            let update = opcode::TimeoutUpdate::new(timer.into(), spec)
+                .flags(TimeoutFlags::ABS)
+                .build();
             self.push(update, UserData::of(Operation::Ignored));
         }
     }
@@ -213,11 +247,17 @@ impl SocketRing {
         };
         // SAFETY: no argument is passed; each submission was valid when it was pushed.
         let entered = unsafe {
-            self.ring.submitter().enter::<libc::sigset_t>(pending, 0, IORING_ENTER_GETEVENTS, None)
+            self.ring
+                .submitter()
+                .enter::<libc::sigset_t>(pending, 0, IORING_ENTER_GETEVENTS, None)
         };
         match entered {
             Ok(_) => {}
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)) => {}
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) => {}
             Err(error) => return Err(error),
         }
         if self.ring.submission().is_empty() {
@@ -289,10 +329,15 @@ impl SocketRing {
 
     fn accepted(&mut self, result: i32) -> Option<Completion> {
         match result {
-            // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
-            fd @ 0.. => Some(Completion::Accepted { fd: unsafe { OwnedFd::from_raw_fd(fd) } }),
+            fd @ 0.. => {
+                // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+                Some(Completion::Accepted { fd })
+            }
             error if -error == libc::ECANCELED => None,
-            error => Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) }),
+            error => Some(Completion::AcceptFailed {
+                error: io::Error::from_raw_os_error(-error),
+            }),
         }
     }
 
@@ -320,7 +365,10 @@ impl SocketRing {
                 match errno {
                     0 => Some(Completion::PeerClosed { conn }),
                     libc::ECANCELED => None,
-                    errno => Some(Completion::PeerReset { conn, error: io::Error::from_raw_os_error(errno) }),
+                    errno => Some(Completion::PeerReset {
+                        conn,
+                        error: io::Error::from_raw_os_error(errno),
+                    }),
                 }
             }
         }
@@ -339,7 +387,10 @@ impl SocketRing {
 
     fn cancel_all_of(&mut self, fd: RawFd) {
         let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all()).build();
-        self.push(cancel.flags(squeue::Flags::SKIP_SUCCESS), UserData::of(Operation::Ignored));
+        self.push(
+            cancel.flags(squeue::Flags::SKIP_SUCCESS),
+            UserData::of(Operation::Ignored),
+        );
     }
 
     /// Submits where an error can wait: the next [`SocketRing::submit`] meets it again.
@@ -360,11 +411,17 @@ impl SocketRing {
 
     /// `conn`, if it is still the connection of its slot.
     fn known(&self, conn: ConnId) -> Option<ConnId> {
-        self.sockets.get(conn.slot as usize).is_some_and(|socket| socket.is(conn)).then_some(conn)
+        self.sockets
+            .get(conn.slot as usize)
+            .is_some_and(|socket| socket.is(conn))
+            .then_some(conn)
     }
 
     fn fd(&self, conn: ConnId) -> Option<RawFd> {
-        let socket = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))?;
+        let socket = self
+            .sockets
+            .get(conn.slot as usize)
+            .filter(|socket| socket.is(conn))?;
         socket.fd.as_ref().map(AsRawFd::as_raw_fd)
     }
 }
@@ -399,9 +456,10 @@ pub fn probe() -> io::Result<()> {
 }
 
 fn eventfd() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers; a result of 0 or above is a new descriptor.
+    // SAFETY: no pointers.
     match unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) } {
         -1 => Err(io::Error::last_os_error()),
+        // SAFETY: a new descriptor that nobody else knows of.
         fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }
@@ -426,18 +484,26 @@ pub fn own_descriptor_table() -> io::Result<()> {
 /// ENOTCONN if it is gone already.
 pub fn peer(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let address = SockRef::from(&fd.as_fd()).peer_addr()?;
-    address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+    address
+        .as_socket()
+        .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
 /// Both clocks now: CLOCK_MONOTONIC, which the timer runs on, and CLOCK_REALTIME.
 pub fn now() -> tickstream_engine::Now {
     let read = |clock| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut time = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         // SAFETY: a timespec of our own to write into; both clocks exist on every Linux, so it can't fail.
         unsafe { libc::clock_gettime(clock, &raw mut time) };
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     };
-    tickstream_engine::Now { mono_ns: read(libc::CLOCK_MONOTONIC), unix_ns: read(libc::CLOCK_REALTIME) }
+    tickstream_engine::Now {
+        mono_ns: read(libc::CLOCK_MONOTONIC),
+        unix_ns: read(libc::CLOCK_REALTIME),
+    }
 }
 
 /// A soft and a hard limit of the process.
@@ -445,7 +511,10 @@ pub fn now() -> tickstream_engine::Now {
 /// # Errors
 /// EINVAL for a resource that doesn't exist.
 pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: an rlimit of our own to write into.
     match unsafe { libc::getrlimit(resource, &raw mut limit) } {
         0 => Ok((limit.rlim_cur, limit.rlim_max)),
@@ -459,7 +528,10 @@ pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
 /// What the kernel says.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (soft, hard) = limit(libc::RLIMIT_NOFILE)?;
-    let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
+    let raised = libc::rlimit {
+        rlim_cur: hard,
+        rlim_max: hard,
+    };
     // SAFETY: an rlimit of our own to read from.
     if soft < hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } != 0 {
         return Err(io::Error::last_os_error());

@@ -16,7 +16,12 @@ pub struct CloseLog {
 
 impl CloseLog {
     pub fn new(shard: usize) -> Self {
-        Self { shard, second: 0, lines: 0, left_out: 0 }
+        Self {
+            shard,
+            second: 0,
+            lines: 0,
+            left_out: 0,
+        }
     }
 
     /// Logs one end, unless this second had enough of them.

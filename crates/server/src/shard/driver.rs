@@ -99,7 +99,8 @@ impl Driver {
         self.resume_accepting(now.mono_ns);
         if !self.shard.has_actions() {
             let latest = now.mono_ns + SLEEP_NS_MAX;
-            self.ring.wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
+            self.ring
+                .wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
         }
         self.ring.submit()
     }

@@ -122,13 +122,15 @@ pub struct Spec {
 /// # Errors
 /// If the thread can't be started.
 pub fn spawn(spec: Spec, events: Sender<Event>) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(format!("shard-{}", spec.shard)).spawn(move || {
-        let shard = spec.shard;
-        let run = std::panic::AssertUnwindSafe(|| run(spec, &events));
-        let outcome = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-        // Without a receiver the process is ending already.
-        let _ = events.send(Event::Ended { shard, outcome });
-    })
+    thread::Builder::new()
+        .name(format!("shard-{}", spec.shard))
+        .spawn(move || {
+            let shard = spec.shard;
+            let run = std::panic::AssertUnwindSafe(|| run(spec, &events));
+            let outcome = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+            // Without a receiver the process is ending already.
+            let _ = events.send(Event::Ended { shard, outcome });
+        })
 }
 
 fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
@@ -138,11 +140,17 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
         .io_memory(0)
         .ring_depth(EXECUTOR_RING_DEPTH)
         .make()
-        .map_err(|error| ShardError::Executor { cpu: spec.cpu, reason: error.to_string() })?;
+        .map_err(|error| ShardError::Executor {
+            cpu: spec.cpu,
+            reason: error.to_string(),
+        })?;
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
-        let listen = |source| ShardError::Listen { address: spec.address, source };
+        let listen = |source| ShardError::Listen {
+            address: spec.address,
+            source,
+        };
         let listener = listener::bind(spec.address, &spec.config).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let ring = SocketRing::new(listener.into()).map_err(ShardError::Ring)?;
