@@ -439,7 +439,10 @@ fn a_flood_of_frames_is_rate_limited() {
     let client = world.subscribed(Mode::Minute, None);
     world.send(client, &tickstream_wire::frame::heartbeat().repeat(500));
     let seen = world.client(client).take();
-    assert_eq!(seen[seen.len() - 2..], [Seen::Error("RATE_LIMITED".into()), Seen::Fin]);
+    assert_eq!(
+        seen[seen.len() - 2..],
+        [Seen::Error("RATE_LIMITED".into()), Seen::Fin]
+    );
 }
 
 #[test]

@@ -179,7 +179,7 @@ fn as_json(out: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
             latencies,
         } => {
             for (tick, latency) in ticks.iter().zip(*latencies) {
-                let latency_ms = latency.map(|latency| latency.as_secs_f64() * 1e3);
+                let latency_ms = latency.map(|latency| latency.as_micros() as f64 / 1e3);
                 object(json!({
                     "event": "tick", "mode": mode.as_str_name(), "sequence": tick.sequence,
                     "epoch_ms": tick.epoch_ms, "latency_ms": latency_ms,

@@ -1,0 +1,250 @@
+//! The binary as its users meet it: exit codes, errors, output.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The binary with nothing of ours in its environment.
+fn tickstream(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+    command
+        .args(args)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+fn with_credentials(args: &[&str]) -> Command {
+    let mut command = tickstream(args);
+    command.env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+    command
+}
+
+fn check(mut command: Command, code: i32, stderr_has: &[&str]) -> Output {
+    let output = command.output().expect("the binary runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{command:?}: {stderr}");
+    for part in stderr_has {
+        assert!(
+            stderr.contains(part),
+            "{command:?} doesn't say {part:?}: {stderr}"
+        );
+    }
+    output
+}
+
+/// A shell that lowers a limit before it becomes the binary.
+fn limited(ulimit: &str) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args([
+        "-c",
+        &format!("ulimit {ulimit} && exec \"$0\" serve --listen 127.0.0.1:0 --shards 1"),
+    ]);
+    shell
+        .arg(env!("CARGO_BIN_EXE_tickstream"))
+        .env("STREAM_USER", "ada")
+        .env("STREAM_PASS", "s3cret");
+    shell
+}
+
+/// A server on a port of its own.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        Self::start_on("127.0.0.1:0", args)
+    }
+
+    fn start_on(address: &str, args: &[&str]) -> Self {
+        let mut command = with_credentials(&[
+            "serve",
+            "--listen",
+            address,
+            "--shards",
+            "1",
+            "--drain-seconds",
+            "1",
+        ]);
+        let mut child = command
+            .args(args)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        log.read_line(&mut line).expect("a line of the log");
+        let said: serde_json::Value = serde_json::from_str(&line).expect("a JSON line");
+        assert_eq!(said["message"], "serving", "{line}");
+        let address = said["address"].as_str().expect("an address").to_owned();
+        // Goes on reading, so that the server can go on logging.
+        std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+        Self { child, address }
+    }
+
+    fn watch(&self, args: &[&str]) -> Command {
+        let mut command = with_credentials(&["watch", "--addr", &self.address]);
+        command.args(args);
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_refuses_to_start_without_credentials() {
+    check(tickstream(&["serve"]), 2, &["STREAM_USER", "STREAM_PASS"]);
+    let mut empty = tickstream(&["serve"]);
+    empty.env("STREAM_USER", "ada").env("STREAM_PASS", "");
+    check(empty, 2, &["STREAM_PASS"]);
+}
+
+#[test]
+fn a_bad_setting_is_named_with_its_origin() {
+    check(
+        with_credentials(&["serve", "--listen", "localhost"]),
+        2,
+        &["listen", "localhost"],
+    );
+    let mut environment = with_credentials(&["serve"]);
+    environment.env("HEARTBEAT_TIMEOUT", "5s");
+    check(
+        environment,
+        2,
+        &["heartbeat_timeout", "HEARTBEAT_TIMEOUT", "heartbeat_interval"],
+    );
+    check(
+        with_credentials(&["serve", "--no-such-flag"]),
+        2,
+        &["--no-such-flag"],
+    );
+    check(with_credentials(&["serve", "--cpus", "4095"]), 2, &["4095"]);
+}
+
+#[test]
+fn an_unusable_limit_is_named() {
+    check(limited("-n 100"), 1, &["RLIMIT_NOFILE", "100"]);
+    check(limited("-l 100"), 1, &["RLIMIT_MEMLOCK"]);
+    let many = with_credentials(&["serve", "--max-connections", "100000000", "--shards", "1"]);
+    check(many, 1, &["max_connections", "RLIMIT_NOFILE"]);
+}
+
+#[test]
+fn an_address_that_cannot_be_had_is_named() {
+    check(
+        with_credentials(&["serve", "--listen", "203.0.113.1:7400", "--shards", "1"]),
+        1,
+        &["203.0.113.1:7400"],
+    );
+}
+
+#[test]
+fn print_config_masks_the_password() {
+    let output = check(
+        with_credentials(&["serve", "--print-config", "--batch-window-ms", "7"]),
+        0,
+        &[],
+    );
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("batch_window_ms = 7"), "{printed}");
+    assert!(
+        printed.contains("flag") && printed.contains("STREAM_USER") && !printed.contains("s3cret"),
+        "{printed}"
+    );
+}
+
+#[test]
+fn help_version_and_completions_are_there() {
+    for (args, expected) in [
+        (&["--help"][..], "watch"),
+        (&["serve", "--help"], "--numa-node"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+        (&["completions", "bash"], "complete"),
+    ] {
+        let output = check(tickstream(args), 0, &[]);
+        assert!(
+            String::from_utf8_lossy(&output.stdout).contains(expected),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn watch_prints_ticks_and_ends_at_the_count() {
+    let server = Server::start(&["--ticks-per-second", "50"]);
+    let output = check(server.watch(&["--count", "20", "--json"]), 0, &[]);
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let sequences: Vec<_> = lines[..20]
+        .iter()
+        .map(|line| line["sequence"].as_u64().expect("a tick"))
+        .collect();
+    assert!(
+        sequences.windows(2).all(|pair| pair[1] == pair[0] + 1),
+        "{sequences:?}"
+    );
+    assert_eq!(
+        (&lines[20]["event"], &lines[20]["ticks"]),
+        (&"summary".into(), &20.into())
+    );
+}
+
+#[test]
+fn watch_tells_a_refusal_by_its_exit_code() {
+    let server = Server::start(&[]);
+    let mut command = server.watch(&[]);
+    command.env("STREAM_PASS", "wrong");
+    check(command, 3, &["AUTH_FAILED"]);
+}
+
+#[test]
+fn watch_tells_a_server_that_is_not_there() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    check(with_credentials(&["watch", "--addr", &address]), 1, &[&address]);
+}
+
+#[test]
+fn demo_prints_a_tick_each_second_within_the_first_two() {
+    let began = Instant::now();
+    let mut child = tickstream(&["demo"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let first = lines
+        .by_ref()
+        .map(Result::unwrap)
+        .find(|line| line.contains("tick 17") || line.contains("tick 18"));
+    let took = began.elapsed();
+    let second = lines.next().expect("another line").unwrap();
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(first.is_some_and(|line| line.contains("SECOND")));
+    assert!(second.contains("tick"), "{second}");
+    assert!(took < Duration::from_secs(2), "the first tick took {took:?}");
+}
+
+#[test]
+fn the_next_server_binds_at_once_after_a_kill() {
+    let server = Server::start(&["--ticks-per-second", "50"]);
+    check(server.watch(&["--count", "5"]), 0, &[]);
+    let address = server.address.clone();
+    drop(server); // SIGKILL
+    let next = Server::start_on(&address, &[]);
+    assert_eq!(next.address, address);
+    check(next.watch(&["--count", "1"]), 0, &[]);
+}
