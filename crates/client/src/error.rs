@@ -160,15 +160,15 @@ impl Error {
 /// The column "reconnect?" of the protocol's table of codes.
 fn code_is_retryable(code: ErrorCode) -> bool {
     match code {
-        ErrorCode::RateLimited
+        ErrorCode::AuthRequired
+        | ErrorCode::RateLimited
         | ErrorCode::BadCrc
         | ErrorCode::HeartbeatTimeout
         | ErrorCode::SlowConsumer
         | ErrorCode::ServerBusy
         | ErrorCode::ShuttingDown
         | ErrorCode::Internal => true,
-        ErrorCode::AuthRequired
-        | ErrorCode::AuthFailed
+        ErrorCode::AuthFailed
         | ErrorCode::BadFrame
         | ErrorCode::UnsupportedVersion
         | ErrorCode::UnsupportedType

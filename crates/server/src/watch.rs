@@ -28,7 +28,7 @@ pub enum WatchError {
 impl WatchError {
     /// Whether the server refused, so that trying again is of no use.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Client(Error::Refused { .. }))
+        matches!(self, Self::Client(error @ Error::Refused { .. }) if !error.is_retryable())
     }
 }
 
