@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use io_uring::types::{CancelBuilder, Fd, TimeoutFlags, Timespec};
+use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
 use tickstream_engine::{ConnId, SealedFrame};
@@ -48,8 +48,6 @@ pub struct SocketRing {
     timer: Timer,
     listener: Option<OwnedFd>,
     accepting: bool,
-    /// Wakes who awaits completions.
-    eventfd: OwnedFd,
 }
 
 /// What the ring knows of one slot.
@@ -78,8 +76,6 @@ impl SocketRing {
     pub fn new(listener: OwnedFd) -> io::Result<Self> {
         let ring = build()?;
         let buffers = BufferRing::register(&ring.submitter())?;
-        let eventfd = eventfd()?;
-        ring.submitter().register_eventfd(eventfd.as_raw_fd())?;
         let timer = Timer {
             spec: Box::new(Timespec::new()),
             armed_ns: None,
@@ -92,28 +88,9 @@ impl SocketRing {
             timer,
             listener: Some(listener),
             accepting: false,
-            eventfd,
         };
         this.accept();
         Ok(this)
-    }
-
-    /// A descriptor that is readable when completions came since [`SocketRing::clear_wakeup`].
-    pub fn wakeup(&self) -> io::Result<OwnedFd> {
-        self.eventfd.try_clone()
-    }
-
-    /// Forgets that completions came. Call it before [`SocketRing::submit`], so that none goes unnoticed.
-    pub fn clear_wakeup(&self) {
-        let mut count = 0_u64;
-        // SAFETY: eight bytes of our own to write into; the descriptor is ours and non-blocking.
-        unsafe {
-            libc::read(
-                self.eventfd.as_raw_fd(),
-                (&raw mut count).cast(),
-                size_of::<u64>(),
-            )
-        };
     }
 
     /// Arms the multishot ACCEPT, unless it is armed or there is no listener.
@@ -130,8 +107,10 @@ impl SocketRing {
     /// Stops accepting for good; connections that wait to be accepted are reset.
     pub fn close_listener(&mut self) {
         if let Some(listener) = self.listener.take() {
-            self.cancel_all_of(listener.as_raw_fd());
+            self.cancel(UserData::of(Operation::Accept));
+            // Before the descriptor goes.
             self.submit_or_keep();
+            drop(listener);
         }
     }
 
@@ -200,13 +179,16 @@ impl SocketRing {
             return;
         };
         let Some(fd) = socket.fd.take() else { return };
-        let armed = socket.receiving || socket.polling;
+        let (receiving, polling) = (socket.receiving, socket.polling);
         if abort {
             let _ = SockRef::from(&fd).set_linger(Some(Duration::ZERO));
         }
-        if armed {
-            // A request that is armed keeps the socket open beyond close(2).
-            self.cancel_all_of(fd.as_raw_fd());
+        // A request that is armed keeps the socket open beyond close(2).
+        if receiving {
+            self.cancel(UserData::conn(Operation::Receive, conn));
+        }
+        if polling {
+            self.cancel(UserData::conn(Operation::Poll, conn));
         }
         let close = opcode::Close::new(Fd(fd.into_raw_fd())).build();
         self.push(
@@ -240,44 +222,35 @@ impl SocketRing {
     /// # Errors
     /// Only what is a bug or the end of the process: EINTR and a full completion queue are handled.
     pub fn submit(&mut self) -> io::Result<()> {
+        self.enter(0)
+    }
+
+    /// As [`SocketRing::submit`], and waits until there is a completion: at the latest that of the timer.
+    ///
+    /// # Errors
+    /// As [`SocketRing::submit`].
+    pub fn submit_and_wait(&mut self) -> io::Result<()> {
+        self.enter(1)
+    }
+
+    fn enter(&mut self, completions: u32) -> io::Result<()> {
         let pending = {
             let mut queue = self.ring.submission();
             queue.sync();
             queue.len() as u32
         };
+        let submitter = self.ring.submitter();
         // SAFETY: no argument is passed; each submission was valid when it was pushed.
-        let entered = unsafe {
-            self.ring
-                .submitter()
-                .enter::<libc::sigset_t>(pending, 0, IORING_ENTER_GETEVENTS, None)
-        };
-        match entered {
-            Ok(_) => {}
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) => {}
-            Err(error) => return Err(error),
+        let entered =
+            unsafe { submitter.enter::<libc::sigset_t>(pending, completions, IORING_ENTER_GETEVENTS, None) };
+        match entered.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
+            Err((_, error)) => return Err(error),
         }
         if self.ring.submission().is_empty() {
             self.unsubmitted.clear();
         }
         Ok(())
-    }
-
-    /// Whether completions are waiting.
-    pub fn has_unread_completions(&mut self) -> bool {
-        !self.ring.completion().is_empty()
-    }
-
-    /// Whether completions are waiting, or would after another [`SocketRing::submit`].
-    pub fn has_completions(&mut self) -> bool {
-        if self.has_unread_completions() {
-            return true;
-        }
-        let queue = self.ring.submission();
-        queue.taskrun() || queue.cq_overflow() || !queue.is_empty()
     }
 
     /// The next completion, unless none is waiting.
@@ -385,8 +358,9 @@ impl SocketRing {
         }
     }
 
-    fn cancel_all_of(&mut self, fd: RawFd) {
-        let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all()).build();
+    /// Cancels a request by its name, which the kernel hashes; by descriptor it would look through all.
+    fn cancel(&mut self, armed: UserData) {
+        let cancel = opcode::AsyncCancel::new(armed.into()).build();
         self.push(
             cancel.flags(squeue::Flags::SKIP_SUCCESS),
             UserData::of(Operation::Ignored),
@@ -453,15 +427,6 @@ pub fn probe() -> io::Result<()> {
     let ring = build()?;
     BufferRing::register(&ring.submitter())?;
     Ok(())
-}
-
-fn eventfd() -> io::Result<OwnedFd> {
-    // SAFETY: no pointers.
-    match unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) } {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: a new descriptor that nobody else knows of.
-        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
-    }
 }
 
 /// Gives the calling thread a descriptor table of its own: RLIMIT_NOFILE then holds for it alone, and other

@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use glommio::io::PollableFd;
 use socket2::SockRef;
 use tickstream_engine::{Action, Refused, SendOutcome, Shard};
 
@@ -54,30 +53,22 @@ impl Driver {
     }
 
     /// Drives the shard until it is told to end.
+    ///
+    /// It sleeps in the socket ring, which knows of all that wakes it, and lets the executor's other tasks run at
+    /// least as often as it wakes by itself: docs/decisions/0002-socket-ring.md.
     pub async fn run(mut self) -> io::Result<()> {
-        let wakeup = PollableFd::new(self.ring.wakeup()?).map_err(io::Error::other)?;
         while !self.is_finished() {
             self.pass()?;
-            if !self.is_busy() {
-                // What completes from here on is signalled; what completed before is seen by looking again.
-                self.ring.clear_wakeup();
-                if !self.is_busy() {
-                    wakeup.readable().await.map_err(io::Error::other)?;
-                    continue;
-                }
-            }
             glommio::executor().yield_if_needed().await;
         }
         Ok(())
     }
 
-    /// What has arrived, what is due, what is to be done: each bounded.
+    /// What has arrived, what is due, what is to be done, each bounded; then one system call that submits it and
+    /// sleeps if there is nothing more to do.
     fn pass(&mut self) -> io::Result<()> {
         self.shard.advance(ring::now());
         self.obey();
-        if !self.ring.has_unread_completions() {
-            self.ring.submit()?;
-        }
         for _ in 0..COMPLETIONS_PER_PASS {
             match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
@@ -97,16 +88,14 @@ impl Driver {
         }
         self.log.turn_to(now.mono_ns / 1_000_000_000);
         self.resume_accepting(now.mono_ns);
-        if !self.shard.has_actions() {
-            let latest = now.mono_ns + SLEEP_NS_MAX;
-            self.ring
-                .wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
+        if self.shard.has_actions() {
+            return self.ring.submit();
         }
-        self.ring.submit()
-    }
-
-    fn is_busy(&mut self) -> bool {
-        self.shard.has_actions() || self.ring.has_completions()
+        let latest = now.mono_ns + SLEEP_NS_MAX;
+        self.ring
+            .wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
+        // Returns at once if completions are waiting, such as those of sends that it submits.
+        self.ring.submit_and_wait()
     }
 
     fn complete(&mut self, completion: Completion) {
