@@ -7,10 +7,7 @@ use std::time::{Duration, Instant};
 /// The binary with nothing of ours in its environment.
 fn tickstream(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
-    command
-        .args(args)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command
 }
 
@@ -25,10 +22,7 @@ fn check(mut command: Command, code: i32, stderr_has: &[&str]) -> Output {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{command:?}: {stderr}");
     for part in stderr_has {
-        assert!(
-            stderr.contains(part),
-            "{command:?} doesn't say {part:?}: {stderr}"
-        );
+        assert!(stderr.contains(part), "{command:?} doesn't say {part:?}: {stderr}");
     }
     output
 }
@@ -36,14 +30,8 @@ fn check(mut command: Command, code: i32, stderr_has: &[&str]) -> Output {
 /// A shell that lowers a limit before it becomes the binary.
 fn limited(ulimit: &str) -> Command {
     let mut shell = Command::new("sh");
-    shell.args([
-        "-c",
-        &format!("ulimit {ulimit} && exec \"$0\" serve --listen 127.0.0.1:0 --shards 1"),
-    ]);
-    shell
-        .arg(env!("CARGO_BIN_EXE_tickstream"))
-        .env("STREAM_USER", "ada")
-        .env("STREAM_PASS", "s3cret");
+    shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" serve --listen 127.0.0.1:0 --shards 1")]);
+    shell.arg(env!("CARGO_BIN_EXE_tickstream")).env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
     shell
 }
 
@@ -59,20 +47,9 @@ impl Server {
     }
 
     fn start_on(address: &str, args: &[&str]) -> Self {
-        let mut command = with_credentials(&[
-            "serve",
-            "--listen",
-            address,
-            "--shards",
-            "1",
-            "--drain-seconds",
-            "1",
-        ]);
-        let mut child = command
-            .args(args)
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary runs");
+        let mut command =
+            with_credentials(&["serve", "--listen", address, "--shards", "1", "--drain-seconds", "1"]);
+        let mut child = command.args(args).stderr(Stdio::piped()).spawn().expect("the binary runs");
         let mut log = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();
         log.read_line(&mut line).expect("a line of the log");
@@ -108,23 +85,11 @@ fn it_refuses_to_start_without_credentials() {
 
 #[test]
 fn a_bad_setting_is_named_with_its_origin() {
-    check(
-        with_credentials(&["serve", "--listen", "localhost"]),
-        2,
-        &["listen", "localhost"],
-    );
+    check(with_credentials(&["serve", "--listen", "localhost"]), 2, &["listen", "localhost"]);
     let mut environment = with_credentials(&["serve"]);
     environment.env("HEARTBEAT_TIMEOUT", "5s");
-    check(
-        environment,
-        2,
-        &["heartbeat_timeout", "HEARTBEAT_TIMEOUT", "heartbeat_interval"],
-    );
-    check(
-        with_credentials(&["serve", "--no-such-flag"]),
-        2,
-        &["--no-such-flag"],
-    );
+    check(environment, 2, &["heartbeat_timeout", "HEARTBEAT_TIMEOUT", "heartbeat_interval"]);
+    check(with_credentials(&["serve", "--no-such-flag"]), 2, &["--no-such-flag"]);
     check(with_credentials(&["serve", "--cpus", "4095"]), 2, &["4095"]);
 }
 
@@ -147,11 +112,7 @@ fn an_address_that_cannot_be_had_is_named() {
 
 #[test]
 fn print_config_masks_the_password() {
-    let output = check(
-        with_credentials(&["serve", "--print-config", "--batch-window-ms", "7"]),
-        0,
-        &[],
-    );
+    let output = check(with_credentials(&["serve", "--print-config", "--batch-window-ms", "7"]), 0, &[]);
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains("batch_window_ms = 7"), "{printed}");
     assert!(
@@ -169,10 +130,7 @@ fn help_version_and_completions_are_there() {
         (&["completions", "bash"], "complete"),
     ] {
         let output = check(tickstream(args), 0, &[]);
-        assert!(
-            String::from_utf8_lossy(&output.stdout).contains(expected),
-            "{args:?}"
-        );
+        assert!(String::from_utf8_lossy(&output.stdout).contains(expected), "{args:?}");
     }
 }
 
@@ -181,22 +139,12 @@ fn watch_prints_ticks_and_ends_at_the_count() {
     let server = Server::start(&["--ticks-per-second", "50"]);
     let output = check(server.watch(&["--count", "20", "--json"]), 0, &[]);
     let lines = String::from_utf8(output.stdout).unwrap();
-    let lines: Vec<serde_json::Value> = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    let sequences: Vec<_> = lines[..20]
-        .iter()
-        .map(|line| line["sequence"].as_u64().expect("a tick"))
-        .collect();
-    assert!(
-        sequences.windows(2).all(|pair| pair[1] == pair[0] + 1),
-        "{sequences:?}"
-    );
-    assert_eq!(
-        (&lines[20]["event"], &lines[20]["ticks"]),
-        (&"summary".into(), &20.into())
-    );
+    let lines: Vec<serde_json::Value> =
+        lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let sequences: Vec<_> =
+        lines[..20].iter().map(|line| line["sequence"].as_u64().expect("a tick")).collect();
+    assert!(sequences.windows(2).all(|pair| pair[1] == pair[0] + 1), "{sequences:?}");
+    assert_eq!((&lines[20]["event"], &lines[20]["ticks"]), (&"summary".into(), &20.into()));
 }
 
 #[test]
@@ -209,26 +157,17 @@ fn watch_tells_a_refusal_by_its_exit_code() {
 
 #[test]
 fn watch_tells_a_server_that_is_not_there() {
-    let address = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     check(with_credentials(&["watch", "--addr", &address]), 1, &[&address]);
 }
 
 #[test]
 fn demo_prints_a_tick_each_second_within_the_first_two() {
     let began = Instant::now();
-    let mut child = tickstream(&["demo"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary runs");
+    let mut child = tickstream(&["demo"]).stdout(Stdio::piped()).spawn().expect("the binary runs");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let first = lines
-        .by_ref()
-        .map(Result::unwrap)
-        .find(|line| line.contains("tick 17") || line.contains("tick 18"));
+    let first =
+        lines.by_ref().map(Result::unwrap).find(|line| line.contains("tick 17") || line.contains("tick 18"));
     let took = began.elapsed();
     let second = lines.next().expect("another line").unwrap();
     let _ = child.kill();

@@ -30,9 +30,7 @@ fn number<T: TryFrom<u64, Error: std::fmt::Debug>>(value: &Value) -> T {
 }
 
 fn mode(value: &Value) -> i32 {
-    Mode::from_str_name(value.as_str().expect("a mode"))
-        .expect("a known mode")
-        .into()
+    Mode::from_str_name(value.as_str().expect("a mode")).expect("a known mode").into()
 }
 
 /// The frame that the fields make, and the fields that the payload holds.
@@ -44,50 +42,28 @@ fn both_ways<M: Payload>(message: &M, payload: &[u8], fields: impl Fn(&M) -> Val
 /// Encodes and decodes one vector by the message that it names.
 fn check_valid(vector: &Value, payload: &[u8]) -> (Vec<u8>, Value) {
     let given = &vector["fields"];
-    let tick = |value: &Value| Tick {
-        mode: mode(&value["mode"]),
-        epoch_ms: number(&value["epoch_ms"]),
-    };
+    let tick = |value: &Value| Tick { mode: mode(&value["mode"]), epoch_ms: number(&value["epoch_ms"]) };
     let tick_fields = |tick: &Tick| json!({"mode": tick.mode().as_str_name(), "epoch_ms": tick.epoch_ms});
     match vector["message"].as_str() {
         None => (frame::heartbeat(), json!({})),
         Some("Auth") => {
-            let auth = Auth {
-                username: text(&given["username"]),
-                password: text(&given["password"]),
-            };
-            both_ways(
-                &auth,
-                payload,
-                |auth| json!({"username": auth.username, "password": auth.password}),
-            )
+            let auth = Auth { username: text(&given["username"]), password: text(&given["password"]) };
+            both_ways(&auth, payload, |auth| json!({"username": auth.username, "password": auth.password}))
         }
         Some("Subscribe") => {
             let resume_after = given.get("resume_after").map(number);
-            both_ways(
-                &Subscribe {
-                    mode: mode(&given["mode"]),
-                    resume_after,
-                },
-                payload,
-                |subscribe| {
-                    let mut fields = json!({"mode": subscribe.mode().as_str_name()});
-                    if let Some(after) = subscribe.resume_after {
-                        fields["resume_after"] = after.into();
-                    }
-                    fields
-                },
-            )
+            both_ways(&Subscribe { mode: mode(&given["mode"]), resume_after }, payload, |subscribe| {
+                let mut fields = json!({"mode": subscribe.mode().as_str_name()});
+                if let Some(after) = subscribe.resume_after {
+                    fields["resume_after"] = after.into();
+                }
+                fields
+            })
         }
         Some("DataBatch") => {
             let batch = DataBatch {
                 schema_version: number(&given["schema_version"]),
-                ticks: given["ticks"]
-                    .as_array()
-                    .expect("ticks")
-                    .iter()
-                    .map(tick)
-                    .collect(),
+                ticks: given["ticks"].as_array().expect("ticks").iter().map(tick).collect(),
                 first_sequence: number(&given["first_sequence"]),
             };
             both_ways(&batch, payload, |batch| {
@@ -137,10 +113,7 @@ fn check_valid(vector: &Value, payload: &[u8]) -> (Vec<u8>, Value) {
         Some("GoAway") => {
             let (reason, retry_after_ms) = (text(&given["reason"]), number(&given["retry_after_ms"]));
             both_ways(
-                &GoAway {
-                    reason,
-                    retry_after_ms,
-                },
+                &GoAway { reason, retry_after_ms },
                 payload,
                 |goaway| json!({"reason": goaway.reason, "retry_after_ms": goaway.retry_after_ms}),
             )
@@ -163,10 +136,7 @@ fn valid_vectors_encode_to_their_bytes_and_decode_to_their_fields() {
         assert_eq!(fields, vector["fields"], "{name}");
         types.insert(frame.kind);
     }
-    assert!(
-        types.into_iter().eq(FrameType::ALL.map(|kind| kind as u8)),
-        "a vector for every type"
-    );
+    assert!(types.into_iter().eq(FrameType::ALL.map(|kind| kind as u8)), "a vector for every type");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Prints ticks, and what happens to their subscription:
 //!
 //! ```sh
-//! TICKSTREAM_PASSWORD=secret cargo run --example ticks -- 127.0.0.1:7700 alice second
+//! TICKSTREAM_PASSWORD=secret cargo run --example ticks -- 127.0.0.1:7400 alice second
 //! ```
 
 use std::env;
@@ -22,10 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Not an argument: every user of the machine sees those.
     let password = env::var("TICKSTREAM_PASSWORD")?;
 
-    let client = Client::builder(server)
-        .credentials(username, password)
-        .connect()
-        .await?;
+    let client = Client::builder(server).credentials(username, password).connect().await?;
     let mut ticks = client.subscribe(mode).await?;
     while let Some(event) = ticks.next().await {
         print(event?);
@@ -43,10 +40,7 @@ fn print(event: Event) {
         Event::Gap { expected, got } => println!("the server left out {expected} to {}", got - 1),
         Event::Subscribed { mode, next_sequence } => println!("{mode:?} from {next_sequence}"),
         Event::Disconnected { error, retry_in } => println!("{}; again in {retry_in:?}", with_cause(&error)),
-        Event::Reconnected {
-            server,
-            next_sequence,
-        } => println!("{server} goes on at {next_sequence}"),
+        Event::Reconnected { server, next_sequence } => println!("{server} goes on at {next_sequence}"),
         Event::GoAway { reason, retry_after } => println!("to leave in {retry_after:?}: {reason}"),
     }
 }

@@ -14,12 +14,7 @@ pub(crate) struct Backoff {
 
 impl Backoff {
     pub fn new(first_ceiling: Duration, max: Duration, random: fastrand::Rng) -> Self {
-        Self {
-            first_ceiling,
-            max,
-            ceiling: first_ceiling,
-            random,
-        }
+        Self { first_ceiling, max, ceiling: first_ceiling, random }
     }
 
     /// The next wait.

@@ -45,9 +45,7 @@ impl Client {
         for server in 0..config.servers.len() {
             match Link::open(&config, &config.servers[server]).await {
                 Ok(link) => {
-                    return Ok(Self {
-                        task: Task::spawn(config, server, link),
-                    });
+                    return Ok(Self { task: Task::spawn(config, server, link) });
                 }
                 Err(error) if error.is_retryable() => failure = error,
                 Err(error) => return Err(error),
@@ -61,11 +59,7 @@ impl Client {
     /// # Errors
     /// Whatever ended the connection since [`Builder::connect`], or ends it now.
     pub async fn subscribe(self, mode: Mode) -> Result<Subscription, Error> {
-        self.start(Wanted {
-            mode,
-            resume_after: None,
-        })
-        .await
+        self.start(Wanted { mode, resume_after: None }).await
     }
 
     /// Subscribes to the ticks after the sequence `resume_after`, as far back as the server keeps them, for an
@@ -74,11 +68,7 @@ impl Client {
     /// # Errors
     /// Those of [`Client::subscribe`].
     pub async fn subscribe_after(self, mode: Mode, resume_after: u64) -> Result<Subscription, Error> {
-        self.start(Wanted {
-            mode,
-            resume_after: Some(resume_after),
-        })
-        .await
+        self.start(Wanted { mode, resume_after: Some(resume_after) }).await
     }
 
     /// Closes the connection in good order, which takes 2 s at the most.
@@ -117,13 +107,7 @@ impl Subscription {
     /// # Errors
     /// [`Error::Closed`] if the subscription is over.
     pub fn change_mode(&self, mode: Mode) -> Result<(), Error> {
-        self.task
-            .wanted
-            .send(Some(Wanted {
-                mode,
-                resume_after: None,
-            }))
-            .map_err(|_| Error::Closed)
+        self.task.wanted.send(Some(Wanted { mode, resume_after: None })).map_err(|_| Error::Closed)
     }
 
     /// Closes the connection in good order, which takes 2 s at the most. Events not yet taken are lost.
@@ -137,11 +121,7 @@ impl Task {
         let (wanted, watch) = watch::channel(None);
         let (sender, events) = mpsc::channel(config.queue);
         let driver = Driver::new(config, server, watch, Outbox::new(sender));
-        Self {
-            wanted,
-            events,
-            handle: tokio::spawn(driver.drive(link)),
-        }
+        Self { wanted, events, handle: tokio::spawn(driver.drive(link)) }
     }
 
     async fn close(self) {

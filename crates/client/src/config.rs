@@ -55,10 +55,7 @@ impl Builder {
 
     /// Sets the user's name and password, 1 to 255 bytes each. Without them, [`Builder::connect`] fails.
     pub fn credentials(mut self, username: impl Into<String>, password: impl Into<String>) -> Self {
-        self.config.credentials = Credentials {
-            username: username.into(),
-            password: password.into(),
-        };
+        self.config.credentials = Credentials { username: username.into(), password: password.into() };
         self
     }
 
@@ -119,23 +116,12 @@ impl Builder {
 impl Config {
     fn check(&self) -> Result<(), Error> {
         let Credentials { username, password } = &self.credentials;
-        let durations = [
-            self.connect_timeout,
-            self.reply_timeout,
-            self.backoff_min,
-            self.backoff_max,
-        ];
+        let durations = [self.connect_timeout, self.reply_timeout, self.backoff_min, self.backoff_max];
         // Checked here, or a slip in the second server would show when the first one fails.
-        rule(
-            "server",
-            self.servers.iter().all(|server| is_host_and_port(server)),
-            "host:port is needed",
-        )?;
+        rule("server", self.servers.iter().all(|server| is_host_and_port(server)), "host:port is needed")?;
         rule(
             "credentials",
-            [username, password]
-                .iter()
-                .all(|text| (1..=255).contains(&text.len())),
+            [username, password].iter().all(|text| (1..=255).contains(&text.len())),
             "1 to 255 bytes each",
         )?;
         rule(
@@ -143,17 +129,9 @@ impl Config {
             durations.iter().all(|time| (MS..=DAY).contains(time)),
             "1 ms to a day each",
         )?;
-        rule(
-            "backoff",
-            self.backoff_min <= self.backoff_max,
-            "the minimum is above the maximum",
-        )?;
+        rule("backoff", self.backoff_min <= self.backoff_max, "the minimum is above the maximum")?;
         rule("queue", (1..=65_536).contains(&self.queue), "1 to 65,536 events")?;
-        rule(
-            "max_payload",
-            self.payload_max >= PAYLOAD_MAX_LEAST,
-            "at least 4,096 bytes",
-        )
+        rule("max_payload", self.payload_max >= PAYLOAD_MAX_LEAST, "at least 4,096 bytes")
     }
 }
 
@@ -163,24 +141,16 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const PAYLOAD_MAX_LEAST: u32 = 4096;
 
 fn rule(setting: &'static str, holds: bool, problem: &'static str) -> Result<(), Error> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Error::Config { setting, problem })
-    }
+    if holds { Ok(()) } else { Err(Error::Config { setting, problem }) }
 }
 
 fn is_host_and_port(server: &str) -> bool {
-    server
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("username", &self.username)
-            .finish_non_exhaustive()
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
     }
 }
 
@@ -208,18 +178,9 @@ mod tests {
         check(builder(), None);
         check(Builder::new("localhost:1".into()), Some("credentials"));
         check(builder().credentials("alice", "x".repeat(255)), None);
-        check(
-            builder().credentials("alice", "x".repeat(256)),
-            Some("credentials"),
-        );
-        check(
-            builder().connect_timeout(Duration::ZERO),
-            Some("timeouts and backoff"),
-        );
-        check(
-            builder().reply_timeout(Duration::MAX),
-            Some("timeouts and backoff"),
-        );
+        check(builder().credentials("alice", "x".repeat(256)), Some("credentials"));
+        check(builder().connect_timeout(Duration::ZERO), Some("timeouts and backoff"));
+        check(builder().reply_timeout(Duration::MAX), Some("timeouts and backoff"));
         check(builder().backoff(2 * MS, MS), Some("backoff"));
         check(builder().queue(0), Some("queue"));
         check(builder().queue(usize::MAX), Some("queue"));

@@ -36,25 +36,16 @@ impl Cursor {
         let end = first.checked_add(steps).ok_or(Overflow)?;
         let Some(last) = self.last else {
             self.last = Some(end);
-            return Ok(Advance {
-                known: 0,
-                missing_from: None,
-            });
+            return Ok(Advance { known: 0, missing_from: None });
         };
         if end <= last {
-            return Ok(Advance {
-                known: len,
-                missing_from: None,
-            });
+            return Ok(Advance { known: len, missing_from: None });
         }
         self.last = Some(end);
         // last < end, so last + 1 is a sequence; and first <= last bounds the cast by len.
         let expected = last + 1;
         let known = expected.saturating_sub(first) as usize;
-        Ok(Advance {
-            known,
-            missing_from: (first > expected).then_some(expected),
-        })
+        Ok(Advance { known, missing_from: (first > expected).then_some(expected) })
     }
 }
 

@@ -17,14 +17,8 @@ const ADDRESSES_MAX: usize = 4;
 pub(crate) async fn dial(server: &str, timeout: Duration) -> Result<TcpStream, Error> {
     match time::timeout(timeout, attempt(server, timeout)).await {
         Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(source)) => Err(Error::Connect {
-            server: server.to_owned(),
-            source,
-        }),
-        Err(_) => Err(Error::Timeout {
-            operation: Operation::Connect,
-            after: timeout,
-        }),
+        Ok(Err(source)) => Err(Error::Connect { server: server.to_owned(), source }),
+        Err(_) => Err(Error::Timeout { operation: Operation::Connect, after: timeout }),
     }
 }
 

@@ -136,42 +136,24 @@ impl Driver {
     fn handle(&mut self, message: Message, link: &Link) -> Result<(), Error> {
         match message {
             Message::Authenticated => {}
-            Message::Subscribed {
-                request,
-                next_sequence,
-            } => {
+            Message::Subscribed { request, next_sequence } => {
                 if std::mem::take(&mut self.is_reconnect) {
                     let server = self.config.servers[self.server].clone();
-                    self.outbox.push(Event::Reconnected {
-                        server,
-                        next_sequence,
-                    });
+                    self.outbox.push(Event::Reconnected { server, next_sequence });
                 }
                 if self.feed.accepted(&request, next_sequence) {
-                    self.outbox.push(Event::Subscribed {
-                        mode: request.mode(),
-                        next_sequence,
-                    });
+                    self.outbox.push(Event::Subscribed { mode: request.mode(), next_sequence });
                 }
             }
             Message::Batch(batch) => {
                 let events = self.feed.batch(&batch, link.read_at())?;
-                events
-                    .into_iter()
-                    .flatten()
-                    .for_each(|event| self.outbox.push(event));
+                events.into_iter().flatten().for_each(|event| self.outbox.push(event));
             }
             Message::GoAway(go_away) if self.leave.is_none() => {
                 let retry_after = retry_after(go_away.retry_after_ms);
                 let at = Instant::now() + retry_after.unwrap_or_default() + self.backoff.wait();
-                self.leave = Some(Leave {
-                    at,
-                    reason: go_away.reason.clone(),
-                });
-                self.outbox.push(Event::GoAway {
-                    reason: go_away.reason,
-                    retry_after,
-                });
+                self.leave = Some(Leave { at, reason: go_away.reason.clone() });
+                self.outbox.push(Event::GoAway { reason: go_away.reason, retry_after });
             }
             Message::GoAway(_) => {}
         }
@@ -188,10 +170,7 @@ impl Driver {
             None => now + error.retry_after().unwrap_or_default() + self.backoff.wait(),
         };
         self.is_reconnect = true;
-        self.outbox.push(Event::Disconnected {
-            error,
-            retry_in: until.saturating_duration_since(now),
-        });
+        self.outbox.push(Event::Disconnected { error, retry_in: until.saturating_duration_since(now) });
         self.outbox.flush().await;
         time::sleep_until(until).await;
     }

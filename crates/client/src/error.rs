@@ -181,11 +181,7 @@ impl From<ErrorMsg> for Error {
     fn from(error: ErrorMsg) -> Self {
         let retry_after = retry_after(error.retry_after_ms);
         match ErrorCode::parse(&error.code) {
-            Some(code) => Self::Refused {
-                code,
-                message: error.message,
-                retry_after,
-            },
+            Some(code) => Self::Refused { code, message: error.message, retry_after },
             // The protocol: an unknown code is treated like INTERNAL. Its name is kept for people.
             None => Self::Refused {
                 code: ErrorCode::Internal,
@@ -220,26 +216,21 @@ mod tests {
     use super::*;
 
     fn refused(code: &str, retry_after_ms: u32) -> Error {
-        ErrorMsg {
-            code: code.into(),
-            message: "words".into(),
-            retry_after_ms,
-        }
-        .into()
+        ErrorMsg { code: code.into(), message: "words".into(), retry_after_ms }.into()
     }
 
     #[test]
     fn codes_say_whether_to_come_back() {
-        let retryable: Vec<_> = ErrorCode::ALL
-            .into_iter()
-            .filter(|code| refused(code.as_str(), 0).is_retryable())
-            .collect();
+        let retryable: Vec<_> =
+            ErrorCode::ALL.into_iter().filter(|code| refused(code.as_str(), 0).is_retryable()).collect();
         use ErrorCode::{
-            BadCrc, HeartbeatTimeout, Internal, RateLimited, ServerBusy, ShuttingDown, SlowConsumer,
+            AuthRequired, BadCrc, HeartbeatTimeout, Internal, RateLimited, ServerBusy, ShuttingDown,
+            SlowConsumer,
         };
         assert_eq!(
             retryable,
             [
+                AuthRequired,
                 RateLimited,
                 BadCrc,
                 HeartbeatTimeout,
@@ -254,10 +245,7 @@ mod tests {
     #[test]
     fn an_unknown_code_is_internal_and_keeps_its_name() {
         let error = refused("NEW_IN_2030", 0);
-        assert_eq!(
-            error.to_string(),
-            "refused by the server: INTERNAL: NEW_IN_2030: words"
-        );
+        assert_eq!(error.to_string(), "refused by the server: INTERNAL: NEW_IN_2030: words");
         assert!(error.is_retryable());
     }
 

@@ -29,15 +29,9 @@ impl Feed {
 
     /// The SUBSCRIBE for what is wanted; in the mode that it was in already, it resumes.
     pub fn request(&self, wanted: Wanted) -> Subscribe {
-        let resume_after = if self.mode == Some(wanted.mode) {
-            self.cursor.last()
-        } else {
-            wanted.resume_after
-        };
-        Subscribe {
-            mode: wanted.mode.into(),
-            resume_after,
-        }
+        let resume_after =
+            if self.mode == Some(wanted.mode) { self.cursor.last() } else { wanted.resume_after };
+        Subscribe { mode: wanted.mode.into(), resume_after }
     }
 
     /// The server accepted `request`. Whether that is a new mode.
@@ -58,44 +52,27 @@ impl Feed {
         batch: &DataBatch,
         received_at: SystemTime,
     ) -> Result<[Option<Event>; 2], BadMessage> {
-        let mode = self.mode.ok_or(BadMessage::Unexpected {
-            kind: tickstream_wire::FrameType::DataBatch,
-        })?;
+        let mode = self.mode.ok_or(BadMessage::Unexpected { kind: tickstream_wire::FrameType::DataBatch })?;
         check(batch, mode)?;
         let first = batch.first_sequence;
-        let advance = self
-            .cursor
-            .advance(first, batch.ticks.len())
-            .map_err(|_| BadMessage::SequenceOverflow)?;
-        let gap = advance
-            .missing_from
-            .map(|expected| Event::Gap { expected, got: first });
+        let advance =
+            self.cursor.advance(first, batch.ticks.len()).map_err(|_| BadMessage::SequenceOverflow)?;
+        let gap = advance.missing_from.map(|expected| Event::Gap { expected, got: first });
         let ticks: Vec<_> = (first..=u64::MAX)
             .zip(&batch.ticks)
             .skip(advance.known)
-            .map(|(sequence, tick)| Tick {
-                sequence,
-                epoch_ms: tick.epoch_ms,
-            })
+            .map(|(sequence, tick)| Tick { sequence, epoch_ms: tick.epoch_ms })
             .collect();
         let batch = ticks.first().map(|tick| tick.sequence);
-        let batch = batch.map(|first_sequence| {
-            Event::Batch(Batch {
-                mode,
-                first_sequence,
-                ticks,
-                received_at,
-            })
-        });
+        let batch =
+            batch.map(|first_sequence| Event::Batch(Batch { mode, first_sequence, ticks, received_at }));
         Ok([gap, batch])
     }
 }
 
 fn check(batch: &DataBatch, mode: Mode) -> Result<(), BadMessage> {
     if batch.schema_version != SCHEMA_VERSION {
-        return Err(BadMessage::SchemaVersion {
-            found: batch.schema_version,
-        });
+        return Err(BadMessage::SchemaVersion { found: batch.schema_version });
     }
     if batch.ticks.is_empty() {
         return Err(BadMessage::EmptyBatch);
@@ -112,14 +89,8 @@ mod tests {
 
     use super::*;
 
-    const SECOND: Wanted = Wanted {
-        mode: Mode::Second,
-        resume_after: None,
-    };
-    const MINUTE: Wanted = Wanted {
-        mode: Mode::Minute,
-        resume_after: None,
-    };
+    const SECOND: Wanted = Wanted { mode: Mode::Second, resume_after: None };
+    const MINUTE: Wanted = Wanted { mode: Mode::Minute, resume_after: None };
 
     fn feed(wanted: Wanted, next_sequence: u64) -> Feed {
         let mut feed = Feed::default();
@@ -128,15 +99,9 @@ mod tests {
     }
 
     fn data(mode: i32, first_sequence: u64, ticks: u64) -> DataBatch {
-        let ticks = (0..ticks).map(|i| messages::Tick {
-            mode,
-            epoch_ms: (first_sequence.wrapping_add(i)) * 1000,
-        });
-        DataBatch {
-            schema_version: 1,
-            ticks: ticks.collect(),
-            first_sequence,
-        }
+        let ticks =
+            (0..ticks).map(|i| messages::Tick { mode, epoch_ms: (first_sequence.wrapping_add(i)) * 1000 });
+        DataBatch { schema_version: 1, ticks: ticks.collect(), first_sequence }
     }
 
     /// The gap and the sequences that a batch leads to.
@@ -150,12 +115,7 @@ mod tests {
             None => Vec::new(),
             Some(Event::Batch(batch)) => {
                 assert_eq!(batch.first_sequence, batch.ticks[0].sequence);
-                assert!(
-                    batch
-                        .ticks
-                        .iter()
-                        .all(|tick| tick.epoch_ms == tick.sequence * 1000)
-                );
+                assert!(batch.ticks.iter().all(|tick| tick.epoch_ms == tick.sequence * 1000));
                 batch.ticks.iter().map(|tick| tick.sequence).collect()
             }
             Some(other) => panic!("{other:?}"),
@@ -183,10 +143,7 @@ mod tests {
 
     #[test]
     fn the_applications_own_position_counts() {
-        let wanted = Wanted {
-            resume_after: Some(5),
-            ..SECOND
-        };
+        let wanted = Wanted { resume_after: Some(5), ..SECOND };
         let mut feed = feed(wanted, 8);
         assert_eq!(feed.request(wanted).resume_after, Some(5));
         assert_eq!(told(&mut feed, &data(0, 8, 1)), (Some((6, 8)), vec![8]));
@@ -208,32 +165,13 @@ mod tests {
             let refused = feed(SECOND, 1).batch(&batch, SystemTime::UNIX_EPOCH).unwrap_err();
             assert_eq!(refused, expected);
         };
-        check(
-            DataBatch {
-                schema_version: 2,
-                ..data(0, 1, 1)
-            },
-            BadMessage::SchemaVersion { found: 2 },
-        );
-        check(
-            DataBatch {
-                schema_version: 0,
-                ..data(0, 1, 1)
-            },
-            BadMessage::SchemaVersion { found: 0 },
-        );
+        check(DataBatch { schema_version: 2, ..data(0, 1, 1) }, BadMessage::SchemaVersion { found: 2 });
+        check(DataBatch { schema_version: 0, ..data(0, 1, 1) }, BadMessage::SchemaVersion { found: 0 });
         check(data(0, 1, 0), BadMessage::EmptyBatch);
         check(data(1, 1, 1), BadMessage::WrongMode { found: 1 });
         check(data(77, 1, 1), BadMessage::WrongMode { found: 77 });
-        let past_the_end = DataBatch {
-            first_sequence: u64::MAX,
-            ..data(0, 1, 2)
-        };
+        let past_the_end = DataBatch { first_sequence: u64::MAX, ..data(0, 1, 2) };
         check(past_the_end, BadMessage::SequenceOverflow);
-        assert!(
-            Feed::default()
-                .batch(&data(0, 1, 1), SystemTime::UNIX_EPOCH)
-                .is_err()
-        );
+        assert!(Feed::default().batch(&data(0, 1, 1), SystemTime::UNIX_EPOCH).is_err());
     }
 }

@@ -4,8 +4,8 @@
 //! use tickstream_client::{Client, Event, Mode};
 //!
 //! # async fn ticks() -> Result<(), tickstream_client::Error> {
-//! let client = Client::builder("ticks.example.net:7700")
-//!     .server("ticks-2.example.net:7700")
+//! let client = Client::builder("ticks.example.net:7400")
+//!     .server("ticks-2.example.net:7400")
 //!     .credentials("alice", "correct horse battery staple")
 //!     .connect()
 //!     .await?;
@@ -45,6 +45,8 @@
 //! The protocol has no encryption of its own: the password crosses the network in the clear.
 //!
 //! It needs a tokio runtime with I/O and time enabled.
+
+#![forbid(unsafe_code)]
 
 mod backoff;
 mod client;

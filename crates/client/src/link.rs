@@ -119,11 +119,7 @@ impl Link {
         if ready.is_writable() || ready.is_write_closed() {
             self.write();
         }
-        if read && (ready.is_readable() || ready.is_read_closed()) {
-            self.read()
-        } else {
-            Ok(())
-        }
+        if read && (ready.is_readable() || ready.is_read_closed()) { self.read() } else { Ok(()) }
     }
 
     /// A connection that can't be written to may still hold the server's reason: reading tells how it ended.
@@ -140,10 +136,7 @@ impl Link {
     }
 
     fn read(&mut self) -> Result<(), Error> {
-        debug_assert!(
-            self.undecoded.is_empty(),
-            "what was read is decoded before more is"
-        );
+        debug_assert!(self.undecoded.is_empty(), "what was read is decoded before more is");
         match self.stream.try_read(&mut self.buffer) {
             Ok(0) => Err(Error::Ended),
             Ok(len) => {
@@ -170,8 +163,5 @@ impl Link {
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

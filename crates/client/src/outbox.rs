@@ -20,10 +20,7 @@ const WAITING_MAX: usize = 2 + 1;
 
 impl Outbox {
     pub fn new(queue: mpsc::Sender<Result<Event, Error>>) -> Self {
-        Self {
-            queue,
-            waiting: VecDeque::new(),
-        }
+        Self { queue, waiting: VecDeque::new() }
     }
 
     /// Another sending end, to see the application go.

@@ -65,17 +65,11 @@ impl Session {
     pub fn start(config: &Config, now: Instant) -> Self {
         let credentials = config.credentials.clone();
         Self {
-            out: frame::seal(&Auth {
-                username: credentials.username,
-                password: credentials.password,
-            }),
+            out: frame::seal(&Auth { username: credentials.username, password: credentials.password }),
             payload_cap: config.payload_max,
             payload_max: config.payload_max.min(PAYLOAD_MAX_BEFORE_ACK),
             reply_timeout: config.reply_timeout,
-            awaited: Some(Awaited {
-                reply_to: Request::Auth,
-                since: now,
-            }),
+            awaited: Some(Awaited { reply_to: Request::Auth, since: now }),
             pulse: None,
             mode: None,
             heard: now,
@@ -105,10 +99,7 @@ impl Session {
     /// Asks for ticks.
     pub fn subscribe(&mut self, request: Subscribe, now: Instant) {
         self.out.extend(frame::seal(&request));
-        self.awaited = Some(Awaited {
-            reply_to: Request::Subscribe(request),
-            since: now,
-        });
+        self.awaited = Some(Awaited { reply_to: Request::Subscribe(request), since: now });
     }
 
     /// Judges one frame.
@@ -142,10 +133,7 @@ impl Session {
             (Request::Auth, MsgType::Auth) => Message::Authenticated,
             (Request::Subscribe(request), MsgType::Subscribe) => {
                 self.mode = Some(request.mode());
-                Message::Subscribed {
-                    request,
-                    next_sequence: ack.next_sequence,
-                }
+                Message::Subscribed { request, next_sequence: ack.next_sequence }
             }
             _ => return Err(unexpected.into()),
         };
@@ -182,25 +170,15 @@ impl Session {
 
     /// When to call [`beat`](Self::beat) and [`check`](Self::check) next.
     pub fn deadline(&self, reading: bool) -> Instant {
-        let limit = self
-            .limits(reading)
-            .map(|(since, timeout, _)| since + timeout)
-            .min();
+        let limit = self.limits(reading).map(|(since, timeout, _)| since + timeout).min();
         let beat = self.pulse.as_ref().map(|pulse| pulse.next);
         // Before AUTH's ACK the application can't hold up reading, after it there are heartbeats.
-        [limit, beat]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.heard + self.reply_timeout)
+        [limit, beat].into_iter().flatten().min().unwrap_or(self.heard + self.reply_timeout)
     }
 
     /// Whether the server was silent for too long. Who doesn't read can't tell.
     pub fn check(&self, now: Instant, reading: bool) -> Result<(), Error> {
-        match self
-            .limits(reading)
-            .find(|(since, timeout, _)| *since + *timeout <= now)
-        {
+        match self.limits(reading).find(|(since, timeout, _)| *since + *timeout <= now) {
             Some((_, after, operation)) => Err(Error::Timeout { operation, after }),
             None => Ok(()),
         }
@@ -211,10 +189,7 @@ impl Session {
             Request::Auth => (awaited.since, self.reply_timeout, Operation::Authenticate),
             Request::Subscribe(_) => (awaited.since, self.reply_timeout, Operation::Subscribe),
         });
-        let silence = self
-            .pulse
-            .as_ref()
-            .map(|pulse| (self.heard, pulse.timeout, Operation::Heartbeat));
+        let silence = self.pulse.as_ref().map(|pulse| (self.heard, pulse.timeout, Operation::Heartbeat));
         [reply, silence].into_iter().flatten().filter(move |_| reading)
     }
 }
@@ -227,14 +202,9 @@ impl Pulse {
         let timeout = ms(ack.heartbeat_timeout_ms, TIMEOUT_DEFAULT_MS).max(TIMEOUT_MIN);
         // The server's word, unless its own timeout would then strike, or heartbeats alone exceed the 100 frames
         // a second that it takes.
-        let interval = ms(ack.heartbeat_interval_ms, INTERVAL_DEFAULT_MS)
-            .max(INTERVAL_MIN)
-            .min(timeout * 3 / 4);
-        Self {
-            interval,
-            timeout,
-            next: now + interval,
-        }
+        let interval =
+            ms(ack.heartbeat_interval_ms, INTERVAL_DEFAULT_MS).max(INTERVAL_MIN).min(timeout * 3 / 4);
+        Self { interval, timeout, next: now + interval }
     }
 }
 
@@ -249,10 +219,7 @@ const PAYLOAD_MAX_BEFORE_ACK: u32 = 65_536;
 const OUT_MAX: usize = 2048;
 
 fn decode<M: Payload>(frame: Frame<'_>) -> Result<M, BadMessage> {
-    M::decode(frame.payload).map_err(|source| BadMessage::Payload {
-        kind: M::TYPE,
-        source,
-    })
+    M::decode(frame.payload).map_err(|source| BadMessage::Payload { kind: M::TYPE, source })
 }
 
 #[cfg(test)]

@@ -23,15 +23,9 @@ impl Credentials {
     /// If either is empty or longer than 255 bytes.
     pub fn new(user: &str, pass: &str) -> Result<Self, ConfigError> {
         let padded = |what, secret: &str| {
-            Padded::new(secret.as_bytes()).ok_or(ConfigError::Credential {
-                what,
-                bytes: secret.len(),
-            })
+            Padded::new(secret.as_bytes()).ok_or(ConfigError::Credential { what, bytes: secret.len() })
         };
-        Ok(Self {
-            user: padded("the user name", user)?,
-            pass: padded("the password", pass)?,
-        })
+        Ok(Self { user: padded("the user name", user)?, pass: padded("the password", pass)? })
     }
 
     /// Whether these are they. Takes the same time for every `user` and `pass` of up to 255 bytes, whatever is

@@ -64,17 +64,8 @@ impl Sealer {
     /// A sealer whose payloads stay within `payload_bytes`.
     pub fn new(mode: Mode, rate: Rate, payload_bytes: u32) -> Self {
         let ticks_max = (payload_bytes as usize - BATCH_BYTES) / TICK_BYTES_MAX;
-        let message = DataBatch {
-            schema_version: SCHEMA_VERSION,
-            ..DataBatch::default()
-        };
-        Self {
-            mode,
-            rate,
-            ticks_max: ticks_max as u64,
-            message,
-            buffer: Vec::new(),
-        }
+        let message = DataBatch { schema_version: SCHEMA_VERSION, ..DataBatch::default() };
+        Self { mode, rate, ticks_max: ticks_max as u64, message, buffer: Vec::new() }
     }
 
     /// Ticks that one frame holds.
@@ -88,17 +79,15 @@ impl Sealer {
         let (mode, rate) = (self.mode.into(), self.rate);
         self.message.first_sequence = first;
         self.message.ticks.clear();
-        self.message.ticks.extend((first..end).map(|sequence| Tick {
-            mode,
-            epoch_ms: rate.epoch_ms(sequence) + u64::from(phase_ms),
-        }));
+        self.message.ticks.extend(
+            (first..end)
+                .map(|sequence| Tick { mode, epoch_ms: rate.epoch_ms(sequence) + u64::from(phase_ms) }),
+        );
         self.buffer.clear();
         self.buffer.reserve(OVERHEAD + self.message.encoded_len());
         let message = &self.message;
         frame::seal_with(&mut self.buffer, DataBatch::TYPE as u8, |payload| {
-            message
-                .encode(payload)
-                .expect("a Vec grows as long as there is memory");
+            message.encode(payload).expect("a Vec grows as long as there is memory");
         });
         SealedFrame(self.buffer.as_slice().into())
     }

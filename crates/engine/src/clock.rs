@@ -36,10 +36,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub fn new(now: Now) -> Self {
-        Self {
-            last: now,
-            lived_ns: 0,
-        }
+        Self { last: now, lived_ns: 0 }
     }
 
     /// Moves on to `now`. True if Unix time was set forward since the last call: the ticks of the skipped time
@@ -69,10 +66,7 @@ mod tests {
 
     #[test]
     fn a_stall_does_not_age_deadlines_and_a_step_is_told() {
-        let at = |mono_ms: u64, unix_ms: u64| Now {
-            mono_ns: mono_ms * MS,
-            unix_ns: unix_ms * MS,
-        };
+        let at = |mono_ms: u64, unix_ms: u64| Now { mono_ns: mono_ms * MS, unix_ns: unix_ms * MS };
         let mut clock = Clock::new(at(100, 1_000_000));
         assert!(!clock.advance(at(200, 1_000_100)));
         assert_eq!(clock.lived(), 100 * MS);

@@ -133,10 +133,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub fn new(reason: CloseReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            reason,
-            detail: detail.into(),
-        }
+        Self { reason, detail: detail.into() }
     }
 }
 
@@ -166,11 +163,7 @@ mod tests {
             FrameError::Magic { found: 0 },
             FrameError::Version { found: 9 },
             FrameError::TooLarge { length: 9, max: 1 },
-            FrameError::Crc {
-                kind: 1,
-                computed: 0,
-                found: 1,
-            },
+            FrameError::Crc { kind: 1, computed: 0, found: 1 },
         ] {
             assert_eq!(Fault::from(error).reason.code(), error.code());
         }

@@ -13,9 +13,11 @@
 //! 3. carry out what [`Shard::poll_action`] answers, until `None` or until it's somebody else's turn;
 //! 4. come back by [`Shard::poll_timeout`].
 //!
-//! Where to look: [`session`](crate::session) judges a frame, `stream` holds a stream's log and subscribers,
+//! Where to look: `session` judges a frame, `stream` holds a stream's log and subscribers,
 //! `schedule` turns time into sequences, `outbox` is what a connection is owed, `wheel` keeps deadlines, and
 //! `shard` joins them.
+
+#![forbid(unsafe_code)]
 
 mod action;
 mod auth;

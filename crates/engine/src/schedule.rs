@@ -34,10 +34,7 @@ impl Rate {
         if ticks == 0 || ticks > max {
             return Err(ConfigError::Rate { mode, ticks, max });
         }
-        Ok(Self {
-            period_ms,
-            per_period: u64::from(ticks),
-        })
+        Ok(Self { period_ms, per_period: u64::from(ticks) })
     }
 
     /// The last tick that is due at `unix_ns`.
@@ -65,9 +62,7 @@ impl Rate {
 
     /// Ticks that are due within `window_ms` of a first one, that one included: those of one batch.
     pub fn ticks_within(self, window_ms: u32) -> u64 {
-        (u64::from(window_ms) * self.per_period)
-            .div_ceil(self.period_ms)
-            .max(1)
+        (u64::from(window_ms) * self.per_period).div_ceil(self.period_ms).max(1)
     }
 
     /// Ticks in `duration_ns`, rounded down.
@@ -109,20 +104,14 @@ mod tests {
 
         let minute = Rate::new(Mode::Minute, 1).unwrap();
         assert_eq!(minute.sequence_at(NOW_NS), 1_795_291_200 / 60);
-        assert_eq!(
-            minute.due_ns(minute.sequence_at(NOW_NS) + 1),
-            NOW_NS + 60 * SECOND
-        );
+        assert_eq!(minute.due_ns(minute.sequence_at(NOW_NS) + 1), NOW_NS + 60 * SECOND);
         assert_eq!(minute.phases(), 60_000);
     }
 
     #[test]
     fn a_batch_holds_what_is_due_within_the_window() {
         let check = |ticks, window_ms, expected| {
-            assert_eq!(
-                Rate::new(Mode::Second, ticks).unwrap().ticks_within(window_ms),
-                expected
-            );
+            assert_eq!(Rate::new(Mode::Second, ticks).unwrap().ticks_within(window_ms), expected);
         };
         check(1, 5, 1);
         check(200, 5, 1);

@@ -140,10 +140,7 @@ impl Session {
         if self.state == State::Unauthenticated {
             return match kind {
                 Some(FrameType::Auth) => authenticate(frame.payload, config),
-                _ => Err(Fault::new(
-                    CloseReason::AuthRequired,
-                    "the first frame must be AUTH",
-                )),
+                _ => Err(Fault::new(CloseReason::AuthRequired, "the first frame must be AUTH")),
             };
         }
         self.spend_frame(config.limits.frames_per_second, lived)?;
@@ -184,25 +181,15 @@ fn authenticate(payload: &[u8], config: &Config) -> Result<Request, Fault> {
     if config.credentials.accept(&auth.username, &auth.password) {
         Ok(Request::Authenticated)
     } else {
-        Err(Fault::new(
-            CloseReason::AuthFailed,
-            "user name or password is wrong",
-        ))
+        Err(Fault::new(CloseReason::AuthFailed, "user name or password is wrong"))
     }
 }
 
 fn subscribe(payload: &[u8]) -> Result<Request, Fault> {
     let subscribe = Subscribe::decode(payload).map_err(|error| bad_frame(format!("SUBSCRIBE: {error}")))?;
-    let mode = Mode::try_from(subscribe.mode).map_err(|_| {
-        bad_frame(format!(
-            "mode {} is neither SECOND (0) nor MINUTE (1)",
-            subscribe.mode
-        ))
-    })?;
-    Ok(Request::Subscribe {
-        mode,
-        resume_after: subscribe.resume_after,
-    })
+    let mode = Mode::try_from(subscribe.mode)
+        .map_err(|_| bad_frame(format!("mode {} is neither SECOND (0) nor MINUTE (1)", subscribe.mode)))?;
+    Ok(Request::Subscribe { mode, resume_after: subscribe.resume_after })
 }
 
 fn bad_frame(detail: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
@@ -224,9 +211,7 @@ mod tests {
     fn judge(state: State, kind: u8, payload: &[u8]) -> Result<Request, CloseReason> {
         let mut session = Session::new(([127, 0, 0, 1], 1).into(), 1, 0, 0);
         session.state = state;
-        session
-            .judge(Frame { kind, payload }, &config(), 0)
-            .map_err(|fault| fault.reason)
+        session.judge(Frame { kind, payload }, &config(), 0).map_err(|fault| fault.reason)
     }
 
     fn payload<M: tickstream_wire::messages::Payload>(message: &M) -> Vec<u8> {
@@ -235,26 +220,16 @@ mod tests {
     }
 
     fn auth(username: &str, password: &str) -> Vec<u8> {
-        payload(&Auth {
-            username: username.into(),
-            password: password.into(),
-        })
+        payload(&Auth { username: username.into(), password: password.into() })
     }
 
     #[test]
     fn before_auth_only_auth_is_taken() {
         for kind in (0..=u8::MAX).filter(|&kind| kind != FrameType::Auth as u8) {
-            assert_eq!(
-                judge(State::Unauthenticated, kind, b""),
-                Err(CloseReason::AuthRequired),
-                "{kind}"
-            );
+            assert_eq!(judge(State::Unauthenticated, kind, b""), Err(CloseReason::AuthRequired), "{kind}");
         }
         let check = |payload: &[u8], expected| {
-            assert_eq!(
-                judge(State::Unauthenticated, FrameType::Auth as u8, payload),
-                expected
-            );
+            assert_eq!(judge(State::Unauthenticated, FrameType::Auth as u8, payload), expected);
         };
         check(&auth("ada", "s3cret"), Ok(Request::Authenticated));
         check(&auth("ada", "wrong"), Err(CloseReason::AuthFailed));
@@ -267,10 +242,9 @@ mod tests {
     fn after_auth_each_type_has_one_answer() {
         for kind in 0..=u8::MAX {
             let expected = match FrameType::from_byte(kind) {
-                Some(FrameType::Subscribe) => Ok(Request::Subscribe {
-                    mode: Mode::Second,
-                    resume_after: None,
-                }),
+                Some(FrameType::Subscribe) => {
+                    Ok(Request::Subscribe { mode: Mode::Second, resume_after: None })
+                }
                 Some(FrameType::Heartbeat) => Ok(Request::Heartbeat),
                 Some(_) => Err(CloseReason::ProtocolViolation),
                 None if kind >= SKIPPABLE_FROM => Ok(Request::Nothing),
@@ -283,29 +257,17 @@ mod tests {
     #[test]
     fn a_subscription_with_nonsense_in_it_is_a_bad_frame() {
         let check = |payload: &[u8], expected| {
-            assert_eq!(
-                judge(State::Authenticated, FrameType::Subscribe as u8, payload),
-                expected
-            );
+            assert_eq!(judge(State::Authenticated, FrameType::Subscribe as u8, payload), expected);
         };
         let subscribe = |mode, resume_after| payload(&Subscribe { mode, resume_after });
-        let minute = Request::Subscribe {
-            mode: Mode::Minute,
-            resume_after: Some(u64::MAX),
-        };
+        let minute = Request::Subscribe { mode: Mode::Minute, resume_after: Some(u64::MAX) };
         check(&subscribe(1, Some(u64::MAX)), Ok(minute));
         check(&subscribe(2, None), Err(CloseReason::BadFrame));
         check(&subscribe(i32::MIN, None), Err(CloseReason::BadFrame));
         check(b"\x08", Err(CloseReason::BadFrame));
         // a field of a later version
         let later = [&subscribe(1, None)[..], b"\x7a\x03new"].concat();
-        check(
-            &later,
-            Ok(Request::Subscribe {
-                mode: Mode::Minute,
-                resume_after: None,
-            }),
-        );
+        check(&later, Ok(Request::Subscribe { mode: Mode::Minute, resume_after: None }));
         assert_eq!(judge(State::Authenticated, 3, b"x"), Err(CloseReason::BadFrame));
     }
 
@@ -314,16 +276,7 @@ mod tests {
         let mut session = Session::new(([127, 0, 0, 1], 1).into(), 1, 0, 0);
         session.state = State::Authenticated;
         let mut send = |lived| {
-            session
-                .judge(
-                    Frame {
-                        kind: 3,
-                        payload: b"",
-                    },
-                    &config(),
-                    lived,
-                )
-                .map_err(|fault| fault.reason)
+            session.judge(Frame { kind: 3, payload: b"" }, &config(), lived).map_err(|fault| fault.reason)
         };
         for second in 0..3 {
             for _ in 0..config().limits.frames_per_second {

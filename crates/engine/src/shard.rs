@@ -78,10 +78,7 @@ impl Shard {
         };
         if let Some((reason, detail)) = refusal {
             self.counters.refused += 1;
-            return Err(Refused {
-                reason,
-                frame: error_frame(reason, detail),
-            });
+            return Err(Refused { reason, frame: error_frame(reason, detail) });
         }
         let lived = self.clock.lived();
         let slot = self.slots.open(peer, lived);
@@ -96,10 +93,7 @@ impl Shard {
         self.counters.bytes_received += bytes.len() as u64;
         // The decoder is taken out while its frames, which borrow from it, are acted upon.
         let mut decoder = std::mem::take(&mut self.slots[slot].decoder);
-        while matches!(
-            self.slots[slot].state,
-            State::Unauthenticated | State::Authenticated
-        ) {
+        while matches!(self.slots[slot].state, State::Unauthenticated | State::Authenticated) {
             let session = &mut self.slots[slot];
             let payload_max = session.payload_bytes_max(&self.config.limits);
             let lived = self.clock.lived();
@@ -155,24 +149,10 @@ impl Shard {
     /// When to call [`Shard::handle_timeout`], on the clock of [`Now::mono_ns`]; `None` if nothing is planned.
     pub fn poll_timeout(&self) -> Option<u64> {
         let now = self.clock.now();
-        let tick = self
-            .streams
-            .next_due_ns()
-            .map(|due| due.saturating_sub(now.unix_ns));
-        let deadline = self
-            .wheel
-            .next_expiry()
-            .map(|at| at.saturating_sub(self.clock.lived()));
-        let drain = self
-            .drain
-            .as_ref()
-            .filter(|drain| drain.is_telling())
-            .map(|_| 10 * MS);
-        [tick, deadline, drain]
-            .into_iter()
-            .flatten()
-            .min()
-            .map(|in_ns| now.mono_ns.saturating_add(in_ns))
+        let tick = self.streams.next_due_ns().map(|due| due.saturating_sub(now.unix_ns));
+        let deadline = self.wheel.next_expiry().map(|at| at.saturating_sub(self.clock.lived()));
+        let drain = self.drain.as_ref().filter(|drain| drain.is_telling()).map(|_| 10 * MS);
+        [tick, deadline, drain].into_iter().flatten().min().map(|in_ns| now.mono_ns.saturating_add(in_ns))
     }
 
     /// Closes every connection in good order within `over_ms`, and takes no more.
@@ -194,10 +174,7 @@ impl Shard {
 
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
-        Counters {
-            connections: self.slots.len(),
-            ..self.counters
-        }
+        Counters { connections: self.slots.len(), ..self.counters }
     }
 
     /// Does what a valid frame asks for.
@@ -223,9 +200,7 @@ impl Shard {
     fn subscribe(&mut self, slot: u32, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
         self.unsubscribe(slot);
         let number = self.slots[slot].number;
-        let joined = self
-            .streams
-            .join(slot, number, mode, resume_after, self.clock.now())?;
+        let joined = self.streams.join(slot, number, mode, resume_after, self.clock.now())?;
         self.counters.subscribed += 1;
         let session = &mut self.slots[slot];
         session.mode = Some(mode);
@@ -271,10 +246,8 @@ impl Shard {
             CloseReason::SlowConsumer => self.doom(slot, true),
             _ => {
                 let lived = self.clock.lived();
-                let linger_ns = self
-                    .drain
-                    .as_ref()
-                    .map_or(u64::from(Limits::LINGER_MS) * MS, Drain::linger_ns);
+                let linger_ns =
+                    self.drain.as_ref().map_or(u64::from(Limits::LINGER_MS) * MS, Drain::linger_ns);
                 let session = &mut self.slots[slot];
                 session.state = State::Flushing;
                 session.ends = lived + linger_ns;
@@ -306,10 +279,7 @@ impl Shard {
             detail: fault.detail,
             mode: session.mode,
             open_ms: (lived - session.opened) / MS,
-            unsent_ms: session
-                .outbox
-                .oldest()
-                .map_or(0, |since| lived.saturating_sub(since) / MS),
+            unsent_ms: session.outbox.oldest().map_or(0, |since| lived.saturating_sub(since) / MS),
         });
     }
 
@@ -344,22 +314,16 @@ impl Shard {
                 let at = after(session.opened, limits.auth_timeout_ms);
                 (at, CloseReason::AuthTimeout, "no AUTH in time")
             }
-            State::Authenticated if session.draining => (
-                session.ends,
-                CloseReason::ShuttingDown,
-                "the server is shutting down",
-            ),
+            State::Authenticated if session.draining => {
+                (session.ends, CloseReason::ShuttingDown, "the server is shutting down")
+            }
             State::Authenticated => {
                 let at = after(session.heartbeat, self.config.heartbeat_timeout_ms);
                 (at, CloseReason::HeartbeatTimeout, "no HEARTBEAT in time")
             }
             State::Flushing | State::Lingering | State::Doomed | State::Free => return (session.ends, None),
         };
-        match session
-            .outbox
-            .oldest()
-            .map(|since| after(since, limits.write_deadline_ms))
-        {
+        match session.outbox.oldest().map(|since| after(since, limits.write_deadline_ms)) {
             Some(write) if write < at => {
                 let detail = "its oldest unsent byte is past the write deadline";
                 (write, Some(Fault::new(CloseReason::SlowConsumer, detail)))
@@ -384,20 +348,14 @@ impl Shard {
                     session.ends = closes_at;
                     let reason = "the server is shutting down".to_owned();
                     let retry_after_ms = Drain::retry_after_ms(slot);
-                    let goaway = SealedFrame::new(&GoAway {
-                        reason,
-                        retry_after_ms,
-                    });
+                    let goaway = SealedFrame::new(&GoAway { reason, retry_after_ms });
                     if let Err(fault) = self.owe(slot, goaway) {
                         self.close(slot, fault);
                     }
                     self.rearm(slot);
                 }
                 State::Unauthenticated => {
-                    self.close(
-                        slot,
-                        Fault::new(CloseReason::ShuttingDown, "the server is shutting down"),
-                    );
+                    self.close(slot, Fault::new(CloseReason::ShuttingDown, "the server is shutting down"));
                 }
                 State::Free | State::Flushing | State::Lingering | State::Doomed => {}
             }
@@ -430,10 +388,7 @@ impl Shard {
         let session = &mut self.slots[slot];
         let full = matches!(session.sending, Sending::Full | Sending::Blocked);
         if full && session.outbox.len() >= Limits::FRAMES_OWED {
-            return Err(Fault::new(
-                CloseReason::SlowConsumer,
-                "it asks without reading the answers",
-            ));
+            return Err(Fault::new(CloseReason::SlowConsumer, "it asks without reading the answers"));
         }
         session.outbox.push(frame, lived);
         if session.sending == Sending::Idle {
@@ -450,9 +405,5 @@ fn error_frame(reason: CloseReason, detail: &str) -> SealedFrame {
         _ => 0,
     };
     let code = reason.code().map_or("", |code| code.as_str());
-    SealedFrame::new(&ErrorMsg {
-        code: code.to_owned(),
-        message: detail.to_owned(),
-        retry_after_ms,
-    })
+    SealedFrame::new(&ErrorMsg { code: code.to_owned(), message: detail.to_owned(), retry_after_ms })
 }

@@ -60,10 +60,7 @@ impl Slots {
 
     /// The name of the connection in `slot`.
     pub fn id(&self, slot: u32) -> ConnId {
-        ConnId {
-            slot,
-            generation: self[slot].generation,
-        }
+        ConnId { slot, generation: self[slot].generation }
     }
 }
 

@@ -31,6 +31,8 @@ const REPLAY_FRAME_TICKS: u64 = 1_024;
 const CATCH_UP_NS: u64 = 3_600_000 * MS;
 /// The same in ticks: some 10 MB of frames.
 const CATCH_UP_TICKS: u64 = 1_000_000;
+/// Clocks of hosts between which clients move may differ by this, however short the replay window is.
+const CLOCK_DIFFERENCE_NS: u64 = 10_000 * MS;
 
 /// What is the same for all groups of one stream.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ struct Stream {
     batch_ticks: u64,
     /// How far back a client may resume, ticks.
     replay_ticks: u64,
+    /// How far ahead a client may be that resumes, ticks.
+    ahead_ticks: u64,
     /// How far back the shard itself catches up, ticks.
     catch_up_ticks: u64,
     /// A batch is past the write deadline when the next is published.
@@ -52,12 +56,12 @@ impl Stream {
         let (rate, limits) = (config.rate(mode), &config.limits);
         let sealer = Sealer::new(mode, rate, limits.payload_bytes);
         let batch_ticks = rate.ticks_within(config.batch_window_ms).min(sealer.ticks_max());
+        let replay_ticks = limits.replay_ticks.min(rate.ticks_in(u64::from(limits.replay_window_ms) * MS));
         Self {
             rate,
             batch_ticks,
-            replay_ticks: limits
-                .replay_ticks
-                .min(rate.ticks_in(u64::from(limits.replay_window_ms) * MS)),
+            replay_ticks,
+            ahead_ticks: replay_ticks.max(rate.ticks_in(CLOCK_DIFFERENCE_NS)),
             catch_up_ticks: rate.ticks_in(CATCH_UP_NS).clamp(batch_ticks, CATCH_UP_TICKS),
             sparse: rate.interval_ns() > u64::from(limits.write_deadline_ms) * MS,
             sealer,
@@ -66,10 +70,7 @@ impl Stream {
 
     /// The sequence after the last whole batch that is due at `unix_ns` in this phase.
     fn due_end(&self, unix_ns: u64, phase_ms: u32) -> u64 {
-        let due = self
-            .rate
-            .sequence_at(unix_ns.saturating_sub(u64::from(phase_ms) * MS))
-            + 1;
+        let due = self.rate.sequence_at(unix_ns.saturating_sub(u64::from(phase_ms) * MS)) + 1;
         due / self.batch_ticks * self.batch_ticks
     }
 
@@ -142,10 +143,7 @@ pub(crate) struct Streams {
 impl Streams {
     pub fn new(config: &Config) -> Self {
         Self {
-            streams: [
-                Stream::new(Mode::Second, config),
-                Stream::new(Mode::Minute, config),
-            ],
+            streams: [Stream::new(Mode::Second, config), Stream::new(Mode::Minute, config)],
             groups: Vec::new(),
             index: BTreeMap::new(),
             due: BinaryHeap::new(),
@@ -175,7 +173,7 @@ impl Streams {
         let first = match resume_after {
             None => live,
             Some(after) => {
-                if after > live.saturating_add(stream.replay_ticks) {
+                if after > live.saturating_add(stream.ahead_ticks) {
                     let detail = format!("resume_after {after} is far in the future: the next is {live}");
                     return Err(Fault::new(CloseReason::BadFrame, detail));
                 }
@@ -184,15 +182,8 @@ impl Streams {
         };
         let subscribers = &mut self.groups[group as usize].subscribers;
         subscribers.push(slot);
-        let membership = Membership {
-            group,
-            position: subscribers.len() as u32 - 1,
-        };
-        Ok(Joined {
-            membership,
-            first,
-            replaying: first < live,
-        })
+        let membership = Membership { group, position: subscribers.len() as u32 - 1 };
+        Ok(Joined { membership, first, replaying: first < live })
     }
 
     /// Takes a subscriber away. Answers with the slot that took its position in the table, if one did.
@@ -246,12 +237,7 @@ impl Streams {
             group.log.pop_front();
         }
         let frame = stream.sealer.seal(first, end, group.phase_ms);
-        group.log.push_back(Batch {
-            first,
-            end,
-            frame,
-            published: lived,
-        });
+        group.log.push_back(Batch { first, end, frame, published: lived });
         group.next_sequence = end;
         group.unvisited = group.subscribers.len();
         group.in_wave = true;
@@ -337,12 +323,7 @@ impl Streams {
         let logged = group.log.get(at);
         if let Some(batch) = logged.filter(|batch| batch.first == next) {
             let (frame, end) = (batch.frame.clone(), batch.end);
-            return Ok(CatchUp {
-                frame,
-                end,
-                since: batch.published,
-                sealed: false,
-            });
+            return Ok(CatchUp { frame, end, since: batch.published, sealed: false });
         }
         let since = if replaying {
             lived
@@ -362,12 +343,7 @@ impl Streams {
         };
         let end = stop.min(next + REPLAY_FRAME_TICKS.min(stream.sealer.ticks_max()));
         let frame = stream.sealer.seal(next, end, group.phase_ms);
-        Ok(CatchUp {
-            frame,
-            end,
-            since,
-            sealed: true,
-        })
+        Ok(CatchUp { frame, end, since, sealed: true })
     }
 
     /// Schedules the next batch of a group whose wave is over and answered.
@@ -416,21 +392,14 @@ impl Streams {
         }
         let stream = &self.streams[group.mode as usize];
         group.active = true;
-        group.next_sequence = group
-            .next_sequence
-            .max(stream.due_end(now.unix_ns, group.phase_ms));
-        self.due.push(Reverse((
-            stream.batch_due_ns(group.next_sequence, group.phase_ms),
-            index,
-        )));
+        group.next_sequence = group.next_sequence.max(stream.due_end(now.unix_ns, group.phase_ms));
+        self.due.push(Reverse((stream.batch_due_ns(group.next_sequence, group.phase_ms), index)));
     }
 }
 
 impl Group {
     fn newest(&self) -> &Batch {
-        self.log
-            .back()
-            .expect("a wave's batch stays in the log until the wave has settled")
+        self.log.back().expect("a wave's batch stays in the log until the wave has settled")
     }
 }
 
@@ -438,9 +407,7 @@ impl Group {
 /// interval (multiples of the golden ratio), and differently on each shard.
 fn spread(number: u64, shard: u16, phases: u32) -> u32 {
     const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15; // 2^64 / φ
-    let turn = number
-        .wrapping_add(u64::from(shard) << 32 | u64::from(shard))
-        .wrapping_mul(GOLDEN_RATIO);
+    let turn = number.wrapping_add(u64::from(shard) << 32 | u64::from(shard)).wrapping_mul(GOLDEN_RATIO);
     ((u128::from(turn) * u128::from(phases)) >> 64) as u32
 }
 

@@ -31,51 +31,28 @@ struct Link {
 
 impl Wheel {
     pub fn new() -> Self {
-        Self {
-            heads: [NONE; TURNS as usize],
-            occupied: [0; TURNS as usize / 64],
-            links: Vec::new(),
-            turn: 0,
-        }
+        Self { heads: [NONE; TURNS as usize], occupied: [0; TURNS as usize / 64], links: Vec::new(), turn: 0 }
     }
 
     /// Sets the deadline of connection `slot`, whatever it was before.
     pub fn arm(&mut self, slot: u32, deadline: Lived) {
         self.disarm(slot);
-        let turn = deadline
-            .div_ceil(RESOLUTION_NS)
-            .clamp(self.turn, self.turn + TURNS - 1);
+        let turn = deadline.div_ceil(RESOLUTION_NS).clamp(self.turn, self.turn + TURNS - 1);
         let list = (turn % TURNS) as u32;
         if self.links.len() <= slot as usize {
-            self.links.resize(
-                slot as usize + 1,
-                Link {
-                    next: NONE,
-                    prev: NONE,
-                    list: NONE,
-                },
-            );
+            self.links.resize(slot as usize + 1, Link { next: NONE, prev: NONE, list: NONE });
         }
         let head = self.heads[list as usize];
         if head != NONE {
             self.links[head as usize].prev = slot;
         }
-        self.links[slot as usize] = Link {
-            next: head,
-            prev: NONE,
-            list,
-        };
+        self.links[slot as usize] = Link { next: head, prev: NONE, list };
         self.set_head(list, slot);
     }
 
     /// Takes the deadline of connection `slot` away.
     pub fn disarm(&mut self, slot: u32) {
-        let Some(link) = self
-            .links
-            .get(slot as usize)
-            .copied()
-            .filter(|link| link.list != NONE)
-        else {
+        let Some(link) = self.links.get(slot as usize).copied().filter(|link| link.list != NONE) else {
             return;
         };
         if link.prev == NONE {

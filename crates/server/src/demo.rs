@@ -35,10 +35,7 @@ pub enum DemoError {
 /// # Errors
 /// See [`DemoError`].
 pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
-    let credentials = Credentials {
-        user: "demo".to_owned(),
-        pass: password().map_err(DemoError::Random)?,
-    };
+    let credentials = Credentials { user: "demo".to_owned(), pass: password().map_err(DemoError::Random)? };
     let server = Server::start(Config::from_values([
         ("stream_user", credentials.user.clone()),
         ("stream_pass", credentials.pass.clone()),

@@ -3,6 +3,8 @@
 //! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
 //! Every decision about a connection is made in `tickstream-engine`.
 
+#![deny(unsafe_code)]
+
 pub mod cli;
 pub mod config;
 pub mod demo;

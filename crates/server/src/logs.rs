@@ -112,34 +112,21 @@ enum Style {
 
 fn start(output: impl Write + Send + 'static, lines_max: usize) -> (NonBlocking, LogGuard) {
     let unwritable = Arc::new(AtomicU64::new(0));
-    let output = Lossy {
-        output,
-        unwritable: unwritable.clone(),
-    };
+    let output = Lossy { output, unwritable: unwritable.clone() };
     let (queue, worker) = NonBlockingBuilder::default()
         .buffered_lines_limit(lines_max)
         .lossy(true)
         .thread_name("log")
         .finish(output);
-    let losses = LogLosses {
-        queue_full: queue.error_counter(),
-        unwritable,
-    };
-    let guard = LogGuard {
-        worker: Some(worker),
-        probe: queue.clone(),
-        losses,
-    };
+    let losses = LogLosses { queue_full: queue.error_counter(), unwritable };
+    let guard = LogGuard { worker: Some(worker), probe: queue.clone(), losses };
     (queue, guard)
 }
 
 fn subscriber(level: &str, style: Style, queue: NonBlocking) -> Result<Dispatch, ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
     // Internal errors would be reported by eprintln!, which panics where stderr fails.
-    let builder = fmt()
-        .with_env_filter(filter)
-        .with_writer(queue)
-        .log_internal_errors(false);
+    let builder = fmt().with_env_filter(filter).with_writer(queue).log_internal_errors(false);
     Ok(match style {
         Style::Human { colors } => builder.with_ansi(colors).into(),
         Style::Json => builder.json().flatten_event(true).with_current_span(false).into(),
@@ -220,9 +207,7 @@ mod tests {
         check("info", Style::Human { colors: false }, |text| {
             text.ends_with("closed conn=7 reason=\"x y\"\n")
         });
-        check("info", Style::Human { colors: true }, |text| {
-            text.contains("\x1b[")
-        });
+        check("info", Style::Human { colors: true }, |text| text.contains("\x1b["));
     }
 
     #[test]
@@ -264,11 +249,7 @@ mod tests {
         let gate = Arc::new((Mutex::new(false), Condvar::new()));
         let started = Instant::now();
         let lost = lost_after(log_lines(Stuck(gate.clone()), 8, 1_000));
-        assert!(
-            started.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            started.elapsed()
-        );
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
         // All but the queue's eight and the one that is stuck; closing adds its probes.
         assert!((991..1_100).contains(&lost), "{lost}");
         *gate.0.lock().unwrap() = true;

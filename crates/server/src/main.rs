@@ -70,11 +70,7 @@ fn demo(args: &DemoArgs) -> ExitCode {
 }
 
 fn watch_code(error: &WatchError) -> u8 {
-    if error.is_refusal() {
-        exit::REFUSED
-    } else {
-        exit::FAILURE
-    }
+    if error.is_refusal() { exit::REFUSED } else { exit::FAILURE }
 }
 
 fn print(bytes: &[u8]) -> ExitCode {

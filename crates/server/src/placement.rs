@@ -83,10 +83,7 @@ impl Machine {
     ///
     /// [`PlacementError::Unreadable`] where `/proc` isn't mounted.
     pub fn detect() -> Result<Self, PlacementError> {
-        Ok(Self {
-            allowed: allowed_cpus()?,
-            nodes: numa_nodes(Path::new("/sys/devices/system/node")),
-        })
+        Ok(Self { allowed: allowed_cpus()?, nodes: numa_nodes(Path::new("/sys/devices/system/node")) })
     }
 
     /// These CPUs, ascending.
@@ -97,10 +94,7 @@ impl Machine {
     pub fn choose(&self, mut cpus: Vec<usize>) -> Result<Vec<usize>, PlacementError> {
         cpus.sort_unstable();
         match cpus.iter().find(|cpu| !self.allowed.contains(cpu)) {
-            Some(&cpu) => Err(PlacementError::NotAllowed {
-                cpu,
-                allowed: format_cpus(&self.allowed),
-            }),
+            Some(&cpu) => Err(PlacementError::NotAllowed { cpu, allowed: format_cpus(&self.allowed) }),
             None => Ok(cpus),
         }
     }
@@ -113,16 +107,9 @@ impl Machine {
     pub fn node(&self, node: usize) -> Result<Vec<usize>, PlacementError> {
         let Some(cpus) = self.nodes.get(&node) else {
             let nodes: Vec<usize> = self.nodes.keys().copied().collect();
-            return Err(PlacementError::NoNode {
-                node,
-                nodes: format_cpus(&nodes),
-            });
+            return Err(PlacementError::NoNode { node, nodes: format_cpus(&nodes) });
         };
-        let chosen: Vec<usize> = cpus
-            .iter()
-            .copied()
-            .filter(|cpu| self.allowed.contains(cpu))
-            .collect();
+        let chosen: Vec<usize> = cpus.iter().copied().filter(|cpu| self.allowed.contains(cpu)).collect();
         if chosen.is_empty() {
             let (cpus, allowed) = (format_cpus(cpus), format_cpus(&self.allowed));
             return Err(PlacementError::NodeNotAllowed { node, cpus, allowed });
@@ -148,15 +135,11 @@ pub fn parse_cpus(text: &str) -> Result<Vec<usize>, PlacementError> {
         let (first, last) = match (cpu_number(first), cpu_number(last)) {
             (Some(first), Some(last)) => (first, last),
             _ => {
-                return Err(PlacementError::Syntax {
-                    part: part.to_owned(),
-                });
+                return Err(PlacementError::Syntax { part: part.to_owned() });
             }
         };
         if first > last {
-            return Err(PlacementError::Reversed {
-                part: part.to_owned(),
-            });
+            return Err(PlacementError::Reversed { part: part.to_owned() });
         }
         cpus.extend(first..=last);
     }
@@ -172,13 +155,11 @@ pub fn format_cpus(cpus: &[usize]) -> String {
     if cpus.is_empty() {
         return "none".to_owned();
     }
-    let ranges = cpus
-        .chunk_by(|&left, &right| left + 1 == right)
-        .map(|range| match range {
-            [cpu] => cpu.to_string(),
-            [first, .., last] => format!("{first}-{last}"),
-            [] => unreachable!("chunk_by makes no empty chunk"),
-        });
+    let ranges = cpus.chunk_by(|&left, &right| left + 1 == right).map(|range| match range {
+        [cpu] => cpu.to_string(),
+        [first, .., last] => format!("{first}-{last}"),
+        [] => unreachable!("chunk_by makes no empty chunk"),
+    });
     ranges.collect::<Vec<_>>().join(",")
 }
 
@@ -198,9 +179,7 @@ fn allowed_cpus() -> Result<Vec<usize>, PlacementError> {
 }
 
 fn allowed_in(status: &str) -> Option<Vec<usize>> {
-    let list = status
-        .lines()
-        .find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     parse_cpus(list.trim()).ok()
 }
 
@@ -221,10 +200,7 @@ mod tests {
 
     fn machine() -> Machine {
         let nodes = BTreeMap::from([(0, vec![0, 1, 2, 3]), (1, vec![4, 5, 6, 7]), (2, vec![8, 9])]);
-        Machine {
-            allowed: vec![0, 1, 3, 4],
-            nodes,
-        }
+        Machine { allowed: vec![0, 1, 3, 4], nodes }
     }
 
     fn check(result: Result<Vec<usize>, PlacementError>, expected: Result<&[usize], &str>) {
@@ -246,21 +222,8 @@ mod tests {
 
     #[test]
     fn what_is_no_list_is_named() {
-        for part in [
-            "",
-            "a",
-            "-1",
-            "1-",
-            "0-3-4",
-            "+1",
-            "1.5",
-            "8192",
-            "0-99999999999999999999",
-        ] {
-            check(
-                parse_cpus(&format!("0,{part}")),
-                Err(&format!("\"{part}\" is no CPU number")),
-            );
+        for part in ["", "a", "-1", "1-", "0-3-4", "+1", "1.5", "8192", "0-99999999999999999999"] {
+            check(parse_cpus(&format!("0,{part}")), Err(&format!("\"{part}\" is no CPU number")));
         }
         check(parse_cpus("3-0"), Err("ends before it starts: \"3-0\""));
         check(parse_cpus("0-3,2"), Err("names CPU 2 twice"));
@@ -286,22 +249,9 @@ mod tests {
     fn a_node_gives_its_allowed_cpus() {
         check(machine().node(0), Ok(&[0, 1, 3]));
         check(machine().node(1), Ok(&[4]));
-        check(
-            machine().node(2),
-            Err("none of NUMA node 2's CPUs (8-9) is allowed here; allowed: 0-1,3-4"),
-        );
-        check(
-            machine().node(7),
-            Err("NUMA node 7 doesn't exist here; nodes with CPUs: 0-2"),
-        );
-        check(
-            Machine {
-                allowed: vec![0],
-                nodes: BTreeMap::new(),
-            }
-            .node(0),
-            Err("nodes with CPUs: none"),
-        );
+        check(machine().node(2), Err("none of NUMA node 2's CPUs (8-9) is allowed here; allowed: 0-1,3-4"));
+        check(machine().node(7), Err("NUMA node 7 doesn't exist here; nodes with CPUs: 0-2"));
+        check(Machine { allowed: vec![0], nodes: BTreeMap::new() }.node(0), Err("nodes with CPUs: none"));
     }
 
     #[test]
@@ -321,12 +271,7 @@ mod tests {
         assert_eq!(allowed_in("Name:\tx\n"), None);
 
         let root = tempfile::tempdir().unwrap();
-        for (node, cpulist) in [
-            ("node0", "0-1\n"),
-            ("node1", "\n"),
-            ("node12", "2,4\n"),
-            ("power", ""),
-        ] {
+        for (node, cpulist) in [("node0", "0-1\n"), ("node1", "\n"), ("node12", "2,4\n"), ("power", "")] {
             fs::create_dir(root.path().join(node)).unwrap();
             fs::write(root.path().join(node).join("cpulist"), cpulist).unwrap();
         }

@@ -81,44 +81,24 @@ pub enum Unfit {
 /// See [`Unfit`].
 pub fn check(config: &Config) -> Result<NonZeroU32, Unfit> {
     check_kernel()?;
-    let (memlock, _) = ring::limit(libc::RLIMIT_MEMLOCK).map_err(|source| Unfit::Unreadable {
-        what: "RLIMIT_MEMLOCK",
-        source,
-    })?;
+    let (memlock, _) = ring::limit(libc::RLIMIT_MEMLOCK)
+        .map_err(|source| Unfit::Unreadable { what: "RLIMIT_MEMLOCK", source })?;
     let needed = MEMLOCK_BYTES_MIN;
     if memlock < needed {
-        let (what, how) = (
-            "locked memory, bytes (RLIMIT_MEMLOCK),",
-            "ulimit -l 8192 or LimitMEMLOCK=8M",
-        );
-        return Err(Unfit::Limit {
-            what,
-            limit: memlock,
-            needed,
-            how,
-        });
+        let (what, how) = ("locked memory, bytes (RLIMIT_MEMLOCK),", "ulimit -l 8192 or LimitMEMLOCK=8M");
+        return Err(Unfit::Limit { what, limit: memlock, needed, how });
     }
-    let descriptors = ring::raise_descriptor_limit().map_err(|source| Unfit::Unreadable {
-        what: "RLIMIT_NOFILE",
-        source,
-    })?;
+    let descriptors = ring::raise_descriptor_limit()
+        .map_err(|source| Unfit::Unreadable { what: "RLIMIT_NOFILE", source })?;
     if descriptors <= DESCRIPTORS_RESERVED {
         let (what, how) = ("descriptors (RLIMIT_NOFILE)", "ulimit -n 20000 or LimitNOFILE=");
         let needed = DESCRIPTORS_RESERVED + 1;
-        return Err(Unfit::Limit {
-            what,
-            limit: descriptors,
-            needed,
-            how,
-        });
+        return Err(Unfit::Limit { what, limit: descriptors, needed, how });
     }
     std::thread::spawn(ring::probe)
         .join()
         .unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
-        .map_err(|source| Unfit::IoUring {
-            cause: cause(&source),
-            source,
-        })?;
+        .map_err(|source| Unfit::IoUring { cause: cause(&source), source })?;
     share(config.max_connections, config.shards.get(), descriptors)
 }
 
@@ -126,20 +106,12 @@ fn check_kernel() -> Result<(), Unfit> {
     let path = "/proc/sys/kernel/osrelease";
     let release = std::fs::read_to_string(path).map_err(|source| Unfit::Unreadable { what: path, source })?;
     let release = release.trim();
-    if is_recent(release) {
-        Ok(())
-    } else {
-        Err(Unfit::Kernel {
-            release: release.to_owned(),
-        })
-    }
+    if is_recent(release) { Ok(()) } else { Err(Unfit::Kernel { release: release.to_owned() }) }
 }
 
 /// Whether a kernel of this release has what is needed; one that can't be parsed may try.
 fn is_recent(release: &str) -> bool {
-    let mut numbers = release
-        .split(|c: char| !c.is_ascii_digit())
-        .map(str::parse::<u32>);
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= KERNEL_MIN,
         _ => true,
@@ -164,16 +136,12 @@ fn cause(error: &io::Error) -> &'static str {
 
 /// Connections of each shard: what was asked for divided among them, or as many as descriptors allow.
 fn share(wanted: Option<NonZeroU32>, shards: usize, descriptors: u64) -> Result<NonZeroU32, Unfit> {
-    let fits = descriptors - DESCRIPTORS_RESERVED;
+    let fits = (descriptors - DESCRIPTORS_RESERVED).min(u64::from(ring::SLOTS));
     let each = match wanted {
-        None => fits.min(u64::from(ring::SLOTS)),
+        None => fits,
         Some(wanted) => u64::from(wanted.get()).div_ceil(shards as u64),
     };
-    match u32::try_from(each)
-        .ok()
-        .filter(|_| each <= fits)
-        .and_then(NonZeroU32::new)
-    {
+    match u32::try_from(each).ok().filter(|_| each <= fits).and_then(NonZeroU32::new) {
         Some(each) => Ok(each),
         None => Err(Unfit::Connections {
             wanted: wanted.map_or(0, NonZeroU32::get),
@@ -202,9 +170,7 @@ mod tests {
     #[test]
     fn connections_are_shared_out_and_must_fit() {
         let check = |wanted, shards, descriptors, expected: Option<u32>| {
-            let each = share(NonZeroU32::new(wanted), shards, descriptors)
-                .ok()
-                .map(NonZeroU32::get);
+            let each = share(NonZeroU32::new(wanted), shards, descriptors).ok().map(NonZeroU32::get);
             assert_eq!(each, expected, "{wanted} on {shards} shards of {descriptors}");
         };
         check(0, 4, 20_000, Some(19_872));

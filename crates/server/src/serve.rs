@@ -63,18 +63,13 @@ impl Server {
     /// Starts all shards and waits until each accepts connections.
     ///
     /// # Errors
-    /// If the machine isn't fit, or a shard can't begin; those that could are ended.
+    /// If the machine isn't fit, or a shard can't begin; those that could are told to end.
     pub fn start(config: Config) -> Result<Self, ServeError> {
         let connections = preflight::check(&config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::default());
         let address = config.listen;
-        let mut server = Self {
-            address,
-            control,
-            events,
-            threads: Vec::new(),
-        };
+        let mut server = Self { address, control, events, threads: Vec::new() };
         let config = Arc::new(config);
         let cpus = config.shard_cpus();
         // The first shard learns which port it is, where any was asked for; the others take the same.
@@ -84,8 +79,8 @@ impl Server {
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
+                // Not joined: the one that failed may hang.
                 server.stop();
-                server.join();
                 Err(error)
             }
         }
@@ -111,10 +106,7 @@ impl Server {
     /// # Errors
     /// If the handlers can't be set up.
     pub fn obey_signals(&self) -> Result<(), ServeError> {
-        let setup = |source| ServeError::Setup {
-            what: "signal handling",
-            source,
-        };
+        let setup = |source| ServeError::Setup { what: "signal handling", source };
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(setup)?;
         let control = Arc::clone(&self.control);
         let thread = std::thread::Builder::new().name("signals".to_owned());
@@ -137,10 +129,7 @@ impl Server {
         for _ in 0..self.threads.len() {
             match self.events.recv() {
                 Ok(Event::Ended { outcome: Ok(()), .. }) => {}
-                Ok(Event::Ended {
-                    shard,
-                    outcome: Err(error),
-                }) => {
+                Ok(Event::Ended { shard, outcome: Err(error) }) => {
                     return Err(ServeError::Shard { shard, error });
                 }
                 Ok(Event::Listening { .. }) => {
@@ -171,20 +160,15 @@ impl Server {
                 engine: engine_config(config, shard, connections)?,
                 control: Arc::clone(&self.control),
             };
-            let setup = |source| ServeError::Setup {
-                what: "a shard's thread",
-                source,
-            };
-            self.threads
-                .push(shard::spawn(spec, sender.clone()).map_err(setup)?);
+            let setup = |source| ServeError::Setup { what: "a shard's thread", source };
+            self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
         }
         for _ in 0..count {
             match self.events.recv_timeout(START_TIMEOUT) {
                 Ok(Event::Listening { address, .. }) => self.address = address,
                 Ok(Event::Ended { shard, outcome }) => {
-                    let error = outcome
-                        .err()
-                        .unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
+                    let error =
+                        outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
                     return Err(ServeError::Shard { shard, error });
                 }
                 Err(_) => return Err(ServeError::StartTimeout),

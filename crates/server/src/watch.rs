@@ -67,10 +67,7 @@ async fn watch(args: &WatchArgs) -> Result<(), WatchError> {
 }
 
 async fn subscribe(args: &WatchArgs) -> Result<Subscription, Error> {
-    let (first, others) = args
-        .addrs
-        .split_first()
-        .expect("the command line has a default address");
+    let (first, others) = args.addrs.split_first().expect("the command line has a default address");
     let mut client =
         Client::builder(first.clone()).credentials(&args.credentials.user, &args.credentials.pass);
     for addr in others {
@@ -119,32 +116,22 @@ impl<W: Write> Watch<W> {
             Event::Subscribed { mode, next_sequence } => {
                 self.printer.print(&Line::Subscribed { mode, next_sequence })
             }
-            Event::Disconnected { error, retry_in } => self.printer.print(&Line::Disconnected {
-                error: &error,
-                retry_in,
-            }),
-            Event::Reconnected {
-                server,
-                next_sequence,
-            } => {
-                self.live_since = SystemTime::now();
-                self.printer.print(&Line::Reconnected {
-                    server: &server,
-                    next_sequence,
-                })
+            Event::Disconnected { error, retry_in } => {
+                self.printer.print(&Line::Disconnected { error: &error, retry_in })
             }
-            Event::GoAway { reason, retry_after } => self.printer.print(&Line::GoAway {
-                reason: &reason,
-                retry_after,
-            }),
+            Event::Reconnected { server, next_sequence } => {
+                self.live_since = SystemTime::now();
+                self.printer.print(&Line::Reconnected { server: &server, next_sequence })
+            }
+            Event::GoAway { reason, retry_after } => {
+                self.printer.print(&Line::GoAway { reason: &reason, retry_after })
+            }
         };
         printed.is_ok()
     }
 
     fn take_batch(&mut self, batch: &Batch) -> bool {
-        let wanted = self
-            .left
-            .map_or(batch.ticks.len(), |left| batch.ticks.len().min(left as usize));
+        let wanted = self.left.map_or(batch.ticks.len(), |left| batch.ticks.len().min(left as usize));
         let ticks = &batch.ticks[..wanted];
         self.ticks += ticks.len() as u64;
         self.left = self.left.map(|left| left - ticks.len() as u64);
@@ -158,11 +145,7 @@ impl<W: Write> Watch<W> {
         for latency in latencies.iter().flatten() {
             self.latency.saturating_record(latency.as_micros() as u64);
         }
-        let line = Line::Ticks {
-            mode: batch.mode,
-            ticks,
-            latencies: &latencies,
-        };
+        let line = Line::Ticks { mode: batch.mode, ticks, latencies: &latencies };
         self.printer.print(&line).is_ok() && self.left != Some(0)
     }
 
@@ -188,10 +171,7 @@ mod tests {
     fn args(count: Option<u64>) -> WatchArgs {
         WatchArgs {
             addrs: vec!["127.0.0.1:1".to_owned()],
-            credentials: Credentials {
-                user: "u".into(),
-                pass: "p".into(),
-            },
+            credentials: Credentials { user: "u".into(), pass: "p".into() },
             mode: Mode::Second,
             resume_after: None,
             count: count.and_then(NonZeroU64::new),
@@ -201,17 +181,9 @@ mod tests {
 
     fn batch(first_sequence: u64, count: u64, received_at: SystemTime) -> Event {
         let now_ms = received_at.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
-        let tick = |sequence| Tick {
-            sequence,
-            epoch_ms: now_ms - 2,
-        };
+        let tick = |sequence| Tick { sequence, epoch_ms: now_ms - 2 };
         let ticks = (first_sequence..first_sequence + count).map(tick).collect();
-        Event::Batch(Batch {
-            mode: Mode::Second,
-            first_sequence,
-            ticks,
-            received_at,
-        })
+        Event::Batch(Batch { mode: Mode::Second, first_sequence, ticks, received_at })
     }
 
     #[test]

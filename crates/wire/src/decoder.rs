@@ -51,12 +51,8 @@ impl Decoder {
                 _ => {}
             }
         }
-        let partial = self.partial.get_or_insert_with(|| {
-            Box::new(Partial {
-                bytes: Vec::new(),
-                taken: false,
-            })
-        });
+        let partial =
+            self.partial.get_or_insert_with(|| Box::new(Partial { bytes: Vec::new(), taken: false }));
         partial.fill(HEADER_LEN, input);
         let Some(header) = Header::parse(&partial.bytes, max_payload)? else {
             return Ok(None);
@@ -71,10 +67,7 @@ impl Decoder {
 
     /// Bytes that the decoder holds of an unfinished frame.
     pub fn buffered(&self) -> usize {
-        self.partial
-            .as_ref()
-            .filter(|partial| !partial.taken)
-            .map_or(0, |partial| partial.bytes.len())
+        self.partial.as_ref().filter(|partial| !partial.taken).map_or(0, |partial| partial.bytes.len())
     }
 
     /// Gives back the memory of a frame that was handed out.
@@ -196,13 +189,7 @@ mod tests {
         let mut decoder = Decoder::new();
         let mut header: &[u8] = b"TS\x01\x01\xff\xff\xff\xf3";
         let refused = decoder.next(&mut header, MAX);
-        assert_eq!(
-            refused,
-            Err(FrameError::TooLarge {
-                length: 0xffff_fff3,
-                max: MAX
-            })
-        );
+        assert_eq!(refused, Err(FrameError::TooLarge { length: 0xffff_fff3, max: MAX }));
         assert!(decoder.partial.is_none());
     }
 }

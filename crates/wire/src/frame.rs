@@ -37,15 +37,8 @@ pub enum FrameType {
 
 impl FrameType {
     /// Every type, in the order of its number.
-    pub const ALL: [Self; 7] = [
-        Self::Auth,
-        Self::Subscribe,
-        Self::Heartbeat,
-        Self::DataBatch,
-        Self::Error,
-        Self::Ack,
-        Self::GoAway,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Auth, Self::Subscribe, Self::Heartbeat, Self::DataBatch, Self::Error, Self::Ack, Self::GoAway];
 
     /// The type with this number in the header, if version 1 has one.
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -134,10 +127,7 @@ impl Header {
         };
         let length = u32::from_be_bytes([a, b, c, d]);
         if length > max_payload {
-            return Err(FrameError::TooLarge {
-                length,
-                max: max_payload,
-            });
+            return Err(FrameError::TooLarge { length, max: max_payload });
         }
         Ok(Some(Self { kind, length }))
     }
@@ -151,23 +141,12 @@ impl Header {
 /// Checks the CRC of the whole frame in `bytes`, which `header` describes, and gives its payload.
 pub(crate) fn open(header: Header, bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let (payload, trailer) = bytes[HEADER_LEN..].split_at(header.length as usize);
-    let found = u32::from_be_bytes(
-        trailer
-            .try_into()
-            .expect("frame_len() counts a trailer of four bytes"),
-    );
+    let found = u32::from_be_bytes(trailer.try_into().expect("frame_len() counts a trailer of four bytes"));
     let computed = crc32c(payload);
     if computed != found {
-        return Err(FrameError::Crc {
-            kind: header.kind,
-            computed,
-            found,
-        });
+        return Err(FrameError::Crc { kind: header.kind, computed, found });
     }
-    Ok(Frame {
-        kind: header.kind,
-        payload,
-    })
+    Ok(Frame { kind: header.kind, payload })
 }
 
 /// CRC32C (Castagnoli, RFC 3720 appendix B.4) of `payload`; 0 for an empty one.
@@ -179,9 +158,7 @@ pub fn crc32c(payload: &[u8]) -> u32 {
 pub fn seal<M: Payload>(message: &M) -> Vec<u8> {
     let mut frame = Vec::with_capacity(OVERHEAD + message.encoded_len());
     seal_with(&mut frame, M::TYPE as u8, |payload| {
-        message
-            .encode(payload)
-            .expect("a Vec grows as long as there is memory");
+        message.encode(payload).expect("a Vec grows as long as there is memory");
     });
     frame
 }
@@ -231,20 +208,8 @@ mod tests {
         check(b"TS\x02", Err(FrameError::Version { found: 2 }));
         check(b"TS\x01\x03\0\0\0", Ok(None));
         check(b"TS\x01\x03\0\0\0\x64", Ok(Some(Header { kind: 3, length: 100 })));
-        check(
-            b"TS\x01\x03\0\0\0\x65",
-            Err(FrameError::TooLarge {
-                length: 101,
-                max: 100,
-            }),
-        );
-        check(
-            b"TS\x01\x03\xff\xff\xff\xff",
-            Err(FrameError::TooLarge {
-                length: u32::MAX,
-                max: 100,
-            }),
-        );
+        check(b"TS\x01\x03\0\0\0\x65", Err(FrameError::TooLarge { length: 101, max: 100 }));
+        check(b"TS\x01\x03\xff\xff\xff\xff", Err(FrameError::TooLarge { length: u32::MAX, max: 100 }));
     }
 
     #[test]

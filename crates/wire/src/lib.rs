@@ -8,6 +8,8 @@
 //! - [`messages`]: the protobuf payloads, generated from `proto/stream.proto`;
 //! - [`ErrorCode`]: the closed list of codes in an ERROR frame.
 
+#![forbid(unsafe_code)]
+
 pub mod decoder;
 mod error_code;
 pub mod frame;

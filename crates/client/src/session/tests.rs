@@ -3,10 +3,7 @@ use tickstream_wire::Decoder;
 use super::*;
 use crate::Client;
 
-const SECOND: Subscribe = Subscribe {
-    mode: Mode::Second as i32,
-    resume_after: None,
-};
+const SECOND: Subscribe = Subscribe { mode: Mode::Second as i32, resume_after: None };
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -14,9 +11,7 @@ fn ms(ms: u64) -> Duration {
 
 /// A session that has sent its AUTH.
 fn started(now: Instant) -> Session {
-    let builder = Client::builder("localhost:1")
-        .credentials("alice", "secret")
-        .reply_timeout(ms(500));
+    let builder = Client::builder("localhost:1").credentials("alice", "secret").reply_timeout(ms(500));
     let mut session = Session::start(&builder.config().unwrap(), now);
     assert_eq!(sent(&mut session), [FrameType::Auth]);
     session
@@ -25,41 +20,21 @@ fn started(now: Instant) -> Session {
 /// A session whose AUTH was accepted, with heartbeats every 15 s and a timeout of 20 s.
 fn authenticated(now: Instant) -> Session {
     let mut session = started(now);
-    let ack = Ack {
-        heartbeat_interval_ms: 15_000,
-        heartbeat_timeout_ms: 20_000,
-        ..ack(MsgType::Auth)
-    };
-    assert_eq!(
-        give(&mut session, &ack, now).unwrap(),
-        Some(Message::Authenticated)
-    );
+    let ack = Ack { heartbeat_interval_ms: 15_000, heartbeat_timeout_ms: 20_000, ..ack(MsgType::Auth) };
+    assert_eq!(give(&mut session, &ack, now).unwrap(), Some(Message::Authenticated));
     session
 }
 
 fn ack(acked: MsgType) -> Ack {
-    Ack {
-        acked_type: acked.into(),
-        next_sequence: 7,
-        ..Ack::default()
-    }
+    Ack { acked_type: acked.into(), next_sequence: 7, ..Ack::default() }
 }
 
 fn give<M: Payload>(session: &mut Session, message: &M, now: Instant) -> Result<Option<Message>, Error> {
-    session.handle_frame(
-        Frame {
-            kind: M::TYPE as u8,
-            payload: &message.encode_to_vec(),
-        },
-        now,
-    )
+    session.handle_frame(Frame { kind: M::TYPE as u8, payload: &message.encode_to_vec() }, now)
 }
 
 fn echo(session: &mut Session, now: Instant) {
-    let heartbeat = Frame {
-        kind: FrameType::Heartbeat as u8,
-        payload: &[],
-    };
+    let heartbeat = Frame { kind: FrameType::Heartbeat as u8, payload: &[] };
     assert!(session.handle_frame(heartbeat, now).unwrap().is_none());
 }
 
@@ -95,11 +70,8 @@ fn an_ack_of_subscribe_does_not_put_a_heartbeat_off() {
     let t0 = Instant::now();
     let mut session = authenticated(t0);
     session.subscribe(SECOND, t0 + ms(14_000));
-    let reply = Ack {
-        heartbeat_interval_ms: 15_000,
-        heartbeat_timeout_ms: 20_000,
-        ..ack(MsgType::Subscribe)
-    };
+    let reply =
+        Ack { heartbeat_interval_ms: 15_000, heartbeat_timeout_ms: 20_000, ..ack(MsgType::Subscribe) };
     give(&mut session, &reply, t0 + ms(14_000)).unwrap();
     assert_eq!(session.deadline(true), t0 + ms(15_000));
 }
@@ -119,9 +91,7 @@ fn silence_is_noticed_by_who_reads() {
     echo(&mut session, t0 + ms(1000));
     let dead = t0 + ms(21_000);
     assert!(session.check(dead - ms(1), true).is_ok());
-    let Err(Error::Timeout { operation, after }) = session.check(dead, true) else {
-        panic!()
-    };
+    let Err(Error::Timeout { operation, after }) = session.check(dead, true) else { panic!() };
     assert_eq!((operation, after), (Operation::Heartbeat, ms(20_000)));
 
     assert!(session.check(dead, false).is_ok(), "who doesn't read can't tell");
@@ -150,11 +120,8 @@ fn answers_are_waited_for_in_vain_only_so_long() {
 fn announced_times_are_kept_within_reason() {
     let now = Instant::now();
     let check = |interval, timeout, expected| {
-        let ack = Ack {
-            heartbeat_interval_ms: interval,
-            heartbeat_timeout_ms: timeout,
-            ..ack(MsgType::Auth)
-        };
+        let ack =
+            Ack { heartbeat_interval_ms: interval, heartbeat_timeout_ms: timeout, ..ack(MsgType::Auth) };
         let pulse = Pulse::announced(&ack, now);
         assert_eq!((pulse.interval, pulse.timeout), expected);
     };
@@ -162,11 +129,7 @@ fn announced_times_are_kept_within_reason() {
     check(0, 0, (ms(15_000), ms(20_000)));
     check(1, 1, (ms(20), ms(40)));
     check(20_000, 20_000, (ms(15_000), ms(20_000)));
-    check(
-        u32::MAX,
-        u32::MAX,
-        (ms(u64::from(u32::MAX)) * 3 / 4, ms(u32::MAX.into())),
-    );
+    check(u32::MAX, u32::MAX, (ms(u64::from(u32::MAX)) * 3 / 4, ms(u32::MAX.into())));
 }
 
 #[test]
@@ -174,15 +137,7 @@ fn the_smaller_limit_holds() {
     let check = |announced, expected| {
         let mut session = started(Instant::now());
         assert_eq!(session.payload_max(), 65_536);
-        give(
-            &mut session,
-            &Ack {
-                max_msg_size: announced,
-                ..ack(MsgType::Auth)
-            },
-            Instant::now(),
-        )
-        .unwrap();
+        give(&mut session, &Ack { max_msg_size: announced, ..ack(MsgType::Auth) }, Instant::now()).unwrap();
         assert_eq!(session.payload_max(), expected);
     };
     check(1000, 1000);
@@ -194,26 +149,13 @@ fn the_smaller_limit_holds() {
 fn frames_at_the_wrong_time_are_refused() {
     let now = Instant::now();
     let refused = |session: &mut Session, kind: FrameType| {
-        let frame = Frame {
-            kind: kind as u8,
-            payload: &[],
-        };
+        let frame = Frame { kind: kind as u8, payload: &[] };
         matches!(session.handle_frame(frame, now), Err(Error::BadMessage(BadMessage::Unexpected { kind: k })) if k == kind)
     };
-    for kind in [
-        FrameType::Auth,
-        FrameType::Subscribe,
-        FrameType::Heartbeat,
-        FrameType::DataBatch,
-    ] {
+    for kind in [FrameType::Auth, FrameType::Subscribe, FrameType::Heartbeat, FrameType::DataBatch] {
         assert!(refused(&mut started(now), kind), "{kind:?}");
     }
-    for kind in [
-        FrameType::Auth,
-        FrameType::Subscribe,
-        FrameType::DataBatch,
-        FrameType::Ack,
-    ] {
+    for kind in [FrameType::Auth, FrameType::Subscribe, FrameType::DataBatch, FrameType::Ack] {
         assert!(refused(&mut authenticated(now), kind), "{kind:?}");
     }
     assert!(give(&mut started(now), &ack(MsgType::Subscribe), now).is_err());
@@ -236,26 +178,13 @@ fn payloads_that_are_none_are_refused() {
         let mut session = authenticated(now);
         session.subscribe(SECOND, now);
         give(&mut session, &ack(MsgType::Subscribe), now).unwrap();
-        match session.handle_frame(
-            Frame {
-                kind: kind as u8,
-                payload: b"\xff\xff",
-            },
-            now,
-        ) {
+        match session.handle_frame(Frame { kind: kind as u8, payload: b"\xff\xff" }, now) {
             Err(Error::BadMessage(bad)) => assert!(expected(&bad), "{bad:?}"),
             other => panic!("{other:?}"),
         }
     };
-    for kind in [
-        FrameType::Ack,
-        FrameType::Error,
-        FrameType::GoAway,
-        FrameType::DataBatch,
-    ] {
+    for kind in [FrameType::Ack, FrameType::Error, FrameType::GoAway, FrameType::DataBatch] {
         check(kind, |bad| matches!(bad, BadMessage::Payload { .. }));
     }
-    check(FrameType::Heartbeat, |bad| {
-        *bad == BadMessage::HeartbeatPayload { length: 2 }
-    });
+    check(FrameType::Heartbeat, |bad| *bad == BadMessage::HeartbeatPayload { length: 2 });
 }

@@ -57,11 +57,7 @@ async fn no_server_at_all() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = socket.local_addr().unwrap().to_string();
-    let error = Client::builder(&nobody)
-        .credentials("alice", "secret")
-        .connect()
-        .await
-        .unwrap_err();
+    let error = Client::builder(&nobody).credentials("alice", "secret").connect().await.unwrap_err();
     assert!(matches!(&error, Error::Connect { server, .. } if *server == nobody));
     assert!(error.is_retryable());
 }
@@ -75,16 +71,7 @@ async fn a_server_that_does_not_answer() {
         assert_eq!(peer.frame().await, None, "the client has given up");
     });
     let error = error.await;
-    assert!(
-        matches!(
-            error,
-            Error::Timeout {
-                operation: Operation::Authenticate,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Timeout { operation: Operation::Authenticate, .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -106,15 +93,7 @@ async fn what_ends_an_idle_connection_is_told_by_subscribe() {
 #[tokio::test]
 async fn an_application_that_knows_where_it_was() {
     let server = Server::start().await;
-    let client = async {
-        server
-            .client()
-            .connect()
-            .await
-            .unwrap()
-            .subscribe_after(Mode::Minute, 41)
-            .await
-    };
+    let client = async { server.client().connect().await.unwrap().subscribe_after(Mode::Minute, 41).await };
     let (ticks, (_peer, request)) = tokio::join!(client, server.accept_subscriber(42));
     assert!(ticks.is_ok());
     assert_eq!((request.mode(), request.resume_after), (Mode::Minute, Some(41)));

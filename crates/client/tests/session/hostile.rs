@@ -12,9 +12,7 @@ use crate::support::{Events, Server, batch, failure, soon, subscribed};
 async fn every_byte_on_its_own_and_all_at_once() {
     let server = Server::start().await;
     let (mut ticks, mut peer) = subscribed(&server, 10).await;
-    let frames: Vec<u8> = (10..20)
-        .flat_map(|sequence| seal(&batch(Mode::Second, sequence, 1)))
-        .collect();
+    let frames: Vec<u8> = (10..20).flat_map(|sequence| seal(&batch(Mode::Second, sequence, 1))).collect();
     for byte in &frames {
         peer.send_bytes(&[*byte]).await;
         tokio::task::yield_now().await;
@@ -22,9 +20,7 @@ async fn every_byte_on_its_own_and_all_at_once() {
     for sequence in 10..20 {
         assert_eq!(ticks.sequences().await, [sequence]);
     }
-    let frames: Vec<u8> = (20..1000)
-        .flat_map(|sequence| seal(&batch(Mode::Second, sequence, 1)))
-        .collect();
+    let frames: Vec<u8> = (20..1000).flat_map(|sequence| seal(&batch(Mode::Second, sequence, 1))).collect();
     peer.send_bytes(&frames).await;
     for sequence in 20..1000 {
         assert_eq!(ticks.sequences().await, [sequence]);
@@ -34,16 +30,7 @@ async fn every_byte_on_its_own_and_all_at_once() {
 #[tokio::test]
 async fn ticks_in_the_same_packet_as_the_acks() {
     let server = Server::start().await;
-    let client = async {
-        server
-            .client()
-            .connect()
-            .await
-            .unwrap()
-            .subscribe(Mode::Second)
-            .await
-            .unwrap()
-    };
+    let client = async { server.client().connect().await.unwrap().subscribe(Mode::Second).await.unwrap() };
     let play = async {
         let mut peer = server.accept().await;
         peer.login().await;
@@ -66,10 +53,7 @@ async fn garbage_instead_of_a_server() {
         peer.finish().await;
     });
     let error = error.await;
-    assert!(
-        matches!(error, Error::Frame(FrameError::Magic { found: b'H' })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Frame(FrameError::Magic { found: b'H' })), "{error:?}");
 }
 
 #[tokio::test]
@@ -87,10 +71,7 @@ async fn damaged_bytes_lead_to_a_reconnect() {
 
     peer.send_bytes(b"garbage").await;
     let (error, _) = ticks.disconnected().await;
-    assert!(
-        matches!(error, Error::Frame(FrameError::Magic { found: b'g' })),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Frame(FrameError::Magic { found: b'g' })), "{error:?}");
     server.accept_subscriber(10).await;
     ticks.reconnected().await;
 }
@@ -113,27 +94,16 @@ async fn what_no_reconnect_cures_ends_the_subscription() {
     };
     // 65,537 bytes are announced, one above the ACK's limit, and never sent.
     check(b"TS\x01\x04\0\x01\0\x01".to_vec(), |error| {
-        matches!(
-            error,
-            Error::Frame(FrameError::TooLarge {
-                length: 65_537,
-                max: 65_536
-            })
-        )
+        matches!(error, Error::Frame(FrameError::TooLarge { length: 65_537, max: 65_536 }))
     })
     .await;
-    check(b"TS\x02".to_vec(), |error| {
-        matches!(error, Error::Frame(FrameError::Version { found: 2 }))
-    })
-    .await;
+    check(b"TS\x02".to_vec(), |error| matches!(error, Error::Frame(FrameError::Version { found: 2 }))).await;
     check(sealed(0x7f, b""), |error| {
         matches!(error, Error::BadMessage(BadMessage::UnknownType { kind: 0x7f }))
     })
     .await;
-    check(sealed(0x04, b"\xff"), |error| {
-        matches!(error, Error::BadMessage(BadMessage::Payload { .. }))
-    })
-    .await;
+    check(sealed(0x04, b"\xff"), |error| matches!(error, Error::BadMessage(BadMessage::Payload { .. })))
+        .await;
     check(sealed(0x04, b""), |error| {
         matches!(error, Error::BadMessage(BadMessage::SchemaVersion { found: 0 }))
     })
@@ -172,10 +142,7 @@ async fn noise_in_valid_frames_ends_in_an_error_and_nothing_worse() {
         peer.send_bytes(&bytes).await;
         drop(peer);
         loop {
-            match soon(ticks.next())
-                .await
-                .expect("it ends with an error, not without")
-            {
+            match soon(ticks.next()).await.expect("it ends with an error, not without") {
                 Ok(Event::Disconnected { .. }) | Err(_) => break,
                 Ok(_) => {}
             }

@@ -17,10 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{Events, QUIET, Server, batch, ms, soon, subscribed, subscribed_as};
 
-const LIVELY: Ack = Ack {
-    heartbeat_interval_ms: 20,
-    ..QUIET
-};
+const LIVELY: Ack = Ack { heartbeat_interval_ms: 20, ..QUIET };
 
 #[tokio::test]
 async fn heartbeats_do_not_need_the_application() {
@@ -57,27 +54,13 @@ async fn heartbeats_do_not_need_the_application() {
 async fn a_dead_link_is_left() {
     let server = Server::start().await;
     // The last ACK has the say, so that nothing but the silence after it can be too long.
-    let client = async {
-        server
-            .client()
-            .connect()
-            .await
-            .unwrap()
-            .subscribe(Mode::Second)
-            .await
-            .unwrap()
-    };
+    let client = async { server.client().connect().await.unwrap().subscribe(Mode::Second).await.unwrap() };
     let (mut ticks, _silent) = tokio::join!(client, async {
         let mut peer = server.accept().await;
         peer.login().await;
         let _: Subscribe = peer.receive().await;
         let ack = peer.ack(MsgType::Subscribe, 10);
-        peer.send(&Ack {
-            heartbeat_interval_ms: 20,
-            heartbeat_timeout_ms: 80,
-            ..ack
-        })
-        .await;
+        peer.send(&Ack { heartbeat_interval_ms: 20, heartbeat_timeout_ms: 80, ..ack }).await;
         peer
     });
     let (error, _) = ticks.disconnected().await;
@@ -104,10 +87,7 @@ async fn a_slow_application_slows_the_server_but_not_the_heartbeats() {
             while !enough.load(Relaxed) {
                 let first = written.load(Relaxed) * BIG;
                 assert!(first < BATCHES_MAX * BIG, "the client reads what nobody takes");
-                to_client
-                    .write_all(&frame::seal(&batch(Mode::Second, first, BIG)))
-                    .await
-                    .unwrap();
+                to_client.write_all(&frame::seal(&batch(Mode::Second, first, BIG))).await.unwrap();
                 written.fetch_add(1, Relaxed);
             }
             to_client
@@ -118,15 +98,9 @@ async fn a_slow_application_slows_the_server_but_not_the_heartbeats() {
     let mut heartbeats_since_progress = 0;
     let mut progress = 0;
     while heartbeats_since_progress < 3 {
-        soon(from_client.read_exact(&mut [0; frame::OVERHEAD]))
-            .await
-            .unwrap();
+        soon(from_client.read_exact(&mut [0; frame::OVERHEAD])).await.unwrap();
         let now = written.load(Relaxed);
-        heartbeats_since_progress = if now == progress {
-            heartbeats_since_progress + 1
-        } else {
-            0
-        };
+        heartbeats_since_progress = if now == progress { heartbeats_since_progress + 1 } else { 0 };
         progress = now;
     }
     enough.store(true, Relaxed);
@@ -134,9 +108,7 @@ async fn a_slow_application_slows_the_server_but_not_the_heartbeats() {
     // Nothing of it is lost.
     let mut next = 0;
     while !(writer.is_finished() && next == written.load(Relaxed) * BIG) {
-        let Event::Batch(batch) = ticks.event().await else {
-            panic!("only batches were sent")
-        };
+        let Event::Batch(batch) = ticks.event().await else { panic!("only batches were sent") };
         assert_eq!(batch.first_sequence, next);
         assert!(batch.received_at <= SystemTime::now());
         next += batch.ticks.len() as u64;

@@ -44,13 +44,7 @@ async fn a_gap_is_told() {
     peer.send(&batch(Mode::Second, 10, 1)).await;
     peer.send(&batch(Mode::Second, 15, 1)).await;
     assert_eq!(ticks.sequences().await, [10]);
-    assert!(matches!(
-        ticks.event().await,
-        Event::Gap {
-            expected: 11,
-            got: 15
-        }
-    ));
+    assert!(matches!(ticks.event().await, Event::Gap { expected: 11, got: 15 }));
     assert_eq!(ticks.sequences().await, [15]);
 
     drop(peer);
@@ -58,13 +52,7 @@ async fn a_gap_is_told() {
     let (mut peer, _) = server.accept_subscriber(100).await;
     peer.send(&batch(Mode::Second, 100, 1)).await;
     ticks.reconnected().await;
-    assert!(matches!(
-        ticks.event().await,
-        Event::Gap {
-            expected: 16,
-            got: 100
-        }
-    ));
+    assert!(matches!(ticks.event().await, Event::Gap { expected: 16, got: 100 }));
     assert_eq!(ticks.sequences().await, [100]);
 }
 
@@ -88,16 +76,7 @@ async fn retry_after_is_honoured() {
     let refused = Instant::now();
     peer.refuse("RATE_LIMITED", 150).await;
     let (error, retry_in) = ticks.disconnected().await;
-    assert!(
-        matches!(
-            error,
-            Error::Refused {
-                code: ErrorCode::RateLimited,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Refused { code: ErrorCode::RateLimited, .. }), "{error:?}");
     assert!((ms(150)..=ms(154)).contains(&retry_in), "{retry_in:?}");
     server.accept_subscriber(10).await;
     assert!(refused.elapsed() >= ms(150));
@@ -109,11 +88,7 @@ async fn go_away_is_followed_when_its_time_has_come() {
     let (mut ticks, mut peer) = subscribed_as(&a, a.client().server(b.address()), 10).await;
     let sent = Instant::now();
     // At once: on a busy machine the client may else have gone before the ticks.
-    let frames = [
-        seal(&go_away(100)),
-        seal(&go_away(100)),
-        seal(&batch(Mode::Second, 10, 1)),
-    ];
+    let frames = [seal(&go_away(100)), seal(&go_away(100)), seal(&batch(Mode::Second, 10, 1))];
     peer.send_bytes(&frames.concat()).await;
     match ticks.event().await {
         Event::GoAway { reason, retry_after } => {
@@ -127,10 +102,7 @@ async fn go_away_is_followed_when_its_time_has_come() {
     assert!(sent.elapsed() >= ms(100));
     assert_eq!(request.resume_after, Some(10));
     let (error, retry_in) = ticks.disconnected().await;
-    assert!(
-        matches!(error, Error::GoAway { .. }) && retry_in.is_zero(),
-        "{error:?} {retry_in:?}"
-    );
+    assert!(matches!(error, Error::GoAway { .. }) && retry_in.is_zero(), "{error:?} {retry_in:?}");
     assert_eq!(ticks.reconnected().await, b.address());
 }
 
@@ -139,21 +111,11 @@ async fn a_server_that_goes_before_its_time_is_not_called_before_it() {
     let server = Server::start().await;
     let (mut ticks, mut peer) = subscribed(&server, 10).await;
     let sent = Instant::now();
-    peer.send_bytes(&[seal(&go_away(100)), seal(&error("SHUTTING_DOWN", 0))].concat())
-        .await;
+    peer.send_bytes(&[seal(&go_away(100)), seal(&error("SHUTTING_DOWN", 0))].concat()).await;
     peer.finish().await;
     assert!(matches!(ticks.event().await, Event::GoAway { .. }));
     let (error, _) = ticks.disconnected().await;
-    assert!(
-        matches!(
-            error,
-            Error::Refused {
-                code: ErrorCode::ShuttingDown,
-                ..
-            }
-        ),
-        "{error:?}"
-    );
+    assert!(matches!(error, Error::Refused { code: ErrorCode::ShuttingDown, .. }), "{error:?}");
     server.accept_subscriber(10).await;
     assert!(sent.elapsed() >= ms(100));
 }
@@ -181,13 +143,7 @@ async fn the_mode_changes_and_stays_changed() {
     assert_eq!((request.mode(), request.resume_after), (Mode::Minute, None));
     peer.send(&batch(Mode::Minute, 10, 1)).await;
     assert_eq!(ticks.sequences().await, [600]);
-    assert!(matches!(
-        ticks.event().await,
-        Event::Subscribed {
-            mode: Mode::Minute,
-            next_sequence: 10
-        }
-    ));
+    assert!(matches!(ticks.event().await, Event::Subscribed { mode: Mode::Minute, next_sequence: 10 }));
     assert_eq!(ticks.sequences().await, [10]);
 
     drop(peer);
@@ -208,11 +164,5 @@ async fn a_mode_change_that_a_broken_connection_interrupted() {
     let (_peer, request) = server.accept_subscriber(10).await;
     assert_eq!((request.mode(), request.resume_after), (Mode::Minute, None));
     ticks.reconnected().await;
-    assert!(matches!(
-        ticks.event().await,
-        Event::Subscribed {
-            mode: Mode::Minute,
-            ..
-        }
-    ));
+    assert!(matches!(ticks.event().await, Event::Subscribed { mode: Mode::Minute, .. }));
 }

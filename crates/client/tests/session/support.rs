@@ -33,9 +33,7 @@ pub fn ms(ms: u64) -> Duration {
 }
 
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, what)
-        .await
-        .expect("it should have happened by now")
+    timeout(PATIENCE, what).await.expect("it should have happened by now")
 }
 
 pub struct Server {
@@ -50,10 +48,7 @@ impl Server {
 
     /// A server whose ACKs carry `limits`.
     pub async fn with_limits(limits: Ack) -> Self {
-        Self {
-            listener: TcpListener::bind("127.0.0.1:0").await.unwrap(),
-            limits,
-        }
+        Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), limits }
     }
 
     pub fn address(&self) -> String {
@@ -62,18 +57,13 @@ impl Server {
 
     /// A client of this server that doesn't wait long.
     pub fn client(&self) -> Builder {
-        Client::builder(self.address())
-            .credentials("alice", "secret")
-            .backoff(ms(1), ms(4))
+        Client::builder(self.address()).credentials("alice", "secret").backoff(ms(1), ms(4))
     }
 
     pub async fn accept(&self) -> Peer {
         let (stream, _) = soon(self.listener.accept()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Peer {
-            stream,
-            limits: self.limits,
-        }
+        Peer { stream, limits: self.limits }
     }
 
     /// Accepts a client, its credentials, and its subscription.
@@ -103,9 +93,7 @@ impl Peer {
         soon(self.stream.read_exact(&mut bytes)).await.ok()?;
         let length = u32::from_be_bytes(bytes[4..].try_into().unwrap()) as usize;
         bytes.resize(length + OVERHEAD, 0);
-        soon(self.stream.read_exact(&mut bytes[HEADER_LEN..]))
-            .await
-            .ok()?;
+        soon(self.stream.read_exact(&mut bytes[HEADER_LEN..])).await.ok()?;
         let mut decoder = Decoder::new();
         let frame = decoder.next(&mut &bytes[..], u32::MAX).unwrap().unwrap();
         Some((FrameType::from_byte(frame.kind).unwrap(), frame.payload.to_vec()))
@@ -143,11 +131,7 @@ impl Peer {
     }
 
     pub fn ack(&self, acked: MsgType, next_sequence: u64) -> Ack {
-        Ack {
-            acked_type: acked.into(),
-            next_sequence,
-            ..self.limits
-        }
+        Ack { acked_type: acked.into(), next_sequence, ..self.limits }
     }
 
     pub async fn login(&mut self) {
@@ -164,32 +148,18 @@ impl Peer {
 }
 
 pub fn error(code: &str, retry_after_ms: u32) -> ErrorMsg {
-    ErrorMsg {
-        code: code.into(),
-        message: "as the test wants it".into(),
-        retry_after_ms,
-    }
+    ErrorMsg { code: code.into(), message: "as the test wants it".into(), retry_after_ms }
 }
 
 pub fn go_away(retry_after_ms: u32) -> GoAway {
-    GoAway {
-        reason: "maintenance".into(),
-        retry_after_ms,
-    }
+    GoAway { reason: "maintenance".into(), retry_after_ms }
 }
 
 /// A batch of `ticks` ticks.
 pub fn batch(mode: Mode, first_sequence: u64, ticks: u64) -> DataBatch {
-    let tick = |sequence| Tick {
-        mode: mode.into(),
-        epoch_ms: sequence * 1000,
-    };
+    let tick = |sequence| Tick { mode: mode.into(), epoch_ms: sequence * 1000 };
     let ticks = (first_sequence..first_sequence + ticks).map(tick).collect();
-    DataBatch {
-        schema_version: 1,
-        ticks,
-        first_sequence,
-    }
+    DataBatch { schema_version: 1, ticks, first_sequence }
 }
 
 /// A client and its peer at `server`, subscribed to seconds that start at `next_sequence`.
@@ -198,15 +168,7 @@ pub async fn subscribed(server: &Server, next_sequence: u64) -> (Subscription, P
 }
 
 pub async fn subscribed_as(server: &Server, builder: Builder, next_sequence: u64) -> (Subscription, Peer) {
-    let client = async {
-        builder
-            .connect()
-            .await
-            .unwrap()
-            .subscribe(Mode::Second)
-            .await
-            .unwrap()
-    };
+    let client = async { builder.connect().await.unwrap().subscribe(Mode::Second).await.unwrap() };
     let (ticks, (peer, request)) = tokio::join!(client, server.accept_subscriber(next_sequence));
     assert_eq!((request.mode(), request.resume_after), (Mode::Second, None));
     (ticks, peer)
@@ -230,10 +192,7 @@ pub trait Events {
 
 impl Events for Subscription {
     async fn event(&mut self) -> Event {
-        soon(self.next())
-            .await
-            .expect("the subscription goes on")
-            .expect("without an error")
+        soon(self.next()).await.expect("the subscription goes on").expect("without an error")
     }
 
     /// The sequences of the next event, a batch.
@@ -241,12 +200,7 @@ impl Events for Subscription {
         match self.event().await {
             Event::Batch(batch) => {
                 assert_eq!(batch.first_sequence, batch.ticks[0].sequence);
-                assert!(
-                    batch
-                        .ticks
-                        .iter()
-                        .all(|tick| tick.epoch_ms == tick.sequence * 1000)
-                );
+                assert!(batch.ticks.iter().all(|tick| tick.epoch_ms == tick.sequence * 1000));
                 batch.ticks.iter().map(|tick| tick.sequence).collect()
             }
             other => panic!("{other:?}"),
@@ -269,10 +223,7 @@ impl Events for Subscription {
 
     /// The error that ends the subscription; nothing may come before or after.
     async fn end(&mut self) -> Error {
-        let error = soon(self.next())
-            .await
-            .expect("an error is told")
-            .expect_err("it should have failed");
+        let error = soon(self.next()).await.expect("an error is told").expect_err("it should have failed");
         assert!(soon(self.next()).await.is_none());
         error
     }

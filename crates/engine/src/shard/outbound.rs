@@ -115,11 +115,7 @@ impl Shard {
                     self.streams.sending(membership.group);
                 }
                 self.counters.sends += 1;
-                return Some(Action::Send {
-                    conn: self.slots.id(slot),
-                    frame,
-                    offset: 0,
-                });
+                return Some(Action::Send { conn: self.slots.id(slot), frame, offset: 0 });
             }
             if idle && session.next_sequence < batch.end {
                 self.make_ready(slot);
@@ -183,17 +179,11 @@ impl Shard {
             return;
         };
         let replaying = session.replaying;
-        let Some(next) = self
-            .streams
-            .lacks(membership.group, session.next_sequence, replaying)
-        else {
+        let Some(next) = self.streams.lacks(membership.group, session.next_sequence, replaying) else {
             session.replaying = false;
             return;
         };
-        match self
-            .streams
-            .catch_up(membership.group, next, replaying, now, lived)
-        {
+        match self.streams.catch_up(membership.group, next, replaying, now, lived) {
             Ok(next) => {
                 session.next_sequence = next.end;
                 session.replaying &= next.sealed;

@@ -16,23 +16,13 @@ const HOUR: u64 = 3_600 * SECOND;
 fn auth_then_subscribe_then_ticks_at_the_boundary() {
     let mut world = World::new(config());
     let client = world.subscribed(Mode::Second, None);
-    assert_eq!(
-        world.client(client).take(),
-        [Seen::AckAuth, Seen::AckSubscribe { next: 1_001 }]
-    );
+    assert_eq!(world.client(client).take(), [Seen::AckAuth, Seen::AckSubscribe { next: 1_001 }]);
     world.run(3 * SECOND);
     assert_eq!(
         world.client(client).take(),
-        [1_001, 1_002, 1_003].map(|at| Seen::Batch {
-            first: at,
-            end: at + 1
-        })
+        [1_001, 1_002, 1_003].map(|at| Seen::Batch { first: at, end: at + 1 })
     );
-    assert_eq!(
-        world.client(client).latest_ns,
-        0,
-        "a tick without company goes at once"
-    );
+    assert_eq!(world.client(client).latest_ns, 0, "a tick without company goes at once");
 }
 
 #[test]
@@ -50,21 +40,9 @@ fn ticks_in_company_wait_for_the_last_of_the_window() {
     let client = world.subscribed(Mode::Second, None);
     world.run(2 * SECOND);
     let batches = world.client(client).batches();
-    assert!(
-        (398..=400).contains(&batches.len()),
-        "{} batches in 2 s",
-        batches.len()
-    );
-    assert!(
-        batches
-            .iter()
-            .all(|(first, end)| end - first == 50 && first % 50 == 0),
-        "{batches:?}"
-    );
-    assert!(
-        batches.windows(2).all(|pair| pair[0].1 == pair[1].0),
-        "{batches:?}"
-    );
+    assert!((398..=400).contains(&batches.len()), "{} batches in 2 s", batches.len());
+    assert!(batches.iter().all(|(first, end)| end - first == 50 && first % 50 == 0), "{batches:?}");
+    assert!(batches.windows(2).all(|pair| pair[0].1 == pair[1].0), "{batches:?}");
 }
 
 #[test]
@@ -78,16 +56,9 @@ fn the_heartbeat_deadline_runs_from_the_last_heartbeat_alone() {
     world.send_subscribe(client, Mode::Minute, None);
     world.run_until_closed(client);
     let waited = world.now().mono_ns - last;
-    assert!(
-        (20_000 * MS..=20_500 * MS).contains(&waited),
-        "closed after {} ms",
-        waited / MS
-    );
+    assert!((20_000 * MS..=20_500 * MS).contains(&waited), "closed after {} ms", waited / MS);
     let seen = world.client(client).take();
-    assert_eq!(
-        seen[seen.len() - 2..],
-        [Seen::Error("HEARTBEAT_TIMEOUT".into()), Seen::Fin]
-    );
+    assert_eq!(seen[seen.len() - 2..], [Seen::Error("HEARTBEAT_TIMEOUT".into()), Seen::Fin]);
     assert!(seen.contains(&Seen::Heartbeat), "heartbeats are echoed");
 }
 
@@ -99,10 +70,7 @@ fn who_does_not_authenticate_in_time_is_closed() {
     let since = world.now().mono_ns;
     world.run_until_closed(client);
     assert!((5_000 * MS..=5_100 * MS).contains(&(world.now().mono_ns - since)));
-    assert_eq!(
-        world.client(client).take(),
-        [Seen::Error("AUTH_REQUIRED".into()), Seen::Fin]
-    );
+    assert_eq!(world.client(client).take(), [Seen::Error("AUTH_REQUIRED".into()), Seen::Fin]);
     assert_eq!(world.reasons(), [CloseReason::AuthTimeout]);
 }
 
@@ -120,28 +88,18 @@ fn bytes_that_are_no_frame_get_no_answer() {
 #[test]
 fn a_stalled_subscriber_is_closed_at_the_write_deadline_and_costs_nobody_else() {
     let mut world = World::new(config());
-    let (stalled, healthy) = (
-        world.subscribed(Mode::Second, None),
-        world.subscribed(Mode::Second, None),
-    );
+    let (stalled, healthy) = (world.subscribed(Mode::Second, None), world.subscribed(Mode::Second, None));
     world.client(stalled).room = Some(20);
     world.heartbeats(true);
     world.run_until_closed(stalled);
     // its first tick, due at 1,001 s, didn't fit
     let waited = world.now().unix_ns - 1_001 * SECOND;
-    assert!(
-        (5_000 * MS..=5_500 * MS).contains(&waited),
-        "closed after {} ms",
-        waited / MS
-    );
+    assert!((5_000 * MS..=5_500 * MS).contains(&waited), "closed after {} ms", waited / MS);
     assert_eq!(world.client(stalled).take().last(), Some(&Seen::Reset));
     assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
     world.run(5 * SECOND);
     assert_eq!(world.client(healthy).latest_ns, 0);
-    assert_eq!(
-        world.client(healthy).sequences(),
-        (1_001..1_012).collect::<Vec<_>>()
-    );
+    assert_eq!(world.client(healthy).sequences(), (1_001..1_012).collect::<Vec<_>>());
 }
 
 #[test]
@@ -174,16 +132,9 @@ fn a_laggard_that_recovers_gets_every_tick_in_order() {
     world.client(client).room = None;
     world.run(SECOND);
     let sequences = world.client(client).sequences();
-    assert_eq!(
-        sequences,
-        (first..first + sequences.len() as u64).collect::<Vec<_>>()
-    );
+    assert_eq!(sequences, (first..first + sequences.len() as u64).collect::<Vec<_>>());
     assert_eq!(world.shard.counters().lagging, 0);
-    assert_eq!(
-        world.shard.counters().replays,
-        0,
-        "laggards share the log's bytes"
-    );
+    assert_eq!(world.shard.counters().replays, 0, "laggards share the log's bytes");
 }
 
 #[test]
@@ -193,21 +144,13 @@ fn resume_replays_the_gap_exactly() {
         let client = world.subscribed(mode, Some(resume_after));
         world.heartbeats(true);
         world.run(130 * SECOND);
-        assert_eq!(
-            world.client(client).next_announced(),
-            expected_first,
-            "{mode:?} after {resume_after}"
-        );
+        assert_eq!(world.client(client).next_announced(), expected_first, "{mode:?} after {resume_after}");
         let sequences = world.client(client).sequences();
         let last = match mode {
             Mode::Second => 1_130,
             Mode::Minute => 18,
         };
-        assert_eq!(
-            sequences,
-            (expected_first..=last).collect::<Vec<_>>(),
-            "{mode:?} after {resume_after}"
-        );
+        assert_eq!(sequences, (expected_first..=last).collect::<Vec<_>>(), "{mode:?} after {resume_after}");
     };
     // the shard stands at 1,000.5 s; its replay window is ten minutes
     check(Mode::Second, 990, 991);
@@ -242,10 +185,7 @@ fn a_long_replay_and_the_live_stream_join_without_a_seam() {
     world.widen(client, 1 << 30);
     world.run(SECOND);
     let sequences = world.client(client).sequences();
-    assert_eq!(
-        sequences,
-        (sequences[0]..sequences[0] + sequences.len() as u64).collect::<Vec<_>>()
-    );
+    assert_eq!(sequences, (sequences[0]..sequences[0] + sequences.len() as u64).collect::<Vec<_>>());
     assert_eq!(sequences.last(), world.client(other).sequences().last());
     assert!(sequences.len() > 50_000);
 }
@@ -265,17 +205,12 @@ fn a_second_subscribe_switches_even_in_the_middle_of_a_frame() {
     let expected = [
         Seen::AckAuth,
         Seen::AckSubscribe { next: 1_001 },
-        Seen::Batch {
-            first: 1_001,
-            end: 1_002,
-        },
+        Seen::Batch { first: 1_001, end: 1_002 },
         Seen::AckSubscribe { next: 17 },
     ];
     assert_eq!(seen[..4], expected);
     assert!(
-        seen[4..]
-            .iter()
-            .all(|seen| matches!(seen, Seen::Heartbeat | Seen::Batch { first: 17, end: 18 }))
+        seen[4..].iter().all(|seen| matches!(seen, Seen::Heartbeat | Seen::Batch { first: 17, end: 18 }))
     );
 }
 
@@ -306,14 +241,8 @@ fn a_clock_set_forward_skips_and_one_set_back_waits() {
     assert!(world.shard.counters().ticks_skipped > 3_590);
     world.set_clock(4_600 * SECOND + 500 * MS);
     world.run(4 * SECOND);
-    assert_eq!(
-        world.client(client).sequences(),
-        [1_001, 1_002, 4_601, 4_602, 4_603, 4_604]
-    );
-    assert!(
-        !world.client(client).closed,
-        "deadlines don't run on the wall clock"
-    );
+    assert_eq!(world.client(client).sequences(), [1_001, 1_002, 4_601, 4_602, 4_603, 4_604]);
+    assert!(!world.client(client).closed, "deadlines don't run on the wall clock");
 }
 
 #[test]
@@ -327,10 +256,7 @@ fn a_shard_that_falls_behind_sends_larger_batches() {
     for client in clients {
         let first = world.client(client).next_announced();
         let sequences = world.client(client).sequences();
-        assert_eq!(
-            sequences,
-            (first..first + sequences.len() as u64).collect::<Vec<_>>()
-        );
+        assert_eq!(sequences, (first..first + sequences.len() as u64).collect::<Vec<_>>());
         assert!(sequences.len() > 2_000);
         assert!(world.client(client).batches().len() < 100);
     }
@@ -364,38 +290,22 @@ fn a_drain_tells_everyone_then_closes_everyone() {
     let silent = world.connect();
     let began = world.now().mono_ns;
     world.shard.begin_drain(5_000);
-    assert_eq!(
-        world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err().reason,
-        CloseReason::ShuttingDown
-    );
+    assert_eq!(world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err().reason, CloseReason::ShuttingDown);
     while !world.shard.is_empty() {
         world.run(10 * MS);
-        assert!(
-            world.now().mono_ns - began < 5_100 * MS,
-            "{} left",
-            world.shard.counters().connections
-        );
+        assert!(world.now().mono_ns - began < 5_100 * MS, "{} left", world.shard.counters().connections);
     }
     let mut retries = std::collections::BTreeSet::new();
     for client in clients {
         let seen = world.client(client).take();
-        let goaway = seen
-            .iter()
-            .position(|seen| matches!(seen, Seen::GoAway { .. }))
-            .expect("a GOAWAY");
+        let goaway = seen.iter().position(|seen| matches!(seen, Seen::GoAway { .. })).expect("a GOAWAY");
         if let Seen::GoAway { retry_after_ms } = seen[goaway] {
             retries.insert(retry_after_ms);
         }
-        assert_eq!(
-            seen[seen.len() - 2..],
-            [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]
-        );
+        assert_eq!(seen[seen.len() - 2..], [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]);
     }
     assert!(retries.len() > 500, "clients come back one by one");
-    assert_eq!(
-        world.client(silent).take(),
-        [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]
-    );
+    assert_eq!(world.client(silent).take(), [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]);
 }
 
 #[test]
@@ -409,16 +319,11 @@ fn one_connection_above_the_limit_is_refused_and_a_freed_slot_is_taken_again() {
     let c = world.connect();
     let new = world.client(c).id;
     assert_eq!((new.slot, new.generation), (old.slot, old.generation + 1));
-    world
-        .shard
-        .received(old, b"garbage for a connection that is gone");
+    world.shard.received(old, b"garbage for a connection that is gone");
     world.shard.sent(old, crate::SendOutcome::Broken);
     world.shard.peer_closed(old);
     world.run(MS);
-    assert!(
-        !world.client(c).closed,
-        "late words don't reach the slot's next connection"
-    );
+    assert!(!world.client(c).closed, "late words don't reach the slot's next connection");
 }
 
 #[test]
@@ -439,10 +344,7 @@ fn a_flood_of_frames_is_rate_limited() {
     let client = world.subscribed(Mode::Minute, None);
     world.send(client, &tickstream_wire::frame::heartbeat().repeat(500));
     let seen = world.client(client).take();
-    assert_eq!(
-        seen[seen.len() - 2..],
-        [Seen::Error("RATE_LIMITED".into()), Seen::Fin]
-    );
+    assert_eq!(seen[seen.len() - 2..], [Seen::Error("RATE_LIMITED".into()), Seen::Fin]);
 }
 
 #[test]
@@ -450,16 +352,7 @@ fn ten_thousand_connections_live_through_an_hour() {
     let mut world = World::new(config());
     world.keep_labels = false;
     let clients: Vec<_> = (0..10_000)
-        .map(|index| {
-            world.subscribed(
-                if index % 10 == 0 {
-                    Mode::Second
-                } else {
-                    Mode::Minute
-                },
-                None,
-            )
-        })
+        .map(|index| world.subscribed(if index % 10 == 0 { Mode::Second } else { Mode::Minute }, None))
         .collect();
     world.heartbeats(true);
     world.run(HOUR);
@@ -470,8 +363,5 @@ fn ten_thousand_connections_live_through_an_hour() {
         assert_eq!(client.latest_ns, 0);
     }
     let counters = world.shard.counters();
-    assert_eq!(
-        (counters.connections, counters.sends_short, counters.replays),
-        (10_000, 0, 0)
-    );
+    assert_eq!((counters.connections, counters.sends_short, counters.replays), (10_000, 0, 0));
 }

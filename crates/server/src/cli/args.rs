@@ -124,15 +124,8 @@ fn demo() -> clap::Command {
 fn completions_command() -> clap::Command {
     clap::Command::new("completions")
         .about("Print a shell's completion script")
-        .after_help(examples(
-            "  tickstream completions bash > /etc/bash_completion.d/tickstream",
-        ))
-        .arg(
-            Arg::new("shell")
-                .value_name("SHELL")
-                .required(true)
-                .value_parser(value_parser!(Shell)),
-        )
+        .after_help(examples("  tickstream completions bash > /etc/bash_completion.d/tickstream"))
+        .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)))
 }
 
 fn mode_arg() -> Arg {
@@ -157,17 +150,12 @@ fn count_arg() -> Arg {
 }
 
 fn json_arg() -> Arg {
-    Arg::new("json")
-        .long("json")
-        .action(ArgAction::SetTrue)
-        .help("Print JSON lines")
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines")
 }
 
 fn host_and_port(text: &str) -> Result<String, &'static str> {
-    let port = text
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty())
-        .map(|(_, port)| port.parse::<u16>());
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
     let host_has_colon = text.rsplit_once(':').is_some_and(|(host, _)| host.contains(':'));
     match port {
         Some(Ok(1..)) if !host_has_colon || text.starts_with('[') => Ok(text.to_owned()),
@@ -177,9 +165,7 @@ fn host_and_port(text: &str) -> Result<String, &'static str> {
 
 fn ticks_per_second(text: &str) -> Result<NonZeroU32, config::ValueError> {
     let kind = settings::find("ticks_per_second").map(|setting| setting.kind);
-    let Some(Kind::Integer(range)) = kind else {
-        unreachable!("ticks_per_second is {kind:?}")
-    };
+    let Some(Kind::Integer(range)) = kind else { unreachable!("ticks_per_second is {kind:?}") };
     let number = config::integer(text, range)?;
     NonZeroU32::new(number).ok_or(config::ValueError::OutOfRange(Kind::Integer(range)))
 }

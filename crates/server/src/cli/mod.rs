@@ -153,10 +153,7 @@ fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
     let values = Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())?;
     let config = Config::from_merged(&values);
     if matches.get_flag("print-config") {
-        return Ok(Command::PrintConfig {
-            toml: config::effective(&values),
-            problem: config.err(),
-        });
+        return Ok(Command::PrintConfig { toml: config::effective(&values), problem: config.err() });
     }
     Ok(Command::Serve(Box::new(config?)))
 }
@@ -185,10 +182,7 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
 
 /// An argument that is required or has a default.
 fn required<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, id: &str) -> T {
-    matches
-        .get_one::<T>(id)
-        .cloned()
-        .unwrap_or_else(|| unreachable!("{id} has a default or is required"))
+    matches.get_one::<T>(id).cloned().unwrap_or_else(|| unreachable!("{id} has a default or is required"))
 }
 
 #[cfg(test)]
@@ -224,9 +218,7 @@ mod tests {
     }
 
     fn serve_config(command: Command) -> Config {
-        let Command::Serve(config) = command else {
-            panic!("{command:?}")
-        };
+        let Command::Serve(config) = command else { panic!("{command:?}") };
         *config
     }
 
@@ -239,10 +231,7 @@ mod tests {
     fn serve_takes_every_setting_as_a_flag() {
         let serve = command().find_subcommand("serve").unwrap().clone();
         for setting in settings::settings() {
-            let arg = serve
-                .get_arguments()
-                .find(|arg| arg.get_long() == Some(&setting.flag()))
-                .unwrap();
+            let arg = serve.get_arguments().find(|arg| arg.get_long() == Some(&setting.flag())).unwrap();
             assert_eq!(arg.get_env(), Some(setting.env.as_ref()));
             assert!(arg.is_hide_env_values_set() == setting.secret);
             assert!(arg.get_help_heading().is_some());
@@ -253,44 +242,22 @@ mod tests {
     fn serve_merges_its_sources() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.toml");
-        std::fs::write(
-            &path,
-            "auth_timeout = \"1s\"\nticks_per_second = 1\nticks_per_minute = 1",
-        )
-        .unwrap();
-        let env = [
-            CREDENTIALS[0],
-            CREDENTIALS[1],
-            ("TICKS_PER_SECOND", "2"),
-            ("TICKS_PER_MINUTE", "2"),
-        ];
+        std::fs::write(&path, "auth_timeout = \"1s\"\nticks_per_second = 1\nticks_per_minute = 1").unwrap();
+        let env = [CREDENTIALS[0], CREDENTIALS[1], ("TICKS_PER_SECOND", "2"), ("TICKS_PER_MINUTE", "2")];
         let field = |command| {
             let config = serve_config(command);
-            format!(
-                "{:?} {} {}",
-                config.auth_timeout, config.ticks_per_second, config.ticks_per_minute
-            )
+            format!("{:?} {} {}", config.auth_timeout, config.ticks_per_second, config.ticks_per_minute)
         };
         let line = format!("serve --config {} --ticks-per-minute 3", path.display());
         check(&line, &env, field, Ok("1s 2 3"));
         let by_variable = [&env[..], &[("STREAM_CONFIG", path.to_str().unwrap())]].concat();
         check("serve", &by_variable, field, Ok("1s 2 2"));
-        check(
-            "serve",
-            &[&env[..], &[("STREAM_CONFIG", "")]].concat(),
-            field,
-            Ok("5s 2 2"),
-        );
+        check("serve", &[&env[..], &[("STREAM_CONFIG", "")]].concat(), field, Ok("5s 2 2"));
     }
 
     #[test]
     fn wrong_configurations_exit_with_2() {
-        check_error(
-            "serve",
-            &[],
-            exit::USAGE,
-            "no user name: set the environment variable STREAM_USER",
-        );
+        check_error("serve", &[], exit::USAGE, "no user name: set the environment variable STREAM_USER");
         check_error("serve", &CREDENTIALS[..1], exit::USAGE, "no password: set");
         check_error(
             "serve --heartbeat-interval 30s",
@@ -305,12 +272,7 @@ mod tests {
             exit::USAGE,
             "listen = \"localhost:1\" (from flag --listen): names a host",
         );
-        check_error(
-            "serve --config absent.toml",
-            &CREDENTIALS,
-            exit::USAGE,
-            "absent.toml",
-        );
+        check_error("serve --config absent.toml", &CREDENTIALS, exit::USAGE, "absent.toml");
         check_error("serve --nonsense", &CREDENTIALS, exit::USAGE, "--nonsense");
         check_error("nonsense", &[], exit::USAGE, "nonsense");
         check_error("", &[], exit::USAGE, "Usage: tickstream <COMMAND>");
@@ -323,14 +285,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let (toml, problem) = printed("serve --print-config --shards 3", &CREDENTIALS);
-        assert!(
-            toml.contains("shards = 3 # flag --shards\n") && problem.is_none(),
-            "{toml} {problem:?}"
-        );
-        assert!(
-            toml.contains("# stream_pass = \"***\" # environment STREAM_PASS; masked\n"),
-            "{toml}"
-        );
+        assert!(toml.contains("shards = 3 # flag --shards\n") && problem.is_none(), "{toml} {problem:?}");
+        assert!(toml.contains("# stream_pass = \"***\" # environment STREAM_PASS; masked\n"), "{toml}");
         let (toml, problem) = printed("serve --print-config --phase odd", &[]);
         assert!(toml.contains("phase = \"odd\" # flag --phase\n"), "{toml}");
         assert!(problem.unwrap().contains("no user name"));
@@ -367,20 +323,10 @@ mod tests {
     fn watch_says_what_is_wrong() {
         check_error("watch", &[], exit::USAGE, "no user name");
         for addr in ["a", "a:", ":1", "a:0", "a:65536", "::1:1", "a:b"] {
-            check_error(
-                &format!("watch --addr {addr}"),
-                &CREDENTIALS,
-                exit::USAGE,
-                "write HOST:PORT",
-            );
+            check_error(&format!("watch --addr {addr}"), &CREDENTIALS, exit::USAGE, "write HOST:PORT");
         }
         check_error("watch --count 0", &CREDENTIALS, exit::USAGE, "--count");
-        check_error(
-            "watch --mode hour",
-            &CREDENTIALS,
-            exit::USAGE,
-            "[possible values: second, minute]",
-        );
+        check_error("watch --mode hour", &CREDENTIALS, exit::USAGE, "[possible values: second, minute]");
     }
 
     #[test]
@@ -405,18 +351,8 @@ mod tests {
                 "DemoArgs { listen: [::1]:7, mode: Minute, ticks_per_second: 1000, count: Some(5), json: true }",
             ),
         );
-        check_error(
-            "demo --ticks-per-second 0",
-            &[],
-            exit::USAGE,
-            "a whole number from 1 to 10000000",
-        );
-        check_error(
-            "demo --listen 7400",
-            &[],
-            exit::USAGE,
-            "is only a port; write 0.0.0.0:7400",
-        );
+        check_error("demo --ticks-per-second 0", &[], exit::USAGE, "a whole number from 1 to 10000000");
+        check_error("demo --listen 7400", &[], exit::USAGE, "is only a port; write 0.0.0.0:7400");
     }
 
     #[test]
@@ -428,19 +364,9 @@ mod tests {
 
     #[test]
     fn shells_are_completed() {
-        check(
-            "completions zsh",
-            &[],
-            |command| format!("{command:?}"),
-            Ok("Completions(Zsh)"),
-        );
+        check("completions zsh", &[], |command| format!("{command:?}"), Ok("Completions(Zsh)"));
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            assert!(
-                String::from_utf8(completions(shell))
-                    .unwrap()
-                    .contains("print-config"),
-                "{shell}"
-            );
+            assert!(String::from_utf8(completions(shell)).unwrap().contains("print-config"), "{shell}");
         }
     }
 }

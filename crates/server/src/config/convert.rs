@@ -12,11 +12,8 @@ use std::{
 };
 
 const PHASES: [(&str, Phase); 2] = [("aligned", Phase::Aligned), ("spread", Phase::Spread)];
-const LOG_FORMATS: [(&str, LogFormat); 3] = [
-    ("auto", LogFormat::Auto),
-    ("json", LogFormat::Json),
-    ("human", LogFormat::Human),
-];
+const LOG_FORMATS: [(&str, LogFormat); 3] =
+    [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("human", LogFormat::Human)];
 
 /// Parses every value, then checks the rules between them.
 pub(crate) fn convert(values: &Values, machine: &Machine) -> Result<Config, ConfigError> {
@@ -57,21 +54,18 @@ pub(crate) fn convert(values: &Values, machine: &Machine) -> Result<Config, Conf
 fn check_rules(config: &Config, values: &Values) -> Result<(), ConfigError> {
     if config.heartbeat_timeout <= config.heartbeat_interval {
         let value = humantime::format_duration(config.heartbeat_interval).to_string();
-        let reason = ValueError::NotLongerThan {
-            other: "heartbeat_interval",
-            value,
-        };
+        let reason = ValueError::NotLongerThan { other: "heartbeat_interval", value };
         return Err(values.get("heartbeat_timeout").invalid(reason));
     }
+    if config.write_deadline <= config.batch_window {
+        // A tick that waited for company would be late before it is sent.
+        let value = humantime::format_duration(config.batch_window).to_string();
+        let reason = ValueError::NotLongerThan { other: "batch_window_ms", value };
+        return Err(values.get("write_deadline_ms").invalid(reason));
+    }
     let shards = config.shards.get();
-    if config
-        .max_connections
-        .is_some_and(|max| (max.get() as usize) < shards)
-    {
-        let reason = ValueError::LessThan {
-            other: "shards",
-            value: shards,
-        };
+    if config.max_connections.is_some_and(|max| (max.get() as usize) < shards) {
+        let reason = ValueError::LessThan { other: "shards", value: shards };
         return Err(values.get("max_connections").invalid(reason));
     }
     Ok(())
@@ -81,10 +75,7 @@ fn cpus(values: &Values, machine: &Machine) -> Result<Vec<usize>, ConfigError> {
     let (list, node) = (values.get("cpus"), values.get("numa_node"));
     match (list.is_set(), node.is_set()) {
         (true, true) => {
-            let reason = ValueError::Excludes {
-                other: "cpus",
-                origin: list.origin.to_string(),
-            };
+            let reason = ValueError::Excludes { other: "cpus", origin: list.origin.to_string() };
             Err(node.invalid(reason))
         }
         (true, false) => {
@@ -125,11 +116,7 @@ impl Values {
         key: &str,
         read: impl FnOnce(&Self, &str) -> Result<T, ConfigError>,
     ) -> Result<Option<T>, ConfigError> {
-        if self.get(key).is_set() {
-            read(self, key).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.get(key).is_set() { read(self, key).map(Some) } else { Ok(None) }
     }
 
     fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
@@ -188,10 +175,7 @@ mod tests {
 
     fn convert_with(values: &[(&str, &str)]) -> Result<Config, ConfigError> {
         let nodes = BTreeMap::from([(0, vec![0, 1]), (1, vec![2, 3])]);
-        let machine = Machine {
-            allowed: vec![0, 1, 2],
-            nodes,
-        };
+        let machine = Machine { allowed: vec![0, 1, 2], nodes };
         let credentials = [("stream_user", "u"), ("stream_pass", "p")];
         let values = Values::of_program(credentials.into_iter().chain(values.iter().copied())).unwrap();
         convert(&values, &machine)
@@ -203,10 +187,7 @@ mod tests {
         field: impl Fn(Config) -> T,
         expected: Result<&str, &str>,
     ) {
-        match (
-            convert_with(values).map(|config| format!("{:?}", field(config))),
-            expected,
-        ) {
+        match (convert_with(values).map(|config| format!("{:?}", field(config))), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected),
             (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
             (found, expected) => panic!("{found:?} instead of {expected:?}"),
@@ -221,10 +202,7 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let number = |number| NonZeroU32::new(number).unwrap();
         let expected = Config {
-            credentials: Credentials {
-                user: "u".into(),
-                pass: "p".into(),
-            },
+            credentials: Credentials { user: "u".into(), pass: "p".into() },
             listen: "0.0.0.0:7400".parse().unwrap(),
             shards: NonZeroUsize::new(3).unwrap(),
             cpus: vec![0, 1, 2],
@@ -256,17 +234,9 @@ mod tests {
     #[test]
     fn cpus_and_shards_are_resolved() {
         check(&[("cpus", "2,0")], |c| (c.shards, c.cpus), Ok("(2, [0, 2])"));
-        check(
-            &[("cpus", "1"), ("shards", "3")],
-            |c| c.shard_cpus(),
-            Ok("[1, 1, 1]"),
-        );
+        check(&[("cpus", "1"), ("shards", "3")], |c| c.shard_cpus(), Ok("[1, 1, 1]"));
         check(&[("shards", "2")], |c| c.shard_cpus(), Ok("[0, 1]"));
-        check(
-            &[("shards", ""), ("cpus", "")],
-            |c| c.shard_cpus(),
-            Ok("[0, 1, 2]"),
-        );
+        check(&[("shards", ""), ("cpus", "")], |c| c.shard_cpus(), Ok("[0, 1, 2]"));
         check(&[("numa_node", "1")], |c| c.shard_cpus(), Ok("[2]"));
         check(&[("numa_node", "0")], |c| c.shard_cpus(), Ok("[0, 1]"));
     }
@@ -277,34 +247,25 @@ mod tests {
             &[("cpus", "0,9")],
             "cpus = \"0,9\" (from program): CPU 9 doesn't exist or isn't allowed here; allowed: 0-2",
         );
-        check_error(
-            &[("cpus", "zero")],
-            "cpus = \"zero\" (from program): is not a list of CPUs: \"zero\"",
-        );
-        check_error(
-            &[("numa_node", "5")],
-            "numa_node = \"5\" (from program): NUMA node 5 doesn't exist",
-        );
+        check_error(&[("cpus", "zero")], "cpus = \"zero\" (from program): is not a list of CPUs: \"zero\"");
+        check_error(&[("numa_node", "5")], "numa_node = \"5\" (from program): NUMA node 5 doesn't exist");
         check_error(
             &[("cpus", "0"), ("numa_node", "0")],
             "numa_node = \"0\" (from program): excludes cpus, which is set too (from program); set one of them",
         );
-        check_error(
-            &[("shards", "0")],
-            "shards = \"0\" (from program): is out of range; accepted: a whole",
-        );
+        check_error(&[("shards", "0")], "shards = \"0\" (from program): is out of range; accepted: a whole");
     }
 
     #[test]
-    fn the_heartbeat_timeout_is_longer_than_the_interval() {
-        check(
-            &[("heartbeat_timeout", "15001ms")],
-            |c| c.heartbeat_timeout,
-            Ok("15.001s"),
-        );
+    fn settings_that_must_be_longer_than_others_are() {
+        check(&[("heartbeat_timeout", "15001ms")], |c| c.heartbeat_timeout, Ok("15.001s"));
         check_error(
             &[("heartbeat_timeout", "5s")],
             "heartbeat_timeout = \"5s\" (from program): must be longer than heartbeat_interval (15s)",
+        );
+        check_error(
+            &[("batch_window_ms", "200"), ("write_deadline_ms", "100")],
+            "write_deadline_ms = \"100\" (from program): must be longer than batch_window_ms (200ms)",
         );
         check_error(
             &[("heartbeat_interval", "20s")],
@@ -344,10 +305,7 @@ mod tests {
         ];
         for (key, within, beyond) in bounds {
             check(&[(key, within)], |_| (), Ok("()"));
-            check_error(
-                &[(key, beyond)],
-                &format!("{key} = {beyond:?} (from program): is out of range"),
-            );
+            check_error(&[(key, beyond)], &format!("{key} = {beyond:?} (from program): is out of range"));
         }
     }
 
@@ -355,9 +313,7 @@ mod tests {
     fn words_of_the_table_are_all_understood() {
         for setting in settings::settings() {
             if let Kind::Choice(words) = setting.kind {
-                words
-                    .iter()
-                    .for_each(|word| check(&[(setting.key, word)], |_| (), Ok("()")));
+                words.iter().for_each(|word| check(&[(setting.key, word)], |_| (), Ok("()")));
                 check_error(&[(setting.key, "other")], "is not known; accepted: ");
             }
         }
@@ -372,18 +328,9 @@ mod tests {
 
     #[test]
     fn an_empty_value_is_an_error_where_one_is_needed() {
-        check_error(
-            &[("listen", "")],
-            "listen = \"\" (from program): is empty; accepted: an IP address",
-        );
+        check_error(&[("listen", "")], "listen = \"\" (from program): is empty; accepted: an IP address");
         check_error(&[("heartbeat_interval", "")], "is empty; accepted: a duration");
-        check_error(
-            &[("listen", "7400")],
-            "listen = \"7400\" (from program): is only a port",
-        );
-        check_error(
-            &[("log_level", "loud")],
-            "log_level = \"loud\" (from program): is not a log filter",
-        );
+        check_error(&[("listen", "7400")], "listen = \"7400\" (from program): is only a port");
+        check_error(&[("log_level", "loud")], "log_level = \"loud\" (from program): is not a log filter");
     }
 }

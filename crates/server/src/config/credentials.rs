@@ -28,55 +28,33 @@ impl Credentials {
     /// [`ConfigError::Missing`] names what isn't set; [`ConfigError::Value`] a wrong length, an unreadable file,
     /// or password and file both set.
     pub fn from_values(values: &Values) -> Result<Self, ConfigError> {
-        let (user, pass, file) = (
-            values.get("stream_user"),
-            values.get("stream_pass"),
-            values.get("stream_pass_file"),
-        );
+        let (user, pass, file) =
+            (values.get("stream_user"), values.get("stream_pass"), values.get("stream_pass_file"));
         if pass.is_set() && file.is_set() {
             let other = pass.setting.key;
-            return Err(file.invalid(ValueError::Excludes {
-                other,
-                origin: pass.origin.to_string(),
-            }));
+            return Err(file.invalid(ValueError::Excludes { other, origin: pass.origin.to_string() }));
         }
         let absent = [(user.is_set(), user), (pass.is_set() || file.is_set(), pass)];
-        let missing: Vec<_> = absent
-            .iter()
-            .filter(|(is_set, _)| !is_set)
-            .map(|(_, value)| value.setting.key)
-            .collect();
+        let missing: Vec<_> =
+            absent.iter().filter(|(is_set, _)| !is_set).map(|(_, value)| value.setting.key).collect();
         if !missing.is_empty() {
             return Err(ConfigError::Missing(missing));
         }
-        let pass = if file.is_set() {
-            from_file(file)?
-        } else {
-            checked(pass, pass.text.clone())?
-        };
-        Ok(Self {
-            user: checked(user, user.text.clone())?,
-            pass,
-        })
+        let pass = if file.is_set() { from_file(file)? } else { checked(pass, pass.text.clone())? };
+        Ok(Self { user: checked(user, user.text.clone())?, pass })
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials")
-            .field("user", &self.user)
-            .field("pass", &"***")
-            .finish()
+        f.debug_struct("Credentials").field("user", &self.user).field("pass", &"***").finish()
     }
 }
 
 fn from_file(file: &Value) -> Result<String, ConfigError> {
     let newline_bytes = "\r\n".len();
-    let mut pass = read_bounded(
-        Path::new(&file.text),
-        (Credentials::BYTES_MAX + newline_bytes) as u64,
-    )
-    .map_err(|source| file.invalid(ValueError::File(source)))?;
+    let mut pass = read_bounded(Path::new(&file.text), (Credentials::BYTES_MAX + newline_bytes) as u64)
+        .map_err(|source| file.invalid(ValueError::File(source)))?;
     if pass.ends_with('\n') {
         pass.pop();
         if pass.ends_with('\r') {
@@ -112,24 +90,15 @@ mod tests {
     #[test]
     fn both_are_needed() {
         check(&[("stream_user", "u"), ("stream_pass", "p")], Ok(("u", "p")));
-        check(
-            &[("stream_pass", "p")],
-            Err("no user name: set the environment variable STREAM_USER"),
-        );
-        check(
-            &[("stream_user", "u")],
-            Err("no password: set the environment variable STREAM_PASS"),
-        );
+        check(&[("stream_pass", "p")], Err("no user name: set the environment variable STREAM_USER"));
+        check(&[("stream_user", "u")], Err("no password: set the environment variable STREAM_PASS"));
         check(&[], Err("--stream-user; no password: set"));
     }
 
     #[test]
     fn lengths_are_1_to_255_bytes() {
         let (longest, longer) = ("é".repeat(127) + "x", "é".repeat(128));
-        check(
-            &[("stream_user", &longest), ("stream_pass", &longest)],
-            Ok((&longest, &longest)),
-        );
+        check(&[("stream_user", &longest), ("stream_pass", &longest)], Ok((&longest, &longest)));
         check(
             &[("stream_user", ""), ("stream_pass", "p")],
             Err("stream_user = \"\" (from program): must be 1 to 255 bytes long, it has 0"),
@@ -138,10 +107,7 @@ mod tests {
             &[("stream_user", "u"), ("stream_pass", &longer)],
             Err("stream_pass = \"***\" (from program): must be 1 to 255 bytes long, it has 256"),
         );
-        check(
-            &[("stream_user", "u"), ("stream_pass", "")],
-            Err("stream_pass = \"***\""),
-        );
+        check(&[("stream_user", "u"), ("stream_pass", "")], Err("stream_pass = \"***\""));
     }
 
     #[test]
@@ -150,10 +116,7 @@ mod tests {
         let path = dir.path().join("pass");
         let with_file = |content: &str, expected| {
             fs::write(&path, content).unwrap();
-            check(
-                &[("stream_user", "u"), ("stream_pass_file", path.to_str().unwrap())],
-                expected,
-            );
+            check(&[("stream_user", "u"), ("stream_pass_file", path.to_str().unwrap())], expected);
         };
         with_file("p", Ok(("u", "p")));
         with_file("p\n", Ok(("u", "p")));
@@ -162,10 +125,7 @@ mod tests {
         with_file("\n", Err("must be 1 to 255 bytes long, it has 0"));
         let longest = "x".repeat(255);
         with_file(&format!("{longest}\n"), Ok(("u", &longest)));
-        with_file(
-            &format!("{longest}x\n"),
-            Err("must be 1 to 255 bytes long, it has 256"),
-        );
+        with_file(&format!("{longest}x\n"), Err("must be 1 to 255 bytes long, it has 256"));
         with_file(&"x".repeat(9_999), Err("can't be read: longer than 257 bytes"));
     }
 
@@ -180,34 +140,17 @@ mod tests {
     #[test]
     fn password_and_file_exclude_each_other() {
         check(
-            &[
-                ("stream_user", "u"),
-                ("stream_pass", "p"),
-                ("stream_pass_file", "f"),
-            ],
+            &[("stream_user", "u"), ("stream_pass", "p"), ("stream_pass_file", "f")],
             Err(
                 "stream_pass_file = \"f\" (from program): excludes stream_pass, which is set too (from program)",
             ),
         );
-        check(
-            &[
-                ("stream_user", "u"),
-                ("stream_pass", "p"),
-                ("stream_pass_file", ""),
-            ],
-            Ok(("u", "p")),
-        );
+        check(&[("stream_user", "u"), ("stream_pass", "p"), ("stream_pass_file", "")], Ok(("u", "p")));
     }
 
     #[test]
     fn debug_masks_the_password() {
-        let credentials = Credentials {
-            user: "u".into(),
-            pass: "hunter2".into(),
-        };
-        assert_eq!(
-            format!("{credentials:?}"),
-            "Credentials { user: \"u\", pass: \"***\" }"
-        );
+        let credentials = Credentials { user: "u".into(), pass: "hunter2".into() };
+        assert_eq!(format!("{credentials:?}"), "Credentials { user: \"u\", pass: \"***\" }");
     }
 }

@@ -91,8 +91,5 @@ fn missing(keys: &[&'static str]) -> String {
 }
 
 fn known_keys() -> String {
-    settings::settings()
-        .map(|setting| setting.key)
-        .collect::<Vec<_>>()
-        .join(", ")
+    settings::settings().map(|setting| setting.key).collect::<Vec<_>>().join(", ")
 }

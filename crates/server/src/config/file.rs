@@ -36,10 +36,8 @@ impl File {
     ///
     /// [`ConfigError::File`] if it can't be read, and those of [`File::parse`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = read_bounded(path, FILE_BYTES_MAX).map_err(|reason| ConfigError::File {
-            path: path.to_owned(),
-            reason,
-        })?;
+        let text = read_bounded(path, FILE_BYTES_MAX)
+            .map_err(|reason| ConfigError::File { path: path.to_owned(), reason })?;
         Self::parse(path, &text)
     }
 
@@ -65,10 +63,7 @@ impl File {
             let line = line_at(key.span().start);
             let Some(setting) = settings::find(key.get_ref()) else {
                 let place = format!("file {}, line {line}", path.display());
-                return Err(ConfigError::UnknownKey {
-                    key: key.get_ref().to_string(),
-                    place,
-                });
+                return Err(ConfigError::UnknownKey { key: key.get_ref().to_string(), place });
             };
             let text = into_text(setting, value.get_ref()).ok_or_else(|| ConfigError::WrongType {
                 path: path.to_owned(),
@@ -79,38 +74,23 @@ impl File {
             })?;
             values.insert(setting.key, Entry { text, line });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            values,
-        })
+        Ok(Self { path: path.to_owned(), values })
     }
 
     /// The setting's value, if the file has one.
     pub(crate) fn get(&self, setting: &'static Setting) -> Option<Value> {
         let Entry { text, line } = self.values.get(setting.key)?;
-        let origin = Origin::File {
-            path: self.path.clone(),
-            line: *line,
-        };
-        Some(Value {
-            setting,
-            text: text.clone(),
-            origin,
-        })
+        let origin = Origin::File { path: self.path.clone(), line: *line };
+        Some(Value { setting, text: text.clone(), origin })
     }
 }
 
 /// Reads a whole file of at most `bytes_max` bytes; a longer one, such as a device's, is an error.
 pub(crate) fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
-    fs::File::open(path)?
-        .take(bytes_max + 1)
-        .read_to_string(&mut text)?;
+    fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
     if text.len() as u64 > bytes_max {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!("longer than {bytes_max} bytes"),
-        ));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {bytes_max} bytes")));
     }
     Ok(text)
 }
@@ -121,9 +101,7 @@ fn into_text(setting: &Setting, value: &DeValue<'_>) -> Option<String> {
     match (value, setting.kind) {
         (DeValue::String(text), _) => Some(text.to_string()),
         (DeValue::Integer(number), Kind::Integer(_) | Kind::Size(_) | Kind::Duration(_) | Kind::Cpus) => {
-            i64::from_str_radix(number.as_str(), number.radix())
-                .ok()
-                .map(|number| number.to_string())
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(|number| number.to_string())
         }
         _ => None,
     }
@@ -177,16 +155,8 @@ mod tests {
             Err("dir/t.toml:2: ticks_per_second is a boolean; accepted: a whole number from 1 to 10000000"),
         );
         check("shards = 1.5", "", Err("shards is a number with a fraction"));
-        check(
-            "cpus = [0, 1]",
-            "",
-            Err("cpus is an array; accepted: CPU numbers and ranges, such as 0-3,8"),
-        );
-        check(
-            "stream_pass = 12345",
-            "",
-            Err("stream_pass is a number; accepted: text of 1 to 255 bytes"),
-        );
+        check("cpus = [0, 1]", "", Err("cpus is an array; accepted: CPU numbers and ranges, such as 0-3,8"));
+        check("stream_pass = 12345", "", Err("stream_pass is a number; accepted: text of 1 to 255 bytes"));
         check("listen = 1979-05-27", "", Err("listen is a date"));
         check("[listen]\nport = 1", "", Err("dir/t.toml:1: listen is a table"));
     }
@@ -203,11 +173,7 @@ mod tests {
     fn syntax_errors_have_a_line_and_no_secret() {
         check("shards = 1\nlisten = \n", "", Err("dir/t.toml:2: "));
         check("shards = 1\nshards = 2", "", Err("dir/t.toml:2: duplicate key"));
-        for broken in [
-            "stream_pass = hunter2",
-            "stream_pass = \"hunter2",
-            "stream_pass = \"hunter2\" x",
-        ] {
+        for broken in ["stream_pass = hunter2", "stream_pass = \"hunter2", "stream_pass = \"hunter2\" x"] {
             let error = File::parse(Path::new("t.toml"), broken).err().unwrap();
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
         }
@@ -219,16 +185,10 @@ mod tests {
         let path = dir.path().join("t.toml");
         fs::write(&path, "abc").unwrap();
         assert_eq!(read_bounded(&path, 3).unwrap(), "abc");
-        assert_eq!(
-            read_bounded(&path, 2).unwrap_err().kind(),
-            io::ErrorKind::FileTooLarge
-        );
+        assert_eq!(read_bounded(&path, 2).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert!(read_bounded(Path::new("/dev/zero"), 100).is_err());
 
-        let error = File::read(&dir.path().join("absent.toml"))
-            .err()
-            .unwrap()
-            .to_string();
+        let error = File::read(&dir.path().join("absent.toml")).err().unwrap().to_string();
         assert!(
             error.contains("can't read the configuration file") && error.contains("absent.toml"),
             "{error}"

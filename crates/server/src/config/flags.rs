@@ -9,25 +9,18 @@ use std::ffi::OsString;
 
 /// A flag for each setting, under its section's heading.
 pub fn args() -> impl Iterator<Item = Arg> {
-    SECTIONS
-        .iter()
-        .flat_map(|section| section.settings.iter().map(|setting| arg(section, setting)))
+    SECTIONS.iter().flat_map(|section| section.settings.iter().map(|setting| arg(section, setting)))
 }
 
 /// Flags of user, password and password file.
 pub fn credential_args() -> impl Iterator<Item = Arg> {
-    SECTIONS[0]
-        .settings
-        .iter()
-        .map(|setting| arg(&SECTIONS[0], setting))
+    SECTIONS[0].settings.iter().map(|setting| arg(&SECTIONS[0], setting))
 }
 
 /// What was given as flags. Variables are left out, though clap knows them for its help: they are looked up
 /// where they can be told from flags, and replaced in tests.
 pub fn given(matches: &ArgMatches, settings: impl Iterator<Item = &'static Setting>) -> Flags {
-    settings
-        .filter_map(|setting| Some((setting.key, given_text(matches, setting.key)?)))
-        .collect()
+    settings.filter_map(|setting| Some((setting.key, given_text(matches, setting.key)?))).collect()
 }
 
 /// The text of one argument, if it was given as a flag. Its parser must be [`OsStringValueParser`].
@@ -37,12 +30,7 @@ pub fn given_text(matches: &ArgMatches, id: &str) -> Option<OsString> {
 }
 
 fn arg(section: &Section, setting: &Setting) -> Arg {
-    let help = format!(
-        "{} Accepts {}. [default: {}]",
-        setting.help,
-        setting.kind,
-        setting.default_text()
-    );
+    let help = format!("{} Accepts {}. [default: {}]", setting.help, setting.kind, setting.default_text());
     Arg::new(setting.key)
         .long(setting.flag())
         .env(setting.env)

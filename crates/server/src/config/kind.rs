@@ -67,22 +67,12 @@ impl Kind {
 
     /// Whole milliseconds.
     pub const fn millis(min: Duration, max: Duration) -> Self {
-        Self::Duration(DurationRange {
-            min,
-            max,
-            step: Duration::from_millis(1),
-            zero_is_off: false,
-        })
+        Self::Duration(DurationRange { min, max, step: Duration::from_millis(1), zero_is_off: false })
     }
 
     /// Whole multiples of `step`, or 0s for off.
     pub const fn or_off(min: Duration, max: Duration, step: Duration) -> Self {
-        Self::Duration(DurationRange {
-            min,
-            max,
-            step,
-            zero_is_off: true,
-        })
+        Self::Duration(DurationRange { min, max, step, zero_is_off: true })
     }
 
     /// Bytes.
@@ -124,10 +114,7 @@ impl fmt::Display for DurationRange {
         if self.zero_is_off {
             f.write_str("0s (off), or ")?;
         }
-        let (min, max) = (
-            humantime::format_duration(self.min),
-            humantime::format_duration(self.max),
-        );
+        let (min, max) = (humantime::format_duration(self.min), humantime::format_duration(self.max));
         write!(f, "a duration with its unit from {min} to {max}")?;
         if self.step > Duration::from_millis(1) {
             write!(f, " in steps of {}", humantime::format_duration(self.step))?;
@@ -139,10 +126,7 @@ impl fmt::Display for DurationRange {
 impl fmt::Display for SizeRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (min, max) = (Size(self.min), Size(self.max));
-        write!(
-            f,
-            "a number of bytes (units: KiB, MiB, KB, MB) from {min} to {max}"
-        )
+        write!(f, "a number of bytes (units: KiB, MiB, KB, MB) from {min} to {max}")
     }
 }
 
@@ -173,30 +157,15 @@ mod tests {
     #[test]
     fn kinds_say_what_they_accept() {
         let (second, hour) = (Duration::from_secs(1), Duration::from_secs(3600));
-        check(
-            Kind::integer(1, 10_000_000, ""),
-            "a whole number from 1 to 10000000",
-        );
-        check(
-            Kind::integer(0, 1000, "milliseconds"),
-            "a whole number of milliseconds from 0 to 1000",
-        );
-        check(
-            Kind::millis(second, hour),
-            "a duration with its unit from 1s to 1h",
-        );
+        check(Kind::integer(1, 10_000_000, ""), "a whole number from 1 to 10000000");
+        check(Kind::integer(0, 1000, "milliseconds"), "a whole number of milliseconds from 0 to 1000");
+        check(Kind::millis(second, hour), "a duration with its unit from 1s to 1h");
         check(
             Kind::or_off(second, hour, second),
             "0s (off), or a duration with its unit from 1s to 1h in steps of 1s",
         );
-        check(
-            Kind::size(1024, 16 << 20),
-            "a number of bytes (units: KiB, MiB, KB, MB) from 1KiB to 16MiB",
-        );
-        check(
-            Kind::size(1, 2000),
-            "a number of bytes (units: KiB, MiB, KB, MB) from 1 bytes to 2000 bytes",
-        );
+        check(Kind::size(1024, 16 << 20), "a number of bytes (units: KiB, MiB, KB, MB) from 1KiB to 16MiB");
+        check(Kind::size(1, 2000), "a number of bytes (units: KiB, MiB, KB, MB) from 1 bytes to 2000 bytes");
         check(Kind::Choice(&["aligned", "spread"]), "aligned or spread");
     }
 }

@@ -118,10 +118,7 @@ pub(crate) fn integer(text: &str, range: IntegerRange) -> Result<u32, ValueError
         return Err(ValueError::NotAnInteger(kind));
     }
     let in_range = |value: &u32| (range.min..=range.max).contains(value);
-    text.parse()
-        .ok()
-        .filter(in_range)
-        .ok_or(ValueError::OutOfRange(kind))
+    text.parse().ok().filter(in_range).ok_or(ValueError::OutOfRange(kind))
 }
 
 /// A time span in humantime's syntax.
@@ -134,11 +131,7 @@ pub(crate) fn duration(text: &str, range: DurationRange) -> Result<Duration, Val
     let off = range.zero_is_off && value.is_zero();
     let in_range = (range.min..=range.max).contains(&value);
     let whole_steps = value.as_nanos().is_multiple_of(range.step.as_nanos());
-    if off || in_range && whole_steps {
-        Ok(value)
-    } else {
-        Err(ValueError::OutOfRange(kind))
-    }
+    if off || in_range && whole_steps { Ok(value) } else { Err(ValueError::OutOfRange(kind)) }
 }
 
 /// A number of bytes: digits, then perhaps a unit.
@@ -157,15 +150,9 @@ pub(crate) fn size(text: &str, range: SizeRange) -> Result<u32, ValueError> {
     if number.is_empty() {
         return Err(ValueError::Size(kind));
     }
-    let bytes = number
-        .parse::<u64>()
-        .ok()
-        .and_then(|number| number.checked_mul(factor));
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
     let in_range = |bytes: &u32| (range.min..=range.max).contains(bytes);
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .filter(in_range)
-        .ok_or(ValueError::OutOfRange(kind))
+    bytes.and_then(|bytes| bytes.try_into().ok()).filter(in_range).ok_or(ValueError::OutOfRange(kind))
 }
 
 /// An IP address and a port.
@@ -194,10 +181,7 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, AddressError> {
 
 fn is_ip(text: &str) -> bool {
     let bracketed = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
-    bracketed.map_or_else(
-        || text.parse::<std::net::Ipv4Addr>().is_ok(),
-        |ip| ip.parse::<Ipv6Addr>().is_ok(),
-    )
+    bracketed.map_or_else(|| text.parse::<std::net::Ipv4Addr>().is_ok(), |ip| ip.parse::<Ipv6Addr>().is_ok())
 }
 
 /// One of a setting's words, as what it stands for.
@@ -212,16 +196,12 @@ pub(crate) fn log_filter(text: &str) -> Result<String, ValueError> {
         // EnvFilter would take a mistyped level for the name of a module, and log nothing else.
         let bare_word = !part.contains(['=', '[', ']']);
         if bare_word && (part.is_empty() || part.parse::<LevelFilter>().is_err()) {
-            return Err(ValueError::LogFilter {
-                reason: format!("\"{part}\" is no level"),
-            });
+            return Err(ValueError::LogFilter { reason: format!("\"{part}\" is no level") });
         }
     }
     match EnvFilter::builder().parse(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(ValueError::LogFilter {
-            reason: error.to_string(),
-        }),
+        Err(error) => Err(ValueError::LogFilter { reason: error.to_string() }),
     }
 }
 
@@ -241,11 +221,7 @@ mod tests {
 
     #[test]
     fn integers() {
-        let range = IntegerRange {
-            min: 1,
-            max: 1000,
-            unit: "milliseconds",
-        };
+        let range = IntegerRange { min: 1, max: 1000, unit: "milliseconds" };
         let accepted = "accepted: a whole number of milliseconds from 1 to 1000";
         check(integer("1", range), Ok(1));
         check(integer("1000", range), Ok(1000));
@@ -253,26 +229,14 @@ mod tests {
             check(integer(text, range), Err(&format!("out of range; {accepted}")));
         }
         for text in ["", "5s", "-1", "+1", "1.5", "1_000", " 1"] {
-            check(
-                integer(text, range),
-                Err(&format!("not a whole number; {accepted}")),
-            );
+            check(integer(text, range), Err(&format!("not a whole number; {accepted}")));
         }
     }
 
     #[test]
     fn durations() {
-        let (min, max, step) = (
-            Duration::from_secs(1),
-            Duration::from_secs(3600),
-            Duration::from_millis(1),
-        );
-        let range = DurationRange {
-            min,
-            max,
-            step,
-            zero_is_off: false,
-        };
+        let (min, max, step) = (Duration::from_secs(1), Duration::from_secs(3600), Duration::from_millis(1));
+        let range = DurationRange { min, max, step, zero_is_off: false };
         check(duration("1s", range), Ok(min));
         check(duration("1h", range), Ok(max));
         check(duration("1m 30s", range), Ok(Duration::from_secs(90)));
@@ -291,42 +255,22 @@ mod tests {
                 Err("out of range; accepted: a duration with its unit from 1s to 1h"),
             );
         }
-        let keepalive = DurationRange {
-            min,
-            max,
-            step: min,
-            zero_is_off: true,
-        };
+        let keepalive = DurationRange { min, max, step: min, zero_is_off: true };
         check(duration("0s", keepalive), Ok(Duration::ZERO));
-        check(
-            duration("1500ms", keepalive),
-            Err("out of range; accepted: 0s (off), or"),
-        );
+        check(duration("1500ms", keepalive), Err("out of range; accepted: 0s (off), or"));
     }
 
     #[test]
     fn sizes() {
-        let range = SizeRange {
-            min: 1024,
-            max: 16 << 20,
-        };
+        let range = SizeRange { min: 1024, max: 16 << 20 };
         check(size("65536", range), Ok(65_536));
         check(size("64KiB", range), Ok(65_536));
         check(size("64 kib", range), Ok(65_536));
         check(size("16MiB", range), Ok(16 << 20));
         check(size("64KB", range), Ok(64_000));
         check(size("1MB", range), Ok(1_000_000));
-        for text in [
-            "1023",
-            "0",
-            "17MiB",
-            "18446744073709551615MiB",
-            "99999999999999999999",
-        ] {
-            check(
-                size(text, range),
-                Err("out of range; accepted: a number of bytes"),
-            );
+        for text in ["1023", "0", "17MiB", "18446744073709551615MiB", "99999999999999999999"] {
+            check(size(text, range), Err("out of range; accepted: a number of bytes"));
         }
         for text in ["", "KiB", "64K", "64GiB", "-1", "1.5MiB", "64KiB2"] {
             check(
@@ -363,27 +307,15 @@ mod tests {
         let kind = Kind::Choice(&["aligned", "spread"]);
         let words = [("aligned", 1), ("spread", 2)];
         check(choice("spread", kind, &words), Ok(2));
-        check(
-            choice("Spread", kind, &words),
-            Err("is not known; accepted: aligned or spread"),
-        );
+        check(choice("Spread", kind, &words), Err("is not known; accepted: aligned or spread"));
     }
 
     #[test]
     fn log_filters() {
-        for text in [
-            "info",
-            "off",
-            "WARN",
-            "info,tickstream=debug",
-            "warn,[span{field=1}]=trace",
-        ] {
+        for text in ["info", "off", "WARN", "info,tickstream=debug", "warn,[span{field=1}]=trace"] {
             check(log_filter(text), Ok(text.to_owned()));
         }
-        check(
-            log_filter("infos"),
-            Err("(\"infos\" is no level); accepted: off, error, warn, info"),
-        );
+        check(log_filter("infos"), Err("(\"infos\" is no level); accepted: off, error, warn, info"));
         check(log_filter(""), Err("\"\" is no level"));
         check(log_filter("info,"), Err("\"\" is no level"));
         check(log_filter("tickstream=loud"), Err("is not a log filter ("));

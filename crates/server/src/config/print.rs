@@ -41,11 +41,7 @@ fn heading(out: &mut String, section: &Section) {
 }
 
 fn effective_line(value: &Value) -> String {
-    let Value {
-        setting,
-        text,
-        origin,
-    } = value;
+    let Value { setting, text, origin } = value;
     let value_text = toml_value(setting.kind, value.shown());
     match (value.is_set(), setting.secret) {
         (true, true) => format!("# {} = {value_text} # {origin}; masked\n", setting.key),
@@ -53,16 +49,8 @@ fn effective_line(value: &Value) -> String {
         (false, _) => {
             let comment = if setting.default.is_some() { "" } else { "# " };
             let meaning = setting.empty.unwrap_or("none");
-            let origin = if *origin == Origin::Default {
-                "default".to_owned()
-            } else {
-                origin.to_string()
-            };
-            format!(
-                "{comment}{} = {} # {origin}: {meaning}\n",
-                setting.key,
-                toml_string(text)
-            )
+            let origin = if *origin == Origin::Default { "default".to_owned() } else { origin.to_string() };
+            format!("{comment}{} = {} # {origin}: {meaning}\n", setting.key, toml_string(text))
         }
     }
 }
@@ -84,11 +72,7 @@ fn documented(setting: &Setting) -> String {
 /// A number as a number, if it is one; anything else as a string, also what is wrong for its kind.
 fn toml_value(kind: Kind, text: &str) -> String {
     let is_number = text.parse::<u32>().is_ok_and(|number| number.to_string() == text);
-    if is_number && matches!(kind, Kind::Integer(_)) {
-        text.to_owned()
-    } else {
-        toml_string(text)
-    }
+    if is_number && matches!(kind, Kind::Integer(_)) { text.to_owned() } else { toml_string(text) }
 }
 
 /// A basic string (TOML 1.0, "String"): quotes, backslashes and control characters are escaped.
@@ -118,24 +102,13 @@ mod tests {
         let file = File::parse(Path::new("t.toml"), toml).unwrap();
         let printed = effective(&Values::merge(&Flags::new(), &env, Some(&file)).unwrap());
         File::parse(Path::new("printed"), &printed).unwrap_or_else(|error| panic!("{error}\n{printed}"));
-        assert!(
-            printed.lines().any(|line| line == expected),
-            "no {expected} in\n{printed}"
-        );
+        assert!(printed.lines().any(|line| line == expected), "no {expected} in\n{printed}");
     }
 
     #[test]
     fn each_value_has_its_origin() {
-        check(
-            &[("STREAM_SHARDS", "3")],
-            "",
-            "shards = 3 # environment STREAM_SHARDS",
-        );
-        check(
-            &[],
-            "\nlisten = \"[::]:1\"",
-            "listen = \"[::]:1\" # file t.toml, line 2",
-        );
+        check(&[("STREAM_SHARDS", "3")], "", "shards = 3 # environment STREAM_SHARDS");
+        check(&[], "\nlisten = \"[::]:1\"", "listen = \"[::]:1\" # file t.toml, line 2");
         check(&[], "", "heartbeat_interval = \"15s\" # default");
         check(&[], "", "cpus = \"\" # default: all that the process may run on");
         check(
@@ -148,25 +121,13 @@ mod tests {
             "",
             "stream_user = \"a\\\"\\\\\\u000A\" # environment STREAM_USER",
         );
-        check(
-            &[("STREAM_SHARDS", "007")],
-            "",
-            "shards = \"007\" # environment STREAM_SHARDS",
-        );
+        check(&[("STREAM_SHARDS", "007")], "", "shards = \"007\" # environment STREAM_SHARDS");
     }
 
     #[test]
     fn secrets_are_masked() {
-        check(
-            &[("STREAM_PASS", "hunter2")],
-            "",
-            "# stream_pass = \"***\" # environment STREAM_PASS; masked",
-        );
-        check(
-            &[],
-            "stream_pass = \"hunter2\"",
-            "# stream_pass = \"***\" # file t.toml, line 1; masked",
-        );
+        check(&[("STREAM_PASS", "hunter2")], "", "# stream_pass = \"***\" # environment STREAM_PASS; masked");
+        check(&[], "stream_pass = \"hunter2\"", "# stream_pass = \"***\" # file t.toml, line 1; masked");
         check(&[], "", "# stream_pass = \"\" # default: none");
     }
 
@@ -189,17 +150,9 @@ mod tests {
         for setting in settings::settings() {
             let value = from_file.get(setting.key);
             assert_eq!(value.text, setting.default.unwrap_or_default(), "{}", setting.key);
-            assert_eq!(
-                value.origin != Origin::Default,
-                setting.default.is_some(),
-                "{}",
-                setting.key
-            );
-            for part in [
-                format!("{} = ", setting.key),
-                format!("--{},", setting.flag()),
-                setting.env.into(),
-            ] {
+            assert_eq!(value.origin != Origin::Default, setting.default.is_some(), "{}", setting.key);
+            for part in [format!("{} = ", setting.key), format!("--{},", setting.flag()), setting.env.into()]
+            {
                 assert!(text.contains(&part), "{part}");
             }
         }

@@ -37,30 +37,15 @@ pub struct Setting {
 
 impl Setting {
     const fn new(key: &'static str, env: &'static str, kind: Kind, value_name: &'static str) -> Self {
-        Self {
-            key,
-            env,
-            kind,
-            value_name,
-            default: None,
-            empty: None,
-            secret: false,
-            help: "",
-        }
+        Self { key, env, kind, value_name, default: None, empty: None, secret: false, help: "" }
     }
 
     const fn default(self, default: &'static str) -> Self {
-        Self {
-            default: Some(default),
-            ..self
-        }
+        Self { default: Some(default), ..self }
     }
 
     const fn empty(self, meaning: &'static str) -> Self {
-        Self {
-            empty: Some(meaning),
-            ..self
-        }
+        Self { empty: Some(meaning), ..self }
     }
 
     const fn secret(self) -> Self {
@@ -156,30 +141,15 @@ const PLACEMENT: Section = Section {
 const PROTOCOL: Section = Section {
     title: "Protocol",
     settings: &[
-        Setting::new(
-            "heartbeat_interval",
-            "HEARTBEAT_INTERVAL",
-            Kind::millis(ms(50), HOUR),
-            "DURATION",
-        )
-        .default("15s")
-        .help("How often clients are told to send a heartbeat."),
-        Setting::new(
-            "heartbeat_timeout",
-            "HEARTBEAT_TIMEOUT",
-            Kind::millis(ms(100), DAY),
-            "DURATION",
-        )
-        .default("20s")
-        .help("A client without heartbeat for this long is closed. Longer than heartbeat_interval."),
-        Setting::new(
-            "auth_timeout",
-            "AUTH_TIMEOUT",
-            Kind::millis(ms(50), secs(300)),
-            "DURATION",
-        )
-        .default("5s")
-        .help("A client that hasn't authenticated after this long is closed."),
+        Setting::new("heartbeat_interval", "HEARTBEAT_INTERVAL", Kind::millis(ms(50), HOUR), "DURATION")
+            .default("15s")
+            .help("How often clients are told to send a heartbeat."),
+        Setting::new("heartbeat_timeout", "HEARTBEAT_TIMEOUT", Kind::millis(ms(100), DAY), "DURATION")
+            .default("20s")
+            .help("A client without heartbeat for this long is closed. Longer than heartbeat_interval."),
+        Setting::new("auth_timeout", "AUTH_TIMEOUT", Kind::millis(ms(50), secs(300)), "DURATION")
+            .default("5s")
+            .help("A client that hasn't authenticated after this long is closed."),
         Setting::new(
             "write_deadline_ms",
             "WRITE_DEADLINE_MS",
@@ -191,91 +161,46 @@ const PROTOCOL: Section = Section {
         Setting::new("max_msg_size", "MAX_MSG_SIZE", Kind::size(KIB, 16 * MIB), "SIZE")
             .default("64KiB")
             .help("Largest payload of a frame, in either direction."),
-        Setting::new(
-            "drain_seconds",
-            "DRAIN_SECONDS",
-            Kind::integer(0, 3_600, "seconds"),
-            "SECONDS",
-        )
-        .default("5")
-        .help("How long clients have to leave after the server was told to stop."),
+        Setting::new("drain_seconds", "DRAIN_SECONDS", Kind::integer(0, 3_600, "seconds"), "SECONDS")
+            .default("5")
+            .help("How long clients have to leave after the server was told to stop."),
     ],
 };
 
 const STREAMS: Section = Section {
     title: "Streams",
     settings: &[
-        Setting::new(
-            "ticks_per_second",
-            "TICKS_PER_SECOND",
-            Kind::integer(1, 10_000_000, ""),
-            "N",
-        )
-        .default("1")
-        .help("Ticks in each second of the stream SECOND."),
-        Setting::new(
-            "ticks_per_minute",
-            "TICKS_PER_MINUTE",
-            Kind::integer(1, 600_000_000, ""),
-            "N",
-        )
-        .default("1")
-        .help("Ticks in each minute of the stream MINUTE."),
-        Setting::new(
-            "phase",
-            "STREAM_PHASE",
-            Kind::Choice(&["aligned", "spread"]),
-            "PHASE",
-        )
-        .default("aligned")
-        .help("When ticks are due: for all at once, or spread over the interval, client by client."),
-        Setting::new(
-            "batch_window_ms",
-            "BATCH_WINDOW_MS",
-            Kind::integer(0, 1_000, "milliseconds"),
-            "MS",
-        )
-        .default("5")
-        .help("Longest that a tick waits for others to share its frame; 0: no batching."),
-        Setting::new(
-            "replay_window",
-            "REPLAY_WINDOW",
-            Kind::millis(secs(0), DAY),
-            "DURATION",
-        )
-        .default("1h")
-        .help("How far back a client may resume; 0s: no replay."),
-        Setting::new(
-            "replay_ticks_max",
-            "REPLAY_TICKS_MAX",
-            Kind::integer(0, 100_000_000, ""),
-            "N",
-        )
-        .default("100000")
-        .help("Most ticks that one resume replays."),
+        Setting::new("ticks_per_second", "TICKS_PER_SECOND", Kind::integer(1, 10_000_000, ""), "N")
+            .default("1")
+            .help("Ticks in each second of the stream SECOND."),
+        Setting::new("ticks_per_minute", "TICKS_PER_MINUTE", Kind::integer(1, 600_000_000, ""), "N")
+            .default("1")
+            .help("Ticks in each minute of the stream MINUTE."),
+        Setting::new("phase", "STREAM_PHASE", Kind::Choice(&["aligned", "spread"]), "PHASE")
+            .default("aligned")
+            .help("When ticks are due: for all at once, or spread over the interval, client by client."),
+        Setting::new("batch_window_ms", "BATCH_WINDOW_MS", Kind::integer(0, 1_000, "milliseconds"), "MS")
+            .default("5")
+            .help("Longest that a tick waits for others to share its frame; 0: no batching."),
+        Setting::new("replay_window", "REPLAY_WINDOW", Kind::millis(secs(0), DAY), "DURATION")
+            .default("1h")
+            .help("How far back a client may resume; 0s: no replay."),
+        Setting::new("replay_ticks_max", "REPLAY_TICKS_MAX", Kind::integer(0, 100_000_000, ""), "N")
+            .default("100000")
+            .help("Most ticks that one resume replays."),
     ],
 };
 
 const LIMITS: Section = Section {
     title: "Limits",
     settings: &[
-        Setting::new(
-            "max_connections",
-            "MAX_CONNECTIONS",
-            Kind::integer(1, 100_000_000, ""),
-            "N",
-        )
-        .default("")
-        .empty("as many as the descriptor limit allows")
-        .help("Connections of the whole process, shared out among its shards."),
-        Setting::new(
-            "frames_per_second_max",
-            "FRAMES_PER_SECOND_MAX",
-            Kind::integer(1, 1_000_000, ""),
-            "N",
-        )
-        .default("100")
-        .help("Frames that one client may send in a second."),
+        Setting::new("max_connections", "MAX_CONNECTIONS", Kind::integer(1, 100_000_000, ""), "N")
+            .default("")
+            .empty("as many as the descriptor limit allows")
+            .help("Connections of the whole process, shared out among its shards."),
+        Setting::new("frames_per_second_max", "FRAMES_PER_SECOND_MAX", Kind::integer(1, 1_000_000, ""), "N")
+            .default("100")
+            .help("Frames that one client may send in a second."),
     ],
 };
 
@@ -329,14 +254,9 @@ const LOGS: Section = Section {
         Setting::new("log_level", "LOG_LEVEL", Kind::LogFilter, "FILTER")
             .default("info")
             .help("What is logged: a level, or a filter of tracing-subscriber."),
-        Setting::new(
-            "log_format",
-            "LOG_FORMAT",
-            Kind::Choice(&["auto", "json", "human"]),
-            "FORMAT",
-        )
-        .default("auto")
-        .help("Format of the log on stderr; auto: human on a terminal, else json."),
+        Setting::new("log_format", "LOG_FORMAT", Kind::Choice(&["auto", "json", "human"]), "FORMAT")
+            .default("auto")
+            .help("Format of the log on stderr; auto: human on a terminal, else json."),
     ],
 };
 
@@ -353,12 +273,7 @@ mod tests {
             assert!(variables.insert(setting.env), "{}", setting.env);
             let snake = |c: char| c.is_ascii_lowercase() || c == '_';
             assert!(setting.key.chars().all(snake), "{}", setting.key);
-            assert_eq!(
-                setting.env.trim_start_matches("STREAM_"),
-                setting.env_suffix(),
-                "{}",
-                setting.key
-            );
+            assert_eq!(setting.env.trim_start_matches("STREAM_"), setting.env_suffix(), "{}", setting.key);
             assert!(setting.help.ends_with('.'), "{}", setting.key);
         }
     }
@@ -366,11 +281,7 @@ mod tests {
     #[test]
     fn an_empty_default_says_what_it_means() {
         for setting in settings() {
-            assert!(
-                setting.default != Some("") || setting.empty.is_some(),
-                "{}",
-                setting.key
-            );
+            assert!(setting.default != Some("") || setting.empty.is_some(), "{}", setting.key);
         }
     }
 
@@ -384,10 +295,7 @@ mod tests {
 
     impl Setting {
         fn env_suffix(&self) -> String {
-            self.key
-                .to_ascii_uppercase()
-                .trim_start_matches("STREAM_")
-                .to_owned()
+            self.key.to_ascii_uppercase().trim_start_matches("STREAM_").to_owned()
         }
     }
 }

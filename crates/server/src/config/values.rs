@@ -57,11 +57,7 @@ pub(crate) struct Value {
 impl Value {
     fn default(setting: &'static Setting) -> Self {
         let text = setting.default.unwrap_or_default().to_owned();
-        Self {
-            setting,
-            text,
-            origin: Origin::Default,
-        }
+        Self { setting, text, origin: Origin::Default }
     }
 
     /// The value as it may be shown.
@@ -76,12 +72,7 @@ impl Value {
 
     pub(crate) fn invalid(&self, reason: impl Into<ValueError>) -> ConfigError {
         let (key, value, origin) = (self.setting.key, self.shown().to_owned(), self.origin.clone());
-        ConfigError::Value(Box::new(WrongValue {
-            key,
-            value,
-            origin,
-            reason: reason.into(),
-        }))
+        ConfigError::Value(Box::new(WrongValue { key, value, origin, reason: reason.into() }))
     }
 }
 
@@ -104,10 +95,7 @@ impl Values {
             let in_file = file.and_then(|file| file.get(setting));
             Ok(in_file.unwrap_or_else(|| Value::default(setting)))
         };
-        settings::settings()
-            .map(effective)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        settings::settings().map(effective).collect::<Result<_, _>>().map(Self)
     }
 
     /// The defaults, but for these.
@@ -121,10 +109,7 @@ impl Values {
         let mut effective: Vec<Value> = settings::settings().map(Value::default).collect();
         for (key, text) in values {
             let Some(value) = effective.iter_mut().find(|value| value.setting.key == key) else {
-                return Err(ConfigError::UnknownKey {
-                    key: key.to_owned(),
-                    place: "program".to_owned(),
-                });
+                return Err(ConfigError::UnknownKey { key: key.to_owned(), place: "program".to_owned() });
             };
             (value.text, value.origin) = (text.into(), Origin::Program);
         }
@@ -140,19 +125,10 @@ impl Values {
 
 fn into_text(setting: &'static Setting, raw: OsString, origin: Origin) -> Result<Value, ConfigError> {
     match raw.into_string() {
-        Ok(text) => Ok(Value {
-            setting,
-            text,
-            origin,
-        }),
+        Ok(text) => Ok(Value { setting, text, origin }),
         Err(raw) => {
             let text = raw.to_string_lossy().into_owned();
-            Err(Value {
-                setting,
-                text,
-                origin,
-            }
-            .invalid(ValueError::NotUtf8))
+            Err(Value { setting, text, origin }.invalid(ValueError::NotUtf8))
         }
     }
 }
@@ -186,14 +162,8 @@ mod tests {
         let broken = || OsString::from_vec(vec![b'a', 0xff]);
         for (variable, shown) in [("STREAM_LISTEN", "a\u{fffd}"), ("STREAM_PASS", "***")] {
             let env = |name: &str| (name == variable).then(broken);
-            let error = Values::merge(&Flags::new(), &env, None)
-                .err()
-                .unwrap()
-                .to_string();
-            assert!(
-                error.contains(shown) && error.contains("is not valid UTF-8"),
-                "{error}"
-            );
+            let error = Values::merge(&Flags::new(), &env, None).err().unwrap().to_string();
+            assert!(error.contains(shown) && error.contains("is not valid UTF-8"), "{error}");
         }
     }
 

@@ -30,10 +30,7 @@ pub struct Received {
 impl Received {
     /// What a completion with this buffer and result received.
     pub(super) fn new(id: u16, result: i32) -> Self {
-        Self {
-            id,
-            len: result.max(0) as usize,
-        }
+        Self { id, len: result.max(0) as usize }
     }
 }
 

@@ -94,10 +94,7 @@ impl UserData {
     }
 
     pub fn conn_id(self) -> ConnId {
-        ConnId {
-            slot: (self.0 >> 32) as u32 % SLOTS,
-            generation: self.0 as u32,
-        }
+        ConnId { slot: (self.0 >> 32) as u32 % SLOTS, generation: self.0 as u32 }
     }
 }
 

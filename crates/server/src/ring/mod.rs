@@ -3,7 +3,7 @@
 //! Why a ring of our own inside a glommio executor, and how the two meet: docs/decisions/0002-socket-ring.md.
 //!
 //! Memory that the kernel reads or writes:
-//! - received bytes: the kernel writes into buffers of [`buffers::BufferRing`], one of which belongs to us from
+//! - received bytes: the kernel writes into buffers of `BufferRing`, one of which belongs to us from
 //!   its completion until [`SocketRing::recycle`];
 //! - sent bytes: SEND has `MSG_DONTWAIT`, so the kernel copies or refuses them while it consumes the
 //!   submission, and needs them no longer; [`SocketRing`] holds each frame until then;
@@ -11,6 +11,8 @@
 //!
 //! Completions name a connection by slot and generation; one that comes late, for a connection that was
 //! closed, is dropped here.
+
+#![allow(unsafe_code, reason = "the one module that may")]
 
 mod buffers;
 mod completion;
@@ -76,10 +78,7 @@ impl SocketRing {
     pub fn new(listener: OwnedFd) -> io::Result<Self> {
         let ring = build()?;
         let buffers = BufferRing::register(&ring.submitter())?;
-        let timer = Timer {
-            spec: Box::new(Timespec::new()),
-            armed_ns: None,
-        };
+        let timer = Timer { spec: Box::new(Timespec::new()), armed_ns: None };
         let mut this = Self {
             ring,
             buffers,
@@ -96,9 +95,7 @@ impl SocketRing {
     /// Arms the multishot ACCEPT, unless it is armed or there is no listener.
     pub fn accept(&mut self) {
         if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
-            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd()))
-                .flags(libc::SOCK_CLOEXEC)
-                .build();
+            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
             self.accepting = true;
             self.push(accept, UserData::of(Operation::Accept));
         }
@@ -109,7 +106,7 @@ impl SocketRing {
         if let Some(listener) = self.listener.take() {
             self.cancel(UserData::of(Operation::Accept));
             // Before the descriptor goes.
-            self.submit_or_keep();
+            self.submit_or_panic();
             drop(listener);
         }
     }
@@ -118,20 +115,11 @@ impl SocketRing {
     pub fn adopt(&mut self, conn: ConnId, fd: OwnedFd) {
         let index = conn.slot as usize;
         if self.sockets.len() <= index {
-            let vacant = || Socket {
-                fd: None,
-                generation: 0,
-                receiving: false,
-                polling: false,
-            };
+            let vacant = || Socket { fd: None, generation: 0, receiving: false, polling: false };
             self.sockets.resize_with(index + 1, vacant);
         }
-        self.sockets[index] = Socket {
-            fd: Some(fd),
-            generation: conn.generation,
-            receiving: false,
-            polling: false,
-        };
+        self.sockets[index] =
+            Socket { fd: Some(fd), generation: conn.generation, receiving: false, polling: false };
         self.receive(conn);
     }
 
@@ -143,9 +131,9 @@ impl SocketRing {
         let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build();
-        // Held first: a full queue is submitted by `push`, which drops what it no longer needs.
-        self.unsubmitted.push(frame);
         self.push(send, UserData::conn(Operation::Send, conn));
+        // Held after the push: to make room it may submit what was before, and let go of that.
+        self.unsubmitted.push(frame);
     }
 
     /// Asks for [`Completion::Writable`].
@@ -158,10 +146,7 @@ impl SocketRing {
 
     /// Sends FIN behind all that was sent.
     pub fn shutdown(&mut self, conn: ConnId) {
-        if let Some(socket) = self
-            .sockets
-            .get(conn.slot as usize)
-            .filter(|socket| socket.is(conn))
+        if let Some(socket) = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))
             && let Some(fd) = &socket.fd
         {
             // An error means that the peer is gone; receiving tells so.
@@ -171,11 +156,7 @@ impl SocketRing {
 
     /// Lets go of a socket; with `abort`, by RST and without what the kernel still holds for the peer.
     pub fn close(&mut self, conn: ConnId, abort: bool) {
-        let Some(socket) = self
-            .sockets
-            .get_mut(conn.slot as usize)
-            .filter(|socket| socket.is(conn))
-        else {
+        let Some(socket) = self.sockets.get_mut(conn.slot as usize).filter(|socket| socket.is(conn)) else {
             return;
         };
         let Some(fd) = socket.fd.take() else { return };
@@ -191,10 +172,7 @@ impl SocketRing {
             self.cancel(UserData::conn(Operation::Poll, conn));
         }
         let close = opcode::Close::new(Fd(fd.into_raw_fd())).build();
-        self.push(
-            close.flags(squeue::Flags::SKIP_SUCCESS),
-            UserData::of(Operation::Ignored),
-        );
+        self.push(close.flags(squeue::Flags::SKIP_SUCCESS), UserData::of(Operation::Ignored));
     }
 
     /// Lets the timer fire at `at_ns` (CLOCK_MONOTONIC) or before.
@@ -202,17 +180,13 @@ impl SocketRing {
         if self.timer.armed_ns.is_some_and(|armed_ns| armed_ns <= at_ns) {
             return;
         }
-        *self.timer.spec = Timespec::new()
-            .sec(at_ns / 1_000_000_000)
-            .nsec((at_ns % 1_000_000_000) as u32);
+        *self.timer.spec = Timespec::new().sec(at_ns / 1_000_000_000).nsec((at_ns % 1_000_000_000) as u32);
         let spec: *const Timespec = &raw const *self.timer.spec;
         let timer = UserData::of(Operation::Timer);
         if self.timer.armed_ns.replace(at_ns).is_none() {
             self.push(opcode::Timeout::new(spec).flags(TimeoutFlags::ABS).build(), timer);
         } else {
-            let update = opcode::TimeoutUpdate::new(timer.into(), spec)
-                .flags(TimeoutFlags::ABS)
-                .build();
+            let update = opcode::TimeoutUpdate::new(timer.into(), spec).flags(TimeoutFlags::ABS).build();
             self.push(update, UserData::of(Operation::Ignored));
         }
     }
@@ -308,9 +282,7 @@ impl SocketRing {
                 Some(Completion::Accepted { fd })
             }
             error if -error == libc::ECANCELED => None,
-            error => Some(Completion::AcceptFailed {
-                error: io::Error::from_raw_os_error(-error),
-            }),
+            error => Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) }),
         }
     }
 
@@ -338,10 +310,7 @@ impl SocketRing {
                 match errno {
                     0 => Some(Completion::PeerClosed { conn }),
                     libc::ECANCELED => None,
-                    errno => Some(Completion::PeerReset {
-                        conn,
-                        error: io::Error::from_raw_os_error(errno),
-                    }),
+                    errno => Some(Completion::PeerReset { conn, error: io::Error::from_raw_os_error(errno) }),
                 }
             }
         }
@@ -361,15 +330,13 @@ impl SocketRing {
     /// Cancels a request by its name, which the kernel hashes; by descriptor it would look through all.
     fn cancel(&mut self, armed: UserData) {
         let cancel = opcode::AsyncCancel::new(armed.into()).build();
-        self.push(
-            cancel.flags(squeue::Flags::SKIP_SUCCESS),
-            UserData::of(Operation::Ignored),
-        );
+        self.push(cancel.flags(squeue::Flags::SKIP_SUCCESS), UserData::of(Operation::Ignored));
     }
 
-    /// Submits where an error can wait: the next [`SocketRing::submit`] meets it again.
-    fn submit_or_keep(&mut self) {
-        let _ = self.submit();
+    /// Submits where an error has nowhere to go. One that lasts is a bug or the end of the process, and a panic
+    /// of a shard ends it with this message.
+    fn submit_or_panic(&mut self) {
+        self.submit().expect("io_uring_enter fails on a valid ring");
     }
 
     fn push(&mut self, entry: squeue::Entry, data: UserData) {
@@ -379,23 +346,17 @@ impl SocketRing {
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
-            self.submit_or_keep();
+            self.submit_or_panic();
         }
     }
 
     /// `conn`, if it is still the connection of its slot.
     fn known(&self, conn: ConnId) -> Option<ConnId> {
-        self.sockets
-            .get(conn.slot as usize)
-            .is_some_and(|socket| socket.is(conn))
-            .then_some(conn)
+        self.sockets.get(conn.slot as usize).is_some_and(|socket| socket.is(conn)).then_some(conn)
     }
 
     fn fd(&self, conn: ConnId) -> Option<RawFd> {
-        let socket = self
-            .sockets
-            .get(conn.slot as usize)
-            .filter(|socket| socket.is(conn))?;
+        let socket = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))?;
         socket.fd.as_ref().map(AsRawFd::as_raw_fd)
     }
 }
@@ -429,14 +390,28 @@ pub fn probe() -> io::Result<()> {
     Ok(())
 }
 
+/// Keeps signals from the calling thread and those that it starts: they are the main thread's to handle.
+///
+/// # Errors
+/// None that is known.
+pub fn block_signals() -> io::Result<()> {
+    // SAFETY: a signal set of our own, initialised before it is read.
+    let errno = unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut())
+    };
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+}
+
 /// Gives the calling thread a descriptor table of its own: RLIMIT_NOFILE then holds for it alone, and other
 /// threads don't contend for it. What is open stays open in both.
 ///
 /// # Errors
 /// ENOMEM, or EPERM from a seccomp filter.
 pub fn own_descriptor_table() -> io::Result<()> {
-    // SAFETY: no pointers; descriptors that other threads pass to this one by number would break, and there
-    // are none.
+    // SAFETY: no pointers. Numbers of descriptors that other threads open later mean nothing here: none is
+    // passed, and signal handlers, which write to such, don't run here (`block_signals`).
     match unsafe { libc::unshare(libc::CLONE_FILES) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -449,26 +424,18 @@ pub fn own_descriptor_table() -> io::Result<()> {
 /// ENOTCONN if it is gone already.
 pub fn peer(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     let address = SockRef::from(&fd.as_fd()).peer_addr()?;
-    address
-        .as_socket()
-        .ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+    address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
 /// Both clocks now: CLOCK_MONOTONIC, which the timer runs on, and CLOCK_REALTIME.
 pub fn now() -> tickstream_engine::Now {
     let read = |clock| {
-        let mut time = libc::timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: a timespec of our own to write into; both clocks exist on every Linux, so it can't fail.
         unsafe { libc::clock_gettime(clock, &raw mut time) };
         time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     };
-    tickstream_engine::Now {
-        mono_ns: read(libc::CLOCK_MONOTONIC),
-        unix_ns: read(libc::CLOCK_REALTIME),
-    }
+    tickstream_engine::Now { mono_ns: read(libc::CLOCK_MONOTONIC), unix_ns: read(libc::CLOCK_REALTIME) }
 }
 
 /// A soft and a hard limit of the process.
@@ -476,10 +443,7 @@ pub fn now() -> tickstream_engine::Now {
 /// # Errors
 /// EINVAL for a resource that doesn't exist.
 pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: an rlimit of our own to write into.
     match unsafe { libc::getrlimit(resource, &raw mut limit) } {
         0 => Ok((limit.rlim_cur, limit.rlim_max)),
@@ -493,10 +457,7 @@ pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
 /// What the kernel says.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let (soft, hard) = limit(libc::RLIMIT_NOFILE)?;
-    let raised = libc::rlimit {
-        rlim_cur: hard,
-        rlim_max: hard,
-    };
+    let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
     // SAFETY: an rlimit of our own to read from.
     if soft < hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } != 0 {
         return Err(io::Error::last_os_error());

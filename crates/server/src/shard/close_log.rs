@@ -16,12 +16,7 @@ pub struct CloseLog {
 
 impl CloseLog {
     pub fn new(shard: usize) -> Self {
-        Self {
-            shard,
-            second: 0,
-            lines: 0,
-            left_out: 0,
-        }
+        Self { shard, second: 0, lines: 0, left_out: 0 }
     }
 
     /// Logs one end, unless this second had enough of them.
@@ -51,6 +46,14 @@ impl CloseLog {
             Severity::Info => line!(info),
             Severity::Warn => line!(warn),
             Severity::Error => line!(error),
+        }
+    }
+
+    /// Says what there is left to say when the shard ends with so many connections.
+    pub fn finish(&mut self, connections: u32) {
+        self.turn_to(self.second + 1);
+        if connections > 0 {
+            tracing::warn!(shard = self.shard, connections, "connections were still open at the end");
         }
     }
 

@@ -61,6 +61,7 @@ impl Driver {
             self.pass()?;
             glommio::executor().yield_if_needed().await;
         }
+        self.log.finish(self.shard.counters().connections);
         Ok(())
     }
 
@@ -92,8 +93,7 @@ impl Driver {
             return self.ring.submit();
         }
         let latest = now.mono_ns + SLEEP_NS_MAX;
-        self.ring
-            .wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
+        self.ring.wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
         // Returns at once if completions are waiting, such as those of sends that it submits.
         self.ring.submit_and_wait()
     }
@@ -137,17 +137,18 @@ impl Driver {
     fn accept_failed(&mut self, error: &io::Error) {
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                tracing::warn!(
-                    shard = self.number,
-                    %error,
-                    pause_ms = ACCEPT_PAUSE_NS / 1_000_000,
-                    "accepting pauses; raise RLIMIT_NOFILE or lower max_connections"
-                );
-                self.accept_again_ns = Some(ring::now().mono_ns + ACCEPT_PAUSE_NS);
+                self.pause_accepting(error, "accepting pauses; raise RLIMIT_NOFILE or lower max_connections");
             }
             // One connection that was gone before it was accepted.
-            _ => self.ring.accept(),
+            Some(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN | libc::EPROTO) => self.ring.accept(),
+            _ => self.pause_accepting(error, "accepting failed and pauses"),
         }
+    }
+
+    fn pause_accepting(&mut self, error: &io::Error, message: &str) {
+        let pause_ms = ACCEPT_PAUSE_NS / 1_000_000;
+        tracing::warn!(shard = self.number, %error, pause_ms, "{message}");
+        self.accept_again_ns = Some(ring::now().mono_ns + ACCEPT_PAUSE_NS);
     }
 
     fn resume_accepting(&mut self, now_ns: u64) {

@@ -1,5 +1,5 @@
-//! The listening socket of a shard. What is set on it, accepted sockets inherit, so that accepting a connection
-//! takes no further system calls.
+//! The listening socket of a shard. What is set on it, accepted sockets inherit, so that an accepted
+//! socket needs no options of its own.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use std::{io, thread};
 
 use glommio::{LocalExecutorBuilder, Placement};
@@ -20,6 +21,9 @@ use driver::Driver;
 
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;
+
+/// The longest that the executor sleeps by itself; the driver sleeps in its ring.
+const EXECUTOR_SLEEP_MAX: Duration = Duration::from_millis(100);
 
 /// What the process asks of all its shards: the one word that they share.
 #[derive(Debug, Default)]
@@ -85,6 +89,9 @@ pub enum ShardError {
     /// No descriptor table of its own.
     #[error("can't give the shard a descriptor table of its own (unshare(CLONE_FILES)): {0}")]
     Descriptors(io::Error),
+    /// Signals can't be blocked.
+    #[error("can't block signals in the shard's thread: {0}")]
+    Signals(io::Error),
     /// No executor.
     #[error("can't start a glommio executor on CPU {cpu}: {reason}")]
     Executor {
@@ -122,35 +129,29 @@ pub struct Spec {
 /// # Errors
 /// If the thread can't be started.
 pub fn spawn(spec: Spec, events: Sender<Event>) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name(format!("shard-{}", spec.shard))
-        .spawn(move || {
-            let shard = spec.shard;
-            let run = std::panic::AssertUnwindSafe(|| run(spec, &events));
-            let outcome = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-            // Without a receiver the process is ending already.
-            let _ = events.send(Event::Ended { shard, outcome });
-        })
+    thread::Builder::new().name(format!("shard-{}", spec.shard)).spawn(move || {
+        let shard = spec.shard;
+        let run = std::panic::AssertUnwindSafe(|| run(spec, &events));
+        let outcome = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        // Without a receiver the process is ending already.
+        let _ = events.send(Event::Ended { shard, outcome });
+    })
 }
 
 fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
+    ring::block_signals().map_err(ShardError::Signals)?;
     ring::own_descriptor_table().map_err(ShardError::Descriptors)?;
     let executor = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu))
         .name(&format!("shard-{}", spec.shard))
         .io_memory(0)
         .ring_depth(EXECUTOR_RING_DEPTH)
         .make()
-        .map_err(|error| ShardError::Executor {
-            cpu: spec.cpu,
-            reason: error.to_string(),
-        })?;
+        .map_err(|error| ShardError::Executor { cpu: spec.cpu, reason: error.to_string() })?;
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
-        glommio::timer::sleep(std::time::Duration::from_millis(1)).await;
-        let listen = |source| ShardError::Listen {
-            address: spec.address,
-            source,
-        };
+        glommio::timer::sleep(Duration::from_millis(1)).await;
+        glommio::spawn_local(keep_awake()).detach();
+        let listen = |source| ShardError::Listen { address: spec.address, source };
         let listener = listener::bind(spec.address, &spec.config).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let ring = SocketRing::new(listener.into()).map_err(ShardError::Ring)?;
@@ -159,6 +160,14 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
         let _ = events.send(Event::Listening { shard, address });
         driver.run().await.map_err(ShardError::Ring)
     })
+}
+
+/// Bounds how long the executor sleeps. After a pause of the whole machine at the wrong moment it parks although
+/// the driver is runnable, and only a timer wakes it then: docs/decisions/0001-executor.md.
+async fn keep_awake() {
+    loop {
+        glommio::timer::sleep(EXECUTOR_SLEEP_MAX).await;
+    }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> ShardError {

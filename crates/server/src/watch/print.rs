@@ -9,36 +9,13 @@ use tickstream_client::{Error, Mode, Tick};
 
 /// Something to print.
 pub enum Line<'a> {
-    Ticks {
-        mode: Mode,
-        ticks: &'a [Tick],
-        latencies: &'a [Option<Duration>],
-    },
-    Gap {
-        expected: u64,
-        got: u64,
-    },
-    Subscribed {
-        mode: Mode,
-        next_sequence: u64,
-    },
-    Disconnected {
-        error: &'a Error,
-        retry_in: Duration,
-    },
-    Reconnected {
-        server: &'a str,
-        next_sequence: u64,
-    },
-    GoAway {
-        reason: &'a str,
-        retry_after: Option<Duration>,
-    },
-    Summary {
-        ticks: u64,
-        missed: u64,
-        latency: &'a Histogram<u64>,
-    },
+    Ticks { mode: Mode, ticks: &'a [Tick], latencies: &'a [Option<Duration>] },
+    Gap { expected: u64, got: u64 },
+    Subscribed { mode: Mode, next_sequence: u64 },
+    Disconnected { error: &'a Error, retry_in: Duration },
+    Reconnected { server: &'a str, next_sequence: u64 },
+    GoAway { reason: &'a str, retry_after: Option<Duration> },
+    Summary { ticks: u64, missed: u64, latency: &'a Histogram<u64> },
 }
 
 /// Prints lines in one of the two formats.
@@ -60,78 +37,43 @@ impl<W: Write> Printer<W> {
     pub fn print(&mut self, line: &Line<'_>) -> io::Result<()> {
         // At once and whole, so that a reader of the other end sees each line as it comes.
         let mut text = Vec::new();
-        if self.json {
-            as_json(&mut text, line)
-        } else {
-            self.as_text(&mut text, line)
-        }?;
+        if self.json { as_json(&mut text, line) } else { self.as_text(&mut text, line) }?;
         self.out.write_all(&text)?;
         self.out.flush()
     }
 
     fn as_text(&self, out: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
         let warn = |text: String| {
-            if self.colors {
-                format!("\x1b[33m{text}\x1b[0m")
-            } else {
-                text
-            }
+            if self.colors { format!("\x1b[33m{text}\x1b[0m") } else { text }
         };
         match line {
-            Line::Ticks {
-                mode,
-                ticks,
-                latencies,
-            } => text_of_ticks(out, *mode, ticks, latencies),
+            Line::Ticks { mode, ticks, latencies } => text_of_ticks(out, *mode, ticks, latencies),
             Line::Gap { expected, got } => {
                 writeln!(
                     out,
                     "{}",
-                    warn(format!(
-                        "gap: {} ticks from {expected} to {}",
-                        got - expected,
-                        got - 1
-                    ))
+                    warn(format!("gap: {} ticks from {expected} to {}", got - expected, got - 1))
                 )
             }
             Line::Subscribed { mode, next_sequence } => {
-                writeln!(
-                    out,
-                    "subscribed to {}, next tick {next_sequence}",
-                    mode.as_str_name()
-                )
+                writeln!(out, "subscribed to {}, next tick {next_sequence}", mode.as_str_name())
             }
             Line::Disconnected { error, retry_in } => {
                 writeln!(
                     out,
                     "{}",
-                    warn(format!(
-                        "disconnected: {error}; again in {} ms",
-                        retry_in.as_millis()
-                    ))
+                    warn(format!("disconnected: {error}; again in {} ms", retry_in.as_millis()))
                 )
             }
-            Line::Reconnected {
-                server,
-                next_sequence,
-            } => {
+            Line::Reconnected { server, next_sequence } => {
                 writeln!(out, "connected to {server} again, next tick {next_sequence}")
             }
             Line::GoAway { reason, retry_after } => {
-                let again = retry_after.map_or("shortly".to_owned(), |after| {
-                    format!("in {} ms", after.as_millis())
-                });
-                writeln!(
-                    out,
-                    "{}",
-                    warn(format!("the server says goodbye: {reason}; to reconnect {again}"))
-                )
+                let again =
+                    retry_after.map_or("shortly".to_owned(), |after| format!("in {} ms", after.as_millis()));
+                writeln!(out, "{}", warn(format!("the server says goodbye: {reason}; to reconnect {again}")))
             }
-            Line::Summary {
-                ticks,
-                missed,
-                latency,
-            } => {
+            Line::Summary { ticks, missed, latency } => {
                 write!(out, "{ticks} ticks, {missed} missed")?;
                 if !latency.is_empty() {
                     let [p50, p95, max] = quantiles(latency);
@@ -173,11 +115,7 @@ fn text_of_ticks(
 fn as_json(out: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
     let mut object = |value: serde_json::Value| writeln!(out, "{value}");
     match line {
-        Line::Ticks {
-            mode,
-            ticks,
-            latencies,
-        } => {
+        Line::Ticks { mode, ticks, latencies } => {
             for (tick, latency) in ticks.iter().zip(*latencies) {
                 let latency_ms = latency.map(|latency| latency.as_micros() as f64 / 1e3);
                 object(json!({
@@ -194,18 +132,13 @@ fn as_json(out: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
         Line::Disconnected { error, retry_in } => object(json!({
             "event": "disconnected", "error": error.to_string(), "retry_in_ms": retry_in.as_millis() as u64,
         })),
-        Line::Reconnected {
-            server,
-            next_sequence,
-        } => object(json!({"event": "reconnected", "server": server, "next_sequence": next_sequence})),
+        Line::Reconnected { server, next_sequence } => {
+            object(json!({"event": "reconnected", "server": server, "next_sequence": next_sequence}))
+        }
         Line::GoAway { reason, retry_after } => object(json!({
             "event": "goaway", "reason": reason, "retry_after_ms": retry_after.map(|after| after.as_millis() as u64),
         })),
-        Line::Summary {
-            ticks,
-            missed,
-            latency,
-        } => {
+        Line::Summary { ticks, missed, latency } => {
             let [p50, p95, max] = quantiles(latency);
             let latency_ms = (!latency.is_empty()).then(|| json!({"p50": p50, "p95": p95, "max": max}));
             object(json!({"event": "summary", "ticks": ticks, "missed": missed, "latency_ms": latency_ms}))
@@ -232,26 +165,15 @@ mod tests {
 
     #[test]
     fn lines_in_both_formats() {
-        let ticks = [Tick {
-            sequence: 1_795_291_200,
-            epoch_ms: 1_795_291_200_000,
-        }];
+        let ticks = [Tick { sequence: 1_795_291_200, epoch_ms: 1_795_291_200_000 }];
         let latencies = [Some(Duration::from_micros(420))];
         check(
-            &Line::Ticks {
-                mode: Mode::Second,
-                ticks: &ticks,
-                latencies: &latencies,
-            },
+            &Line::Ticks { mode: Mode::Second, ticks: &ticks, latencies: &latencies },
             "2026-11-21T20:00:00.000Z  SECOND  tick 1795291200  0.42 ms",
             r#"{"epoch_ms":1795291200000,"event":"tick","latency_ms":0.42,"mode":"SECOND","sequence":1795291200}"#,
         );
         check(
-            &Line::Ticks {
-                mode: Mode::Second,
-                ticks: &ticks,
-                latencies: &[None],
-            },
+            &Line::Ticks { mode: Mode::Second, ticks: &ticks, latencies: &[None] },
             "2026-11-21T20:00:00.000Z  SECOND  tick 1795291200  replayed",
             r#"{"epoch_ms":1795291200000,"event":"tick","latency_ms":null,"mode":"SECOND","sequence":1795291200}"#,
         );
@@ -261,11 +183,7 @@ mod tests {
             r#"{"event":"gap","expected":3,"got":7}"#,
         );
         check(
-            &Line::Summary {
-                ticks: 2,
-                missed: 0,
-                latency: &Histogram::new(3).unwrap(),
-            },
+            &Line::Summary { ticks: 2, missed: 0, latency: &Histogram::new(3).unwrap() },
             "2 ticks, 0 missed",
             r#"{"event":"summary","latency_ms":null,"missed":0,"ticks":2}"#,
         );

@@ -104,10 +104,7 @@ pub struct World {
 impl World {
     /// A world at Unix time 1,000.5 s.
     pub fn new(config: Config) -> Self {
-        let now = Now {
-            mono_ns: 77 * SECOND,
-            unix_ns: 1_000 * SECOND + 500 * MS,
-        };
+        let now = Now { mono_ns: 77 * SECOND, unix_ns: 1_000 * SECOND + 500 * MS };
         Self {
             shard: Shard::new(config, now),
             actions_per_ms: None,
@@ -136,10 +133,7 @@ impl World {
     }
 
     pub fn connect(&mut self) -> usize {
-        let id = self
-            .shard
-            .accept(([127, 0, 0, 1], 5_000).into())
-            .expect("room for one more");
+        let id = self.shard.accept(([127, 0, 0, 1], 5_000).into()).expect("room for one more");
         self.clients.push(Client {
             id,
             room: None,
@@ -161,14 +155,8 @@ impl World {
     /// A client that sends AUTH and SUBSCRIBE in one go.
     pub fn subscribed(&mut self, mode: Mode, resume_after: Option<u64>) -> usize {
         let client = self.connect();
-        let mut bytes = frame::seal(&Auth {
-            username: "ada".into(),
-            password: "s3cret".into(),
-        });
-        bytes.extend(frame::seal(&Subscribe {
-            mode: mode.into(),
-            resume_after,
-        }));
+        let mut bytes = frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() });
+        bytes.extend(frame::seal(&Subscribe { mode: mode.into(), resume_after }));
         self.send(client, &bytes);
         client
     }
@@ -183,13 +171,7 @@ impl World {
     }
 
     pub fn send_subscribe(&mut self, client: usize, mode: Mode, resume_after: Option<u64>) {
-        self.send(
-            client,
-            &frame::seal(&Subscribe {
-                mode: mode.into(),
-                resume_after,
-            }),
-        );
+        self.send(client, &frame::seal(&Subscribe { mode: mode.into(), resume_after }));
     }
 
     pub fn hang_up(&mut self, client: usize) {
@@ -254,9 +236,7 @@ impl World {
 
     /// Which reasons connections ended for.
     pub fn reasons(&mut self) -> Vec<CloseReason> {
-        std::iter::from_fn(|| self.shard.poll_report())
-            .map(|report| report.reason)
-            .collect()
+        std::iter::from_fn(|| self.shard.poll_report()).map(|report| report.reason).collect()
     }
 
     fn pass(&mut self) {
@@ -323,10 +303,7 @@ impl World {
         if self.clients.get(guess).is_some_and(|client| client.id == conn) {
             return &mut self.clients[guess];
         }
-        self.clients
-            .iter_mut()
-            .find(|client| client.id == conn)
-            .expect("an id that was handed out")
+        self.clients.iter_mut().find(|client| client.id == conn).expect("an id that was handed out")
     }
 
     /// What a socket does: takes as much as fits.
@@ -334,9 +311,7 @@ impl World {
         let bytes = &sealed.as_bytes()[offset as usize..];
         let client = self.by_id(conn);
         assert!(!client.closed, "a send after FIN");
-        let taken = client
-            .room
-            .map_or(bytes.len(), |room| bytes.len().min(room as usize));
+        let taken = client.room.map_or(bytes.len(), |room| bytes.len().min(room as usize));
         client.room = client.room.map(|room| room - taken as u64);
         if taken == 0 {
             return SendOutcome::WouldBlock;
@@ -367,15 +342,8 @@ impl World {
     fn see_batch(&mut self, conn: ConnId, batch: &DataBatch) {
         let (now, keep) = (self.now, self.keep_labels);
         let client = self.by_id(conn);
-        let (first, end) = (
-            batch.first_sequence,
-            batch.first_sequence + batch.ticks.len() as u64,
-        );
-        assert!(
-            client.next.is_none_or(|next| next <= first),
-            "{first} after {:?}",
-            client.next
-        );
+        let (first, end) = (batch.first_sequence, batch.first_sequence + batch.ticks.len() as u64);
+        assert!(client.next.is_none_or(|next| next <= first), "{first} after {:?}", client.next);
         client.next = Some(end);
         client.ticks += end - first;
         let due = batch.ticks.last().expect("a batch has ticks").epoch_ms * MS;
@@ -383,9 +351,7 @@ impl World {
         if keep {
             client.seen.push(Seen::Batch { first, end });
             client.batches.push((first, end));
-            client
-                .labels
-                .extend((first..end).zip(batch.ticks.iter().map(|tick| tick.epoch_ms)));
+            client.labels.extend((first..end).zip(batch.ticks.iter().map(|tick| tick.epoch_ms)));
         }
     }
 
@@ -401,9 +367,9 @@ impl World {
         let seen = match FrameType::from_byte(kind).expect("a type of ours") {
             FrameType::Heartbeat => Seen::Heartbeat,
             FrameType::Error => Seen::Error(ErrorMsg::decode(payload).unwrap().code),
-            FrameType::GoAway => Seen::GoAway {
-                retry_after_ms: GoAway::decode(payload).unwrap().retry_after_ms,
-            },
+            FrameType::GoAway => {
+                Seen::GoAway { retry_after_ms: GoAway::decode(payload).unwrap().retry_after_ms }
+            }
             FrameType::DataBatch => return self.see_batch(conn, &DataBatch::decode(payload).unwrap()),
             FrameType::Ack => {
                 let ack = Ack::decode(payload).unwrap();
@@ -413,9 +379,7 @@ impl World {
                     let client = self.by_id(conn);
                     client.announced.push(ack.next_sequence);
                     client.next = None;
-                    Seen::AckSubscribe {
-                        next: ack.next_sequence,
-                    }
+                    Seen::AckSubscribe { next: ack.next_sequence }
                 }
             }
             FrameType::Auth | FrameType::Subscribe => panic!("the client's to send"),

@@ -1,0 +1,36 @@
+# The verbs of everyday work; `just` alone lists them. CI runs the same steps: .ci/run
+
+_default:
+    @{{ just_executable() }} --list --unsorted
+
+# Formatting, clippy, documentation
+check:
+    .ci/run fmt clippy doc
+
+# All tests
+test:
+    .ci/run test
+
+# Of these, the Python client against the real server; a minute or two
+protocol:
+    .ci/run protocol
+
+# The server; needs STREAM_USER and STREAM_PASS (or STREAM_PASS_FILE)
+run *args:
+    cargo run --release -- serve {{ args }}
+
+# A server and a client that watches it
+demo *args:
+    cargo run --release -- demo {{ args }}
+
+# The load generator, against a server that runs
+bench *args:
+    cargo run --release --package tickstream-load -- {{ args }}
+
+# The API documentation, in a browser
+doc:
+    cargo doc --workspace --no-deps --open
+
+# All that CI runs
+ci:
+    .ci/run
