@@ -80,6 +80,8 @@ pub(crate) struct Session {
     pub queued: bool,
     /// What the kernel holds for it is to be thrown away.
     pub abort: bool,
+    /// The peer sent FIN; what it is owed may still reach it.
+    pub peer_closed: bool,
     /// It was told to go away.
     pub draining: bool,
 }
@@ -122,6 +124,7 @@ impl Session {
             replaying: false,
             queued: false,
             abort: false,
+            peer_closed: false,
             draining: false,
         }
     }

@@ -223,10 +223,11 @@ impl Shard {
     /// The connection is gone, whatever we would still have sent.
     fn lost(&mut self, conn: ConnId, fault: Fault) {
         let Some(slot) = self.slots.find(conn) else { return };
-        if matches!(self.slots[slot].state, State::Flushing | State::Lingering) {
-            self.doom(slot, false);
-        } else {
-            self.close(slot, fault);
+        match self.slots[slot].state {
+            // It may still read why it is closed.
+            State::Flushing if fault.reason == CloseReason::PeerClosed => self.slots[slot].peer_closed = true,
+            State::Flushing | State::Lingering => self.doom(slot, false),
+            _ => self.close(slot, fault),
         }
     }
 

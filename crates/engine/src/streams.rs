@@ -12,6 +12,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::ops::Range;
 
 use tickstream_wire::messages::Mode;
 
@@ -62,7 +63,7 @@ impl Stream {
             batch_ticks,
             replay_ticks,
             ahead_ticks: replay_ticks.max(rate.ticks_in(CLOCK_DIFFERENCE_NS)),
-            catch_up_ticks: rate.ticks_in(CATCH_UP_NS).clamp(batch_ticks, CATCH_UP_TICKS),
+            catch_up_ticks: rate.ticks_in(CATCH_UP_NS).min(CATCH_UP_TICKS).max(batch_ticks),
             sparse: rate.interval_ns() > u64::from(limits.write_deadline_ms) * MS,
             sealer,
         }
@@ -88,8 +89,10 @@ struct Group {
     phase_ms: u32,
     /// Sequence of the first tick that isn't published; never falls.
     next_sequence: u64,
-    /// Ticks below were left out: a live subscriber goes on from here.
-    floor: u64,
+    /// Ticks that were left out last: a live subscriber goes on behind them.
+    skipped: Range<u64>,
+    /// The newest batch's first tick, and when it was published; the log may hold it no more.
+    latest: (u64, Lived),
     /// Batches of the last while, oldest first; consecutive.
     log: VecDeque<Batch>,
     subscribers: Vec<u32>,
@@ -220,10 +223,7 @@ impl Streams {
         }
         let due_end = stream.due_end(now.unix_ns, group.phase_ms);
         let oldest = due_end.saturating_sub(stream.catch_up_ticks);
-        if group.next_sequence < oldest {
-            counters.ticks_skipped += oldest - group.next_sequence;
-            (group.next_sequence, group.floor) = (oldest, oldest);
-        }
+        counters.ticks_skipped += group.skip_to(oldest);
         let first = group.next_sequence;
         let end = due_end.min(first + stream.sealer.ticks_max());
         if first >= end {
@@ -238,6 +238,7 @@ impl Streams {
         }
         let frame = stream.sealer.seal(first, end, group.phase_ms);
         group.log.push_back(Batch { first, end, frame, published: lived });
+        group.latest = (first, lived);
         group.next_sequence = end;
         group.unvisited = group.subscribers.len();
         group.in_wave = true;
@@ -255,9 +256,8 @@ impl Streams {
     pub fn skip_to(&mut self, now: Now, counters: &mut Counters) {
         for group in &mut self.groups {
             let due_end = self.streams[group.mode as usize].due_end(now.unix_ns, group.phase_ms);
-            if group.active && group.next_sequence < due_end {
-                counters.ticks_skipped += due_end - group.next_sequence;
-                (group.next_sequence, group.floor) = (due_end, due_end);
+            if group.active {
+                counters.ticks_skipped += group.skip_to(due_end);
             }
         }
     }
@@ -303,47 +303,37 @@ impl Streams {
     /// live subscriber lacks no tick that was left out.
     pub fn lacks(&self, group: u32, next: u64, replaying: bool) -> Option<u64> {
         let group = &self.groups[group as usize];
-        let next = if replaying { next } else { next.max(group.floor) };
+        let next = if !replaying && group.skipped.contains(&next) { group.skipped.end } else { next };
         (next < group.next_sequence).then_some(next)
     }
 
-    /// A frame that begins with the published tick `next`; `Err` with the tick's age in milliseconds where that
-    /// is past the write deadline.
-    pub fn catch_up(
-        &mut self,
-        index: u32,
-        next: u64,
-        replaying: bool,
-        now: Now,
-        lived: Lived,
-    ) -> Result<CatchUp, u64> {
+    /// A frame that begins with the published tick `next`; `None` if that is past the write deadline.
+    ///
+    /// A replay's frames are owed from now on, whoever else they were sealed for; all others since they were
+    /// published.
+    pub fn catch_up(&mut self, index: u32, next: u64, replaying: bool, lived: Lived) -> Option<CatchUp> {
         let group = &self.groups[index as usize];
-        let stream = &mut self.streams[group.mode as usize];
-        let at = group.log.partition_point(|batch| batch.end <= next);
-        let logged = group.log.get(at);
-        if let Some(batch) = logged.filter(|batch| batch.first == next) {
-            let (frame, end) = (batch.frame.clone(), batch.end);
-            return Ok(CatchUp { frame, end, since: batch.published, sealed: false });
+        let logged = group.log.get(group.log.partition_point(|batch| batch.end <= next));
+        let holding = logged.filter(|batch| batch.first <= next);
+        let since = match holding {
+            _ if replaying => lived,
+            Some(batch) => batch.published,
+            None if next >= group.latest.0 => group.latest.1,
+            None => return None,
+        };
+        if let Some(batch) = holding.filter(|batch| batch.first == next) {
+            return Some(CatchUp { frame: batch.frame.clone(), end: batch.end, since, sealed: false });
         }
-        let since = if replaying {
-            lived
-        } else {
-            let due_ns = stream.rate.due_ns(next) + u64::from(group.phase_ms) * MS;
-            let age_ns = now.unix_ns.saturating_sub(due_ns);
-            if age_ns > self.write_deadline_ns {
-                return Err(age_ns / MS);
-            }
-            lived.saturating_sub(age_ns)
-        };
         // Up to where the log takes over, so that the next frame is a shared one.
-        let stop = match logged {
-            Some(batch) if batch.first > next => batch.first,
-            Some(batch) => batch.end,
-            None => group.next_sequence,
+        let stop = match (holding, logged) {
+            (Some(batch), _) => batch.end,
+            (None, Some(later)) => later.first,
+            (None, None) => group.next_sequence,
         };
+        let stream = &mut self.streams[group.mode as usize];
         let end = stop.min(next + REPLAY_FRAME_TICKS.min(stream.sealer.ticks_max()));
         let frame = stream.sealer.seal(next, end, group.phase_ms);
-        Ok(CatchUp { frame, end, since, sealed: true })
+        Some(CatchUp { frame, end, since, sealed: true })
     }
 
     /// Schedules the next batch of a group whose wave is over and answered.
@@ -372,7 +362,8 @@ impl Streams {
                 mode,
                 phase_ms,
                 next_sequence: 0,
-                floor: 0,
+                skipped: 0..0,
+                latest: (0, 0),
                 log: VecDeque::new(),
                 subscribers: Vec::new(),
                 unvisited: 0,
@@ -398,6 +389,17 @@ impl Streams {
 }
 
 impl Group {
+    /// Leaves out the ticks below `sequence` that aren't published, and answers how many.
+    fn skip_to(&mut self, sequence: u64) -> u64 {
+        if sequence <= self.next_sequence {
+            return 0;
+        }
+        let first = self.next_sequence;
+        self.skipped = if self.skipped.end == first { self.skipped.start..sequence } else { first..sequence };
+        self.next_sequence = sequence;
+        sequence - first
+    }
+
     fn newest(&self) -> &Batch {
         self.log.back().expect("a wave's batch stays in the log until the wave has settled")
     }

@@ -160,6 +160,7 @@ impl Shard {
                     return Some(Action::Send { conn, frame, offset });
                 }
                 match session.state {
+                    State::Flushing if session.peer_closed => Some(self.release(slot)),
                     State::Flushing => {
                         session.state = State::Lingering;
                         Some(Action::Shutdown { conn })
@@ -173,7 +174,7 @@ impl Shard {
 
     /// Puts the next frame of a subscriber that is behind into its outbox, or closes it if that is too old.
     fn catch_up(&mut self, slot: u32) {
-        let (now, lived) = (self.clock.now(), self.clock.lived());
+        let lived = self.clock.lived();
         let session = &mut self.slots[slot];
         let Some(membership) = session.membership else {
             return;
@@ -183,15 +184,14 @@ impl Shard {
             session.replaying = false;
             return;
         };
-        match self.streams.catch_up(membership.group, next, replaying, now, lived) {
-            Ok(next) => {
+        match self.streams.catch_up(membership.group, next, replaying, lived) {
+            Some(next) => {
                 session.next_sequence = next.end;
-                session.replaying &= next.sealed;
                 session.outbox.push(next.frame, next.since);
                 self.counters.replays += u64::from(next.sealed);
             }
-            Err(age_ms) => {
-                let detail = format!("its next tick is {age_ms} ms old, which is past the write deadline");
+            None => {
+                let detail = "its next tick is past the write deadline";
                 self.close(slot, Fault::new(CloseReason::SlowConsumer, detail));
             }
         }

@@ -348,6 +348,90 @@ fn a_flood_of_frames_is_rate_limited() {
 }
 
 #[test]
+fn a_replay_does_not_inherit_the_age_of_the_log() {
+    let mut world = World::new(config());
+    let _other = world.subscribed(Mode::Second, None); // keeps the log
+    world.heartbeats(true);
+    world.run(20 * SECOND);
+    let client = world.connect();
+    world.client(client).room = Some(770); // for both ACKs and the replay up to the log, not for more
+    world.send_auth(client);
+    world.send_subscribe(client, Mode::Second, Some(900));
+    world.run(60 * MS);
+    assert_eq!(world.shard.counters().lagging, 1);
+    world.widen(client, 1 << 20);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), [], "a client that reads within 60 ms is no slow consumer");
+    assert_eq!(world.client(client).sequences(), (901..=1_021).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_stall_across_the_minute_closes_nobody_who_asked_meanwhile() {
+    let mut world = World::new(config()); // 1,000.5 s; the next minute's tick is due at 1,020
+    let clients = [world.subscribed(Mode::Minute, None), world.subscribed(Mode::Minute, None)];
+    world.run(17 * SECOND);
+    world.stall(9 * SECOND);
+    world.shard.advance(world.now());
+    let id = world.client(clients[0]).id;
+    world.shard.received(id, &tickstream_wire::frame::heartbeat()); // its echo is owed when the wave comes by
+    world.run(SECOND);
+    assert_eq!(world.reasons(), [], "the pause was the server's");
+    for client in clients {
+        assert_eq!(world.client(client).sequences(), [17]);
+    }
+}
+
+#[test]
+fn who_resumes_ahead_of_this_clock_survives_a_stall() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, Some(1_003));
+    world.stall(9 * SECOND);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), []);
+    assert_eq!(world.client(client).sequences(), (1_004..=1_010).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_laggard_gets_what_was_published_before_the_clock_was_set_forward() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, None);
+    world.heartbeats(true);
+    world.run(SECOND);
+    world.client(client).room = Some(0);
+    world.run(2 * SECOND);
+    world.set_clock(1_100 * SECOND + 600 * MS);
+    world.run(MS);
+    world.widen(client, 1 << 20);
+    world.run(2 * SECOND);
+    assert_eq!(world.client(client).sequences(), [1_001, 1_002, 1_003, 1_101, 1_102]);
+}
+
+#[test]
+fn a_client_that_half_closes_still_reads_why_it_was_refused() {
+    let mut world = World::new(config());
+    let client = world.connect();
+    let id = world.client(client).id;
+    // one pass of a driver: the bytes, and the FIN behind them
+    world.shard.received(id, b"TS\x01\x03\0\0\0\0\0\0\0\0");
+    world.shard.peer_closed(id);
+    world.run(MS);
+    assert_eq!(world.client(client).take(), [Seen::Error("AUTH_REQUIRED".into())]);
+    assert!(world.client(client).released);
+}
+
+#[test]
+fn the_largest_settings_are_usable() {
+    let mut world = World::with(|config| {
+        config.second = crate::Rate::new(Mode::Second, 10_000_000).unwrap();
+        config.batch_window_ms = 1_000;
+        config.limits.payload_bytes = 16 << 20;
+    });
+    let client = world.subscribed(Mode::Second, None);
+    world.run(SECOND);
+    assert!(world.client(client).ticks >= 1_000_000);
+}
+
+#[test]
 fn ten_thousand_connections_live_through_an_hour() {
     let mut world = World::new(config());
     world.keep_labels = false;

@@ -166,6 +166,10 @@ impl World {
         self.act();
     }
 
+    pub fn send_auth(&mut self, client: usize) {
+        self.send(client, &frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() }));
+    }
+
     pub fn send_heartbeat(&mut self, client: usize) {
         self.send(client, &frame::heartbeat());
     }
