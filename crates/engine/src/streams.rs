@@ -32,6 +32,8 @@ const REPLAY_FRAME_TICKS: u64 = 1_024;
 const CATCH_UP_NS: u64 = 3_600_000 * MS;
 /// The same in ticks: some 10 MB of frames.
 const CATCH_UP_TICKS: u64 = 1_000_000;
+/// Bytes of frames that one log holds. Whoever is behind it is closed as SLOW_CONSUMER, even within the deadline.
+const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Clocks of hosts between which clients move may differ by this, however short the replay window is.
 const CLOCK_DIFFERENCE_NS: u64 = 10_000 * MS;
 
@@ -47,6 +49,8 @@ struct Stream {
     ahead_ticks: u64,
     /// How far back the shard itself catches up, ticks.
     catch_up_ticks: u64,
+    /// A replay that is farther behind is given up: it will never catch up.
+    behind_ticks: u64,
     /// A batch is past the write deadline when the next is published.
     sparse: bool,
     sealer: Sealer,
@@ -57,13 +61,15 @@ impl Stream {
         let (rate, limits) = (config.rate(mode), &config.limits);
         let sealer = Sealer::new(mode, rate, limits.payload_bytes);
         let batch_ticks = rate.ticks_within(config.batch_window_ms).min(sealer.ticks_max());
+        let catch_up_ticks = rate.ticks_in(CATCH_UP_NS).min(CATCH_UP_TICKS).max(batch_ticks);
         let replay_ticks = limits.replay_ticks.min(rate.ticks_in(u64::from(limits.replay_window_ms) * MS));
         Self {
             rate,
             batch_ticks,
             replay_ticks,
             ahead_ticks: replay_ticks.max(rate.ticks_in(CLOCK_DIFFERENCE_NS)),
-            catch_up_ticks: rate.ticks_in(CATCH_UP_NS).min(CATCH_UP_TICKS).max(batch_ticks),
+            catch_up_ticks,
+            behind_ticks: replay_ticks.max(catch_up_ticks),
             sparse: rate.interval_ns() > u64::from(limits.write_deadline_ms) * MS,
             sealer,
         }
@@ -93,8 +99,10 @@ struct Group {
     skipped: Range<u64>,
     /// The newest batch's first tick, and when it was published; the log may hold it no more.
     latest: (u64, Lived),
-    /// Batches of the last while, oldest first; consecutive.
+    /// Batches of the last while, oldest first; consecutive but for ticks that were left out.
     log: VecDeque<Batch>,
+    /// Bytes of their frames.
+    log_bytes: u64,
     subscribers: Vec<u32>,
     /// Subscribers below this position are still to be visited by the wave.
     unvisited: usize,
@@ -217,7 +225,7 @@ impl Streams {
         let group = &mut self.groups[index as usize];
         let stream = &mut self.streams[group.mode as usize];
         if group.subscribers.is_empty() {
-            group.log = VecDeque::new();
+            group.forget_log();
             group.active = false;
             return;
         }
@@ -233,10 +241,15 @@ impl Streams {
             return;
         }
         let stale = lived.saturating_sub(self.write_deadline_ns);
-        while group.log.front().is_some_and(|batch| batch.published < stale) {
-            group.log.pop_front();
+        while group
+            .log
+            .front()
+            .is_some_and(|batch| batch.published < stale || group.log_bytes > LOG_BYTES_MAX)
+        {
+            group.log_bytes -= group.log.pop_front().map_or(0, |batch| u64::from(batch.frame.len()));
         }
         let frame = stream.sealer.seal(first, end, group.phase_ms);
+        group.log_bytes += u64::from(frame.len());
         group.log.push_back(Batch { first, end, frame, published: lived });
         group.latest = (first, lived);
         group.next_sequence = end;
@@ -313,7 +326,15 @@ impl Streams {
     /// published.
     pub fn catch_up(&mut self, index: u32, next: u64, replaying: bool, lived: Lived) -> Option<CatchUp> {
         let group = &self.groups[index as usize];
-        let logged = group.log.get(group.log.partition_point(|batch| batch.end <= next));
+        let stream = &mut self.streams[group.mode as usize];
+        if replaying && next + stream.behind_ticks < group.next_sequence {
+            return None;
+        }
+        let at = group.log.partition_point(|batch| batch.end <= next);
+        let logged = group.log.get(at);
+        // Where the log has a hole behind what this subscriber has, the ticks in it were left out for all.
+        let at_hole = !replaying && at > 0 && group.log[at - 1].end == next;
+        let next = logged.filter(|_| at_hole).map_or(next, |batch| batch.first);
         let holding = logged.filter(|batch| batch.first <= next);
         let since = match holding {
             _ if replaying => lived,
@@ -330,7 +351,6 @@ impl Streams {
             (None, Some(later)) => later.first,
             (None, None) => group.next_sequence,
         };
-        let stream = &mut self.streams[group.mode as usize];
         let end = stop.min(next + REPLAY_FRAME_TICKS.min(stream.sealer.ticks_max()));
         let frame = stream.sealer.seal(next, end, group.phase_ms);
         Some(CatchUp { frame, end, since, sealed: true })
@@ -344,7 +364,7 @@ impl Streams {
         }
         let stream = &self.streams[group.mode as usize];
         if stream.sparse {
-            group.log = VecDeque::new();
+            group.forget_log();
         }
         let due_ns = stream.batch_due_ns(group.next_sequence, group.phase_ms);
         self.due.push(Reverse((due_ns, index)));
@@ -365,6 +385,7 @@ impl Streams {
                 skipped: 0..0,
                 latest: (0, 0),
                 log: VecDeque::new(),
+                log_bytes: 0,
                 subscribers: Vec::new(),
                 unvisited: 0,
                 in_flight: 0,
@@ -389,6 +410,11 @@ impl Streams {
 }
 
 impl Group {
+    /// Gives the log's memory back.
+    fn forget_log(&mut self) {
+        (self.log, self.log_bytes) = (VecDeque::new(), 0);
+    }
+
     /// Leaves out the ticks below `sequence` that aren't published, and answers how many.
     fn skip_to(&mut self, sequence: u64) -> u64 {
         if sequence <= self.next_sequence {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, process};
@@ -19,6 +19,11 @@ use crate::shard::{self, Control, Event, Order, ShardError, Spec};
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the shards' pulses are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Looks in a row without a pulse that make a shard a dead one. A shard's loop turns ten times a second.
+const WATCH_MISSES_MAX: u32 = 5;
 
 /// Why the server didn't start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +50,12 @@ pub enum ServeError {
     /// Settings that the engine refuses.
     #[error(transparent)]
     Engine(#[from] engine::ConfigError),
+    /// A shard that neither serves nor ended.
+    #[error("shard {shard} has stopped turning")]
+    Hung {
+        /// Which.
+        shard: usize,
+    },
     /// A shard neither listened nor failed.
     #[error("a shard didn't start within {} s", START_TIMEOUT.as_secs())]
     StartTimeout,
@@ -67,7 +78,7 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, ServeError> {
         let connections = preflight::check(&config)?;
         let (sender, events) = mpsc::channel();
-        let control = Arc::new(Control::default());
+        let control = Arc::new(Control::new(config.shards.get()));
         let address = config.listen;
         let mut server = Self { address, control, events, threads: Vec::new() };
         let config = Arc::new(config);
@@ -124,18 +135,21 @@ impl Server {
     /// Waits until all shards have ended as they were asked to.
     ///
     /// # Errors
-    /// At once if one of them ends otherwise: a server that lacks a shard would swallow connections.
+    /// At once if one of them ends otherwise, and soon if one hangs: a server that lacks a shard would swallow
+    /// connections.
     pub fn wait(self) -> Result<(), ServeError> {
-        for _ in 0..self.threads.len() {
-            match self.events.recv() {
-                Ok(Event::Ended { outcome: Ok(()), .. }) => {}
+        let mut watchdog = Watchdog::new(self.threads.len());
+        while watchdog.is_watching() {
+            match self.events.recv_timeout(WATCH_INTERVAL) {
+                Ok(Event::Ended { shard, outcome: Ok(()) }) => watchdog.forget(shard),
                 Ok(Event::Ended { shard, outcome: Err(error) }) => {
                     return Err(ServeError::Shard { shard, error });
                 }
                 Ok(Event::Listening { .. }) => {
                     unreachable!("each shard listens once, before `start` returns")
                 }
-                Err(mpsc::RecvError) => break,
+                Err(RecvTimeoutError::Timeout) => watchdog.look(&self.control.pulses())?,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
         }
         self.join();
@@ -182,6 +196,42 @@ impl Server {
             // A panic was told as an event.
             let _ = thread.join();
         }
+    }
+}
+
+/// Notices shards whose loop has stopped turning.
+///
+/// It counts its own looks, not time: a process that was stopped as a whole has no dead shards.
+#[derive(Debug)]
+struct Watchdog {
+    /// For each shard that runs: its pulse at the last look, and looks since it changed.
+    shards: Vec<Option<(u64, u32)>>,
+}
+
+impl Watchdog {
+    fn new(shards: usize) -> Self {
+        Self { shards: vec![Some((0, 0)); shards] }
+    }
+
+    fn is_watching(&self) -> bool {
+        self.shards.iter().any(Option::is_some)
+    }
+
+    /// The shard ended as it should.
+    fn forget(&mut self, shard: usize) {
+        self.shards[shard] = None;
+    }
+
+    fn look(&mut self, pulses: &[u64]) -> Result<(), ServeError> {
+        for (shard, (seen, &pulse)) in self.shards.iter_mut().zip(pulses).enumerate() {
+            let Some((last, misses)) = seen else { continue };
+            *misses = if *last == pulse { *misses + 1 } else { 0 };
+            *last = pulse;
+            if *misses >= WATCH_MISSES_MAX {
+                return Err(ServeError::Hung { shard });
+            }
+        }
+        Ok(())
     }
 }
 
@@ -236,4 +286,20 @@ fn engine_config(
 /// Whole milliseconds; every duration of [`Config`] is below 49 days.
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_without_a_pulse_is_noticed_and_one_that_ended_is_not() {
+        let mut watchdog = Watchdog::new(3);
+        watchdog.forget(2);
+        for look in 1..WATCH_MISSES_MAX {
+            assert!(watchdog.look(&[u64::from(look), 0, 0]).is_ok(), "look {look}");
+        }
+        let hung = watchdog.look(&[u64::from(WATCH_MISSES_MAX), 0, 0]);
+        assert!(matches!(hung, Err(ServeError::Hung { shard: 1 })), "{hung:?}");
+    }
 }

@@ -110,6 +110,7 @@ impl Shard {
             if idle && session.next_sequence == batch.first {
                 let frame = batch.frame.clone();
                 session.next_sequence = batch.end;
+                session.replaying = false;
                 session.sending = Sending::Batch;
                 if let Some(membership) = session.membership {
                     self.streams.sending(membership.group);

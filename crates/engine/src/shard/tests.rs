@@ -407,6 +407,25 @@ fn a_laggard_gets_what_was_published_before_the_clock_was_set_forward() {
 }
 
 #[test]
+fn a_replay_that_never_catches_up_is_given_up() {
+    let mut world = World::with(|config| {
+        config.second = crate::Rate::new(Mode::Second, 1_000).unwrap();
+        config.limits.replay_ticks = 20_000;
+    });
+    let client = world.subscribed(Mode::Second, Some(1));
+    world.client(client).room = Some(2_000);
+    world.heartbeats(true);
+    for _ in 0..4_000 {
+        world.run(500 * MS);
+        world.widen(client, 2_000); // the stream has some 9,000 bytes a second
+        if world.client(client).closed {
+            break;
+        }
+    }
+    assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
+}
+
+#[test]
 fn a_client_that_half_closes_still_reads_why_it_was_refused() {
     let mut world = World::new(config());
     let client = world.connect();

@@ -35,9 +35,9 @@ use completion::{Operation, UserData};
 
 /// Submissions that one call of the kernel takes; a fuller queue is submitted early.
 const SUBMISSIONS: u32 = 512;
-/// Completions that wait without overflowing: two waves of submissions and as many arrivals as there are
-/// buffers.
-const COMPLETIONS: u32 = 4_096;
+/// Completions that wait without overflowing: those of some passes, and a backlog of arrivals. Before Linux 6.6 a
+/// full queue ends a multishot ACCEPT and loses the connection.
+const COMPLETIONS: u32 = 16_384;
 
 /// The sockets of one shard.
 pub struct SocketRing {
@@ -281,7 +281,11 @@ impl SocketRing {
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                 Some(Completion::Accepted { fd })
             }
-            error if -error == libc::ECANCELED => None,
+            // Ours, and then there is no listener, or a full queue's.
+            error if -error == libc::ECANCELED => {
+                self.accept();
+                None
+            }
             error => Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) }),
         }
     }
@@ -299,7 +303,8 @@ impl SocketRing {
         }
         match (received, -result) {
             (Some(received), ..=0) if result > 0 => Some(Completion::Received { conn, received }),
-            (_, libc::ENOBUFS) => {
+            // No buffer, or no place in the completion queue: not the peer's fault.
+            (None, libc::ENOBUFS | libc::ECANCELED) => {
                 self.receive(conn);
                 None
             }
@@ -309,7 +314,6 @@ impl SocketRing {
                 }
                 match errno {
                     0 => Some(Completion::PeerClosed { conn }),
-                    libc::ECANCELED => None,
                     errno => Some(Completion::PeerReset { conn, error: io::Error::from_raw_os_error(errno) }),
                 }
             }

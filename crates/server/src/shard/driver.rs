@@ -54,12 +54,12 @@ impl Driver {
 
     /// Drives the shard until it is told to end.
     ///
-    /// It sleeps in the socket ring, which knows of all that wakes it, and lets the executor's other tasks run at
-    /// least as often as it wakes by itself: docs/decisions/0002-socket-ring.md.
-    pub async fn run(mut self) -> io::Result<()> {
+    /// It sleeps in the socket ring, which knows of all that wakes it, and never yields: an executor that parks can
+    /// sleep for ever, and it has no other task (docs/decisions/0001-executor.md).
+    pub fn run(mut self) -> io::Result<()> {
         while !self.is_finished() {
             self.pass()?;
-            glommio::executor().yield_if_needed().await;
+            self.control.beat(self.number);
         }
         self.log.finish(self.shard.counters().connections);
         Ok(())

@@ -6,7 +6,7 @@ mod listener;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,12 +22,13 @@ use driver::Driver;
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;
 
-/// The longest that the executor sleeps by itself; the driver sleeps in its ring.
-const EXECUTOR_SLEEP_MAX: Duration = Duration::from_millis(100);
-
-/// What the process asks of all its shards: the one word that they share.
-#[derive(Debug, Default)]
-pub struct Control(AtomicU8);
+/// What shards share with the process: one word that it tells them all, and a pulse that each tells it.
+#[derive(Debug)]
+pub struct Control {
+    order: AtomicU8,
+    /// Passes of each shard's loop.
+    pulses: Vec<AtomicU64>,
+}
 
 /// A word of [`Control`]. A later one overrides an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,14 +42,32 @@ pub enum Order {
 }
 
 impl Control {
+    /// A word and a pulse for each of so many shards.
+    pub fn new(shards: usize) -> Self {
+        let pulses = std::iter::repeat_with(AtomicU64::default).take(shards).collect();
+        Self { order: AtomicU8::new(Order::Serve as u8), pulses }
+    }
+
     /// Tells all shards; they look ten times a second.
     pub fn give(&self, order: Order) {
-        self.0.fetch_max(order as u8, Ordering::Relaxed);
+        self.order.fetch_max(order as u8, Ordering::Relaxed);
+    }
+
+    /// A shard's loop has turned.
+    pub fn beat(&self, shard: usize) {
+        // Only this shard writes it: no read-modify-write.
+        let pulse = &self.pulses[shard];
+        pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// How often each shard's loop has turned.
+    pub fn pulses(&self) -> Vec<u64> {
+        self.pulses.iter().map(|pulse| pulse.load(Ordering::Relaxed)).collect()
     }
 
     /// What was told last.
     pub fn order(&self) -> Order {
-        match self.0.load(Ordering::Relaxed) {
+        match self.order.load(Ordering::Relaxed) {
             0 => Order::Serve,
             1 => Order::Drain,
             _ => Order::Stop,
@@ -150,7 +169,6 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(Duration::from_millis(1)).await;
-        glommio::spawn_local(keep_awake()).detach();
         let listen = |source| ShardError::Listen { address: spec.address, source };
         let listener = listener::bind(spec.address, &spec.config).map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
@@ -158,16 +176,8 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
         let driver = Driver::new(spec, ring);
         let shard = driver.shard_number();
         let _ = events.send(Event::Listening { shard, address });
-        driver.run().await.map_err(ShardError::Ring)
+        driver.run().map_err(ShardError::Ring)
     })
-}
-
-/// Bounds how long the executor sleeps. After a pause of the whole machine at the wrong moment it parks although
-/// the driver is runnable, and only a timer wakes it then: docs/decisions/0001-executor.md.
-async fn keep_awake() {
-    loop {
-        glommio::timer::sleep(EXECUTOR_SLEEP_MAX).await;
-    }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> ShardError {
