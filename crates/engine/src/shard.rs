@@ -127,7 +127,7 @@ impl Shard {
     /// It is `now`. What is told next happened about now.
     pub fn advance(&mut self, now: Now) {
         if self.clock.advance(now) {
-            self.streams.skip_to(now, &mut self.counters);
+            self.streams.skip_to(now, self.clock.lived(), &mut self.counters);
         }
     }
 

@@ -97,6 +97,8 @@ struct Group {
     next_sequence: u64,
     /// Ticks that were left out last: a live subscriber goes on behind them.
     skipped: Range<u64>,
+    /// When that was.
+    skipped_at: Option<Lived>,
     /// The newest batch's first tick, and when it was published; the log may hold it no more.
     latest: (u64, Lived),
     /// Batches of the last while, oldest first; consecutive but for ticks that were left out.
@@ -231,7 +233,7 @@ impl Streams {
         }
         let due_end = stream.due_end(now.unix_ns, group.phase_ms);
         let oldest = due_end.saturating_sub(stream.catch_up_ticks);
-        counters.ticks_skipped += group.skip_to(oldest);
+        counters.ticks_skipped += group.skip_to(oldest, lived);
         let first = group.next_sequence;
         let end = due_end.min(first + stream.sealer.ticks_max());
         if first >= end {
@@ -266,11 +268,11 @@ impl Streams {
     }
 
     /// Leaves out the ticks that were due before `now`: the clock was set forward over them.
-    pub fn skip_to(&mut self, now: Now, counters: &mut Counters) {
+    pub fn skip_to(&mut self, now: Now, lived: Lived, counters: &mut Counters) {
         for group in &mut self.groups {
             let due_end = self.streams[group.mode as usize].due_end(now.unix_ns, group.phase_ms);
             if group.active {
-                counters.ticks_skipped += group.skip_to(due_end);
+                counters.ticks_skipped += group.skip_to(due_end, lived);
             }
         }
     }
@@ -332,9 +334,12 @@ impl Streams {
         }
         let at = group.log.partition_point(|batch| batch.end <= next);
         let logged = group.log.get(at);
-        // Where the log has a hole behind what this subscriber has, the ticks in it were left out for all.
-        let at_hole = !replaying && at > 0 && group.log[at - 1].end == next;
-        let next = logged.filter(|_| at_hole).map_or(next, |batch| batch.first);
+        // Ticks that nobody was sent are no ticks that this subscriber missed.
+        let next = match logged {
+            _ if replaying || !group.has_skipped_since(lived.saturating_sub(self.write_deadline_ns)) => next,
+            Some(batch) => next.max(batch.first),
+            None => next.max(group.latest.0),
+        };
         let holding = logged.filter(|batch| batch.first <= next);
         let since = match holding {
             _ if replaying => lived,
@@ -383,6 +388,7 @@ impl Streams {
                 phase_ms,
                 next_sequence: 0,
                 skipped: 0..0,
+                skipped_at: None,
                 latest: (0, 0),
                 log: VecDeque::new(),
                 log_bytes: 0,
@@ -416,14 +422,19 @@ impl Group {
     }
 
     /// Leaves out the ticks below `sequence` that aren't published, and answers how many.
-    fn skip_to(&mut self, sequence: u64) -> u64 {
+    fn skip_to(&mut self, sequence: u64, lived: Lived) -> u64 {
         if sequence <= self.next_sequence {
             return 0;
         }
         let first = self.next_sequence;
         self.skipped = if self.skipped.end == first { self.skipped.start..sequence } else { first..sequence };
+        self.skipped_at = Some(lived);
         self.next_sequence = sequence;
         sequence - first
+    }
+
+    fn has_skipped_since(&self, since: Lived) -> bool {
+        self.skipped_at.is_some_and(|at| at >= since)
     }
 
     fn newest(&self) -> &Batch {
