@@ -378,7 +378,6 @@ fn build() -> io::Result<IoUring> {
     IoUring::builder()
         .setup_single_issuer()
         .setup_defer_taskrun()
-        .setup_taskrun_flag()
         .setup_submit_all()
         .setup_cqsize(COMPLETIONS)
         .build(SUBMISSIONS)
