@@ -27,6 +27,10 @@ demo *args:
 bench *args:
     cargo run --release --package tickstream-load -- {{ args }}
 
+# Instructions of the hot path, compared with bench/instructions.json
+micro *args:
+    scripts/micro {{ args }}
+
 # The API documentation, in a browser
 doc:
     cargo doc --workspace --no-deps --open

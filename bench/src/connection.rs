@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use tickstream_wire::{
-    Decoder, Frame, FrameType,
+    Decoder, ErrorCode, Frame, FrameType,
     frame::{SKIPPABLE_FROM, heartbeat, seal},
     messages::{Ack, Auth, ErrorMsg, Message, Mode, MsgType, Subscribe},
 };
@@ -90,6 +90,11 @@ impl Connection {
         self.generation = self.generation.wrapping_add(1);
     }
 
+    /// Whether a SUBSCRIBE was ever acknowledged.
+    pub fn was_subscribed(&self) -> bool {
+        self.subscribed_once
+    }
+
     /// Ticks that were due at `until_us` and didn't come, if it ever was subscribed.
     pub fn missing(&self, schedule: Schedule, until_us: u64) -> u64 {
         if self.subscribed_once { self.tracker.missing(schedule, until_us) } else { 0 }
@@ -103,6 +108,27 @@ pub struct Outcome {
     pub subscribed: bool,
     /// The connection is over.
     pub close: Option<Close>,
+}
+
+/// Whether a client may come back after this ERROR code (`docs/protocol.md`, ERROR and close).
+pub fn may_come_back(code: &str) -> bool {
+    // A client treats an unknown code like INTERNAL.
+    match ErrorCode::parse(code).unwrap_or(ErrorCode::Internal) {
+        ErrorCode::AuthRequired
+        | ErrorCode::AuthFailed
+        | ErrorCode::BadFrame
+        | ErrorCode::UnsupportedVersion
+        | ErrorCode::UnsupportedType
+        | ErrorCode::MessageTooLarge
+        | ErrorCode::ProtocolViolation => false,
+        ErrorCode::RateLimited
+        | ErrorCode::BadCrc
+        | ErrorCode::HeartbeatTimeout
+        | ErrorCode::SlowConsumer
+        | ErrorCode::ServerBusy
+        | ErrorCode::ShuttingDown
+        | ErrorCode::Internal => true,
+    }
 }
 
 /// Why a connection is over.
@@ -319,7 +345,8 @@ mod tests {
         let stream = [acks(99, 98_900), tick(99), tick(100), heartbeat()].concat();
         for cut in 0..stream.len() {
             let mut client = Client::new(Class::Steady);
-            let subscribed = client.receive(&stream[..cut]).subscribed | client.receive(&stream[cut..]).subscribed;
+            let subscribed =
+                client.receive(&stream[..cut]).subscribed | client.receive(&stream[cut..]).subscribed;
             assert!(subscribed);
             assert_eq!(client.reader.heartbeat_interval_ms, Some(15_000));
             assert_eq!((client.counters.frames, client.counters.heartbeats_answered), (2, 1));
@@ -345,7 +372,10 @@ mod tests {
         };
         let error = ErrorMsg { code: "SERVER_BUSY".into(), message: String::new(), retry_after_ms: 7 };
         check(&seal(&error), Close::Error { code: "SERVER_BUSY".into(), retry_after_ms: 7 });
-        check(b"HTTP", Close::Malformed("not a frame: it starts with 0x48, not with the magic \"TS\"".into()));
+        check(
+            b"HTTP",
+            Close::Malformed("not a frame: it starts with 0x48, not with the magic \"TS\"".into()),
+        );
         check(&seal(&Subscribe::default()), Close::Malformed("a frame of type 0x02 from the server".into()));
         check(
             &seal(&DataBatch { schema_version: 1, ..DataBatch::default() }),

@@ -1,14 +1,21 @@
 //! `tickstream-load`: a load generator for tickstream servers that verifies every tick.
 //!
-//! A run is led by the main thread ([`Options`] → plan → [`run`]): it starts the workers, tells them what to do
+//! A run is led by the main thread (`options` → plan → `run`): it starts the workers, tells them what to do
 //! next, samples CPU and memory, and sums up. Each worker holds its share of the connections on a ring and a
 //! descriptor table of its own, and shares nothing but a few gauges with the others.
 //!
 //! What bytes mean and whether they are right is decided without I/O in `connection`, `batch`, `verify` and
 //! `schedule`; `worker` does what comes out; `kernel` has all the `unsafe`.
+//!
+//! `tickstream-bare-loop` (`src/bin/bare-loop.rs`) is the server without features that others are compared with.
+
+#![deny(unsafe_code)]
 
 mod batch;
+mod clock;
 mod connection;
+mod control;
+#[allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 pub mod kernel;
 mod options;
 mod pace;
@@ -22,7 +29,38 @@ mod summary;
 mod verify;
 mod worker;
 
-pub use options::{Options, Plan, PlanError};
-pub use run::run;
-pub use schedule::Schedule;
-pub use summary::Summary;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, error::ErrorKind};
+
+use crate::options::{Options, Plan};
+pub use crate::{clock::wall_us, options::CpuList, schedule::Schedule};
+
+/// Ticks were wrong, or connections were lost.
+const EXIT_FAULTS: u8 = 1;
+/// The run couldn't be made. (Wrong usage is clap's 2.)
+const EXIT_NOT_RUN: u8 = 3;
+
+/// The command `tickstream-load`: 0 if every tick was right, 1 if not, 2 for wrong usage, 3 if the run couldn't
+/// be made.
+pub fn main() -> ExitCode {
+    match try_main(Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAULTS),
+        Err(error) => {
+            eprintln!("tickstream-load: {error:#}");
+            ExitCode::from(EXIT_NOT_RUN)
+        }
+    }
+}
+
+fn try_main(options: Options) -> anyhow::Result<bool> {
+    let descriptors = kernel::raise_descriptor_limit()?;
+    let password = std::env::var("STREAM_PASS").ok();
+    let plan = Plan::new(options, password, descriptors)
+        // Ends the process with exit code 2, as any wrong usage does.
+        .unwrap_or_else(|error| Options::command().error(ErrorKind::ValueValidation, error).exit());
+    let summary = run::run(plan.clone())?;
+    summary.write(&plan.options)?;
+    Ok(summary.passed)
+}

@@ -1,9 +1,12 @@
 //! The command line, and the plan that it is turned into, once.
 
 use std::{
+    collections::HashSet,
     net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
     num::NonZeroU32,
+    ops::RangeInclusive,
     path::PathBuf,
+    str::FromStr,
     time::Duration,
 };
 
@@ -20,6 +23,8 @@ const CONNECTIONS_PER_SOURCE: u32 = 20_000;
 const DESCRIPTORS_SPARE: u64 = 16;
 /// The first of the addresses that `--source-addresses` takes.
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
+/// As many as an affinity mask of the C library has.
+const CPUS_MAX: usize = 1024;
 /// Receive buffers of a worker where ticks come slowly and are small, and where they come in batches.
 const SMALL_BUFFERS: (u16, u32) = (1024, 512);
 const LARGE_BUFFERS: (u16, u32) = (256, 16 << 10);
@@ -32,7 +37,7 @@ const TICKS_PER_SECOND_SMALL: f64 = 1_000.0;
 #[command(name = "tickstream-load", version, max_term_width = 110)]
 pub struct Options {
     /// Server, host:port
-    #[arg(long, default_value = "127.0.0.1:9000", value_parser = resolve)]
+    #[arg(long, default_value = "127.0.0.1:7400", value_parser = resolve)]
     pub addr: SocketAddr,
     /// Connections to hold
     #[arg(short = 'n', long, default_value = "1000")]
@@ -41,7 +46,7 @@ pub struct Options {
     #[arg(long)]
     pub threads: Option<NonZeroU32>,
     /// CPUs to keep the workers on, in turn: 1 or 0,2-3
-    #[arg(long, value_parser = cpu_list)]
+    #[arg(long)]
     pub cpus: Option<CpuList>,
     /// Source addresses to connect from, in turn
     #[arg(long, value_delimiter = ',', value_name = "ADDRESS", conflicts_with = "source_addresses")]
@@ -156,9 +161,39 @@ pub enum ModeOption {
     Minute,
 }
 
-/// CPUs, in the order given.
+/// CPUs, in the order given; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpuList(pub Vec<usize>);
+pub struct CpuList(Vec<usize>);
+
+impl CpuList {
+    /// The CPU of the thread with this number, in turn.
+    pub fn of_thread(&self, number: usize) -> usize {
+        self.0[number % self.0.len()]
+    }
+
+    /// How many different ones there are.
+    pub fn distinct(&self) -> usize {
+        self.0.iter().collect::<HashSet<_>>().len()
+    }
+}
+
+impl FromStr for CpuList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            let parse = |text: &str| text.trim().parse().map_err(|_| format!("{part:?} is no CPU or range"));
+            let range: RangeInclusive<usize> = parse(from)?..=parse(to)?;
+            if range.is_empty() || *range.end() >= CPUS_MAX {
+                return Err(format!("{part:?} is no range of CPUs"));
+            }
+            cpus.extend(range);
+        }
+        Ok(Self(cpus))
+    }
+}
 
 /// What the command line asks for, checked.
 #[derive(Clone, Debug)]
@@ -270,7 +305,9 @@ impl Plan {
     /// How the connection with this index, of all, reads.
     pub fn class(&self, index: u32) -> Class {
         let Options { slow, stalled, .. } = self.options;
-        let Some(troubled) = nth_of_share(index, slow + stalled) else { return Class::Steady };
+        let Some(troubled) = nth_of_share(index, slow + stalled) else {
+            return Class::Steady;
+        };
         let stalled_share = 100.0 * stalled / (slow + stalled);
         if nth_of_share(troubled, stalled_share).is_some() { Class::Stalled } else { Class::Slow }
     }
@@ -339,20 +376,6 @@ fn storm_size(text: &str) -> Result<u32, String> {
     }
 }
 
-fn cpu_list(text: &str) -> Result<CpuList, String> {
-    let mut cpus = Vec::new();
-    for part in text.split(',') {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        let parse = |text: &str| text.trim().parse::<usize>().map_err(|_| format!("{part:?} is no CPU or range"));
-        let range = parse(from)?..=parse(to)?;
-        if range.is_empty() || *range.end() >= 4096 {
-            return Err(format!("{part:?} is no range of CPUs"));
-        }
-        cpus.extend(range);
-    }
-    Ok(CpuList(cpus))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,8 +425,8 @@ mod tests {
 
     #[test]
     fn lists_and_rates_are_read() {
-        assert_eq!(cpu_list("0,2-4"), Ok(CpuList(vec![0, 2, 3, 4])));
-        assert!(cpu_list("2-1").is_err() && cpu_list("x").is_err());
+        assert_eq!("0,2-4".parse(), Ok(CpuList(vec![0, 2, 3, 4])));
+        assert!(["2-1", "x", "", "0-99999999"].iter().all(|text| text.parse::<CpuList>().is_err()));
         assert_eq!(per_second("25/s"), Ok(25));
         assert_eq!(plan("-n 10 --storm").unwrap().storm_size(), Some(10));
         assert_eq!(plan("-n 10 --storm 4").unwrap().storm_size(), Some(4));

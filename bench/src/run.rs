@@ -15,12 +15,14 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 
 use crate::{
+    clock::wall_us,
+    control::{Command, Control, Gauges},
     options::Plan,
     progress::Progress,
     sample::{self, MachineSample, ProcessSample, ThreadSample},
-    stats::{Gauges, SECOND_LEAD_US, SecondReport, second_of},
+    stats::{SECOND_LEAD_US, SecondReport, second_of},
     summary::{Measured, SecondSum, StormResult, Summary},
-    worker::{Command, Control, Worker, WorkerResult, wall_us},
+    worker::{Worker, WorkerResult},
 };
 
 /// The main thread looks after the run this often.
@@ -70,7 +72,7 @@ pub fn run(plan: Plan) -> anyhow::Result<Summary> {
             return Err(error);
         }
     };
-    run.finish(measured, storm)
+    run.finish(&measured, storm)
 }
 
 struct Run {
@@ -104,12 +106,14 @@ impl Run {
             signal_hook::flag::register(signal, interrupted.clone())?;
         }
         let control = Arc::new(Control::default());
+        control.command(Command::Connect);
         let gauges: Vec<_> = (0..plan.threads).map(|_| Arc::new(Gauges::default())).collect();
         let (sender, reports) = channel();
         let started_us = wall_us();
         let mut workers = Vec::new();
         for (number, gauges) in (0..).zip(&gauges) {
-            let (plan, control, gauges, sender) = (plan.clone(), control.clone(), gauges.clone(), sender.clone());
+            let (plan, control, gauges, sender) =
+                (plan.clone(), control.clone(), gauges.clone(), sender.clone());
             let work = move || Worker::new(number, plan, control, gauges, sender)?.run();
             workers.push(thread::Builder::new().name(format!("load-{number}")).spawn(work)?);
         }
@@ -191,7 +195,8 @@ impl Run {
         self.control.command(Command::Storm);
         let workers = self.workers.len() as u64;
         let back = self.until(started_us + STORM_TIMEOUT_US, |totals| {
-            totals.storms_begun == workers && totals.subscribed + totals.gone >= before.subscribed + before.gone
+            totals.storms_begun == workers
+                && totals.subscribed + totals.gone >= before.subscribed + before.gone
         })?;
         let after = totals(&self.gauges);
         let ended_us = if back { after.last_subscribed_us } else { wall_us() };
@@ -211,18 +216,33 @@ impl Run {
         Ok(())
     }
 
-    fn finish(mut self, measured: Measured, storm: Option<StormResult>) -> anyhow::Result<Summary> {
+    fn finish(mut self, measured: &Measured, storm: Option<StormResult>) -> anyhow::Result<Summary> {
         self.control.command(Command::Stop);
         let last = snapshot(&self.gauges, self.server_pid);
-        let mut results = Vec::new();
+        let mut merged: Option<WorkerResult> = None;
         for worker in self.workers.drain(..) {
             let result = worker.join().map_err(|_| anyhow!("a worker panicked"))?;
-            results.push(result.context("a worker failed")?);
+            let result = result.context("a worker failed")?;
+            merged = Some(match merged {
+                Some(merged) => merged.merged(result),
+                None => result,
+            });
         }
+        let merged = merged.context("there were no workers")?;
         self.collect(u64::MAX);
         let connect_us = self.connected_us.saturating_sub(self.started_us);
         let series = std::mem::take(&mut self.seconds);
-        Ok(Summary::new(&self.plan, self.started_us, connect_us, &measured, &last, storm, results, series, self.server_pid))
+        Ok(Summary::new(
+            &self.plan,
+            self.started_us,
+            connect_us,
+            measured,
+            &last,
+            storm,
+            merged,
+            series,
+            self.server_pid,
+        ))
     }
 
     /// Looks after the run until `done`, which answers true, or the deadline or an interrupt, which answer false.
@@ -259,7 +279,8 @@ impl Run {
             let sum = self.open_seconds.entry(sampled).or_insert_with(|| SecondSum::new(sampled));
             sum.sampled(&before, &self.last_sample);
             self.progress.now(|| {
-                let cpu = sum.server_cpu_percent.map_or(String::new(), |cpu| format!(", server CPU {cpu:.0} %"));
+                let cpu =
+                    sum.server_cpu_percent.map_or(String::new(), |cpu| format!(", server CPU {cpu:.0} %"));
                 format!(
                     "{} subscribed, {} gone, {} ticks/s{cpu}, {} faults",
                     totals.subscribed, totals.gone, sum.ticks_seen, totals.faults

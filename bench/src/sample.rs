@@ -74,7 +74,9 @@ pub fn listener(address: SocketAddr) -> Option<u32> {
         let entries = entries.into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).collect::<Vec<_>>()
     };
-    let holds = |fd: &Path| fs::read_link(fd).is_ok_and(|link| link.to_str().is_some_and(|link| links.contains(link)));
+    let holds = |fd: &Path| {
+        fs::read_link(fd).is_ok_and(|link| link.to_str().is_some_and(|link| links.contains(link)))
+    };
     numbered(Path::new("/proc")).into_iter().find(|pid| {
         let tasks = format!("/proc/{pid}/task");
         numbered(Path::new(&tasks)).into_iter().any(|task| {

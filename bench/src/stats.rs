@@ -1,9 +1,6 @@
 //! Counters and latency histograms of one worker: plain numbers, merged by the main thread.
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
@@ -64,6 +61,10 @@ pub type PerClass<T> = [T; Class::ALL.len()];
 /// What one worker counted.
 #[derive(Debug, Default)]
 pub struct Counters {
+    /// At the end.
+    pub connections: PerClass<u64>,
+    /// Connections that were subscribed at least once.
+    pub subscribed: u64,
     pub connects: u64,
     pub connect_errors: BTreeMap<String, u64>,
     /// Closes that this side didn't ask for, by ERROR code or what else ended the connection.
@@ -99,6 +100,10 @@ impl Counters {
         for (into, from) in self.faults.iter_mut().zip(other.faults) {
             *into += from;
         }
+        for (into, from) in self.connections.iter_mut().zip(other.connections) {
+            *into += from;
+        }
+        self.subscribed += other.subscribed;
         self.connects += other.connects;
         self.frames += other.frames;
         self.ticks += other.ticks;
@@ -120,32 +125,6 @@ pub fn count(map: &mut BTreeMap<String, u64>, key: &str) {
         None => {
             map.insert(key.to_owned(), 1);
         }
-    }
-}
-
-/// What a worker shows while it runs. Each has its own cache line.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-pub struct Gauges {
-    pub connected: AtomicU64,
-    pub subscribed: AtomicU64,
-    /// Given up, or closed by the server.
-    pub gone: AtomicU64,
-    pub frames: AtomicU64,
-    pub ticks: AtomicU64,
-    pub bytes: AtomicU64,
-    pub faults: AtomicU64,
-    /// When the last SUBSCRIBE was acknowledged, µs.
-    pub last_subscribed_us: AtomicU64,
-    /// The worker dropped what the storm drops.
-    pub storm_begun: AtomicU64,
-    pub thread_id: AtomicU64,
-}
-
-impl Gauges {
-    /// Shows a new value.
-    pub fn set(gauge: &AtomicU64, value: u64) {
-        gauge.store(value, Ordering::Relaxed);
     }
 }
 

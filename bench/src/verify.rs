@@ -42,6 +42,8 @@ impl AddAssign for Faults {
 const ACK_SLACK_MS: u64 = 10;
 /// The phase isn't known before the first tick.
 const UNKNOWN: u32 = u32::MAX;
+/// Ticks came, but none that shows a phase: their labels fit no sequence.
+const NO_SUCH: u32 = u32::MAX - 1;
 
 /// What one connection has got so far.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl Tracker {
         let count = batch.len();
         let end = first.saturating_add(count as u64);
         let labels_fit = match batch.phase_ms() {
-            Some(phase) if self.phase_ms == phase || self.phase_ms == UNKNOWN => {
+            Some(phase) if self.phase_ms == phase || !self.phase_is_known() => {
                 self.phase_ms = phase;
                 true
             }
@@ -119,9 +121,15 @@ impl Tracker {
         usize::try_from(live_from.saturating_sub(first)).map_or(count, |skip| skip.min(count))..count
     }
 
+    fn phase_is_known(&self) -> bool {
+        self.phase_ms < NO_SUCH
+    }
+
     /// Ticks that were due at `until_us` and haven't come.
     pub fn missing(&self, schedule: Schedule, until_us: u64) -> u64 {
         let phase_ms = match self.phase_ms {
+            // Its sequences are another rate's.
+            NO_SUCH => return 0,
             // As lenient as can be.
             UNKNOWN => u32::try_from(schedule.interval_ms() - 1).expect("an interval is at most a minute"),
             known => known,
@@ -156,8 +164,9 @@ impl Tracker {
     /// How many ticks of a batch carry a label that doesn't fit, by the subscription's phase or, where that isn't
     /// known, any one phase below the interval.
     #[cold]
-    fn wrong_labels(&self, batch: &Batch, schedule: Schedule) -> u64 {
-        if self.phase_ms == UNKNOWN {
+    fn wrong_labels(&mut self, batch: &Batch, schedule: Schedule) -> u64 {
+        if !self.phase_is_known() {
+            self.phase_ms = NO_SUCH;
             return batch.len() as u64;
         }
         let right = |(at, &label): (usize, &u64)| {
@@ -191,13 +200,13 @@ mod tests {
         tracker.take(reader.batch(), schedule(), faults)
     }
 
-    /// A subscription that starts with tick 100 and gets the ticks of each range, as batches in phase 3 ms.
-    fn check(batches: &[Range<u64>], expected: Faults, next: u64) {
+    /// A subscription that starts with tick 100 and gets the ticks `first..end` of each pair, as batches in phase 3 ms.
+    fn check(batches: &[(u64, u64)], expected: Faults, next: u64) {
         let (mut tracker, mut faults) = (Tracker::default(), Faults::default());
         tracker.subscribe(schedule(), 100, 99_500, &mut faults);
-        for batch in batches {
-            let labels: Vec<u64> = batch.clone().map(|sequence| sequence * 1_000 + 3).collect();
-            with_labels(&mut tracker, &mut faults, batch.start, &labels);
+        for &(first, end) in batches {
+            let labels: Vec<u64> = (first..end).map(|sequence| sequence * 1_000 + 3).collect();
+            with_labels(&mut tracker, &mut faults, first, &labels);
         }
         assert_eq!((faults, tracker.next), (expected, next), "{batches:?}");
     }
@@ -205,18 +214,18 @@ mod tests {
     #[test]
     fn every_break_of_the_sequence_is_counted_once() {
         let none = Faults::default();
-        check(&[100..101, 101..104, 104..105], none, 105);
-        check(&[101..102], Faults { gaps: 1, ..none }, 102);
-        check(&[100..101, 105..106, 106..107], Faults { gaps: 4, ..none }, 107);
-        check(&[100..102, 101..102], Faults { duplicates: 1, ..none }, 102);
-        check(&[100..102, 100..104], Faults { duplicates: 2, ..none }, 104);
-        check(&[100..101, 102..103, 101..102], Faults { out_of_order: 1, ..none }, 103);
+        check(&[(100, 101), (101, 104), (104, 105)], none, 105);
+        check(&[(101, 102)], Faults { gaps: 1, ..none }, 102);
+        check(&[(100, 101), (105, 106), (106, 107)], Faults { gaps: 4, ..none }, 107);
+        check(&[(100, 102), (101, 102)], Faults { duplicates: 1, ..none }, 102);
+        check(&[(100, 102), (100, 104)], Faults { duplicates: 2, ..none }, 104);
+        check(&[(100, 101), (102, 103), (101, 102)], Faults { out_of_order: 1, ..none }, 103);
         check(
-            &[100..101, 102..103, 101..102, 101..102],
+            &[(100, 101), (102, 103), (101, 102), (101, 102)],
             Faults { out_of_order: 1, duplicates: 1, ..none },
             103,
         );
-        check(&[99..101], Faults { duplicates: 1, ..none }, 101);
+        check(&[(99, 101)], Faults { duplicates: 1, ..none }, 101);
     }
 
     #[test]
@@ -230,6 +239,15 @@ mod tests {
         assert_eq!(faults, Faults { wrong_label: 2, ..Faults::default() });
         assert_eq!(with_labels(&mut tracker, &mut faults, 10, &[10_007]), 0..1);
         assert_eq!(faults.total(), 2);
+    }
+
+    #[test]
+    fn a_server_of_another_rate_has_wrong_labels_and_nothing_else() {
+        let (mut tracker, mut faults) = (Tracker::default(), Faults::default());
+        tracker.subscribe(schedule(), 5, 9_900_000, &mut faults);
+        assert_eq!(with_labels(&mut tracker, &mut faults, 5, &[9_901_000]), 0..0);
+        assert_eq!(tracker.missing(schedule(), 9_905_000_000), 0);
+        assert_eq!(faults, Faults { wrong_label: 1, ..Faults::default() });
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU16, Ordering},
     time::Duration,
@@ -46,8 +46,10 @@ pub struct Ring {
 pub struct Completion {
     /// The number that the operation was submitted with.
     pub token: u64,
-    /// Bytes, descriptor or 0; or the error.
+    /// Bytes or 0; or the error.
     pub result: Result<u32, i32>,
+    /// A connection that was accepted.
+    pub accepted: Option<OwnedFd>,
     /// A multishot operation goes on.
     pub more: bool,
     /// Bytes that were received; give it back with [`Ring::recycle`].
@@ -62,12 +64,15 @@ pub struct Receipt {
 }
 
 impl Ring {
+    /// The token of accepts, and of nothing else.
+    pub const ACCEPTED: u64 = u64::MAX;
+
     /// Builds the ring for the calling thread, the only one that may use it.
     ///
     /// # Errors
     /// If the kernel refuses it: too old (6.1 is needed), or io_uring is denied.
     pub fn new(setup: RingSetup) -> io::Result<Self> {
-        let mut ring = IoUring::builder()
+        let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_submit_all()
@@ -83,8 +88,6 @@ impl Ring {
                 0,
             )?;
         }
-        // Saves a reference to the ring's file per wait; it works as well without.
-        let _ = ring.submitter().register_ring_fd();
         let waits_for_some = ring.params().is_feature_min_timeout();
         let mut this = Self { ring, buffers, waits_for_some };
         for buffer in 0..setup.buffers {
@@ -100,11 +103,11 @@ impl Ring {
         unsafe { self.push(&entry.build().user_data(token)) }
     }
 
-    /// Accepts connections until a completion says that there won't be more.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>, token: u64) {
+    /// Accepts connections until a completion says that there won't be more. Their token is [`Ring::ACCEPTED`].
+    pub fn accept(&mut self, listener: BorrowedFd<'_>) {
         let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC);
         // SAFETY: the operation refers to no memory.
-        unsafe { self.push(&entry.build().user_data(token)) }
+        unsafe { self.push_any(&entry.build().user_data(Self::ACCEPTED)) }
     }
 
     /// Receives until a completion says that there won't be more: end of stream, error, or no buffer left.
@@ -116,7 +119,8 @@ impl Ring {
 
     /// Receives once, at most one buffer.
     pub fn receive_once(&mut self, socket: BorrowedFd<'_>, token: u64) {
-        let entry = opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0).buf_group(GROUP);
+        let entry =
+            opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0).buf_group(GROUP);
         let entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
         // SAFETY: with BUFFER_SELECT the memory is the ring's own, in `buffers`.
         unsafe { self.push(&entry.user_data(token)) }
@@ -153,10 +157,10 @@ impl Ring {
             unsafe { self.push_send(socket, bytes, token) }
             queued += 1;
             if queued % batch == 0 {
-                self.submit_all();
+                self.submit();
             }
         }
-        self.submit_all();
+        self.submit();
     }
 
     /// Submits what is queued, then sleeps until `enough` completions are there, or at least one and `patience`
@@ -188,7 +192,12 @@ impl Ring {
         out.extend(self.ring.completion().map(|entry| {
             let result = u32::try_from(entry.result()).map_err(|_| -entry.result());
             let buffer = cqueue::buffer_select(entry.flags());
+            let accepted = result.ok().filter(|_| entry.user_data() == Self::ACCEPTED).map(|descriptor| {
+                // SAFETY: only accepts have this token (`push`), and each descriptor comes up once.
+                unsafe { OwnedFd::from_raw_fd(descriptor as i32) }
+            });
             Completion {
+                accepted,
                 token: entry.user_data(),
                 result,
                 more: cqueue::more(entry.flags()),
@@ -203,6 +212,7 @@ impl Ring {
     }
 
     /// Gives a buffer back to the kernel.
+    #[expect(clippy::needless_pass_by_value, reason = "a buffer can be given back only once")]
     pub fn recycle(&mut self, receipt: Receipt) {
         self.buffers.give(receipt.buffer);
     }
@@ -219,17 +229,30 @@ impl Ring {
     /// # Safety
     /// Memory that the entry refers to must be valid until the operation is over.
     unsafe fn push(&mut self, entry: &squeue::Entry) {
+        assert_ne!(entry.get_user_data(), Self::ACCEPTED, "this token means a descriptor");
+        // SAFETY: the caller's promise.
+        unsafe { self.push_any(entry) }
+    }
+
+    /// # Safety
+    /// As for [`Ring::push`]; and only accepts may have their token.
+    unsafe fn push_any(&mut self, entry: &squeue::Entry) {
         // SAFETY: the caller's promise.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
-            self.submit_all();
+            self.submit();
         }
     }
 
-    fn submit_all(&mut self) {
+    /// Submits what is queued. What refers to a descriptor has looked it up when this returns.
+    ///
+    /// # Panics
+    /// Aborts the process if the kernel refuses for good.
+    pub fn submit(&mut self) {
         while !self.ring.submission().is_empty() {
             match self.ring.submit() {
                 Ok(_) => {}
-                Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {}
+                Err(error)
+                    if matches!(error.raw_os_error(), Some(libc::EINTR | libc::EAGAIN | libc::EBUSY)) => {}
                 Err(error) => {
                     eprintln!("io_uring refuses submissions: {error}");
                     std::process::abort();

@@ -1,0 +1,376 @@
+//! What a run has shown. Names are those of tickstream-load's JSON where they mean the same; a tick, a frame and a
+//! delivery are all one message at one subscriber here.
+
+use std::{collections::BTreeMap, fmt, fs, io::Write, path::Path};
+
+use anyhow::Context;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use crate::{
+    harvest::{Faults, Harvest},
+    options::Options,
+    publisher::Published,
+    run::Snapshot,
+    sample::ProcessSample,
+};
+
+/// A thread that is busier than this can't be trusted to be on time.
+const BUSY_PERCENT: f64 = 85.0;
+/// A publisher that is later than this, more than once in a hundred, is part of what was measured.
+const PUBLISHED_LATE_US: u64 = 1_000;
+/// Other processes that take more than this disturb every figure.
+const OTHERS_PERCENT: f64 = 10.0;
+/// A hypervisor that takes more than this does, too.
+const STEAL_PERCENT: f64 = 2.0;
+
+/// What the threads of a run bring to its summary.
+pub struct Findings<'a> {
+    pub started_us: u64,
+    pub connect_us: u64,
+    /// The measured time's ends.
+    pub from: &'a Snapshot,
+    pub until: &'a Snapshot,
+    pub harvest: Harvest,
+    pub published: Published,
+    pub server_pid: Option<u32>,
+}
+
+/// Times, µs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Percentiles {
+    pub count: u64,
+    pub mean_us: f64,
+    pub p50_us: u64,
+    pub p90_us: u64,
+    pub p95_us: u64,
+    pub p99_us: u64,
+    pub p99_9_us: u64,
+    pub max_us: u64,
+}
+
+/// CPU and memory of a process over the measured time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Usage {
+    pub cpu_percent_of_one_core: f64,
+    pub cpu_percent_of_machine: f64,
+    pub cpu_us_per_delivery: f64,
+    pub cpu_us_per_tick: f64,
+    pub rss_bytes: u64,
+    pub rss_peak_bytes: u64,
+}
+
+/// The subscribers; as tickstream-load's class of this name.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassSum {
+    pub class: &'static str,
+    pub connections: u64,
+    pub faults: Faults,
+    pub closes: BTreeMap<String, u64>,
+}
+
+/// All that a run has shown.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    pub version: &'static str,
+    pub passed: bool,
+    /// Why not.
+    pub failures: Vec<String>,
+    /// Reasons to distrust the figures.
+    pub warnings: Vec<String>,
+    pub peer: &'static str,
+    pub server: String,
+    pub message_bytes: usize,
+    pub ticks_per_second_due: f64,
+    /// Unix time, ms.
+    pub started_ms: u64,
+    pub machine_cpus: usize,
+
+    pub connections_wanted: u32,
+    pub connections_subscribed: u64,
+    pub connections_held: u64,
+    pub connect_all_ms: f64,
+    pub connect_errors: BTreeMap<String, u64>,
+
+    pub measured_s: f64,
+    /// Messages published, in the warm-up, too.
+    pub published: u64,
+    /// How late they were written; part of the latency.
+    pub published_late: Option<Percentiles>,
+    pub ticks: u64,
+    pub ticks_per_second: f64,
+    pub frames_per_second: f64,
+    pub bytes_per_second: f64,
+    pub latency: Option<Percentiles>,
+    pub ticks_early: u64,
+    pub classes: Vec<ClassSum>,
+
+    pub server_pid: Option<u32>,
+    pub server_usage: Option<Usage>,
+    pub generator_usage: Usage,
+    /// Of its threads, without the publisher.
+    pub generator_busiest_thread_percent: f64,
+    pub machine_busy_percent: f64,
+    pub machine_steal_percent: f64,
+    /// Of the machine, by neither server nor generator; unknown without the server's.
+    pub others_percent: Option<f64>,
+    /// The wave's profile: messages by how many whole ms after they were due they arrived.
+    pub wave: Vec<(u64, u64)>,
+}
+
+impl Percentiles {
+    /// `None` for an empty histogram.
+    fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        (!histogram.is_empty()).then(|| Self {
+            count: histogram.len(),
+            mean_us: histogram.mean(),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p95_us: at(0.95),
+            p99_us: at(0.99),
+            p99_9_us: at(0.999),
+            max_us: histogram.max(),
+        })
+    }
+}
+
+impl Usage {
+    fn between(us: u64, before: ProcessSample, after: ProcessSample, messages: u64) -> Self {
+        let cpu_us = after.cpu_us.saturating_sub(before.cpu_us) as f64;
+        let percent = cpu_us * 100.0 / us.max(1) as f64;
+        let each_us = cpu_us / messages.max(1) as f64;
+        Self {
+            cpu_percent_of_one_core: percent,
+            cpu_percent_of_machine: percent / cpus() as f64,
+            cpu_us_per_delivery: each_us,
+            cpu_us_per_tick: each_us,
+            rss_bytes: after.rss_bytes,
+            rss_peak_bytes: after.rss_peak_bytes,
+        }
+    }
+}
+
+impl Summary {
+    /// Sums up.
+    pub fn new(options: &Options, findings: Findings<'_>) -> Self {
+        let Findings { started_us, connect_us, from, until, harvest, published, server_pid } = findings;
+        let measured_us = until.at_us.saturating_sub(from.at_us);
+        let messages = until.messages - from.messages;
+        let per_second = |count: u64| count as f64 * 1e6 / measured_us.max(1) as f64;
+        let usage = |before, after| Usage::between(measured_us, before, after, messages);
+        let server_usage = from.server.zip(until.server).map(|(before, after)| usage(before, after));
+        let generator_usage = usage(from.own, until.own);
+        let (busy, steal) = machine_percent(from, until);
+        let own_percent = generator_usage.cpu_percent_of_machine;
+        let subscribed = harvest.subscribed();
+        let closed: u64 = harvest.closes.values().sum();
+        let mut summary = Self {
+            version: env!("CARGO_PKG_VERSION"),
+            passed: false,
+            failures: Vec::new(),
+            warnings: Vec::new(),
+            peer: options.peer.name(),
+            server: options.addr.to_string(),
+            message_bytes: options.size,
+            ticks_per_second_due: f64::from(options.rate.get()),
+            started_ms: started_us / 1_000,
+            machine_cpus: cpus(),
+            connections_wanted: options.connections.get(),
+            connections_subscribed: subscribed,
+            connections_held: subscribed.saturating_sub(closed),
+            connect_all_ms: connect_us as f64 / 1e3,
+            measured_s: measured_us as f64 / 1e6,
+            published: published.messages,
+            published_late: Percentiles::of(&published.late),
+            ticks: messages,
+            ticks_per_second: per_second(messages),
+            frames_per_second: per_second(messages),
+            bytes_per_second: per_second(until.bytes - from.bytes),
+            latency: Percentiles::of(&harvest.latency),
+            ticks_early: harvest.early,
+            wave: wave(&harvest.latency),
+            connect_errors: harvest.connect_errors,
+            classes: vec![ClassSum {
+                class: "steady",
+                connections: subscribed,
+                faults: harvest.faults,
+                closes: harvest.closes,
+            }],
+            server_pid,
+            server_usage,
+            generator_usage,
+            generator_busiest_thread_percent: busiest_thread_percent(from, until),
+            machine_busy_percent: busy,
+            machine_steal_percent: steal,
+            others_percent: server_usage
+                .map(|server| (busy - server.cpu_percent_of_machine - own_percent).max(0.0)),
+        };
+        summary.judge();
+        summary
+    }
+
+    fn judge(&mut self) {
+        let mut failures = Vec::new();
+        for class in &self.classes {
+            let Faults { gaps, duplicates, missing } = class.faults;
+            let faults = [(gaps, "left out"), (duplicates, "duplicate"), (missing, "missing at the end")];
+            for (count, what) in faults.into_iter().filter(|&(count, _)| count > 0) {
+                failures.push(format!("{count} messages {what}"));
+            }
+            for (why, count) in &class.closes {
+                failures.push(format!("{count} connections ended: {why}"));
+            }
+        }
+        let never = u64::from(self.connections_wanted).saturating_sub(self.connections_subscribed);
+        if never > 0 {
+            failures.push(format!("{never} connections were never subscribed"));
+        }
+        if self.latency.is_none() {
+            failures.push("no message was received in the measured time".to_owned());
+        }
+        self.distrust();
+        self.passed = failures.is_empty();
+        self.failures = failures;
+    }
+
+    fn distrust(&mut self) {
+        let mut warnings = Vec::new();
+        let busiest = self.generator_busiest_thread_percent;
+        if busiest > BUSY_PERCENT {
+            warnings.push(format!(
+                "the generator is a bottleneck: its busiest thread took {busiest:.0} % of a CPU"
+            ));
+        }
+        if let Some(late) = self.published_late.filter(|late| late.p99_us > PUBLISHED_LATE_US) {
+            warnings.push(format!("the publisher was late: {} at p99", ms(late.p99_us)));
+        }
+        if self.ticks_early > 0 {
+            warnings.push(format!("{} messages came before they were due: clocks differ", self.ticks_early));
+        }
+        if let Some(others) = self.others_percent.filter(|&others| others > OTHERS_PERCENT) {
+            warnings.push(format!("other processes took {others:.0} % of the machine"));
+        }
+        if self.machine_steal_percent > STEAL_PERCENT {
+            warnings.push(format!("the hypervisor took {:.1} % of the machine", self.machine_steal_percent));
+        }
+        self.warnings = warnings;
+    }
+
+    /// Prints the summary, and writes it as JSON to `json`; - is standard output.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn write(&self, json: Option<&Path>) -> anyhow::Result<()> {
+        let Some(path) = json else {
+            print!("{self}");
+            return Ok(());
+        };
+        let mut text = serde_json::to_string_pretty(self)?;
+        text.push('\n');
+        if path == Path::new("-") {
+            eprint!("{self}");
+            std::io::stdout().write_all(text.as_bytes())?;
+        } else {
+            print!("{self}");
+            fs::write(path, text).with_context(|| format!("--json {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |key: &str, value: String| writeln!(f, "{key:<16}{value}");
+        let Self { peer, server, connections_subscribed: held, connections_wanted: wanted, .. } = self;
+        let connected_s = self.connect_all_ms / 1e3;
+        row(
+            "subscribers",
+            format!("{held} of {wanted} to {peer} at {server}, the last after {connected_s:.2} s"),
+        )?;
+        row("published", format!("{} messages of {} bytes", self.published, self.message_bytes))?;
+        if let Some(late) = &self.published_late {
+            row("  late", percentiles(late))?;
+        }
+        row(
+            "delivered",
+            format!("{} in {:.1} s: {:.0} a second", self.ticks, self.measured_s, self.ticks_per_second),
+        )?;
+        if let Some(latency) = &self.latency {
+            row("latency", percentiles(latency))?;
+        }
+        for class in &self.classes {
+            let Faults { gaps, duplicates, missing } = class.faults;
+            row("faults", format!("gaps {gaps}, duplicates {duplicates}, missing {missing}"))?;
+        }
+        match &self.server_usage {
+            Some(usage) => row("server", usage.to_string())?,
+            None => row("server", "CPU and memory unknown (--server-pid)".to_owned())?,
+        }
+        row("generator", self.generator_usage.to_string())?;
+        for warning in &self.warnings {
+            row("WARNING", warning.clone())?;
+        }
+        for (why, count) in &self.connect_errors {
+            row("  errors", format!("{why} {count}"))?;
+        }
+        for failure in &self.failures {
+            row("FAILED", failure.clone())?;
+        }
+        row("verdict", if self.passed { "every message was right" } else { "failed" }.to_owned())
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "CPU {:.1} % of one core, {:.2} µs per delivery; RSS {:.1} MB, peak {:.1} MB",
+            self.cpu_percent_of_one_core,
+            self.cpu_us_per_delivery,
+            self.rss_bytes as f64 / 1e6,
+            self.rss_peak_bytes as f64 / 1e6
+        )
+    }
+}
+
+fn percentiles(of: &Percentiles) -> String {
+    let Percentiles { p50_us, p90_us, p95_us, p99_us, max_us, .. } = *of;
+    let named = [("p50", p50_us), ("p90", p90_us), ("p95", p95_us), ("p99", p99_us), ("max", max_us)];
+    named.map(|(name, us)| format!("{name} {}", ms(us))).join("  ")
+}
+
+/// µs as ms, with as many digits as mean something.
+fn ms(us: u64) -> String {
+    let ms = us as f64 / 1e3;
+    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
+}
+
+/// CPUs that this process may run on.
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// How much of the machine was busy and how much stolen, percent.
+fn machine_percent(from: &Snapshot, until: &Snapshot) -> (f64, f64) {
+    let total = until.machine.total.saturating_sub(from.machine.total).max(1) as f64;
+    let idle = until.machine.idle.saturating_sub(from.machine.idle) as f64;
+    let steal = until.machine.steal.saturating_sub(from.machine.steal) as f64;
+    ((total - idle - steal) * 100.0 / total, steal * 100.0 / total)
+}
+
+fn busiest_thread_percent(from: &Snapshot, until: &Snapshot) -> f64 {
+    let us = until.at_us.saturating_sub(from.at_us).max(1) as f64;
+    let pairs = from.threads.iter().zip(&until.threads).filter_map(|(before, after)| (*before).zip(*after));
+    let percents = pairs.map(|(before, after)| after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 10.0 / us);
+    percents.fold(0.0, f64::max)
+}
+
+/// Messages by whole ms of latency.
+fn wave(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let mut wave = BTreeMap::new();
+    for value in histogram.iter_recorded() {
+        *wave.entry(value.value_iterated_to() / 1_000).or_default() += value.count_since_last_iteration();
+    }
+    wave.into_iter().collect()
+}

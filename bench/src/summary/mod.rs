@@ -1,0 +1,224 @@
+//! What a run has shown: numbers for machines, text for people, and what to distrust.
+
+mod files;
+mod second;
+mod text;
+mod usage;
+mod verdict;
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use self::usage::{Percentiles, ThreadUsage, Usage, machine_percent, threads};
+pub use self::{second::SecondSum, text::ms};
+use crate::{
+    options::{ModeOption, Plan},
+    run::Snapshot,
+    stats::Class,
+    verify::Faults,
+    worker::WorkerResult,
+};
+
+/// Before and after the measured time.
+#[derive(Debug)]
+pub struct Measured {
+    pub from: Snapshot,
+    pub until: Snapshot,
+}
+
+/// How the storm went.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct StormResult {
+    /// Connections that were dropped.
+    pub size: u32,
+    /// Those that didn't come back.
+    pub lost: u64,
+    /// From the first that was dropped to the last ACK of SUBSCRIBE.
+    pub took_us: u64,
+}
+
+/// Ticks and closes of the connections of one class.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassSum {
+    pub class: &'static str,
+    pub connections: u64,
+    pub faults: Faults,
+    /// By ERROR code, or by what else ended them.
+    pub closes: BTreeMap<String, u64>,
+}
+
+/// All that a run has shown.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    pub version: &'static str,
+    pub passed: bool,
+    /// Why not.
+    pub failures: Vec<String>,
+    /// Reasons to distrust the figures.
+    pub warnings: Vec<String>,
+    pub server: String,
+    pub mode: &'static str,
+    pub ticks_per_second_due: f64,
+    /// Unix time, ms.
+    pub started_ms: u64,
+    pub machine_cpus: usize,
+
+    pub connections_wanted: u32,
+    /// Those that were subscribed at least once.
+    pub connections_subscribed: u64,
+    pub connections_held: u64,
+    pub connect_all_ms: f64,
+    pub handshake: Option<Percentiles>,
+    pub connects: u64,
+    pub connect_errors: BTreeMap<String, u64>,
+
+    pub measured_s: f64,
+    pub ticks: u64,
+    pub ticks_per_second: f64,
+    pub frames_per_second: f64,
+    pub bytes_per_second: f64,
+    pub latency: Option<Percentiles>,
+    /// Ticks that arrived before they were due.
+    pub ticks_early: u64,
+    pub ticks_replayed: u64,
+
+    pub storm: Option<StormResult>,
+    pub storm_handshake: Option<Percentiles>,
+    /// Of the connections that the storm left alone.
+    pub storm_latency: Option<Percentiles>,
+
+    pub classes: Vec<ClassSum>,
+    pub malformed: BTreeMap<String, u64>,
+    pub heartbeats_sent: u64,
+    pub heartbeats_answered: u64,
+    pub goaways: u64,
+    pub churned: u64,
+    pub sends_refused: u64,
+
+    pub server_pid: Option<u32>,
+    pub server_usage: Option<Usage>,
+    pub generator_usage: Usage,
+    pub generator_threads: Vec<ThreadUsage>,
+    /// A turn of a worker's loop between two waits: how late it may find an arrival.
+    pub generator_turn: Option<Percentiles>,
+    pub generator_turns_per_second: f64,
+    /// For each delivery, how long --receive-wait may have held it back at most. It is part of the latency.
+    pub receive_wait_share: Option<Percentiles>,
+    pub machine_busy_percent: f64,
+    pub machine_steal_percent: f64,
+    /// Of the machine, by neither server nor generator; unknown without the server's.
+    pub others_percent: Option<f64>,
+
+    /// The wave's profile: ticks by how many whole ms after `epoch_ms` they arrived.
+    pub wave: Vec<(u64, u64)>,
+    pub seconds: Vec<SecondSum>,
+
+    #[serde(skip)]
+    pub histogram: Histogram<u64>,
+}
+
+impl Summary {
+    /// Sums up.
+    #[expect(clippy::too_many_arguments, reason = "one place where everything comes together")]
+    pub fn new(
+        plan: &Plan,
+        started_us: u64,
+        connect_us: u64,
+        measured: &Measured,
+        last: &Snapshot,
+        storm: Option<StormResult>,
+        merged: WorkerResult,
+        seconds: Vec<SecondSum>,
+        server_pid: Option<u32>,
+    ) -> Self {
+        let options = &plan.options;
+        let Measured { from, until } = measured;
+        let measured_us = until.at_us.saturating_sub(from.at_us);
+        let seconds_long = measured_us as f64 / 1e6;
+        let counters = merged.counters;
+        let per_second = |count: u64| {
+            if seconds_long > 0.0 { count as f64 / seconds_long } else { 0.0 }
+        };
+        let (busy, steal) = machine_percent(from, until);
+        let classes = Class::ALL.into_iter().zip(counters.connections).zip(counters.closes).map(
+            |((class, count), closes)| {
+                let faults = counters.faults[class as usize];
+                ClassSum { class: class.as_str(), connections: count, faults, closes }
+            },
+        );
+        let frames = until.totals.frames - from.totals.frames;
+        let ticks = until.totals.ticks - from.totals.ticks;
+        let usage = |before, after| Usage::between(measured_us, before, after, frames, ticks);
+        let server_usage = from.server.zip(until.server).map(|(before, after)| usage(before, after));
+        let generator_usage = usage(from.own, until.own);
+        let others = server_usage.map(|server| {
+            (busy - server.cpu_percent_of_machine - generator_usage.cpu_percent_of_machine).max(0.0)
+        });
+        let mut summary = Self {
+            version: env!("CARGO_PKG_VERSION"),
+            passed: false,
+            failures: Vec::new(),
+            warnings: Vec::new(),
+            server: options.addr.to_string(),
+            mode: match options.mode {
+                ModeOption::Second => "second",
+                ModeOption::Minute => "minute",
+            },
+            ticks_per_second_due: plan.schedule.ticks_per_second(),
+            started_ms: started_us / 1_000,
+            machine_cpus: usage::cpus(),
+            connections_wanted: options.connections.get(),
+            connections_subscribed: counters.subscribed,
+            connections_held: last.totals.subscribed,
+            connect_all_ms: connect_us as f64 / 1e3,
+            handshake: Percentiles::of(&merged.handshake),
+            connects: counters.connects,
+            connect_errors: counters.connect_errors,
+            measured_s: seconds_long,
+            ticks,
+            ticks_per_second: per_second(ticks),
+            frames_per_second: per_second(frames),
+            bytes_per_second: per_second(until.totals.bytes - from.totals.bytes),
+            latency: Percentiles::of(&merged.steady),
+            ticks_early: counters.ticks_early,
+            ticks_replayed: counters.ticks_replayed,
+            storm,
+            storm_handshake: Percentiles::of(&merged.storm_handshake),
+            storm_latency: Percentiles::of(&merged.storm),
+            classes: classes.filter(|class| class.connections > 0).collect(),
+            malformed: counters.malformed,
+            heartbeats_sent: counters.heartbeats_sent,
+            heartbeats_answered: counters.heartbeats_answered,
+            goaways: counters.goaways,
+            churned: counters.churned,
+            sends_refused: counters.sends_refused,
+            server_pid,
+            server_usage,
+            generator_usage,
+            generator_threads: threads(from, until),
+            generator_turn: Percentiles::of(&merged.turn),
+            generator_turns_per_second: merged.turns as f64 * 1e6
+                / last.at_us.saturating_sub(started_us).max(1) as f64,
+            receive_wait_share: Percentiles::of(&merged.held),
+            machine_busy_percent: busy,
+            machine_steal_percent: steal,
+            others_percent: others,
+            wave: wave(&merged.steady),
+            seconds,
+            histogram: merged.steady,
+        };
+        summary.judge(options);
+        summary
+    }
+}
+
+/// Ticks by whole ms of latency.
+fn wave(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let mut wave = BTreeMap::new();
+    for value in histogram.iter_recorded() {
+        *wave.entry(value.value_iterated_to() / 1_000).or_default() += value.count_since_last_iteration();
+    }
+    wave.into_iter().collect()
+}

@@ -1,0 +1,155 @@
+//! The summary for people.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write},
+};
+
+use super::{Percentiles, Summary, Usage};
+use crate::verify::Faults;
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut row = |key: &str, value: String| writeln!(f, "{key:<16}{value}");
+        row(
+            "connections",
+            format!(
+                "{} of {} to {}, the last after {:.2} s; {} held at the end",
+                self.connections_subscribed,
+                self.connections_wanted,
+                self.server,
+                self.connect_all_ms / 1e3,
+                self.connections_held
+            ),
+        )?;
+        if let Some(handshake) = &self.handshake {
+            row("  until ACK", percentiles(handshake))?;
+        }
+        if !self.connect_errors.is_empty() {
+            row("  errors", counts(&self.connect_errors))?;
+        }
+        row(
+            "delivered",
+            format!(
+                "{} ticks in {:.1} s: {:.0} ticks/s, {:.0} frames/s, {:.0} bytes/s",
+                self.ticks,
+                self.measured_s,
+                self.ticks_per_second,
+                self.frames_per_second,
+                self.bytes_per_second
+            ),
+        )?;
+        match &self.latency {
+            Some(latency) => row("latency", percentiles(latency))?,
+            None => row("latency", "no tick was due in the measured time".into())?,
+        }
+        if let Some(held) = self.receive_wait_share.filter(|held| held.max_us > 0) {
+            let share = format!("at most {} of it at p50, {} at p99", ms(held.p50_us), ms(held.p99_us));
+            row("  receive wait", share)?;
+        }
+        if let Some(storm) = &self.storm {
+            let took = storm.took_us as f64 / 1e6;
+            row(
+                "storm",
+                format!(
+                    "{} back within {took:.2} s, {} lost",
+                    u64::from(storm.size) - storm.lost.min(u64::from(storm.size)),
+                    storm.lost
+                ),
+            )?;
+            if let Some(handshake) = &self.storm_handshake {
+                row("  until ACK", percentiles(handshake))?;
+            }
+            if let Some(latency) = &self.storm_latency {
+                row("  to the others", percentiles(latency))?;
+            }
+        }
+        for class in &self.classes {
+            let Faults { gaps, duplicates, out_of_order, wrong_label, missing } = class.faults;
+            let mut text = format!(
+                "gaps {gaps}, duplicates {duplicates}, out of order {out_of_order}, wrong label {wrong_label}, \
+                 missing {missing}"
+            );
+            if !class.closes.is_empty() {
+                let _ = write!(text, "; closed: {}", counts(&class.closes));
+            }
+            row(class.class, format!("{} connections: {text}", class.connections))?;
+        }
+        if self.churned > 0 {
+            row(
+                "churn",
+                format!("{} dropped and resumed, {} ticks replayed", self.churned, self.ticks_replayed),
+            )?;
+        }
+        row("heartbeats", format!("{} sent, {} answered", self.heartbeats_sent, self.heartbeats_answered))?;
+        let line = |usage: &Usage| {
+            format!(
+                "CPU {:.1} % of one core, {:.1} % of the machine; {:.2} µs per delivery, {:.3} µs per tick; \
+                 RSS {:.1} MB, peak {:.1} MB",
+                usage.cpu_percent_of_one_core,
+                usage.cpu_percent_of_machine,
+                usage.cpu_us_per_delivery,
+                usage.cpu_us_per_tick,
+                usage.rss_bytes as f64 / 1e6,
+                usage.rss_peak_bytes as f64 / 1e6
+            )
+        };
+        match &self.server_usage {
+            Some(usage) => row("server", line(usage))?,
+            None => row("server", "CPU and memory unknown (--server-pid)".into())?,
+        }
+        row("generator", line(&self.generator_usage))?;
+        let busiest = self.generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
+        let waited = self.generator_threads.iter().map(|thread| thread.waited_percent).fold(0.0, f64::max);
+        let turn = self.generator_turn.map_or(String::new(), |turn| {
+            format!(", a turn {} at p99, {} at most", ms(turn.p99_us), ms(turn.max_us))
+        });
+        row(
+            "",
+            format!(
+                "{} threads, the busiest {busiest:.0} %, waiting for a CPU up to {waited:.0} %; {:.0} turns/s{turn}",
+                self.generator_threads.len(),
+                self.generator_turns_per_second
+            ),
+        )?;
+        row(
+            "machine",
+            format!(
+                "{:.1} % busy{}, {:.1} % stolen",
+                self.machine_busy_percent,
+                self.others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others")),
+                self.machine_steal_percent
+            ),
+        )?;
+        for warning in &self.warnings {
+            row("WARNING", warning.clone())?;
+        }
+        for failure in &self.failures {
+            row("FAILED", failure.clone())?;
+        }
+        row("verdict", if self.passed { "every tick was right" } else { "failed" }.into())
+    }
+}
+
+/// Latencies in one line.
+fn percentiles(of: &Percentiles) -> String {
+    format!(
+        "p50 {}  p90 {}  p95 {}  p99 {}  p99.9 {}  max {}",
+        ms(of.p50_us),
+        ms(of.p90_us),
+        ms(of.p95_us),
+        ms(of.p99_us),
+        ms(of.p99_9_us),
+        ms(of.max_us)
+    )
+}
+
+/// µs as ms, with as many digits as mean something.
+pub fn ms(us: u64) -> String {
+    let ms = us as f64 / 1e3;
+    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
+}
+
+fn counts(map: &BTreeMap<String, u64>) -> String {
+    map.iter().map(|(key, count)| format!("{key} {count}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,104 @@
+//! Whether a run has passed, and what to distrust in it.
+
+use super::{Summary, text::ms};
+use crate::{
+    options::{CpuList, Options},
+    verify::Faults,
+};
+
+/// A worker that is busier than this can't be trusted to be on time.
+const BUSY_PERCENT: f64 = 85.0;
+/// A turn of a worker's loop that takes longer, more than once in a hundred, delays what it measures.
+const TURN_LONG_US: u64 = 5_000;
+/// Above this share of its time, waiting for a CPU is what a worker measures.
+const WAITED_PERCENT: f64 = 50.0;
+/// Other processes that take more than this disturb every figure.
+const OTHERS_PERCENT: f64 = 10.0;
+/// A hypervisor that takes more than this disturbs every figure.
+const STEAL_PERCENT: f64 = 2.0;
+
+impl Summary {
+    /// Fills in whether it has passed, and warnings.
+    pub(super) fn judge(&mut self, options: &Options) {
+        let mut failures = Vec::new();
+        for class in &self.classes {
+            let counts = match class.class {
+                "steady" => true,
+                "churned" => options.strict,
+                _ => false,
+            };
+            if !counts {
+                continue;
+            }
+            let Faults { gaps, duplicates, out_of_order, wrong_label, missing } = class.faults;
+            let faults = [
+                (gaps, "left out"),
+                (duplicates, "duplicate"),
+                (out_of_order, "out of order"),
+                (wrong_label, "wrongly labelled"),
+                (missing, "missing at the end"),
+            ];
+            for (count, what) in faults.into_iter().filter(|&(count, _)| count > 0) {
+                failures.push(format!("{count} ticks {what} ({} connections)", class.class));
+            }
+            for (how, count) in class.closes.iter().filter(|_| !options.reconnect) {
+                failures.push(format!("{count} {} connections closed: {how}", class.class));
+            }
+        }
+        let wanted = u64::from(self.connections_wanted);
+        let subscribed = self.connections_subscribed;
+        if subscribed < wanted {
+            failures.push(format!("{} of {wanted} connections were never subscribed", wanted - subscribed));
+        }
+        if let Some(storm) = self.storm.filter(|storm| storm.lost > 0) {
+            failures.push(format!("{} connections were not back after the storm", storm.lost));
+        }
+        for (what, count) in &self.malformed {
+            failures.push(format!("{count} × {what}"));
+        }
+        let faults = self.classes.first().map_or(0, |class| class.faults.wrong_label);
+        if faults > self.ticks / 2 && faults > 0 {
+            self.warnings
+                .push("most labels are wrong: is the server's tick rate the one that was given?".into());
+        }
+        if self.ticks_early > 0 {
+            self.warnings
+                .push(format!("{} ticks came before they were due: clocks differ", self.ticks_early));
+        }
+        self.distrust(options);
+        self.passed = failures.is_empty();
+        self.failures = failures;
+    }
+
+    fn distrust(&mut self, options: &Options) {
+        let busiest = self.generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
+        let together: f64 = self.generator_threads.iter().map(|thread| thread.cpu_percent).sum();
+        let pinned = options.cpus.as_ref().map(CpuList::distinct);
+        let cpus = pinned.unwrap_or(self.machine_cpus).min(self.generator_threads.len().max(1));
+        let mut say = |warning| self.warnings.push(warning);
+        if busiest > BUSY_PERCENT || together > BUSY_PERCENT * cpus as f64 {
+            say(format!(
+                "the generator is a bottleneck: its busiest thread took {busiest:.0} % of a CPU, all of them \
+                 {together:.0} % of {cpus} CPUs"
+            ));
+        }
+        if let Some(turn) = self.generator_turn.filter(|turn| turn.p99_us > TURN_LONG_US) {
+            say(format!(
+                "the generator is a bottleneck: one turn of its loop in a hundred took {} or more",
+                ms(turn.p99_us)
+            ));
+        }
+        let waited = self.generator_threads.iter().map(|thread| thread.waited_percent).fold(0.0, f64::max);
+        if waited > WAITED_PERCENT {
+            say(format!(
+                "a generator thread waited for a CPU {waited:.0} % of the time: latencies include it"
+            ));
+        }
+        if let Some(others) = self.others_percent.filter(|&others| others > OTHERS_PERCENT) {
+            say(format!("other processes took {others:.0} % of the machine"));
+        }
+        if self.machine_steal_percent > STEAL_PERCENT {
+            say(format!("the hypervisor took {:.1} % of the machine", self.machine_steal_percent));
+        }
+    }
+}

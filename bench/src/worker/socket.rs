@@ -1,0 +1,48 @@
+//! Sockets of connections to be, and the names of what may be wrong with them.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::{kernel::local_socket_options, options::Plan, stats::Class};
+
+/// A socket for the connection with this index, bound to its source address.
+///
+/// # Errors
+/// Without descriptors or ports.
+pub fn open_socket(plan: &Plan, class: Class, index: u64) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(plan.options.addr), Type::STREAM, None)?;
+    socket.set_tcp_nodelay(true)?;
+    if matches!(class, Class::Slow | Class::Stalled) {
+        socket.set_recv_buffer_size(plan.options.slow_receive_buffer as usize)?;
+    }
+    if !plan.sources.is_empty() {
+        let source = plan.sources[(index % plan.sources.len() as u64) as usize];
+        local_socket_options(socket.as_fd(), source)?;
+    }
+    Ok(socket.into())
+}
+
+/// ECONNREFUSED rather than 111.
+pub fn errno_name(errno: i32) -> String {
+    let name = match errno {
+        libc::ECONNREFUSED => "ECONNREFUSED",
+        libc::ECONNRESET => "ECONNRESET",
+        libc::ETIMEDOUT => "ETIMEDOUT",
+        libc::EADDRNOTAVAIL => "EADDRNOTAVAIL",
+        libc::EADDRINUSE => "EADDRINUSE",
+        libc::EMFILE => "EMFILE",
+        libc::ENFILE => "ENFILE",
+        libc::ENOBUFS => "ENOBUFS",
+        libc::ENOMEM => "ENOMEM",
+        libc::EPIPE => "EPIPE",
+        libc::ENETUNREACH => "ENETUNREACH",
+        libc::EHOSTUNREACH => "EHOSTUNREACH",
+        libc::ECANCELED => "ECANCELED",
+        other => return format!("errno {other}"),
+    };
+    name.to_owned()
+}
