@@ -14,7 +14,7 @@
 //!
 //! - CRC32C of more than 256 bytes: crc-fast's SSE4.2 and PCLMULQDQ loop instead of the one for AVX-512 and
 //!   VPCLMULQDQ. Up to 256 bytes, which is all but large batches, it is the same loop of CRC32 instructions.
-//! - `memcpy` and its like: glibc's versions for AVX2 instead of those for AVX-512 (EVEX).
+//! - `memcpy` and its like: glibc's versions for AVX2 (`avx_unaligned_erms`) instead of those for AVX-512.
 //!
 //! `wall` executes what production does. An instruction isn't a nanosecond: cache misses, of which a wave over
 //! 10,000 sessions has many, aren't seen here.

@@ -10,10 +10,11 @@ use crate::clock::Lived;
 #[derive(Debug, Default)]
 pub(crate) struct Outbox(Option<Box<Owed>>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Owed {
-    /// Never empty.
-    frames: VecDeque<(SealedFrame, Lived)>,
+    first: (SealedFrame, Lived),
+    /// Nearly always empty: then it has no memory of its own.
+    rest: VecDeque<(SealedFrame, Lived)>,
     /// Bytes of the first frame that were sent.
     offset: u32,
 }
@@ -21,43 +22,51 @@ struct Owed {
 impl Outbox {
     /// Appends a frame that is owed since `since`.
     pub fn push(&mut self, frame: SealedFrame, since: Lived) {
-        self.0.get_or_insert_default().frames.push_back((frame, since));
+        match &mut self.0 {
+            Some(owed) => owed.rest.push_back((frame, since)),
+            None => self.0 = Some(Box::new(Owed { first: (frame, since), rest: VecDeque::new(), offset: 0 })),
+        }
     }
 
     /// Puts a frame before all others: the one that is being sent. No other may be underway.
     pub fn push_front(&mut self, frame: SealedFrame, since: Lived) {
-        let owed = self.0.get_or_insert_default();
-        debug_assert_eq!(owed.offset, 0, "two frames underway");
-        owed.frames.push_front((frame, since));
+        match &mut self.0 {
+            Some(owed) => {
+                debug_assert_eq!(owed.offset, 0, "two frames underway");
+                let second = std::mem::replace(&mut owed.first, (frame, since));
+                owed.rest.push_front(second);
+            }
+            None => self.push(frame, since),
+        }
     }
 
     /// The frame to send next, and how many bytes of it were sent.
     pub fn front(&self) -> Option<(&SealedFrame, u32)> {
-        self.0.as_ref().map(|owed| (&owed.frames[0].0, owed.offset))
+        self.0.as_ref().map(|owed| (&owed.first.0, owed.offset))
     }
 
     /// Counts `sent` more bytes of the first frame. True if that was the rest of it.
     pub fn advance(&mut self, sent: u32) -> bool {
         let Some(owed) = &mut self.0 else { return false };
         owed.offset += sent;
-        if owed.offset < owed.frames[0].0.len() {
+        if owed.offset < owed.first.0.len() {
             return false;
         }
         owed.offset = 0;
-        owed.frames.pop_front();
-        if owed.frames.is_empty() {
-            self.0 = None;
+        match owed.rest.pop_front() {
+            Some(next) => owed.first = next,
+            None => self.0 = None,
         }
         true
     }
 
     /// Since when the oldest unsent byte is owed.
     pub fn oldest(&self) -> Option<Lived> {
-        self.0.as_ref().map(|owed| owed.frames[0].1)
+        self.0.as_ref().map(|owed| owed.first.1)
     }
 
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |owed| owed.frames.len())
+        self.0.as_ref().map_or(0, |owed| 1 + owed.rest.len())
     }
 
     pub fn is_empty(&self) -> bool {

@@ -108,6 +108,8 @@ struct Group {
     subscribers: Vec<u32>,
     /// Subscribers below this position are still to be visited by the wave.
     unvisited: usize,
+    /// Bytes of the newest batch's frame.
+    newest_len: u32,
     /// The wave's sends that have no answer yet.
     in_flight: u32,
     /// It publishes: it is in the heap of due groups, or a wave is underway.
@@ -252,6 +254,7 @@ impl Streams {
         }
         let frame = stream.sealer.seal(first, end, group.phase_ms);
         group.log_bytes += u64::from(frame.len());
+        group.newest_len = frame.len();
         group.log.push_back(Batch { first, end, frame, published: lived });
         group.latest = (first, lived);
         group.next_sequence = end;
@@ -309,6 +312,11 @@ impl Streams {
         self.settle(group);
     }
 
+    /// Bytes of its frame.
+    pub fn newest_len(&self, group: u32) -> u32 {
+        self.groups[group as usize].newest_len
+    }
+
     /// The newest batch of a group whose wave's sends aren't all answered.
     pub fn newest(&self, group: u32) -> &Batch {
         self.groups[group as usize].newest()
@@ -362,11 +370,17 @@ impl Streams {
     }
 
     /// Schedules the next batch of a group whose wave is over and answered.
+    #[inline]
     fn settle(&mut self, index: u32) {
-        let group = &mut self.groups[index as usize];
-        if group.in_wave || group.in_flight > 0 {
-            return;
+        let group = &self.groups[index as usize];
+        if !group.in_wave && group.in_flight == 0 {
+            self.schedule(index);
         }
+    }
+
+    #[cold]
+    fn schedule(&mut self, index: u32) {
+        let group = &mut self.groups[index as usize];
         let stream = &self.streams[group.mode as usize];
         if stream.sparse {
             group.forget_log();
@@ -394,6 +408,7 @@ impl Streams {
                 log_bytes: 0,
                 subscribers: Vec::new(),
                 unvisited: 0,
+                newest_len: 0,
                 in_flight: 0,
                 active: false,
                 in_wave: false,

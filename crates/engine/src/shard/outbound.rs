@@ -65,8 +65,8 @@ impl Shard {
         let Some(membership) = session.membership else {
             return false;
         };
-        let length = self.streams.newest(membership.group).frame.len();
-        if outcome != SendOutcome::Sent(length) {
+        let length = self.streams.newest_len(membership.group);
+        if !matches!(outcome, SendOutcome::Sent(bytes) if bytes == length) {
             return false;
         }
         session.sending = Sending::Idle;
