@@ -295,12 +295,18 @@ impl Worker {
         let due = self.heartbeats.as_mut().map_or(0..0, |pace| pace.due(now_us));
         for at in due {
             let slot = (at % count) as u32;
-            let connection = &self.connections[slot as usize];
-            if let (Stage::Live, Some(socket)) = (connection.stage, &connection.socket) {
-                let token = Token { kind: Kind::Heartbeat, generation: connection.generation, slot };
-                self.ring.send(socket.as_fd(), self.heartbeat, token.pack());
-                self.counters.heartbeats_sent += 1;
+            if self.connections[slot as usize].stage == Stage::Live {
+                self.send_heartbeat(slot);
             }
+        }
+    }
+
+    fn send_heartbeat(&mut self, slot: u32) {
+        let connection = &self.connections[slot as usize];
+        if let Some(socket) = &connection.socket {
+            let token = Token { kind: Kind::Heartbeat, generation: connection.generation, slot };
+            self.ring.send(socket.as_fd(), self.heartbeat, token.pack());
+            self.counters.heartbeats_sent += 1;
         }
     }
 
