@@ -1,6 +1,6 @@
 //! A line for what ends a connection, and a bound on such lines.
 
-use tickstream_engine::{Report, Severity};
+use tickstream_engine::{CloseReason, Report, Severity};
 
 /// Lines of one second. A storm of closes is summed up instead.
 const LINES_PER_SECOND: u32 = 50;
@@ -22,11 +22,14 @@ impl CloseLog {
     /// Logs one end, unless this second had enough of them.
     pub fn log(&mut self, report: &Report, mono_ns: u64) {
         self.turn_to(mono_ns / 1_000_000_000);
-        if self.lines == LINES_PER_SECOND {
-            self.left_out += 1;
-            return;
+        // Who reads too slowly is named always: operators look for them, and each had to authenticate first.
+        if report.reason != CloseReason::SlowConsumer {
+            if self.lines == LINES_PER_SECOND {
+                self.left_out += 1;
+                return;
+            }
+            self.lines += 1;
         }
-        self.lines += 1;
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
