@@ -31,6 +31,10 @@ bench *args:
 micro *args:
     scripts/micro {{ args }}
 
+# One of scripts/: load-100k, burst, storm, slow-clients, soak, compare, memory; --help tells more
+measure script *args:
+    scripts/{{ script }} {{ args }}
+
 # The API documentation, in a browser
 doc:
     cargo doc --workspace --no-deps --open

@@ -11,6 +11,7 @@ import argparse
 import datetime
 import html
 import json
+import math
 import os
 import pathlib
 import secrets
@@ -73,19 +74,20 @@ class Bench:
         self.processes.append(process)
         return process
 
-    def server(self, name, command, port, **options):
+    def server(self, name, command, port, *, limit_s=SERVER_LIMIT_S, **options):
         """Starts a server, and waits until it listens."""
-        process = self.start(name, command, **{"limit_s": SERVER_LIMIT_S} | options)
+        process = self.start(name, command, limit_s=limit_s, **options)
         process.port = port
         process.wait_until_listening(port)
         return process
 
-    def tickstream(self, *options, name="server", pin=None):
+    def tickstream(self, *options, name="server", pin=None, limit_s=SERVER_LIMIT_S):
         """Starts tickstream; `pin` is the CPU of its only shard."""
         port = self.arguments.port or free_port()
         placed = [] if pin is None else ["--cpus", pin, "--shards", 1]
         command = [self.programs / "tickstream", "serve", "--listen", f"{HOST}:{port}", *placed, *options]
-        return self.server(name, command, port, cpus=pin, env=self.credentials | {"LOG_FORMAT": "json"})
+        env = self.credentials | {"LOG_FORMAT": "json"}
+        return self.server(name, command, port, cpus=pin, env=env, limit_s=limit_s)
 
     def bare_loop(self, *options, name="bare-loop", pin=None):
         """Starts tickstream-bare-loop, whose loop has the CPU `pin`."""
@@ -131,10 +133,10 @@ class Bench:
 
     def bar(self, what, value, at_most, unit):
         """Judges a figure: at most that much, to pass."""
-        passed = value is not None and value <= at_most
+        passed = value <= at_most
         self.bars.append({"what": what, "value": value, "at_most": at_most, "unit": unit, "passed": passed})
-        shown = "none" if value is None else f"{value:,.3f}"
-        self.say(f"{'pass' if passed else 'FAIL'}  {what}: {shown} {unit} (at most {at_most:,} {unit})")
+        shown = f"{value:,.3f}" if isinstance(value, float) else f"{value:,}"
+        self.say(f"{'pass' if passed else 'FAIL'}  {what}: {shown} {unit} (at most {at_most:,})")
 
     def verdict(self):
         """The exit code: 0 if every bar was met, else 1."""
@@ -143,7 +145,7 @@ class Bench:
     def _write(self):
         passed = self.verdict() == 0
         results = {"name": self.name, "passed": passed, "bars": self.bars, "figures": self.figures}
-        (self.folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+        (self.folder / "results.json").write_text(json.dumps(finite(results), indent=2) + "\n")
         (self.folder / "results.log").write_text("\n".join(self.notes) + "\n")
         (self.folder / "results.html").write_text(self._page())
         print(f"results: {self.folder}")
@@ -197,6 +199,21 @@ def faults(result):
 
 
 def latency_ms(result, percentile):
-    """p50, p95, … in ms; `None` if nothing came."""
+    """p50, p95, … in ms; infinite if nothing came, so that it meets no bar."""
     latency = result["latency"]
-    return latency and latency[f"{percentile}_us"] / 1e3
+    return latency[f"{percentile}_us"] / 1e3 if latency else math.inf
+
+
+def line(figures):
+    """Figures in one line."""
+    return "  ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value}"
+                     for key, value in figures.items())
+
+
+def finite(value):
+    """As JSON can tell it."""
+    if isinstance(value, dict):
+        return {key: finite(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [finite(one) for one in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None

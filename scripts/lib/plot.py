@@ -8,7 +8,8 @@ COLOURS = ["#1f6fb4", "#d1495b", "#2e8b57", "#8a5fbf"]
 
 
 def plot(title, x_name, y_name, lines, *, logarithmic=False):
-    """One plot; `lines` maps names to lists of (x, y)."""
+    """One plot; `lines` maps names to lists of (x, y), which may be empty."""
+    lines = {name: line for name, line in lines.items() if line}
     points = [point for line in lines.values() for point in line]
     if not points:
         return ""

@@ -14,7 +14,7 @@ import time
 
 HOST = "127.0.0.1"
 PORT_RANGE = pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range")
-PORT_RANGE_WIDE = "1024\t65535"
+PORT_RANGE_WIDE = "1024 65535"
 # Below what connections take when the range is wide, above what services of a machine are usually on.
 PORTS_LOW = range(600, 1000)
 START_TIMEOUT_S = 20.0
@@ -53,7 +53,7 @@ class Process:
         children = pathlib.Path(f"/proc/{self._timeout.pid}/task/{self._timeout.pid}/children")
         until = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < until and self.running():
-            # Between fork and exec it is still a copy of this script.
+            # It may not have forked yet.
             pids = children.read_text().split() if children.exists() else []
             if pids:
                 return int(pids[0])
@@ -157,8 +157,8 @@ def is_free(port):
 
 def widen_port_range():
     """Lets outgoing connections take every port from 1024 on, if this may be set. Answers what was done."""
-    before = PORT_RANGE.read_text().strip()
-    if before.split() == PORT_RANGE_WIDE.split():
+    before = " ".join(PORT_RANGE.read_text().split())
+    if before == PORT_RANGE_WIDE:
         return None
     if os.geteuid() != 0:
         return f"net.ipv4.ip_local_port_range stays {before}: run as root to widen it to {PORT_RANGE_WIDE}"
