@@ -11,8 +11,16 @@ pub enum CloseReason {
     PeerClosed,
     /// The connection broke: reset, timed out by TCP, unreachable.
     PeerReset,
+    /// The peer left before it sent a byte: a load balancer's probe.
+    Probe,
     /// Bytes that are no frame: a port scanner, a TLS hello.
     NotAFrame,
+    /// No valid PROXY header where one is needed.
+    BadProxyHeader,
+    /// The TLS handshake took too long.
+    HandshakeTimeout,
+    /// TLS failed; the peer was told by an alert.
+    TlsFailed,
     /// The first frame was not AUTH.
     AuthRequired,
     /// No AUTH within the limit.
@@ -60,10 +68,14 @@ pub enum Severity {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::PeerClosed,
         Self::PeerReset,
+        Self::Probe,
         Self::NotAFrame,
+        Self::BadProxyHeader,
+        Self::HandshakeTimeout,
+        Self::TlsFailed,
         Self::AuthRequired,
         Self::AuthTimeout,
         Self::AuthFailed,
@@ -89,7 +101,11 @@ impl CloseReason {
         match self {
             Self::PeerClosed => ("peer_closed", None, Info),
             Self::PeerReset => ("peer_reset", None, Info),
+            Self::Probe => ("probe", None, Debug),
             Self::NotAFrame => ("not_a_frame", None, Debug),
+            Self::BadProxyHeader => ("bad_proxy_header", None, Warn),
+            Self::HandshakeTimeout => ("handshake_timeout", None, Info),
+            Self::TlsFailed => ("tls_failed", None, Info),
             Self::AuthRequired => ("auth_required", Some(Code::AuthRequired), Info),
             Self::AuthTimeout => ("auth_timeout", Some(Code::AuthRequired), Info),
             Self::AuthFailed => ("auth_failed", Some(Code::AuthFailed), Warn),

@@ -1,6 +1,7 @@
 //! What a shard counts: plain integers, labelled only where they are shown.
 
 use crate::close::CloseReason;
+use crate::limit::Limit;
 
 /// Totals since the shard began, and two gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct Counters {
     pub subscribed: u64,
     /// Connections ended, by reason, in the order of [`CloseReason::ALL`].
     pub closed: [u64; CloseReason::ALL.len()],
+    /// How often each limit fired, in the order of [`Limit::ALL`].
+    pub fired: [u64; Limit::ALL.len()],
     /// Frames received.
     pub frames_received: u64,
     /// Bytes received.
@@ -49,16 +52,30 @@ impl Counters {
         self.closed[reason as usize]
     }
 
+    /// How often `limit` fired.
+    pub fn fired(&self, limit: Limit) -> u64 {
+        self.fired[limit as usize]
+    }
+
+    pub(crate) fn count_fired(&mut self, limit: Limit) {
+        self.fired[limit as usize] += 1;
+    }
+
     pub(crate) fn count_close(&mut self, reason: CloseReason) {
         self.closed[reason as usize] += 1;
     }
 }
 
-// `closed` is indexed by the enum's discriminant.
+// `closed` and `fired` are indexed by the enums' discriminants.
 const _: () = {
     let mut index = 0;
     while index < CloseReason::ALL.len() {
         assert!(CloseReason::ALL[index] as usize == index);
+        index += 1;
+    }
+    let mut index = 0;
+    while index < Limit::ALL.len() {
+        assert!(Limit::ALL[index] as usize == index);
         index += 1;
     }
 };

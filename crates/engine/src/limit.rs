@@ -1,0 +1,66 @@
+//! The limits that can fire, each counted under its own name.
+
+/// A limit that refused, delayed or ended something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Limit {
+    /// Connections of the shard.
+    Connections,
+    /// Connections of one IPv4 address or IPv6 /64.
+    ConnectionsPerAddress,
+    /// Connections of the shard that haven't authenticated.
+    Unauthenticated,
+    /// The same, of one IPv4 address or IPv6 /64.
+    UnauthenticatedPerAddress,
+    /// New connections a second.
+    ConnectionRate,
+    /// TLS handshakes underway; one more waits.
+    Handshakes,
+    /// Failed AUTHs of one IPv4 address or IPv6 /64.
+    AuthFailures,
+    /// Frames of one connection in a second.
+    Frames,
+    /// Bytes of one frame.
+    FrameBytes,
+    /// The process's memory.
+    Memory,
+    /// Ticks are late: the CPU has no room.
+    Lag,
+    /// PROXY headers are taken from trusted sources only.
+    UntrustedProxy,
+}
+
+impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 12] = [
+        Self::Connections,
+        Self::ConnectionsPerAddress,
+        Self::Unauthenticated,
+        Self::UnauthenticatedPerAddress,
+        Self::ConnectionRate,
+        Self::Handshakes,
+        Self::AuthFailures,
+        Self::Frames,
+        Self::FrameBytes,
+        Self::Memory,
+        Self::Lag,
+        Self::UntrustedProxy,
+    ];
+
+    /// Its name in logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionsPerAddress => "connections_per_address",
+            Self::Unauthenticated => "unauthenticated",
+            Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
+            Self::ConnectionRate => "connection_rate",
+            Self::Handshakes => "handshakes",
+            Self::AuthFailures => "auth_failures",
+            Self::Frames => "frames",
+            Self::FrameBytes => "frame_bytes",
+            Self::Memory => "memory",
+            Self::Lag => "lag",
+            Self::UntrustedProxy => "untrusted_proxy",
+        }
+    }
+}
