@@ -5,6 +5,7 @@
 mod outbound;
 #[cfg(test)]
 pub(crate) mod tests;
+mod view;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -18,9 +19,12 @@ use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::drain::Drain;
+use crate::latency::Latencies;
+use crate::outbox::Item;
 use crate::session::{Request, Sending, State};
 use crate::slots::Slots;
 use crate::streams::Streams;
+use crate::tally::Tally;
 use crate::wheel::Wheel;
 
 /// Deadlines that one call handles, so that sending gets its turn.
@@ -42,6 +46,8 @@ pub struct Shard {
     wave_turn: bool,
     reports: VecDeque<Report>,
     counters: Counters,
+    latencies: Latencies,
+    tally: Tally,
     drain: Option<Drain>,
     heartbeat: SealedFrame,
 }
@@ -58,6 +64,8 @@ impl Shard {
             wave_turn: false,
             reports: VecDeque::new(),
             counters: Counters::default(),
+            latencies: Latencies::default(),
+            tally: Tally::new(),
             drain: None,
             heartbeat: SealedFrame::heartbeat(),
             config,
@@ -126,6 +134,7 @@ impl Shard {
 
     /// It is `now`. What is told next happened about now.
     pub fn advance(&mut self, now: Now) {
+        self.settle_tally();
         if self.clock.advance(now) {
             self.streams.skip_to(now, self.clock.lived(), &mut self.counters);
         }
@@ -170,11 +179,6 @@ impl Shard {
     /// The next connection that ended.
     pub fn poll_report(&mut self) -> Option<Report> {
         self.reports.pop_front()
-    }
-
-    /// What was counted so far.
-    pub fn counters(&self) -> Counters {
-        Counters { connections: self.slots.len(), ..self.counters }
     }
 
     /// Does what a valid frame asks for.
@@ -253,7 +257,7 @@ impl Shard {
                 session.state = State::Flushing;
                 session.ends = lived + linger_ns;
                 if let Some(goodbye) = goodbye {
-                    session.outbox.push(goodbye, lived);
+                    session.outbox.push(Item::reply(goodbye, lived));
                 }
                 self.rearm(slot);
                 self.make_ready(slot);
@@ -391,7 +395,7 @@ impl Shard {
         if full && session.outbox.len() >= Limits::FRAMES_OWED {
             return Err(Fault::new(CloseReason::SlowConsumer, "it asks without reading the answers"));
         }
-        session.outbox.push(frame, lived);
+        session.outbox.push(Item::reply(frame, lived));
         if session.sending == Sending::Idle {
             self.make_ready(slot);
         }
@@ -402,7 +406,10 @@ impl Shard {
 /// The ERROR frame that tells a peer why it is closed.
 fn error_frame(reason: CloseReason, detail: &str) -> SealedFrame {
     let retry_after_ms = match reason {
-        CloseReason::ServerBusy | CloseReason::RateLimited | CloseReason::ShuttingDown => BUSY_RETRY_AFTER_MS,
+        CloseReason::ServerBusy
+        | CloseReason::RateLimited
+        | CloseReason::ShuttingDown
+        | CloseReason::Kicked => BUSY_RETRY_AFTER_MS,
         _ => 0,
     };
     let code = reason.code().map_or("", |code| code.as_str());
