@@ -28,7 +28,7 @@ fn serve(config: Config) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };
-    let code = match serve::run(config) {
+    let code = match serve::run(config, guard.losses()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server ends");

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{io, process};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -13,7 +13,9 @@ use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
+use crate::admin::{AdminError, Endpoint, Subject};
 use crate::config::Config;
+use crate::logs::LogLosses;
 use crate::preflight::{self, Unfit};
 use crate::shard::{self, Control, Event, Order, ShardError, Spec};
 
@@ -47,6 +49,9 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The admin endpoint.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// Settings that the engine refuses.
     #[error(transparent)]
     Engine(#[from] engine::ConfigError),
@@ -75,13 +80,13 @@ impl Server {
     ///
     /// # Errors
     /// If the machine isn't fit, or a shard can't begin; those that could are told to end.
-    pub fn start(config: Config) -> Result<Self, ServeError> {
+    pub fn start(config: impl Into<Arc<Config>>) -> Result<Self, ServeError> {
+        let config = config.into();
         let connections = preflight::check(&config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
         let address = config.listen;
         let mut server = Self { address, control, events, threads: Vec::new() };
-        let config = Arc::new(config);
         let cpus = config.shard_cpus();
         // The first shard learns which port it is, where any was asked for; the others take the same.
         let started = server
@@ -100,6 +105,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What its shards share with the process.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     /// Asks it to close every connection in good order and end.
@@ -239,14 +249,28 @@ impl Watchdog {
 ///
 /// # Errors
 /// If the server can't start or a shard fails.
-pub fn run(config: Config) -> Result<(), ServeError> {
+pub fn run(config: Config, losses: LogLosses) -> Result<(), ServeError> {
+    let (config, started) = (Arc::new(config), SystemTime::now());
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
-    let server = Server::start(config)?;
+    // Before the first shard listens, so that a taken port drops no client.
+    let endpoint = Endpoint::bind(&config)?;
+    let server = Server::start(Arc::clone(&config))?;
     server.obey_signals()?;
+    let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
+    let subject = Subject {
+        control: Arc::clone(server.control()),
+        address: server.address(),
+        cpus: config.shard_cpus(),
+        started,
+        losses,
+    };
+    // Until the end: dropping it removes its unix sockets.
+    let _admin = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
     tracing::info!(
         address = %server.address(),
         shards,
         cpus,
+        admin = %crate::config::AdminAddress::list(&admin),
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"

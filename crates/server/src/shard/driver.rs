@@ -7,7 +7,10 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tickstream_engine::{Action, Refused, SendOutcome, Shard};
 
+#[cfg(debug_assertions)]
+use super::chaos::Chaos;
 use super::close_log::CloseLog;
+use super::desk::Desk;
 use super::{Control, Order, Spec};
 use crate::ring::{self, Completion, SocketRing};
 
@@ -27,6 +30,9 @@ pub(super) struct Driver {
     ring: SocketRing,
     control: Arc<Control>,
     log: CloseLog,
+    desk: Desk,
+    #[cfg(debug_assertions)]
+    chaos: Option<Chaos>,
     drain_ms: u32,
     /// When a drain ends at the latest, CLOCK_MONOTONIC nanoseconds; `None` while the shard serves.
     drain_ends_ns: Option<u64>,
@@ -42,6 +48,9 @@ impl Driver {
             ring,
             control: spec.control,
             log: CloseLog::new(spec.shard),
+            desk: Desk::new(spec.shard),
+            #[cfg(debug_assertions)]
+            chaos: Chaos::of_environment(spec.shard),
             drain_ms: spec.config.drain.as_millis() as u32,
             drain_ends_ns: None,
             accept_again_ns: None,
@@ -70,6 +79,9 @@ impl Driver {
     fn pass(&mut self) -> io::Result<()> {
         self.shard.advance(ring::now());
         self.obey();
+        self.desk.pass(self.control.mailbox(self.number), &mut self.shard, &self.ring);
+        #[cfg(debug_assertions)]
+        self.chaos.iter().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
             match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
@@ -86,10 +98,11 @@ impl Driver {
         }
         while let Some(report) = self.shard.poll_report() {
             self.log.log(&report, now.mono_ns);
+            self.desk.keep(report, now.unix_ns);
         }
         self.log.turn_to(now.mono_ns / 1_000_000_000);
         self.resume_accepting(now.mono_ns);
-        if self.shard.has_actions() {
+        if self.shard.has_actions() || self.desk.is_busy() {
             return self.ring.submit();
         }
         let latest = now.mono_ns + SLEEP_NS_MAX;
