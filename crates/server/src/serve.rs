@@ -265,7 +265,7 @@ pub fn run(config: Config, losses: LogLosses) -> Result<(), ServeError> {
         losses,
     };
     // Until the end: dropping it removes its unix sockets.
-    let _admin = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
+    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
     tracing::info!(
         address = %server.address(),
         shards,
@@ -275,6 +275,9 @@ pub fn run(config: Config, losses: LogLosses) -> Result<(), ServeError> {
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
+    if let Some(admin) = &admin_endpoint {
+        admin.log();
+    }
     server.wait()?;
     tracing::info!("ended");
     Ok(())

@@ -84,6 +84,17 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub struct Admin {
     _files: Vec<SocketFile>,
+    place: Place,
+    is_local: bool,
+}
+
+/// Where the endpoint's thread runs.
+#[derive(Clone, Debug)]
+enum Place {
+    /// On CPUs that no shard has.
+    Own(Vec<usize>),
+    /// On those of the shards: there are no others.
+    Shared,
 }
 
 impl Endpoint {
@@ -107,6 +118,8 @@ impl Endpoint {
     /// # Errors
     /// [`AdminError::Setup`].
     pub fn serve(mut self, subject: Subject) -> Result<Admin, AdminError> {
+        let is_local = self.listeners.iter().all(Listener::is_local);
+        let place = Place::beside(&subject.cpus);
         let files = self.listeners.iter_mut().filter_map(Listener::take_file).collect();
         let setup = |what| move |source| AdminError::Setup { what, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -115,30 +128,48 @@ impl Endpoint {
             .build()
             .map_err(setup("the admin endpoint's runtime"))?;
         let thread = std::thread::Builder::new().name("admin".to_owned());
+        let settle = place.clone();
         let serve = move || {
-            keep_off(&subject.cpus);
+            settle.take();
             let state = Arc::new(route::State::new(subject, self.config));
             runtime.block_on(http::serve(self.listeners, state));
         };
         thread.spawn(serve).map_err(setup("the admin endpoint's thread"))?;
-        Ok(Admin { _files: files })
+        Ok(Admin { _files: files, place, is_local })
     }
 }
 
-/// Moves the calling thread off the shards' CPUs, or, where no other is left, behind them.
-fn keep_off(shard_cpus: &[usize]) {
-    let allowed = Machine::detect().map(|machine| machine.allowed).unwrap_or_default();
-    let others: Vec<_> = allowed.into_iter().filter(|cpu| !shard_cpus.contains(cpu)).collect();
-    let (moved, what) = if others.is_empty() {
-        (
-            ring::be_nice(NICENESS),
-            "no CPU is left beside the shards': it runs on theirs, at a lower priority".to_owned(),
-        )
-    } else {
-        (ring::run_on(&others), format!("it runs on CPUs {}", placement::format_cpus(&others)))
-    };
-    match moved {
-        Ok(()) => tracing::debug!("admin endpoint: {what}"),
-        Err(error) => tracing::warn!(%error, "admin endpoint: can't be kept off the shards' CPUs"),
+impl Admin {
+    /// Logs what an operator should know of it.
+    pub fn log(&self) {
+        match &self.place {
+            Place::Own(cpus) => tracing::debug!(cpus = placement::format_cpus(cpus), "admin endpoint"),
+            Place::Shared => tracing::info!(
+                niceness = NICENESS,
+                "shards run on every CPU, so the admin endpoint runs beside one of them, behind it in rank"
+            ),
+        }
+        if !self.is_local {
+            tracing::info!("the admin endpoint isn't on the loopback: whoever reaches it can read from it");
+        }
+    }
+}
+
+impl Place {
+    fn beside(shard_cpus: &[usize]) -> Self {
+        let allowed = Machine::detect().map(|machine| machine.allowed).unwrap_or_default();
+        let others: Vec<_> = allowed.into_iter().filter(|cpu| !shard_cpus.contains(cpu)).collect();
+        if others.is_empty() { Self::Shared } else { Self::Own(others) }
+    }
+
+    /// Brings the calling thread there, and those that it starts.
+    fn take(&self) {
+        let taken = match self {
+            Self::Own(cpus) => ring::run_on(cpus),
+            Self::Shared => ring::be_nice(NICENESS),
+        };
+        if let Err(error) = taken {
+            tracing::warn!(%error, "the admin endpoint can't be kept out of the shards' way");
+        }
     }
 }
