@@ -28,7 +28,10 @@ mod config;
 mod counters;
 mod drain;
 mod limit;
+mod network;
 mod outbox;
+#[cfg_attr(not(test), expect(dead_code, reason = "no listener takes PROXY headers yet"))]
+mod proxy;
 mod schedule;
 mod session;
 mod shard;
@@ -45,6 +48,7 @@ pub use close::Severity;
 pub use config::{Config, ConfigError, Limits, Phase};
 pub use counters::Counters;
 pub use limit::Limit;
+pub use network::{AddressKey, Network, NetworkError};
 pub use schedule::Rate;
 pub use shard::Shard;
 pub use tickstream_wire::messages::Mode;
