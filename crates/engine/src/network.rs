@@ -124,6 +124,16 @@ enum Key {
 
 const _: () = assert!(size_of::<AddressKey>() == 9);
 
+impl AddressKey {
+    /// Its bits, for a hash: different addresses of one family differ in them.
+    pub(crate) fn bits(self) -> u64 {
+        match self.0 {
+            Key::V4(octets) => u64::from(u32::from_be_bytes(octets)),
+            Key::V6(network) => u64::from_be_bytes(network),
+        }
+    }
+}
+
 impl From<IpAddr> for AddressKey {
     fn from(address: IpAddr) -> Self {
         Self(match address.to_canonical() {

@@ -12,8 +12,6 @@ const V1_BYTES_MAX: usize = 107;
 /// Longest header of version 2 that is taken, bytes. The format allows 65,551; proxies keep it below 536, so that it
 /// fits the smallest segment (section 2).
 const V2_BYTES_MAX: usize = 1_024;
-/// Longest header of either version, bytes.
-pub(crate) const HEADER_BYTES_MAX: usize = V2_BYTES_MAX;
 
 const V1_SIGNATURE: &[u8] = b"PROXY";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";

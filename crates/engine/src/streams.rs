@@ -211,27 +211,29 @@ impl Streams {
     }
 
     /// Seals and logs what is due, and begins the waves. Bounded; [`Streams::next_due_ns`] tells if there is
-    /// more.
-    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) {
+    /// more. Answers how late the latest batch is, nanoseconds.
+    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
+        let mut latest_ns = 0;
         for _ in 0..PUBLISHED_PER_CALL {
-            let Some(&Reverse((due_ns, group))) = self.due.peek() else {
-                return;
-            };
-            if due_ns > now.unix_ns {
-                return;
+            match self.due.peek() {
+                Some(&Reverse((due_ns, group))) if due_ns <= now.unix_ns => {
+                    self.due.pop();
+                    latest_ns = latest_ns.max(self.publish(group, now, lived, counters));
+                }
+                _ => break,
             }
-            self.due.pop();
-            self.publish(group, now, lived, counters);
         }
+        latest_ns
     }
 
-    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) {
+    /// Answers how late it is, nanoseconds.
+    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
         let group = &mut self.groups[index as usize];
         let stream = &mut self.streams[group.mode as usize];
         if group.subscribers.is_empty() {
             group.forget_log();
             group.active = false;
-            return;
+            return 0;
         }
         let due_end = stream.due_end(now.unix_ns, group.phase_ms);
         let oldest = due_end.saturating_sub(stream.catch_up_ticks);
@@ -242,8 +244,9 @@ impl Streams {
             // The clock was set back, or the rest of a batch was published before: wait for what comes next.
             let due_ns = stream.batch_due_ns(first, group.phase_ms).max(now.unix_ns + MS);
             self.due.push(Reverse((due_ns, index)));
-            return;
+            return 0;
         }
+        let late_ns = now.unix_ns.saturating_sub(stream.batch_due_ns(first, group.phase_ms));
         let stale = lived.saturating_sub(self.write_deadline_ns);
         while group
             .log
@@ -263,6 +266,7 @@ impl Streams {
         self.waves.push_back(index);
         counters.batches += 1;
         counters.ticks += end - first;
+        late_ns
     }
 
     /// When [`Streams::publish_due`] has something to do, Unix nanoseconds.

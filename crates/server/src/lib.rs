@@ -8,10 +8,12 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod keeper;
 pub mod logs;
 pub mod placement;
 pub mod preflight;
 pub mod ring;
 pub mod serve;
 pub mod shard;
+pub mod tls;
 pub mod watch;

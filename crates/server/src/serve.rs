@@ -8,14 +8,17 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, process};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
 use crate::config::Config;
+use crate::keeper::{self, Keeper};
 use crate::preflight::{self, Unfit};
 use crate::shard::{self, Control, Event, Order, ShardError, Spec};
+use crate::tls::MaterialError;
+use crate::tls::watch::{Certificates, Current};
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -47,6 +50,9 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Certificates that can't be used.
+    #[error(transparent)]
+    Certificates(#[from] MaterialError),
     /// Settings that the engine refuses.
     #[error(transparent)]
     Engine(#[from] engine::ConfigError),
@@ -64,7 +70,10 @@ pub enum ServeError {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    /// Where it listens, and whether TLS is spoken there.
+    listeners: Vec<(SocketAddr, bool)>,
+    certificates: Option<Arc<Current>>,
+    keeper: Keeper,
     control: Arc<Control>,
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
@@ -79,8 +88,18 @@ impl Server {
         let connections = preflight::check(&config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
-        let address = config.listen;
-        let mut server = Self { address, control, events, threads: Vec::new() };
+        let certificates = config.tls.clone().map(Certificates::load).transpose()?;
+        let current = certificates.as_ref().map(Certificates::current);
+        let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
+            .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
+        let mut server = Self {
+            listeners: config.listeners(),
+            certificates: current,
+            keeper,
+            control,
+            events,
+            threads: Vec::new(),
+        };
         let config = Arc::new(config);
         let cpus = config.shard_cpus();
         // The first shard learns which port it is, where any was asked for; the others take the same.
@@ -97,9 +116,14 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Where it listens; the first of the addresses, if there are two.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.listeners[0].0
+    }
+
+    /// Where it listens, and whether TLS is spoken there.
+    pub fn listeners(&self) -> &[(SocketAddr, bool)] {
+        &self.listeners
     }
 
     /// Asks it to close every connection in good order and end.
@@ -112,18 +136,22 @@ impl Server {
         self.control.give(Order::Stop);
     }
 
-    /// Passes on SIGINT and SIGTERM: the first drains, the second stops.
+    /// Passes on SIGINT and SIGTERM: the first drains, the second stops; and SIGHUP, which reloads certificates.
     ///
     /// # Errors
     /// If the handlers can't be set up.
     pub fn obey_signals(&self) -> Result<(), ServeError> {
         let setup = |source| ServeError::Setup { what: "signal handling", source };
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(setup)?;
-        let control = Arc::clone(&self.control);
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(setup)?;
+        let (control, keeper) = (Arc::clone(&self.control), self.keeper.clone());
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
-            for (count, signal) in signals.forever().enumerate() {
-                let order = if count == 0 { Order::Drain } else { Order::Stop };
+            for signal in signals.forever() {
+                if signal == SIGHUP {
+                    keeper.reload();
+                    continue;
+                }
+                let order = if control.order() == Order::Serve { Order::Drain } else { Order::Stop };
                 tracing::info!(signal, ?order, "told to end");
                 control.give(order);
             }
@@ -169,7 +197,8 @@ impl Server {
             let spec = Spec {
                 shard,
                 cpu: cpus[shard],
-                address: self.address,
+                listeners: self.listeners.clone(),
+                certificates: self.certificates.clone(),
                 config: Arc::clone(config),
                 engine: engine_config(config, shard, connections)?,
                 control: Arc::clone(&self.control),
@@ -179,7 +208,11 @@ impl Server {
         }
         for _ in 0..count {
             match self.events.recv_timeout(START_TIMEOUT) {
-                Ok(Event::Listening { address, .. }) => self.address = address,
+                Ok(Event::Listening { addresses, .. }) => {
+                    for (listener, address) in self.listeners.iter_mut().zip(addresses) {
+                        listener.0 = address;
+                    }
+                }
                 Ok(Event::Ended { shard, outcome }) => {
                     let error =
                         outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
@@ -245,6 +278,7 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     server.obey_signals()?;
     tracing::info!(
         address = %server.address(),
+        tls = server.listeners().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
         shards,
         cpus,
         pid = process::id(),
@@ -271,9 +305,19 @@ fn engine_config(
         batch_window_ms: millis(config.batch_window),
         heartbeat_interval_ms: millis(config.heartbeat_interval),
         heartbeat_timeout_ms: millis(config.heartbeat_timeout),
+        proxy_protocol: config.proxy_protocol,
+        proxy_trusted: config.proxy_trusted.clone(),
+        seed: seed(),
         limits: engine::Limits {
             connections: connections.get(),
+            connections_per_address: config.max_connections_per_ip,
+            unauthenticated: config.unauthenticated_max.get(),
+            unauthenticated_per_address: config.unauthenticated_per_ip_max,
+            connections_per_second: config.connections_per_second_max,
+            auth_failures_per_minute: config.auth_failures_per_minute_max,
+            lag_ms: config.overload_lag.map_or(0, millis),
             payload_bytes: config.max_msg_size.get(),
+            handshake_timeout_ms: millis(config.handshake_timeout),
             auth_timeout_ms: millis(config.auth_timeout),
             write_deadline_ms: millis(config.write_deadline),
             frames_per_second: config.frames_per_second_max.get(),
@@ -281,6 +325,11 @@ fn engine_config(
             replay_ticks: u64::from(config.replay_ticks_max),
         },
     })
+}
+
+/// A number that nobody can guess: std keys its hash tables with such.
+fn seed() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
 }
 
 /// Whole milliseconds; every duration of [`Config`] is below 49 days.

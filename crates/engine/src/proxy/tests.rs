@@ -254,11 +254,11 @@ fn check_prefixes(bytes: &[u8]) {
             assert_eq!(next, answer, "at {end} of {}", bytes.escape_ascii());
         }
         if let Ok(Parsed::Header { len, .. }) = next {
-            assert!(len <= end && len <= HEADER_BYTES_MAX);
+            assert!(len <= end && len <= V2_BYTES_MAX);
         }
         answer = next;
     }
-    assert!(bytes.len() < HEADER_BYTES_MAX || answer != Ok(Parsed::Incomplete), "still incomplete");
+    assert!(bytes.len() < V2_BYTES_MAX || answer != Ok(Parsed::Incomplete), "still incomplete");
 }
 
 proptest! {

@@ -1,5 +1,6 @@
 //! Whole shards under virtual time: `World` plays driver, network and clients.
 
+mod arrival;
 mod world;
 
 use tickstream_wire::messages::Mode;
@@ -290,7 +291,10 @@ fn a_drain_tells_everyone_then_closes_everyone() {
     let silent = world.connect();
     let began = world.now().mono_ns;
     world.shard.begin_drain(5_000);
-    assert_eq!(world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err().reason, CloseReason::ShuttingDown);
+    assert_eq!(
+        world.shard.accept(([127, 0, 0, 1], 9).into(), false).unwrap_err().reason,
+        CloseReason::ShuttingDown
+    );
     while !world.shard.is_empty() {
         world.run(10 * MS);
         assert!(world.now().mono_ns - began < 5_100 * MS, "{} left", world.shard.counters().connections);
@@ -312,7 +316,7 @@ fn a_drain_tells_everyone_then_closes_everyone() {
 fn one_connection_above_the_limit_is_refused_and_a_freed_slot_is_taken_again() {
     let mut world = World::with(|config| config.limits.connections = 2);
     let (a, _b) = (world.connect(), world.connect());
-    let refused = world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err();
+    let refused = world.shard.accept(([127, 0, 0, 1], 9).into(), false).unwrap_err();
     assert_eq!(refused.reason, CloseReason::ServerBusy);
     let old = world.client(a).id;
     world.hang_up(a);

@@ -100,7 +100,8 @@ const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
 
 /// The table.
-pub const SECTIONS: &[Section] = &[CREDENTIALS, PLACEMENT, PROTOCOL, STREAMS, LIMITS, SOCKETS, LOGS];
+pub const SECTIONS: &[Section] =
+    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, LIMITS, SOCKETS, LOGS];
 
 const CREDENTIALS: Section = Section {
     title: "Credentials",
@@ -120,9 +121,14 @@ const CREDENTIALS: Section = Section {
 const PLACEMENT: Section = Section {
     title: "Address and CPUs",
     settings: &[
-        Setting::new("listen", "STREAM_LISTEN", Kind::Address, "IP:PORT")
-            .default("0.0.0.0:7400")
-            .help("Address to accept connections on; an IPv6 address in brackets. Port 0: one that is free."),
+        Setting::new("listen", "STREAM_LISTEN", Kind::Address, "IP:PORT").default("0.0.0.0:7400").help(
+            "Address to accept connections on; an IPv6 address in brackets. Port 0: one that is free. With \
+                 tls_cert and without listen_tls, it speaks TLS.",
+        ),
+        Setting::new("listen_tls", "STREAM_LISTEN_TLS", Kind::Address, "IP:PORT")
+            .default("")
+            .empty("none")
+            .help("A second address, for TLS; listen then is for plain TCP. Needs tls_cert."),
         Setting::new("shards", "STREAM_SHARDS", Kind::integer(1, 8_192, ""), "N")
             .default("")
             .empty("one per chosen CPU")
@@ -135,6 +141,58 @@ const PLACEMENT: Section = Section {
             .default("")
             .empty("any")
             .help("NUMA node whose CPUs run the shards. Excludes cpus."),
+    ],
+};
+
+const TLS: Section = Section {
+    title: "TLS",
+    settings: &[
+        Setting::new("tls_cert", "TLS_CERT", Kind::Path, "PATH").default("").empty("no TLS").help(
+            "File with the server's certificate and its chain, PEM. Read again on SIGHUP and when it changes.",
+        ),
+        Setting::new("tls_key", "TLS_KEY", Kind::Path, "PATH")
+            .default("")
+            .empty("no TLS")
+            .help("File with the certificate's private key, PEM."),
+        Setting::new("tls_client_ca", "TLS_CLIENT_CA", Kind::Path, "PATH").default("").empty("none").help(
+            "File with the authorities that clients' certificates are checked against, PEM. Turns mutual TLS on.",
+        ),
+        Setting::new("tls_client_auth", "TLS_CLIENT_AUTH", Kind::Choice(&["required", "optional"]), "WHEN")
+            .default("required")
+            .help("Whether a client must have a certificate, where tls_client_ca is set."),
+        Setting::new("tls_user", "TLS_USER", Kind::Choice(&["auth", "certificate"]), "WHERE")
+            .default("auth")
+            .help(
+                "Where the user's name comes from: from AUTH, or from the subject of the client's certificate, \
+                 beside which AUTH needs the password alone.",
+            ),
+        Setting::new("handshake_timeout", "HANDSHAKE_TIMEOUT", Kind::millis(ms(50), secs(300)), "DURATION")
+            .default("5s")
+            .help("A client whose TLS handshake takes longer is closed."),
+        Setting::new("handshakes_max", "HANDSHAKES_MAX", Kind::integer(1, 1_000_000, ""), "N")
+            .default("4096")
+            .help("TLS handshakes that one shard has underway; others wait."),
+    ],
+};
+
+const PROXY: Section = Section {
+    title: "PROXY protocol",
+    settings: &[
+        Setting::new(
+            "proxy_protocol",
+            "PROXY_PROTOCOL",
+            Kind::Choice(&["off", "optional", "required"]),
+            "WHEN",
+        )
+        .default("off")
+        .help(
+            "Whether connections from proxy_trusted begin with a PROXY header (version 1 or 2) that names the \
+             client. required: connections from elsewhere are closed.",
+        ),
+        Setting::new("proxy_trusted", "PROXY_TRUSTED", Kind::Networks, "NETWORKS")
+            .default("")
+            .empty("none")
+            .help("Networks whose PROXY headers are believed: those of your load balancers, and no others."),
     ],
 };
 
@@ -198,6 +256,53 @@ const LIMITS: Section = Section {
             .default("")
             .empty("as many as the descriptor limit allows")
             .help("Connections of the whole process, shared out among its shards."),
+        Setting::new(
+            "max_connections_per_ip",
+            "MAX_CONNECTIONS_PER_IP",
+            Kind::integer(1, 100_000_000, ""),
+            "N",
+        )
+        .default("")
+        .empty("no limit")
+        .help("Connections of one IPv4 address or IPv6 /64 on each shard."),
+        Setting::new("unauthenticated_max", "UNAUTHENTICATED_MAX", Kind::integer(1, 100_000_000, ""), "N")
+            .default("16384")
+            .help("Connections of one shard that haven't authenticated yet."),
+        Setting::new(
+            "unauthenticated_per_ip_max",
+            "UNAUTHENTICATED_PER_IP_MAX",
+            Kind::integer(1, 100_000_000, ""),
+            "N",
+        )
+        .default("")
+        .empty("no limit")
+        .help("The same of one IPv4 address or IPv6 /64."),
+        Setting::new(
+            "connections_per_second_max",
+            "CONNECTIONS_PER_SECOND_MAX",
+            Kind::integer(0, 10_000_000, ""),
+            "N",
+        )
+        .default("10000")
+        .help("New connections of one shard in a second; twice as many may come at once. 0: no limit."),
+        Setting::new(
+            "auth_failures_per_minute_max",
+            "AUTH_FAILURES_PER_MINUTE_MAX",
+            Kind::integer(0, 60_000, ""),
+            "N",
+        )
+        .default("10")
+        .help(
+            "Failed AUTHs of one IPv4 address or IPv6 /64 in a minute on each shard; after them, its AUTHs are \
+             refused for a while. 0: no limit.",
+        ),
+        Setting::new("memory_max_mib", "MEMORY_MAX_MIB", Kind::integer(1, u32::MAX, "MiB"), "MIB")
+            .default("")
+            .empty("90 % of what the machine or the control group has")
+            .help("Memory of the process from which on new connections are refused."),
+        Setting::new("overload_lag", "OVERLOAD_LAG", Kind::or_off(ms(100), HOUR, ms(1)), "DURATION")
+            .default("3s")
+            .help("New connections are refused for a second after a tick was this late; 0s: never."),
         Setting::new("frames_per_second_max", "FRAMES_PER_SECOND_MAX", Kind::integer(1, 1_000_000, ""), "N")
             .default("100")
             .help("Frames that one client may send in a second."),

@@ -6,7 +6,7 @@
 //! - received bytes: the kernel writes into buffers of `BufferRing`, one of which belongs to us from
 //!   its completion until [`SocketRing::recycle`];
 //! - sent bytes: SEND has `MSG_DONTWAIT`, so the kernel copies or refuses them while it consumes the
-//!   submission, and needs them no longer; [`SocketRing`] holds each frame until then;
+//!   submission, and needs them no longer; [`SocketRing`] holds them until then;
 //! - the timer's timespec: copied while the submission is consumed; it lives in a box of the ring.
 //!
 //! Completions name a connection by slot and generation; one that comes late, for a connection that was
@@ -20,12 +20,13 @@ mod completion;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
-use tickstream_engine::{ConnId, SealedFrame};
+use tickstream_engine::ConnId;
 
 use buffers::BufferRing;
 pub use buffers::Received;
@@ -46,9 +47,15 @@ pub struct SocketRing {
     /// By slot.
     sockets: Vec<Socket>,
     /// Frames of SENDs that the kernel has yet to consume.
-    unsubmitted: Vec<SealedFrame>,
+    unsubmitted: Vec<Rc<[u8]>>,
     timer: Timer,
-    listener: Option<OwnedFd>,
+    listeners: Vec<Listener>,
+}
+
+/// A socket that connections come from.
+struct Listener {
+    fd: OwnedFd,
+    /// A multishot ACCEPT is armed.
     accepting: bool,
 }
 
@@ -70,12 +77,12 @@ struct Timer {
 }
 
 impl SocketRing {
-    /// A ring that accepts on `listener`. The calling thread is the only one that may ever use it.
+    /// A ring that accepts on `listeners`. The calling thread is the only one that may ever use it.
     ///
     /// # Errors
     /// What the kernel says, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
     /// missing, ENOMEM above the memlock limit.
-    pub fn new(listener: OwnedFd) -> io::Result<Self> {
+    pub fn new(listeners: impl IntoIterator<Item = OwnedFd>) -> io::Result<Self> {
         let ring = build()?;
         let buffers = BufferRing::register(&ring.submitter())?;
         let timer = Timer { spec: Box::new(Timespec::new()), armed_ns: None };
@@ -85,30 +92,34 @@ impl SocketRing {
             sockets: Vec::new(),
             unsubmitted: Vec::with_capacity(SUBMISSIONS as usize),
             timer,
-            listener: Some(listener),
-            accepting: false,
+            listeners: listeners.into_iter().map(|fd| Listener { fd, accepting: false }).collect(),
         };
         this.accept();
         Ok(this)
     }
 
-    /// Arms the multishot ACCEPT, unless it is armed or there is no listener.
+    /// Arms the multishot ACCEPT of each listener that has none armed.
     pub fn accept(&mut self) {
-        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
-            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-            self.accepting = true;
-            self.push(accept, UserData::of(Operation::Accept));
+        for index in 0..self.listeners.len() {
+            let listener = &mut self.listeners[index];
+            if !std::mem::replace(&mut listener.accepting, true) {
+                let fd = Fd(listener.fd.as_raw_fd());
+                self.push(
+                    opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
+                    UserData::accept(index),
+                );
+            }
         }
     }
 
     /// Stops accepting for good; connections that wait to be accepted are reset.
-    pub fn close_listener(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            self.cancel(UserData::of(Operation::Accept));
-            // Before the descriptor goes.
-            self.submit_or_panic();
-            drop(listener);
+    pub fn close_listeners(&mut self) {
+        let listeners = std::mem::take(&mut self.listeners);
+        for index in 0..listeners.len() {
+            self.cancel(UserData::accept(index));
         }
+        // Before the descriptors go.
+        self.submit_or_panic();
     }
 
     /// Takes over an accepted socket under the name `conn`, and begins to receive from it.
@@ -123,23 +134,25 @@ impl SocketRing {
         self.receive(conn);
     }
 
-    /// Sends `frame` from `offset` on as far as the socket takes it at once. At most one SEND of a connection
-    /// may be unanswered.
-    pub fn send(&mut self, conn: ConnId, frame: SealedFrame, offset: u32) {
+    /// Sends `bytes` from `offset` on as far as the socket takes them at once. At most one SEND of a connection
+    /// may be unanswered, unless it is about to be closed.
+    pub fn send(&mut self, conn: ConnId, bytes: Rc<[u8]>, offset: u32) {
         let Some(fd) = self.fd(conn) else { return };
-        let bytes = &frame.as_bytes()[offset as usize..];
-        let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
+        let rest = &bytes[offset as usize..];
+        let send = opcode::Send::new(Fd(fd), rest.as_ptr(), rest.len() as u32)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build();
         self.push(send, UserData::conn(Operation::Send, conn));
         // Held after the push: to make room it may submit what was before, and let go of that.
-        self.unsubmitted.push(frame);
+        self.unsubmitted.push(bytes);
     }
 
-    /// Asks for [`Completion::Writable`].
+    /// Asks for [`Completion::Writable`], unless it is asked for.
     pub fn await_writable(&mut self, conn: ConnId) {
         let Some(fd) = self.fd(conn) else { return };
-        self.sockets[conn.slot as usize].polling = true;
+        if std::mem::replace(&mut self.sockets[conn.slot as usize].polling, true) {
+            return;
+        }
         let poll = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
         self.push(poll, UserData::conn(Operation::Poll, conn));
     }
@@ -238,7 +251,7 @@ impl SocketRing {
     }
 
     /// The bytes that were received.
-    pub fn bytes(&self, received: &Received) -> &[u8] {
+    pub fn bytes(&mut self, received: &mut Received) -> &mut [u8] {
         self.buffers.bytes(received)
     }
 
@@ -253,8 +266,11 @@ impl SocketRing {
         let ended = !cqueue::more(entry.flags());
         match data.operation() {
             Operation::Accept => {
-                self.accepting &= !ended;
-                self.accepted(result)
+                let listener = data.listener();
+                if let Some(listener) = self.listeners.get_mut(listener) {
+                    listener.accepting &= !ended;
+                }
+                self.accepted(listener, result)
             }
             Operation::Receive => self.received(data.conn_id(), result, entry.flags()),
             Operation::Send => {
@@ -274,12 +290,12 @@ impl SocketRing {
         }
     }
 
-    fn accepted(&mut self, result: i32) -> Option<Completion> {
+    fn accepted(&mut self, listener: usize, result: i32) -> Option<Completion> {
         match result {
             fd @ 0.. => {
                 // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                Some(Completion::Accepted { fd })
+                Some(Completion::Accepted { fd, listener })
             }
             // Ours, and then there is no listener, or a full queue's.
             error if -error == libc::ECANCELED => {

@@ -3,10 +3,11 @@
 mod close_log;
 mod driver;
 mod listener;
+mod transport;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -17,15 +18,17 @@ use tickstream_engine as engine;
 
 use crate::config::Config;
 use crate::ring::{self, SocketRing};
+use crate::tls::watch::Current;
 use driver::Driver;
 
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;
 
-/// What shards share with the process: one word that it tells them all, and a pulse that each tells it.
+/// What shards share with the process: what it tells them all, and a pulse that each tells it.
 #[derive(Debug)]
 pub struct Control {
     order: AtomicU8,
+    memory_is_short: AtomicBool,
     /// Passes of each shard's loop.
     pulses: Vec<AtomicU64>,
 }
@@ -45,12 +48,22 @@ impl Control {
     /// A word and a pulse for each of so many shards.
     pub fn new(shards: usize) -> Self {
         let pulses = std::iter::repeat_with(AtomicU64::default).take(shards).collect();
-        Self { order: AtomicU8::new(Order::Serve as u8), pulses }
+        Self { order: AtomicU8::new(Order::Serve as u8), memory_is_short: AtomicBool::new(false), pulses }
     }
 
     /// Tells all shards; they look ten times a second.
     pub fn give(&self, order: Order) {
         self.order.fetch_max(order as u8, Ordering::Relaxed);
+    }
+
+    /// Tells all shards whether the process has gone above its memory watermark.
+    pub fn set_memory_is_short(&self, is_short: bool) {
+        self.memory_is_short.store(is_short, Ordering::Relaxed);
+    }
+
+    /// Whether the process is above its memory watermark.
+    pub fn memory_is_short(&self) -> bool {
+        self.memory_is_short.load(Ordering::Relaxed)
     }
 
     /// A shard's loop has turned.
@@ -82,8 +95,8 @@ pub enum Event {
     Listening {
         /// Which shard.
         shard: usize,
-        /// Where.
-        address: SocketAddr,
+        /// Where: as [`Spec::listeners`], with the ports that port 0 became.
+        addresses: Vec<SocketAddr>,
     },
     /// It ended: `Ok` if it was asked to.
     Ended {
@@ -133,8 +146,10 @@ pub struct Spec {
     pub shard: usize,
     /// The CPU that it is pinned to.
     pub cpu: usize,
-    /// Where it listens; the same address for all shards.
-    pub address: SocketAddr,
+    /// Where it listens, and whether TLS is spoken there; the same addresses for all shards.
+    pub listeners: Vec<(SocketAddr, bool)>,
+    /// What TLS needs.
+    pub certificates: Option<Arc<Current>>,
     /// The process's settings.
     pub config: Arc<Config>,
     /// The engine's settings.
@@ -169,13 +184,17 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(Duration::from_millis(1)).await;
-        let listen = |source| ShardError::Listen { address: spec.address, source };
-        let listener = listener::bind(spec.address, &spec.config).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let ring = SocketRing::new(listener.into()).map_err(ShardError::Ring)?;
+        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+        for &(address, _) in &spec.listeners {
+            let listen = |source| ShardError::Listen { address, source };
+            let listener = listener::bind(address, &spec.config).map_err(listen)?;
+            addresses.push(listener.local_addr().map_err(listen)?);
+            listeners.push(listener.into());
+        }
+        let ring = SocketRing::new(listeners).map_err(ShardError::Ring)?;
         let driver = Driver::new(spec, ring);
         let shard = driver.shard_number();
-        let _ = events.send(Event::Listening { shard, address });
+        let _ = events.send(Event::Listening { shard, addresses });
         driver.run().map_err(ShardError::Ring)
     })
 }
