@@ -404,8 +404,12 @@ fn build() -> io::Result<IoUring> {
 /// # Errors
 /// As [`SocketRing::new`].
 pub fn probe() -> io::Result<()> {
-    let ring = build()?;
-    BufferRing::register(&ring.submitter())?;
+    let mut ring = build()?;
+    let _buffers = BufferRing::register(&ring.submitter())?;
+    // A filter may allow io_uring_setup and not io_uring_enter.
+    // SAFETY: a NOP points to nothing.
+    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("a new queue has room");
+    ring.submit_and_wait(1)?;
     Ok(())
 }
 
