@@ -49,7 +49,8 @@ struct Stream {
     ahead_ticks: u64,
     /// How far back the shard itself catches up, ticks.
     catch_up_ticks: u64,
-    /// A replay that is farther behind is given up: it will never catch up.
+    /// A replay that is farther behind is given up: it will never catch up. Who asks for the oldest tick is
+    /// `replay_ticks` behind before its first frame is sealed, and a stall of the shard is no fault of its.
     behind_ticks: u64,
     /// A batch is past the write deadline when the next is published.
     sparse: bool,
@@ -69,7 +70,7 @@ impl Stream {
             replay_ticks,
             ahead_ticks: replay_ticks.max(rate.ticks_in(CLOCK_DIFFERENCE_NS)),
             catch_up_ticks,
-            behind_ticks: replay_ticks.max(catch_up_ticks),
+            behind_ticks: replay_ticks + catch_up_ticks,
             sparse: rate.interval_ns() > u64::from(limits.write_deadline_ms) * MS,
             sealer,
         }

@@ -430,6 +430,22 @@ fn a_replay_that_never_catches_up_is_given_up() {
 }
 
 #[test]
+fn who_resumes_from_beyond_the_window_is_not_given_up_when_a_tick_comes_first() {
+    let mut world = World::with(|config| config.limits.replay_window_ms = 3_600_000);
+    world.set_clock(999_999 * SECOND + 500 * MS);
+    world.run(SECOND);
+    let client = world.connect();
+    world.client(client).room = Some(0);
+    world.send_auth(client);
+    world.send_subscribe(client, Mode::Second, Some(1));
+    world.run(2 * SECOND);
+    world.widen(client, 1 << 20);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), []);
+    assert_eq!(world.client(client).sequences(), (1_000_001 - 3_600..=1_000_003).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_client_that_half_closes_still_reads_why_it_was_refused() {
     let mut world = World::new(config());
     let client = world.connect();
