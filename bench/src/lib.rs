@@ -26,6 +26,7 @@ mod sample;
 mod schedule;
 mod stats;
 mod summary;
+mod tls;
 mod verify;
 mod worker;
 

@@ -14,6 +14,7 @@ use std::{
     num::{NonZeroU32, NonZeroU64},
     path::Path,
 };
+use tickstream_client::TlsConfig;
 use tickstream_wire::messages::Mode;
 
 /// Exit codes, as `--help` documents them.
@@ -50,12 +51,14 @@ pub enum Command {
 }
 
 /// What `watch` is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct WatchArgs {
     /// Servers, each a host name or IP address with a port; at least one.
     pub addrs: Vec<String>,
     /// User and password.
     pub credentials: Credentials,
+    /// How to encrypt, if at all.
+    pub tls: Option<TlsConfig>,
     /// Which stream.
     pub mode: Mode,
     /// Replay ticks after this sequence.
@@ -159,10 +162,11 @@ fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
 }
 
 fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let values = Values::merge(&flags::given(matches, settings::credential_settings()), env, None)?;
+    let values = Values::of_client(&flags::given(matches, settings::client_settings()), env)?;
     Ok(Command::Watch(WatchArgs {
         addrs: matches.get_many("addr").into_iter().flatten().cloned().collect(),
         credentials: Credentials::from_values(&values)?,
+        tls: config::client_tls(&values)?,
         mode: required(matches, "mode"),
         resume_after: matches.get_one("resume-after").copied(),
         count: matches.get_one("count").copied(),
@@ -304,7 +308,7 @@ mod tests {
             &CREDENTIALS,
             field,
             Ok(&format!(
-                "WatchArgs {{ addrs: [\"127.0.0.1:7400\"], {credentials}, mode: Second, resume_after: None, \
+                "WatchArgs {{ addrs: [\"127.0.0.1:7400\"], {credentials}, tls: None, mode: Second, resume_after: None, \
                  count: None, json: false }}"
             )),
         );
@@ -313,7 +317,7 @@ mod tests {
             &[("STREAM_PASS", "p")],
             field,
             Ok(&format!(
-                "WatchArgs {{ addrs: [\"a:1\", \"[::1]:2\", \"b:3\"], {credentials}, mode: Minute, \
+                "WatchArgs {{ addrs: [\"a:1\", \"[::1]:2\", \"b:3\"], {credentials}, tls: None, mode: Minute, \
                  resume_after: Some(0), count: Some(9), json: true }}"
             )),
         );
@@ -325,6 +329,15 @@ mod tests {
         for addr in ["a", "a:", ":1", "a:0", "a:65536", "::1:1", "a:b"] {
             check_error(&format!("watch --addr {addr}"), &CREDENTIALS, exit::USAGE, "write HOST:PORT");
         }
+        check_error("watch --tls-ca absent.pem", &CREDENTIALS, exit::USAGE, "can't read absent.pem");
+        let both = [CREDENTIALS[0], CREDENTIALS[1], ("STREAM_TLS_CLIENT_CERT", "a.pem")];
+        check_error(
+            "watch --tls",
+            &both,
+            exit::USAGE,
+            "(from environment STREAM_TLS_CLIENT_CERT): needs tls_client_key",
+        );
+        check_error("watch --tls=perhaps", &CREDENTIALS, exit::USAGE, "accepted: on or off");
         check_error("watch --count 0", &CREDENTIALS, exit::USAGE, "--count");
         check_error("watch --mode hour", &CREDENTIALS, exit::USAGE, "[possible values: second, minute]");
     }

@@ -14,6 +14,8 @@ pub enum Kind {
     Address,
     /// Networks in a list.
     Networks,
+    /// What a certificate can be issued to.
+    ServerName,
     /// CPU numbers in list syntax.
     Cpus,
     /// A level, or levels by module.
@@ -90,6 +92,7 @@ impl fmt::Display for Kind {
             Self::Path => f.write_str("a file's path"),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400 or [::1]:7400"),
             Self::Networks => f.write_str("networks and addresses, such as 10.0.0.0/8,2001:db8::/32"),
+            Self::ServerName => f.write_str("a DNS name or an IP address"),
             Self::Cpus => f.write_str("CPU numbers and ranges, such as 0-3,8"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module, such as info,tickstream=debug",

@@ -8,6 +8,7 @@
 //!
 //! Invariant: nothing behind [`Config`] parses or checks a setting again.
 
+mod client_tls;
 mod convert;
 mod credentials;
 mod error;
@@ -28,6 +29,7 @@ pub use print::{documented_defaults, effective};
 pub use tickstream_engine::{Network, Phase, ProxyProtocol};
 pub use values::{Environment, Flags, Origin, Values};
 
+pub(crate) use client_tls::client_tls;
 pub(crate) use parse::{address, integer};
 
 use crate::placement::{self, Machine};

@@ -82,6 +82,9 @@ pub enum ValueError {
     /// Not a network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// TLS can't be had with it.
+    #[error("can't be used: {}", tickstream_client::with_causes(.0))]
+    Tls(tickstream_client::TlsConfigError),
     /// A cross-field rule: this means nothing without another setting.
     #[error("needs {other}, which isn't set")]
     Needs {

@@ -75,9 +75,9 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(|section| section.settings)
 }
 
-/// The settings of user and password: those that a client needs, too.
-pub fn credential_settings() -> impl Iterator<Item = &'static Setting> {
-    CREDENTIALS.settings.iter()
+/// The settings of a client: user, password and TLS. The latter are no settings of the server, nor keys of its file.
+pub fn client_settings() -> impl Iterator<Item = &'static Setting> {
+    [&CREDENTIALS, &CLIENT_TLS].into_iter().flat_map(|section| section.settings)
 }
 
 /// The setting with this key.
@@ -115,6 +115,29 @@ const CREDENTIALS: Section = Section {
         Setting::new("stream_pass_file", "STREAM_PASS_FILE", Kind::Path, "PATH")
             .empty("none")
             .help("File with the password; one newline at its end is removed. Excludes stream_pass."),
+    ],
+};
+
+/// What a client needs for TLS.
+pub const CLIENT_TLS: Section = Section {
+    title: "TLS",
+    settings: &[
+        Setting::new("tls", "STREAM_TLS", Kind::Choice(&["on", "off"]), "SWITCH").default("off").help(
+            "Speak TLS 1.3, with servers whose certificate this system's authorities, or those of tls_ca, have signed. \
+             Without it the password crosses the network in the clear.",
+        ),
+        Setting::new("tls_ca", "STREAM_TLS_CA", Kind::Path, "FILE")
+            .empty("the system's")
+            .help("PEM file with the certificates of the authorities to trust, and no others. Implies tls."),
+        Setting::new("tls_client_cert", "STREAM_TLS_CLIENT_CERT", Kind::Path, "FILE")
+            .empty("none")
+            .help("PEM file with a certificate to show to servers that ask for one. Implies tls."),
+        Setting::new("tls_client_key", "STREAM_TLS_CLIENT_KEY", Kind::Path, "FILE")
+            .empty("none")
+            .help("PEM file with the private key of tls_client_cert, unencrypted."),
+        Setting::new("tls_server_name", "STREAM_TLS_SERVER_NAME", Kind::ServerName, "NAME")
+            .empty("the host of --addr")
+            .help("Name that the servers' certificates must have. Implies tls."),
     ],
 };
 
