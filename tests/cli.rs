@@ -237,3 +237,28 @@ fn doctor_reads_this_machine() {
         assert!(["ok", "advice"].contains(&check(name).as_str().unwrap()), "{name}: {report:#}");
     }
 }
+
+#[test]
+fn the_service_manager_is_told_of_start_life_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 512];
+        let bytes = socket.recv(&mut buffer).expect("a datagram");
+        String::from_utf8(buffer[..bytes].to_vec()).unwrap()
+    };
+    let args = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--drain-seconds", "1"];
+    let mut command = with_credentials(&args);
+    let mut child =
+        command.env("NOTIFY_SOCKET", &path).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let ready = heard();
+    assert!(ready.starts_with(&format!("READY=1\nMAINPID={}\nSTATUS=1 shard(s)", child.id())), "{ready}");
+    assert_eq!(heard(), "WATCHDOG=1");
+    let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    let last = std::iter::repeat_with(heard).find(|said| said != "WATCHDOG=1").unwrap();
+    assert_eq!(last, "STOPPING=1\nEXTEND_TIMEOUT_USEC=11000000");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

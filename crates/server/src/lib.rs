@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod logs;
+pub mod notify;
 pub mod placement;
 pub mod preflight;
 pub mod ring;

@@ -14,11 +14,15 @@ use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
 use crate::config::Config;
+use crate::notify::Notify;
 use crate::preflight::{self, Unfit};
 use crate::shard::{self, Control, Event, Order, ShardError, Spec};
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What ending takes beyond the drain, at most: the service manager waits for it.
+const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// How often the shards' pulses are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -68,6 +72,8 @@ pub struct Server {
     control: Arc<Control>,
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
+    notify: Notify,
+    drain: Duration,
 }
 
 impl Server {
@@ -80,7 +86,8 @@ impl Server {
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
         let address = config.listen;
-        let mut server = Self { address, control, events, threads: Vec::new() };
+        let (notify, drain) = (Notify::default(), config.drain);
+        let mut server = Self { address, control, events, threads: Vec::new(), notify, drain };
         let config = Arc::new(config);
         let cpus = config.shard_cpus();
         // The first shard learns which port it is, where any was asked for; the others take the same.
@@ -120,12 +127,16 @@ impl Server {
         let setup = |source| ServeError::Setup { what: "signal handling", source };
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(setup)?;
         let control = Arc::clone(&self.control);
+        let (notify, drain) = (self.notify.clone(), self.drain);
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
             for (count, signal) in signals.forever().enumerate() {
                 let order = if count == 0 { Order::Drain } else { Order::Stop };
                 tracing::info!(signal, ?order, "told to end");
                 control.give(order);
+                if order == Order::Drain {
+                    notify.stopping(drain + AFTER_DRAIN);
+                }
             }
         };
         thread.spawn(wait).map_err(setup)?;
@@ -148,7 +159,10 @@ impl Server {
                 Ok(Event::Listening { .. }) => {
                     unreachable!("each shard listens once, before `start` returns")
                 }
-                Err(RecvTimeoutError::Timeout) => watchdog.look(&self.control.pulses())?,
+                Err(RecvTimeoutError::Timeout) => {
+                    watchdog.look(&self.control.pulses())?;
+                    self.notify.alive();
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -241,8 +255,10 @@ impl Watchdog {
 /// If the server can't start or a shard fails.
 pub fn run(config: Config) -> Result<(), ServeError> {
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
-    let server = Server::start(config)?;
+    let mut server = Server::start(config)?;
+    server.notify = Notify::from_environment();
     server.obey_signals()?;
+    server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
         shards,
