@@ -8,8 +8,10 @@
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod keeper;
 pub mod logs;
+pub mod notify;
 pub mod placement;
 pub mod preflight;
 pub mod ring;

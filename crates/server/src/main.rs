@@ -1,11 +1,12 @@
 //! The `tickstream` command.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use tickstream::cli::{self, Command, DemoArgs, WatchArgs, exit};
+use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, WatchArgs, exit};
 use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
+use tickstream::doctor::{Host, Plan, Report};
 use tickstream::watch::{self, WatchError};
 use tickstream::{logs, serve};
 
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
         Ok(Command::Demo(args)) => demo(&args),
+        Ok(Command::Doctor(args)) => doctor(*args),
         Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
         Err(error) => {
             error.print();
@@ -67,6 +69,17 @@ fn demo(args: &DemoArgs) -> ExitCode {
     };
     drop(guard);
     code
+}
+
+fn doctor(args: DoctorArgs) -> ExitCode {
+    let DoctorArgs { config, connections, pid, root, json } = args;
+    let host = root.map_or_else(|| Host::this(pid), |root| Host::at(root, pid));
+    let report = Report::of(&host, Plan::new(&config, connections));
+    // https://no-color.org
+    let colour =
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let code = print(if json { report.json() } else { report.text(colour) }.as_bytes());
+    if report.is_fit() { code } else { ExitCode::from(exit::FAILURE) }
 }
 
 fn watch_code(error: &WatchError) -> u8 {

@@ -15,6 +15,7 @@ use tickstream_wire::messages::Mode;
 
 use crate::config::Config;
 use crate::keeper::{self, Keeper};
+use crate::notify::Notify;
 use crate::preflight::{self, Unfit};
 use crate::shard::{self, Control, Event, Order, ShardError, Spec};
 use crate::tls::MaterialError;
@@ -22,6 +23,9 @@ use crate::tls::watch::{Certificates, Current};
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What ending takes beyond the drain, at most: the service manager waits for it.
+const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// How often the shards' pulses are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -77,6 +81,8 @@ pub struct Server {
     control: Arc<Control>,
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
+    notify: Notify,
+    drain: Duration,
 }
 
 impl Server {
@@ -99,6 +105,8 @@ impl Server {
             control,
             events,
             threads: Vec::new(),
+            notify: Notify::default(),
+            drain: config.drain,
         };
         let config = Arc::new(config);
         let cpus = config.shard_cpus();
@@ -144,6 +152,7 @@ impl Server {
         let setup = |source| ServeError::Setup { what: "signal handling", source };
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(setup)?;
         let (control, keeper) = (Arc::clone(&self.control), self.keeper.clone());
+        let (notify, drain) = (self.notify.clone(), self.drain);
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
             for signal in signals.forever() {
@@ -154,6 +163,9 @@ impl Server {
                 let order = if control.order() == Order::Serve { Order::Drain } else { Order::Stop };
                 tracing::info!(signal, ?order, "told to end");
                 control.give(order);
+                if order == Order::Drain {
+                    notify.stopping(drain + AFTER_DRAIN);
+                }
             }
         };
         thread.spawn(wait).map_err(setup)?;
@@ -176,7 +188,10 @@ impl Server {
                 Ok(Event::Listening { .. }) => {
                     unreachable!("each shard listens once, before `start` returns")
                 }
-                Err(RecvTimeoutError::Timeout) => watchdog.look(&self.control.pulses())?,
+                Err(RecvTimeoutError::Timeout) => {
+                    watchdog.look(&self.control.pulses())?;
+                    self.notify.alive();
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -274,8 +289,10 @@ impl Watchdog {
 /// If the server can't start or a shard fails.
 pub fn run(config: Config) -> Result<(), ServeError> {
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
-    let server = Server::start(config)?;
+    let mut server = Server::start(config)?;
+    server.notify = Notify::from_environment();
     server.obey_signals()?;
+    server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
         tls = server.listeners().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),

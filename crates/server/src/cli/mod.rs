@@ -5,6 +5,8 @@ mod args;
 pub use args::command;
 
 use crate::config::{self, Config, ConfigError, Credentials, Environment, File, Values, flags, settings};
+use crate::doctor::Host;
+use crate::placement::Machine;
 use clap::ArgMatches;
 use clap_complete::Shell;
 use std::{
@@ -12,7 +14,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::Path,
+    path::{Path, PathBuf},
 };
 use tickstream_client::TlsConfig;
 use tickstream_wire::messages::Mode;
@@ -46,6 +48,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Run server and client in one process.
     Demo(DemoArgs),
+    /// Say what of a machine stands in the way.
+    Doctor(Box<DoctorArgs>),
     /// Print a script of completions: see [`completions`].
     Completions(Shell),
 }
@@ -81,6 +85,21 @@ pub struct DemoArgs {
     /// Stop after this many ticks.
     pub count: Option<NonZeroU64>,
     /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// What `doctor` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoctorArgs {
+    /// The server's settings; without credentials where there are none.
+    pub config: Config,
+    /// Connections at once; `None`: what the settings allow.
+    pub connections: Option<NonZeroU32>,
+    /// The process whose limits count; `None`: this one.
+    pub pid: Option<u32>,
+    /// Where the machine's files are; `None`: this machine.
+    pub root: Option<PathBuf>,
+    /// One JSON object instead of text.
     pub json: bool,
 }
 
@@ -136,6 +155,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
+        Some(("doctor", matches)) => doctor_from(matches, env),
         Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
         other => unreachable!("clap requires a known subcommand: {other:?}"),
     }
@@ -150,15 +170,20 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
-    let path = flags::given_text(matches, "config").or_else(variable);
-    let file = path.map(|path| File::read(Path::new(&path))).transpose()?;
-    let values = Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())?;
+    let values = server_values(matches, env)?;
     let config = Config::from_merged(&values);
     if matches.get_flag("print-config") {
         return Ok(Command::PrintConfig { toml: config::effective(&values), problem: config.err() });
     }
     Ok(Command::Serve(Box::new(config?)))
+}
+
+/// Every setting of the server, from all sources.
+fn server_values(matches: &ArgMatches, env: Environment<'_>) -> Result<Values, ConfigError> {
+    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
+    let path = flags::given_text(matches, "config").or_else(variable);
+    let file = path.map(|path| File::read(Path::new(&path))).transpose()?;
+    Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())
 }
 
 fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
@@ -182,6 +207,21 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
         count: matches.get_one("count").copied(),
         json: matches.get_flag("json"),
     }
+}
+
+fn doctor_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
+    let (pid, root) = (matches.get_one("pid").copied(), matches.get_one::<PathBuf>("root").cloned());
+    let values = server_values(matches, env)?;
+    let files = Host::at(root.clone().unwrap_or_else(|| PathBuf::from("/")), pid);
+    let machine = Machine::read(&files.process(), &files.path("sys/devices/system/node"));
+    let config = Config::for_checks(&values, &machine.map_err(ConfigError::from)?)?;
+    Ok(Command::Doctor(Box::new(DoctorArgs {
+        config,
+        connections: matches.get_one("connections").copied(),
+        pid,
+        root,
+        json: matches.get_flag("json"),
+    })))
 }
 
 /// An argument that is required or has a default.
@@ -366,6 +406,24 @@ mod tests {
         );
         check_error("demo --ticks-per-second 0", &[], exit::USAGE, "a whole number from 1 to 10000000");
         check_error("demo --listen 7400", &[], exit::USAGE, "is only a port; write 0.0.0.0:7400");
+    }
+
+    #[test]
+    fn doctor_takes_the_server_s_settings_and_needs_no_credentials() {
+        let field = |command| match command {
+            Command::Doctor(doctor) => {
+                let DoctorArgs { config, connections, pid, root, json } = *doctor;
+                format!("{} {connections:?} {pid:?} {root:?} {json}", config.listen)
+            }
+            other => panic!("{other:?}"),
+        };
+        check("doctor", &[], field, Ok("0.0.0.0:7400 None None None false"));
+        let own = format!("doctor --connections 7 --pid {} --json --listen [::]:1", std::process::id());
+        let expected = format!("[::]:1 Some(7) Some({}) None true", std::process::id());
+        check(&own, &[("STREAM_USER", "u")], field, Ok(&expected));
+        check_error("doctor --phase odd", &CREDENTIALS, exit::USAGE, "phase = \"odd\" (from flag --phase)");
+        check_error("doctor --root absent", &[], exit::USAGE, "absent/proc/self/status");
+        check_error("doctor --pid 0", &[], exit::USAGE, "--pid");
     }
 
     #[test]

@@ -170,6 +170,15 @@ impl Config {
         convert::convert(values, &Machine::detect()?)
     }
 
+    /// For who checks a machine and serves nobody: credentials need not be set, and are then empty.
+    ///
+    /// # Errors
+    ///
+    /// The first thing that is wrong.
+    pub fn for_checks(values: &Values, machine: &Machine) -> Result<Self, ConfigError> {
+        convert::convert_for_checks(values, machine)
+    }
+
     /// A configuration made by a program: defaults, but for these values, as one would write them in the file.
     /// Neither flags, environment nor files have a say.
     ///

@@ -461,6 +461,18 @@ pub fn now() -> tickstream_engine::Now {
     tickstream_engine::Now { mono_ns: read(libc::CLOCK_MONOTONIC), unix_ns: read(libc::CLOCK_REALTIME) }
 }
 
+/// Whether somebody disciplines the real-time clock, and its largest error in microseconds, as the kernel accounts
+/// for it; `None` where a seccomp filter forbids to ask.
+pub fn clock() -> Option<(bool, u64)> {
+    // SAFETY: `timex` is plain numbers; with no mode set, the kernel only writes into it.
+    let (state, timex) = unsafe {
+        let mut timex = std::mem::zeroed::<libc::timex>();
+        (libc::adjtimex(&raw mut timex), timex)
+    };
+    let is_synchronized = state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
+    (state >= 0).then(|| (is_synchronized, u64::try_from(timex.maxerror).unwrap_or(0)))
+}
+
 /// A soft and a hard limit of the process.
 ///
 /// # Errors
@@ -474,15 +486,15 @@ pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Raises the soft limit on descriptors to the hard one, and answers with it.
+/// Raises the soft limit on a resource to the hard one, and answers with it.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let (soft, hard) = limit(libc::RLIMIT_NOFILE)?;
+pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let (soft, hard) = limit(resource)?;
     let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
     // SAFETY: an rlimit of our own to read from.
-    if soft < hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } != 0 {
+    if soft < hard && unsafe { libc::setrlimit(resource, &raw const raised) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(hard)

@@ -180,7 +180,7 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
         .io_memory(0)
         .ring_depth(EXECUTOR_RING_DEPTH)
         .make()
-        .map_err(|error| ShardError::Executor { cpu: spec.cpu, reason: error.to_string() })?;
+        .map_err(|error| ShardError::Executor { cpu: spec.cpu, reason: executor_reason(&error) })?;
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -197,6 +197,16 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
         let _ = events.send(Event::Listening { shard, addresses });
         driver.run().map_err(ShardError::Ring)
     })
+}
+
+fn executor_reason(error: &glommio::GlommioError<()>) -> String {
+    match error {
+        // From Linux 6.14 on a user's rings count as locked memory.
+        glommio::GlommioError::IoError(io) if io.raw_os_error() == Some(libc::ENOMEM) => {
+            format!("{error}; a shard takes 2 MiB of locked memory: raise it with ulimit -l or LimitMEMLOCK=")
+        }
+        error => error.to_string(),
+    }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> ShardError {
