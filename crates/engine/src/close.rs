@@ -51,6 +51,8 @@ pub enum CloseReason {
     ServerBusy,
     /// The server ends.
     ShuttingDown,
+    /// An operator closed it.
+    Kicked,
     /// A fault of ours.
     Internal,
 }
@@ -70,7 +72,7 @@ pub enum Severity {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::Probe,
@@ -92,6 +94,7 @@ impl CloseReason {
         Self::SlowConsumer,
         Self::ServerBusy,
         Self::ShuttingDown,
+        Self::Kicked,
         Self::Internal,
     ];
 
@@ -122,6 +125,8 @@ impl CloseReason {
             Self::SlowConsumer => ("slow_consumer", Some(Code::SlowConsumer), Warn),
             Self::ServerBusy => ("server_busy", Some(Code::ServerBusy), Warn),
             Self::ShuttingDown => ("shutting_down", Some(Code::ShuttingDown), Info),
+            // What follows from that code is what is wanted: come back after a while, or elsewhere, and resume.
+            Self::Kicked => ("kicked", Some(Code::ShuttingDown), Info),
             Self::Internal => ("internal", Some(Code::Internal), Error),
         }
     }

@@ -90,6 +90,8 @@ pub(crate) struct Session {
     pub ends: Lived,
     /// Sequence of the next tick to hand to the socket.
     pub next_sequence: u64,
+    /// Bytes that its socket took.
+    pub bytes_sent: u64,
     pub membership: Option<Membership>,
     pub outbox: Outbox,
     pub decoder: Decoder,
@@ -151,6 +153,7 @@ impl Session {
             heartbeat: lived,
             ends: Lived::MAX,
             next_sequence: 0,
+            bytes_sent: 0,
             membership: None,
             outbox: Outbox::default(),
             decoder: Decoder::new(),

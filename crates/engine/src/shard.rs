@@ -6,6 +6,7 @@ mod arrival;
 mod outbound;
 #[cfg(test)]
 pub(crate) mod tests;
+mod view;
 
 use std::collections::VecDeque;
 
@@ -20,9 +21,12 @@ use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::drain::Drain;
+use crate::latency::Latencies;
+use crate::outbox::Item;
 use crate::session::{Request, Sending, State};
 use crate::slots::Slots;
 use crate::streams::Streams;
+use crate::tally::Tally;
 use crate::wheel::Wheel;
 
 /// Deadlines that one call handles, so that sending gets its turn.
@@ -46,6 +50,8 @@ pub struct Shard {
     wave_turn: bool,
     reports: VecDeque<Report>,
     counters: Counters,
+    latencies: Latencies,
+    tally: Tally,
     drain: Option<Drain>,
     heartbeat: SealedFrame,
 }
@@ -64,6 +70,8 @@ impl Shard {
             wave_turn: false,
             reports: VecDeque::new(),
             counters: Counters::default(),
+            latencies: Latencies::default(),
+            tally: Tally::new(),
             drain: None,
             heartbeat: SealedFrame::heartbeat(),
             config,
@@ -117,6 +125,7 @@ impl Shard {
 
     /// It is `now`. What is told next happened about now.
     pub fn advance(&mut self, now: Now) {
+        self.settle_tally();
         if self.clock.advance(now) {
             self.streams.skip_to(now, self.clock.lived(), &mut self.counters);
         }
@@ -165,12 +174,6 @@ impl Shard {
     /// The next connection that ended.
     pub fn poll_report(&mut self) -> Option<Report> {
         self.reports.pop_front()
-    }
-
-    /// What was counted so far.
-    pub fn counters(&self) -> Counters {
-        let (connections, unauthenticated) = (self.slots.len(), self.admission.unauthenticated());
-        Counters { connections, unauthenticated, ..self.counters }
     }
 
     /// Does what a valid frame asks for.
@@ -254,7 +257,7 @@ impl Shard {
                 session.state = State::Flushing;
                 session.ends = lived + linger_ns;
                 if let Some(goodbye) = goodbye {
-                    session.outbox.push(goodbye, lived);
+                    session.outbox.push(Item::reply(goodbye, lived));
                 }
                 self.rearm(slot);
                 self.make_ready(slot);
@@ -401,7 +404,7 @@ impl Shard {
         if full && session.outbox.len() >= Limits::FRAMES_OWED {
             return Err(Fault::new(CloseReason::SlowConsumer, "it asks without reading the answers"));
         }
-        session.outbox.push(frame, lived);
+        session.outbox.push(Item::reply(frame, lived));
         if session.sending == Sending::Idle {
             self.make_ready(slot);
         }
@@ -413,7 +416,10 @@ impl Shard {
 fn error_frame(fault: &Fault, number: u64) -> SealedFrame {
     let retry_after_ms = match fault.reason {
         _ if fault.retry_after_ms > 0 => fault.retry_after_ms,
-        CloseReason::ServerBusy | CloseReason::RateLimited | CloseReason::ShuttingDown => {
+        CloseReason::ServerBusy
+        | CloseReason::RateLimited
+        | CloseReason::ShuttingDown
+        | CloseReason::Kicked => {
             // Consecutive numbers fall evenly over the range.
             BUSY_RETRY_AFTER_MS + (number as u32).wrapping_mul(0x9E37_79B1) % BUSY_RETRY_AFTER_MS
         }

@@ -1,6 +1,7 @@
 //! Whole shards under virtual time: `World` plays driver, network and clients.
 
 mod arrival;
+mod counting;
 mod world;
 
 use tickstream_wire::messages::Mode;
@@ -135,7 +136,7 @@ fn a_laggard_that_recovers_gets_every_tick_in_order() {
     let sequences = world.client(client).sequences();
     assert_eq!(sequences, (first..first + sequences.len() as u64).collect::<Vec<_>>());
     assert_eq!(world.shard.counters().lagging, 0);
-    assert_eq!(world.shard.counters().replays, 0, "laggards share the log's bytes");
+    assert_eq!(world.shard.counters().stream(Mode::Second).replays, 0, "laggards share the log's bytes");
 }
 
 #[test]
@@ -239,7 +240,7 @@ fn a_clock_set_forward_skips_and_one_set_back_waits() {
     world.set_clock(1_000 * SECOND + HOUR);
     world.run(2 * SECOND);
     assert_eq!(world.client(client).sequences(), [1_001, 1_002, 4_601, 4_602]);
-    assert!(world.shard.counters().ticks_skipped > 3_590);
+    assert!(world.shard.counters().stream(Mode::Second).ticks_skipped > 3_590);
     world.set_clock(4_600 * SECOND + 500 * MS);
     world.run(4 * SECOND);
     assert_eq!(world.client(client).sequences(), [1_001, 1_002, 4_601, 4_602, 4_603, 4_604]);
@@ -486,5 +487,6 @@ fn ten_thousand_connections_live_through_an_hour() {
         assert_eq!(client.latest_ns, 0);
     }
     let counters = world.shard.counters();
-    assert_eq!((counters.connections, counters.sends_short, counters.replays), (10_000, 0, 0));
+    let replays = counters.streams.map(|stream| stream.replays);
+    assert_eq!((counters.connections, counters.sends_short, replays), (10_000, 0, [0, 0]));
 }

@@ -66,11 +66,13 @@ impl CloseLog {
         }
     }
 
+    /// Whether it's time for [`CloseLog::turn_to`].
+    pub fn is_over(&self, second: u64) -> bool {
+        second != self.second
+    }
+
     /// Once a second is over: says how many lines were left out of it, and which limits fired in it.
     pub fn turn_to(&mut self, second: u64, counters: &Counters) {
-        if second == self.second {
-            return;
-        }
         if self.left_out > 0 {
             tracing::warn!(
                 shard = self.shard,

@@ -95,7 +95,10 @@ impl Driver {
         }
         let now = ring::now();
         self.shard.handle_timeout(now);
-        self.log.turn_to(now.mono_ns / 1_000_000_000, &self.shard.counters());
+        let second = now.mono_ns / 1_000_000_000;
+        if self.log.is_over(second) {
+            self.log.turn_to(second, &self.shard.counters());
+        }
         while let Some(report) = self.shard.poll_report() {
             let subject = self.transport.subject(report.conn);
             self.log.log(&report, subject.as_deref());
