@@ -197,6 +197,25 @@ fn a_server_that_is_somebody_else_is_not_measured() {
         let errors = summary["connect_errors"].to_string();
         assert!(errors.contains(expected), "{errors}");
     };
-    check(&[&Certificates::new().path("ca.pem")], "invalid peer certificate");
+    let foreign = Certificates::new();
+    check(&[&foreign.path("ca.pem")], "invalid peer certificate");
     check(&[&ca, "--tls-server-name", "ticks.example"], "not valid for name");
+}
+
+#[test]
+fn a_server_without_tls_is_no_reason_to_panic() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let certificates = Certificates::new();
+    let ca = certificates.path("ca.pem");
+    let (output, summary) = load(port, &["-n", "2", "--duration", "1s", "--tls-ca", &ca]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = summary["connect_errors"].to_string();
+    assert!(errors.contains("TLS: received corrupt message"), "{errors}");
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use rustls::{
     ClientConfig, Error, HandshakeKind,
-    client::UnbufferedClientConnection,
+    client::{ClientConnectionData, UnbufferedClientConnection},
     pki_types::ServerName,
-    unbuffered::{ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus},
+    unbuffered::{
+        ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
+    },
 };
 
 /// What sessions of one worker share: they take turns.
@@ -114,13 +116,7 @@ impl Session {
                     false
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
-                    grow(&mut scratch.output, |room| match data.encode(room) {
-                        Ok(len) => Ok(Ok(len)),
-                        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                            Err(required_size)
-                        }
-                        Err(EncodeError::AlreadyEncoded) => Ok(Ok(0)),
-                    })?;
+                    encode(&mut data, &mut scratch.output)?;
                     false
                 }
                 // The caller sends it when this is over.
@@ -146,24 +142,23 @@ impl Session {
         Ok(progress)
     }
 
-    /// What rustls has to say about an error, as far as it has anything to say. It panics unless it is shown again
-    /// what it hasn't taken.
+    /// The alert about an error, if rustls has one. Asked twice, it would judge the same bytes again; and it panics
+    /// unless it is shown again what it hasn't taken.
     fn encode_alert(&mut self, rest: &mut [u8], scratch: &mut Scratch) {
-        loop {
-            match self.tls.process_tls_records(rest).state {
-                Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    _ = grow(&mut scratch.output, |room| match data.encode(room) {
-                        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => {
-                            Err(required_size)
-                        }
-                        written => Ok(Ok(written.unwrap_or(0))),
-                    });
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
-                _ => return,
-            }
+        if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(rest).state {
+            // An alert that can't be had is none.
+            _ = encode(&mut data, &mut scratch.output);
         }
     }
+}
+
+/// Appends what rustls has to send.
+fn encode(data: &mut EncodeTlsData<'_, ClientConnectionData>, output: &mut Vec<u8>) -> Result<(), Error> {
+    grow(output, |room| match data.encode(room) {
+        Ok(len) => Ok(Ok(len)),
+        Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) => Err(required_size),
+        Err(EncodeError::AlreadyEncoded) => Ok(Ok(0)),
+    })
 }
 
 /// As much as most flights need; a session with a longer one asks for it.

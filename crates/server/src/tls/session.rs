@@ -128,6 +128,7 @@ impl TlsSession {
         let was_handshaking = self.connection.is_handshaking();
         let (mut used, mut peer_closed, mut failure) = (0, false, None);
         loop {
+            let failed = failure.is_some();
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut bytes[used..]);
             let more = match state {
@@ -156,15 +157,15 @@ impl TlsSession {
                     true
                 }
                 Ok(_) => false,
-                // The alert is encoded by the next turns, which end with this error again.
-                Err(error) if failure.is_none() => {
-                    failure = Some(error);
+                // The alert is encoded by the next turn. One more would judge the same bytes again, and rustls asserts
+                // that it has sent no other alert.
+                Err(error) => {
+                    failure.get_or_insert(error);
                     true
                 }
-                Err(_) => false,
             };
             used += discard;
-            if !more {
+            if !more || failed {
                 break;
             }
         }
@@ -221,4 +222,38 @@ fn encode(mut data: EncodeTlsData<'_, ServerConnectionData>, outgoing: &mut Vec<
 /// Records that so many bytes take.
 fn records(bytes: usize) -> usize {
     bytes.div_ceil(RECORD_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    fn session() -> TlsSession {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        TlsSession::new(Arc::new(config)).unwrap()
+    }
+
+    /// Among them a client that doesn't know that this port speaks TLS.
+    #[test]
+    fn bytes_that_are_no_tls_are_answered_with_one_alert() {
+        for garbage in
+            [&b"TS\x01\x01\0\0\0\x08hunter2!"[..], b"GET / HTTP/1.1\r\n\r\n", &[0x16, 3, 1, 0xff, 0xff]]
+        {
+            let (mut outgoing, mut plain) = (Vec::new(), Vec::new());
+            let received = session().receive(&mut garbage.to_vec(), 4096, &mut outgoing, &mut plain);
+            assert!(matches!(received, Err(TlsError::Tls(_))), "{received:?}");
+            assert_eq!(outgoing.len(), 7, "a record of type alert with two bytes: {outgoing:02x?}");
+            assert_eq!((outgoing[0], plain.len()), (0x15, 0));
+        }
+    }
 }
