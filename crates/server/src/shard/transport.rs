@@ -41,13 +41,23 @@ pub struct Transport {
     plain: Vec<u8>,
 }
 
-/// One TLS connection.
+/// One TLS connection. Most of them are idle: what they need only while they aren't is apart.
 struct Connection {
     generation: u32,
-    stage: Stage,
     socket: Socket,
     /// FIN follows once all is sent.
     closing: bool,
+    stage: Stage,
+    busy: Option<Box<Busy>>,
+}
+
+/// What a connection has to do.
+#[derive(Default)]
+struct Busy {
+    /// Bytes of the handshake that wait to be worked on.
+    received: Vec<u8>,
+    /// It is in the queue of handshakes.
+    is_queued: bool,
     /// What the socket is asked to take, or didn't take.
     record: Option<Record>,
     /// A frame of the engine's that waits for what TLS is sending, and how much of it was sent.
@@ -57,12 +67,8 @@ struct Connection {
 }
 
 enum Stage {
-    /// Bytes of the handshake wait to be worked on; the session begins with the first.
-    Handshaking {
-        session: Option<TlsSession>,
-        bytes: Vec<u8>,
-        is_queued: bool,
-    },
+    /// The session begins when its first bytes are worked on.
+    Handshaking(Option<TlsSession>),
     Established(TlsSession),
     /// TLS failed: what still comes is thrown away.
     Failed,
@@ -116,12 +122,10 @@ impl Transport {
         }
         self.connections[index] = Some(Box::new(Connection {
             generation: conn.generation,
-            stage: Stage::Handshaking { session: None, bytes: Vec::new(), is_queued: false },
-            record: None,
             socket: Socket::Idle,
             closing: false,
-            deferred: None,
-            owed: Vec::new(),
+            stage: Stage::Handshaking(None),
+            busy: None,
         }));
     }
 
@@ -162,7 +166,7 @@ impl Transport {
             return ring.send(conn, frame.into_shared(), offset);
         };
         match connection.socket {
-            Socket::Sending => connection.deferred = Some((frame, offset)),
+            Socket::Sending => connection.busy().deferred = Some((frame, offset)),
             Socket::FullForTls => {
                 connection.socket = Socket::FullForEngine;
                 shard.sent(conn, SendOutcome::WouldBlock);
@@ -184,12 +188,13 @@ impl Transport {
             return shard.sent(conn, outcome(result));
         };
         connection.socket = Socket::Idle;
-        let deferred = connection.deferred.take();
-        let Some(record) = &mut connection.record else { return };
+        let busy = connection.busy();
+        let deferred = busy.deferred.take();
+        let Some(record) = &mut busy.record else { return };
         record.sent += result.max(0) as u32;
         let holds = record.holds;
         if record.sent as usize == record.bytes.len() {
-            connection.record = None;
+            busy.record = None;
             if holds > 0 {
                 shard.sent(conn, SendOutcome::Sent(holds));
             }
@@ -233,7 +238,7 @@ impl Transport {
         connection.closing = true;
         if let Stage::Established(session) = &mut connection.stage {
             // An error means that the session can't send any more: then there is FIN alone.
-            let _ = session.close_notify(&mut connection.owed);
+            let _ = session.close_notify(&mut connection.busy.get_or_insert_default().owed);
         }
         connection.flush(conn, ring);
     }
@@ -245,9 +250,11 @@ impl Transport {
             && !connection.closing
             && connection.socket == Socket::Idle
             && let Stage::Established(session) = &mut connection.stage
-            && session.close_notify(&mut connection.owed).is_ok()
         {
-            ring.send(conn, std::mem::take(&mut connection.owed).into(), 0);
+            let mut bytes = Vec::new();
+            if session.close_notify(&mut bytes).is_ok() {
+                ring.send(conn, bytes.into(), 0);
+            }
         }
         let underway = connection.is_underway();
         self.connections[conn.slot as usize] = None;
@@ -285,14 +292,15 @@ impl Transport {
             return Ok(Progress::default());
         };
         match &mut connection.stage {
-            Stage::Handshaking { session, bytes: kept, is_queued } => {
+            Stage::Handshaking(session) => {
                 shard.heard(conn);
                 let most = self.acceptor.as_ref().map_or(0, |acceptor| acceptor.handshake_bytes_max());
-                if kept.len() + bytes.len() > most {
+                let busy = connection.busy.get_or_insert_default();
+                if busy.received.len() + bytes.len() > most {
                     return Err(TlsError::TooLarge(most));
                 }
-                kept.extend_from_slice(bytes);
-                if !std::mem::replace(is_queued, true) {
+                busy.received.extend_from_slice(bytes);
+                if !std::mem::replace(&mut busy.is_queued, true) {
                     if session.is_some() {
                         self.begun.push_back(conn);
                     } else {
@@ -317,11 +325,12 @@ impl Transport {
         let (Some(connection), Some(acceptor)) = (connection, &self.acceptor) else {
             return Ok(Progress::default());
         };
-        let Stage::Handshaking { session, bytes, is_queued } = &mut connection.stage else {
+        let Stage::Handshaking(session) = &mut connection.stage else {
             return Ok(Progress::default());
         };
-        *is_queued = false;
-        let mut bytes = std::mem::take(bytes);
+        let busy = connection.busy.get_or_insert_default();
+        busy.is_queued = false;
+        let mut bytes = std::mem::take(&mut busy.received);
         let current = match session {
             Some(session) => session,
             None => {
@@ -352,9 +361,12 @@ impl Transport {
         let mut plain = std::mem::take(&mut self.plain);
         let mut progress = progress;
         if let Some(connection) = find(&mut self.connections, conn) {
-            connection.owed.append(&mut self.outgoing);
-            if connection.record.is_some() && connection.owed.len() > OWED_BYTES_MAX {
-                progress = progress.and(Err(TlsError::Sealing("it asks without reading the answers")));
+            if !self.outgoing.is_empty() {
+                let busy = connection.busy();
+                busy.owed.append(&mut self.outgoing);
+                if busy.record.is_some() && busy.owed.len() > OWED_BYTES_MAX {
+                    progress = progress.and(Err(TlsError::Sealing("it asks without reading the answers")));
+                }
             }
             connection.flush(conn, ring);
             if let Ok(Progress { established: true, .. }) = progress
@@ -390,25 +402,29 @@ impl Transport {
 }
 
 impl Connection {
+    fn busy(&mut self) -> &mut Busy {
+        self.busy.get_or_insert_default()
+    }
+
     /// Seals what follows of a frame, behind what is left to send. What is left of a record that holds a part of the frame
     /// is that part.
     fn seal(&mut self, frame: &SealedFrame, offset: u32, scratch: &mut Vec<u8>) -> Result<(), TlsError> {
-        if self.record.as_ref().is_some_and(|record| record.holds > 0) {
+        let busy = self.busy.get_or_insert_default();
+        if busy.record.as_ref().is_some_and(|record| record.holds > 0) {
             return Ok(());
         }
         let Stage::Established(session) = &mut self.stage else {
             return Err(TlsError::Sealing("the handshake isn't complete, or TLS has failed"));
         };
         scratch.clear();
-        if let Some(record) = self.record.take() {
+        if let Some(record) = busy.record.take() {
             scratch.extend_from_slice(&record.bytes[record.sent as usize..]);
         }
-        scratch.append(&mut self.owed);
-        self.owed = Vec::new();
+        scratch.extend_from_slice(&std::mem::take(&mut busy.owed));
         let rest = &frame.as_bytes()[offset as usize..];
         let plain = &rest[..rest.len().min(RECORD_BYTES_MAX)];
         session.seal(plain, scratch)?;
-        self.record = Some(Record { bytes: scratch[..].into(), sent: 0, holds: plain.len() as u32 });
+        busy.record = Some(Record { bytes: scratch[..].into(), sent: 0, holds: plain.len() as u32 });
         scratch.clear();
         Ok(())
     }
@@ -418,18 +434,25 @@ impl Connection {
         if self.socket != Socket::Idle {
             return;
         }
-        if self.record.is_none() && !self.owed.is_empty() {
-            self.record = Some(Record { bytes: std::mem::take(&mut self.owed).into(), sent: 0, holds: 0 });
+        if let Some(busy) = &mut self.busy {
+            if busy.record.is_none() && !busy.owed.is_empty() {
+                let bytes = std::mem::take(&mut busy.owed).into();
+                busy.record = Some(Record { bytes, sent: 0, holds: 0 });
+            }
+            if busy.record.is_some() {
+                return self.send_record(conn, ring);
+            }
+            if !busy.is_queued && busy.deferred.is_none() {
+                self.busy = None;
+            }
         }
-        if self.record.is_some() {
-            self.send_record(conn, ring);
-        } else if self.closing {
+        if self.closing {
             ring.shutdown(conn);
         }
     }
 
     fn send_record(&mut self, conn: ConnId, ring: &mut SocketRing) {
-        if let Some(record) = &self.record {
+        if let Some(record) = self.busy.as_ref().and_then(|busy| busy.record.as_ref()) {
             self.socket = Socket::Sending;
             ring.send(conn, Rc::clone(&record.bytes), record.sent);
         }
@@ -444,7 +467,7 @@ impl Connection {
     }
 
     fn is_underway(&self) -> bool {
-        matches!(self.stage, Stage::Handshaking { session: Some(_), .. })
+        matches!(self.stage, Stage::Handshaking(Some(_)))
     }
 }
 
