@@ -14,20 +14,23 @@ use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
+use crate::logs::LogFilter;
 use crate::notify::Notify;
 use crate::preflight::{self, Unfit};
+use crate::published::Published;
+use crate::reload::{Reloader, Source};
 use crate::shard::{self, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
+use crate::tls::Acceptor;
 use crate::tls::MaterialError;
-use crate::tls::watch::{Certificates, Current};
+use crate::tls::watch::Certificates;
 use crate::upgrade;
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-
 
 /// How often the shards' pulses are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +59,9 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Settings that can't be read again.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// There is nothing to listen on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -81,7 +87,9 @@ pub enum ServeError {
 pub struct Server {
     /// Where it listens, and whether TLS is spoken there.
     addresses: Vec<(SocketAddr, bool)>,
-    certificates: Option<Arc<Current>>,
+    certificates: Option<Arc<Published<Acceptor>>>,
+    settings: Arc<Published<engine::Config>>,
+    connections: NonZeroU32,
     steering: Steering,
     control: Arc<Control>,
     events: Receiver<Event>,
@@ -110,13 +118,15 @@ impl Server {
         let mut server = Self {
             addresses: listeners.addresses(),
             certificates: current,
+            settings: Arc::new(Published::new(engine_config(&config, connections)?)),
+            connections,
             steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
             control,
             events,
             threads: Vec::new(),
             notify: Notify::default(),
         };
-        let started = server.spawn(&Arc::new(config), connections, plan, &sender);
+        let started = server.spawn(&Arc::new(config), plan, &sender);
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -140,6 +150,21 @@ impl Server {
     /// The way to steer it from elsewhere.
     pub fn steering(&self) -> Steering {
         self.steering.clone()
+    }
+
+    /// Reads settings again from `source`, when it is told to reload; `filter` is the log's.
+    ///
+    /// # Errors
+    /// If they can't be read now.
+    pub fn reload_from(
+        &self,
+        source: Source,
+        config: Config,
+        filter: Option<LogFilter>,
+    ) -> Result<(), ConfigError> {
+        let reloader = Reloader::new(source, config, self.connections, Arc::clone(&self.settings), filter)?;
+        self.steering.install(reloader);
+        Ok(())
     }
 
     /// Asks it to close every connection in good order and end.
@@ -197,13 +222,7 @@ impl Server {
         Ok(())
     }
 
-    fn spawn(
-        &mut self,
-        config: &Arc<Config>,
-        connections: NonZeroU32,
-        plan: Plan,
-        sender: &Sender<Event>,
-    ) -> Result<(), ServeError> {
+    fn spawn(&mut self, config: &Arc<Config>, plan: Plan, sender: &Sender<Event>) -> Result<(), ServeError> {
         let cpus = config.shard_cpus();
         for (shard, listeners) in plan.of_shards.into_iter().enumerate() {
             let spec = Spec {
@@ -213,7 +232,7 @@ impl Server {
                 all_listeners: plan.all.clone(),
                 certificates: self.certificates.clone(),
                 config: Arc::clone(config),
-                engine: engine_config(config, shard, connections)?,
+                settings: Arc::clone(&self.settings),
                 control: Arc::clone(&self.control),
             };
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
@@ -310,9 +329,10 @@ impl Watchdog {
 ///
 /// # Errors
 /// If the server can't start or a shard fails.
-pub fn run(config: Config) -> Result<(), ServeError> {
+pub fn run(config: Config, source: Source, filter: Option<LogFilter>) -> Result<(), ServeError> {
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
-    let mut server = Server::start(config)?;
+    let mut server = Server::start(config.clone())?;
+    server.reload_from(source, config, filter)?;
     server.notify = Notify::from_environment();
     server.steering.set_notify(server.notify.clone());
     server.obey_signals()?;
@@ -332,14 +352,13 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// The engine's settings for one shard.
-fn engine_config(
+/// The engine's settings, for the shard 0; `connections` for each.
+pub(crate) fn engine_config(
     config: &Config,
-    shard: usize,
     connections: NonZeroU32,
 ) -> Result<engine::Config, engine::ConfigError> {
     Ok(engine::Config {
-        shard: shard as u16,
+        shard: 0,
         credentials: engine::Credentials::new(&config.credentials.user, &config.credentials.pass)?,
         second: engine::Rate::new(Mode::Second, config.ticks_per_second.get())?,
         minute: engine::Rate::new(Mode::Minute, config.ticks_per_minute.get())?,
