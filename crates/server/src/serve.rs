@@ -2,30 +2,32 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, process};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
 use crate::config::Config;
-use crate::keeper::{self, Keeper};
+use crate::keeper;
+use crate::listeners::{self, ListenError, Listeners};
 use crate::notify::Notify;
 use crate::preflight::{self, Unfit};
-use crate::shard::{self, Control, Event, Order, ShardError, Spec};
+use crate::shard::{self, Control, Event, ShardError, Spec};
+use crate::steering::Steering;
 use crate::tls::MaterialError;
 use crate::tls::watch::{Certificates, Current};
+use crate::upgrade;
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What ending takes beyond the drain, at most: the service manager waits for it.
-const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// How often the shards' pulses are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -54,6 +56,9 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is nothing to listen on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// Certificates that can't be used.
     #[error(transparent)]
     Certificates(#[from] MaterialError),
@@ -75,14 +80,13 @@ pub enum ServeError {
 #[derive(Debug)]
 pub struct Server {
     /// Where it listens, and whether TLS is spoken there.
-    listeners: Vec<(SocketAddr, bool)>,
+    addresses: Vec<(SocketAddr, bool)>,
     certificates: Option<Arc<Current>>,
-    keeper: Keeper,
+    steering: Steering,
     control: Arc<Control>,
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
     notify: Notify,
-    drain: Duration,
 }
 
 impl Server {
@@ -98,22 +102,21 @@ impl Server {
         let current = certificates.as_ref().map(Certificates::current);
         let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
             .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
+        let listeners = Listeners::open(&config, listeners::inherited(&config)?)?;
+        let plan = Plan {
+            of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),
+            all: listeners.descriptors(),
+        };
         let mut server = Self {
-            listeners: config.listeners(),
+            addresses: listeners.addresses(),
             certificates: current,
-            keeper,
+            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
             control,
             events,
             threads: Vec::new(),
             notify: Notify::default(),
-            drain: config.drain,
         };
-        let config = Arc::new(config);
-        let cpus = config.shard_cpus();
-        // The first shard learns which port it is, where any was asked for; the others take the same.
-        let started = server
-            .spawn(&config, connections, &cpus, 0..1, &sender)
-            .and_then(|()| server.spawn(&config, connections, &cpus, 1..cpus.len(), &sender));
+        let started = server.spawn(&Arc::new(config), connections, plan, &sender);
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -126,46 +129,41 @@ impl Server {
 
     /// Where it listens; the first of the addresses, if there are two.
     pub fn address(&self) -> SocketAddr {
-        self.listeners[0].0
+        self.addresses[0].0
     }
 
     /// Where it listens, and whether TLS is spoken there.
-    pub fn listeners(&self) -> &[(SocketAddr, bool)] {
-        &self.listeners
+    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
+        &self.addresses
+    }
+
+    /// The way to steer it from elsewhere.
+    pub fn steering(&self) -> Steering {
+        self.steering.clone()
     }
 
     /// Asks it to close every connection in good order and end.
     pub fn drain(&self) {
-        self.control.give(Order::Drain);
+        self.steering.drain();
     }
 
     /// Asks it to end at once.
     pub fn stop(&self) {
-        self.control.give(Order::Stop);
+        self.steering.stop();
     }
 
-    /// Passes on SIGINT and SIGTERM: the first drains, the second stops; and SIGHUP, which reloads certificates.
+    /// Passes on signals: SIGINT and SIGTERM drain, and stop if they come again; SIGHUP reloads; SIGUSR2 upgrades.
     ///
     /// # Errors
     /// If the handlers can't be set up.
     pub fn obey_signals(&self) -> Result<(), ServeError> {
         let setup = |source| ServeError::Setup { what: "signal handling", source };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(setup)?;
-        let (control, keeper) = (Arc::clone(&self.control), self.keeper.clone());
-        let (notify, drain) = (self.notify.clone(), self.drain);
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(setup)?;
+        let steering = self.steering();
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
             for signal in signals.forever() {
-                if signal == SIGHUP {
-                    keeper.reload();
-                    continue;
-                }
-                let order = if control.order() == Order::Serve { Order::Drain } else { Order::Stop };
-                tracing::info!(signal, ?order, "told to end");
-                control.give(order);
-                if order == Order::Drain {
-                    notify.stopping(drain + AFTER_DRAIN);
-                }
+                obey(&steering, signal);
             }
         };
         thread.spawn(wait).map_err(setup)?;
@@ -203,16 +201,16 @@ impl Server {
         &mut self,
         config: &Arc<Config>,
         connections: NonZeroU32,
-        cpus: &[usize],
-        shards: std::ops::Range<usize>,
+        plan: Plan,
         sender: &Sender<Event>,
     ) -> Result<(), ServeError> {
-        let count = shards.len();
-        for shard in shards {
+        let cpus = config.shard_cpus();
+        for (shard, listeners) in plan.of_shards.into_iter().enumerate() {
             let spec = Spec {
                 shard,
                 cpu: cpus[shard],
-                listeners: self.listeners.clone(),
+                listeners,
+                all_listeners: plan.all.clone(),
                 certificates: self.certificates.clone(),
                 config: Arc::clone(config),
                 engine: engine_config(config, shard, connections)?,
@@ -221,13 +219,9 @@ impl Server {
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
             self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
         }
-        for _ in 0..count {
+        for _ in 0..cpus.len() {
             match self.events.recv_timeout(START_TIMEOUT) {
-                Ok(Event::Listening { addresses, .. }) => {
-                    for (listener, address) in self.listeners.iter_mut().zip(addresses) {
-                        listener.0 = address;
-                    }
-                }
+                Ok(Event::Listening { .. }) => {}
                 Ok(Event::Ended { shard, outcome }) => {
                     let error =
                         outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
@@ -243,6 +237,35 @@ impl Server {
         for thread in self.threads {
             // A panic was told as an event.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Which descriptors are whose.
+struct Plan {
+    of_shards: Vec<Vec<(RawFd, bool)>>,
+    all: Vec<RawFd>,
+}
+
+/// Does what a signal asks for.
+fn obey(steering: &Steering, signal: i32) {
+    match signal {
+        SIGHUP => {
+            tracing::info!("told to reload");
+            steering.reload();
+        }
+        SIGUSR2 => {
+            tracing::info!("told to upgrade");
+            // On a thread of its own: it takes a while, during which other signals count.
+            let steering = steering.clone();
+            std::thread::spawn(move || match steering.upgrade() {
+                Ok(pid) => tracing::info!(pid, "a new process serves; this one drains"),
+                Err(error) => tracing::error!(%error, "no upgrade: this process goes on serving"),
+            });
+        }
+        signal => {
+            tracing::info!(signal, "told to end");
+            steering.end();
         }
     }
 }
@@ -291,17 +314,19 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
     let mut server = Server::start(config)?;
     server.notify = Notify::from_environment();
+    server.steering.set_notify(server.notify.clone());
     server.obey_signals()?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
-        tls = server.listeners().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
+        tls = server.addresses().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
         shards,
         cpus,
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
+    upgrade::tell_predecessor();
     server.wait()?;
     tracing::info!("ended");
     Ok(())

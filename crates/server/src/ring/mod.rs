@@ -441,6 +441,30 @@ pub fn own_descriptor_table() -> io::Result<()> {
     }
 }
 
+/// Takes over the descriptors that are this thread's own, and closes the others: after [`own_descriptor_table`], in a
+/// thread whose table was copied from one that has both.
+pub fn keep_descriptors(own: &[RawFd], all: &[RawFd]) -> Vec<OwnedFd> {
+    for fd in all.iter().filter(|fd| !own.contains(fd)) {
+        // SAFETY: the table is this thread's own, and nothing in it owns the copies that came with it.
+        drop(unsafe { OwnedFd::from_raw_fd(*fd) });
+    }
+    // SAFETY: as above; each is taken over once.
+    own.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
+}
+
+/// Takes over a descriptor that the process was started with. Call it once for each.
+///
+/// # Errors
+/// EBADF if it isn't open.
+pub fn take_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: only asks for flags.
+    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and was passed to this process for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// The peer of a connected socket.
 ///
 /// # Errors

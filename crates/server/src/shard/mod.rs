@@ -2,10 +2,9 @@
 
 mod close_log;
 mod driver;
-mod listener;
 mod transport;
 
-use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
@@ -95,8 +94,6 @@ pub enum Event {
     Listening {
         /// Which shard.
         shard: usize,
-        /// Where: as [`Spec::listeners`], with the ports that port 0 became.
-        addresses: Vec<SocketAddr>,
     },
     /// It ended: `Ok` if it was asked to.
     Ended {
@@ -110,14 +107,6 @@ pub enum Event {
 /// Why a shard can't begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// The address can't be listened on.
-    #[error("can't listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// No descriptor table of its own.
     #[error("can't give the shard a descriptor table of its own (unshare(CLONE_FILES)): {0}")]
     Descriptors(io::Error),
@@ -146,8 +135,10 @@ pub struct Spec {
     pub shard: usize,
     /// The CPU that it is pinned to.
     pub cpu: usize,
-    /// Where it listens, and whether TLS is spoken there; the same addresses for all shards.
-    pub listeners: Vec<(SocketAddr, bool)>,
+    /// Its listening sockets, and whether TLS is spoken on each.
+    pub listeners: Vec<(RawFd, bool)>,
+    /// The listening sockets of all shards, which its descriptor table gets a copy of.
+    pub all_listeners: Vec<RawFd>,
     /// What TLS needs.
     pub certificates: Option<Arc<Current>>,
     /// The process's settings.
@@ -175,6 +166,8 @@ pub fn spawn(spec: Spec, events: Sender<Event>) -> io::Result<JoinHandle<()>> {
 fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     ring::block_signals().map_err(ShardError::Signals)?;
     ring::own_descriptor_table().map_err(ShardError::Descriptors)?;
+    let own: Vec<_> = spec.listeners.iter().map(|(fd, _)| *fd).collect();
+    let listeners = ring::keep_descriptors(&own, &spec.all_listeners);
     let executor = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu))
         .name(&format!("shard-{}", spec.shard))
         .io_memory(0)
@@ -184,17 +177,10 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(Duration::from_millis(1)).await;
-        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
-        for &(address, _) in &spec.listeners {
-            let listen = |source| ShardError::Listen { address, source };
-            let listener = listener::bind(address, &spec.config).map_err(listen)?;
-            addresses.push(listener.local_addr().map_err(listen)?);
-            listeners.push(listener.into());
-        }
         let ring = SocketRing::new(listeners).map_err(ShardError::Ring)?;
         let driver = Driver::new(spec, ring);
         let shard = driver.shard_number();
-        let _ = events.send(Event::Listening { shard, addresses });
+        let _ = events.send(Event::Listening { shard });
         driver.run().map_err(ShardError::Ring)
     })
 }
