@@ -139,10 +139,8 @@ impl Server {
     /// Passes on SIGINT and SIGTERM: the first drains, the second stops; and SIGHUP, which reloads certificates.
     ///
     /// # Errors
-    /// If the handlers can't be set up.
-    pub fn obey_signals(&self) -> Result<(), ServeError> {
-        let setup = |source| ServeError::Setup { what: "signal handling", source };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(setup)?;
+    /// If the thread that waits for them can't be started.
+    pub fn obey(&self, mut signals: Signals) -> Result<(), ServeError> {
         let (control, keeper) = (Arc::clone(&self.control), self.keeper.clone());
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
@@ -156,7 +154,7 @@ impl Server {
                 control.give(order);
             }
         };
-        thread.spawn(wait).map_err(setup)?;
+        thread.spawn(wait).map_err(no_signals)?;
         Ok(())
     }
 
@@ -274,8 +272,10 @@ impl Watchdog {
 /// If the server can't start or a shard fails.
 pub fn run(config: Config) -> Result<(), ServeError> {
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
+    // Before the shards listen: by default a signal would end the process, and cut off who has come already.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(no_signals)?;
     let server = Server::start(config)?;
-    server.obey_signals()?;
+    server.obey(signals)?;
     tracing::info!(
         address = %server.address(),
         tls = server.listeners().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
@@ -288,6 +288,10 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     server.wait()?;
     tracing::info!("ended");
     Ok(())
+}
+
+fn no_signals(source: io::Error) -> ServeError {
+    ServeError::Setup { what: "signal handling", source }
 }
 
 /// The engine's settings for one shard.
