@@ -180,18 +180,16 @@ impl Server {
     /// Passes on signals: SIGINT and SIGTERM drain, and stop if they come again; SIGHUP reloads; SIGUSR2 upgrades.
     ///
     /// # Errors
-    /// If the handlers can't be set up.
-    pub fn obey_signals(&self) -> Result<(), ServeError> {
-        let setup = |source| ServeError::Setup { what: "signal handling", source };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(setup)?;
+    /// If the thread that waits for them can't be started.
+    pub fn obey(&self, mut signals: Signals) -> Result<(), ServeError> {
         let steering = self.steering();
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
             for signal in signals.forever() {
-                obey(&steering, signal);
+                act_on(&steering, signal);
             }
         };
-        thread.spawn(wait).map_err(setup)?;
+        thread.spawn(wait).map_err(no_signals)?;
         Ok(())
     }
 
@@ -267,7 +265,7 @@ struct Plan {
 }
 
 /// Does what a signal asks for.
-fn obey(steering: &Steering, signal: i32) {
+fn act_on(steering: &Steering, signal: i32) {
     match signal {
         SIGHUP => {
             tracing::info!("told to reload");
@@ -331,11 +329,13 @@ impl Watchdog {
 /// If the server can't start or a shard fails.
 pub fn run(config: Config, source: Source, filter: Option<LogFilter>) -> Result<(), ServeError> {
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
+    // Before the shards listen: by default a signal would end the process, and cut off who has come already.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
     let mut server = Server::start(config.clone())?;
     server.reload_from(source, config, filter)?;
     server.notify = Notify::from_environment();
     server.steering.set_notify(server.notify.clone());
-    server.obey_signals()?;
+    server.obey(signals)?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
@@ -350,6 +350,10 @@ pub fn run(config: Config, source: Source, filter: Option<LogFilter>) -> Result<
     server.wait()?;
     tracing::info!("ended");
     Ok(())
+}
+
+fn no_signals(source: io::Error) -> ServeError {
+    ServeError::Setup { what: "signal handling", source }
 }
 
 /// The engine's settings, for the shard 0; `connections` for each.
