@@ -1,6 +1,6 @@
 //! The binary as its users meet it: exit codes, errors, output.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -126,6 +126,7 @@ fn help_version_and_completions_are_there() {
     for (args, expected) in [
         (&["--help"][..], "watch"),
         (&["serve", "--help"], "--numa-node"),
+        (&["doctor", "--help"], "--connections"),
         (&["--version"], env!("CARGO_PKG_VERSION")),
         (&["completions", "bash"], "complete"),
     ] {
@@ -162,6 +163,17 @@ fn watch_tells_a_server_that_is_not_there() {
 }
 
 #[test]
+fn watch_tells_a_server_without_tls() {
+    let server = Server::start(&[]);
+    let rcgen::CertifiedKey { cert, .. } = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let mut ca = tempfile::NamedTempFile::new().unwrap();
+    ca.write_all(cert.pem().as_bytes()).unwrap();
+    let ca = ca.path().to_str().unwrap();
+    check(server.watch(&["--tls-ca", ca]), 1, &[&server.address, "check that this port speaks TLS"]);
+    check(server.watch(&["--tls-ca", "absent.pem"]), 2, &["--tls-ca", "can't read absent.pem"]);
+}
+
+#[test]
 fn demo_prints_a_tick_each_second_within_the_first_two() {
     let began = Instant::now();
     let mut child = tickstream(&["demo"]).stdout(Stdio::piped()).spawn().expect("the binary runs");
@@ -186,4 +198,78 @@ fn the_next_server_binds_at_once_after_a_kill() {
     let next = Server::start_on(&address, &[]);
     assert_eq!(next.address, address);
     check(next.watch(&["--count", "1"]), 0, &[]);
+}
+
+/// The doctor on a machine of files: with this hard limit on descriptors, and little else to read.
+fn doctor(descriptors: &str, args: &[&str]) -> (tempfile::TempDir, Command) {
+    let root = tempfile::tempdir().unwrap();
+    let process = root.path().join("proc/self");
+    std::fs::create_dir_all(&process).unwrap();
+    std::fs::write(process.join("status"), "Cpus_allowed_list:\t0-3\n").unwrap();
+    let limits = format!("Max open files            1024                 {descriptors}              files\n");
+    std::fs::write(process.join("limits"), limits).unwrap();
+    let mut command = tickstream(&["doctor", "--root"]);
+    command.arg(root.path()).args(args);
+    (root, command)
+}
+
+#[test]
+fn doctor_tells_by_its_exit_code_whether_something_must_be_fixed() {
+    let (_root, command) = doctor("524288", &["--connections", "100000"]);
+    let text = String::from_utf8(check(command, 0, &[]).stdout).unwrap();
+    assert!(text.contains("100,000 connections on 4 shard(s), CPUs 0-3"), "{text}");
+    assert!(text.contains("\n0 must be fixed, 0 advised, 2 ok, "), "{text}");
+    assert!(!text.contains('\x1b'), "a pipe gets no colour: {text}");
+
+    let (_root, command) = doctor("20000", &["--connections", "100000", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&check(command, 1, &[]).stdout).unwrap();
+    assert_eq!((&report["fit"], &report["must_fix"]), (&false.into(), &1.into()));
+
+    // The same settings as serve's, and the same complaints.
+    let (_root, command) = doctor("20000", &["--connections", "100000", "--shards", "6"]);
+    check(command, 0, &[]);
+    let (_root, command) = doctor("20000", &["--max-connections", "70000"]);
+    check(command, 0, &[]);
+    let (_root, command) = doctor("20000", &["--cpus", "0,4"]);
+    check(command, 2, &["CPU 4", "allowed: 0-3"]);
+    let (_root, command) = doctor("20000", &["--connections", "0"]);
+    check(command, 2, &["--connections"]);
+}
+
+#[test]
+fn doctor_reads_this_machine() {
+    let output = tickstream(&["doctor", "--connections", "100", "--json"]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let check = |name: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        checks.iter().find(|check| check["name"] == name).unwrap()["verdict"].clone()
+    };
+    for name in ["kernel", "io_uring", "descriptors"] {
+        assert!(["ok", "advice"].contains(&check(name).as_str().unwrap()), "{name}: {report:#}");
+    }
+}
+
+#[test]
+fn the_service_manager_is_told_of_start_life_and_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let heard = || {
+        let mut buffer = [0; 512];
+        let bytes = socket.recv(&mut buffer).expect("a datagram");
+        String::from_utf8(buffer[..bytes].to_vec()).unwrap()
+    };
+    let args = ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--drain-seconds", "1"];
+    let mut command = with_credentials(&args);
+    let mut child =
+        command.env("NOTIFY_SOCKET", &path).stderr(Stdio::null()).spawn().expect("the binary runs");
+    let ready = heard();
+    assert!(ready.starts_with(&format!("READY=1\nMAINPID={}\nSTATUS=1 shard(s)", child.id())), "{ready}");
+    assert_eq!(heard(), "WATCHDOG=1");
+    let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    let last = std::iter::repeat_with(heard).find(|said| said != "WATCHDOG=1").unwrap();
+    assert_eq!(last, "STOPPING=1\nEXTEND_TIMEOUT_USEC=11000000");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }

@@ -22,6 +22,11 @@ impl SealedFrame {
         Self(frame::heartbeat().into())
     }
 
+    /// The frame's bytes, shared.
+    pub fn into_shared(self) -> Rc<[u8]> {
+        self.0
+    }
+
     /// The frame's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use tickstream_wire::{ErrorCode, FrameError};
 
+use crate::limit::Limit;
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CloseReason {
@@ -150,11 +152,20 @@ impl CloseReason {
 pub(crate) struct Fault {
     pub reason: CloseReason,
     pub detail: Cow<'static, str>,
+    /// The limit that fired.
+    pub limit: Option<Limit>,
+    /// When the peer may try again, milliseconds; 0: see [`CloseReason`].
+    pub retry_after_ms: u32,
 }
 
 impl Fault {
     pub fn new(reason: CloseReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), limit: None, retry_after_ms: 0 }
+    }
+
+    /// The fault of having reached a limit.
+    pub fn limit(limit: Limit, reason: CloseReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { limit: Some(limit), ..Self::new(reason, detail) }
     }
 }
 
@@ -166,7 +177,8 @@ impl From<FrameError> for Fault {
             FrameError::TooLarge { .. } => CloseReason::MessageTooLarge,
             FrameError::Crc { .. } => CloseReason::BadCrc,
         };
-        Self::new(reason, error.to_string())
+        let limit = matches!(error, FrameError::TooLarge { .. }).then_some(Limit::FrameBytes);
+        Self { limit, ..Self::new(reason, error.to_string()) }
     }
 }
 

@@ -12,6 +12,12 @@ pub struct Counters {
     pub accepted: u64,
     /// Connections refused at a limit.
     pub refused: u64,
+    /// TLS handshakes that were completed in full.
+    pub handshakes_full: u64,
+    /// TLS handshakes that resumed a session.
+    pub handshakes_resumed: u64,
+    /// AUTHs with wrong credentials.
+    pub auth_failures: u64,
     /// AUTHs accepted.
     pub authenticated: u64,
     /// SUBSCRIBEs accepted.
@@ -38,6 +44,8 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Gauge: connections, those that are being closed included.
     pub connections: u32,
+    /// Gauge: connections that haven't authenticated.
+    pub unauthenticated: u32,
     /// Gauge: connections that wait for their socket to take more.
     pub lagging: u32,
 }

@@ -49,7 +49,8 @@ struct Stream {
     ahead_ticks: u64,
     /// How far back the shard itself catches up, ticks.
     catch_up_ticks: u64,
-    /// A replay that is farther behind is given up: it will never catch up.
+    /// A replay that is farther behind is given up: it will never catch up. Who asks for the oldest tick is
+    /// `replay_ticks` behind before its first frame is sealed, and a stall of the shard is no fault of its.
     behind_ticks: u64,
     /// A batch is past the write deadline when the next is published.
     sparse: bool,
@@ -69,7 +70,7 @@ impl Stream {
             replay_ticks,
             ahead_ticks: replay_ticks.max(rate.ticks_in(CLOCK_DIFFERENCE_NS)),
             catch_up_ticks,
-            behind_ticks: replay_ticks.max(catch_up_ticks),
+            behind_ticks: replay_ticks + catch_up_ticks,
             sparse: rate.interval_ns() > u64::from(limits.write_deadline_ms) * MS,
             sealer,
         }
@@ -224,18 +225,19 @@ impl Streams {
     }
 
     /// Seals and logs what is due, and begins the waves. Bounded; [`Streams::next_due_ns`] tells if there is
-    /// more.
-    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) {
+    /// more. Answers how late the latest batch is, nanoseconds.
+    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
+        let mut latest_ns = 0;
         for _ in 0..PUBLISHED_PER_CALL {
-            let Some(&Reverse((due_ns, group))) = self.due.peek() else {
-                return;
-            };
-            if due_ns > now.unix_ns {
-                return;
+            match self.due.peek() {
+                Some(&Reverse((due_ns, group))) if due_ns <= now.unix_ns => {
+                    self.due.pop();
+                    latest_ns = latest_ns.max(self.publish(group, now, lived, counters));
+                }
+                _ => break,
             }
-            self.due.pop();
-            self.publish(group, now, lived, counters);
         }
+        latest_ns
     }
 
     /// Subscribers of a stream.
@@ -243,14 +245,15 @@ impl Streams {
         self.subscribers[mode as usize]
     }
 
-    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) {
+    /// Answers how late it is, nanoseconds.
+    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
         let group = &mut self.groups[index as usize];
         let stream = &mut self.streams[group.mode as usize];
         let counters = &mut counters.streams[group.mode as usize];
         if group.subscribers.is_empty() {
             group.forget_log();
             group.active = false;
-            return;
+            return 0;
         }
         let due_end = stream.due_end(now.unix_ns, group.phase_ms);
         let oldest = due_end.saturating_sub(stream.catch_up_ticks);
@@ -261,8 +264,9 @@ impl Streams {
             // The clock was set back, or the rest of a batch was published before: wait for what comes next.
             let due_ns = stream.batch_due_ns(first, group.phase_ms).max(now.unix_ns + MS);
             self.due.push(Reverse((due_ns, index)));
-            return;
+            return 0;
         }
+        let late_ns = now.unix_ns.saturating_sub(stream.batch_due_ns(first, group.phase_ms));
         let stale = lived.saturating_sub(self.write_deadline_ns);
         while group
             .log
@@ -289,6 +293,7 @@ impl Streams {
         if stream.batch_due_ns(first, group.phase_ms) < late_before_ns {
             counters.ticks_late += stream.due_end(late_before_ns, group.phase_ms).clamp(first, end) - first;
         }
+        late_ns
     }
 
     /// When [`Streams::publish_due`] has something to do, Unix nanoseconds.

@@ -60,7 +60,7 @@ impl Standing {
     pub(crate) fn of(state: State) -> Option<Self> {
         match state {
             State::Free => None,
-            State::Unauthenticated => Some(Self::Unauthenticated),
+            State::Proxied | State::Handshaking | State::Unauthenticated => Some(Self::Unauthenticated),
             State::Authenticated => Some(Self::Authenticated),
             State::Flushing | State::Lingering | State::Doomed => Some(Self::Closing),
         }

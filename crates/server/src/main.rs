@@ -1,20 +1,23 @@
 //! The `tickstream` command.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use tickstream::cli::{self, Command, DemoArgs, WatchArgs, exit};
+use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, WatchArgs, exit};
 use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
+use tickstream::doctor::{Host, Plan, Report};
+use tickstream::reload::Source;
 use tickstream::watch::{self, WatchError};
 use tickstream::{logs, serve};
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Ok(Command::Serve(config)) => serve(*config),
+        Ok(Command::Serve(config, source)) => serve(*config, source),
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
         Ok(Command::Demo(args)) => demo(&args),
+        Ok(Command::Doctor(args)) => doctor(*args),
         Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
         Err(error) => {
             error.print();
@@ -23,12 +26,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, source: Source) -> ExitCode {
     let guard = match logs::init(&config.log_level, config.log_format) {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };
-    let code = match serve::run(config, guard.losses()) {
+    let code = match serve::run(config, source, &guard) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server ends");
@@ -67,6 +70,17 @@ fn demo(args: &DemoArgs) -> ExitCode {
     };
     drop(guard);
     code
+}
+
+fn doctor(args: DoctorArgs) -> ExitCode {
+    let DoctorArgs { config, connections, pid, root, json } = args;
+    let host = root.map_or_else(|| Host::this(pid), |root| Host::at(root, pid));
+    let report = Report::of(&host, Plan::new(&config, connections));
+    // https://no-color.org
+    let colour =
+        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let code = print(if json { report.json() } else { report.text(colour) }.as_bytes());
+    if report.is_fit() { code } else { ExitCode::from(exit::FAILURE) }
 }
 
 fn watch_code(error: &WatchError) -> u8 {

@@ -3,7 +3,12 @@
 //! CPU numbers are the kernel's. What the process may run on is read from `/proc`, since affinity, cpusets and
 //! containers narrow it; NUMA nodes are read from `/sys`.
 
-use std::{collections::BTreeMap, fs, io, num::NonZeroUsize, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 /// The highest CPU number that a list may name; Linux supports 8,192 CPUs at most (NR_CPUS of x86-64).
 const CPU_MAX: usize = 8_191;
@@ -58,10 +63,10 @@ pub enum PlacementError {
         allowed: String,
     },
     /// The kernel's answer can't be had.
-    #[error("can't read which CPUs are allowed from {path}: {reason}")]
+    #[error("can't read which CPUs are allowed from {}: {reason}", .path.display())]
     Unreadable {
         /// The file.
-        path: &'static str,
+        path: PathBuf,
         /// Why not.
         reason: io::Error,
     },
@@ -83,7 +88,17 @@ impl Machine {
     ///
     /// [`PlacementError::Unreadable`] where `/proc` isn't mounted.
     pub fn detect() -> Result<Self, PlacementError> {
-        Ok(Self { allowed: allowed_cpus()?, nodes: numa_nodes(Path::new("/sys/devices/system/node")) })
+        // The calling thread's, not the process's: each thread has an affinity of its own.
+        Self::read(Path::new("/proc/thread-self"), Path::new("/sys/devices/system/node"))
+    }
+
+    /// Reads a process's directory in `/proc`, and the directory of NUMA nodes.
+    ///
+    /// # Errors
+    ///
+    /// [`PlacementError::Unreadable`] if the process's status doesn't tell its CPUs.
+    pub fn read(process: &Path, nodes: &Path) -> Result<Self, PlacementError> {
+        Ok(Self { allowed: allowed_cpus(&process.join("status"))?, nodes: numa_nodes(nodes) })
     }
 
     /// These CPUs, ascending.
@@ -169,11 +184,9 @@ fn cpu_number(text: &str) -> Option<usize> {
     text.parse().ok().filter(|&cpu| digits && cpu <= CPU_MAX)
 }
 
-fn allowed_cpus() -> Result<Vec<usize>, PlacementError> {
-    // The calling thread's, not the process's: each thread has an affinity of its own. Unlike
-    // sched_getaffinity with libc's cpu_set_t, this isn't limited to 1,024 CPUs.
-    let path = "/proc/thread-self/status";
-    let unreadable = |reason| PlacementError::Unreadable { path, reason };
+/// Unlike sched_getaffinity with libc's cpu_set_t, this isn't limited to 1,024 CPUs.
+fn allowed_cpus(path: &Path) -> Result<Vec<usize>, PlacementError> {
+    let unreadable = |reason| PlacementError::Unreadable { path: path.to_owned(), reason };
     let status = fs::read_to_string(path).map_err(unreadable)?;
     allowed_in(&status).ok_or_else(|| unreadable(io::Error::other("it has no usable Cpus_allowed_list")))
 }
@@ -184,7 +197,7 @@ fn allowed_in(status: &str) -> Option<Vec<usize>> {
 }
 
 /// Nodes without CPUs (memory only) are left out, as is what can't be read: then no node can be chosen.
-fn numa_nodes(root: &Path) -> BTreeMap<usize, Vec<usize>> {
+pub(crate) fn numa_nodes(root: &Path) -> BTreeMap<usize, Vec<usize>> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let node = |entry: fs::DirEntry| {
         let number = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;

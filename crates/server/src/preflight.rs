@@ -8,12 +8,12 @@ use crate::config::Config;
 use crate::ring;
 
 /// The oldest kernel that has all that the socket ring needs (IORING_SETUP_DEFER_TASKRUN came last).
-const KERNEL_MIN: (u32, u32) = (6, 1);
+pub(crate) const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Descriptors of a shard beside its connections: rings, event descriptors, the listener, standard streams, what
 /// other shards had open when it began, and room to refuse connections.
-const DESCRIPTORS_RESERVED: u64 = 128;
+pub(crate) const DESCRIPTORS_RESERVED: u64 = 128;
 /// Locked memory that glommio wants for an executor, bytes.
-const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+pub(crate) const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Something about this machine that makes serving impossible.
 #[derive(Debug, thiserror::Error)]
@@ -74,32 +74,35 @@ pub enum Unfit {
     },
 }
 
-/// Checks the machine, raises the descriptor limit as far as it goes, and answers how many connections each
+/// Checks the machine, raises the limits on descriptors and locked memory as far as they go, and answers how many connections each
 /// shard may hold.
 ///
 /// # Errors
 /// See [`Unfit`].
 pub fn check(config: &Config) -> Result<NonZeroU32, Unfit> {
     check_kernel()?;
-    let (memlock, _) = ring::limit(libc::RLIMIT_MEMLOCK)
+    let memlock = ring::raise_limit(libc::RLIMIT_MEMLOCK)
         .map_err(|source| Unfit::Unreadable { what: "RLIMIT_MEMLOCK", source })?;
     let needed = MEMLOCK_BYTES_MIN;
     if memlock < needed {
         let (what, how) = ("locked memory, bytes (RLIMIT_MEMLOCK),", "ulimit -l 8192 or LimitMEMLOCK=8M");
         return Err(Unfit::Limit { what, limit: memlock, needed, how });
     }
-    let descriptors = ring::raise_descriptor_limit()
+    let descriptors = ring::raise_limit(libc::RLIMIT_NOFILE)
         .map_err(|source| Unfit::Unreadable { what: "RLIMIT_NOFILE", source })?;
     if descriptors <= DESCRIPTORS_RESERVED {
         let (what, how) = ("descriptors (RLIMIT_NOFILE)", "ulimit -n 20000 or LimitNOFILE=");
         let needed = DESCRIPTORS_RESERVED + 1;
         return Err(Unfit::Limit { what, limit: descriptors, needed, how });
     }
-    std::thread::spawn(ring::probe)
-        .join()
-        .unwrap_or_else(|_| Err(io::Error::other("the probe panicked")))
-        .map_err(|source| Unfit::IoUring { cause: cause(&source), source })?;
+    probe().map_err(|source| Unfit::IoUring { cause: cause(&source), source })?;
     share(config.max_connections, config.shards.get(), descriptors)
+}
+
+/// Tries to make a ring as a shard needs it, in a thread that is thrown away with it.
+pub(crate) fn probe() -> io::Result<()> {
+    let panicked = |_| Err(io::Error::other("the probe panicked"));
+    std::thread::spawn(ring::probe).join().unwrap_or_else(panicked)
 }
 
 fn check_kernel() -> Result<(), Unfit> {
@@ -111,15 +114,17 @@ fn check_kernel() -> Result<(), Unfit> {
 
 /// Whether a kernel of this release has what is needed; one that can't be parsed may try.
 fn is_recent(release: &str) -> bool {
+    kernel_version(release).is_none_or(|version| version >= KERNEL_MIN)
+}
+
+/// Major and minor version; `None` for a release that doesn't begin with them.
+pub(crate) fn kernel_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= KERNEL_MIN,
-        _ => true,
-    }
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Why io_uring refused, as far as the errno tells.
-fn cause(error: &io::Error) -> &'static str {
+pub(crate) fn cause(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "it is forbidden here; set kernel.io_uring_disabled=0 with sysctl, or allow io_uring_setup, \

@@ -231,6 +231,10 @@ impl Shard {
         if session.sending == Sending::Blocked {
             self.counters.lagging -= 1;
         }
+        if std::mem::take(&mut self.slots[slot].counted) {
+            let address = self.slots[slot].address();
+            self.admission.left(address);
+        }
         self.wheel.disarm(slot);
         self.slots.release(slot);
         Action::Close { conn, abort }

@@ -1,5 +1,6 @@
 //! Whole shards under virtual time: `World` plays driver, network and clients.
 
+mod arrival;
 mod counting;
 mod world;
 
@@ -291,7 +292,10 @@ fn a_drain_tells_everyone_then_closes_everyone() {
     let silent = world.connect();
     let began = world.now().mono_ns;
     world.shard.begin_drain(5_000);
-    assert_eq!(world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err().reason, CloseReason::ShuttingDown);
+    assert_eq!(
+        world.shard.accept(([127, 0, 0, 1], 9).into(), false).unwrap_err().reason,
+        CloseReason::ShuttingDown
+    );
     while !world.shard.is_empty() {
         world.run(10 * MS);
         assert!(world.now().mono_ns - began < 5_100 * MS, "{} left", world.shard.counters().connections);
@@ -313,7 +317,7 @@ fn a_drain_tells_everyone_then_closes_everyone() {
 fn one_connection_above_the_limit_is_refused_and_a_freed_slot_is_taken_again() {
     let mut world = World::with(|config| config.limits.connections = 2);
     let (a, _b) = (world.connect(), world.connect());
-    let refused = world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err();
+    let refused = world.shard.accept(([127, 0, 0, 1], 9).into(), false).unwrap_err();
     assert_eq!(refused.reason, CloseReason::ServerBusy);
     let old = world.client(a).id;
     world.hang_up(a);
@@ -424,6 +428,22 @@ fn a_replay_that_never_catches_up_is_given_up() {
         }
     }
     assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
+}
+
+#[test]
+fn who_resumes_from_beyond_the_window_is_not_given_up_when_a_tick_comes_first() {
+    let mut world = World::with(|config| config.limits.replay_window_ms = 3_600_000);
+    world.set_clock(999_999 * SECOND + 500 * MS);
+    world.run(SECOND);
+    let client = world.connect();
+    world.client(client).room = Some(0);
+    world.send_auth(client);
+    world.send_subscribe(client, Mode::Second, Some(1));
+    world.run(2 * SECOND);
+    world.widen(client, 1 << 20);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), []);
+    assert_eq!(world.client(client).sequences(), (1_000_001 - 3_600..=1_000_003).collect::<Vec<_>>());
 }
 
 #[test]

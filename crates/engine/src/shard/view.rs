@@ -13,7 +13,8 @@ use tickstream_wire::messages::Mode;
 impl Shard {
     /// What was counted so far.
     pub fn counters(&self) -> Counters {
-        let mut counters = Counters { connections: self.slots.len(), ..self.counters };
+        let (connections, unauthenticated) = (self.slots.len(), self.admission.unauthenticated());
+        let mut counters = Counters { connections, unauthenticated, ..self.counters };
         self.tally.add_to(&mut counters);
         for mode in [Mode::Second, Mode::Minute] {
             counters.streams[mode as usize].subscribers = self.streams.subscribers(mode);

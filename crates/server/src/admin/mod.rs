@@ -20,19 +20,24 @@ mod route;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crate::config::{AdminAddress, Config};
+use crate::config::{AdminAddress, AdminToken, Config};
 use crate::logs::LogLosses;
 use crate::placement::{self, Machine};
+use crate::published::Published;
 use crate::ring;
 use crate::shard::Control;
+use crate::steering::Steering;
 use listener::{Listener, SocketFile};
 
 /// Added to the niceness of a thread that shares its CPUs with shards: where both want to run, they get nine tenths.
 const NICENESS: i32 = 10;
+/// How often it looks whether another process has taken over.
+const HANDED_OVER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why there is no admin endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,8 @@ pub enum AdminError {
 pub struct Subject {
     /// The shards.
     pub control: Arc<Control>,
+    /// The way to steer the server.
+    pub steering: Steering,
     /// Where they listen.
     pub address: SocketAddr,
     /// The CPU of each.
@@ -71,13 +78,23 @@ pub struct Subject {
     pub started: SystemTime,
     /// Lines that the log lost.
     pub losses: LogLosses,
+    /// Settings, as they are in use at the time.
+    pub shown: Arc<Published<Shown>>,
+}
+
+/// What of the settings the endpoint uses while it runs. Reloading replaces it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The settings in use, as `/config` shows them.
+    pub effective: String,
+    /// What changes need on TCP; `None`: they are refused there.
+    pub token: Option<AdminToken>,
 }
 
 /// Addresses that are listened on, but not served yet.
 #[derive(Debug)]
 pub struct Endpoint {
     listeners: Vec<Listener>,
-    config: Arc<Config>,
 }
 
 /// A running endpoint. It lasts as long as the process; dropping this removes its unix sockets.
@@ -97,20 +114,31 @@ enum Place {
     Shared,
 }
 
+impl Shown {
+    /// What the endpoint uses of these settings.
+    pub fn of(config: &Config) -> Self {
+        Self { effective: config.effective.clone(), token: config.admin_token.clone() }
+    }
+}
+
 impl Endpoint {
     /// Listens on the addresses of the settings; `None` where there are none.
     ///
     /// # Errors
     /// [`AdminError::Listen`], [`AdminError::InUse`].
-    pub fn bind(config: &Arc<Config>) -> Result<Option<Self>, AdminError> {
+    pub fn bind(config: &Config) -> Result<Option<Self>, AdminError> {
         let listeners: Vec<_> = config.admin.iter().map(Listener::bind).collect::<Result<_, _>>()?;
-        let config = Arc::clone(config);
-        Ok(Some(Self { listeners, config }).filter(|endpoint| !endpoint.listeners.is_empty()))
+        Ok(Some(Self { listeners }).filter(|endpoint| !endpoint.listeners.is_empty()))
     }
 
     /// Where it listens, with the ports that were found free.
     pub fn addresses(&self) -> Vec<AdminAddress> {
         self.listeners.iter().map(Listener::address).collect()
+    }
+
+    /// The descriptors that it listens on.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        self.listeners.iter().map(Listener::descriptor).collect()
     }
 
     /// Begins to answer, on a thread of its own.
@@ -129,13 +157,26 @@ impl Endpoint {
             .map_err(setup("the admin endpoint's runtime"))?;
         let thread = std::thread::Builder::new().name("admin".to_owned());
         let settle = place.clone();
+        let steering = subject.steering.clone();
         let serve = move || {
             settle.take();
-            let state = Arc::new(route::State::new(subject, self.config));
-            runtime.block_on(http::serve(self.listeners, state));
+            let state = Arc::new(route::State::new(subject));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = handed_over(&steering) => {}
+                    _ = http::serve(self.listeners, state) => {}
+                }
+            });
         };
         thread.spawn(serve).map_err(setup("the admin endpoint's thread"))?;
         Ok(Admin { _files: files, place, is_local })
+    }
+}
+
+/// Ends once another process has taken over: it answers at the same addresses from then on.
+async fn handed_over(steering: &Steering) {
+    while !steering.is_handed_over() {
+        tokio::time::sleep(HANDED_OVER_INTERVAL).await;
     }
 }
 

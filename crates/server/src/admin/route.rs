@@ -14,7 +14,6 @@ use super::collect::{CollectError, Collector};
 use super::health::Health;
 use super::prometheus::Metrics;
 use super::report::{self, ConnectionsReport, Frame, Report};
-use crate::config::Config;
 use crate::shard::{Closed, Filter, Order};
 
 /// Connections of a page, unless it says otherwise.
@@ -41,7 +40,6 @@ GET  /config                   the effective settings, secrets masked
 /// What requests are answered from.
 pub struct State {
     subject: Subject,
-    config: Arc<Config>,
     collector: Arc<Collector>,
     health: Health,
     metrics: Metrics,
@@ -87,13 +85,12 @@ enum Refusal {
 }
 
 impl State {
-    pub fn new(subject: Subject, config: Arc<Config>) -> Self {
+    pub fn new(subject: Subject) -> Self {
         let shards = subject.control.shards();
         Self {
             collector: Arc::new(Collector::new(Arc::clone(&subject.control))),
             health: Health::new(shards),
             metrics: Metrics::new(shards, subject.started, subject.losses.clone()),
-            config,
             subject,
         }
     }
@@ -133,7 +130,7 @@ impl State {
             ["connections"] => self.connections(request.uri().query().unwrap_or_default()).await?,
             ["connections", id, _] => self.close(id).await?,
             ["drain"] => self.drain(),
-            ["config"] => text(StatusCode::OK, self.config.effective.clone()),
+            ["config"] => text(StatusCode::OK, self.subject.shown.value().effective.clone()),
             _ => text(StatusCode::OK, INDEX.to_owned()),
         })
     }
@@ -198,7 +195,7 @@ impl State {
 
     fn drain(&self) -> Answer {
         tracing::info!("an operator drains the server");
-        self.subject.control.give(Order::Drain);
+        self.subject.steering.drain();
         text(StatusCode::ACCEPTED, "draining\n".to_owned())
     }
 
@@ -207,7 +204,8 @@ impl State {
         if via == Via::Unix {
             return Ok(());
         }
-        let token = self.config.admin_token.as_ref().ok_or(Refusal::NoToken)?;
+        let shown = self.subject.shown.value();
+        let token = shown.token.as_ref().ok_or(Refusal::NoToken)?;
         let given = headers.get(header::AUTHORIZATION).ok_or(Refusal::Token("missing"))?;
         let given = given.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Token("no bearer token"))?;
         if token.is(given) { Ok(()) } else { Err(Refusal::Token("wrong")) }

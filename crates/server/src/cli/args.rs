@@ -8,12 +8,13 @@ use clap::{
 };
 use clap_complete::Shell;
 use std::num::{NonZeroU32, NonZeroU64};
+use std::path::PathBuf;
 use tickstream_wire::messages::Mode;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running
+  1  failed while running; doctor: something must be fixed
   2  wrong command line or configuration
   3  refused by the server (watch)";
 
@@ -29,7 +30,7 @@ pub fn command() -> clap::Command {
         ))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), watch(), demo(), completions_command()])
+        .subcommands([serve(), watch(), demo(), doctor(), completions_command()])
 }
 
 fn examples(examples: &str) -> String {
@@ -47,14 +48,7 @@ fn serve() -> clap::Command {
             "  STREAM_USER=alice STREAM_PASS_FILE=/run/secrets/pass tickstream serve --cpus 0-3
   tickstream serve --config tickstream.toml --print-config",
         ))
-        .arg(
-            Arg::new("config")
-                .long("config")
-                .env("STREAM_CONFIG")
-                .value_name("PATH")
-                .value_parser(OsStringValueParser::new())
-                .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)"),
-        )
+        .arg(config_arg())
         .arg(
             Arg::new("print-config")
                 .long("print-config")
@@ -70,7 +64,8 @@ fn watch() -> clap::Command {
         .after_help(examples(
             "  STREAM_USER=alice STREAM_PASS=secret tickstream watch --count 10
   tickstream watch --addr a.example:7400 --addr b.example:7400 --mode minute --json \\
-      --stream-user alice --stream-pass-file /run/secrets/pass",
+      --stream-user alice --stream-pass-file /run/secrets/pass
+  tickstream watch --addr a.example:7443 --tls-ca ca.pem --tls-client-cert alice.pem --tls-client-key alice.key",
         ))
         .arg(
             Arg::new("addr")
@@ -91,7 +86,8 @@ fn watch() -> clap::Command {
                 .help("Replay the ticks after this sequence first"),
         )
         .args([count_arg(), json_arg()])
-        .args(flags::credential_args())
+        .args(flags::client_args())
+        .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
 }
 
 fn demo() -> clap::Command {
@@ -121,11 +117,60 @@ fn demo() -> clap::Command {
         .args([count_arg(), json_arg()])
 }
 
+fn doctor() -> clap::Command {
+    clap::Command::new("doctor")
+        .about("Check this machine for so many connections, and say what to change")
+        .long_about(
+            "Check this machine for so many connections, and say what to change. It takes the settings of serve, from \
+             the same sources, and changes nothing. Limits are those of the process that runs it, unless --pid names \
+             another.",
+        )
+        .after_help(examples(
+            "  tickstream doctor --connections 100000 --config /etc/tickstream/tickstream.toml
+  tickstream doctor --pid $(systemctl show --property MainPID --value tickstream)
+  tickstream doctor --numa-node 0 --json",
+        ))
+        .arg(
+            Arg::new("connections")
+                .long("connections")
+                .value_name("N")
+                .value_parser(value_parser!(NonZeroU32))
+                .help("Connections that this process is to hold at once [default: max_connections, or else 100000]"),
+        )
+        .arg(
+            Arg::new("pid")
+                .long("pid")
+                .value_name("PID")
+                .value_parser(value_parser!(u32).range(1..))
+                .help("Process whose limits, CPUs and cgroup count [default: this one]"),
+        )
+        .arg(
+            Arg::new("root")
+                .long("root")
+                .value_name("PATH")
+                .value_parser(value_parser!(PathBuf))
+                .help("Read proc and sys below this directory, such as a host's mounted into a container; then only \
+                       files are looked at"),
+        )
+        .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print one JSON object"))
+        .arg(config_arg())
+        .args(flags::args())
+}
+
 fn completions_command() -> clap::Command {
     clap::Command::new("completions")
         .about("Print a shell's completion script")
         .after_help(examples("  tickstream completions bash > /etc/bash_completion.d/tickstream"))
         .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)))
+}
+
+fn config_arg() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .env("STREAM_CONFIG")
+        .value_name("PATH")
+        .value_parser(OsStringValueParser::new())
+        .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
 }
 
 fn mode_arg() -> Arg {

@@ -5,6 +5,9 @@ mod args;
 pub use args::command;
 
 use crate::config::{self, Config, ConfigError, Credentials, Environment, File, Values, flags, settings};
+use crate::doctor::Host;
+use crate::placement::Machine;
+use crate::reload::Source;
 use clap::ArgMatches;
 use clap_complete::Shell;
 use std::{
@@ -12,8 +15,9 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::Path,
+    path::PathBuf,
 };
+use tickstream_client::TlsConfig;
 use tickstream_wire::messages::Mode;
 
 /// Exit codes, as `--help` documents them.
@@ -32,7 +36,7 @@ pub mod exit {
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
-    Serve(Box<Config>),
+    Serve(Box<Config>, Source),
     /// Print the effective configuration to stdout, then what is wrong with it, if anything, to stderr (and exit
     /// with [`exit::USAGE`]).
     PrintConfig {
@@ -45,17 +49,21 @@ pub enum Command {
     Watch(WatchArgs),
     /// Run server and client in one process.
     Demo(DemoArgs),
+    /// Say what of a machine stands in the way.
+    Doctor(Box<DoctorArgs>),
     /// Print a script of completions: see [`completions`].
     Completions(Shell),
 }
 
 /// What `watch` is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct WatchArgs {
     /// Servers, each a host name or IP address with a port; at least one.
     pub addrs: Vec<String>,
     /// User and password.
     pub credentials: Credentials,
+    /// How to encrypt, if at all.
+    pub tls: Option<TlsConfig>,
     /// Which stream.
     pub mode: Mode,
     /// Replay ticks after this sequence.
@@ -78,6 +86,21 @@ pub struct DemoArgs {
     /// Stop after this many ticks.
     pub count: Option<NonZeroU64>,
     /// JSON lines instead of text.
+    pub json: bool,
+}
+
+/// What `doctor` is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoctorArgs {
+    /// The server's settings; without credentials where there are none.
+    pub config: Config,
+    /// Connections at once; `None`: what the settings allow.
+    pub connections: Option<NonZeroU32>,
+    /// The process whose limits count; `None`: this one.
+    pub pid: Option<u32>,
+    /// Where the machine's files are; `None`: this machine.
+    pub root: Option<PathBuf>,
+    /// One JSON object instead of text.
     pub json: bool,
 }
 
@@ -133,6 +156,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
+        Some(("doctor", matches)) => doctor_from(matches, env),
         Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
         other => unreachable!("clap requires a known subcommand: {other:?}"),
     }
@@ -147,22 +171,33 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
-    let path = flags::given_text(matches, "config").or_else(variable);
-    let file = path.map(|path| File::read(Path::new(&path))).transpose()?;
-    let values = Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())?;
+    let values = server_values(matches, env)?;
     let config = Config::from_merged(&values);
     if matches.get_flag("print-config") {
         return Ok(Command::PrintConfig { toml: config::effective(&values), problem: config.err() });
     }
-    Ok(Command::Serve(Box::new(config?)))
+    let source = Source { flags: flags::given(matches, settings::settings()), file: file(matches, env) };
+    Ok(Command::Serve(Box::new(config?), source))
+}
+
+/// Every setting of the server, from all sources.
+fn server_values(matches: &ArgMatches, env: Environment<'_>) -> Result<Values, ConfigError> {
+    let file = file(matches, env).map(|path| File::read(&path)).transpose()?;
+    Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())
+}
+
+/// The configuration file, if one is named.
+fn file(matches: &ArgMatches, env: Environment<'_>) -> Option<PathBuf> {
+    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
+    flags::given_text(matches, "config").or_else(variable).map(PathBuf::from)
 }
 
 fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let values = Values::merge(&flags::given(matches, settings::credential_settings()), env, None)?;
+    let values = Values::of_client(&flags::given(matches, settings::client_settings()), env)?;
     Ok(Command::Watch(WatchArgs {
         addrs: matches.get_many("addr").into_iter().flatten().cloned().collect(),
         credentials: Credentials::from_values(&values)?,
+        tls: config::client_tls(&values)?,
         mode: required(matches, "mode"),
         resume_after: matches.get_one("resume-after").copied(),
         count: matches.get_one("count").copied(),
@@ -178,6 +213,21 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
         count: matches.get_one("count").copied(),
         json: matches.get_flag("json"),
     }
+}
+
+fn doctor_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
+    let (pid, root) = (matches.get_one("pid").copied(), matches.get_one::<PathBuf>("root").cloned());
+    let values = server_values(matches, env)?;
+    let files = Host::at(root.clone().unwrap_or_else(|| PathBuf::from("/")), pid);
+    let machine = Machine::read(&files.process(), &files.path("sys/devices/system/node"));
+    let config = Config::for_checks(&values, &machine.map_err(ConfigError::from)?)?;
+    Ok(Command::Doctor(Box::new(DoctorArgs {
+        config,
+        connections: matches.get_one("connections").copied(),
+        pid,
+        root,
+        json: matches.get_flag("json"),
+    })))
 }
 
 /// An argument that is required or has a default.
@@ -218,7 +268,7 @@ mod tests {
     }
 
     fn serve_config(command: Command) -> Config {
-        let Command::Serve(config) = command else { panic!("{command:?}") };
+        let Command::Serve(config, _) = command else { panic!("{command:?}") };
         *config
     }
 
@@ -304,7 +354,7 @@ mod tests {
             &CREDENTIALS,
             field,
             Ok(&format!(
-                "WatchArgs {{ addrs: [\"127.0.0.1:7400\"], {credentials}, mode: Second, resume_after: None, \
+                "WatchArgs {{ addrs: [\"127.0.0.1:7400\"], {credentials}, tls: None, mode: Second, resume_after: None, \
                  count: None, json: false }}"
             )),
         );
@@ -313,7 +363,7 @@ mod tests {
             &[("STREAM_PASS", "p")],
             field,
             Ok(&format!(
-                "WatchArgs {{ addrs: [\"a:1\", \"[::1]:2\", \"b:3\"], {credentials}, mode: Minute, \
+                "WatchArgs {{ addrs: [\"a:1\", \"[::1]:2\", \"b:3\"], {credentials}, tls: None, mode: Minute, \
                  resume_after: Some(0), count: Some(9), json: true }}"
             )),
         );
@@ -325,6 +375,15 @@ mod tests {
         for addr in ["a", "a:", ":1", "a:0", "a:65536", "::1:1", "a:b"] {
             check_error(&format!("watch --addr {addr}"), &CREDENTIALS, exit::USAGE, "write HOST:PORT");
         }
+        check_error("watch --tls-ca absent.pem", &CREDENTIALS, exit::USAGE, "can't read absent.pem");
+        let both = [CREDENTIALS[0], CREDENTIALS[1], ("STREAM_TLS_CLIENT_CERT", "a.pem")];
+        check_error(
+            "watch --tls",
+            &both,
+            exit::USAGE,
+            "(from environment STREAM_TLS_CLIENT_CERT): needs tls_client_key",
+        );
+        check_error("watch --tls=perhaps", &CREDENTIALS, exit::USAGE, "accepted: on or off");
         check_error("watch --count 0", &CREDENTIALS, exit::USAGE, "--count");
         check_error("watch --mode hour", &CREDENTIALS, exit::USAGE, "[possible values: second, minute]");
     }
@@ -353,6 +412,24 @@ mod tests {
         );
         check_error("demo --ticks-per-second 0", &[], exit::USAGE, "a whole number from 1 to 10000000");
         check_error("demo --listen 7400", &[], exit::USAGE, "is only a port; write 0.0.0.0:7400");
+    }
+
+    #[test]
+    fn doctor_takes_the_server_s_settings_and_needs_no_credentials() {
+        let field = |command| match command {
+            Command::Doctor(doctor) => {
+                let DoctorArgs { config, connections, pid, root, json } = *doctor;
+                format!("{} {connections:?} {pid:?} {root:?} {json}", config.listen)
+            }
+            other => panic!("{other:?}"),
+        };
+        check("doctor", &[], field, Ok("0.0.0.0:7400 None None None false"));
+        let own = format!("doctor --connections 7 --pid {} --json --listen [::]:1", std::process::id());
+        let expected = format!("[::]:1 Some(7) Some({}) None true", std::process::id());
+        check(&own, &[("STREAM_USER", "u")], field, Ok(&expected));
+        check_error("doctor --phase odd", &CREDENTIALS, exit::USAGE, "phase = \"odd\" (from flag --phase)");
+        check_error("doctor --root absent", &[], exit::USAGE, "absent/proc/self/status");
+        check_error("doctor --pid 0", &[], exit::USAGE, "--pid");
     }
 
     #[test]

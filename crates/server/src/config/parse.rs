@@ -7,6 +7,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     time::Duration,
 };
+use tickstream_engine::{Network, NetworkError};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// What is wrong with a value. Each message continues the sentence that begins with key, value and origin.
@@ -88,6 +89,18 @@ pub enum ValueError {
         /// Its value.
         value: usize,
     },
+    /// Not a network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// TLS can't be had with it.
+    #[error("can't be used: {}", tickstream_client::with_causes(.0))]
+    Tls(tickstream_client::TlsConfigError),
+    /// A cross-field rule: this means nothing without another setting.
+    #[error("needs {other}, which isn't set")]
+    Needs {
+        /// The other setting.
+        other: &'static str,
+    },
     /// A cross-field rule: one of two settings only.
     #[error("excludes {other}, which is set too (from {origin}); set one of them")]
     Excludes {
@@ -129,6 +142,11 @@ pub(crate) fn integer(text: &str, range: IntegerRange) -> Result<u32, ValueError
     }
     let in_range = |value: &u32| (range.min..=range.max).contains(value);
     text.parse().ok().filter(in_range).ok_or(ValueError::OutOfRange(kind))
+}
+
+/// Networks with commas between them.
+pub(crate) fn networks(text: &str) -> Result<Vec<Network>, ValueError> {
+    text.split(',').map(|network| Ok(network.trim().parse()?)).collect()
 }
 
 /// A time span in humantime's syntax.

@@ -6,7 +6,7 @@
 //! - received bytes: the kernel writes into buffers of `BufferRing`, one of which belongs to us from
 //!   its completion until [`SocketRing::recycle`];
 //! - sent bytes: SEND has `MSG_DONTWAIT`, so the kernel copies or refuses them while it consumes the
-//!   submission, and needs them no longer; [`SocketRing`] holds each frame until then;
+//!   submission, and needs them no longer; [`SocketRing`] holds them until then;
 //! - the timer's timespec: copied while the submission is consumed; it lives in a box of the ring.
 //!
 //! Completions name a connection by slot and generation; one that comes late, for a connection that was
@@ -21,12 +21,13 @@ mod stats;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
-use tickstream_engine::{ConnId, SealedFrame};
+use tickstream_engine::ConnId;
 
 use buffers::BufferRing;
 pub use buffers::Received;
@@ -48,11 +49,17 @@ pub struct SocketRing {
     /// By slot.
     sockets: Vec<Socket>,
     /// Frames of SENDs that the kernel has yet to consume.
-    unsubmitted: Vec<SealedFrame>,
+    unsubmitted: Vec<Rc<[u8]>>,
     timer: Timer,
-    listener: Option<OwnedFd>,
-    accepting: bool,
+    listeners: Vec<Listener>,
     stats: RingStats,
+}
+
+/// A socket that connections come from.
+struct Listener {
+    fd: OwnedFd,
+    /// A multishot ACCEPT is armed.
+    accepting: bool,
 }
 
 /// What the ring knows of one slot.
@@ -73,12 +80,12 @@ struct Timer {
 }
 
 impl SocketRing {
-    /// A ring that accepts on `listener`. The calling thread is the only one that may ever use it.
+    /// A ring that accepts on `listeners`. The calling thread is the only one that may ever use it.
     ///
     /// # Errors
     /// What the kernel says, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
     /// missing, ENOMEM above the memlock limit.
-    pub fn new(listener: OwnedFd) -> io::Result<Self> {
+    pub fn new(listeners: impl IntoIterator<Item = OwnedFd>) -> io::Result<Self> {
         let ring = build()?;
         let buffers = BufferRing::register(&ring.submitter())?;
         let timer = Timer { spec: Box::new(Timespec::new()), armed_ns: None };
@@ -88,32 +95,36 @@ impl SocketRing {
             sockets: Vec::new(),
             unsubmitted: Vec::with_capacity(SUBMISSIONS as usize),
             timer,
-            listener: Some(listener),
-            accepting: false,
+            listeners: listeners.into_iter().map(|fd| Listener { fd, accepting: false }).collect(),
             stats: RingStats::default(),
         };
         this.accept();
         Ok(this)
     }
 
-    /// Arms the multishot ACCEPT, unless it is armed or there is no listener.
+    /// Arms the multishot ACCEPT of each listener that has none armed.
     pub fn accept(&mut self) {
-        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
-            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-            self.accepting = true;
-            self.stats.accepts_armed += 1;
-            self.push(accept, UserData::of(Operation::Accept));
+        for index in 0..self.listeners.len() {
+            let listener = &mut self.listeners[index];
+            if !std::mem::replace(&mut listener.accepting, true) {
+                let fd = Fd(listener.fd.as_raw_fd());
+                self.stats.accepts_armed += 1;
+                self.push(
+                    opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
+                    UserData::accept(index),
+                );
+            }
         }
     }
 
     /// Stops accepting for good; connections that wait to be accepted are reset.
-    pub fn close_listener(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            self.cancel(UserData::of(Operation::Accept));
-            // Before the descriptor goes.
-            self.submit_or_panic();
-            drop(listener);
+    pub fn close_listeners(&mut self) {
+        let listeners = std::mem::take(&mut self.listeners);
+        for index in 0..listeners.len() {
+            self.cancel(UserData::accept(index));
         }
+        // Before the descriptors go.
+        self.submit_or_panic();
     }
 
     /// Takes over an accepted socket under the name `conn`, and begins to receive from it.
@@ -128,23 +139,25 @@ impl SocketRing {
         self.receive(conn);
     }
 
-    /// Sends `frame` from `offset` on as far as the socket takes it at once. At most one SEND of a connection
-    /// may be unanswered.
-    pub fn send(&mut self, conn: ConnId, frame: SealedFrame, offset: u32) {
+    /// Sends `bytes` from `offset` on as far as the socket takes them at once. At most one SEND of a connection
+    /// may be unanswered, unless it is about to be closed.
+    pub fn send(&mut self, conn: ConnId, bytes: Rc<[u8]>, offset: u32) {
         let Some(fd) = self.fd(conn) else { return };
-        let bytes = &frame.as_bytes()[offset as usize..];
-        let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
+        let rest = &bytes[offset as usize..];
+        let send = opcode::Send::new(Fd(fd), rest.as_ptr(), rest.len() as u32)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build();
         self.push(send, UserData::conn(Operation::Send, conn));
         // Held after the push: to make room it may submit what was before, and let go of that.
-        self.unsubmitted.push(frame);
+        self.unsubmitted.push(bytes);
     }
 
-    /// Asks for [`Completion::Writable`].
+    /// Asks for [`Completion::Writable`], unless it is asked for.
     pub fn await_writable(&mut self, conn: ConnId) {
         let Some(fd) = self.fd(conn) else { return };
-        self.sockets[conn.slot as usize].polling = true;
+        if std::mem::replace(&mut self.sockets[conn.slot as usize].polling, true) {
+            return;
+        }
         let poll = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
         self.push(poll, UserData::conn(Operation::Poll, conn));
     }
@@ -253,7 +266,7 @@ impl SocketRing {
     }
 
     /// The bytes that were received.
-    pub fn bytes(&self, received: &Received) -> &[u8] {
+    pub fn bytes(&mut self, received: &mut Received) -> &mut [u8] {
         self.buffers.bytes(received)
     }
 
@@ -268,8 +281,11 @@ impl SocketRing {
         let ended = !cqueue::more(entry.flags());
         match data.operation() {
             Operation::Accept => {
-                self.accepting &= !ended;
-                self.accepted(result)
+                let listener = data.listener();
+                if let Some(listener) = self.listeners.get_mut(listener) {
+                    listener.accepting &= !ended;
+                }
+                self.accepted(listener, result)
             }
             Operation::Receive => self.received(data.conn_id(), result, entry.flags()),
             Operation::Send => {
@@ -289,12 +305,12 @@ impl SocketRing {
         }
     }
 
-    fn accepted(&mut self, result: i32) -> Option<Completion> {
+    fn accepted(&mut self, listener: usize, result: i32) -> Option<Completion> {
         match result {
             fd @ 0.. => {
                 // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                Some(Completion::Accepted { fd })
+                Some(Completion::Accepted { fd, listener })
             }
             // Ours, and then there is no listener, or a full queue's.
             error if -error == libc::ECANCELED => {
@@ -408,8 +424,12 @@ fn build() -> io::Result<IoUring> {
 /// # Errors
 /// As [`SocketRing::new`].
 pub fn probe() -> io::Result<()> {
-    let ring = build()?;
-    BufferRing::register(&ring.submitter())?;
+    let mut ring = build()?;
+    let _buffers = BufferRing::register(&ring.submitter())?;
+    // A filter may allow io_uring_setup and not io_uring_enter.
+    // SAFETY: a NOP points to nothing.
+    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("a new queue has room");
+    ring.submit_and_wait(1)?;
     Ok(())
 }
 
@@ -439,6 +459,30 @@ pub fn own_descriptor_table() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Takes over the descriptors that are this thread's own, and closes the others: after [`own_descriptor_table`], in a
+/// thread whose table was copied from one that has both.
+pub fn keep_descriptors(own: &[RawFd], all: &[RawFd]) -> Vec<OwnedFd> {
+    for fd in all.iter().filter(|fd| !own.contains(fd)) {
+        // SAFETY: the table is this thread's own, and nothing in it owns the copies that came with it.
+        drop(unsafe { OwnedFd::from_raw_fd(*fd) });
+    }
+    // SAFETY: as above; each is taken over once.
+    own.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
+}
+
+/// Takes over a descriptor that the process was started with. Call it once for each.
+///
+/// # Errors
+/// EBADF if it isn't open.
+pub fn take_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: only asks for flags.
+    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and was passed to this process for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The calling thread, as the kernel numbers it.
@@ -496,6 +540,18 @@ pub fn now() -> tickstream_engine::Now {
     tickstream_engine::Now { mono_ns: read(libc::CLOCK_MONOTONIC), unix_ns: read(libc::CLOCK_REALTIME) }
 }
 
+/// Whether somebody disciplines the real-time clock, and its largest error in microseconds, as the kernel accounts
+/// for it; `None` where a seccomp filter forbids to ask.
+pub fn clock() -> Option<(bool, u64)> {
+    // SAFETY: `timex` is plain numbers; with no mode set, the kernel only writes into it.
+    let (state, timex) = unsafe {
+        let mut timex = std::mem::zeroed::<libc::timex>();
+        (libc::adjtimex(&raw mut timex), timex)
+    };
+    let is_synchronized = state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
+    (state >= 0).then(|| (is_synchronized, u64::try_from(timex.maxerror).unwrap_or(0)))
+}
+
 /// A soft and a hard limit of the process.
 ///
 /// # Errors
@@ -509,15 +565,15 @@ pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
     }
 }
 
-/// Raises the soft limit on descriptors to the hard one, and answers with it.
+/// Raises the soft limit on a resource to the hard one, and answers with it.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn raise_descriptor_limit() -> io::Result<u64> {
-    let (soft, hard) = limit(libc::RLIMIT_NOFILE)?;
+pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
+    let (soft, hard) = limit(resource)?;
     let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
     // SAFETY: an rlimit of our own to read from.
-    if soft < hard && unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const raised) } != 0 {
+    if soft < hard && unsafe { libc::setrlimit(resource, &raw const raised) } != 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(hard)

@@ -8,6 +8,7 @@ use super::mailbox::Mailbox;
 #[derive(Debug)]
 pub struct Control {
     order: AtomicU8,
+    memory_is_short: AtomicBool,
     shards: Vec<Line>,
 }
 
@@ -39,7 +40,7 @@ impl Control {
     /// A word, and a pulse and a mailbox for each of so many shards.
     pub fn new(shards: usize) -> Self {
         let shards = std::iter::repeat_with(Line::default).take(shards).collect();
-        Self { order: AtomicU8::new(Order::Serve as u8), shards }
+        Self { order: AtomicU8::new(Order::Serve as u8), memory_is_short: AtomicBool::new(false), shards }
     }
 
     /// How many shards there are.
@@ -59,6 +60,16 @@ impl Control {
             1 => Order::Drain,
             _ => Order::Stop,
         }
+    }
+
+    /// Tells all shards whether the process has gone above its memory watermark.
+    pub fn set_memory_is_short(&self, is_short: bool) {
+        self.memory_is_short.store(is_short, Ordering::Relaxed);
+    }
+
+    /// Whether the process is above its memory watermark.
+    pub fn memory_is_short(&self) -> bool {
+        self.memory_is_short.load(Ordering::Relaxed)
     }
 
     /// A shard's loop has turned.

@@ -201,7 +201,7 @@ impl Ord for Slowness {
 mod tests {
     use std::sync::mpsc;
 
-    use tickstream_engine::{Config, Credentials, Limits, Mode, Now, Phase, Rate};
+    use tickstream_engine::{Config, Credentials, Limits, Mode, Now, Phase, ProxyProtocol, Rate};
 
     use super::*;
     use crate::shard::mailbox::Filter;
@@ -219,8 +219,18 @@ mod tests {
             batch_window_ms: 5,
             heartbeat_interval_ms: 15_000,
             heartbeat_timeout_ms: 20_000,
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_trusted: vec![],
+            seed: 0,
             limits: Limits {
                 connections: CONNECTIONS,
+                connections_per_address: None,
+                unauthenticated: CONNECTIONS,
+                unauthenticated_per_address: None,
+                connections_per_second: None,
+                auth_failures_per_minute: 0,
+                lag_ms: 0,
+                handshake_timeout_ms: 5_000,
                 payload_bytes: 65_536,
                 auth_timeout_ms: 5_000,
                 write_deadline_ms: 5_000,
@@ -232,7 +242,7 @@ mod tests {
         let mut shard = Shard::new(config, Now { mono_ns: 0, unix_ns: 0 });
         for number in 1..=CONNECTIONS {
             let peer = ([10, 0, 0, (number % 4) as u8], 5_000);
-            shard.accept(peer.into()).expect("room for one more");
+            shard.accept(peer.into(), false).expect("room for one more");
         }
         shard
     }

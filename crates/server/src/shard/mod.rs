@@ -6,10 +6,10 @@ mod close_log;
 mod control;
 mod desk;
 mod driver;
-mod listener;
 mod mailbox;
+mod transport;
 
-use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
@@ -20,7 +20,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tickstream_engine as engine;
 
 use crate::config::Config;
+use crate::published::Published;
 use crate::ring::{self, SocketRing};
+use crate::tls::Acceptor;
 use driver::Driver;
 
 pub use control::{Control, Order};
@@ -37,8 +39,6 @@ pub enum Event {
     Listening {
         /// Which shard.
         shard: usize,
-        /// Where.
-        address: SocketAddr,
     },
     /// It ended: `Ok` if it was asked to.
     Ended {
@@ -52,14 +52,6 @@ pub enum Event {
 /// Why a shard can't begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// The address can't be listened on.
-    #[error("can't listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// No descriptor table of its own.
     #[error("can't give the shard a descriptor table of its own (unshare(CLONE_FILES)): {0}")]
     Descriptors(io::Error),
@@ -88,12 +80,16 @@ pub struct Spec {
     pub shard: usize,
     /// The CPU that it is pinned to.
     pub cpu: usize,
-    /// Where it listens; the same address for all shards.
-    pub address: SocketAddr,
+    /// Its listening sockets, and whether TLS is spoken on each.
+    pub listeners: Vec<(RawFd, bool)>,
+    /// The listening sockets of all shards, which its descriptor table gets a copy of.
+    pub all_listeners: Vec<RawFd>,
+    /// What TLS needs.
+    pub certificates: Option<Arc<Published<Acceptor>>>,
     /// The process's settings.
     pub config: Arc<Config>,
-    /// The engine's settings.
-    pub engine: engine::Config,
+    /// The engine's settings, but for the number of the shard.
+    pub settings: Arc<Published<engine::Config>>,
     /// The word that it obeys.
     pub control: Arc<Control>,
 }
@@ -119,24 +115,33 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     ring::block_signals().map_err(ShardError::Signals)?;
     ring::own_descriptor_table().map_err(ShardError::Descriptors)?;
     spec.control.enter(spec.shard);
+    let own: Vec<_> = spec.listeners.iter().map(|(fd, _)| *fd).collect();
+    let listeners = ring::keep_descriptors(&own, &spec.all_listeners);
     let executor = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu))
         .name(&format!("shard-{}", spec.shard))
         .io_memory(0)
         .ring_depth(EXECUTOR_RING_DEPTH)
         .make()
-        .map_err(|error| ShardError::Executor { cpu: spec.cpu, reason: error.to_string() })?;
+        .map_err(|error| ShardError::Executor { cpu: spec.cpu, reason: executor_reason(&error) })?;
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(Duration::from_millis(1)).await;
-        let listen = |source| ShardError::Listen { address: spec.address, source };
-        let listener = listener::bind(spec.address, &spec.config).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let ring = SocketRing::new(listener.into()).map_err(ShardError::Ring)?;
+        let ring = SocketRing::new(listeners).map_err(ShardError::Ring)?;
         let driver = Driver::new(spec, ring);
         let shard = driver.shard_number();
-        let _ = events.send(Event::Listening { shard, address });
+        let _ = events.send(Event::Listening { shard });
         driver.run().map_err(ShardError::Ring)
     })
+}
+
+fn executor_reason(error: &glommio::GlommioError<()>) -> String {
+    match error {
+        // From Linux 6.14 on a user's rings count as locked memory.
+        glommio::GlommioError::IoError(io) if io.raw_os_error() == Some(libc::ENOMEM) => {
+            format!("{error}; a shard takes 2 MiB of locked memory: raise it with ulimit -l or LimitMEMLOCK=")
+        }
+        error => error.to_string(),
+    }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> ShardError {
