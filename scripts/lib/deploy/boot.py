@@ -35,6 +35,10 @@ echo private > /root/private
 check "it sees no home and can't write to /etc" \
     '! cat /proc/$PID/root/root/private && ! touch /proc/$PID/root/etc/tickstream/written'
 check "doctor finds its limits by --pid" 'tickstream doctor --pid $PID --connections 10000'
+check "the admin endpoint answers, and its unix socket is for the server's user and root" \
+    'exec 3<> /dev/tcp/127.0.0.1/9090 && printf "GET /readyz HTTP/1.0\\r\\n\\r\\n" >&3 && grep -q "200 OK" <&3 &&
+     [[ $(stat -c "%U %a" /run/tickstream/admin.sock) == "tickstream "[67]?0 ]]'
+check "nothing that the sandbox forbids is missed" '! journalctl -u tickstream -o cat | grep -E "WARN|ERROR"'
 # More than WatchdogSec, which is made short below.
 check "the watchdog is fed" 'sleep 8; [[ $(status tickstream MainPID) == "$PID" && $(status tickstream NRestarts) == 0 ]]'
 check "a client gets ticks meanwhile" 'tickstream watch --addr 127.0.0.1:7400 --count 2'

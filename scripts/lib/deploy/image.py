@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 
 from deploy.context import Failure, require, words
@@ -90,13 +91,16 @@ def assemble(context, image):
 
 def serves(context, bwrap, image, profile, scratch):
     """Starts, sends ticks to a client that is confined alike, and drains on SIGTERM."""
-    arguments = ["serve", "--listen", "127.0.0.1:0", "--shards", SHARDS, "--drain-seconds", "1"]
+    arguments = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", SHARDS, "--drain-seconds", "1"]
     told = scratch / "log"
     with told.open("w") as log:
         command = confine(bwrap, image, profile, arguments)
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         try:
-            port = port_of(server, told)
+            port, admin = port_of(server, told, "address"), port_of(server, told, "admin")
+            for path in ("/readyz", "/metrics"):
+                with urllib.request.urlopen(f"http://127.0.0.1:{admin}{path}", timeout=10) as answer:
+                    require(answer.status == 200, f"{path} answers {answer.status}")
             client = confine(bwrap, image, profile, ["watch", "--addr", f"localhost:{port}", "--count", 3, "--json"])
             lines = context.run(client, timeout=30).splitlines()
             ticks = [json.loads(line) for line in lines if "sequence" in line]
@@ -110,9 +114,13 @@ def serves(context, bwrap, image, profile, scratch):
             except subprocess.TimeoutExpired:
                 server.kill()
                 raise Failure(f"the server doesn't end on SIGTERM:\n{told.read_text()}") from None
-    require(code == 0, f"the server ends with {code}:\n{told.read_text()}")
+    log = told.read_text()
+    require(code == 0, f"the server ends with {code}:\n{log}")
+    # What the profile forbids, the server might do without, and only complain.
+    require('"level":"WARN"' not in log and '"level":"ERROR"' not in log, f"the server complains:\n{log}")
     context.say("with this file system alone, read-only, as user 65532, without capabilities, with no-new-privileges and "
-                "the seccomp profile: it serves, a client gets ticks, SIGTERM drains and ends it with 0")
+                "the seccomp profile: it serves, a client gets ticks, the "
+                "admin endpoint answers, SIGTERM drains and ends it with 0")
 
 
 def refuses(context, bwrap, image, profile):
@@ -165,12 +173,14 @@ def without(profile, names):
     return profile | {"syscalls": [rule for rule in rules if rule["names"]]}
 
 
-def port_of(process, told):
-    """The port that the server took, as its log says."""
+def port_of(process, told, name):
+    """A port that the server took, as its log says under this name."""
     end = time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
-        if serving := re.search(r'"message":"serving","address":"[^"]*:(\d+)"', told.read_text()):
-            return int(serving.group(1))
+        lines = [json.loads(line) for line in told.read_text().splitlines() if line.endswith("}")]
+        for line in lines:
+            if line["message"] == "serving":
+                return int(line[name].rsplit(":", 1)[1])
         time.sleep(0.05)
     raise Failure(f"the server doesn't serve within {START_S} s:\n{told.read_text()}")
 
