@@ -14,6 +14,7 @@ use clap::{Parser, ValueEnum};
 use tickstream_wire::messages::Mode;
 
 use crate::{
+    modes::ModeOptions,
     schedule::Schedule,
     stats::Class,
     tls::{TlsError, TlsOptions, TlsPlan},
@@ -58,7 +59,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', value_name = "ADDRESS", conflicts_with = "source_addresses")]
     pub source: Vec<Ipv4Addr>,
     /// How many addresses from 127.0.1.1 on to connect from [default: one per 20,000 connections]
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "sources", value_name = "N")]
     pub source_addresses: Option<NonZeroU32>,
 
     /// Connections to open per second, 0: as fast as they are answered
@@ -159,6 +160,8 @@ pub struct Options {
 
     #[command(flatten)]
     pub tls: TlsOptions,
+    #[command(flatten)]
+    pub modes: ModeOptions,
 }
 
 /// `--mode`.
@@ -354,7 +357,8 @@ fn nth_of_share(index: u32, percent: f64) -> Option<u32> {
 
 fn sources(options: &Options) -> Result<Vec<Ipv4Addr>, PlanError> {
     let loopback = options.addr.ip().is_loopback() && options.addr.is_ipv4();
-    let default = if loopback { options.connections.get().div_ceil(CONNECTIONS_PER_SOURCE) } else { 1 };
+    let connections = options.modes.handshakes.unwrap_or(options.connections).get();
+    let default = if loopback { connections.div_ceil(CONNECTIONS_PER_SOURCE) } else { 1 };
     let count = options.source_addresses.map_or(default, NonZeroU32::get);
     if !options.addr.is_ipv4() && (count > 1 || !options.source.is_empty()) {
         return Err(PlanError::SourceFamily);
@@ -380,7 +384,7 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-fn per_second(text: &str) -> Result<u32, String> {
+pub fn per_second(text: &str) -> Result<u32, String> {
     text.trim_end_matches("/s").parse().map_err(|_| "a rate is a number per second, such as 100/s".to_owned())
 }
 

@@ -161,6 +161,23 @@ fn every_tick_is_verified_under_tls_and_who_comes_back_resumes() {
 }
 
 #[test]
+fn handshakes_are_full_or_resumed_as_is_wanted() {
+    let certificates = Certificates::new();
+    let port = serve(certificates.server(false));
+    let ca = certificates.path("ca.pem");
+    let check = |resume: &str, full: u64| {
+        let options = ["--handshakes", "20", "--in-flight", "2", "--tls-ca", &ca, "--tls-resume", resume];
+        let (output, summary) = load(port, &options);
+        assert_eq!(output.status.code(), Some(0), "{summary:#}");
+        assert_eq!(summary["tls_full"]["count"], full, "{summary:#}");
+        assert_eq!(summary["tls_resumed"]["count"].as_u64().unwrap_or(0), 20 - full, "{summary:#}");
+    };
+    check("off", 20);
+    // Each of the two on their way at a time has its own ticket.
+    check("on", 2);
+}
+
+#[test]
 fn a_certificate_is_shown_where_one_is_wanted() {
     let certificates = Certificates::new();
     let [ca, cert, key] = ["ca.pem", "client.pem", "client.key"].map(|name| certificates.path(name));

@@ -11,8 +11,12 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use self::usage::{Percentiles, ThreadUsage, Usage, machine_percent, threads};
-pub use self::{second::SecondSum, text::ms};
+use self::usage::{ThreadUsage, Usage, machine_percent, threads};
+pub use self::{
+    second::SecondSum,
+    text::{ms, percentiles},
+    usage::Percentiles,
+};
 use crate::{
     options::{ModeOption, Plan},
     run::Snapshot,

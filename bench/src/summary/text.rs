@@ -147,7 +147,7 @@ impl fmt::Display for Summary {
 }
 
 /// Latencies in one line.
-fn percentiles(of: &Percentiles) -> String {
+pub fn percentiles(of: &Percentiles) -> String {
     format!(
         "p50 {}  p90 {}  p95 {}  p99 {}  p99.9 {}  max {}",
         ms(of.p50_us),

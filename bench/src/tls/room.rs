@@ -112,6 +112,18 @@ impl TlsRoom {
         self.seal_more(slot, frame)
     }
 
+    /// Seals a close_notify: all that is to be sent.
+    ///
+    /// # Errors
+    /// If the handshake isn't over, or the session is.
+    pub fn say_goodbye(&mut self, slot: u32) -> Result<(), rustls::Error> {
+        self.clear(slot);
+        match &mut self.sessions[slot as usize] {
+            Some(tenant) => tenant.session.close_notify(&mut self.scratch),
+            None => Err(rustls::Error::HandshakeNotComplete),
+        }
+    }
+
     /// What the last bytes meant.
     pub fn plaintext(&self) -> &[u8] {
         &self.scratch.plaintext

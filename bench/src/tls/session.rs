@@ -8,8 +8,11 @@ use rustls::{
     pki_types::ServerName,
     unbuffered::{
         ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus,
+        WriteTraffic,
     },
 };
+
+type Traffic<'c> = WriteTraffic<'c, ClientConnectionData>;
 
 /// What sessions of one worker share: they take turns.
 #[derive(Debug, Default)]
@@ -79,11 +82,27 @@ impl Session {
     /// # Errors
     /// Before the handshake is over, and when the session is.
     pub fn seal(&mut self, plaintext: &[u8], scratch: &mut Scratch) -> Result<(), Error> {
+        self.write(scratch, |traffic, room| traffic.encrypt(plaintext, room))
+    }
+
+    /// Appends a close_notify to `scratch.output`.
+    ///
+    /// # Errors
+    /// Before the handshake is over, and when the session is.
+    pub fn close_notify(&mut self, scratch: &mut Scratch) -> Result<(), Error> {
+        self.write(scratch, |traffic, room| traffic.queue_close_notify(room))
+    }
+
+    fn write(
+        &mut self,
+        scratch: &mut Scratch,
+        mut write: impl FnMut(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> Result<(), Error> {
         let status = self.tls.process_tls_records(&mut self.partial);
         debug_assert_eq!(status.discard, 0, "whole records were taken when they came");
         match status.state? {
             ConnectionState::WriteTraffic(mut traffic) => {
-                grow(&mut scratch.output, |room| match traffic.encrypt(plaintext, room) {
+                grow(&mut scratch.output, |room| match write(&mut traffic, room) {
                     Ok(len) => Ok(Ok(len)),
                     Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => {
                         Err(required_size)

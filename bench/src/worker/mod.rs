@@ -2,8 +2,8 @@
 
 mod lifecycle;
 mod secure;
-mod socket;
-mod token;
+pub(crate) mod socket;
+pub(crate) mod token;
 
 use std::{
     cmp::Reverse,

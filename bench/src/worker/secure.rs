@@ -4,15 +4,12 @@ use std::os::fd::OwnedFd;
 
 use socket2::SockRef;
 
-use super::Worker;
+use super::{Worker, socket::send_whole};
 use crate::{
     connection::{Close, Outcome, Stage, greeting},
     kernel::Receipt,
     options::Plan,
 };
-
-/// A SEND must not hold up the worker, and a closed peer is no signal.
-const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
 impl Worker {
     /// Begins the handshake on a connection that stands.
@@ -67,19 +64,11 @@ impl Worker {
     }
 }
 
-/// Sends at once and whole, or not at all: a socket that was just connected, or that carries a heartbeat now and
-/// then, takes it.
 fn send(socket: Option<&OwnedFd>, bytes: &[u8]) -> Result<(), Close> {
     let Some(socket) = socket.filter(|_| !bytes.is_empty()) else {
         return Ok(());
     };
-    match SockRef::from(socket).send_with_flags(bytes, SEND_FLAGS) {
-        Ok(sent) if sent == bytes.len() => Ok(()),
-        Ok(_) => Err(Close::Tls { what: "TLS: a send was cut off".into(), is_passing: true }),
-        // The peer is gone; its last words are still to be read.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
-        Err(error) => Err(Close::Tls { what: format!("TLS: {error}"), is_passing: true }),
-    }
+    send_whole(socket, bytes).map_err(|error| Close::Tls { what: format!("TLS: {error}"), is_passing: true })
 }
 
 fn failed(error: &rustls::Error) -> Close {

@@ -38,15 +38,27 @@ struct Held {
 
 impl Admission {
     pub fn new(limits: &Limits) -> Self {
-        let counts_addresses =
-            limits.connections_per_address.is_some() || limits.unauthenticated_per_address.is_some();
         Self {
             unauthenticated: 0,
             held: BTreeMap::new(),
-            counts_addresses,
+            counts_addresses: counts_addresses(limits),
             paid: 0,
             memory_is_short: false,
             late_until: 0,
+        }
+    }
+
+    /// Holds to other limits from now on; `counted` are the addresses of all connections that count for them, and
+    /// whether each hasn't authenticated.
+    pub fn count_again(&mut self, limits: &Limits, counted: impl Iterator<Item = (AddressKey, bool)>) {
+        self.counts_addresses = counts_addresses(limits);
+        self.held.clear();
+        if self.counts_addresses {
+            for (address, unauthenticated) in counted {
+                let held = self.held.entry(address).or_default();
+                held.connections += 1;
+                held.unauthenticated += u32::from(unauthenticated);
+            }
         }
     }
 
@@ -130,4 +142,8 @@ impl Admission {
     pub fn unauthenticated(&self) -> u32 {
         self.unauthenticated
     }
+}
+
+fn counts_addresses(limits: &Limits) -> bool {
+    limits.connections_per_address.is_some() || limits.unauthenticated_per_address.is_some()
 }

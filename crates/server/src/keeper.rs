@@ -1,4 +1,5 @@
-//! What is looked after beside the shards, a few times a second: the process's memory, and certificates that change.
+//! What is looked after beside the shards, a few times a second: the process's memory, certificates that change, and
+//! settings that are to be read again.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -6,6 +7,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
 use std::{fs, io, thread};
 
+use crate::config::Tls;
+use crate::reload::Reloader;
 use crate::shard::Control;
 use crate::tls::watch::Certificates;
 
@@ -17,14 +20,25 @@ const MIB: u64 = 1 << 20;
 /// The way to the keeper's thread, which ends with the last of its clones.
 #[derive(Clone, Debug)]
 pub struct Keeper {
-    reloads: Sender<()>,
+    orders: Sender<Order>,
+}
+
+enum Order {
+    /// Settings come from here.
+    Install(Box<Reloader>),
+    Reload,
 }
 
 impl Keeper {
-    /// Has certificates read again, changed or not.
-    pub fn reload(&self) {
+    /// Has settings read again from now on, when that is asked for.
+    pub fn install(&self, reloader: Reloader) {
         // Its thread ends only with the process.
-        let _ = self.reloads.send(());
+        let _ = self.orders.send(Order::Install(Box::new(reloader)));
+    }
+
+    /// Has settings and certificates read again, changed or not.
+    pub fn reload(&self) {
+        let _ = self.orders.send(Order::Reload);
     }
 }
 
@@ -37,24 +51,56 @@ pub fn spawn(
     memory_max_mib: Option<NonZeroU32>,
     control: Arc<Control>,
 ) -> io::Result<Keeper> {
-    let (reloads, orders) = mpsc::channel();
-    let watermark = memory_max_mib.map_or_else(default_watermark, |mib| u64::from(mib.get()) * MIB);
-    let memory = Memory { watermark, is_short: false, control };
+    let (sender, orders) = mpsc::channel();
+    let memory = Memory { watermark: watermark(memory_max_mib), is_short: false, control };
     thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(certificates, memory, &orders))?;
-    Ok(Keeper { reloads })
+    Ok(Keeper { orders: sender })
 }
 
-fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Receiver<()>) {
+fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Receiver<Order>) {
+    let mut reloader: Option<Box<Reloader>> = None;
     loop {
-        match (orders.recv_timeout(LOOK_INTERVAL), &mut certificates) {
-            (Ok(()), Some(certificates)) => certificates.reload(),
-            (Ok(()), None) => tracing::warn!("told to reload, but there are no certificates"),
-            (Err(RecvTimeoutError::Timeout), Some(certificates)) => certificates.look(),
-            (Err(RecvTimeoutError::Timeout), None) => {}
-            (Err(RecvTimeoutError::Disconnected), _) => return,
+        match orders.recv_timeout(LOOK_INTERVAL) {
+            Ok(Order::Install(new)) => reloader = Some(new),
+            Ok(Order::Reload) => match &mut reloader {
+                Some(reloader) => {
+                    if let Some(config) = reloader.reload() {
+                        memory.watermark = watermark(config.memory_max_mib);
+                        change(&mut certificates, config.tls.as_ref());
+                    }
+                }
+                None => {
+                    if let Some(certificates) = &mut certificates {
+                        certificates.reload();
+                    }
+                }
+            },
+            Err(RecvTimeoutError::Timeout) => {
+                if let Some(certificates) = &mut certificates {
+                    certificates.look();
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         memory.look();
     }
+}
+
+/// Reads certificates from where the settings say now.
+fn change(certificates: &mut Option<Certificates>, tls: Option<&Tls>) {
+    match (certificates, tls) {
+        (Some(certificates), Some(tls)) => {
+            if let Err(error) = certificates.change(tls.clone()) {
+                tracing::error!(%error, "new certificates can't be used; the old ones stay in use");
+            }
+        }
+        (None, None) => {}
+        (Some(_), None) | (None, Some(_)) => tracing::warn!("turning TLS on or off needs a restart"),
+    }
+}
+
+fn watermark(memory_max_mib: Option<NonZeroU32>) -> u64 {
+    memory_max_mib.map_or_else(default_watermark, |mib| u64::from(mib.get()) * MIB)
 }
 
 /// The watermark on the process's memory.

@@ -15,6 +15,8 @@ pub mod logs;
 pub mod notify;
 pub mod placement;
 pub mod preflight;
+pub mod published;
+pub mod reload;
 pub mod ring;
 pub mod serve;
 pub mod shard;

@@ -14,20 +14,23 @@ use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
+use crate::logs::LogFilter;
 use crate::notify::Notify;
 use crate::preflight::{self, Unfit};
+use crate::published::Published;
+use crate::reload::{Reloader, Source};
 use crate::shard::{self, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
+use crate::tls::Acceptor;
 use crate::tls::MaterialError;
-use crate::tls::watch::{Certificates, Current};
+use crate::tls::watch::Certificates;
 use crate::upgrade;
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-
 
 /// How often the shards' pulses are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +59,9 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Settings that can't be read again.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// There is nothing to listen on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -81,7 +87,9 @@ pub enum ServeError {
 pub struct Server {
     /// Where it listens, and whether TLS is spoken there.
     addresses: Vec<(SocketAddr, bool)>,
-    certificates: Option<Arc<Current>>,
+    certificates: Option<Arc<Published<Acceptor>>>,
+    settings: Arc<Published<engine::Config>>,
+    connections: NonZeroU32,
     steering: Steering,
     control: Arc<Control>,
     events: Receiver<Event>,
@@ -110,13 +118,15 @@ impl Server {
         let mut server = Self {
             addresses: listeners.addresses(),
             certificates: current,
+            settings: Arc::new(Published::new(engine_config(&config, connections)?)),
+            connections,
             steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
             control,
             events,
             threads: Vec::new(),
             notify: Notify::default(),
         };
-        let started = server.spawn(&Arc::new(config), connections, plan, &sender);
+        let started = server.spawn(&Arc::new(config), plan, &sender);
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -142,6 +152,21 @@ impl Server {
         self.steering.clone()
     }
 
+    /// Reads settings again from `source`, when it is told to reload; `filter` is the log's.
+    ///
+    /// # Errors
+    /// If they can't be read now.
+    pub fn reload_from(
+        &self,
+        source: Source,
+        config: Config,
+        filter: Option<LogFilter>,
+    ) -> Result<(), ConfigError> {
+        let reloader = Reloader::new(source, config, self.connections, Arc::clone(&self.settings), filter)?;
+        self.steering.install(reloader);
+        Ok(())
+    }
+
     /// Asks it to close every connection in good order and end.
     pub fn drain(&self) {
         self.steering.drain();
@@ -155,18 +180,16 @@ impl Server {
     /// Passes on signals: SIGINT and SIGTERM drain, and stop if they come again; SIGHUP reloads; SIGUSR2 upgrades.
     ///
     /// # Errors
-    /// If the handlers can't be set up.
-    pub fn obey_signals(&self) -> Result<(), ServeError> {
-        let setup = |source| ServeError::Setup { what: "signal handling", source };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(setup)?;
+    /// If the thread that waits for them can't be started.
+    pub fn obey(&self, mut signals: Signals) -> Result<(), ServeError> {
         let steering = self.steering();
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
             for signal in signals.forever() {
-                obey(&steering, signal);
+                act_on(&steering, signal);
             }
         };
-        thread.spawn(wait).map_err(setup)?;
+        thread.spawn(wait).map_err(no_signals)?;
         Ok(())
     }
 
@@ -197,13 +220,7 @@ impl Server {
         Ok(())
     }
 
-    fn spawn(
-        &mut self,
-        config: &Arc<Config>,
-        connections: NonZeroU32,
-        plan: Plan,
-        sender: &Sender<Event>,
-    ) -> Result<(), ServeError> {
+    fn spawn(&mut self, config: &Arc<Config>, plan: Plan, sender: &Sender<Event>) -> Result<(), ServeError> {
         let cpus = config.shard_cpus();
         for (shard, listeners) in plan.of_shards.into_iter().enumerate() {
             let spec = Spec {
@@ -213,7 +230,7 @@ impl Server {
                 all_listeners: plan.all.clone(),
                 certificates: self.certificates.clone(),
                 config: Arc::clone(config),
-                engine: engine_config(config, shard, connections)?,
+                settings: Arc::clone(&self.settings),
                 control: Arc::clone(&self.control),
             };
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
@@ -248,7 +265,7 @@ struct Plan {
 }
 
 /// Does what a signal asks for.
-fn obey(steering: &Steering, signal: i32) {
+fn act_on(steering: &Steering, signal: i32) {
     match signal {
         SIGHUP => {
             tracing::info!("told to reload");
@@ -310,12 +327,15 @@ impl Watchdog {
 ///
 /// # Errors
 /// If the server can't start or a shard fails.
-pub fn run(config: Config) -> Result<(), ServeError> {
+pub fn run(config: Config, source: Source, filter: Option<LogFilter>) -> Result<(), ServeError> {
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
-    let mut server = Server::start(config)?;
+    // Before the shards listen: by default a signal would end the process, and cut off who has come already.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
+    let mut server = Server::start(config.clone())?;
+    server.reload_from(source, config, filter)?;
     server.notify = Notify::from_environment();
     server.steering.set_notify(server.notify.clone());
-    server.obey_signals()?;
+    server.obey(signals)?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
@@ -332,14 +352,17 @@ pub fn run(config: Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// The engine's settings for one shard.
-fn engine_config(
+fn no_signals(source: io::Error) -> ServeError {
+    ServeError::Setup { what: "signal handling", source }
+}
+
+/// The engine's settings, for the shard 0; `connections` for each.
+pub(crate) fn engine_config(
     config: &Config,
-    shard: usize,
     connections: NonZeroU32,
 ) -> Result<engine::Config, engine::ConfigError> {
     Ok(engine::Config {
-        shard: shard as u16,
+        shard: 0,
         credentials: engine::Credentials::new(&config.credentials.user, &config.credentials.pass)?,
         second: engine::Rate::new(Mode::Second, config.ticks_per_second.get())?,
         minute: engine::Rate::new(Mode::Minute, config.ticks_per_minute.get())?,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::keeper::Keeper;
 use crate::listeners::Listeners;
 use crate::notify::Notify;
+use crate::reload::Reloader;
 use crate::shard::{Control, Order};
 use crate::upgrade::{self, UpgradeError};
 
@@ -32,6 +33,11 @@ impl Steering {
     /// Tells the service manager from now on.
     pub(crate) fn set_notify(&mut self, notify: Notify) {
         self.notify = notify;
+    }
+
+    /// Reads settings again by `reloader` from now on.
+    pub(crate) fn install(&self, reloader: Reloader) {
+        self.keeper.install(reloader);
     }
 
     /// Closes every connection in good order, then ends.

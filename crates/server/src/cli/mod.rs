@@ -7,6 +7,7 @@ pub use args::command;
 use crate::config::{self, Config, ConfigError, Credentials, Environment, File, Values, flags, settings};
 use crate::doctor::Host;
 use crate::placement::Machine;
+use crate::reload::Source;
 use clap::ArgMatches;
 use clap_complete::Shell;
 use std::{
@@ -14,7 +15,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 use tickstream_client::TlsConfig;
 use tickstream_wire::messages::Mode;
@@ -35,7 +36,7 @@ pub mod exit {
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
-    Serve(Box<Config>),
+    Serve(Box<Config>, Source),
     /// Print the effective configuration to stdout, then what is wrong with it, if anything, to stderr (and exit
     /// with [`exit::USAGE`]).
     PrintConfig {
@@ -175,15 +176,20 @@ fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
     if matches.get_flag("print-config") {
         return Ok(Command::PrintConfig { toml: config::effective(&values), problem: config.err() });
     }
-    Ok(Command::Serve(Box::new(config?)))
+    let source = Source { flags: flags::given(matches, settings::settings()), file: file(matches, env) };
+    Ok(Command::Serve(Box::new(config?), source))
 }
 
 /// Every setting of the server, from all sources.
 fn server_values(matches: &ArgMatches, env: Environment<'_>) -> Result<Values, ConfigError> {
-    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
-    let path = flags::given_text(matches, "config").or_else(variable);
-    let file = path.map(|path| File::read(Path::new(&path))).transpose()?;
+    let file = file(matches, env).map(|path| File::read(&path)).transpose()?;
     Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())
+}
+
+/// The configuration file, if one is named.
+fn file(matches: &ArgMatches, env: Environment<'_>) -> Option<PathBuf> {
+    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
+    flags::given_text(matches, "config").or_else(variable).map(PathBuf::from)
 }
 
 fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
@@ -262,7 +268,7 @@ mod tests {
     }
 
     fn serve_config(command: Command) -> Config {
-        let Command::Serve(config) = command else { panic!("{command:?}") };
+        let Command::Serve(config, _) = command else { panic!("{command:?}") };
         *config
     }
 

@@ -31,13 +31,15 @@ pub struct Setting {
     pub empty: Option<&'static str>,
     /// Whether the value must never be shown.
     pub secret: bool,
+    /// Whether a running server takes another value when it reloads.
+    pub live: bool,
     /// What it does, in a sentence or two.
     pub help: &'static str,
 }
 
 impl Setting {
     const fn new(key: &'static str, env: &'static str, kind: Kind, value_name: &'static str) -> Self {
-        Self { key, env, kind, value_name, default: None, empty: None, secret: false, help: "" }
+        Self { key, env, kind, value_name, default: None, empty: None, secret: false, live: false, help: "" }
     }
 
     const fn default(self, default: &'static str) -> Self {
@@ -50,6 +52,10 @@ impl Setting {
 
     const fn secret(self) -> Self {
         Self { secret: true, ..self }
+    }
+
+    const fn live(self) -> Self {
+        Self { live: true, ..self }
     }
 
     const fn help(self, help: &'static str) -> Self {
@@ -107,12 +113,14 @@ const CREDENTIALS: Section = Section {
     title: "Credentials",
     settings: &[
         Setting::new("stream_user", "STREAM_USER", Kind::Credential, "NAME")
+            .live()
             .help("User name that clients authenticate with. Required."),
-        Setting::new("stream_pass", "STREAM_PASS", Kind::Credential, "PASSWORD").secret().help(
+        Setting::new("stream_pass", "STREAM_PASS", Kind::Credential, "PASSWORD").live().secret().help(
             "Password. Required, here or in stream_pass_file. Flags are visible to other users: prefer the \
              environment or the file.",
         ),
         Setting::new("stream_pass_file", "STREAM_PASS_FILE", Kind::Path, "PATH")
+            .live()
             .empty("none")
             .help("File with the password; one newline at its end is removed. Excludes stream_pass."),
     ],
@@ -170,26 +178,26 @@ const PLACEMENT: Section = Section {
 const TLS: Section = Section {
     title: "TLS",
     settings: &[
-        Setting::new("tls_cert", "TLS_CERT", Kind::Path, "PATH").default("").empty("no TLS").help(
+        Setting::new("tls_cert", "TLS_CERT", Kind::Path, "PATH").live().default("").empty("no TLS").help(
             "File with the server's certificate and its chain, PEM. Read again on SIGHUP and when it changes.",
         ),
-        Setting::new("tls_key", "TLS_KEY", Kind::Path, "PATH")
+        Setting::new("tls_key", "TLS_KEY", Kind::Path, "PATH").live()
             .default("")
             .empty("no TLS")
             .help("File with the certificate's private key, PEM."),
-        Setting::new("tls_client_ca", "TLS_CLIENT_CA", Kind::Path, "PATH").default("").empty("none").help(
+        Setting::new("tls_client_ca", "TLS_CLIENT_CA", Kind::Path, "PATH").live().default("").empty("none").help(
             "File with the authorities that clients' certificates are checked against, PEM. Turns mutual TLS on.",
         ),
-        Setting::new("tls_client_auth", "TLS_CLIENT_AUTH", Kind::Choice(&["required", "optional"]), "WHEN")
+        Setting::new("tls_client_auth", "TLS_CLIENT_AUTH", Kind::Choice(&["required", "optional"]), "WHEN").live()
             .default("required")
             .help("Whether a client must have a certificate, where tls_client_ca is set."),
-        Setting::new("tls_user", "TLS_USER", Kind::Choice(&["auth", "certificate"]), "WHERE")
+        Setting::new("tls_user", "TLS_USER", Kind::Choice(&["auth", "certificate"]), "WHERE").live()
             .default("auth")
             .help(
                 "Where the user's name comes from: from AUTH, or from the subject of the client's certificate, \
                  beside which AUTH needs the password alone.",
             ),
-        Setting::new("handshake_timeout", "HANDSHAKE_TIMEOUT", Kind::millis(ms(50), secs(300)), "DURATION")
+        Setting::new("handshake_timeout", "HANDSHAKE_TIMEOUT", Kind::millis(ms(50), secs(300)), "DURATION").live()
             .default("5s")
             .help("A client whose TLS handshake takes longer is closed."),
         Setting::new("handshakes_max", "HANDSHAKES_MAX", Kind::integer(1, 1_000_000, ""), "N")
@@ -206,13 +214,13 @@ const PROXY: Section = Section {
             "PROXY_PROTOCOL",
             Kind::Choice(&["off", "optional", "required"]),
             "WHEN",
-        )
+        ).live()
         .default("off")
         .help(
             "Whether connections from proxy_trusted begin with a PROXY header (version 1 or 2) that names the \
              client. required: connections from elsewhere are closed.",
         ),
-        Setting::new("proxy_trusted", "PROXY_TRUSTED", Kind::Networks, "NETWORKS")
+        Setting::new("proxy_trusted", "PROXY_TRUSTED", Kind::Networks, "NETWORKS").live()
             .default("")
             .empty("none")
             .help("Networks whose PROXY headers are believed: those of your load balancers, and no others."),
@@ -229,6 +237,7 @@ const PROTOCOL: Section = Section {
             .default("20s")
             .help("A client without heartbeat for this long is closed. Longer than heartbeat_interval."),
         Setting::new("auth_timeout", "AUTH_TIMEOUT", Kind::millis(ms(50), secs(300)), "DURATION")
+            .live()
             .default("5s")
             .help("A client that hasn't authenticated after this long is closed."),
         Setting::new(
@@ -284,11 +293,11 @@ const LIMITS: Section = Section {
             "MAX_CONNECTIONS_PER_IP",
             Kind::integer(1, 100_000_000, ""),
             "N",
-        )
+        ).live()
         .default("")
         .empty("no limit")
         .help("Connections of one IPv4 address or IPv6 /64 on each shard."),
-        Setting::new("unauthenticated_max", "UNAUTHENTICATED_MAX", Kind::integer(1, 100_000_000, ""), "N")
+        Setting::new("unauthenticated_max", "UNAUTHENTICATED_MAX", Kind::integer(1, 100_000_000, ""), "N").live()
             .default("16384")
             .help("Connections of one shard that haven't authenticated yet."),
         Setting::new(
@@ -296,7 +305,7 @@ const LIMITS: Section = Section {
             "UNAUTHENTICATED_PER_IP_MAX",
             Kind::integer(1, 100_000_000, ""),
             "N",
-        )
+        ).live()
         .default("")
         .empty("no limit")
         .help("The same of one IPv4 address or IPv6 /64."),
@@ -305,7 +314,7 @@ const LIMITS: Section = Section {
             "CONNECTIONS_PER_SECOND_MAX",
             Kind::integer(0, 10_000_000, ""),
             "N",
-        )
+        ).live()
         .default("10000")
         .help("New connections of one shard in a second; twice as many may come at once. 0: no limit."),
         Setting::new(
@@ -313,20 +322,20 @@ const LIMITS: Section = Section {
             "AUTH_FAILURES_PER_MINUTE_MAX",
             Kind::integer(0, 60_000, ""),
             "N",
-        )
+        ).live()
         .default("10")
         .help(
             "Failed AUTHs of one IPv4 address or IPv6 /64 in a minute on each shard; after them, its AUTHs are \
              refused for a while. 0: no limit.",
         ),
-        Setting::new("memory_max_mib", "MEMORY_MAX_MIB", Kind::integer(1, u32::MAX, "MiB"), "MIB")
+        Setting::new("memory_max_mib", "MEMORY_MAX_MIB", Kind::integer(1, u32::MAX, "MiB"), "MIB").live()
             .default("")
             .empty("90 % of what the machine or the control group has")
             .help("Memory of the process from which on new connections are refused."),
-        Setting::new("overload_lag", "OVERLOAD_LAG", Kind::or_off(ms(100), HOUR, ms(1)), "DURATION")
+        Setting::new("overload_lag", "OVERLOAD_LAG", Kind::or_off(ms(100), HOUR, ms(1)), "DURATION").live()
             .default("3s")
             .help("New connections are refused for a second after a tick was this late; 0s: never."),
-        Setting::new("frames_per_second_max", "FRAMES_PER_SECOND_MAX", Kind::integer(1, 1_000_000, ""), "N")
+        Setting::new("frames_per_second_max", "FRAMES_PER_SECOND_MAX", Kind::integer(1, 1_000_000, ""), "N").live()
             .default("100")
             .help("Frames that one client may send in a second."),
     ],
@@ -380,6 +389,7 @@ const LOGS: Section = Section {
     title: "Logs",
     settings: &[
         Setting::new("log_level", "LOG_LEVEL", Kind::LogFilter, "FILTER")
+            .live()
             .default("info")
             .help("What is logged: a level, or a filter of tracing-subscriber."),
         Setting::new("log_format", "LOG_FORMAT", Kind::Choice(&["auto", "json", "human"]), "FORMAT")

@@ -139,6 +139,12 @@ impl Values {
         Ok(Self(effective))
     }
 
+    /// The settings that have another value in `other`: keys.
+    pub fn changed(&self, other: &Self) -> Vec<&'static Setting> {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.filter(|(old, new)| old.text != new.text).map(|(old, _)| old.setting).collect()
+    }
+
     /// The value of a key, which must be one of the table's.
     pub(crate) fn get(&self, key: &str) -> &Value {
         let value = self.0.iter().find(|value| value.setting.key == key);

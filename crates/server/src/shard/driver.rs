@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use socket2::SockRef;
-use tickstream_engine::{Action, Refused, Shard};
+use tickstream_engine::{self as engine, Action, Refused, Shard};
 
 use super::close_log::CloseLog;
 use super::transport::Transport;
 use super::{Control, Order, Spec};
+use crate::published::Seen;
 use crate::ring::{self, Completion, SocketRing};
-use crate::tls::watch::Current;
+use crate::tls::Acceptor;
 
 /// Completions of one pass, so that sending gets its turn.
 const COMPLETIONS_PER_PASS: usize = 1_024;
@@ -32,9 +33,8 @@ pub(super) struct Driver {
     transport: Transport,
     /// Whether TLS is spoken, by listener.
     listeners: Vec<bool>,
-    certificates: Option<Arc<Current>>,
-    /// Generation of the certificates in use.
-    generation: u64,
+    certificates: Option<Seen<Acceptor>>,
+    settings: Seen<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
     drain_ms: u32,
@@ -46,17 +46,17 @@ pub(super) struct Driver {
 
 impl Driver {
     pub fn new(spec: Spec, ring: SocketRing) -> Self {
+        let (certificates, acceptor) = spec.certificates.map(Seen::new).unzip();
+        let (settings, engine) = Seen::new(spec.settings);
+        let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         Self {
             number: spec.shard,
-            shard: Shard::new(spec.engine, ring::now()),
+            shard: Shard::new(engine, ring::now()),
             ring,
-            transport: Transport::new(
-                spec.certificates.as_ref().map(|current| current.acceptor()),
-                spec.config.handshakes_max.get(),
-            ),
+            transport: Transport::new(acceptor, spec.config.handshakes_max.get()),
             listeners: spec.listeners.iter().map(|(_, tls)| *tls).collect(),
-            generation: spec.certificates.as_ref().map_or(0, |current| current.generation()),
-            certificates: spec.certificates,
+            certificates,
+            settings,
             control: spec.control,
             log: CloseLog::new(spec.shard),
             drain_ms: spec.config.drain.as_millis() as u32,
@@ -200,14 +200,14 @@ impl Driver {
         }
     }
 
-    /// Does what the process is told: takes new certificates, refuses connections, drains.
+    /// Does what the process is told: takes new certificates and settings, refuses connections, drains.
     fn obey(&mut self) {
         self.shard.set_memory_is_short(self.control.memory_is_short());
-        if let Some(current) = &self.certificates
-            && current.generation() != self.generation
-        {
-            self.generation = current.generation();
-            self.transport.set_acceptor(current.acceptor());
+        if let Some(acceptor) = self.certificates.as_mut().and_then(Seen::replaced) {
+            self.transport.set_acceptor(acceptor);
+        }
+        if let Some(settings) = self.settings.replaced() {
+            self.shard.reconfigure(&settings);
         }
         if self.control.order() >= Order::Drain && self.drain_ends_ns.is_none() {
             self.ring.close_listeners();

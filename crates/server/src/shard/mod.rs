@@ -16,8 +16,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tickstream_engine as engine;
 
 use crate::config::Config;
+use crate::published::Published;
 use crate::ring::{self, SocketRing};
-use crate::tls::watch::Current;
+use crate::tls::Acceptor;
 use driver::Driver;
 
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
@@ -140,11 +141,11 @@ pub struct Spec {
     /// The listening sockets of all shards, which its descriptor table gets a copy of.
     pub all_listeners: Vec<RawFd>,
     /// What TLS needs.
-    pub certificates: Option<Arc<Current>>,
+    pub certificates: Option<Arc<Published<Acceptor>>>,
     /// The process's settings.
     pub config: Arc<Config>,
-    /// The engine's settings.
-    pub engine: engine::Config,
+    /// The engine's settings, but for the number of the shard.
+    pub settings: Arc<Published<engine::Config>>,
     /// The word that it obeys.
     pub control: Arc<Control>,
 }

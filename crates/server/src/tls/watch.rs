@@ -3,48 +3,19 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustls::server::ProducesTickets;
 
 use super::material::{self, Acceptor, MaterialError};
 use crate::config::Tls;
-
-/// What new handshakes use now. Shards look at the generation, and take the acceptor only when that changes.
-#[derive(Debug)]
-pub struct Current {
-    acceptor: Mutex<Arc<Acceptor>>,
-    generation: AtomicU64,
-}
-
-impl Current {
-    /// How often the acceptor was replaced.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
-    }
-
-    /// What new handshakes use.
-    pub fn acceptor(&self) -> Arc<Acceptor> {
-        Arc::clone(&self.lock())
-    }
-
-    fn replace(&self, acceptor: Acceptor) {
-        *self.lock() = Arc::new(acceptor);
-        self.generation.fetch_add(1, Ordering::Release);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Arc<Acceptor>> {
-        // A pointer is whole even if whoever held the lock panicked.
-        self.acceptor.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-}
+use crate::published::Published;
 
 /// Reads certificates again when their files have changed.
 pub struct Certificates {
     tls: Tls,
     ticketer: Arc<dyn ProducesTickets>,
-    current: Arc<Current>,
+    current: Arc<Published<Acceptor>>,
     seen: Vec<Option<Stamp>>,
 }
 
@@ -67,12 +38,11 @@ impl Certificates {
         let unusable = |source| MaterialError::Pair { cert: tls.cert.clone(), key: tls.key.clone(), source };
         let ticketer = material::ticketer().map_err(unusable)?;
         let acceptor = Acceptor::load(&tls, Arc::clone(&ticketer))?;
-        let current = Current { acceptor: Mutex::new(Arc::new(acceptor)), generation: AtomicU64::new(0) };
-        Ok(Self { tls, ticketer, current: Arc::new(current), seen })
+        Ok(Self { tls, ticketer, current: Arc::new(Published::new(acceptor)), seen })
     }
 
-    /// What shards look at.
-    pub fn current(&self) -> Arc<Current> {
+    /// What new handshakes use.
+    pub fn current(&self) -> Arc<Published<Acceptor>> {
         Arc::clone(&self.current)
     }
 
@@ -88,12 +58,26 @@ impl Certificates {
     /// Reads the files again. Those that can't be used leave the old ones in use.
     pub fn reload(&mut self) {
         match Acceptor::load(&self.tls, Arc::clone(&self.ticketer)) {
-            Ok(acceptor) => {
-                tracing::info!(cert = %self.tls.cert.display(), expires = acceptor.expires(), "certificates reloaded");
-                self.current.replace(acceptor);
-            }
+            Ok(acceptor) => self.install(acceptor),
             Err(error) => tracing::error!(%error, "new certificates can't be used; the old ones stay in use"),
         }
+    }
+
+    /// Reads other files from now on.
+    ///
+    /// # Errors
+    /// If they can't be used; the old ones stay in use.
+    pub fn change(&mut self, tls: Tls) -> Result<(), MaterialError> {
+        let seen = stamps(&tls);
+        let acceptor = Acceptor::load(&tls, Arc::clone(&self.ticketer))?;
+        (self.tls, self.seen) = (tls, seen);
+        self.install(acceptor);
+        Ok(())
+    }
+
+    fn install(&self, acceptor: Acceptor) {
+        tracing::info!(cert = %self.tls.cert.display(), expires = acceptor.expires(), "certificates reloaded");
+        self.current.replace(acceptor);
     }
 }
 

@@ -235,3 +235,29 @@ fn who_leaves_without_a_byte_was_a_probe() {
     world.hang_up(half);
     assert_eq!(world.reasons(), [CloseReason::Probe, CloseReason::Probe, CloseReason::PeerClosed]);
 }
+
+#[test]
+fn limits_and_credentials_may_change_while_it_runs() {
+    let mut world = World::new(super::config());
+    let old = world.connect_from("10.0.0.1", false).unwrap();
+    world.send_auth(old);
+    let mut config = super::config();
+    config.credentials = crate::Credentials::new("ada", "changed").unwrap();
+    config.limits.connections_per_address = most(2);
+    world.shard.reconfigure(&config);
+    assert_eq!(attempt(&mut world, "10.0.0.1", "s3cret"), error("AUTH_FAILED"));
+    assert_eq!(attempt(&mut world, "10.0.0.1", "changed"), Seen::AckAuth);
+    let second = world.connect_from("10.0.0.1", false).unwrap();
+    assert_eq!(
+        refusal(&mut world, "10.0.0.1", false),
+        Some(Limit::ConnectionsPerAddress),
+        "the old one counts"
+    );
+    world.hang_up(old);
+    world.hang_up(second);
+    config.limits.connections_per_address = None;
+    world.shard.reconfigure(&config);
+    for _ in 0..10 {
+        assert_eq!(refusal(&mut world, "10.0.0.1", false), None);
+    }
+}
