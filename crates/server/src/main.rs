@@ -31,7 +31,7 @@ fn serve(config: Config, source: Source) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };
-    let code = match serve::run(config, source, guard.filter()) {
+    let code = match serve::run(config, source, &guard) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server ends");

@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{io, process};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
@@ -14,10 +14,11 @@ use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
+use crate::admin::{AdminError, Endpoint, Subject};
 use crate::config::{Config, ConfigError};
 use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
-use crate::logs::LogFilter;
+use crate::logs::{LogFilter, LogGuard};
 use crate::notify::Notify;
 use crate::preflight::{self, Unfit};
 use crate::published::Published;
@@ -59,6 +60,9 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The admin endpoint.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
     /// Settings that can't be read again.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -102,7 +106,8 @@ impl Server {
     ///
     /// # Errors
     /// If the machine isn't fit, or a shard can't begin; those that could are told to end.
-    pub fn start(config: Config) -> Result<Self, ServeError> {
+    pub fn start(config: impl Into<Arc<Config>>) -> Result<Self, ServeError> {
+        let config = config.into();
         let connections = preflight::check(&config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
@@ -126,7 +131,7 @@ impl Server {
             threads: Vec::new(),
             notify: Notify::default(),
         };
-        let started = server.spawn(&Arc::new(config), plan, &sender);
+        let started = server.spawn(&config, plan, &sender);
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -165,6 +170,11 @@ impl Server {
         let reloader = Reloader::new(source, config, self.connections, Arc::clone(&self.settings), filter)?;
         self.steering.install(reloader);
         Ok(())
+    }
+
+    /// What its shards share with the process.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     /// Asks it to close every connection in good order and end.
@@ -327,14 +337,28 @@ impl Watchdog {
 ///
 /// # Errors
 /// If the server can't start or a shard fails.
-pub fn run(config: Config, source: Source, filter: Option<LogFilter>) -> Result<(), ServeError> {
+pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeError> {
+    let started = SystemTime::now();
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
     // Before the shards listen: by default a signal would end the process, and cut off who has come already.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
+    // Also before they do, so that a taken port drops no client.
+    let endpoint = Endpoint::bind(&Arc::new(config.clone()))?;
     let mut server = Server::start(config.clone())?;
-    server.reload_from(source, config, filter)?;
+    let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
     server.steering.set_notify(server.notify.clone());
+    let subject = Subject {
+        control: Arc::clone(server.control()),
+        steering: server.steering(),
+        address: server.address(),
+        cpus: config.shard_cpus(),
+        started,
+        losses: log.losses(),
+    };
+    // Until the end: dropping it removes its unix sockets.
+    let _admin = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
+    server.reload_from(source, config, log.filter())?;
     server.obey(signals)?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
@@ -342,6 +366,7 @@ pub fn run(config: Config, source: Source, filter: Option<LogFilter>) -> Result<
         tls = server.addresses().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
         shards,
         cpus,
+        admin = %crate::config::AdminAddress::list(&admin),
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"

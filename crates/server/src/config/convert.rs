@@ -1,8 +1,8 @@
 //! Text into [`Config`]: every value parsed once, every rule that spans settings in one place.
 
 use super::{
-    Config, ConfigError, Credentials, Kind, LogFormat, Network, Phase, ProxyProtocol, Tls, TlsClients,
-    ValueError, parse,
+    AdminAddress, AdminToken, Config, ConfigError, Credentials, Kind, LogFormat, Network, Phase,
+    ProxyProtocol, Tls, TlsClients, ValueError, parse,
     values::{Value, Values},
 };
 use crate::placement::{self, Machine};
@@ -82,8 +82,11 @@ fn convert_with(
         unsent_max: values.size("unsent_max")?,
         tcp_keepalive: values.duration_or_off("tcp_keepalive")?,
         tcp_user_timeout: values.duration_or_off("tcp_user_timeout")?,
+        admin: values.list("admin", AdminAddress::parse_list)?,
+        admin_token: AdminToken::from_values(values)?,
         log_level: values.parsed("log_level", |text, _| parse::log_filter(text))?,
         log_format: values.choice("log_format", &LOG_FORMATS)?,
+        effective: super::effective(values),
     };
     check_rules(&config, values)?;
     Ok(config)
@@ -192,6 +195,15 @@ impl Values {
 
     fn networks(&self, key: &str) -> Result<Vec<Network>, ConfigError> {
         self.parsed(key, |text, _| parse::networks(text))
+    }
+
+    /// As [`Values::parsed`], but what is empty is an empty list.
+    fn list<T>(
+        &self,
+        key: &str,
+        parser: impl FnOnce(&str, Kind) -> Result<Vec<T>, ValueError>,
+    ) -> Result<Vec<T>, ConfigError> {
+        if self.get(key).is_set() { self.parsed(key, parser) } else { Ok(Vec::new()) }
     }
 
     fn integer(&self, key: &str) -> Result<u32, ConfigError> {
@@ -309,8 +321,11 @@ mod tests {
             unsent_max: number(16_384),
             tcp_keepalive: Some(Duration::from_secs(30)),
             tcp_user_timeout: Some(Duration::from_secs(20)),
+            admin: vec![],
+            admin_token: None,
             log_level: "info".into(),
             log_format: LogFormat::Auto,
+            effective: convert_with(&[]).unwrap().effective,
         };
         assert_eq!(convert_with(&[]).unwrap(), expected);
     }

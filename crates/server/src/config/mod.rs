@@ -8,6 +8,7 @@
 //!
 //! Invariant: nothing behind [`Config`] parses or checks a setting again.
 
+mod admin;
 mod client_tls;
 mod convert;
 mod credentials;
@@ -20,6 +21,7 @@ mod print;
 pub mod settings;
 mod values;
 
+pub use admin::{AdminAddress, AdminToken};
 pub use credentials::Credentials;
 pub use error::{ConfigError, WrongValue};
 pub use file::File;
@@ -121,10 +123,18 @@ pub struct Config {
     /// TCP_USER_TIMEOUT; `None`: the kernel's default.
     pub tcp_user_timeout: Option<Duration>,
 
+    /// Where the admin endpoint listens; nowhere if it is empty.
+    pub admin: Vec<AdminAddress>,
+    /// What changes through the admin endpoint need on TCP; `None`: they are refused there.
+    pub admin_token: Option<AdminToken>,
+
     /// A valid `EnvFilter` directive.
     pub log_level: String,
     /// The log's format.
     pub log_format: LogFormat,
+
+    /// All of the above as TOML with each value's origin, secrets masked: what `--print-config` prints.
+    pub effective: String,
 }
 
 /// What TLS needs. Files, since they are read again when they change.

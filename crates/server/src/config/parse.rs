@@ -42,6 +42,16 @@ pub enum ValueError {
     /// Not an address.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// Not an address of the admin endpoint.
+    #[error("has {0:?}, which is no address of the admin endpoint; accepted: {1}")]
+    Admin(String, Kind),
+    /// A file without a usable token. Nothing of it is told.
+    #[error(
+        "must hold one line of {} to {} printable ASCII characters without spaces, such as `openssl rand -hex 32` makes",
+        super::AdminToken::BYTES_MIN,
+        super::AdminToken::BYTES_MAX
+    )]
+    AdminToken,
     /// Not one of the words.
     #[error("is not known; accepted: {0}")]
     Choice(Kind),

@@ -107,7 +107,7 @@ const MIB: u32 = 1 << 20;
 
 /// The table.
 pub const SECTIONS: &[Section] =
-    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, LIMITS, SOCKETS, LOGS];
+    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, LIMITS, SOCKETS, ADMIN, LOGS];
 
 const CREDENTIALS: Section = Section {
     title: "Credentials",
@@ -382,6 +382,22 @@ const SOCKETS: Section = Section {
         )
         .default("20s")
         .help("Longest that sent bytes stay unacknowledged before the kernel gives up (TCP_USER_TIMEOUT)."),
+    ],
+};
+
+const ADMIN: Section = Section {
+    title: "Admin endpoint",
+    settings: &[
+        Setting::new("admin", "STREAM_ADMIN", Kind::AdminAddresses, "ADDRESSES")
+            .default("")
+            .empty("none: there is no admin endpoint")
+            .help(
+                "Where metrics, health and the list of connections are served over HTTP. Whoever reaches it can read \
+                 them: keep it on the loopback or on a network of your own.",
+            ),
+        Setting::new("admin_token_file", "STREAM_ADMIN_TOKEN_FILE", Kind::Path, "PATH")
+            .empty("none: changes are taken on a unix socket only")
+            .help("File with the token that closing connections and draining need on TCP."),
     ],
 };
 

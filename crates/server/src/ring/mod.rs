@@ -16,6 +16,7 @@
 
 mod buffers;
 mod completion;
+mod stats;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,6 +34,7 @@ pub use buffers::Received;
 pub use completion::Completion;
 pub use completion::SLOTS;
 use completion::{Operation, UserData};
+pub use stats::RingStats;
 
 /// Submissions that one call of the kernel takes; a fuller queue is submitted early.
 const SUBMISSIONS: u32 = 512;
@@ -50,6 +52,7 @@ pub struct SocketRing {
     unsubmitted: Vec<Rc<[u8]>>,
     timer: Timer,
     listeners: Vec<Listener>,
+    stats: RingStats,
 }
 
 /// A socket that connections come from.
@@ -93,6 +96,7 @@ impl SocketRing {
             unsubmitted: Vec::with_capacity(SUBMISSIONS as usize),
             timer,
             listeners: listeners.into_iter().map(|fd| Listener { fd, accepting: false }).collect(),
+            stats: RingStats::default(),
         };
         this.accept();
         Ok(this)
@@ -104,6 +108,7 @@ impl SocketRing {
             let listener = &mut self.listeners[index];
             if !std::mem::replace(&mut listener.accepting, true) {
                 let fd = Fd(listener.fd.as_raw_fd());
+                self.stats.accepts_armed += 1;
                 self.push(
                     opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
                     UserData::accept(index),
@@ -226,6 +231,8 @@ impl SocketRing {
             queue.sync();
             queue.len() as u32
         };
+        self.stats.enters += 1;
+        self.stats.submissions += u64::from(pending);
         let submitter = self.ring.submitter();
         // SAFETY: no argument is passed; each submission was valid when it was pushed.
         let entered =
@@ -234,7 +241,9 @@ impl SocketRing {
             Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
             Err((_, error)) => return Err(error),
         }
-        if self.ring.submission().is_empty() {
+        let queue = self.ring.submission();
+        self.stats.overflows += u64::from(queue.cq_overflow());
+        if queue.is_empty() {
             self.unsubmitted.clear();
         }
         Ok(())
@@ -244,10 +253,16 @@ impl SocketRing {
     pub fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.ring.completion().next()?;
+            self.stats.completions += 1;
             if let Some(completion) = self.translate(&entry) {
                 return Some(completion);
             }
         }
+    }
+
+    /// What was counted so far.
+    pub fn stats(&self) -> RingStats {
+        self.stats
     }
 
     /// The bytes that were received.
@@ -302,7 +317,10 @@ impl SocketRing {
                 self.accept();
                 None
             }
-            error => Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) }),
+            error => {
+                self.stats.accept_errors += 1;
+                Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) })
+            }
         }
     }
 
@@ -321,6 +339,7 @@ impl SocketRing {
             (Some(received), ..=0) if result > 0 => Some(Completion::Received { conn, received }),
             // No buffer, or no place in the completion queue: not the peer's fault.
             (None, libc::ENOBUFS | libc::ECANCELED) => {
+                self.stats.buffers_exhausted += u64::from(-result == libc::ENOBUFS);
                 self.receive(conn);
                 None
             }
@@ -342,6 +361,7 @@ impl SocketRing {
         let socket = &mut self.sockets[conn.slot as usize];
         if !socket.receiving {
             socket.receiving = true;
+            self.stats.receives_armed += 1;
             let receive = opcode::RecvMulti::new(Fd(fd), buffers::GROUP).build();
             self.push(receive, UserData::conn(Operation::Receive, conn));
         }
@@ -463,6 +483,41 @@ pub fn take_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open, and was passed to this process for nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The calling thread, as the kernel numbers it.
+pub fn thread_id() -> u32 {
+    // SAFETY: no arguments; it can't fail.
+    unsafe { libc::gettid() }.unsigned_abs()
+}
+
+/// Lets the calling thread, and those that it starts, run on these CPUs only.
+///
+/// # Errors
+/// EINVAL if none of them may be used.
+pub fn run_on(cpus: &[usize]) -> io::Result<()> {
+    // SAFETY: a set of our own, which is all zeros when it is empty; CPU_SET takes numbers below CPU_SETSIZE only.
+    let result = unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as usize) {
+            libc::CPU_SET(cpu, &mut set);
+        }
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets others run before the calling thread, and those that it starts: adds to its niceness, 0 to 19.
+///
+/// # Errors
+/// None that is known for more than 0.
+pub fn be_nice(by: i32) -> io::Result<()> {
+    // SAFETY: no pointers. On Linux this is about the calling thread alone (setpriority(2), "C library/kernel
+    // differences").
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, by.clamp(0, 19)) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The peer of a connected socket.

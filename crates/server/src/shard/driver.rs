@@ -7,7 +7,10 @@ use std::sync::Arc;
 use socket2::SockRef;
 use tickstream_engine::{self as engine, Action, Refused, Shard};
 
+#[cfg(debug_assertions)]
+use super::chaos::Chaos;
 use super::close_log::CloseLog;
+use super::desk::Desk;
 use super::transport::Transport;
 use super::{Control, Order, Spec};
 use crate::published::Seen;
@@ -37,6 +40,9 @@ pub(super) struct Driver {
     settings: Seen<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
+    desk: Desk,
+    #[cfg(debug_assertions)]
+    chaos: Option<Chaos>,
     drain_ms: u32,
     /// When a drain ends at the latest, CLOCK_MONOTONIC nanoseconds; `None` while the shard serves.
     drain_ends_ns: Option<u64>,
@@ -59,6 +65,9 @@ impl Driver {
             settings,
             control: spec.control,
             log: CloseLog::new(spec.shard),
+            desk: Desk::new(spec.shard),
+            #[cfg(debug_assertions)]
+            chaos: Chaos::of_environment(spec.shard),
             drain_ms: spec.config.drain.as_millis() as u32,
             drain_ends_ns: None,
             accept_again_ns: None,
@@ -87,6 +96,9 @@ impl Driver {
     fn pass(&mut self) -> io::Result<()> {
         self.shard.advance(ring::now());
         self.obey();
+        self.desk.pass(self.control.mailbox(self.number), &mut self.shard, &self.ring);
+        #[cfg(debug_assertions)]
+        self.chaos.iter().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
             match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
@@ -102,6 +114,7 @@ impl Driver {
         while let Some(report) = self.shard.poll_report() {
             let subject = self.transport.subject(report.conn);
             self.log.log(&report, subject.as_deref());
+            self.desk.keep(report, now.unix_ns);
         }
         for _ in 0..ACTIONS_PER_PASS {
             match self.shard.poll_action() {
@@ -111,7 +124,7 @@ impl Driver {
         }
         self.shake_hands(now.mono_ns);
         self.resume_accepting(now.mono_ns);
-        if self.shard.has_actions() || self.transport.has_work() {
+        if self.shard.has_actions() || self.transport.has_work() || self.desk.is_busy() {
             return self.ring.submit();
         }
         let latest = now.mono_ns + SLEEP_NS_MAX;

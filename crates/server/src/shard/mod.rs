@@ -1,12 +1,16 @@
 //! A shard's thread: pinned, with a descriptor table, an executor, a listener and a ring of its own.
 
+#[cfg(debug_assertions)]
+mod chaos;
 mod close_log;
+mod control;
+mod desk;
 mod driver;
+mod mailbox;
 mod transport;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,72 +25,12 @@ use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
 use driver::Driver;
 
+pub use control::{Control, Order};
+pub use desk::slowness;
+pub use mailbox::{Closed, Closing, Filter, Lag, Mailbox, Page, PageFound, Request, Snapshot, Unanswered};
+
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;
-
-/// What shards share with the process: what it tells them all, and a pulse that each tells it.
-#[derive(Debug)]
-pub struct Control {
-    order: AtomicU8,
-    memory_is_short: AtomicBool,
-    /// Passes of each shard's loop.
-    pulses: Vec<AtomicU64>,
-}
-
-/// A word of [`Control`]. A later one overrides an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
-    /// Serve.
-    Serve = 0,
-    /// Close every connection in good order, then end.
-    Drain = 1,
-    /// End at once.
-    Stop = 2,
-}
-
-impl Control {
-    /// A word and a pulse for each of so many shards.
-    pub fn new(shards: usize) -> Self {
-        let pulses = std::iter::repeat_with(AtomicU64::default).take(shards).collect();
-        Self { order: AtomicU8::new(Order::Serve as u8), memory_is_short: AtomicBool::new(false), pulses }
-    }
-
-    /// Tells all shards; they look ten times a second.
-    pub fn give(&self, order: Order) {
-        self.order.fetch_max(order as u8, Ordering::Relaxed);
-    }
-
-    /// Tells all shards whether the process has gone above its memory watermark.
-    pub fn set_memory_is_short(&self, is_short: bool) {
-        self.memory_is_short.store(is_short, Ordering::Relaxed);
-    }
-
-    /// Whether the process is above its memory watermark.
-    pub fn memory_is_short(&self) -> bool {
-        self.memory_is_short.load(Ordering::Relaxed)
-    }
-
-    /// A shard's loop has turned.
-    pub fn beat(&self, shard: usize) {
-        // Only this shard writes it: no read-modify-write.
-        let pulse = &self.pulses[shard];
-        pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// How often each shard's loop has turned.
-    pub fn pulses(&self) -> Vec<u64> {
-        self.pulses.iter().map(|pulse| pulse.load(Ordering::Relaxed)).collect()
-    }
-
-    /// What was told last.
-    pub fn order(&self) -> Order {
-        match self.order.load(Ordering::Relaxed) {
-            0 => Order::Serve,
-            1 => Order::Drain,
-            _ => Order::Stop,
-        }
-    }
-}
 
 /// What a shard tells the process.
 #[derive(Debug)]
@@ -156,9 +100,12 @@ pub struct Spec {
 /// If the thread can't be started.
 pub fn spawn(spec: Spec, events: Sender<Event>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("shard-{}", spec.shard)).spawn(move || {
-        let shard = spec.shard;
+        let (shard, control) = (spec.shard, Arc::clone(&spec.control));
         let run = std::panic::AssertUnwindSafe(|| run(spec, &events));
         let outcome = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        if outcome.is_ok() {
+            control.retire(shard);
+        }
         // Without a receiver the process is ending already.
         let _ = events.send(Event::Ended { shard, outcome });
     })
@@ -167,6 +114,7 @@ pub fn spawn(spec: Spec, events: Sender<Event>) -> io::Result<JoinHandle<()>> {
 fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     ring::block_signals().map_err(ShardError::Signals)?;
     ring::own_descriptor_table().map_err(ShardError::Descriptors)?;
+    spec.control.enter(spec.shard);
     let own: Vec<_> = spec.listeners.iter().map(|(fd, _)| *fd).collect();
     let listeners = ring::keep_descriptors(&own, &spec.all_listeners);
     let executor = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu))
