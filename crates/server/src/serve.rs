@@ -107,7 +107,11 @@ impl Server {
     /// # Errors
     /// If the machine isn't fit, or a shard can't begin; those that could are told to end.
     pub fn start(config: impl Into<Arc<Config>>) -> Result<Self, ServeError> {
-        let config = config.into();
+        Self::start_beside(config.into(), &[])
+    }
+
+    /// As [`Server::start`]; shards close their copies of `others`, which are the process's.
+    fn start_beside(config: Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
         let connections = preflight::check(&config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
@@ -118,7 +122,7 @@ impl Server {
         let listeners = Listeners::open(&config, listeners::inherited(&config)?)?;
         let plan = Plan {
             of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),
-            all: listeners.descriptors(),
+            all: [&listeners.descriptors(), others].concat(),
         };
         let mut server = Self {
             addresses: listeners.addresses(),
@@ -344,7 +348,8 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
     // Also before they do, so that a taken port drops no client.
     let endpoint = Endpoint::bind(&Arc::new(config.clone()))?;
-    let mut server = Server::start(config.clone())?;
+    let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
+    let mut server = Server::start_beside(Arc::new(config.clone()), &others)?;
     let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
     server.steering.set_notify(server.notify.clone());

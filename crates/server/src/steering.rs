@@ -1,5 +1,6 @@
 //! What operators can tell a running server: by signals, by the admin endpoint, by a program that embeds it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,12 +23,14 @@ pub struct Steering {
     keeper: Keeper,
     notify: Notify,
     drain: Duration,
+    handed_over: Arc<AtomicBool>,
 }
 
 impl Steering {
     pub(crate) fn new(control: Arc<Control>, listeners: Listeners, keeper: Keeper, drain: Duration) -> Self {
         let listeners = Arc::new(Mutex::new(Some(listeners)));
-        Self { control, listeners, keeper, notify: Notify::default(), drain }
+        let handed_over = Arc::new(AtomicBool::new(false));
+        Self { control, listeners, keeper, notify: Notify::default(), drain, handed_over }
     }
 
     /// Tells the service manager from now on.
@@ -70,9 +73,15 @@ impl Steering {
         let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?)?;
         drop(listeners);
+        self.handed_over.store(true, Ordering::Relaxed);
         // The service goes on: its manager is told by the new process.
         self.leave(Order::Drain);
         Ok(pid)
+    }
+
+    /// Whether another process has taken over.
+    pub fn is_handed_over(&self) -> bool {
+        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// Gives up the listening sockets: as soon as the shards have, too, nobody is accepted here any more.

@@ -74,6 +74,11 @@ pub fn start_successor(listeners: &Listeners) -> Result<u32, UpgradeError> {
     }
 }
 
+/// Whether this process takes over from another.
+pub fn is_successor() -> bool {
+    env::var_os(READY_FD).is_some()
+}
+
 /// Tells the process that started this one, if one did, that this one serves.
 pub fn tell_predecessor() {
     let Some(fd) = env::var(READY_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) else { return };

@@ -2,13 +2,17 @@
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::AdminError;
 use crate::config::AdminAddress;
+use crate::upgrade;
 
 /// Rights of a unix socket: its owner's alone. Whoever may connect may drain the server.
 const SOCKET_MODE: u32 = 0o600;
@@ -33,18 +37,21 @@ impl Listener {
     pub fn bind(address: &AdminAddress) -> Result<Self, AdminError> {
         let listen = |source| AdminError::Listen { address: address.clone(), source };
         match address {
-            AdminAddress::Tcp(address) => {
-                let listener = TcpListener::bind(address).map_err(listen)?;
-                listener.set_nonblocking(true).map_err(listen)?;
-                Ok(Self::Tcp(listener))
-            }
+            AdminAddress::Tcp(address) => bind_tcp(*address).map(Self::Tcp).map_err(listen),
             AdminAddress::Unix(path) => {
                 // What is left of a process that was killed refuses connections.
-                if UnixStream::connect(path).is_ok() {
+                if !upgrade::is_successor() && UnixStream::connect(path).is_ok() {
                     return Err(AdminError::InUse(path.clone()));
                 }
                 bind_unix(path).map_err(listen)
             }
+        }
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        match self {
+            Self::Tcp(listener) => listener.as_raw_fd(),
+            Self::Unix(listener, _) => listener.as_raw_fd(),
         }
     }
 
@@ -64,6 +71,21 @@ impl Listener {
             Self::Unix(_, file) => file.take(),
         }
     }
+}
+
+/// Listens on a TCP address: beside the process that this one takes over from, but beside no other.
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    if !upgrade::is_successor() {
+        // Fails if it is taken, which with SO_REUSEPORT it wouldn't.
+        drop(TcpListener::bind(address)?);
+    }
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(128)?;
+    Ok(socket.into())
 }
 
 /// Listens on a path that nobody else can reach before its rights are set: within a directory of our own, from which the

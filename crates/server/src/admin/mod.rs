@@ -20,9 +20,10 @@ mod route;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::config::{AdminAddress, Config};
 use crate::logs::LogLosses;
@@ -34,6 +35,8 @@ use listener::{Listener, SocketFile};
 
 /// Added to the niceness of a thread that shares its CPUs with shards: where both want to run, they get nine tenths.
 const NICENESS: i32 = 10;
+/// How often it looks whether another process has taken over.
+const HANDED_OVER_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why there is no admin endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +108,11 @@ impl Endpoint {
         self.listeners.iter().map(Listener::address).collect()
     }
 
+    /// The descriptors that it listens on.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        self.listeners.iter().map(Listener::descriptor).collect()
+    }
+
     /// Begins to answer, on a thread of its own.
     ///
     /// # Errors
@@ -118,13 +126,26 @@ impl Endpoint {
             .build()
             .map_err(setup("the admin endpoint's runtime"))?;
         let thread = std::thread::Builder::new().name("admin".to_owned());
+        let steering = subject.steering.clone();
         let serve = move || {
             keep_off(&subject.cpus);
             let state = Arc::new(route::State::new(subject, self.config));
-            runtime.block_on(http::serve(self.listeners, state));
+            runtime.block_on(async {
+                tokio::select! {
+                    () = handed_over(&steering) => {}
+                    _ = http::serve(self.listeners, state) => {}
+                }
+            });
         };
         thread.spawn(serve).map_err(setup("the admin endpoint's thread"))?;
         Ok(Admin { _files: files })
+    }
+}
+
+/// Ends once another process has taken over: it answers at the same addresses from then on.
+async fn handed_over(steering: &Steering) {
+    while !steering.is_handed_over() {
+        tokio::time::sleep(HANDED_OVER_INTERVAL).await;
     }
 }
 
