@@ -34,7 +34,7 @@ impl Shard {
             return Err(self.refused(reason, limit, tls || proxied));
         }
         if !proxied && let Err(limit) = self.admit_address(peer.ip().into(), tls) {
-            self.admission.judged(None);
+            self.admission.take_back(&self.config.limits);
             return Err(self.refused(CloseReason::ServerBusy, Some(limit), tls));
         }
         let slot = self.slots.open(peer, lived);
