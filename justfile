@@ -15,6 +15,10 @@ test:
 protocol:
     .ci/run protocol
 
+# Faults and attacks against the real server, the long ones too, with a report; NUMBER or Class[.test] for some
+faults *args:
+    scripts/faults {{ args }}
+
 # The server; needs STREAM_USER and STREAM_PASS (or STREAM_PASS_FILE)
 run *args:
     cargo run --release -- serve {{ args }}

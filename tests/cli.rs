@@ -1,6 +1,6 @@
 //! The binary as its users meet it: exit codes, errors, output.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -160,6 +160,17 @@ fn watch_tells_a_refusal_by_its_exit_code() {
 fn watch_tells_a_server_that_is_not_there() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     check(with_credentials(&["watch", "--addr", &address]), 1, &[&address]);
+}
+
+#[test]
+fn watch_tells_a_server_without_tls() {
+    let server = Server::start(&[]);
+    let rcgen::CertifiedKey { cert, .. } = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let mut ca = tempfile::NamedTempFile::new().unwrap();
+    ca.write_all(cert.pem().as_bytes()).unwrap();
+    let ca = ca.path().to_str().unwrap();
+    check(server.watch(&["--tls-ca", ca]), 1, &[&server.address, "check that this port speaks TLS"]);
+    check(server.watch(&["--tls-ca", "absent.pem"]), 2, &["--tls-ca", "can't read absent.pem"]);
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub enum Stage {
     Waiting,
     /// The ring connects it.
     Connecting,
+    /// TLS is being agreed on.
+    Securing,
     /// AUTH and SUBSCRIBE were sent.
     Greeting,
     /// SUBSCRIBE was acknowledged.
@@ -138,6 +140,10 @@ pub enum Close {
     Error { code: String, retry_after_ms: u32 },
     /// The server sends what no client can accept.
     Malformed(String),
+    /// The server ended TLS in order, but said no reason.
+    Notified,
+    /// TLS failed; another attempt may go better.
+    Tls { what: String, is_passing: bool },
 }
 
 /// Reads frames of any connection of one worker.

@@ -4,6 +4,8 @@
 //! next, samples CPU and memory, and sums up. Each worker holds its share of the connections on a ring and a
 //! descriptor table of its own, and shares nothing but a few gauges with the others.
 //!
+//! `modes` has other runs, which hold no subscriptions: handshakes, wrong passwords, one byte a second.
+//!
 //! What bytes mean and whether they are right is decided without I/O in `connection`, `batch`, `verify` and
 //! `schedule`; `worker` does what comes out; `kernel` has all the `unsafe`.
 //!
@@ -17,6 +19,7 @@ mod connection;
 mod control;
 #[allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 pub mod kernel;
+mod modes;
 mod options;
 mod pace;
 mod progress;
@@ -26,6 +29,7 @@ mod sample;
 mod schedule;
 mod stats;
 mod summary;
+mod tls;
 mod verify;
 mod worker;
 
@@ -60,6 +64,9 @@ fn try_main(options: Options) -> anyhow::Result<bool> {
     let plan = Plan::new(options, password, descriptors)
         // Ends the process with exit code 2, as any wrong usage does.
         .unwrap_or_else(|error| Options::command().error(ErrorKind::ValueValidation, error).exit());
+    if plan.options.modes.is_any() {
+        return modes::run(plan);
+    }
     let summary = run::run(plan.clone())?;
     summary.write(&plan.options)?;
     Ok(summary.passed)

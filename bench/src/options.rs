@@ -13,7 +13,12 @@ use std::{
 use clap::{Parser, ValueEnum};
 use tickstream_wire::messages::Mode;
 
-use crate::{schedule::Schedule, stats::Class};
+use crate::{
+    modes::ModeOptions,
+    schedule::Schedule,
+    stats::Class,
+    tls::{TlsError, TlsOptions, TlsPlan},
+};
 
 /// Connections per thread where `--threads` isn't given.
 const CONNECTIONS_PER_THREAD: u32 = 15_000;
@@ -28,6 +33,8 @@ const CPUS_MAX: usize = 1024;
 /// Receive buffers of a worker where ticks come slowly and are small, and where they come in batches.
 const SMALL_BUFFERS: (u16, u32) = (1024, 512);
 const LARGE_BUFFERS: (u16, u32) = (256, 16 << 10);
+/// A server's first flight, with a certificate or two, comes in one of these.
+const TLS_BUFFER_LEN: u32 = 2048;
 /// From here on batches are larger than a small buffer.
 const TICKS_PER_SECOND_SMALL: f64 = 1_000.0;
 
@@ -52,7 +59,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',', value_name = "ADDRESS", conflicts_with = "source_addresses")]
     pub source: Vec<Ipv4Addr>,
     /// How many addresses from 127.0.1.1 on to connect from [default: one per 20,000 connections]
-    #[arg(long, value_name = "N")]
+    #[arg(long, alias = "sources", value_name = "N")]
     pub source_addresses: Option<NonZeroU32>,
 
     /// Connections to open per second, 0: as fast as they are answered
@@ -131,7 +138,7 @@ pub struct Options {
     /// at most this to a latency; 0s: wakes for the first
     #[arg(long, default_value = "200us", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub receive_wait: Duration,
-    /// Bytes of a receive buffer [default: 512, or 16384 above 1,000 ticks a second]
+    /// Bytes of a receive buffer [default: 512, or 2048 with TLS, or 16384 above 1,000 ticks a second]
     #[arg(long, value_name = "BYTES")]
     pub receive_buffer: Option<NonZeroU32>,
 
@@ -150,6 +157,11 @@ pub struct Options {
     /// No progress, only the summary
     #[arg(short, long)]
     pub quiet: bool,
+
+    #[command(flatten)]
+    pub tls: TlsOptions,
+    #[command(flatten)]
+    pub modes: ModeOptions,
 }
 
 /// `--mode`.
@@ -206,6 +218,8 @@ pub struct Plan {
     pub sources: Vec<Ipv4Addr>,
     /// Number and bytes of a worker's receive buffers.
     pub buffers: (u16, u32),
+    /// `None`: plain TCP.
+    pub tls: Option<TlsPlan>,
 }
 
 /// Options that contradict each other or this machine.
@@ -236,6 +250,9 @@ pub enum PlanError {
     /// More threads than connections.
     #[error("--threads {0} is more than there are connections")]
     Threads(u32),
+    /// TLS can't be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Source addresses are IPv4.
     #[error("--source and --source-addresses need an IPv4 --addr")]
     SourceFamily,
@@ -282,6 +299,8 @@ impl Plan {
         let schedule = Schedule::new(mode, rate);
         let small = schedule.ticks_per_second() <= TICKS_PER_SECOND_SMALL;
         let (buffers, buffer_len) = if small { SMALL_BUFFERS } else { LARGE_BUFFERS };
+        let tls = TlsPlan::new(&options.tls, options.addr.ip())?;
+        let buffer_len = if tls.is_some() { buffer_len.max(TLS_BUFFER_LEN) } else { buffer_len };
         let buffer_len = options.receive_buffer.map_or(buffer_len, NonZeroU32::get);
         let plan = Self {
             schedule,
@@ -289,6 +308,7 @@ impl Plan {
             password,
             sources: sources(&options)?,
             buffers: (buffers, buffer_len),
+            tls,
             options,
         };
         match plan.options.storm {
@@ -337,7 +357,8 @@ fn nth_of_share(index: u32, percent: f64) -> Option<u32> {
 
 fn sources(options: &Options) -> Result<Vec<Ipv4Addr>, PlanError> {
     let loopback = options.addr.ip().is_loopback() && options.addr.is_ipv4();
-    let default = if loopback { options.connections.get().div_ceil(CONNECTIONS_PER_SOURCE) } else { 1 };
+    let connections = options.modes.handshakes.unwrap_or(options.connections).get();
+    let default = if loopback { connections.div_ceil(CONNECTIONS_PER_SOURCE) } else { 1 };
     let count = options.source_addresses.map_or(default, NonZeroU32::get);
     if !options.addr.is_ipv4() && (count > 1 || !options.source.is_empty()) {
         return Err(PlanError::SourceFamily);
@@ -363,7 +384,7 @@ fn percent(text: &str) -> Result<f64, String> {
     }
 }
 
-fn per_second(text: &str) -> Result<u32, String> {
+pub fn per_second(text: &str) -> Result<u32, String> {
     text.trim_end_matches("/s").parse().map_err(|_| "a rate is a number per second, such as 100/s".to_owned())
 }
 
@@ -415,6 +436,8 @@ mod tests {
         check("-n 10 --storm 11", "--storm 11");
         check("--addr [::1]:900 --source 127.0.0.2", "IPv4");
         check("--pass-file /nonexistent", "/nonexistent");
+        check("--tls-ca /nonexistent", "/nonexistent");
+        check("--tls-ca Cargo.toml", "a PEM file is needed");
     }
 
     #[test]

@@ -87,6 +87,8 @@ struct Run {
     started_us: u64,
     connected_us: u64,
     connected: u64,
+    /// Before the first connection, and when all stood.
+    opening: Measured,
     /// Seconds that reports may still come for.
     open_seconds: BTreeMap<u64, SecondSum>,
     seconds: Vec<SecondSum>,
@@ -133,6 +135,7 @@ impl Run {
             started_us,
             connected_us: started_us,
             connected: 0,
+            opening: Measured { from: last_sample.clone(), until: last_sample.clone() },
             open_seconds: BTreeMap::new(),
             seconds: Vec::new(),
             last_sample,
@@ -148,6 +151,7 @@ impl Run {
         let totals = totals(&self.gauges);
         self.connected_us = totals.last_subscribed_us;
         self.connected = totals.subscribed;
+        self.opening.until = snapshot(&self.gauges, self.server_pid);
         Ok(())
     }
 
@@ -188,8 +192,8 @@ impl Run {
 
     fn storm(&mut self, size: u32) -> anyhow::Result<StormResult> {
         self.progress.stage("storm", &format!("{size} connections"));
-        let before = totals(&self.gauges);
-        let started_us = wall_us();
+        let sample = snapshot(&self.gauges, self.server_pid);
+        let (before, started_us) = (sample.totals, sample.at_us);
         self.control.storm_until_us.store(u64::MAX, Ordering::Relaxed);
         self.control.storm_from_us.store(started_us, Ordering::Relaxed);
         self.control.command(Command::Storm);
@@ -198,13 +202,15 @@ impl Run {
             totals.storms_begun == workers
                 && totals.subscribed + totals.gone >= before.subscribed + before.gone
         })?;
-        let after = totals(&self.gauges);
+        let storm = Measured { from: sample, until: snapshot(&self.gauges, self.server_pid) };
+        let after = storm.until.totals;
         let ended_us = if back { after.last_subscribed_us } else { wall_us() };
         self.control.storm_until_us.store(ended_us, Ordering::Relaxed);
         self.control.verify_until_us.store(ended_us, Ordering::Relaxed);
         self.grace()?;
         let lost = before.subscribed.saturating_sub(after.subscribed);
-        Ok(StormResult { size, lost, took_us: ended_us.saturating_sub(started_us) })
+        let server_cpu_us_each = storm.server_cpu_us_each(u64::from(size));
+        Ok(StormResult { size, lost, took_us: ended_us.saturating_sub(started_us), server_cpu_us_each })
     }
 
     fn grace(&mut self) -> anyhow::Result<()> {
@@ -236,6 +242,7 @@ impl Run {
             &self.plan,
             self.started_us,
             connect_us,
+            &self.opening,
             measured,
             &last,
             storm,

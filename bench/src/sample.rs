@@ -15,6 +15,8 @@ const US_PER_TICK: u64 = 10_000;
 pub struct ProcessSample {
     /// User and system time since its start, µs.
     pub cpu_us: u64,
+    /// The system time of it, µs.
+    pub system_us: u64,
     /// Resident memory, bytes.
     pub rss_bytes: u64,
     /// The most that was ever resident, bytes.
@@ -44,8 +46,10 @@ pub struct MachineSample {
 pub fn process(pid: u32) -> Option<ProcessSample> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let [user_us, system_us] = cpu_us(&stat)?;
     Some(ProcessSample {
-        cpu_us: cpu_us(&stat)?,
+        cpu_us: user_us + system_us,
+        system_us,
         rss_bytes: status_bytes(&status, "VmRSS:"),
         rss_peak_bytes: status_bytes(&status, "VmHWM:"),
     })
@@ -88,11 +92,12 @@ pub fn listener(address: SocketAddr) -> Option<u32> {
     })
 }
 
-fn cpu_us(stat: &str) -> Option<u64> {
+/// User and system time.
+fn cpu_us(stat: &str) -> Option<[u64; 2]> {
     // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field after it.
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    Some((fields.next()?.ok()? + fields.next()?.ok()?) * US_PER_TICK)
+    Some([fields.next()?.ok()? * US_PER_TICK, fields.next()?.ok()? * US_PER_TICK])
 }
 
 fn status_bytes(status: &str, key: &str) -> u64 {
@@ -137,7 +142,7 @@ mod tests {
     #[test]
     fn a_process_name_with_spaces_and_parentheses_is_no_trouble() {
         let stat = "42 (a) b (c)) S 1 42 42 0 -1 4194560 1 0 0 0 150 25 0 0 20 0 3 0 100 1 2";
-        assert_eq!(cpu_us(stat), Some(175 * US_PER_TICK));
+        assert_eq!(cpu_us(stat), Some([150 * US_PER_TICK, 25 * US_PER_TICK]));
     }
 
     #[test]

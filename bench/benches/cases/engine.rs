@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use tickstream_engine::{
-    Action, Config, ConnId, Credentials, Limits, Mode, Now, Phase, Rate, SealedFrame, SendOutcome, Shard,
+    Action, Config, ConnId, Credentials, Limits, Mode, Now, Phase, ProxyProtocol, Rate, SealedFrame,
+    SendOutcome, Shard,
 };
 use tickstream_wire::frame;
 use tickstream_wire::messages::{Auth, Subscribe};
@@ -101,7 +102,7 @@ fn fan_out() -> Operation {
     let before = driver.shard.counters();
     driver.pass(INTERVAL_NS);
     let after = driver.shard.counters();
-    assert_eq!(after.batches - before.batches, 1);
+    assert_eq!(after.stream(Mode::Second).batches - before.stream(Mode::Second).batches, 1);
     assert_eq!(after.frames_sent - before.frames_sent, u64::from(SUBSCRIBERS));
     Box::new(move || driver.pass(INTERVAL_NS))
 }
@@ -154,7 +155,7 @@ impl Driver {
     }
 
     fn accept(&mut self) -> ConnId {
-        self.shard.accept(([127, 0, 0, 1], 40_000).into()).expect("below the limit on connections")
+        self.shard.accept(([127, 0, 0, 1], 40_000).into(), false).expect("below the limit on connections")
     }
 
     /// A connection that authenticated and subscribed.
@@ -180,7 +181,17 @@ fn config() -> Config {
         batch_window_ms: 5,
         heartbeat_interval_ms: 15_000,
         heartbeat_timeout_ms: u32::MAX,
+        proxy_protocol: ProxyProtocol::Off,
+        proxy_trusted: Vec::new(),
+        seed: 0,
         limits: Limits {
+            connections_per_address: None,
+            unauthenticated: u32::MAX,
+            unauthenticated_per_address: None,
+            connections_per_second: None,
+            auth_failures_per_minute: 10,
+            lag_ms: 0,
+            handshake_timeout_ms: 5_000,
             connections: 100_000,
             payload_bytes: 65_536,
             auth_timeout_ms: 5_000,

@@ -11,8 +11,12 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use self::usage::{Percentiles, ThreadUsage, Usage, machine_percent, threads};
-pub use self::{second::SecondSum, text::ms};
+use self::usage::{ThreadUsage, Usage, machine_percent, threads};
+pub use self::{
+    second::SecondSum,
+    text::{ms, percentiles},
+    usage::Percentiles,
+};
 use crate::{
     options::{ModeOption, Plan},
     run::Snapshot,
@@ -21,11 +25,26 @@ use crate::{
     worker::WorkerResult,
 };
 
-/// Before and after the measured time.
+/// Before and after something that is measured.
 #[derive(Debug)]
 pub struct Measured {
     pub from: Snapshot,
     pub until: Snapshot,
+}
+
+impl Measured {
+    /// The server's CPU time in between, divided by `count` things that happened. All that it did counts.
+    pub fn server_cpu_us_each(&self, count: u64) -> Option<f64> {
+        let (from, until) = self.from.server.zip(self.until.server)?;
+        (count > 0).then(|| until.cpu_us.saturating_sub(from.cpu_us) as f64 / count as f64)
+    }
+}
+
+/// TLS handshakes, from the TCP connection to the client's Finished.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct TlsSum {
+    pub full: Option<Percentiles>,
+    pub resumed: Option<Percentiles>,
 }
 
 /// How the storm went.
@@ -37,6 +56,8 @@ pub struct StormResult {
     pub lost: u64,
     /// From the first that was dropped to the last ACK of SUBSCRIBE.
     pub took_us: u64,
+    /// The server's CPU time meanwhile, by each that was dropped. Ticks to the others are in it.
+    pub server_cpu_us_each: Option<f64>,
 }
 
 /// Ticks and closes of the connections of one class.
@@ -71,6 +92,11 @@ pub struct Summary {
     pub connections_held: u64,
     pub connect_all_ms: f64,
     pub handshake: Option<Percentiles>,
+    /// Connections that were subscribed, until the last was.
+    pub connects_per_second: f64,
+    /// The server's CPU time until then, by connection. Ticks to those that were there already are in it.
+    pub server_cpu_us_per_connect: Option<f64>,
+    pub tls: Option<TlsSum>,
     pub connects: u64,
     pub connect_errors: BTreeMap<String, u64>,
 
@@ -126,6 +152,7 @@ impl Summary {
         plan: &Plan,
         started_us: u64,
         connect_us: u64,
+        opening: &Measured,
         measured: &Measured,
         last: &Snapshot,
         storm: Option<StormResult>,
@@ -141,6 +168,7 @@ impl Summary {
         let per_second = |count: u64| {
             if seconds_long > 0.0 { count as f64 / seconds_long } else { 0.0 }
         };
+        let opened = opening.until.totals.subscribed;
         let (busy, steal) = machine_percent(from, until);
         let classes = Class::ALL.into_iter().zip(counters.connections).zip(counters.closes).map(
             |((class, count), closes)| {
@@ -174,6 +202,12 @@ impl Summary {
             connections_held: last.totals.subscribed,
             connect_all_ms: connect_us as f64 / 1e3,
             handshake: Percentiles::of(&merged.handshake),
+            connects_per_second: opened as f64 * 1e6 / connect_us.max(1) as f64,
+            server_cpu_us_per_connect: opening.server_cpu_us_each(opened),
+            tls: plan.tls.is_some().then(|| TlsSum {
+                full: Percentiles::of(&merged.tls_full),
+                resumed: Percentiles::of(&merged.tls_resumed),
+            }),
             connects: counters.connects,
             connect_errors: counters.connect_errors,
             measured_s: seconds_long,

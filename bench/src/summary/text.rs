@@ -25,6 +25,18 @@ impl fmt::Display for Summary {
         if let Some(handshake) = &self.handshake {
             row("  until ACK", percentiles(handshake))?;
         }
+        let cpu = self
+            .server_cpu_us_per_connect
+            .map_or(String::new(), |us| format!(", {us:.0} µs of server CPU each"));
+        row("  opened", format!("{:.0} a second{cpu}", self.connects_per_second))?;
+        if let Some(tls) = &self.tls {
+            for (key, kind, handshakes) in [("TLS", "full", &tls.full), ("", "resumed", &tls.resumed)] {
+                let text = handshakes.as_ref().map_or("none".to_owned(), |handshakes| {
+                    format!("{} in {}", handshakes.count, percentiles(handshakes))
+                });
+                row(key, format!("{kind} {text}"))?;
+            }
+        }
         if !self.connect_errors.is_empty() {
             row("  errors", counts(&self.connect_errors))?;
         }
@@ -49,10 +61,13 @@ impl fmt::Display for Summary {
         }
         if let Some(storm) = &self.storm {
             let took = storm.took_us as f64 / 1e6;
+            let cpu = storm
+                .server_cpu_us_each
+                .map_or(String::new(), |us| format!("; {us:.0} µs of server CPU each"));
             row(
                 "storm",
                 format!(
-                    "{} back within {took:.2} s, {} lost",
+                    "{} back within {took:.2} s, {} lost{cpu}",
                     u64::from(storm.size) - storm.lost.min(u64::from(storm.size)),
                     storm.lost
                 ),
@@ -132,7 +147,7 @@ impl fmt::Display for Summary {
 }
 
 /// Latencies in one line.
-fn percentiles(of: &Percentiles) -> String {
+pub fn percentiles(of: &Percentiles) -> String {
     format!(
         "p50 {}  p90 {}  p95 {}  p99 {}  p99.9 {}  max {}",
         ms(of.p50_us),

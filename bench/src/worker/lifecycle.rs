@@ -78,6 +78,9 @@ impl Worker {
         }
         self.counters.connects += 1;
         self.connected += 1;
+        if self.tls.is_some() {
+            return self.secure(slot, now_us);
+        }
         connection.stage = Stage::Greeting;
         let Some(socket) = &connection.socket else { return };
         match connection.resume_after() {
@@ -115,9 +118,13 @@ impl Worker {
         }
         match (completion.result, &completion.receipt) {
             (Ok(len), Some(receipt)) if len > 0 => {
-                let bytes = self.ring.bytes(receipt);
-                let Self { reader, counters, recorder, .. } = self;
-                let outcome = reader.receive(connection, bytes, now_us, counters, recorder);
+                let outcome = if self.tls.is_some() {
+                    self.unseal(slot, receipt, now_us)
+                } else {
+                    let Self { ring, reader, counters, recorder, .. } = self;
+                    reader.receive(connection, ring.bytes(receipt), now_us, counters, recorder)
+                };
+                let connection = &self.connections[slot as usize];
                 if outcome.subscribed && connection.stage == Stage::Greeting {
                     self.subscribed(slot, now_us);
                 }
@@ -127,7 +134,14 @@ impl Worker {
                 }
             }
             (Err(libc::ENOBUFS), _) => self.rearm(slot, completion.more),
-            (Ok(_), _) => self.over(slot, "end of stream without ERROR", now_us, Some(0)),
+            (Ok(_), _) => {
+                let how = match connection.stage {
+                    Stage::Securing => "end of stream in the TLS handshake",
+                    _ if self.tls.is_some() => "end of stream without close_notify",
+                    _ => "end of stream without ERROR",
+                };
+                self.over(slot, how, now_us, Some(0));
+            }
             (Err(errno), _) => self.over(slot, &errno_name(errno), now_us, Some(0)),
         }
     }
@@ -200,7 +214,7 @@ impl Worker {
         let _ = SockRef::from(socket).shutdown(Shutdown::Both);
     }
 
-    fn closed(&mut self, slot: u32, close: &Close, now_us: u64) {
+    pub(super) fn closed(&mut self, slot: u32, close: &Close, now_us: u64) {
         match close {
             Close::Error { code, retry_after_ms } => {
                 let retry_after_us = u64::from(*retry_after_ms) * 1_000;
@@ -210,6 +224,8 @@ impl Worker {
                 count(&mut self.counters.malformed, what);
                 self.over(slot, "malformed", now_us, None);
             }
+            Close::Notified => self.over(slot, "close_notify without ERROR", now_us, Some(0)),
+            Close::Tls { what, is_passing } => self.over(slot, what, now_us, is_passing.then_some(0)),
         }
     }
 
@@ -257,6 +273,9 @@ impl Worker {
             }
             connection.restart();
             self.closing.push(socket);
+            if let Some(tls) = &mut self.tls {
+                tls.leave(slot);
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! One thread with its ring, and its share of the connections.
 
 mod lifecycle;
-mod socket;
-mod token;
+mod secure;
+pub(crate) mod socket;
+pub(crate) mod token;
 
 use std::{
     cmp::Reverse,
@@ -26,6 +27,7 @@ use crate::{
     options::Plan,
     pace::Pace,
     stats::{Class, Counters, Recorder, SecondReport, coarse, second_of},
+    tls::TlsRoom,
 };
 
 /// What isn't driven by arrivals (opening, heartbeats, churn) is looked after this often.
@@ -46,6 +48,9 @@ pub struct WorkerResult {
     pub handshake: Histogram<u32>,
     /// The same, of those that came back in the storm.
     pub storm_handshake: Histogram<u32>,
+    /// From the TCP connection to the client's Finished, µs; empty without TLS.
+    pub tls_full: Histogram<u32>,
+    pub tls_resumed: Histogram<u32>,
     /// What a turn of the loop takes between two waits, µs: how late it may find an arrival.
     pub turn: Histogram<u32>,
     /// For each delivery, how long `--receive-wait` may have held it back at most, µs.
@@ -61,6 +66,8 @@ impl WorkerResult {
         add(&mut self.storm, &other.storm);
         add(&mut self.handshake, &other.handshake);
         add(&mut self.storm_handshake, &other.storm_handshake);
+        add(&mut self.tls_full, &other.tls_full);
+        add(&mut self.tls_resumed, &other.tls_resumed);
         add(&mut self.turn, &other.turn);
         add(&mut self.held, &other.held);
         self.turns += other.turns;
@@ -86,6 +93,7 @@ pub struct Worker {
     heartbeat: &'static [u8],
 
     connections: Vec<Connection>,
+    tls: Option<TlsRoom>,
     reader: FrameReader,
     counters: Counters,
     recorder: Recorder,
@@ -164,6 +172,7 @@ impl Worker {
             target: Box::leak(Box::new(SockAddr::from(plan.options.addr))),
             greeting: forever(greeting),
             heartbeat: heartbeat_forever(),
+            tls: plan.tls.as_ref().map(|tls| TlsRoom::new(tls, connections.len())),
             connections,
             reader: FrameReader::new(plan.schedule),
             counters: Counters::default(),
@@ -302,6 +311,9 @@ impl Worker {
     }
 
     fn send_heartbeat(&mut self, slot: u32) {
+        if self.tls.is_some() {
+            return self.send_sealed(slot, self.heartbeat);
+        }
         let connection = &self.connections[slot as usize];
         if let Some(socket) = &connection.socket {
             let token = Token { kind: Kind::Heartbeat, generation: connection.generation, slot };
@@ -401,12 +413,16 @@ impl Worker {
             self.counters.faults[connection.class as usize].missing += missing;
         }
         self.counters.ticks_early = self.recorder.early;
+        let (tls_full, tls_resumed) =
+            self.tls.map_or_else(|| (coarse(), coarse()), |tls| (tls.full, tls.resumed));
         WorkerResult {
             counters: self.counters,
             steady: self.recorder.steady,
             storm: self.recorder.storm,
             handshake: self.handshake,
             storm_handshake: self.storm_handshake,
+            tls_full,
+            tls_resumed,
             turn: self.turn,
             held: self.held,
             turns: self.turns,

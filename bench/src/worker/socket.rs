@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{kernel::local_socket_options, options::Plan, stats::Class};
 
@@ -24,6 +24,23 @@ pub fn open_socket(plan: &Plan, class: Class, index: u64) -> io::Result<OwnedFd>
         local_socket_options(socket.as_fd(), source)?;
     }
     Ok(socket.into())
+}
+
+/// A SEND must not hold up the thread, and a closed peer is no signal.
+const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// Sends at once and whole: a socket that was just connected, or that carries a few bytes now and then, takes them. A
+/// peer that is gone is no error here, since its last words are still to be read.
+///
+/// # Errors
+/// If the socket takes less.
+pub fn send_whole(socket: &OwnedFd, bytes: &[u8]) -> io::Result<()> {
+    match SockRef::from(socket).send_with_flags(bytes, SEND_FLAGS) {
+        Ok(sent) if sent == bytes.len() => Ok(()),
+        Ok(_) => Err(io::ErrorKind::WriteZero.into()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// ECONNREFUSED rather than 111.

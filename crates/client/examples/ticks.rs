@@ -6,7 +6,7 @@
 
 use std::env;
 
-use tickstream_client::{Client, Error, Event, Mode};
+use tickstream_client::{Client, Event, Mode, with_causes};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,15 +39,8 @@ fn print(event: Event) {
         }
         Event::Gap { expected, got } => println!("the server left out {expected} to {}", got - 1),
         Event::Subscribed { mode, next_sequence } => println!("{mode:?} from {next_sequence}"),
-        Event::Disconnected { error, retry_in } => println!("{}; again in {retry_in:?}", with_cause(&error)),
+        Event::Disconnected { error, retry_in } => println!("{}; again in {retry_in:?}", with_causes(&error)),
         Event::Reconnected { server, next_sequence } => println!("{server} goes on at {next_sequence}"),
         Event::GoAway { reason, retry_after } => println!("to leave in {retry_after:?}: {reason}"),
-    }
-}
-
-fn with_cause(error: &Error) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
     }
 }

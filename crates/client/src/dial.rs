@@ -1,24 +1,42 @@
-//! From `host:port` to a TCP connection.
+//! From `host:port` to a connection that takes frames.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     net::{TcpStream, lookup_host},
-    time,
+    time::{self, Instant},
 };
 
-use crate::{Error, Operation};
+use crate::{
+    Error, Operation,
+    tls::{TlsConfig, TlsStream},
+    transport::Transport,
+};
 
 /// Addresses of one name that are tried; each gets an equal share of the time, so that one which swallows packets
 /// doesn't use it up.
 const ADDRESSES_MAX: usize = 4;
 
-/// Connects to `server`; resolving its name counts into `timeout`.
-pub(crate) async fn dial(server: &str, timeout: Duration) -> Result<TcpStream, Error> {
-    match time::timeout(timeout, attempt(server, timeout)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(source)) => Err(Error::Connect { server: server.to_owned(), source }),
-        Err(_) => Err(Error::Timeout { operation: Operation::Connect, after: timeout }),
+/// Connects to `server`; resolving its name and, where there is one, the TLS handshake count into `timeout`.
+pub(crate) async fn dial(
+    server: &str,
+    tls: Option<&TlsConfig>,
+    timeout: Duration,
+) -> Result<Transport, Error> {
+    let deadline = Instant::now() + timeout;
+    let late = |operation| Error::Timeout { operation, after: timeout };
+    let socket = match time::timeout_at(deadline, attempt(server, timeout)).await {
+        Ok(Ok(socket)) => socket,
+        Ok(Err(source)) => return Err(Error::Connect { server: server.to_owned(), source }),
+        Err(_) => return Err(late(Operation::Connect)),
+    };
+    let Some(tls) = tls else {
+        return Ok(Transport::Plain(socket));
+    };
+    let handshake = TlsStream::handshake(socket, tls, tls.name_of(server)?, server);
+    match time::timeout_at(deadline, handshake).await {
+        Ok(stream) => Ok(Transport::Tls(Box::new(stream?))),
+        Err(_) => Err(late(Operation::Handshake)),
     }
 }
 

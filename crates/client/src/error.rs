@@ -7,6 +7,8 @@ use tickstream_wire::{
     messages::{DecodeError, ErrorMsg},
 };
 
+use crate::tls::{TlsConfigError, TlsError};
+
 /// Why there is no connection, or no longer one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -18,6 +20,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// TLS can't be had with what the builder was given.
+    #[error("TLS can't be set up")]
+    TlsConfig(#[from] TlsConfigError),
     /// The server's name could not be resolved, or none of its addresses takes connections.
     #[error("can't connect to {server}")]
     Connect {
@@ -25,6 +30,15 @@ pub enum Error {
         server: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// There is no TLS with a server.
+    #[error("no TLS with {server}")]
+    Tls {
+        /// The server, as the builder was given it.
+        server: String,
+        /// Why not.
+        #[source]
+        problem: TlsError,
     },
     /// The other side didn't do something in time.
     #[error("{operation} took longer than {after:?}")]
@@ -121,6 +135,8 @@ pub enum BadMessage {
 pub enum Operation {
     /// Resolving the name and connecting.
     Connect,
+    /// Agreeing on TLS.
+    Handshake,
     /// The server's answer to the credentials.
     Authenticate,
     /// The server's answer to a subscription.
@@ -139,12 +155,13 @@ impl Error {
             | Self::Lost(_)
             | Self::Ended => true,
             Self::Refused { code, .. } => code_is_retryable(*code),
+            Self::Tls { problem, .. } => problem.is_retryable(),
             Self::Frame(error) => match error {
                 // No frames at all: often a proxy that has no server behind it at the moment.
                 FrameError::Magic { .. } | FrameError::Crc { .. } => true,
                 FrameError::Version { .. } | FrameError::TooLarge { .. } => false,
             },
-            Self::Config { .. } | Self::BadMessage(_) | Self::Closed => false,
+            Self::Config { .. } | Self::TlsConfig(_) | Self::BadMessage(_) | Self::Closed => false,
         }
     }
 
@@ -155,6 +172,18 @@ impl Error {
             _ => None,
         }
     }
+}
+
+/// An error and what caused it, in one line for people.
+pub fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }
 
 /// The column "reconnect?" of the protocol's table of codes.
@@ -204,6 +233,7 @@ impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connecting",
+            Self::Handshake => "connecting and agreeing on TLS",
             Self::Authenticate => "the answer to the credentials",
             Self::Subscribe => "the answer to the subscription",
             Self::Heartbeat => "a sign of life from the server",

@@ -42,7 +42,11 @@
 //!   while; the ticks are then replayed as far back as it keeps them.
 //! - Nothing that a server sends makes it panic: what isn't the protocol becomes an [`Error`].
 //!
-//! The protocol has no encryption of its own: the password crosses the network in the clear.
+//! # Encryption
+//!
+//! [`Builder::tls`] makes the client speak TLS 1.3, and nothing older, with certificates of its own where the server
+//! asks for them (mutual TLS). It checks the server's certificate, resumes sessions when it reconnects, and ends with
+//! close_notify. Without it the password crosses the network in the clear.
 //!
 //! It needs a tokio runtime with I/O and time enabled.
 
@@ -60,10 +64,14 @@ mod feed;
 mod link;
 mod outbox;
 mod session;
+mod tls;
+mod transport;
 
 pub use client::{Client, Subscription};
 pub use config::Builder;
-pub use error::{BadMessage, Error, Operation};
+pub use error::{BadMessage, Error, Operation, with_causes};
 pub use event::{Batch, Event, Tick};
+pub use rustls::AlertDescription;
 pub use tickstream_wire::messages::Mode;
 pub use tickstream_wire::{ErrorCode, FrameError, FrameType};
+pub use tls::{TlsConfig, TlsConfigError, TlsError};

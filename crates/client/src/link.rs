@@ -1,34 +1,30 @@
 //! One connection: a socket and the session that it carries.
 
 use std::{
-    io,
     ops::Range,
     time::{Duration, SystemTime},
 };
 
-use tickstream_wire::Decoder;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, Interest, Ready},
-    net::TcpStream,
-    time::{self, Instant},
-};
+use tickstream_wire::{Decoder, FrameError};
+use tokio::time::{self, Instant};
 
 use crate::{
-    Error,
+    Error, TlsError,
     config::Config,
     dial::dial,
     session::{Message, Session},
+    transport::{Readiness, Transport},
 };
 
 /// Read at a time, bytes. A larger frame takes several reads, a smaller one comes with others.
 const READ_LEN: usize = 8 * 1024;
-/// How long an orderly close waits for the server's FIN: as long as a server discards what still comes.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// The first byte of a TLS record with an alert: what a server that speaks TLS answers to a client that doesn't.
+const TLS_ALERT: u8 = 0x15;
 
 /// An authenticated connection.
 pub(crate) struct Link {
     pub session: Session,
-    stream: TcpStream,
+    transport: Transport,
     decoder: Decoder,
     buffer: Box<[u8]>,
     /// The part of `buffer` that was read and not yet decoded.
@@ -41,11 +37,11 @@ pub(crate) struct Link {
 impl Link {
     /// Connects to `server` and authenticates.
     pub async fn open(config: &Config, server: &str) -> Result<Self, Error> {
-        let stream = dial(server, config.connect_timeout).await?;
+        let transport = dial(server, config.tls.as_ref(), config.connect_timeout).await?;
         let now = Instant::now();
         let mut link = Self {
             session: Session::start(config, now),
-            stream,
+            transport,
             decoder: Decoder::new(),
             buffer: vec![0; READ_LEN].into(),
             undecoded: 0..0,
@@ -54,11 +50,15 @@ impl Link {
             can_write: true,
         };
         loop {
-            match link.next_message()? {
-                Some(Message::Authenticated) => return Ok(link),
+            match link.next_message() {
+                Ok(Some(Message::Authenticated)) => return Ok(link),
                 // Only a GOAWAY may come before, and says no more than the ERROR that follows it.
-                Some(_) => {}
-                None => link.progress(true).await?,
+                Ok(Some(_)) => {}
+                Ok(None) => link.progress(true).await?,
+                Err(Error::Frame(FrameError::Magic { found: TLS_ALERT })) if config.tls.is_none() => {
+                    return Err(Error::Tls { server: server.to_owned(), problem: TlsError::Expected });
+                }
+                Err(error) => return Err(error),
             }
         }
     }
@@ -93,41 +93,35 @@ impl Link {
     /// If the connection is lost, or the server silent for too long.
     pub async fn progress(&mut self, read: bool) -> Result<(), Error> {
         self.session.beat(Instant::now());
-        let interest = self.interest(read);
+        let wanted = self.wanted(read);
         let deadline = self.session.deadline(read);
         // Reading first: who was kept from running for long must not blame the server for it.
         tokio::select! {
             biased;
-            ready = self.stream.ready(interest.unwrap_or(Interest::READABLE)), if interest.is_some() => {
+            ready = self.transport.ready(wanted), if wanted.read || wanted.write => {
                 self.transfer(ready.map_err(Error::Lost)?, read)
             }
             () = time::sleep_until(deadline) => self.session.check(Instant::now(), read),
         }
     }
 
-    fn interest(&mut self, read: bool) -> Option<Interest> {
-        let write = self.can_write && !self.session.out().is_empty();
-        match (read, write) {
-            (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-            (true, false) => Some(Interest::READABLE),
-            (false, true) => Some(Interest::WRITABLE),
-            (false, false) => None,
-        }
+    fn wanted(&mut self, read: bool) -> Readiness {
+        let write = self.can_write && (!self.session.out().is_empty() || self.transport.wants_write());
+        Readiness { read, write }
     }
 
-    fn transfer(&mut self, ready: Ready, read: bool) -> Result<(), Error> {
-        if ready.is_writable() || ready.is_write_closed() {
+    fn transfer(&mut self, ready: Readiness, read: bool) -> Result<(), Error> {
+        if ready.write {
             self.write();
         }
-        if read && (ready.is_readable() || ready.is_read_closed()) { self.read() } else { Ok(()) }
+        if read && ready.read { self.read() } else { Ok(()) }
     }
 
     /// A connection that can't be written to may still hold the server's reason: reading tells how it ended.
     fn write(&mut self) {
         let out = self.session.out();
-        match self.stream.try_write(out) {
+        match self.transport.write(out) {
             Ok(sent) => drop(out.drain(..sent)),
-            Err(error) if is_passing(&error) => {}
             Err(_) => {
                 self.can_write = false;
                 out.clear();
@@ -137,31 +131,19 @@ impl Link {
 
     fn read(&mut self) -> Result<(), Error> {
         debug_assert!(self.undecoded.is_empty(), "what was read is decoded before more is");
-        match self.stream.try_read(&mut self.buffer) {
-            Ok(0) => Err(Error::Ended),
-            Ok(len) => {
+        match self.transport.read(&mut self.buffer)? {
+            Some(0) => Err(Error::Ended),
+            Some(len) => {
                 self.undecoded = 0..len;
                 self.read_at = SystemTime::now();
                 Ok(())
             }
-            Err(error) if is_passing(&error) => Ok(()),
-            Err(error) => Err(Error::Lost(error)),
+            None => Ok(()),
         }
     }
 
-    /// Closes in good order: says that no more comes, and takes what the server still sends, so that no reset
-    /// overtakes anything.
+    /// Closes in good order.
     pub async fn close(mut self) {
-        let farewell = async {
-            self.stream.shutdown().await?;
-            while self.stream.read(&mut self.buffer).await? > 0 {}
-            Ok::<(), io::Error>(())
-        };
-        // Nothing depends on how it ends.
-        _ = time::timeout(CLOSE_PATIENCE, farewell).await;
+        self.transport.close(&mut self.buffer).await;
     }
-}
-
-fn is_passing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

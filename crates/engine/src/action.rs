@@ -7,6 +7,7 @@ use tickstream_wire::messages::Mode;
 
 use crate::batch::SealedFrame;
 use crate::close::CloseReason;
+use crate::limit::Limit;
 
 /// One connection of a shard: a slot, and how often that slot was used before. A late word about a connection
 /// that is gone never reaches the slot's next one.
@@ -50,6 +51,15 @@ pub enum Action {
     },
 }
 
+/// How a TLS handshake went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Secured {
+    /// It resumed a session.
+    pub resumed: bool,
+    /// The name that a verified client certificate puts in the place of AUTH's user name.
+    pub user: Option<Box<str>>,
+}
+
 /// What came of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
@@ -66,13 +76,17 @@ pub enum SendOutcome {
 pub struct Refused {
     /// Why.
     pub reason: CloseReason,
-    /// The ERROR frame to send before closing.
-    pub frame: SealedFrame,
+    /// The limit that fired; `None`: the server ends.
+    pub limit: Option<Limit>,
+    /// The ERROR frame to send before closing; `None` where the peer doesn't speak the protocol yet.
+    pub frame: Option<SealedFrame>,
 }
 
 /// The end of a connection, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
+    /// Which it was; valid until its [`Action::Close`].
+    pub conn: ConnId,
     /// Its number, counted from 1 on each shard.
     pub number: u64,
     /// Whose it was.

@@ -28,6 +28,11 @@ impl Credentials {
         Ok(Self { user: padded("the user name", user)?, pass: padded("the password", pass)? })
     }
 
+    /// Whether this is the password, for a client whose certificate names it. Takes the same time for all.
+    pub fn accept_password(&self, pass: &str) -> bool {
+        self.pass.matches(pass.as_bytes()).into()
+    }
+
     /// Whether these are they. Takes the same time for every `user` and `pass` of up to 255 bytes, whatever is
     /// wrong with them.
     pub fn accept(&self, user: &str, pass: &str) -> bool {

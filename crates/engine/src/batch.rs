@@ -1,5 +1,6 @@
 //! Frames that many connections share, and the sealing of ticks into one.
 
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 use tickstream_wire::frame::{self, OVERHEAD};
@@ -19,6 +20,11 @@ impl SealedFrame {
 
     pub(crate) fn heartbeat() -> Self {
         Self(frame::heartbeat().into())
+    }
+
+    /// The frame's bytes, shared.
+    pub fn into_shared(self) -> Rc<[u8]> {
+        self.0
     }
 
     /// The frame's bytes.
@@ -43,6 +49,18 @@ pub(crate) struct Batch {
     pub frame: SealedFrame,
     /// When it was sealed: the age of its bytes counts from here.
     pub published: Lived,
+    /// When its first tick was due, on the clock of [`Now::mono_ns`](crate::Now::mono_ns).
+    pub due_ns: NonZeroU64,
+}
+
+/// What a DATA_BATCH carries, to be counted when it was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub mode: Mode,
+    pub ticks: u32,
+    /// When its first tick was due, as [`Batch::due_ns`]; `None` for a replay, which says nothing about how late the
+    /// shard is.
+    pub due_ns: Option<NonZeroU64>,
 }
 
 /// Most bytes that one tick takes in a DataBatch: tag and length of the tick, mode, and label as a varint.

@@ -1,5 +1,7 @@
 //! Time as the engine is told it, and the clock that deadlines run on.
 
+use std::num::NonZeroU64;
+
 /// Nanoseconds in a millisecond.
 pub(crate) const MS: u64 = 1_000_000;
 /// Nanoseconds in a second.
@@ -12,6 +14,13 @@ pub struct Now {
     pub mono_ns: u64,
     /// Unix time, nanoseconds. Ticks are labelled by it; it may be set either way at any time.
     pub unix_ns: u64,
+}
+
+impl Now {
+    /// The moment `unix_ns` on the clock of [`Now::mono_ns`], if Unix time isn't set in between; at least 1.
+    pub(crate) fn mono_of(self, unix_ns: u64) -> NonZeroU64 {
+        NonZeroU64::new((self.mono_ns + unix_ns).saturating_sub(self.unix_ns)).unwrap_or(NonZeroU64::MIN)
+    }
 }
 
 /// A call later than this after the last one means that the shard was stopped (a paused machine, SIGSTOP): its

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use tickstream_wire::{ErrorCode, FrameError};
 
+use crate::limit::Limit;
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CloseReason {
@@ -49,6 +51,8 @@ pub enum CloseReason {
     ServerBusy,
     /// The server ends.
     ShuttingDown,
+    /// An operator closed it.
+    Kicked,
     /// A fault of ours.
     Internal,
 }
@@ -68,7 +72,7 @@ pub enum Severity {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::Probe,
@@ -90,6 +94,7 @@ impl CloseReason {
         Self::SlowConsumer,
         Self::ServerBusy,
         Self::ShuttingDown,
+        Self::Kicked,
         Self::Internal,
     ];
 
@@ -120,6 +125,8 @@ impl CloseReason {
             Self::SlowConsumer => ("slow_consumer", Some(Code::SlowConsumer), Warn),
             Self::ServerBusy => ("server_busy", Some(Code::ServerBusy), Warn),
             Self::ShuttingDown => ("shutting_down", Some(Code::ShuttingDown), Info),
+            // What follows from that code is what is wanted: come back after a while, or elsewhere, and resume.
+            Self::Kicked => ("kicked", Some(Code::ShuttingDown), Info),
             Self::Internal => ("internal", Some(Code::Internal), Error),
         }
     }
@@ -145,11 +152,20 @@ impl CloseReason {
 pub(crate) struct Fault {
     pub reason: CloseReason,
     pub detail: Cow<'static, str>,
+    /// The limit that fired.
+    pub limit: Option<Limit>,
+    /// When the peer may try again, milliseconds; 0: see [`CloseReason`].
+    pub retry_after_ms: u32,
 }
 
 impl Fault {
     pub fn new(reason: CloseReason, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self { reason, detail: detail.into(), limit: None, retry_after_ms: 0 }
+    }
+
+    /// The fault of having reached a limit.
+    pub fn limit(limit: Limit, reason: CloseReason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { limit: Some(limit), ..Self::new(reason, detail) }
     }
 }
 
@@ -161,7 +177,8 @@ impl From<FrameError> for Fault {
             FrameError::TooLarge { .. } => CloseReason::MessageTooLarge,
             FrameError::Crc { .. } => CloseReason::BadCrc,
         };
-        Self::new(reason, error.to_string())
+        let limit = matches!(error, FrameError::TooLarge { .. }).then_some(Limit::FrameBytes);
+        Self { limit, ..Self::new(reason, error.to_string()) }
     }
 }
 

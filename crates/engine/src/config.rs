@@ -1,6 +1,9 @@
 //! What a shard is told before it starts. Every bound of the engine is here, with its unit.
 
+use std::num::NonZeroU32;
+
 use crate::auth::Credentials;
+use crate::network::Network;
 use crate::schedule::Rate;
 use tickstream_wire::messages::Mode;
 
@@ -11,6 +14,17 @@ pub enum Phase {
     Aligned,
     /// Each subscriber at a time of its own within the interval: no wave.
     Spread,
+}
+
+/// Whether connections begin with a PROXY header that names their client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Never.
+    Off,
+    /// Those from trusted sources may.
+    Optional,
+    /// All do, and come from trusted sources.
+    Required,
 }
 
 /// The settings of one shard.
@@ -32,6 +46,12 @@ pub struct Config {
     pub heartbeat_interval_ms: u32,
     /// A client without HEARTBEAT for this long is closed, milliseconds.
     pub heartbeat_timeout_ms: u32,
+    /// Who may say that it speaks for another address.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose PROXY headers are believed.
+    pub proxy_trusted: Vec<Network>,
+    /// A number that nobody else knows; keys the table of failed AUTHs.
+    pub seed: u64,
     /// What bounds a connection and a shard.
     pub limits: Limits,
 }
@@ -41,8 +61,23 @@ pub struct Config {
 pub struct Limits {
     /// Connections of this shard; one more gets SERVER_BUSY.
     pub connections: u32,
+    /// Connections of one IPv4 address or IPv6 /64; one more gets SERVER_BUSY. `None`: no limit.
+    pub connections_per_address: Option<NonZeroU32>,
+    /// Connections that haven't authenticated; one more gets SERVER_BUSY.
+    pub unauthenticated: u32,
+    /// The same, of one IPv4 address or IPv6 /64. `None`: no limit.
+    pub unauthenticated_per_address: Option<NonZeroU32>,
+    /// New connections a second, in the long run; more get SERVER_BUSY. Two seconds' worth may come at once.
+    /// `None`: no limit.
+    pub connections_per_second: Option<NonZeroU32>,
+    /// Failed AUTHs of one IPv4 address or IPv6 /64 in a minute; after them its AUTHs get RATE_LIMITED. 0: no limit.
+    pub auth_failures_per_minute: u32,
+    /// New connections get SERVER_BUSY while ticks are published later than this, milliseconds. 0: no limit.
+    pub lag_ms: u32,
     /// Bytes of one payload, either direction; a longer one gets MESSAGE_TOO_LARGE.
     pub payload_bytes: u32,
+    /// A client whose TLS handshake takes longer is closed, milliseconds.
+    pub handshake_timeout_ms: u32,
     /// A client that hasn't authenticated after this long is closed, milliseconds.
     pub auth_timeout_ms: u32,
     /// A client whose oldest unsent byte is older is closed as SLOW_CONSUMER, milliseconds.

@@ -1,15 +1,23 @@
 //! What a shard counts: plain integers, labelled only where they are shown.
 
+use tickstream_wire::messages::Mode;
+
 use crate::close::CloseReason;
 use crate::limit::Limit;
 
-/// Totals since the shard began, and two gauges.
+/// Totals since the shard began, and some gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections taken.
     pub accepted: u64,
     /// Connections refused at a limit.
     pub refused: u64,
+    /// TLS handshakes that were completed in full.
+    pub handshakes_full: u64,
+    /// TLS handshakes that resumed a session.
+    pub handshakes_resumed: u64,
+    /// AUTHs with wrong credentials.
+    pub auth_failures: u64,
     /// AUTHs accepted.
     pub authenticated: u64,
     /// SUBSCRIBEs accepted.
@@ -24,14 +32,8 @@ pub struct Counters {
     pub bytes_received: u64,
     /// HEARTBEATs received.
     pub heartbeats: u64,
-    /// Batches sealed and handed to a stream's subscribers.
-    pub batches: u64,
-    /// Ticks in them.
-    pub ticks: u64,
-    /// Ticks that were left out because the clock was set or the shard was stopped for too long.
-    pub ticks_skipped: u64,
-    /// Batches sealed for one connection: a replay.
-    pub replays: u64,
+    /// What there is to count for each stream, in the order of [`Mode`]'s numbers.
+    pub streams: [StreamCounters; 2],
     /// Sends handed to the driver.
     pub sends: u64,
     /// Sends that the socket didn't take whole.
@@ -42,14 +44,60 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Gauge: connections, those that are being closed included.
     pub connections: u32,
+    /// Gauge: connections that haven't authenticated.
+    pub unauthenticated: u32,
     /// Gauge: connections that wait for their socket to take more.
     pub lagging: u32,
+}
+
+/// What is counted for each stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamCounters {
+    /// Batches sealed and handed to the stream's subscribers.
+    pub batches: u64,
+    /// Ticks in them.
+    pub ticks: u64,
+    /// The same batches by size: [`StreamCounters::batch_size`] says which is where.
+    pub batch_sizes: [u64; StreamCounters::BATCH_SIZES],
+    /// Ticks in batches that were sealed more than [`StreamCounters::LATE_MS`] after they were due.
+    pub ticks_late: u64,
+    /// Ticks that were left out because the clock was set or the shard was stopped for too long.
+    pub ticks_skipped: u64,
+    /// Frames sealed for one connection that was behind.
+    pub replays: u64,
+    /// DATA_BATCH frames sent whole, to whomever: live ones, caught up ones and replays.
+    pub frames_sent: u64,
+    /// Ticks in them.
+    pub ticks_sent: u64,
+    /// Gauge: subscribers.
+    pub subscribers: u32,
+}
+
+impl StreamCounters {
+    /// Sizes of batches that are told apart: 1, up to 2, 4, 8 and so on, and whatever is more.
+    pub const BATCH_SIZES: usize = 15;
+
+    /// A batch that is sealed later than this after it was due is late, milliseconds. A shard that has the CPU wakes
+    /// within a fraction of one. It is below the longest sleep of a driver, so that a wake-up that was missed counts,
+    /// and above what other waves of the same moment take.
+    pub const LATE_MS: u32 = 50;
+
+    /// Where [`StreamCounters::batch_sizes`] counts a batch of `ticks`.
+    pub fn batch_size(ticks: u64) -> usize {
+        let exponent = ticks.max(1).next_power_of_two().ilog2() as usize;
+        exponent.min(Self::BATCH_SIZES - 1)
+    }
 }
 
 impl Counters {
     /// Connections that ended for `reason`.
     pub fn closed(&self, reason: CloseReason) -> u64 {
         self.closed[reason as usize]
+    }
+
+    /// What was counted for the stream of `mode`.
+    pub fn stream(&self, mode: Mode) -> &StreamCounters {
+        &self.streams[mode as usize]
     }
 
     /// How often `limit` fired.
@@ -79,3 +127,17 @@ const _: () = {
         index += 1;
     }
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_told_apart_by_powers_of_two() {
+        for (ticks, index) in
+            [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (4_096, 12), (4_097, 13), (1 << 20, 14)]
+        {
+            assert_eq!(StreamCounters::batch_size(ticks), index, "{ticks}");
+        }
+    }
+}

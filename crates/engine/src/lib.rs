@@ -13,38 +13,48 @@
 //! 3. carry out what [`Shard::poll_action`] answers, until `None` or until it's somebody else's turn;
 //! 4. come back by [`Shard::poll_timeout`].
 //!
-//! Where to look: `session` judges a frame, `stream` holds a stream's log and subscribers,
+//! Where to look: `admission` lets a connection in, `session` judges a frame, `streams` holds a stream's log and subscribers,
 //! `schedule` turns time into sequences, `outbox` is what a connection is owed, `wheel` keeps deadlines, and
 //! `shard` joins them.
 
 #![forbid(unsafe_code)]
 
 mod action;
+mod admission;
 mod auth;
+mod auth_limiter;
 mod batch;
 mod clock;
 mod close;
 mod config;
 mod counters;
 mod drain;
+mod latency;
 mod limit;
+mod network;
 mod outbox;
+mod proxy;
 mod schedule;
 mod session;
 mod shard;
 mod slots;
 mod streams;
+mod tally;
+mod view;
 mod wheel;
 
-pub use action::{Action, ConnId, Refused, Report, SendOutcome};
+pub use action::{Action, ConnId, Refused, Report, Secured, SendOutcome};
 pub use auth::Credentials;
 pub use batch::SealedFrame;
 pub use clock::Now;
 pub use close::CloseReason;
 pub use close::Severity;
-pub use config::{Config, ConfigError, Limits, Phase};
-pub use counters::Counters;
+pub use config::{Config, ConfigError, Limits, Phase, ProxyProtocol};
+pub use counters::{Counters, StreamCounters};
+pub use latency::Latencies;
 pub use limit::Limit;
+pub use network::{AddressKey, Network, NetworkError};
 pub use schedule::Rate;
 pub use shard::Shard;
 pub use tickstream_wire::messages::Mode;
+pub use view::{Connection, Standing};

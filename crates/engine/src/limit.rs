@@ -46,6 +46,23 @@ impl Limit {
         Self::UntrustedProxy,
     ];
 
+    /// What a peer that it keeps out is told.
+    pub(crate) const fn refusal(self) -> &'static str {
+        match self {
+            Self::Connections => "the limit on connections is reached",
+            Self::ConnectionsPerAddress => "the limit on connections of your address is reached",
+            Self::Unauthenticated => "too many connections haven't authenticated",
+            Self::UnauthenticatedPerAddress => "too many connections of your address haven't authenticated",
+            Self::ConnectionRate => "too many new connections",
+            Self::Handshakes => "too many handshakes are underway",
+            Self::AuthFailures => "too many failed AUTHs from your address",
+            Self::Frames => "too many frames in a second",
+            Self::FrameBytes => "the frame is too large",
+            Self::Memory | Self::Lag => "the server is overloaded",
+            Self::UntrustedProxy => "your address isn't a trusted proxy's",
+        }
+    }
+
     /// Its name in logs and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

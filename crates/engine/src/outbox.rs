@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::batch::SealedFrame;
+use crate::batch::{Carried, SealedFrame};
 use crate::clock::Lived;
 
 /// Frames to send in order; 8 bytes while there are none, which is nearly always.
@@ -12,57 +12,84 @@ pub(crate) struct Outbox(Option<Box<Owed>>);
 
 #[derive(Debug)]
 struct Owed {
-    first: (SealedFrame, Lived),
+    first: Item,
     /// Nearly always empty: then it has no memory of its own.
-    rest: VecDeque<(SealedFrame, Lived)>,
+    rest: VecDeque<Item>,
     /// Bytes of the first frame that were sent.
     offset: u32,
 }
 
+/// One frame that is owed.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub frame: SealedFrame,
+    /// Since when its bytes are owed.
+    pub since: Lived,
+    /// What it carries, if it is a DATA_BATCH.
+    pub carried: Option<Carried>,
+}
+
+impl Item {
+    /// A frame without ticks.
+    pub fn reply(frame: SealedFrame, since: Lived) -> Self {
+        Self { frame, since, carried: None }
+    }
+}
+
+/// How far the first frame got.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// There is more of it to send.
+    Part,
+    /// It was sent whole.
+    Whole(Option<Carried>),
+}
+
 impl Outbox {
     /// Appends a frame that is owed since `since`.
-    pub fn push(&mut self, frame: SealedFrame, since: Lived) {
+    pub fn push(&mut self, item: Item) {
         match &mut self.0 {
-            Some(owed) => owed.rest.push_back((frame, since)),
-            None => self.0 = Some(Box::new(Owed { first: (frame, since), rest: VecDeque::new(), offset: 0 })),
+            Some(owed) => owed.rest.push_back(item),
+            None => self.0 = Some(Box::new(Owed { first: item, rest: VecDeque::new(), offset: 0 })),
         }
     }
 
     /// Puts a frame before all others: the one that is being sent. No other may be underway.
-    pub fn push_front(&mut self, frame: SealedFrame, since: Lived) {
+    pub fn push_front(&mut self, item: Item) {
         match &mut self.0 {
             Some(owed) => {
                 debug_assert_eq!(owed.offset, 0, "two frames underway");
-                let second = std::mem::replace(&mut owed.first, (frame, since));
+                let second = std::mem::replace(&mut owed.first, item);
                 owed.rest.push_front(second);
             }
-            None => self.push(frame, since),
+            None => self.push(item),
         }
     }
 
     /// The frame to send next, and how many bytes of it were sent.
     pub fn front(&self) -> Option<(&SealedFrame, u32)> {
-        self.0.as_ref().map(|owed| (&owed.first.0, owed.offset))
+        self.0.as_ref().map(|owed| (&owed.first.frame, owed.offset))
     }
 
-    /// Counts `sent` more bytes of the first frame. True if that was the rest of it.
-    pub fn advance(&mut self, sent: u32) -> bool {
-        let Some(owed) = &mut self.0 else { return false };
+    /// Counts `sent` more bytes of the first frame.
+    pub fn advance(&mut self, sent: u32) -> Progress {
+        let Some(owed) = &mut self.0 else { return Progress::Part };
         owed.offset += sent;
-        if owed.offset < owed.first.0.len() {
-            return false;
+        if owed.offset < owed.first.frame.len() {
+            return Progress::Part;
         }
         owed.offset = 0;
+        let carried = owed.first.carried;
         match owed.rest.pop_front() {
             Some(next) => owed.first = next,
             None => self.0 = None,
         }
-        true
+        Progress::Whole(carried)
     }
 
     /// Since when the oldest unsent byte is owed.
     pub fn oldest(&self) -> Option<Lived> {
-        self.0.as_ref().map(|owed| owed.first.1)
+        self.0.as_ref().map(|owed| owed.first.since)
     }
 
     pub fn len(&self) -> usize {

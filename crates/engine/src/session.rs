@@ -9,6 +9,8 @@ use tickstream_wire::{Decoder, Frame, FrameType};
 use crate::clock::{Lived, SECOND};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
+use crate::limit::Limit;
+use crate::network::AddressKey;
 use crate::outbox::Outbox;
 
 /// Where a connection stands.
@@ -16,7 +18,11 @@ use crate::outbox::Outbox;
 pub(crate) enum State {
     /// The slot is free.
     Free,
-    /// Accepted; must send AUTH.
+    /// Accepted; must begin with a PROXY header.
+    Proxied,
+    /// TLS is being negotiated.
+    Handshaking,
+    /// Must send AUTH.
     Unauthenticated,
     /// May subscribe and must heartbeat.
     Authenticated,
@@ -26,6 +32,27 @@ pub(crate) enum State {
     Lingering,
     /// To be let go of at once.
     Doomed,
+}
+
+impl State {
+    /// Its frames are read.
+    pub fn speaks(self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::Authenticated)
+    }
+
+    /// Nobody knows yet who it is.
+    pub fn is_unproven(self) -> bool {
+        matches!(self, Self::Proxied | Self::Handshaking | Self::Unauthenticated)
+    }
+}
+
+/// What is known of a connection only until it has authenticated.
+#[derive(Debug, Default)]
+pub(crate) struct Arrival {
+    /// What came of a PROXY header.
+    pub proxy_header: Vec<u8>,
+    /// The name in its certificate, which stands for AUTH's user name.
+    pub user: Option<Box<str>>,
 }
 
 /// What its socket is doing.
@@ -57,15 +84,19 @@ pub(crate) struct Session {
     /// Counted from 1 on each shard.
     pub number: u64,
     pub opened: Lived,
-    /// When the last HEARTBEAT came, or AUTH was accepted.
+    /// When the last HEARTBEAT came, or AUTH was accepted; before: since when AUTH is awaited.
     pub heartbeat: Lived,
     /// When the connection has to be done: the end of its drain, its flush or its lingering.
     pub ends: Lived,
     /// Sequence of the next tick to hand to the socket.
     pub next_sequence: u64,
+    /// Bytes that its socket took.
+    pub bytes_sent: u64,
     pub membership: Option<Membership>,
     pub outbox: Outbox,
     pub decoder: Decoder,
+    /// `None` where there is nothing to know.
+    pub arrival: Option<Box<Arrival>>,
     pub generation: u32,
     /// Second of [`Session::frames`].
     budget_second: u32,
@@ -84,6 +115,14 @@ pub(crate) struct Session {
     pub peer_closed: bool,
     /// It was told to go away.
     pub draining: bool,
+    /// It speaks TLS.
+    pub tls: bool,
+    /// It counts among the connections of its address.
+    pub counted: bool,
+    /// It counts among those that haven't authenticated.
+    pub unproven: bool,
+    /// It sent something.
+    pub heard: bool,
 }
 
 // 100,000 connections take 100,000 of these.
@@ -92,8 +131,10 @@ const _: () = assert!(size_of::<Session>() <= 144);
 /// What a valid frame asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// The credentials were right.
-    Authenticated,
+    /// AUTH, with the right credentials or not.
+    Authenticate {
+        accepted: bool,
+    },
     Subscribe {
         mode: Mode,
         resume_after: Option<u64>,
@@ -112,9 +153,11 @@ impl Session {
             heartbeat: lived,
             ends: Lived::MAX,
             next_sequence: 0,
+            bytes_sent: 0,
             membership: None,
             outbox: Outbox::default(),
             decoder: Decoder::new(),
+            arrival: None,
             generation,
             budget_second: 0,
             frames: 0,
@@ -126,6 +169,10 @@ impl Session {
             abort: false,
             peer_closed: false,
             draining: false,
+            tls: false,
+            counted: false,
+            unproven: true,
+            heard: false,
         }
     }
 
@@ -142,7 +189,7 @@ impl Session {
         let kind = FrameType::from_byte(frame.kind);
         if self.state == State::Unauthenticated {
             return match kind {
-                Some(FrameType::Auth) => authenticate(frame.payload, config),
+                Some(FrameType::Auth) => self.authenticate(frame.payload, config),
                 _ => Err(Fault::new(CloseReason::AuthRequired, "the first frame must be AUTH")),
             };
         }
@@ -173,18 +220,27 @@ impl Session {
         self.frames += 1;
         if self.frames > frames_max {
             let detail = format!("more than {frames_max} frames in a second");
-            return Err(Fault::new(CloseReason::RateLimited, detail));
+            return Err(Fault::limit(Limit::Frames, CloseReason::RateLimited, detail));
         }
         Ok(())
     }
-}
 
-fn authenticate(payload: &[u8], config: &Config) -> Result<Request, Fault> {
-    let auth = Auth::decode(payload).map_err(|error| bad_frame(format!("AUTH: {error}")))?;
-    if config.credentials.accept(&auth.username, &auth.password) {
-        Ok(Request::Authenticated)
-    } else {
-        Err(Fault::new(CloseReason::AuthFailed, "user name or password is wrong"))
+    /// Compares the credentials. Where a certificate names the client, AUTH names nobody else.
+    fn authenticate(&self, payload: &[u8], config: &Config) -> Result<Request, Fault> {
+        let auth = Auth::decode(payload).map_err(|error| bad_frame(format!("AUTH: {error}")))?;
+        let accepted = match self.arrival.as_ref().and_then(|arrival| arrival.user.as_deref()) {
+            Some(user) => {
+                let named = auth.username.is_empty() || auth.username == user;
+                config.credentials.accept_password(&auth.password) & named
+            }
+            None => config.credentials.accept(&auth.username, &auth.password),
+        };
+        Ok(Request::Authenticate { accepted })
+    }
+
+    /// What limits by address count it under.
+    pub fn address(&self) -> AddressKey {
+        self.peer.ip().into()
     }
 }
 
@@ -234,10 +290,11 @@ mod tests {
         let check = |payload: &[u8], expected| {
             assert_eq!(judge(State::Unauthenticated, FrameType::Auth as u8, payload), expected);
         };
-        check(&auth("ada", "s3cret"), Ok(Request::Authenticated));
-        check(&auth("ada", "wrong"), Err(CloseReason::AuthFailed));
-        check(&auth("", ""), Err(CloseReason::AuthFailed));
-        check(b"", Err(CloseReason::AuthFailed));
+        let wrong = Ok(Request::Authenticate { accepted: false });
+        check(&auth("ada", "s3cret"), Ok(Request::Authenticate { accepted: true }));
+        check(&auth("ada", "wrong"), wrong);
+        check(&auth("", ""), wrong);
+        check(b"", wrong);
         check(b"\xff\xff", Err(CloseReason::BadFrame));
     }
 

@@ -1,31 +1,37 @@
 //! A shard: connections, their streams and their deadlines, joined.
 //!
-//! This file has what comes in (accept, bytes, time); `outbound` has what goes out.
+//! This file has what comes in (bytes, time); `arrival` has a connection's way in, `outbound` what goes out.
 
+mod arrival;
 mod outbound;
 #[cfg(test)]
 pub(crate) mod tests;
+mod view;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use tickstream_wire::messages::{Ack, ErrorMsg, GoAway, Mode, MsgType};
 
-use crate::action::{ConnId, Refused, Report};
+use crate::action::{ConnId, Report};
+use crate::admission::Admission;
+use crate::auth_limiter::AuthLimiter;
 use crate::batch::SealedFrame;
 use crate::clock::{Clock, Lived, MS, Now};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::drain::Drain;
+use crate::latency::Latencies;
+use crate::outbox::Item;
 use crate::session::{Request, Sending, State};
 use crate::slots::Slots;
 use crate::streams::Streams;
+use crate::tally::Tally;
 use crate::wheel::Wheel;
 
 /// Deadlines that one call handles, so that sending gets its turn.
 const EXPIRED_PER_CALL: usize = 1_024;
-/// What a refused client is told to wait, milliseconds.
+/// What a refused client is told to wait, milliseconds: between so much and twice that, each another time.
 const BUSY_RETRY_AFTER_MS: u32 = 1_000;
 
 /// The whole server on one core, without its sockets. See the crate's documentation for how it is driven.
@@ -35,6 +41,8 @@ pub struct Shard {
     clock: Clock,
     slots: Slots,
     streams: Streams,
+    admission: Admission,
+    auth_limiter: AuthLimiter,
     wheel: Wheel,
     /// Connections that have something to do other than the wave.
     ready: VecDeque<u32>,
@@ -42,6 +50,8 @@ pub struct Shard {
     wave_turn: bool,
     reports: VecDeque<Report>,
     counters: Counters,
+    latencies: Latencies,
+    tally: Tally,
     drain: Option<Drain>,
     heartbeat: SealedFrame,
 }
@@ -53,47 +63,35 @@ impl Shard {
             clock: Clock::new(now),
             slots: Slots::default(),
             streams: Streams::new(&config),
+            admission: Admission::new(&config.limits),
+            auth_limiter: AuthLimiter::new(config.limits.auth_failures_per_minute, config.seed),
             wheel: Wheel::new(),
             ready: VecDeque::new(),
             wave_turn: false,
             reports: VecDeque::new(),
             counters: Counters::default(),
+            latencies: Latencies::default(),
+            tally: Tally::new(),
             drain: None,
             heartbeat: SealedFrame::heartbeat(),
             config,
         }
     }
 
-    /// A connection was accepted.
-    ///
-    /// # Errors
-    /// If the shard takes no more: send the frame and close.
-    pub fn accept(&mut self, peer: SocketAddr) -> Result<ConnId, Refused> {
-        let refusal = if self.drain.is_some() {
-            Some((CloseReason::ShuttingDown, "the server is shutting down"))
-        } else if self.slots.len() >= self.config.limits.connections {
-            Some((CloseReason::ServerBusy, "the limit on connections is reached"))
-        } else {
-            None
-        };
-        if let Some((reason, detail)) = refusal {
-            self.counters.refused += 1;
-            return Err(Refused { reason, frame: error_frame(reason, detail) });
-        }
-        let lived = self.clock.lived();
-        let slot = self.slots.open(peer, lived);
-        self.counters.accepted += 1;
-        self.rearm(slot);
-        Ok(self.slots.id(slot))
-    }
-
-    /// Bytes came.
-    pub fn received(&mut self, conn: ConnId, mut bytes: &[u8]) {
-        let Some(slot) = self.slots.find(conn) else { return };
+    /// Bytes came: of TLS, those that it protects. Answers with what isn't the engine's: TLS behind a PROXY header.
+    pub fn received<'b>(&mut self, conn: ConnId, mut bytes: &'b [u8]) -> &'b [u8] {
+        let Some(slot) = self.slots.find(conn) else { return &[] };
         self.counters.bytes_received += bytes.len() as u64;
+        if self.slots[slot].state == State::Proxied && !self.take_proxy_header(slot, &mut bytes) {
+            return &[];
+        }
+        self.slots[slot].heard |= !bytes.is_empty();
+        if self.slots[slot].state == State::Handshaking {
+            return bytes;
+        }
         // The decoder is taken out while its frames, which borrow from it, are acted upon.
         let mut decoder = std::mem::take(&mut self.slots[slot].decoder);
-        while matches!(self.slots[slot].state, State::Unauthenticated | State::Authenticated) {
+        while self.slots[slot].state.speaks() {
             let session = &mut self.slots[slot];
             let payload_max = session.payload_bytes_max(&self.config.limits);
             let lived = self.clock.lived();
@@ -101,7 +99,7 @@ impl Shard {
                 Ok(None) => {
                     decoder.release();
                     self.slots[slot].decoder = decoder;
-                    return;
+                    return &[];
                 }
                 Ok(Some(frame)) => session.judge(frame, &self.config, lived),
                 Err(error) => Err(Fault::from(error)),
@@ -112,6 +110,7 @@ impl Shard {
                 Err(fault) => self.close(slot, fault),
             }
         }
+        &[]
     }
 
     /// The peer closed its side.
@@ -126,6 +125,7 @@ impl Shard {
 
     /// It is `now`. What is told next happened about now.
     pub fn advance(&mut self, now: Now) {
+        self.settle_tally();
         if self.clock.advance(now) {
             self.streams.skip_to(now, self.clock.lived(), &mut self.counters);
         }
@@ -136,7 +136,11 @@ impl Shard {
     pub fn handle_timeout(&mut self, now: Now) {
         self.advance(now);
         let lived = self.clock.lived();
-        self.streams.publish_due(now, lived, &mut self.counters);
+        let late_ns = self.streams.publish_due(now, lived, &mut self.counters);
+        let lag_ms = self.config.limits.lag_ms;
+        if lag_ms > 0 && late_ns > u64::from(lag_ms) * MS {
+            self.admission.late(lived);
+        }
         for _ in 0..EXPIRED_PER_CALL {
             match self.wheel.expire(lived) {
                 Some(slot) => self.expired(slot),
@@ -153,6 +157,27 @@ impl Shard {
         let deadline = self.wheel.next_expiry().map(|at| at.saturating_sub(self.clock.lived()));
         let drain = self.drain.as_ref().filter(|drain| drain.is_telling()).map(|_| 10 * MS);
         [tick, deadline, drain].into_iter().flatten().min().map(|in_ns| now.mono_ns.saturating_add(in_ns))
+    }
+
+    /// Takes what may change while it runs from `config`: credentials, whose PROXY headers are believed, deadlines of
+    /// those who arrive, and limits but for the sizes that clients were told of. What was counted stays counted.
+    pub fn reconfigure(&mut self, config: &Config) {
+        let new = &config.limits;
+        if new.auth_failures_per_minute != self.config.limits.auth_failures_per_minute {
+            self.auth_limiter = AuthLimiter::new(new.auth_failures_per_minute, self.config.seed);
+        }
+        self.admission.count_again(new, self.slots.counted());
+        self.config.credentials = config.credentials.clone();
+        self.config.proxy_protocol = config.proxy_protocol;
+        self.config.proxy_trusted.clone_from(&config.proxy_trusted);
+        let old = self.config.limits;
+        self.config.limits = Limits {
+            payload_bytes: old.payload_bytes,
+            write_deadline_ms: old.write_deadline_ms,
+            replay_window_ms: old.replay_window_ms,
+            replay_ticks: old.replay_ticks,
+            ..*new
+        };
     }
 
     /// Closes every connection in good order within `over_ms`, and takes no more.
@@ -172,21 +197,10 @@ impl Shard {
         self.reports.pop_front()
     }
 
-    /// What was counted so far.
-    pub fn counters(&self) -> Counters {
-        Counters { connections: self.slots.len(), ..self.counters }
-    }
-
     /// Does what a valid frame asks for.
     fn serve(&mut self, slot: u32, request: Request) -> Result<(), Fault> {
         match request {
-            Request::Authenticated => {
-                self.counters.authenticated += 1;
-                self.slots[slot].state = State::Authenticated;
-                self.slots[slot].heartbeat = self.clock.lived();
-                self.rearm(slot);
-                self.owe(slot, self.ack(MsgType::Auth, 0))
-            }
+            Request::Authenticate { accepted } => self.authenticate(slot, accepted),
             Request::Subscribe { mode, resume_after } => self.subscribe(slot, mode, resume_after),
             Request::Heartbeat => {
                 self.counters.heartbeats += 1;
@@ -232,18 +246,29 @@ impl Shard {
     }
 
     /// Decides the end of a connection: its ERROR frame, if it gets one, then FIN.
-    fn close(&mut self, slot: u32, fault: Fault) {
-        let session = &self.slots[slot];
-        if !matches!(session.state, State::Unauthenticated | State::Authenticated) {
+    fn close(&mut self, slot: u32, mut fault: Fault) {
+        let session = &mut self.slots[slot];
+        let state = session.state;
+        if !state.speaks() && !state.is_unproven() {
             return;
         }
+        if !session.heard && matches!(fault.reason, CloseReason::PeerClosed | CloseReason::PeerReset) {
+            fault.reason = CloseReason::Probe;
+        }
+        if let Some(limit) = fault.limit {
+            self.counters.count_fired(limit);
+        }
+        self.proven(slot);
         self.unsubscribe(slot);
         let reason = fault.reason;
-        let goodbye = reason.code().map(|_| error_frame(reason, &fault.detail));
+        let is_told = state.speaks() && reason.code().is_some();
+        let goodbye = is_told.then(|| error_frame(&fault, self.slots[slot].number));
         self.report(slot, fault);
-        self.slots[slot].decoder = Default::default();
+        let session = &mut self.slots[slot];
+        session.decoder = Default::default();
+        session.arrival = None;
         match reason {
-            CloseReason::PeerClosed | CloseReason::PeerReset => self.doom(slot, false),
+            CloseReason::PeerClosed | CloseReason::PeerReset | CloseReason::Probe => self.doom(slot, false),
             CloseReason::SlowConsumer => self.doom(slot, true),
             _ => {
                 let lived = self.clock.lived();
@@ -253,7 +278,7 @@ impl Shard {
                 session.state = State::Flushing;
                 session.ends = lived + linger_ns;
                 if let Some(goodbye) = goodbye {
-                    session.outbox.push(goodbye, lived);
+                    session.outbox.push(Item::reply(goodbye, lived));
                 }
                 self.rearm(slot);
                 self.make_ready(slot);
@@ -274,6 +299,7 @@ impl Shard {
         let lived = self.clock.lived();
         let session = &self.slots[slot];
         self.reports.push_back(Report {
+            conn: self.slots.id(slot),
             number: session.number,
             peer: session.peer,
             reason: fault.reason,
@@ -311,8 +337,16 @@ impl Shard {
         let after = |since: Lived, ms: u32| since + u64::from(ms) * MS;
         let limits = &self.config.limits;
         let (at, reason, detail) = match session.state {
-            State::Unauthenticated => {
+            State::Proxied => {
                 let at = after(session.opened, limits.auth_timeout_ms);
+                (at, CloseReason::AuthTimeout, "no PROXY header in time")
+            }
+            State::Handshaking => {
+                let at = after(session.opened, limits.handshake_timeout_ms);
+                (at, CloseReason::HandshakeTimeout, "no TLS handshake in time")
+            }
+            State::Unauthenticated => {
+                let at = after(session.heartbeat, limits.auth_timeout_ms);
                 (at, CloseReason::AuthTimeout, "no AUTH in time")
             }
             State::Authenticated if session.draining => {
@@ -355,7 +389,7 @@ impl Shard {
                     }
                     self.rearm(slot);
                 }
-                State::Unauthenticated => {
+                State::Proxied | State::Handshaking | State::Unauthenticated => {
                     self.close(slot, Fault::new(CloseReason::ShuttingDown, "the server is shutting down"));
                 }
                 State::Free | State::Flushing | State::Lingering | State::Doomed => {}
@@ -391,7 +425,7 @@ impl Shard {
         if full && session.outbox.len() >= Limits::FRAMES_OWED {
             return Err(Fault::new(CloseReason::SlowConsumer, "it asks without reading the answers"));
         }
-        session.outbox.push(frame, lived);
+        session.outbox.push(Item::reply(frame, lived));
         if session.sending == Sending::Idle {
             self.make_ready(slot);
         }
@@ -399,12 +433,19 @@ impl Shard {
     }
 }
 
-/// The ERROR frame that tells a peer why it is closed.
-fn error_frame(reason: CloseReason, detail: &str) -> SealedFrame {
-    let retry_after_ms = match reason {
-        CloseReason::ServerBusy | CloseReason::RateLimited | CloseReason::ShuttingDown => BUSY_RETRY_AFTER_MS,
+/// The ERROR frame that tells the `number`th peer why it is closed.
+fn error_frame(fault: &Fault, number: u64) -> SealedFrame {
+    let retry_after_ms = match fault.reason {
+        _ if fault.retry_after_ms > 0 => fault.retry_after_ms,
+        CloseReason::ServerBusy
+        | CloseReason::RateLimited
+        | CloseReason::ShuttingDown
+        | CloseReason::Kicked => {
+            // Consecutive numbers fall evenly over the range.
+            BUSY_RETRY_AFTER_MS + (number as u32).wrapping_mul(0x9E37_79B1) % BUSY_RETRY_AFTER_MS
+        }
         _ => 0,
     };
-    let code = reason.code().map_or("", |code| code.as_str());
-    SealedFrame::new(&ErrorMsg { code: code.to_owned(), message: detail.to_owned(), retry_after_ms })
+    let code = fault.reason.code().map_or("", |code| code.as_str());
+    SealedFrame::new(&ErrorMsg { code: code.to_owned(), message: fault.detail.to_string(), retry_after_ms })
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::action::ConnId;
 use crate::clock::Lived;
+use crate::network::AddressKey;
 use crate::session::{Session, State};
 
 /// Sessions by slot. A slot is used again after its connection ended, under the next generation.
@@ -50,6 +51,12 @@ impl Slots {
         session.outbox.clear();
         session.decoder = Default::default();
         self.free.push(slot);
+    }
+
+    /// The address of each connection that counts for it, and whether it hasn't authenticated.
+    pub fn counted(&self) -> impl Iterator<Item = (AddressKey, bool)> {
+        let counted = self.sessions.iter().filter(|session| session.state != State::Free && session.counted);
+        counted.map(|session| (session.address(), session.unproven))
     }
 
     /// The slot of a connection that is still there.

@@ -16,11 +16,11 @@ use std::ops::Range;
 
 use tickstream_wire::messages::Mode;
 
-use crate::batch::{Batch, SealedFrame, Sealer};
+use crate::batch::{Batch, Carried, SealedFrame, Sealer};
 use crate::clock::{Lived, MS, Now};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Phase};
-use crate::counters::Counters;
+use crate::counters::{Counters, StreamCounters};
 use crate::schedule::Rate;
 use crate::session::Membership;
 
@@ -49,7 +49,8 @@ struct Stream {
     ahead_ticks: u64,
     /// How far back the shard itself catches up, ticks.
     catch_up_ticks: u64,
-    /// A replay that is farther behind is given up: it will never catch up.
+    /// A replay that is farther behind is given up: it will never catch up. Who asks for the oldest tick is
+    /// `replay_ticks` behind before its first frame is sealed, and a stall of the shard is no fault of its.
     behind_ticks: u64,
     /// A batch is past the write deadline when the next is published.
     sparse: bool,
@@ -69,7 +70,7 @@ impl Stream {
             replay_ticks,
             ahead_ticks: replay_ticks.max(rate.ticks_in(CLOCK_DIFFERENCE_NS)),
             catch_up_ticks,
-            behind_ticks: replay_ticks.max(catch_up_ticks),
+            behind_ticks: replay_ticks + catch_up_ticks,
             sparse: rate.interval_ns() > u64::from(limits.write_deadline_ms) * MS,
             sealer,
         }
@@ -81,10 +82,15 @@ impl Stream {
         due / self.batch_ticks * self.batch_ticks
     }
 
+    /// When tick `sequence` is due in this phase, Unix nanoseconds.
+    fn tick_due_ns(&self, sequence: u64, phase_ms: u32) -> u64 {
+        self.rate.due_ns(sequence) + u64::from(phase_ms) * MS
+    }
+
     /// When the batch that holds `sequence` is due: with its last tick, Unix nanoseconds.
     fn batch_due_ns(&self, sequence: u64, phase_ms: u32) -> u64 {
         let last = sequence / self.batch_ticks * self.batch_ticks + self.batch_ticks - 1;
-        self.rate.due_ns(last) + u64::from(phase_ms) * MS
+        self.tick_due_ns(last, phase_ms)
     }
 }
 
@@ -110,6 +116,8 @@ struct Group {
     unvisited: usize,
     /// Bytes of the newest batch's frame.
     newest_len: u32,
+    /// Ticks in it.
+    newest_ticks: u32,
     /// The wave's sends that have no answer yet.
     in_flight: u32,
     /// It publishes: it is in the heap of due groups, or a wave is underway.
@@ -136,6 +144,7 @@ pub(crate) struct CatchUp {
     pub end: u64,
     /// Since when its bytes are owed.
     pub since: Lived,
+    pub carried: Carried,
     /// It was sealed for this subscriber alone.
     pub sealed: bool,
 }
@@ -150,6 +159,8 @@ pub(crate) struct Streams {
     due: BinaryHeap<Reverse<(u64, u32)>>,
     /// Groups whose wave is underway, first come, first served.
     waves: VecDeque<u32>,
+    /// Subscribers of each stream.
+    subscribers: [u32; 2],
     phase: Phase,
     shard: u16,
     write_deadline_ns: u64,
@@ -163,6 +174,7 @@ impl Streams {
             index: BTreeMap::new(),
             due: BinaryHeap::new(),
             waves: VecDeque::new(),
+            subscribers: [0; 2],
             phase: config.phase,
             shard: config.shard,
             write_deadline_ns: u64::from(config.limits.write_deadline_ms) * MS,
@@ -195,6 +207,7 @@ impl Streams {
                 (after + 1).max(live.saturating_sub(stream.replay_ticks))
             }
         };
+        self.subscribers[mode as usize] += 1;
         let subscribers = &mut self.groups[group as usize].subscribers;
         subscribers.push(slot);
         let membership = Membership { group, position: subscribers.len() as u32 - 1 };
@@ -205,33 +218,42 @@ impl Streams {
     pub fn leave(&mut self, membership: Membership) -> Option<u32> {
         // The wave goes from the end to the start: who takes the position was visited if it was to be.
         let group = &mut self.groups[membership.group as usize];
+        self.subscribers[group.mode as usize] -= 1;
         group.subscribers.swap_remove(membership.position as usize);
         group.unvisited = group.unvisited.min(group.subscribers.len());
         group.subscribers.get(membership.position as usize).copied()
     }
 
     /// Seals and logs what is due, and begins the waves. Bounded; [`Streams::next_due_ns`] tells if there is
-    /// more.
-    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) {
+    /// more. Answers how late the latest batch is, nanoseconds.
+    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
+        let mut latest_ns = 0;
         for _ in 0..PUBLISHED_PER_CALL {
-            let Some(&Reverse((due_ns, group))) = self.due.peek() else {
-                return;
-            };
-            if due_ns > now.unix_ns {
-                return;
+            match self.due.peek() {
+                Some(&Reverse((due_ns, group))) if due_ns <= now.unix_ns => {
+                    self.due.pop();
+                    latest_ns = latest_ns.max(self.publish(group, now, lived, counters));
+                }
+                _ => break,
             }
-            self.due.pop();
-            self.publish(group, now, lived, counters);
         }
+        latest_ns
     }
 
-    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) {
+    /// Subscribers of a stream.
+    pub fn subscribers(&self, mode: Mode) -> u32 {
+        self.subscribers[mode as usize]
+    }
+
+    /// Answers how late it is, nanoseconds.
+    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
         let group = &mut self.groups[index as usize];
         let stream = &mut self.streams[group.mode as usize];
+        let counters = &mut counters.streams[group.mode as usize];
         if group.subscribers.is_empty() {
             group.forget_log();
             group.active = false;
-            return;
+            return 0;
         }
         let due_end = stream.due_end(now.unix_ns, group.phase_ms);
         let oldest = due_end.saturating_sub(stream.catch_up_ticks);
@@ -242,8 +264,9 @@ impl Streams {
             // The clock was set back, or the rest of a batch was published before: wait for what comes next.
             let due_ns = stream.batch_due_ns(first, group.phase_ms).max(now.unix_ns + MS);
             self.due.push(Reverse((due_ns, index)));
-            return;
+            return 0;
         }
+        let late_ns = now.unix_ns.saturating_sub(stream.batch_due_ns(first, group.phase_ms));
         let stale = lived.saturating_sub(self.write_deadline_ns);
         while group
             .log
@@ -255,7 +278,9 @@ impl Streams {
         let frame = stream.sealer.seal(first, end, group.phase_ms);
         group.log_bytes += u64::from(frame.len());
         group.newest_len = frame.len();
-        group.log.push_back(Batch { first, end, frame, published: lived });
+        group.newest_ticks = (end - first) as u32; // below Sealer::ticks_max
+        let due_ns = now.mono_of(stream.tick_due_ns(first, group.phase_ms));
+        group.log.push_back(Batch { first, end, frame, published: lived, due_ns });
         group.latest = (first, lived);
         group.next_sequence = end;
         group.unvisited = group.subscribers.len();
@@ -263,6 +288,12 @@ impl Streams {
         self.waves.push_back(index);
         counters.batches += 1;
         counters.ticks += end - first;
+        counters.batch_sizes[StreamCounters::batch_size(end - first)] += 1;
+        let late_before_ns = now.unix_ns.saturating_sub(u64::from(StreamCounters::LATE_MS) * MS);
+        if stream.batch_due_ns(first, group.phase_ms) < late_before_ns {
+            counters.ticks_late += stream.due_end(late_before_ns, group.phase_ms).clamp(first, end) - first;
+        }
+        late_ns
     }
 
     /// When [`Streams::publish_due`] has something to do, Unix nanoseconds.
@@ -275,7 +306,7 @@ impl Streams {
         for group in &mut self.groups {
             let due_end = self.streams[group.mode as usize].due_end(now.unix_ns, group.phase_ms);
             if group.active {
-                counters.ticks_skipped += group.skip_to(due_end, lived);
+                counters.streams[group.mode as usize].ticks_skipped += group.skip_to(due_end, lived);
             }
         }
     }
@@ -317,6 +348,12 @@ impl Streams {
         self.groups[group as usize].newest_len
     }
 
+    /// What the newest batch of a group carries whose wave's sends aren't all answered.
+    pub fn newest_carried(&self, group: u32) -> Carried {
+        let group = &self.groups[group as usize];
+        Carried { mode: group.mode, ticks: group.newest_ticks, due_ns: Some(group.newest().due_ns) }
+    }
+
     /// The newest batch of a group whose wave's sends aren't all answered.
     pub fn newest(&self, group: u32) -> &Batch {
         self.groups[group as usize].newest()
@@ -330,11 +367,24 @@ impl Streams {
         (next < group.next_sequence).then_some(next)
     }
 
+    /// Published ticks that a subscriber lacks whose cursor is `next`.
+    pub fn behind(&self, group: u32, next: u64, replaying: bool) -> u64 {
+        let lacks = self.lacks(group, next, replaying);
+        lacks.map_or(0, |next| self.groups[group as usize].next_sequence - next)
+    }
+
     /// A frame that begins with the published tick `next`; `None` if that is past the write deadline.
     ///
     /// A replay's frames are owed from now on, whoever else they were sealed for; all others since they were
     /// published.
-    pub fn catch_up(&mut self, index: u32, next: u64, replaying: bool, lived: Lived) -> Option<CatchUp> {
+    pub fn catch_up(
+        &mut self,
+        index: u32,
+        next: u64,
+        replaying: bool,
+        now: Now,
+        lived: Lived,
+    ) -> Option<CatchUp> {
         let group = &self.groups[index as usize];
         let stream = &mut self.streams[group.mode as usize];
         if replaying && next + stream.behind_ticks < group.next_sequence {
@@ -355,8 +405,20 @@ impl Streams {
             None if next >= group.latest.0 => group.latest.1,
             None => return None,
         };
+        let carried = |end: u64, due_ns| Carried {
+            mode: group.mode,
+            ticks: (end - next) as u32, // below Sealer::ticks_max
+            due_ns: Some(due_ns).filter(|_| !replaying),
+        };
         if let Some(batch) = holding.filter(|batch| batch.first == next) {
-            return Some(CatchUp { frame: batch.frame.clone(), end: batch.end, since, sealed: false });
+            let carried = carried(batch.end, batch.due_ns);
+            return Some(CatchUp {
+                frame: batch.frame.clone(),
+                end: batch.end,
+                since,
+                carried,
+                sealed: false,
+            });
         }
         // Up to where the log takes over, so that the next frame is a shared one.
         let stop = match (holding, logged) {
@@ -366,7 +428,8 @@ impl Streams {
         };
         let end = stop.min(next + REPLAY_FRAME_TICKS.min(stream.sealer.ticks_max()));
         let frame = stream.sealer.seal(next, end, group.phase_ms);
-        Some(CatchUp { frame, end, since, sealed: true })
+        let carried = carried(end, now.mono_of(stream.tick_due_ns(next, group.phase_ms)));
+        Some(CatchUp { frame, end, since, carried, sealed: true })
     }
 
     /// Schedules the next batch of a group whose wave is over and answered.
@@ -409,6 +472,7 @@ impl Streams {
                 subscribers: Vec::new(),
                 unvisited: 0,
                 newest_len: 0,
+                newest_ticks: 0,
                 in_flight: 0,
                 active: false,
                 in_wave: false,

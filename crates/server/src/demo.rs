@@ -49,6 +49,7 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
     let watched = watch::run(&WatchArgs {
         addrs: vec![reachable(server.address()).to_string()],
         credentials,
+        tls: None,
         mode: args.mode,
         resume_after: None,
         count: args.count,

@@ -5,15 +5,23 @@
 
 #![deny(unsafe_code)]
 
+pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod keeper;
+pub mod listeners;
 pub mod logs;
 pub mod notify;
 pub mod placement;
 pub mod preflight;
+pub mod published;
+pub mod reload;
 pub mod ring;
 pub mod serve;
 pub mod shard;
+pub mod steering;
+pub mod tls;
+pub mod upgrade;
 pub mod watch;

@@ -16,7 +16,7 @@ use std::{
 };
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, reload};
 
 /// Lines that may wait to be written. At some 300 bytes each, 2.4 MB.
 const QUEUE_LINES_MAX: usize = 8_192;
@@ -42,13 +42,14 @@ pub enum LogError {
 pub fn init(level: &str, format: LogFormat) -> Result<LogGuard, LogError> {
     let terminal = io::stderr().is_terminal();
     let colors = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (queue, guard) = start(io::stderr(), QUEUE_LINES_MAX);
+    let (queue, mut guard) = start(io::stderr(), QUEUE_LINES_MAX);
     let style = match format {
         LogFormat::Human => Style::Human { colors },
         LogFormat::Auto if terminal => Style::Human { colors },
         LogFormat::Auto | LogFormat::Json => Style::Json,
     };
-    let dispatch = subscriber(level, style, queue)?;
+    let (dispatch, filter) = subscriber(level, style, queue)?;
+    guard.filter = Some(filter);
     tracing::dispatcher::set_global_default(dispatch).map_err(|_| LogError::Twice)?;
     Ok(guard)
 }
@@ -60,7 +61,12 @@ pub struct LogGuard {
     worker: Option<WorkerGuard>,
     probe: NonBlocking,
     losses: LogLosses,
+    filter: Option<LogFilter>,
 }
+
+/// Changes what is logged, while it is logged.
+#[derive(Clone)]
+pub struct LogFilter(Arc<dyn Fn(EnvFilter) + Send + Sync>);
 
 /// Counts the lines that were lost. Clones count the same.
 #[derive(Clone, Debug)]
@@ -70,9 +76,29 @@ pub struct LogLosses {
 }
 
 impl LogGuard {
+    /// The way to change what is logged.
+    pub fn filter(&self) -> Option<LogFilter> {
+        self.filter.clone()
+    }
+
     /// The counter of lost lines, for the metrics.
     pub fn losses(&self) -> LogLosses {
         self.losses.clone()
+    }
+}
+
+impl LogFilter {
+    /// Logs what `level` says from now on: a directive of `EnvFilter`, which must be valid.
+    pub fn set(&self, level: &str) {
+        if let Ok(filter) = EnvFilter::builder().parse(level) {
+            self.0(filter);
+        }
+    }
+}
+
+impl std::fmt::Debug for LogFilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogFilter(…)")
     }
 }
 
@@ -119,18 +145,33 @@ fn start(output: impl Write + Send + 'static, lines_max: usize) -> (NonBlocking,
         .thread_name("log")
         .finish(output);
     let losses = LogLosses { queue_full: queue.error_counter(), unwritable };
-    let guard = LogGuard { worker: Some(worker), probe: queue.clone(), losses };
+    let guard = LogGuard { worker: Some(worker), probe: queue.clone(), losses, filter: None };
     (queue, guard)
 }
 
-fn subscriber(level: &str, style: Style, queue: NonBlocking) -> Result<Dispatch, ParseError> {
+fn subscriber(level: &str, style: Style, queue: NonBlocking) -> Result<(Dispatch, LogFilter), ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
     // Internal errors would be reported by eprintln!, which panics where stderr fails.
     let builder = fmt().with_env_filter(filter).with_writer(queue).log_internal_errors(false);
     Ok(match style {
-        Style::Human { colors } => builder.with_ansi(colors).into(),
-        Style::Json => builder.json().flatten_event(true).with_current_span(false).into(),
+        Style::Human { colors } => {
+            let builder = builder.with_ansi(colors).with_filter_reloading();
+            let filter = handle(builder.reload_handle());
+            (builder.into(), filter)
+        }
+        Style::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_filter_reloading();
+            let filter = handle(builder.reload_handle());
+            (builder.into(), filter)
+        }
     })
+}
+
+fn handle<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> LogFilter {
+    LogFilter(Arc::new(move |filter| {
+        // It fails only once the log is gone.
+        let _ = handle.reload(filter);
+    }))
 }
 
 /// A writer that never fails, and counts the lines that its output refused. tracing_appender's thread would drop
@@ -167,7 +208,7 @@ mod tests {
     fn check(level: &str, style: Style, expected: impl Fn(&str) -> bool) {
         let mut file = tempfile::tempfile().unwrap();
         let (queue, guard) = start(file.try_clone().unwrap(), 16);
-        tracing::dispatcher::with_default(&subscriber(level, style, queue).unwrap(), || {
+        tracing::dispatcher::with_default(&subscriber(level, style, queue).unwrap().0, || {
             tracing::info!(conn = 7, reason = "x y", "closed");
             tracing::debug!("detail");
         });
@@ -181,7 +222,7 @@ mod tests {
 
     fn log_lines(output: impl Write + Send + 'static, queue_lines_max: usize, lines: usize) -> LogGuard {
         let (queue, guard) = start(output, queue_lines_max);
-        tracing::dispatcher::with_default(&subscriber("info", Style::Json, queue).unwrap(), || {
+        tracing::dispatcher::with_default(&subscriber("info", Style::Json, queue).unwrap().0, || {
             (0..lines).for_each(|line| tracing::info!(line, "line"));
         });
         guard

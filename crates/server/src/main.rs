@@ -7,12 +7,13 @@ use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, WatchArgs, exit};
 use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
 use tickstream::doctor::{Host, Plan, Report};
+use tickstream::reload::Source;
 use tickstream::watch::{self, WatchError};
 use tickstream::{logs, serve};
 
 fn main() -> ExitCode {
     match cli::parse() {
-        Ok(Command::Serve(config)) => serve(*config),
+        Ok(Command::Serve(config, source)) => serve(*config, source),
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
         Ok(Command::Demo(args)) => demo(&args),
@@ -25,12 +26,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> ExitCode {
+fn serve(config: Config, source: Source) -> ExitCode {
     let guard = match logs::init(&config.log_level, config.log_format) {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };
-    let code = match serve::run(config) {
+    let code = match serve::run(config, source, &guard) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server ends");

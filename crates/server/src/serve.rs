@@ -2,27 +2,36 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{io, process};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
-use crate::config::Config;
+use crate::admin::{AdminError, Endpoint, Subject};
+use crate::config::{Config, ConfigError};
+use crate::keeper;
+use crate::listeners::{self, ListenError, Listeners};
+use crate::logs::{LogFilter, LogGuard};
 use crate::notify::Notify;
 use crate::preflight::{self, Unfit};
-use crate::shard::{self, Control, Event, Order, ShardError, Spec};
+use crate::published::Published;
+use crate::reload::{Reloader, Source};
+use crate::shard::{self, Control, Event, ShardError, Spec};
+use crate::steering::Steering;
+use crate::tls::Acceptor;
+use crate::tls::MaterialError;
+use crate::tls::watch::Certificates;
+use crate::upgrade;
 
 /// How long a shard may take to listen; a healthy one takes a tenth of a second.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What ending takes beyond the drain, at most: the service manager waits for it.
-const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// How often the shards' pulses are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,6 +60,18 @@ pub enum ServeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The admin endpoint.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Settings that can't be read again.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// There is nothing to listen on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Certificates that can't be used.
+    #[error(transparent)]
+    Certificates(#[from] MaterialError),
     /// Settings that the engine refuses.
     #[error(transparent)]
     Engine(#[from] engine::ConfigError),
@@ -68,12 +89,16 @@ pub enum ServeError {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    /// Where it listens, and whether TLS is spoken there.
+    addresses: Vec<(SocketAddr, bool)>,
+    certificates: Option<Arc<Published<Acceptor>>>,
+    settings: Arc<Published<engine::Config>>,
+    connections: NonZeroU32,
+    steering: Steering,
     control: Arc<Control>,
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
     notify: Notify,
-    drain: Duration,
 }
 
 impl Server {
@@ -81,19 +106,36 @@ impl Server {
     ///
     /// # Errors
     /// If the machine isn't fit, or a shard can't begin; those that could are told to end.
-    pub fn start(config: Config) -> Result<Self, ServeError> {
+    pub fn start(config: impl Into<Arc<Config>>) -> Result<Self, ServeError> {
+        Self::start_beside(config.into(), &[])
+    }
+
+    /// As [`Server::start`]; shards close their copies of `others`, which are the process's.
+    fn start_beside(config: Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
         let connections = preflight::check(&config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
-        let address = config.listen;
-        let (notify, drain) = (Notify::default(), config.drain);
-        let mut server = Self { address, control, events, threads: Vec::new(), notify, drain };
-        let config = Arc::new(config);
-        let cpus = config.shard_cpus();
-        // The first shard learns which port it is, where any was asked for; the others take the same.
-        let started = server
-            .spawn(&config, connections, &cpus, 0..1, &sender)
-            .and_then(|()| server.spawn(&config, connections, &cpus, 1..cpus.len(), &sender));
+        let certificates = config.tls.clone().map(Certificates::load).transpose()?;
+        let current = certificates.as_ref().map(Certificates::current);
+        let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
+            .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
+        let listeners = Listeners::open(&config, listeners::inherited(&config)?)?;
+        let plan = Plan {
+            of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),
+            all: [&listeners.descriptors(), others].concat(),
+        };
+        let mut server = Self {
+            addresses: listeners.addresses(),
+            certificates: current,
+            settings: Arc::new(Published::new(engine_config(&config, connections)?)),
+            connections,
+            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
+            control,
+            events,
+            threads: Vec::new(),
+            notify: Notify::default(),
+        };
+        let started = server.spawn(&config, plan, &sender);
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -104,42 +146,64 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Where it listens; the first of the addresses, if there are two.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.addresses[0].0
+    }
+
+    /// Where it listens, and whether TLS is spoken there.
+    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
+        &self.addresses
+    }
+
+    /// The way to steer it from elsewhere.
+    pub fn steering(&self) -> Steering {
+        self.steering.clone()
+    }
+
+    /// Reads settings again from `source`, when it is told to reload; `filter` is the log's.
+    ///
+    /// # Errors
+    /// If they can't be read now.
+    pub fn reload_from(
+        &self,
+        source: Source,
+        config: Config,
+        filter: Option<LogFilter>,
+    ) -> Result<(), ConfigError> {
+        let reloader = Reloader::new(source, config, self.connections, Arc::clone(&self.settings), filter)?;
+        self.steering.install(reloader);
+        Ok(())
+    }
+
+    /// What its shards share with the process.
+    pub fn control(&self) -> &Arc<Control> {
+        &self.control
     }
 
     /// Asks it to close every connection in good order and end.
     pub fn drain(&self) {
-        self.control.give(Order::Drain);
+        self.steering.drain();
     }
 
     /// Asks it to end at once.
     pub fn stop(&self) {
-        self.control.give(Order::Stop);
+        self.steering.stop();
     }
 
-    /// Passes on SIGINT and SIGTERM: the first drains, the second stops.
+    /// Passes on signals: SIGINT and SIGTERM drain, and stop if they come again; SIGHUP reloads; SIGUSR2 upgrades.
     ///
     /// # Errors
-    /// If the handlers can't be set up.
-    pub fn obey_signals(&self) -> Result<(), ServeError> {
-        let setup = |source| ServeError::Setup { what: "signal handling", source };
-        let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(setup)?;
-        let control = Arc::clone(&self.control);
-        let (notify, drain) = (self.notify.clone(), self.drain);
+    /// If the thread that waits for them can't be started.
+    pub fn obey(&self, mut signals: Signals) -> Result<(), ServeError> {
+        let steering = self.steering();
         let thread = std::thread::Builder::new().name("signals".to_owned());
         let wait = move || {
-            for (count, signal) in signals.forever().enumerate() {
-                let order = if count == 0 { Order::Drain } else { Order::Stop };
-                tracing::info!(signal, ?order, "told to end");
-                control.give(order);
-                if order == Order::Drain {
-                    notify.stopping(drain + AFTER_DRAIN);
-                }
+            for signal in signals.forever() {
+                act_on(&steering, signal);
             }
         };
-        thread.spawn(wait).map_err(setup)?;
+        thread.spawn(wait).map_err(no_signals)?;
         Ok(())
     }
 
@@ -170,30 +234,25 @@ impl Server {
         Ok(())
     }
 
-    fn spawn(
-        &mut self,
-        config: &Arc<Config>,
-        connections: NonZeroU32,
-        cpus: &[usize],
-        shards: std::ops::Range<usize>,
-        sender: &Sender<Event>,
-    ) -> Result<(), ServeError> {
-        let count = shards.len();
-        for shard in shards {
+    fn spawn(&mut self, config: &Arc<Config>, plan: Plan, sender: &Sender<Event>) -> Result<(), ServeError> {
+        let cpus = config.shard_cpus();
+        for (shard, listeners) in plan.of_shards.into_iter().enumerate() {
             let spec = Spec {
                 shard,
                 cpu: cpus[shard],
-                address: self.address,
+                listeners,
+                all_listeners: plan.all.clone(),
+                certificates: self.certificates.clone(),
                 config: Arc::clone(config),
-                engine: engine_config(config, shard, connections)?,
+                settings: Arc::clone(&self.settings),
                 control: Arc::clone(&self.control),
             };
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
             self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
         }
-        for _ in 0..count {
+        for _ in 0..cpus.len() {
             match self.events.recv_timeout(START_TIMEOUT) {
-                Ok(Event::Listening { address, .. }) => self.address = address,
+                Ok(Event::Listening { .. }) => {}
                 Ok(Event::Ended { shard, outcome }) => {
                     let error =
                         outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
@@ -209,6 +268,35 @@ impl Server {
         for thread in self.threads {
             // A panic was told as an event.
             let _ = thread.join();
+        }
+    }
+}
+
+/// Which descriptors are whose.
+struct Plan {
+    of_shards: Vec<Vec<(RawFd, bool)>>,
+    all: Vec<RawFd>,
+}
+
+/// Does what a signal asks for.
+fn act_on(steering: &Steering, signal: i32) {
+    match signal {
+        SIGHUP => {
+            tracing::info!("told to reload");
+            steering.reload();
+        }
+        SIGUSR2 => {
+            tracing::info!("told to upgrade");
+            // On a thread of its own: it takes a while, during which other signals count.
+            let steering = steering.clone();
+            std::thread::spawn(move || match steering.upgrade() {
+                Ok(pid) => tracing::info!(pid, "a new process serves; this one drains"),
+                Err(error) => tracing::error!(%error, "no upgrade: this process goes on serving"),
+            });
+        }
+        signal => {
+            tracing::info!(signal, "told to end");
+            steering.end();
         }
     }
 }
@@ -253,33 +341,58 @@ impl Watchdog {
 ///
 /// # Errors
 /// If the server can't start or a shard fails.
-pub fn run(config: Config) -> Result<(), ServeError> {
+pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeError> {
+    let started = SystemTime::now();
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
-    let mut server = Server::start(config)?;
+    // Before the shards listen: by default a signal would end the process, and cut off who has come already.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
+    // Also before they do, so that a taken port drops no client.
+    let endpoint = Endpoint::bind(&Arc::new(config.clone()))?;
+    let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
+    let mut server = Server::start_beside(Arc::new(config.clone()), &others)?;
+    let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
-    server.obey_signals()?;
+    server.steering.set_notify(server.notify.clone());
+    let subject = Subject {
+        control: Arc::clone(server.control()),
+        steering: server.steering(),
+        address: server.address(),
+        cpus: config.shard_cpus(),
+        started,
+        losses: log.losses(),
+    };
+    // Until the end: dropping it removes its unix sockets.
+    let _admin = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
+    server.reload_from(source, config, log.filter())?;
+    server.obey(signals)?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
+        tls = server.addresses().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
         shards,
         cpus,
+        admin = %crate::config::AdminAddress::list(&admin),
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
+    upgrade::tell_predecessor();
     server.wait()?;
     tracing::info!("ended");
     Ok(())
 }
 
-/// The engine's settings for one shard.
-fn engine_config(
+fn no_signals(source: io::Error) -> ServeError {
+    ServeError::Setup { what: "signal handling", source }
+}
+
+/// The engine's settings, for the shard 0; `connections` for each.
+pub(crate) fn engine_config(
     config: &Config,
-    shard: usize,
     connections: NonZeroU32,
 ) -> Result<engine::Config, engine::ConfigError> {
     Ok(engine::Config {
-        shard: shard as u16,
+        shard: 0,
         credentials: engine::Credentials::new(&config.credentials.user, &config.credentials.pass)?,
         second: engine::Rate::new(Mode::Second, config.ticks_per_second.get())?,
         minute: engine::Rate::new(Mode::Minute, config.ticks_per_minute.get())?,
@@ -287,9 +400,19 @@ fn engine_config(
         batch_window_ms: millis(config.batch_window),
         heartbeat_interval_ms: millis(config.heartbeat_interval),
         heartbeat_timeout_ms: millis(config.heartbeat_timeout),
+        proxy_protocol: config.proxy_protocol,
+        proxy_trusted: config.proxy_trusted.clone(),
+        seed: seed(),
         limits: engine::Limits {
             connections: connections.get(),
+            connections_per_address: config.max_connections_per_ip,
+            unauthenticated: config.unauthenticated_max.get(),
+            unauthenticated_per_address: config.unauthenticated_per_ip_max,
+            connections_per_second: config.connections_per_second_max,
+            auth_failures_per_minute: config.auth_failures_per_minute_max,
+            lag_ms: config.overload_lag.map_or(0, millis),
             payload_bytes: config.max_msg_size.get(),
+            handshake_timeout_ms: millis(config.handshake_timeout),
             auth_timeout_ms: millis(config.auth_timeout),
             write_deadline_ms: millis(config.write_deadline),
             frames_per_second: config.frames_per_second_max.get(),
@@ -297,6 +420,11 @@ fn engine_config(
             replay_ticks: u64::from(config.replay_ticks_max),
         },
     })
+}
+
+/// A number that nobody can guess: std keys its hash tables with such.
+fn seed() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
 }
 
 /// Whole milliseconds; every duration of [`Config`] is below 49 days.

@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use tickstream_client::{Batch, Client, Error, Event, Subscription};
+use tickstream_client::{Batch, Client, Error, Event, Subscription, with_causes};
 
 use crate::cli::WatchArgs;
 use print::{Line, Printer};
@@ -18,7 +18,7 @@ const LATENCY_US_MAX: u64 = 3_600_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// The server or the network.
-    #[error(transparent)]
+    #[error("{}", with_causes(.0))]
     Client(#[from] Error),
     /// Neither signals nor timers could be set up.
     #[error("can't set up a runtime: {0}")]
@@ -28,7 +28,11 @@ pub enum WatchError {
 impl WatchError {
     /// Whether the server refused, so that trying again is of no use.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Client(error @ Error::Refused { .. }) if !error.is_retryable())
+        match self {
+            Self::Client(error @ Error::Refused { .. }) => !error.is_retryable(),
+            Self::Client(Error::Tls { problem, .. }) => problem.is_refusal(),
+            Self::Client(_) | Self::Runtime(_) => false,
+        }
     }
 }
 
@@ -72,6 +76,9 @@ async fn subscribe(args: &WatchArgs) -> Result<Subscription, Error> {
         Client::builder(first.clone()).credentials(&args.credentials.user, &args.credentials.pass);
     for addr in others {
         client = client.server(addr.clone());
+    }
+    if let Some(tls) = &args.tls {
+        client = client.tls(tls.clone());
     }
     let client = client.connect().await?;
     match args.resume_after {
@@ -172,6 +179,7 @@ mod tests {
         WatchArgs {
             addrs: vec!["127.0.0.1:1".to_owned()],
             credentials: Credentials { user: "u".into(), pass: "p".into() },
+            tls: None,
             mode: Mode::Second,
             resume_after: None,
             count: count.and_then(NonZeroU64::new),

@@ -5,3 +5,5 @@ mod hostile;
 mod liveness;
 mod reconnect;
 mod support;
+mod tls;
+mod tls_support;

@@ -9,7 +9,7 @@ use tickstream_wire::{
     messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, MsgType, Payload, Subscribe, Tick},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
@@ -81,12 +81,12 @@ impl Server {
 }
 
 /// The server's end of one connection.
-pub struct Peer {
-    pub stream: TcpStream,
-    limits: Ack,
+pub struct Peer<S = TcpStream> {
+    pub stream: S,
+    pub limits: Ack,
 }
 
-impl Peer {
+impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     /// The next frame; `None` when the client has closed.
     pub async fn frame(&mut self) -> Option<(FrameType, Vec<u8>)> {
         let mut bytes = vec![0; HEADER_LEN];

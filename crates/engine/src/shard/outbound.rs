@@ -2,7 +2,9 @@
 
 use super::Shard;
 use crate::action::{Action, ConnId, SendOutcome};
+use crate::batch::Carried;
 use crate::close::{CloseReason, Fault};
+use crate::outbox::{Item, Progress};
 use crate::session::{Sending, State};
 
 impl Shard {
@@ -33,10 +35,11 @@ impl Shard {
         match outcome {
             SendOutcome::Sent(bytes) => {
                 self.counters.bytes_sent += u64::from(bytes);
-                if session.outbox.advance(bytes) {
-                    self.counters.frames_sent += 1;
-                } else {
-                    self.fill_up(slot);
+                session.bytes_sent += u64::from(bytes);
+                match session.outbox.advance(bytes) {
+                    Progress::Whole(None) => self.counters.frames_sent += 1,
+                    Progress::Whole(Some(carried)) => self.count_sent(carried),
+                    Progress::Part => self.fill_up(slot),
                 }
                 self.make_ready(slot);
             }
@@ -71,13 +74,33 @@ impl Shard {
         }
         session.sending = Sending::Idle;
         let more = !session.outbox.is_empty() || session.state != State::Authenticated;
-        self.counters.bytes_sent += u64::from(length);
-        self.counters.frames_sent += 1;
+        session.bytes_sent += u64::from(length);
+        if !self.tally.is_of(membership.group) {
+            self.begin_tally(membership.group);
+        }
+        self.tally.count();
         self.streams.answered(membership.group);
         if more {
             self.make_ready(slot);
         }
         true
+    }
+
+    #[cold]
+    fn begin_tally(&mut self, group: u32) {
+        self.settle_tally();
+        self.tally.begin(group, self.streams.newest_len(group), self.streams.newest_carried(group));
+    }
+
+    /// Adds the sends that were tallied to the counters, as answered now.
+    pub(super) fn settle_tally(&mut self) {
+        self.tally.settle(self.clock.now().mono_ns, &mut self.counters, &mut self.latencies);
+    }
+
+    /// Counts a DATA_BATCH that was sent whole other than by the fast path.
+    fn count_sent(&mut self, carried: Carried) {
+        self.counters.count_sent(carried, 1);
+        self.latencies.record_since(carried.due_ns, self.clock.now().mono_ns, 1);
     }
 
     /// The socket took no more: the rest waits until it does, or until the write deadline.
@@ -97,7 +120,8 @@ impl Shard {
             return;
         };
         let batch = self.streams.newest(membership.group);
-        session.outbox.push_front(batch.frame.clone(), batch.published);
+        let carried = Some(self.streams.newest_carried(membership.group));
+        session.outbox.push_front(Item { frame: batch.frame.clone(), since: batch.published, carried });
         session.sending = Sending::Owed;
         self.streams.answered(membership.group);
     }
@@ -175,7 +199,7 @@ impl Shard {
 
     /// Puts the next frame of a subscriber that is behind into its outbox, or closes it if that is too old.
     fn catch_up(&mut self, slot: u32) {
-        let lived = self.clock.lived();
+        let (now, lived) = (self.clock.now(), self.clock.lived());
         let session = &mut self.slots[slot];
         let Some(membership) = session.membership else {
             return;
@@ -185,11 +209,12 @@ impl Shard {
             session.replaying = false;
             return;
         };
-        match self.streams.catch_up(membership.group, next, replaying, lived) {
+        match self.streams.catch_up(membership.group, next, replaying, now, lived) {
             Some(next) => {
                 session.next_sequence = next.end;
-                session.outbox.push(next.frame, next.since);
-                self.counters.replays += u64::from(next.sealed);
+                let carried = Some(next.carried);
+                session.outbox.push(Item { frame: next.frame, since: next.since, carried });
+                self.counters.streams[next.carried.mode as usize].replays += u64::from(next.sealed);
             }
             None => {
                 let detail = "its next tick is past the write deadline";
@@ -205,6 +230,10 @@ impl Shard {
         let abort = session.abort;
         if session.sending == Sending::Blocked {
             self.counters.lagging -= 1;
+        }
+        if std::mem::take(&mut self.slots[slot].counted) {
+            let address = self.slots[slot].address();
+            self.admission.left(address);
         }
         self.wheel.disarm(slot);
         self.slots.release(slot);

@@ -1,5 +1,7 @@
 //! Whole shards under virtual time: `World` plays driver, network and clients.
 
+mod arrival;
+mod counting;
 mod world;
 
 use tickstream_wire::messages::Mode;
@@ -134,7 +136,7 @@ fn a_laggard_that_recovers_gets_every_tick_in_order() {
     let sequences = world.client(client).sequences();
     assert_eq!(sequences, (first..first + sequences.len() as u64).collect::<Vec<_>>());
     assert_eq!(world.shard.counters().lagging, 0);
-    assert_eq!(world.shard.counters().replays, 0, "laggards share the log's bytes");
+    assert_eq!(world.shard.counters().stream(Mode::Second).replays, 0, "laggards share the log's bytes");
 }
 
 #[test]
@@ -238,7 +240,7 @@ fn a_clock_set_forward_skips_and_one_set_back_waits() {
     world.set_clock(1_000 * SECOND + HOUR);
     world.run(2 * SECOND);
     assert_eq!(world.client(client).sequences(), [1_001, 1_002, 4_601, 4_602]);
-    assert!(world.shard.counters().ticks_skipped > 3_590);
+    assert!(world.shard.counters().stream(Mode::Second).ticks_skipped > 3_590);
     world.set_clock(4_600 * SECOND + 500 * MS);
     world.run(4 * SECOND);
     assert_eq!(world.client(client).sequences(), [1_001, 1_002, 4_601, 4_602, 4_603, 4_604]);
@@ -290,7 +292,10 @@ fn a_drain_tells_everyone_then_closes_everyone() {
     let silent = world.connect();
     let began = world.now().mono_ns;
     world.shard.begin_drain(5_000);
-    assert_eq!(world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err().reason, CloseReason::ShuttingDown);
+    assert_eq!(
+        world.shard.accept(([127, 0, 0, 1], 9).into(), false).unwrap_err().reason,
+        CloseReason::ShuttingDown
+    );
     while !world.shard.is_empty() {
         world.run(10 * MS);
         assert!(world.now().mono_ns - began < 5_100 * MS, "{} left", world.shard.counters().connections);
@@ -312,7 +317,7 @@ fn a_drain_tells_everyone_then_closes_everyone() {
 fn one_connection_above_the_limit_is_refused_and_a_freed_slot_is_taken_again() {
     let mut world = World::with(|config| config.limits.connections = 2);
     let (a, _b) = (world.connect(), world.connect());
-    let refused = world.shard.accept(([127, 0, 0, 1], 9).into()).unwrap_err();
+    let refused = world.shard.accept(([127, 0, 0, 1], 9).into(), false).unwrap_err();
     assert_eq!(refused.reason, CloseReason::ServerBusy);
     let old = world.client(a).id;
     world.hang_up(a);
@@ -426,6 +431,22 @@ fn a_replay_that_never_catches_up_is_given_up() {
 }
 
 #[test]
+fn who_resumes_from_beyond_the_window_is_not_given_up_when_a_tick_comes_first() {
+    let mut world = World::with(|config| config.limits.replay_window_ms = 3_600_000);
+    world.set_clock(999_999 * SECOND + 500 * MS);
+    world.run(SECOND);
+    let client = world.connect();
+    world.client(client).room = Some(0);
+    world.send_auth(client);
+    world.send_subscribe(client, Mode::Second, Some(1));
+    world.run(2 * SECOND);
+    world.widen(client, 1 << 20);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), []);
+    assert_eq!(world.client(client).sequences(), (1_000_001 - 3_600..=1_000_003).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_client_that_half_closes_still_reads_why_it_was_refused() {
     let mut world = World::new(config());
     let client = world.connect();
@@ -466,5 +487,6 @@ fn ten_thousand_connections_live_through_an_hour() {
         assert_eq!(client.latest_ns, 0);
     }
     let counters = world.shard.counters();
-    assert_eq!((counters.connections, counters.sends_short, counters.replays), (10_000, 0, 0));
+    let replays = counters.streams.map(|stream| stream.replays);
+    assert_eq!((counters.connections, counters.sends_short, replays), (10_000, 0, [0, 0]));
 }

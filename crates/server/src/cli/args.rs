@@ -64,7 +64,8 @@ fn watch() -> clap::Command {
         .after_help(examples(
             "  STREAM_USER=alice STREAM_PASS=secret tickstream watch --count 10
   tickstream watch --addr a.example:7400 --addr b.example:7400 --mode minute --json \\
-      --stream-user alice --stream-pass-file /run/secrets/pass",
+      --stream-user alice --stream-pass-file /run/secrets/pass
+  tickstream watch --addr a.example:7443 --tls-ca ca.pem --tls-client-cert alice.pem --tls-client-key alice.key",
         ))
         .arg(
             Arg::new("addr")
@@ -85,7 +86,8 @@ fn watch() -> clap::Command {
                 .help("Replay the ticks after this sequence first"),
         )
         .args([count_arg(), json_arg()])
-        .args(flags::credential_args())
+        .args(flags::client_args())
+        .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
 }
 
 fn demo() -> clap::Command {

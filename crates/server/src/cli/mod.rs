@@ -7,6 +7,7 @@ pub use args::command;
 use crate::config::{self, Config, ConfigError, Credentials, Environment, File, Values, flags, settings};
 use crate::doctor::Host;
 use crate::placement::Machine;
+use crate::reload::Source;
 use clap::ArgMatches;
 use clap_complete::Shell;
 use std::{
@@ -14,8 +15,9 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
+use tickstream_client::TlsConfig;
 use tickstream_wire::messages::Mode;
 
 /// Exit codes, as `--help` documents them.
@@ -34,7 +36,7 @@ pub mod exit {
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
-    Serve(Box<Config>),
+    Serve(Box<Config>, Source),
     /// Print the effective configuration to stdout, then what is wrong with it, if anything, to stderr (and exit
     /// with [`exit::USAGE`]).
     PrintConfig {
@@ -54,12 +56,14 @@ pub enum Command {
 }
 
 /// What `watch` is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct WatchArgs {
     /// Servers, each a host name or IP address with a port; at least one.
     pub addrs: Vec<String>,
     /// User and password.
     pub credentials: Credentials,
+    /// How to encrypt, if at all.
+    pub tls: Option<TlsConfig>,
     /// Which stream.
     pub mode: Mode,
     /// Replay ticks after this sequence.
@@ -172,22 +176,28 @@ fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
     if matches.get_flag("print-config") {
         return Ok(Command::PrintConfig { toml: config::effective(&values), problem: config.err() });
     }
-    Ok(Command::Serve(Box::new(config?)))
+    let source = Source { flags: flags::given(matches, settings::settings()), file: file(matches, env) };
+    Ok(Command::Serve(Box::new(config?), source))
 }
 
 /// Every setting of the server, from all sources.
 fn server_values(matches: &ArgMatches, env: Environment<'_>) -> Result<Values, ConfigError> {
-    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
-    let path = flags::given_text(matches, "config").or_else(variable);
-    let file = path.map(|path| File::read(Path::new(&path))).transpose()?;
+    let file = file(matches, env).map(|path| File::read(&path)).transpose()?;
     Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())
 }
 
+/// The configuration file, if one is named.
+fn file(matches: &ArgMatches, env: Environment<'_>) -> Option<PathBuf> {
+    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
+    flags::given_text(matches, "config").or_else(variable).map(PathBuf::from)
+}
+
 fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let values = Values::merge(&flags::given(matches, settings::credential_settings()), env, None)?;
+    let values = Values::of_client(&flags::given(matches, settings::client_settings()), env)?;
     Ok(Command::Watch(WatchArgs {
         addrs: matches.get_many("addr").into_iter().flatten().cloned().collect(),
         credentials: Credentials::from_values(&values)?,
+        tls: config::client_tls(&values)?,
         mode: required(matches, "mode"),
         resume_after: matches.get_one("resume-after").copied(),
         count: matches.get_one("count").copied(),
@@ -258,7 +268,7 @@ mod tests {
     }
 
     fn serve_config(command: Command) -> Config {
-        let Command::Serve(config) = command else { panic!("{command:?}") };
+        let Command::Serve(config, _) = command else { panic!("{command:?}") };
         *config
     }
 
@@ -344,7 +354,7 @@ mod tests {
             &CREDENTIALS,
             field,
             Ok(&format!(
-                "WatchArgs {{ addrs: [\"127.0.0.1:7400\"], {credentials}, mode: Second, resume_after: None, \
+                "WatchArgs {{ addrs: [\"127.0.0.1:7400\"], {credentials}, tls: None, mode: Second, resume_after: None, \
                  count: None, json: false }}"
             )),
         );
@@ -353,7 +363,7 @@ mod tests {
             &[("STREAM_PASS", "p")],
             field,
             Ok(&format!(
-                "WatchArgs {{ addrs: [\"a:1\", \"[::1]:2\", \"b:3\"], {credentials}, mode: Minute, \
+                "WatchArgs {{ addrs: [\"a:1\", \"[::1]:2\", \"b:3\"], {credentials}, tls: None, mode: Minute, \
                  resume_after: Some(0), count: Some(9), json: true }}"
             )),
         );
@@ -365,6 +375,15 @@ mod tests {
         for addr in ["a", "a:", ":1", "a:0", "a:65536", "::1:1", "a:b"] {
             check_error(&format!("watch --addr {addr}"), &CREDENTIALS, exit::USAGE, "write HOST:PORT");
         }
+        check_error("watch --tls-ca absent.pem", &CREDENTIALS, exit::USAGE, "can't read absent.pem");
+        let both = [CREDENTIALS[0], CREDENTIALS[1], ("STREAM_TLS_CLIENT_CERT", "a.pem")];
+        check_error(
+            "watch --tls",
+            &both,
+            exit::USAGE,
+            "(from environment STREAM_TLS_CLIENT_CERT): needs tls_client_key",
+        );
+        check_error("watch --tls=perhaps", &CREDENTIALS, exit::USAGE, "accepted: on or off");
         check_error("watch --count 0", &CREDENTIALS, exit::USAGE, "--count");
         check_error("watch --mode hour", &CREDENTIALS, exit::USAGE, "[possible values: second, minute]");
     }

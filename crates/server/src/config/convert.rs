@@ -1,17 +1,28 @@
 //! Text into [`Config`]: every value parsed once, every rule that spans settings in one place.
 
 use super::{
-    Config, ConfigError, Credentials, Kind, LogFormat, Phase, ValueError, parse,
+    AdminAddress, AdminToken, Config, ConfigError, Credentials, Kind, LogFormat, Network, Phase,
+    ProxyProtocol, Tls, TlsClients, ValueError, parse,
     values::{Value, Values},
 };
 use crate::placement::{self, Machine};
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     time::Duration,
 };
 
 const PHASES: [(&str, Phase); 2] = [("aligned", Phase::Aligned), ("spread", Phase::Spread)];
+const PROXY_PROTOCOLS: [(&str, ProxyProtocol); 3] = [
+    ("off", ProxyProtocol::Off),
+    ("optional", ProxyProtocol::Optional),
+    ("required", ProxyProtocol::Required),
+];
+/// Whether a client's certificate is optional.
+const CLIENT_AUTHS: [(&str, bool); 2] = [("required", false), ("optional", true)];
+/// Whether a client's certificate names its user.
+const TLS_USERS: [(&str, bool); 2] = [("auth", false), ("certificate", true)];
 const LOG_FORMATS: [(&str, LogFormat); 3] =
     [("auto", LogFormat::Auto), ("json", LogFormat::Json), ("human", LogFormat::Human)];
 
@@ -37,6 +48,12 @@ fn convert_with(
     let config = Config {
         credentials: credentials(values)?,
         listen: values.address("listen")?,
+        listen_tls: values.if_set("listen_tls", Values::address)?,
+        tls: tls(values)?,
+        handshake_timeout: values.duration("handshake_timeout")?,
+        handshakes_max: values.positive("handshakes_max")?,
+        proxy_protocol: values.choice("proxy_protocol", &PROXY_PROTOCOLS)?,
+        proxy_trusted: values.if_set("proxy_trusted", Values::networks)?.unwrap_or_default(),
         shards: shards(values, &cpus)?,
         cpus,
         heartbeat_interval: values.duration("heartbeat_interval")?,
@@ -52,14 +69,24 @@ fn convert_with(
         replay_window: values.duration("replay_window")?,
         replay_ticks_max: values.integer("replay_ticks_max")?,
         max_connections: values.if_set("max_connections", Values::positive)?,
+        max_connections_per_ip: values.if_set("max_connections_per_ip", Values::positive)?,
+        unauthenticated_max: values.positive("unauthenticated_max")?,
+        unauthenticated_per_ip_max: values.if_set("unauthenticated_per_ip_max", Values::positive)?,
+        connections_per_second_max: NonZeroU32::new(values.integer("connections_per_second_max")?),
+        auth_failures_per_minute_max: values.integer("auth_failures_per_minute_max")?,
+        memory_max_mib: values.if_set("memory_max_mib", Values::positive)?,
+        overload_lag: values.duration_or_off("overload_lag")?,
         frames_per_second_max: values.positive("frames_per_second_max")?,
         listen_backlog: values.positive("listen_backlog")?,
         send_buffer: values.size("send_buffer")?,
         unsent_max: values.size("unsent_max")?,
         tcp_keepalive: values.duration_or_off("tcp_keepalive")?,
         tcp_user_timeout: values.duration_or_off("tcp_user_timeout")?,
+        admin: values.list("admin", AdminAddress::parse_list)?,
+        admin_token: AdminToken::from_values(values)?,
         log_level: values.parsed("log_level", |text, _| parse::log_filter(text))?,
         log_format: values.choice("log_format", &LOG_FORMATS)?,
+        effective: super::effective(values),
     };
     check_rules(&config, values)?;
     Ok(config)
@@ -79,12 +106,50 @@ fn check_rules(config: &Config, values: &Values) -> Result<(), ConfigError> {
         let reason = ValueError::NotLongerThan { other: "batch_window_ms", value };
         return Err(values.get("write_deadline_ms").invalid(reason));
     }
+    if config.proxy_protocol != ProxyProtocol::Off && config.proxy_trusted.is_empty() {
+        return Err(values.get("proxy_protocol").invalid(ValueError::Needs { other: "proxy_trusted" }));
+    }
+    if let Some(listen_tls) = config.listen_tls.filter(|&listen_tls| overlap(config.listen, listen_tls)) {
+        let reason = ValueError::Overlaps { other: "listen", value: config.listen, own: listen_tls };
+        return Err(values.get("listen_tls").invalid(reason));
+    }
     let shards = config.shards.get();
     if config.max_connections.is_some_and(|max| (max.get() as usize) < shards) {
         let reason = ValueError::LessThan { other: "shards", value: shards };
         return Err(values.get("max_connections").invalid(reason));
     }
     Ok(())
+}
+
+/// Whether a connection to one address may be accepted at the other.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any)
+}
+
+/// The certificates, if there are any; what means nothing without them is an error.
+fn tls(values: &Values) -> Result<Option<Tls>, ConfigError> {
+    for (key, other) in [
+        ("tls_cert", "tls_key"),
+        ("tls_key", "tls_cert"),
+        ("listen_tls", "tls_cert"),
+        ("tls_client_ca", "tls_cert"),
+        ("tls_client_auth", "tls_client_ca"),
+    ] {
+        if values.get(key).is_given() && values.get(key).is_set() && !values.get(other).is_set() {
+            return Err(values.get(key).invalid(ValueError::Needs { other }));
+        }
+    }
+    let path = |key: &str| PathBuf::from(&values.get(key).text);
+    let optional = values.choice("tls_client_auth", &CLIENT_AUTHS)?;
+    let names_user = values.choice("tls_user", &TLS_USERS)?;
+    let clients = values.get("tls_client_ca").is_set();
+    if names_user && !clients {
+        return Err(values.get("tls_user").invalid(ValueError::Needs { other: "tls_client_ca" }));
+    }
+    let clients = clients.then(|| TlsClients { ca: path("tls_client_ca"), optional, names_user });
+    let tls = || Tls { cert: path("tls_cert"), key: path("tls_key"), clients };
+    Ok(values.get("tls_cert").is_set().then(tls))
 }
 
 fn cpus(values: &Values, machine: &Machine) -> Result<Vec<usize>, ConfigError> {
@@ -137,6 +202,19 @@ impl Values {
 
     fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
         self.parsed(key, |text, _| Ok(parse::address(text)?))
+    }
+
+    fn networks(&self, key: &str) -> Result<Vec<Network>, ConfigError> {
+        self.parsed(key, |text, _| parse::networks(text))
+    }
+
+    /// As [`Values::parsed`], but what is empty is an empty list.
+    fn list<T>(
+        &self,
+        key: &str,
+        parser: impl FnOnce(&str, Kind) -> Result<Vec<T>, ValueError>,
+    ) -> Result<Vec<T>, ConfigError> {
+        if self.get(key).is_set() { self.parsed(key, parser) } else { Ok(Vec::new()) }
     }
 
     fn integer(&self, key: &str) -> Result<u32, ConfigError> {
@@ -220,6 +298,12 @@ mod tests {
         let expected = Config {
             credentials: Credentials { user: "u".into(), pass: "p".into() },
             listen: "0.0.0.0:7400".parse().unwrap(),
+            listen_tls: None,
+            tls: None,
+            handshake_timeout: Duration::from_secs(5),
+            handshakes_max: number(4_096),
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_trusted: vec![],
             shards: NonZeroUsize::new(3).unwrap(),
             cpus: vec![0, 1, 2],
             heartbeat_interval: Duration::from_secs(15),
@@ -235,14 +319,24 @@ mod tests {
             replay_window: Duration::from_secs(3_600),
             replay_ticks_max: 100_000,
             max_connections: None,
+            max_connections_per_ip: None,
+            unauthenticated_max: number(16_384),
+            unauthenticated_per_ip_max: None,
+            connections_per_second_max: Some(number(10_000)),
+            auth_failures_per_minute_max: 10,
+            memory_max_mib: None,
+            overload_lag: Some(Duration::from_secs(3)),
             frames_per_second_max: number(100),
             listen_backlog: number(4_096),
             send_buffer: number(65_536),
             unsent_max: number(16_384),
             tcp_keepalive: Some(Duration::from_secs(30)),
             tcp_user_timeout: Some(Duration::from_secs(20)),
+            admin: vec![],
+            admin_token: None,
             log_level: "info".into(),
             log_format: LogFormat::Auto,
+            effective: convert_with(&[]).unwrap().effective,
         };
         assert_eq!(convert_with(&[]).unwrap(), expected);
     }
@@ -300,6 +394,40 @@ mod tests {
     }
 
     #[test]
+    fn tls_needs_a_certificate_and_its_key() {
+        check_error(&[("tls_cert", "c")], "tls_cert = \"c\" (from program): needs tls_key, which isn't set");
+        check_error(&[("tls_key", "k")], "needs tls_cert");
+        check_error(&[("listen_tls", "[::1]:7443")], "needs tls_cert");
+        check_error(&[("tls_client_ca", "a")], "needs tls_cert");
+        let pair = [("tls_cert", "c"), ("tls_key", "k")];
+        let with = |more: &[(&'static str, &'static str)]| [&pair[..], more].concat();
+        check_error(&with(&[("tls_user", "certificate")]), "needs tls_client_ca");
+        check_error(&with(&[("tls_client_auth", "optional")]), "needs tls_client_ca");
+        for same in ["0.0.0.0:7400", "127.0.0.1:7400", "[::]:7400"] {
+            check_error(&with(&[("listen_tls", same)]), "is also where listen (0.0.0.0:7400) accepts");
+        }
+        check(&pair, |c| c.listeners(), Ok("[(0.0.0.0:7400, true)]"));
+        check(
+            &with(&[("listen_tls", "0.0.0.0:7443")]),
+            |c| c.listeners(),
+            Ok("[(0.0.0.0:7400, false), (0.0.0.0:7443, true)]"),
+        );
+        let clients =
+            |c: Config| c.tls.unwrap().clients.map(|clients| (clients.optional, clients.names_user));
+        check(&with(&[("tls_client_ca", "a")]), clients, Ok("Some((false, false))"));
+        let more = [("tls_client_ca", "a"), ("tls_client_auth", "optional"), ("tls_user", "certificate")];
+        check(&with(&more), clients, Ok("Some((true, true))"));
+    }
+
+    #[test]
+    fn proxy_headers_need_trusted_networks() {
+        check_error(&[("proxy_protocol", "required")], "needs proxy_trusted, which isn't set");
+        let trusted = [("proxy_protocol", "optional"), ("proxy_trusted", "10.0.0.0/8, ::1")];
+        check(&trusted, |c| c.proxy_trusted.len(), Ok("2"));
+        check_error(&[("proxy_trusted", "10.0.0.1/8")], "write 10.0.0.0/8 for the network");
+    }
+
+    #[test]
     fn zero_turns_off() {
         check(&[("tcp_keepalive", "0s")], |c| c.tcp_keepalive, Ok("None"));
         check(&[("tcp_user_timeout", "0s")], |c| c.tcp_user_timeout, Ok("None"));
@@ -329,7 +457,10 @@ mod tests {
     fn words_of_the_table_are_all_understood() {
         for setting in settings::settings() {
             if let Kind::Choice(words) = setting.kind {
-                words.iter().for_each(|word| check(&[(setting.key, word)], |_| (), Ok("()")));
+                let with =
+                    [("tls_cert", "c"), ("tls_key", "k"), ("tls_client_ca", "a"), ("proxy_trusted", "::1")];
+                let with = |word| [&with[..], &[(setting.key, word)]].concat();
+                words.iter().for_each(|word| check(&with(word), |_| (), Ok("()")));
                 check_error(&[(setting.key, "other")], "is not known; accepted: ");
             }
         }
@@ -337,7 +468,9 @@ mod tests {
 
     #[test]
     fn every_setting_is_read() {
-        for setting in settings::settings().filter(|setting| setting.kind != Kind::Credential) {
+        for setting in
+            settings::settings().filter(|setting| !matches!(setting.kind, Kind::Credential | Kind::Path))
+        {
             check_error(&[(setting.key, "\u{1}")], &format!("{} = ", setting.key));
         }
     }

@@ -1,7 +1,7 @@
 //! The table of settings as clap's arguments, and what was given of them.
 
 use super::{
-    settings::{SECTIONS, Section, Setting},
+    settings::{CLIENT_TLS, SECTIONS, Section, Setting},
     values::Flags,
 };
 use clap::{Arg, ArgMatches, builder::OsStringValueParser, parser::ValueSource};
@@ -12,9 +12,10 @@ pub fn args() -> impl Iterator<Item = Arg> {
     SECTIONS.iter().flat_map(|section| section.settings.iter().map(|setting| arg(section, setting)))
 }
 
-/// Flags of user, password and password file.
-pub fn credential_args() -> impl Iterator<Item = Arg> {
-    SECTIONS[0].settings.iter().map(|setting| arg(&SECTIONS[0], setting))
+/// Flags of a client: credentials and TLS.
+pub fn client_args() -> impl Iterator<Item = Arg> {
+    let args = |section: &'static Section| section.settings.iter().map(move |setting| arg(section, setting));
+    args(&SECTIONS[0]).chain(args(&CLIENT_TLS))
 }
 
 /// What was given as flags. Variables are left out, though clap knows them for its help: they are looked up

@@ -12,6 +12,12 @@ pub enum Kind {
     Path,
     /// An IP address and a port.
     Address,
+    /// Networks in a list.
+    Networks,
+    /// What a certificate can be issued to.
+    ServerName,
+    /// Addresses of the admin endpoint.
+    AdminAddresses,
     /// CPU numbers in list syntax.
     Cpus,
     /// A level, or levels by module.
@@ -87,6 +93,12 @@ impl fmt::Display for Kind {
             Self::Credential => write!(f, "text of 1 to {} bytes", Credentials::BYTES_MAX),
             Self::Path => f.write_str("a file's path"),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400 or [::1]:7400"),
+            Self::Networks => f.write_str("networks and addresses, such as 10.0.0.0/8,2001:db8::/32"),
+            Self::ServerName => f.write_str("a DNS name or an IP address"),
+            Self::AdminAddresses => f.write_str(
+                "IP addresses with ports, and absolute paths behind unix:, such as \
+                 127.0.0.1:9090,unix:/run/tickstream.sock",
+            ),
             Self::Cpus => f.write_str("CPU numbers and ranges, such as 0-3,8"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module, such as info,tickstream=debug",

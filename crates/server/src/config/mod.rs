@@ -8,6 +8,8 @@
 //!
 //! Invariant: nothing behind [`Config`] parses or checks a setting again.
 
+mod admin;
+mod client_tls;
 mod convert;
 mod credentials;
 mod error;
@@ -19,21 +21,24 @@ mod print;
 pub mod settings;
 mod values;
 
+pub use admin::{AdminAddress, AdminToken};
 pub use credentials::Credentials;
 pub use error::{ConfigError, WrongValue};
 pub use file::File;
 pub use kind::{DurationRange, IntegerRange, Kind, SizeRange};
 pub use parse::{AddressError, ValueError};
 pub use print::{documented_defaults, effective};
-pub use tickstream_engine::Phase;
+pub use tickstream_engine::{Network, Phase, ProxyProtocol};
 pub use values::{Environment, Flags, Origin, Values};
 
+pub(crate) use client_tls::client_tls;
 pub(crate) use parse::{address, integer};
 
 use crate::placement::{self, Machine};
 use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -43,8 +48,20 @@ pub struct Config {
     /// Who may subscribe.
     pub credentials: Credentials,
 
-    /// Where connections are accepted; port 0 takes a free one.
+    /// Where connections are accepted; port 0 takes a free one. Speaks TLS if `tls` is there and `listen_tls` isn't.
     pub listen: SocketAddr,
+    /// Where TLS connections are accepted beside plain ones; only with `tls`.
+    pub listen_tls: Option<SocketAddr>,
+    /// Certificates; `None`: no TLS.
+    pub tls: Option<Tls>,
+    /// A client whose TLS handshake takes longer is closed.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes that one shard has underway.
+    pub handshakes_max: NonZeroU32,
+    /// Whether connections begin with a PROXY header.
+    pub proxy_protocol: ProxyProtocol,
+    /// Whose PROXY headers are believed; not empty unless `proxy_protocol` is off.
+    pub proxy_trusted: Vec<Network>,
     /// How many shards run; also more than `cpus`.
     pub shards: NonZeroUsize,
     /// CPUs that shards run on: ascending, allowed here, at least one.
@@ -78,6 +95,20 @@ pub struct Config {
 
     /// Connections of the process, at least one a shard; `None`: what the descriptor limit allows.
     pub max_connections: Option<NonZeroU32>,
+    /// Connections of one IPv4 address or IPv6 /64 on each shard; `None`: no limit.
+    pub max_connections_per_ip: Option<NonZeroU32>,
+    /// Connections of one shard that haven't authenticated.
+    pub unauthenticated_max: NonZeroU32,
+    /// The same, of one IPv4 address or IPv6 /64; `None`: no limit.
+    pub unauthenticated_per_ip_max: Option<NonZeroU32>,
+    /// New connections of one shard in a second; `None`: no limit.
+    pub connections_per_second_max: Option<NonZeroU32>,
+    /// Failed AUTHs of one IPv4 address or IPv6 /64 in a minute on each shard; 0: no limit.
+    pub auth_failures_per_minute_max: u32,
+    /// Memory of the process above which connections are refused, MiB; `None`: nine tenths of what there is.
+    pub memory_max_mib: Option<NonZeroU32>,
+    /// How late a tick may be before connections are refused; `None`: however late.
+    pub overload_lag: Option<Duration>,
     /// Frames that one client may send in a second.
     pub frames_per_second_max: NonZeroU32,
 
@@ -92,10 +123,40 @@ pub struct Config {
     /// TCP_USER_TIMEOUT; `None`: the kernel's default.
     pub tcp_user_timeout: Option<Duration>,
 
+    /// Where the admin endpoint listens; nowhere if it is empty.
+    pub admin: Vec<AdminAddress>,
+    /// What changes through the admin endpoint need on TCP; `None`: they are refused there.
+    pub admin_token: Option<AdminToken>,
+
     /// A valid `EnvFilter` directive.
     pub log_level: String,
     /// The log's format.
     pub log_format: LogFormat,
+
+    /// All of the above as TOML with each value's origin, secrets masked: what `--print-config` prints.
+    pub effective: String,
+}
+
+/// What TLS needs. Files, since they are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate and its chain, PEM.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// Mutual TLS.
+    pub clients: Option<TlsClients>,
+}
+
+/// How clients' certificates are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsClients {
+    /// The authorities, PEM.
+    pub ca: PathBuf,
+    /// Whether a client may have none.
+    pub optional: bool,
+    /// Whether the certificate names the user.
+    pub names_user: bool,
 }
 
 /// What a line of the log looks like.
@@ -138,6 +199,14 @@ impl Config {
         values: impl IntoIterator<Item = (&'a str, V)>,
     ) -> Result<Self, ConfigError> {
         Self::from_merged(&Values::of_program(values)?)
+    }
+
+    /// Where each shard listens, and whether TLS is spoken there.
+    pub fn listeners(&self) -> Vec<(SocketAddr, bool)> {
+        match self.listen_tls {
+            Some(listen_tls) => vec![(self.listen, false), (listen_tls, true)],
+            None => vec![(self.listen, self.tls.is_some())],
+        }
     }
 
     /// The CPU of each shard, by the shard's number.

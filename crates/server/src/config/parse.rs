@@ -7,6 +7,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     time::Duration,
 };
+use tickstream_engine::{Network, NetworkError};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// What is wrong with a value. Each message continues the sentence that begins with key, value and origin.
@@ -41,6 +42,16 @@ pub enum ValueError {
     /// Not an address.
     #[error(transparent)]
     Address(#[from] AddressError),
+    /// Not an address of the admin endpoint.
+    #[error("has {0:?}, which is no address of the admin endpoint; accepted: {1}")]
+    Admin(String, Kind),
+    /// A file without a usable token. Nothing of it is told.
+    #[error(
+        "must hold one line of {} to {} printable ASCII characters without spaces, such as `openssl rand -hex 32` makes",
+        super::AdminToken::BYTES_MIN,
+        super::AdminToken::BYTES_MAX
+    )]
+    AdminToken,
     /// Not one of the words.
     #[error("is not known; accepted: {0}")]
     Choice(Kind),
@@ -77,6 +88,28 @@ pub enum ValueError {
         other: &'static str,
         /// Its value.
         value: usize,
+    },
+    /// Not a network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// TLS can't be had with it.
+    #[error("can't be used: {}", tickstream_client::with_causes(.0))]
+    Tls(tickstream_client::TlsConfigError),
+    /// A cross-field rule: two listeners at one address would share its connections.
+    #[error("is also where {other} ({value}) accepts connections; give {own} another port")]
+    Overlaps {
+        /// The other setting.
+        other: &'static str,
+        /// Its value.
+        value: SocketAddr,
+        /// This one's value.
+        own: SocketAddr,
+    },
+    /// A cross-field rule: this means nothing without another setting.
+    #[error("needs {other}, which isn't set")]
+    Needs {
+        /// The other setting.
+        other: &'static str,
     },
     /// A cross-field rule: one of two settings only.
     #[error("excludes {other}, which is set too (from {origin}); set one of them")]
@@ -119,6 +152,11 @@ pub(crate) fn integer(text: &str, range: IntegerRange) -> Result<u32, ValueError
     }
     let in_range = |value: &u32| (range.min..=range.max).contains(value);
     text.parse().ok().filter(in_range).ok_or(ValueError::OutOfRange(kind))
+}
+
+/// Networks with commas between them.
+pub(crate) fn networks(text: &str) -> Result<Vec<Network>, ValueError> {
+    text.split(',').map(|network| Ok(network.trim().parse()?)).collect()
 }
 
 /// A time span in humantime's syntax.

@@ -31,13 +31,15 @@ pub struct Setting {
     pub empty: Option<&'static str>,
     /// Whether the value must never be shown.
     pub secret: bool,
+    /// Whether a running server takes another value when it reloads.
+    pub live: bool,
     /// What it does, in a sentence or two.
     pub help: &'static str,
 }
 
 impl Setting {
     const fn new(key: &'static str, env: &'static str, kind: Kind, value_name: &'static str) -> Self {
-        Self { key, env, kind, value_name, default: None, empty: None, secret: false, help: "" }
+        Self { key, env, kind, value_name, default: None, empty: None, secret: false, live: false, help: "" }
     }
 
     const fn default(self, default: &'static str) -> Self {
@@ -50,6 +52,10 @@ impl Setting {
 
     const fn secret(self) -> Self {
         Self { secret: true, ..self }
+    }
+
+    const fn live(self) -> Self {
+        Self { live: true, ..self }
     }
 
     const fn help(self, help: &'static str) -> Self {
@@ -75,9 +81,9 @@ pub fn settings() -> impl Iterator<Item = &'static Setting> {
     SECTIONS.iter().flat_map(|section| section.settings)
 }
 
-/// The settings of user and password: those that a client needs, too.
-pub fn credential_settings() -> impl Iterator<Item = &'static Setting> {
-    CREDENTIALS.settings.iter()
+/// The settings of a client: user, password and TLS. The latter are no settings of the server, nor keys of its file.
+pub fn client_settings() -> impl Iterator<Item = &'static Setting> {
+    [&CREDENTIALS, &CLIENT_TLS].into_iter().flat_map(|section| section.settings)
 }
 
 /// The setting with this key.
@@ -100,29 +106,60 @@ const KIB: u32 = 1 << 10;
 const MIB: u32 = 1 << 20;
 
 /// The table.
-pub const SECTIONS: &[Section] = &[CREDENTIALS, PLACEMENT, PROTOCOL, STREAMS, LIMITS, SOCKETS, LOGS];
+pub const SECTIONS: &[Section] =
+    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, LIMITS, SOCKETS, ADMIN, LOGS];
 
 const CREDENTIALS: Section = Section {
     title: "Credentials",
     settings: &[
         Setting::new("stream_user", "STREAM_USER", Kind::Credential, "NAME")
+            .live()
             .help("User name that clients authenticate with. Required."),
-        Setting::new("stream_pass", "STREAM_PASS", Kind::Credential, "PASSWORD").secret().help(
+        Setting::new("stream_pass", "STREAM_PASS", Kind::Credential, "PASSWORD").live().secret().help(
             "Password. Required, here or in stream_pass_file. Flags are visible to other users: prefer the \
              environment or the file.",
         ),
         Setting::new("stream_pass_file", "STREAM_PASS_FILE", Kind::Path, "PATH")
+            .live()
             .empty("none")
             .help("File with the password; one newline at its end is removed. Excludes stream_pass."),
+    ],
+};
+
+/// What a client needs for TLS.
+pub const CLIENT_TLS: Section = Section {
+    title: "TLS",
+    settings: &[
+        Setting::new("tls", "STREAM_TLS", Kind::Choice(&["on", "off"]), "SWITCH").default("off").help(
+            "Speak TLS 1.3, with servers whose certificate this system's authorities, or those of tls_ca, have signed. \
+             Without it the password crosses the network in the clear.",
+        ),
+        Setting::new("tls_ca", "STREAM_TLS_CA", Kind::Path, "FILE")
+            .empty("the system's")
+            .help("PEM file with the certificates of the authorities to trust, and no others. Implies tls."),
+        Setting::new("tls_client_cert", "STREAM_TLS_CLIENT_CERT", Kind::Path, "FILE")
+            .empty("none")
+            .help("PEM file with a certificate to show to servers that ask for one. Implies tls."),
+        Setting::new("tls_client_key", "STREAM_TLS_CLIENT_KEY", Kind::Path, "FILE")
+            .empty("none")
+            .help("PEM file with the private key of tls_client_cert, unencrypted."),
+        Setting::new("tls_server_name", "STREAM_TLS_SERVER_NAME", Kind::ServerName, "NAME")
+            .empty("the host of --addr")
+            .help("Name that the servers' certificates must have. Implies tls."),
     ],
 };
 
 const PLACEMENT: Section = Section {
     title: "Address and CPUs",
     settings: &[
-        Setting::new("listen", "STREAM_LISTEN", Kind::Address, "IP:PORT")
-            .default("0.0.0.0:7400")
-            .help("Address to accept connections on; an IPv6 address in brackets. Port 0: one that is free."),
+        Setting::new("listen", "STREAM_LISTEN", Kind::Address, "IP:PORT").default("0.0.0.0:7400").help(
+            "Address to accept connections on; an IPv6 address in brackets. Port 0: one that is free. With \
+                 tls_cert and without listen_tls, it speaks TLS.",
+        ),
+        Setting::new("listen_tls", "STREAM_LISTEN_TLS", Kind::Address, "IP:PORT")
+            .default("")
+            .empty("none")
+            .help("A second address, for TLS; listen then is for plain TCP. Needs tls_cert."),
         Setting::new("shards", "STREAM_SHARDS", Kind::integer(1, 8_192, ""), "N")
             .default("")
             .empty("one per chosen CPU")
@@ -138,6 +175,58 @@ const PLACEMENT: Section = Section {
     ],
 };
 
+const TLS: Section = Section {
+    title: "TLS",
+    settings: &[
+        Setting::new("tls_cert", "TLS_CERT", Kind::Path, "PATH").live().default("").empty("no TLS").help(
+            "File with the server's certificate and its chain, PEM. Read again on SIGHUP and when it changes.",
+        ),
+        Setting::new("tls_key", "TLS_KEY", Kind::Path, "PATH").live()
+            .default("")
+            .empty("no TLS")
+            .help("File with the certificate's private key, PEM."),
+        Setting::new("tls_client_ca", "TLS_CLIENT_CA", Kind::Path, "PATH").live().default("").empty("none").help(
+            "File with the authorities that clients' certificates are checked against, PEM. Turns mutual TLS on.",
+        ),
+        Setting::new("tls_client_auth", "TLS_CLIENT_AUTH", Kind::Choice(&["required", "optional"]), "WHEN").live()
+            .default("required")
+            .help("Whether a client must have a certificate, where tls_client_ca is set."),
+        Setting::new("tls_user", "TLS_USER", Kind::Choice(&["auth", "certificate"]), "WHERE").live()
+            .default("auth")
+            .help(
+                "Where the user's name comes from: from AUTH, or from the subject of the client's certificate, \
+                 beside which AUTH needs the password alone.",
+            ),
+        Setting::new("handshake_timeout", "HANDSHAKE_TIMEOUT", Kind::millis(ms(50), secs(300)), "DURATION").live()
+            .default("5s")
+            .help("A client whose TLS handshake takes longer is closed."),
+        Setting::new("handshakes_max", "HANDSHAKES_MAX", Kind::integer(1, 1_000_000, ""), "N")
+            .default("4096")
+            .help("TLS handshakes that one shard has underway; others wait."),
+    ],
+};
+
+const PROXY: Section = Section {
+    title: "PROXY protocol",
+    settings: &[
+        Setting::new(
+            "proxy_protocol",
+            "PROXY_PROTOCOL",
+            Kind::Choice(&["off", "optional", "required"]),
+            "WHEN",
+        ).live()
+        .default("off")
+        .help(
+            "Whether connections from proxy_trusted begin with a PROXY header (version 1 or 2) that names the \
+             client. required: connections from elsewhere are closed.",
+        ),
+        Setting::new("proxy_trusted", "PROXY_TRUSTED", Kind::Networks, "NETWORKS").live()
+            .default("")
+            .empty("none")
+            .help("Networks whose PROXY headers are believed: those of your load balancers, and no others."),
+    ],
+};
+
 const PROTOCOL: Section = Section {
     title: "Protocol",
     settings: &[
@@ -148,6 +237,7 @@ const PROTOCOL: Section = Section {
             .default("20s")
             .help("A client without heartbeat for this long is closed. Longer than heartbeat_interval."),
         Setting::new("auth_timeout", "AUTH_TIMEOUT", Kind::millis(ms(50), secs(300)), "DURATION")
+            .live()
             .default("5s")
             .help("A client that hasn't authenticated after this long is closed."),
         Setting::new(
@@ -198,7 +288,54 @@ const LIMITS: Section = Section {
             .default("")
             .empty("as many as the descriptor limit allows")
             .help("Connections of the whole process, shared out among its shards."),
-        Setting::new("frames_per_second_max", "FRAMES_PER_SECOND_MAX", Kind::integer(1, 1_000_000, ""), "N")
+        Setting::new(
+            "max_connections_per_ip",
+            "MAX_CONNECTIONS_PER_IP",
+            Kind::integer(1, 100_000_000, ""),
+            "N",
+        ).live()
+        .default("")
+        .empty("no limit")
+        .help("Connections of one IPv4 address or IPv6 /64 on each shard."),
+        Setting::new("unauthenticated_max", "UNAUTHENTICATED_MAX", Kind::integer(1, 100_000_000, ""), "N").live()
+            .default("16384")
+            .help("Connections of one shard that haven't authenticated yet."),
+        Setting::new(
+            "unauthenticated_per_ip_max",
+            "UNAUTHENTICATED_PER_IP_MAX",
+            Kind::integer(1, 100_000_000, ""),
+            "N",
+        ).live()
+        .default("")
+        .empty("no limit")
+        .help("The same of one IPv4 address or IPv6 /64."),
+        Setting::new(
+            "connections_per_second_max",
+            "CONNECTIONS_PER_SECOND_MAX",
+            Kind::integer(0, 10_000_000, ""),
+            "N",
+        ).live()
+        .default("10000")
+        .help("New connections of one shard in a second; twice as many may come at once. 0: no limit."),
+        Setting::new(
+            "auth_failures_per_minute_max",
+            "AUTH_FAILURES_PER_MINUTE_MAX",
+            Kind::integer(0, 60_000, ""),
+            "N",
+        ).live()
+        .default("10")
+        .help(
+            "Failed AUTHs of one IPv4 address or IPv6 /64 in a minute on each shard; after them, its AUTHs are \
+             refused for a while. 0: no limit.",
+        ),
+        Setting::new("memory_max_mib", "MEMORY_MAX_MIB", Kind::integer(1, u32::MAX, "MiB"), "MIB").live()
+            .default("")
+            .empty("90 % of what the machine or the control group has")
+            .help("Memory of the process from which on new connections are refused."),
+        Setting::new("overload_lag", "OVERLOAD_LAG", Kind::or_off(ms(100), HOUR, ms(1)), "DURATION").live()
+            .default("3s")
+            .help("New connections are refused for a second after a tick was this late; 0s: never."),
+        Setting::new("frames_per_second_max", "FRAMES_PER_SECOND_MAX", Kind::integer(1, 1_000_000, ""), "N").live()
             .default("100")
             .help("Frames that one client may send in a second."),
     ],
@@ -248,10 +385,27 @@ const SOCKETS: Section = Section {
     ],
 };
 
+const ADMIN: Section = Section {
+    title: "Admin endpoint",
+    settings: &[
+        Setting::new("admin", "STREAM_ADMIN", Kind::AdminAddresses, "ADDRESSES")
+            .default("")
+            .empty("none: there is no admin endpoint")
+            .help(
+                "Where metrics, health and the list of connections are served over HTTP. Whoever reaches it can read \
+                 them: keep it on the loopback or on a network of your own.",
+            ),
+        Setting::new("admin_token_file", "STREAM_ADMIN_TOKEN_FILE", Kind::Path, "PATH")
+            .empty("none: changes are taken on a unix socket only")
+            .help("File with the token that closing connections and draining need on TCP."),
+    ],
+};
+
 const LOGS: Section = Section {
     title: "Logs",
     settings: &[
         Setting::new("log_level", "LOG_LEVEL", Kind::LogFilter, "FILTER")
+            .live()
             .default("info")
             .help("What is logged: a level, or a filter of tracing-subscriber."),
         Setting::new("log_format", "LOG_FORMAT", Kind::Choice(&["auto", "json", "human"]), "FORMAT")

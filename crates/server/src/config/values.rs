@@ -70,6 +70,11 @@ impl Value {
         !self.text.is_empty() || self.origin != Origin::Default && self.setting.empty.is_none()
     }
 
+    /// Whether anybody said anything.
+    pub(crate) fn is_given(&self) -> bool {
+        self.origin != Origin::Default
+    }
+
     pub(crate) fn invalid(&self, reason: impl Into<ValueError>) -> ConfigError {
         let (key, value, origin) = (self.setting.key, self.shown().to_owned(), self.origin.clone());
         ConfigError::Value(Box::new(WrongValue { key, value, origin, reason: reason.into() }))
@@ -86,6 +91,24 @@ impl Values {
     ///
     /// [`ConfigError::Value`] for a value that isn't text.
     pub fn merge(flags: &Flags, env: Environment<'_>, file: Option<&File>) -> Result<Self, ConfigError> {
+        Self::merge_of(settings::settings(), flags, env, file)
+    }
+
+    /// The same of the settings of a client, which has no file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Value`] for a value that isn't text.
+    pub fn of_client(flags: &Flags, env: Environment<'_>) -> Result<Self, ConfigError> {
+        Self::merge_of(settings::client_settings(), flags, env, None)
+    }
+
+    fn merge_of(
+        settings: impl Iterator<Item = &'static Setting>,
+        flags: &Flags,
+        env: Environment<'_>,
+        file: Option<&File>,
+    ) -> Result<Self, ConfigError> {
         let effective = |setting: &'static Setting| {
             let flag = || Some((flags.get(setting.key)?.clone(), Origin::Flag(setting.flag())));
             let variable = || Some((env(setting.env)?, Origin::Environment(setting.env)));
@@ -95,7 +118,7 @@ impl Values {
             let in_file = file.and_then(|file| file.get(setting));
             Ok(in_file.unwrap_or_else(|| Value::default(setting)))
         };
-        settings::settings().map(effective).collect::<Result<_, _>>().map(Self)
+        settings.map(effective).collect::<Result<_, _>>().map(Self)
     }
 
     /// The defaults, but for these.
@@ -114,6 +137,12 @@ impl Values {
             (value.text, value.origin) = (text.into(), Origin::Program);
         }
         Ok(Self(effective))
+    }
+
+    /// The settings that have another value in `other`: keys.
+    pub fn changed(&self, other: &Self) -> Vec<&'static Setting> {
+        let pairs = self.0.iter().zip(&other.0);
+        pairs.filter(|(old, new)| old.text != new.text).map(|(old, _)| old.setting).collect()
     }
 
     /// The value of a key, which must be one of the table's.

@@ -58,12 +58,15 @@ impl BufferRing {
         Ok(this)
     }
 
-    pub fn bytes(&self, received: &Received) -> &[u8] {
+    pub fn bytes(&mut self, received: &mut Received) -> &mut [u8] {
         debug_assert!(received.id < BUFFERS && received.len <= BUFFER_BYTES);
         let start = usize::from(received.id % BUFFERS) * BUFFER_BYTES;
         // SAFETY: within the allocation; the kernel has written `len` bytes there and doesn't touch the buffer
-        // until it is provided again, which takes `received` by value.
-        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().add(start), received.len.min(BUFFER_BYTES)) }
+        // until it is provided again, which takes `received` by value. Nobody else has these bytes: `received` is
+        // the one that names them, and is borrowed with them.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(start), received.len.min(BUFFER_BYTES))
+        }
     }
 
     #[allow(clippy::needless_pass_by_value, reason = "it must not be used afterwards")]

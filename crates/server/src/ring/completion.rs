@@ -14,6 +14,8 @@ pub enum Completion {
     Accepted {
         /// Its socket.
         fd: OwnedFd,
+        /// Which listener it came from, from 0.
+        listener: usize,
     },
     /// Accepting failed: out of descriptors or memory, or the connection was gone. Accepting has ended.
     AcceptFailed {
@@ -65,7 +67,7 @@ pub(super) enum Operation {
     Timer = 5,
 }
 
-/// `operation (8 bits) | slot (24 bits) | generation (32 bits)`
+/// `operation (8 bits) | slot (24 bits) | generation (32 bits)`; of an ACCEPT, the listener instead of both
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UserData(u64);
 
@@ -80,6 +82,16 @@ impl UserData {
     pub fn conn(operation: Operation, conn: ConnId) -> Self {
         debug_assert!(conn.slot < SLOTS);
         Self((operation as u64) << 56 | u64::from(conn.slot % SLOTS) << 32 | u64::from(conn.generation))
+    }
+
+    /// The ACCEPT of a listener.
+    pub fn accept(listener: usize) -> Self {
+        Self((Operation::Accept as u64) << 56 | listener as u64)
+    }
+
+    /// Whose ACCEPT it is.
+    pub fn listener(self) -> usize {
+        self.0 as u32 as usize
     }
 
     pub fn operation(self) -> Operation {

@@ -6,7 +6,7 @@
 //! - received bytes: the kernel writes into buffers of `BufferRing`, one of which belongs to us from
 //!   its completion until [`SocketRing::recycle`];
 //! - sent bytes: SEND has `MSG_DONTWAIT`, so the kernel copies or refuses them while it consumes the
-//!   submission, and needs them no longer; [`SocketRing`] holds each frame until then;
+//!   submission, and needs them no longer; [`SocketRing`] holds them until then;
 //! - the timer's timespec: copied while the submission is consumed; it lives in a box of the ring.
 //!
 //! Completions name a connection by slot and generation; one that comes late, for a connection that was
@@ -16,22 +16,25 @@
 
 mod buffers;
 mod completion;
+mod stats;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
-use tickstream_engine::{ConnId, SealedFrame};
+use tickstream_engine::ConnId;
 
 use buffers::BufferRing;
 pub use buffers::Received;
 pub use completion::Completion;
 pub use completion::SLOTS;
 use completion::{Operation, UserData};
+pub use stats::RingStats;
 
 /// Submissions that one call of the kernel takes; a fuller queue is submitted early.
 const SUBMISSIONS: u32 = 512;
@@ -46,9 +49,16 @@ pub struct SocketRing {
     /// By slot.
     sockets: Vec<Socket>,
     /// Frames of SENDs that the kernel has yet to consume.
-    unsubmitted: Vec<SealedFrame>,
+    unsubmitted: Vec<Rc<[u8]>>,
     timer: Timer,
-    listener: Option<OwnedFd>,
+    listeners: Vec<Listener>,
+    stats: RingStats,
+}
+
+/// A socket that connections come from.
+struct Listener {
+    fd: OwnedFd,
+    /// A multishot ACCEPT is armed.
     accepting: bool,
 }
 
@@ -70,12 +80,12 @@ struct Timer {
 }
 
 impl SocketRing {
-    /// A ring that accepts on `listener`. The calling thread is the only one that may ever use it.
+    /// A ring that accepts on `listeners`. The calling thread is the only one that may ever use it.
     ///
     /// # Errors
     /// What the kernel says, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
     /// missing, ENOMEM above the memlock limit.
-    pub fn new(listener: OwnedFd) -> io::Result<Self> {
+    pub fn new(listeners: impl IntoIterator<Item = OwnedFd>) -> io::Result<Self> {
         let ring = build()?;
         let buffers = BufferRing::register(&ring.submitter())?;
         let timer = Timer { spec: Box::new(Timespec::new()), armed_ns: None };
@@ -85,30 +95,36 @@ impl SocketRing {
             sockets: Vec::new(),
             unsubmitted: Vec::with_capacity(SUBMISSIONS as usize),
             timer,
-            listener: Some(listener),
-            accepting: false,
+            listeners: listeners.into_iter().map(|fd| Listener { fd, accepting: false }).collect(),
+            stats: RingStats::default(),
         };
         this.accept();
         Ok(this)
     }
 
-    /// Arms the multishot ACCEPT, unless it is armed or there is no listener.
+    /// Arms the multishot ACCEPT of each listener that has none armed.
     pub fn accept(&mut self) {
-        if let Some(listener) = self.listener.as_ref().filter(|_| !self.accepting) {
-            let accept = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC).build();
-            self.accepting = true;
-            self.push(accept, UserData::of(Operation::Accept));
+        for index in 0..self.listeners.len() {
+            let listener = &mut self.listeners[index];
+            if !std::mem::replace(&mut listener.accepting, true) {
+                let fd = Fd(listener.fd.as_raw_fd());
+                self.stats.accepts_armed += 1;
+                self.push(
+                    opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
+                    UserData::accept(index),
+                );
+            }
         }
     }
 
     /// Stops accepting for good; connections that wait to be accepted are reset.
-    pub fn close_listener(&mut self) {
-        if let Some(listener) = self.listener.take() {
-            self.cancel(UserData::of(Operation::Accept));
-            // Before the descriptor goes.
-            self.submit_or_panic();
-            drop(listener);
+    pub fn close_listeners(&mut self) {
+        let listeners = std::mem::take(&mut self.listeners);
+        for index in 0..listeners.len() {
+            self.cancel(UserData::accept(index));
         }
+        // Before the descriptors go.
+        self.submit_or_panic();
     }
 
     /// Takes over an accepted socket under the name `conn`, and begins to receive from it.
@@ -123,23 +139,25 @@ impl SocketRing {
         self.receive(conn);
     }
 
-    /// Sends `frame` from `offset` on as far as the socket takes it at once. At most one SEND of a connection
-    /// may be unanswered.
-    pub fn send(&mut self, conn: ConnId, frame: SealedFrame, offset: u32) {
+    /// Sends `bytes` from `offset` on as far as the socket takes them at once. At most one SEND of a connection
+    /// may be unanswered, unless it is about to be closed.
+    pub fn send(&mut self, conn: ConnId, bytes: Rc<[u8]>, offset: u32) {
         let Some(fd) = self.fd(conn) else { return };
-        let bytes = &frame.as_bytes()[offset as usize..];
-        let send = opcode::Send::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32)
+        let rest = &bytes[offset as usize..];
+        let send = opcode::Send::new(Fd(fd), rest.as_ptr(), rest.len() as u32)
             .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
             .build();
         self.push(send, UserData::conn(Operation::Send, conn));
         // Held after the push: to make room it may submit what was before, and let go of that.
-        self.unsubmitted.push(frame);
+        self.unsubmitted.push(bytes);
     }
 
-    /// Asks for [`Completion::Writable`].
+    /// Asks for [`Completion::Writable`], unless it is asked for.
     pub fn await_writable(&mut self, conn: ConnId) {
         let Some(fd) = self.fd(conn) else { return };
-        self.sockets[conn.slot as usize].polling = true;
+        if std::mem::replace(&mut self.sockets[conn.slot as usize].polling, true) {
+            return;
+        }
         let poll = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
         self.push(poll, UserData::conn(Operation::Poll, conn));
     }
@@ -213,6 +231,8 @@ impl SocketRing {
             queue.sync();
             queue.len() as u32
         };
+        self.stats.enters += 1;
+        self.stats.submissions += u64::from(pending);
         let submitter = self.ring.submitter();
         // SAFETY: no argument is passed; each submission was valid when it was pushed.
         let entered =
@@ -221,7 +241,9 @@ impl SocketRing {
             Ok(_) | Err((Some(libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
             Err((_, error)) => return Err(error),
         }
-        if self.ring.submission().is_empty() {
+        let queue = self.ring.submission();
+        self.stats.overflows += u64::from(queue.cq_overflow());
+        if queue.is_empty() {
             self.unsubmitted.clear();
         }
         Ok(())
@@ -231,14 +253,20 @@ impl SocketRing {
     pub fn next_completion(&mut self) -> Option<Completion> {
         loop {
             let entry = self.ring.completion().next()?;
+            self.stats.completions += 1;
             if let Some(completion) = self.translate(&entry) {
                 return Some(completion);
             }
         }
     }
 
+    /// What was counted so far.
+    pub fn stats(&self) -> RingStats {
+        self.stats
+    }
+
     /// The bytes that were received.
-    pub fn bytes(&self, received: &Received) -> &[u8] {
+    pub fn bytes(&mut self, received: &mut Received) -> &mut [u8] {
         self.buffers.bytes(received)
     }
 
@@ -253,8 +281,11 @@ impl SocketRing {
         let ended = !cqueue::more(entry.flags());
         match data.operation() {
             Operation::Accept => {
-                self.accepting &= !ended;
-                self.accepted(result)
+                let listener = data.listener();
+                if let Some(listener) = self.listeners.get_mut(listener) {
+                    listener.accepting &= !ended;
+                }
+                self.accepted(listener, result)
             }
             Operation::Receive => self.received(data.conn_id(), result, entry.flags()),
             Operation::Send => {
@@ -274,19 +305,22 @@ impl SocketRing {
         }
     }
 
-    fn accepted(&mut self, result: i32) -> Option<Completion> {
+    fn accepted(&mut self, listener: usize, result: i32) -> Option<Completion> {
         match result {
             fd @ 0.. => {
                 // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-                Some(Completion::Accepted { fd })
+                Some(Completion::Accepted { fd, listener })
             }
             // Ours, and then there is no listener, or a full queue's.
             error if -error == libc::ECANCELED => {
                 self.accept();
                 None
             }
-            error => Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) }),
+            error => {
+                self.stats.accept_errors += 1;
+                Some(Completion::AcceptFailed { error: io::Error::from_raw_os_error(-error) })
+            }
         }
     }
 
@@ -305,6 +339,7 @@ impl SocketRing {
             (Some(received), ..=0) if result > 0 => Some(Completion::Received { conn, received }),
             // No buffer, or no place in the completion queue: not the peer's fault.
             (None, libc::ENOBUFS | libc::ECANCELED) => {
+                self.stats.buffers_exhausted += u64::from(-result == libc::ENOBUFS);
                 self.receive(conn);
                 None
             }
@@ -326,6 +361,7 @@ impl SocketRing {
         let socket = &mut self.sockets[conn.slot as usize];
         if !socket.receiving {
             socket.receiving = true;
+            self.stats.receives_armed += 1;
             let receive = opcode::RecvMulti::new(Fd(fd), buffers::GROUP).build();
             self.push(receive, UserData::conn(Operation::Receive, conn));
         }
@@ -388,8 +424,12 @@ fn build() -> io::Result<IoUring> {
 /// # Errors
 /// As [`SocketRing::new`].
 pub fn probe() -> io::Result<()> {
-    let ring = build()?;
-    BufferRing::register(&ring.submitter())?;
+    let mut ring = build()?;
+    let _buffers = BufferRing::register(&ring.submitter())?;
+    // A filter may allow io_uring_setup and not io_uring_enter.
+    // SAFETY: a NOP points to nothing.
+    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("a new queue has room");
+    ring.submit_and_wait(1)?;
     Ok(())
 }
 
@@ -416,6 +456,65 @@ pub fn own_descriptor_table() -> io::Result<()> {
     // SAFETY: no pointers. Numbers of descriptors that other threads open later mean nothing here: none is
     // passed, and signal handlers, which write to such, don't run here (`block_signals`).
     match unsafe { libc::unshare(libc::CLONE_FILES) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes over the descriptors that are this thread's own, and closes the others: after [`own_descriptor_table`], in a
+/// thread whose table was copied from one that has both.
+pub fn keep_descriptors(own: &[RawFd], all: &[RawFd]) -> Vec<OwnedFd> {
+    for fd in all.iter().filter(|fd| !own.contains(fd)) {
+        // SAFETY: the table is this thread's own, and nothing in it owns the copies that came with it.
+        drop(unsafe { OwnedFd::from_raw_fd(*fd) });
+    }
+    // SAFETY: as above; each is taken over once.
+    own.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
+}
+
+/// Takes over a descriptor that the process was started with. Call it once for each.
+///
+/// # Errors
+/// EBADF if it isn't open.
+pub fn take_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: only asks for flags.
+    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: it is open, and was passed to this process for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The calling thread, as the kernel numbers it.
+pub fn thread_id() -> u32 {
+    // SAFETY: no arguments; it can't fail.
+    unsafe { libc::gettid() }.unsigned_abs()
+}
+
+/// Lets the calling thread, and those that it starts, run on these CPUs only.
+///
+/// # Errors
+/// EINVAL if none of them may be used.
+pub fn run_on(cpus: &[usize]) -> io::Result<()> {
+    // SAFETY: a set of our own, which is all zeros when it is empty; CPU_SET takes numbers below CPU_SETSIZE only.
+    let result = unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as usize) {
+            libc::CPU_SET(cpu, &mut set);
+        }
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Lets others run before the calling thread, and those that it starts: adds to its niceness, 0 to 19.
+///
+/// # Errors
+/// None that is known for more than 0.
+pub fn be_nice(by: i32) -> io::Result<()> {
+    // SAFETY: no pointers. On Linux this is about the calling thread alone (setpriority(2), "C library/kernel
+    // differences").
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, by.clamp(0, 19)) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

@@ -1,6 +1,6 @@
-//! A line for what ends a connection, and a bound on such lines.
+//! A line for what ends a connection, a bound on such lines, and a line for each limit that fires.
 
-use tickstream_engine::{CloseReason, Report, Severity};
+use tickstream_engine::{CloseReason, Counters, Limit, Report, Severity};
 
 /// Lines of one second. A storm of closes is summed up instead.
 const LINES_PER_SECOND: u32 = 50;
@@ -12,16 +12,27 @@ pub struct CloseLog {
     second: u64,
     lines: u32,
     left_out: u64,
+    /// Counters at the last turn.
+    fired: [u64; Limit::ALL.len()],
 }
 
 impl CloseLog {
     pub fn new(shard: usize) -> Self {
-        Self { shard, second: 0, lines: 0, left_out: 0 }
+        Self { shard, second: 0, lines: 0, left_out: 0, fired: [0; Limit::ALL.len()] }
     }
 
-    /// Logs one end, unless this second had enough of them.
-    pub fn log(&mut self, report: &Report, mono_ns: u64) {
-        self.turn_to(mono_ns / 1_000_000_000);
+    /// Logs one end, unless this second had enough of them; `subject` is that of the client's certificate.
+    pub fn log(&mut self, report: &Report, subject: Option<&str>) {
+        // What isn't printed uses nothing up.
+        let is_printed = match report.reason.severity() {
+            Severity::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Severity::Info => tracing::enabled!(tracing::Level::INFO),
+            Severity::Warn => tracing::enabled!(tracing::Level::WARN),
+            Severity::Error => tracing::enabled!(tracing::Level::ERROR),
+        };
+        if !is_printed {
+            return;
+        }
         // Who reads too slowly is named always: operators look for them, and each had to authenticate first.
         if report.reason != CloseReason::SlowConsumer {
             if self.lines == LINES_PER_SECOND {
@@ -37,6 +48,7 @@ impl CloseLog {
                     peer = %report.peer,
                     reason = report.reason.as_str(),
                     detail = &*report.detail,
+                    subject,
                     mode = report.mode.map_or("none", |mode| mode.as_str_name()),
                     open_ms = report.open_ms,
                     unsent_ms = report.unsent_ms,
@@ -52,19 +64,25 @@ impl CloseLog {
         }
     }
 
-    /// Says what there is left to say when the shard ends with so many connections.
-    pub fn finish(&mut self, connections: u32) {
-        self.turn_to(self.second + 1);
-        if connections > 0 {
-            tracing::warn!(shard = self.shard, connections, "connections were still open at the end");
+    /// Says what there is left to say when the shard ends.
+    pub fn finish(&mut self, counters: &Counters) {
+        self.turn_to(self.second + 1, counters);
+        if counters.connections > 0 {
+            tracing::warn!(
+                shard = self.shard,
+                connections = counters.connections,
+                "connections were still open at the end"
+            );
         }
     }
 
-    /// Says how many lines were left out, once their second is over.
-    pub fn turn_to(&mut self, second: u64) {
-        if second == self.second {
-            return;
-        }
+    /// Whether it's time for [`CloseLog::turn_to`].
+    pub fn is_over(&self, second: u64) -> bool {
+        second != self.second
+    }
+
+    /// Once a second is over: says how many lines were left out of it, and which limits fired in it.
+    pub fn turn_to(&mut self, second: u64, counters: &Counters) {
         if self.left_out > 0 {
             tracing::warn!(
                 shard = self.shard,
@@ -72,6 +90,12 @@ impl CloseLog {
                 "more connections closed than are logged in a second"
             );
         }
-        (self.second, self.lines, self.left_out) = (second, 0, 0);
+        for limit in Limit::ALL {
+            let times = counters.fired(limit) - self.fired[limit as usize];
+            if times > 0 {
+                tracing::warn!(shard = self.shard, limit = limit.as_str(), times, "a limit fired");
+            }
+        }
+        (self.second, self.lines, self.left_out, self.fired) = (second, 0, 0, counters.fired);
     }
 }

@@ -5,16 +5,24 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use socket2::SockRef;
-use tickstream_engine::{Action, Refused, SendOutcome, Shard};
+use tickstream_engine::{self as engine, Action, Refused, Shard};
 
+#[cfg(debug_assertions)]
+use super::chaos::Chaos;
 use super::close_log::CloseLog;
+use super::desk::Desk;
+use super::transport::Transport;
 use super::{Control, Order, Spec};
+use crate::published::Seen;
 use crate::ring::{self, Completion, SocketRing};
+use crate::tls::Acceptor;
 
 /// Completions of one pass, so that sending gets its turn.
 const COMPLETIONS_PER_PASS: usize = 1_024;
 /// Actions of one pass, so that receiving gets its turn: also the sends of one system call.
 const ACTIONS_PER_PASS: usize = 256;
+/// How long one pass works on TLS handshakes, which cost some 100 µs each, before ticks get their turn.
+const HANDSHAKES_NS_PER_PASS: u64 = 200_000;
 /// The longest sleep. The control word is looked at this often, and the engine takes a longer silence for a
 /// stall. It doesn't hang on glommio's timers, which a parked executor can miss.
 const SLEEP_NS_MAX: u64 = 100_000_000;
@@ -25,8 +33,16 @@ pub(super) struct Driver {
     number: usize,
     shard: Shard,
     ring: SocketRing,
+    transport: Transport,
+    /// Whether TLS is spoken, by listener.
+    listeners: Vec<bool>,
+    certificates: Option<Seen<Acceptor>>,
+    settings: Seen<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
+    desk: Desk,
+    #[cfg(debug_assertions)]
+    chaos: Option<Chaos>,
     drain_ms: u32,
     /// When a drain ends at the latest, CLOCK_MONOTONIC nanoseconds; `None` while the shard serves.
     drain_ends_ns: Option<u64>,
@@ -36,12 +52,22 @@ pub(super) struct Driver {
 
 impl Driver {
     pub fn new(spec: Spec, ring: SocketRing) -> Self {
+        let (certificates, acceptor) = spec.certificates.map(Seen::new).unzip();
+        let (settings, engine) = Seen::new(spec.settings);
+        let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         Self {
             number: spec.shard,
-            shard: Shard::new(spec.engine, ring::now()),
+            shard: Shard::new(engine, ring::now()),
             ring,
+            transport: Transport::new(acceptor, spec.config.handshakes_max.get()),
+            listeners: spec.listeners.iter().map(|(_, tls)| *tls).collect(),
+            certificates,
+            settings,
             control: spec.control,
             log: CloseLog::new(spec.shard),
+            desk: Desk::new(spec.shard),
+            #[cfg(debug_assertions)]
+            chaos: Chaos::of_environment(spec.shard),
             drain_ms: spec.config.drain.as_millis() as u32,
             drain_ends_ns: None,
             accept_again_ns: None,
@@ -61,7 +87,7 @@ impl Driver {
             self.pass()?;
             self.control.beat(self.number);
         }
-        self.log.finish(self.shard.counters().connections);
+        self.log.finish(&self.shard.counters());
         Ok(())
     }
 
@@ -70,6 +96,9 @@ impl Driver {
     fn pass(&mut self) -> io::Result<()> {
         self.shard.advance(ring::now());
         self.obey();
+        self.desk.pass(self.control.mailbox(self.number), &mut self.shard, &self.ring);
+        #[cfg(debug_assertions)]
+        self.chaos.iter().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
             match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
@@ -78,18 +107,24 @@ impl Driver {
         }
         let now = ring::now();
         self.shard.handle_timeout(now);
+        let second = now.mono_ns / 1_000_000_000;
+        if self.log.is_over(second) {
+            self.log.turn_to(second, &self.shard.counters());
+        }
+        while let Some(report) = self.shard.poll_report() {
+            let subject = self.transport.subject(report.conn);
+            self.log.log(&report, subject.as_deref());
+            self.desk.keep(report, now.unix_ns);
+        }
         for _ in 0..ACTIONS_PER_PASS {
             match self.shard.poll_action() {
                 Some(action) => self.act(action),
                 None => break,
             }
         }
-        while let Some(report) = self.shard.poll_report() {
-            self.log.log(&report, now.mono_ns);
-        }
-        self.log.turn_to(now.mono_ns / 1_000_000_000);
+        self.shake_hands(now.mono_ns);
         self.resume_accepting(now.mono_ns);
-        if self.shard.has_actions() {
+        if self.shard.has_actions() || self.transport.has_work() || self.desk.is_busy() {
             return self.ring.submit();
         }
         let latest = now.mono_ns + SLEEP_NS_MAX;
@@ -100,36 +135,56 @@ impl Driver {
 
     fn complete(&mut self, completion: Completion) {
         match completion {
-            Completion::Accepted { fd } => self.accepted(fd),
+            Completion::Accepted { fd, listener } => self.accepted(fd, self.listeners[listener]),
             Completion::AcceptFailed { error } => self.accept_failed(&error),
             Completion::Received { conn, received } => {
-                self.shard.received(conn, self.ring.bytes(&received));
-                self.ring.recycle(received);
+                self.transport.received(conn, received, &mut self.shard, &mut self.ring);
                 self.ring.receive(conn);
             }
             Completion::PeerClosed { conn } => self.shard.peer_closed(conn),
             Completion::PeerReset { conn, error } => self.shard.peer_reset(conn, error.to_string()),
-            Completion::Sent { conn, result } => self.shard.sent(conn, outcome(result)),
-            Completion::Writable { conn } => self.shard.writable(conn),
+            Completion::Sent { conn, result } => {
+                self.transport.sent(conn, result, &mut self.shard, &mut self.ring);
+            }
+            Completion::Writable { conn } => self.transport.writable(conn, &mut self.shard, &mut self.ring),
         }
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Send { conn, frame, offset } => self.ring.send(conn, frame, offset),
+            Action::Send { conn, frame, offset } => {
+                self.transport.send(conn, frame, offset, &mut self.shard, &mut self.ring);
+            }
             Action::AwaitWritable { conn } => self.ring.await_writable(conn),
-            Action::Shutdown { conn } => self.ring.shutdown(conn),
-            Action::Close { conn, abort } => self.ring.close(conn, abort),
+            Action::Shutdown { conn } => self.transport.shutdown(conn, &mut self.ring),
+            Action::Close { conn, abort } => {
+                self.transport.close(conn, abort, &mut self.ring);
+                self.ring.close(conn, abort);
+            }
         }
     }
 
-    fn accepted(&mut self, fd: OwnedFd) {
+    /// Works on handshakes for a while.
+    fn shake_hands(&mut self, began_ns: u64) {
+        if !self.transport.has_work() {
+            return;
+        }
+        let until_ns = began_ns.max(ring::now().mono_ns) + HANDSHAKES_NS_PER_PASS;
+        while self.transport.work(&mut self.shard, &mut self.ring) && ring::now().mono_ns < until_ns {}
+    }
+
+    fn accepted(&mut self, fd: OwnedFd, tls: bool) {
         // The multishot ACCEPT may have ended with this completion.
         self.ring.accept();
         // An error means that the peer is gone already.
         let Ok(peer) = ring::peer(fd.as_fd()) else { return };
-        match self.shard.accept(peer) {
-            Ok(conn) => self.ring.adopt(conn, fd),
+        match self.shard.accept(peer, tls) {
+            Ok(conn) => {
+                if tls {
+                    self.transport.adopt(conn);
+                }
+                self.ring.adopt(conn, fd);
+            }
             Err(refused) => refuse(&fd, &refused),
         }
     }
@@ -158,10 +213,17 @@ impl Driver {
         }
     }
 
-    /// Begins a drain when the process is told to end.
+    /// Does what the process is told: takes new certificates and settings, refuses connections, drains.
     fn obey(&mut self) {
+        self.shard.set_memory_is_short(self.control.memory_is_short());
+        if let Some(acceptor) = self.certificates.as_mut().and_then(Seen::replaced) {
+            self.transport.set_acceptor(acceptor);
+        }
+        if let Some(settings) = self.settings.replaced() {
+            self.shard.reconfigure(&settings);
+        }
         if self.control.order() >= Order::Drain && self.drain_ends_ns.is_none() {
-            self.ring.close_listener();
+            self.ring.close_listeners();
             self.shard.begin_drain(self.drain_ms);
             self.drain_ends_ns = Some(ring::now().mono_ns + u64::from(self.drain_ms) * 1_000_000);
         }
@@ -173,20 +235,14 @@ impl Driver {
     }
 }
 
-fn outcome(result: i32) -> SendOutcome {
-    match result {
-        bytes @ 0.. => SendOutcome::Sent(bytes as u32),
-        error if -error == libc::EAGAIN => SendOutcome::WouldBlock,
-        _ => SendOutcome::Broken,
-    }
-}
-
 /// Tells a client that isn't taken why, as far as that can be done at once.
 fn refuse(fd: &OwnedFd, refused: &Refused) {
     let socket = SockRef::from(fd);
     // What it sent already would turn the close into a reset that overtakes the answer.
     let mut unread = [std::mem::MaybeUninit::uninit(); 1_024];
     let _ = socket.recv_with_flags(&mut unread, libc::MSG_DONTWAIT);
-    let _ = socket.send_with_flags(refused.frame.as_bytes(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    if let Some(frame) = &refused.frame {
+        let _ = socket.send_with_flags(frame.as_bytes(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+    }
     let _ = socket.shutdown(std::net::Shutdown::Write);
 }

@@ -1,12 +1,16 @@
 //! A shard's thread: pinned, with a descriptor table, an executor, a listener and a ring of its own.
 
+#[cfg(debug_assertions)]
+mod chaos;
 mod close_log;
+mod control;
+mod desk;
 mod driver;
-mod listener;
+mod mailbox;
+mod transport;
 
-use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,64 +20,17 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tickstream_engine as engine;
 
 use crate::config::Config;
+use crate::published::Published;
 use crate::ring::{self, SocketRing};
+use crate::tls::Acceptor;
 use driver::Driver;
+
+pub use control::{Control, Order};
+pub use desk::slowness;
+pub use mailbox::{Closed, Closing, Filter, Lag, Mailbox, Page, PageFound, Request, Snapshot, Unanswered};
 
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;
-
-/// What shards share with the process: one word that it tells them all, and a pulse that each tells it.
-#[derive(Debug)]
-pub struct Control {
-    order: AtomicU8,
-    /// Passes of each shard's loop.
-    pulses: Vec<AtomicU64>,
-}
-
-/// A word of [`Control`]. A later one overrides an earlier one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
-    /// Serve.
-    Serve = 0,
-    /// Close every connection in good order, then end.
-    Drain = 1,
-    /// End at once.
-    Stop = 2,
-}
-
-impl Control {
-    /// A word and a pulse for each of so many shards.
-    pub fn new(shards: usize) -> Self {
-        let pulses = std::iter::repeat_with(AtomicU64::default).take(shards).collect();
-        Self { order: AtomicU8::new(Order::Serve as u8), pulses }
-    }
-
-    /// Tells all shards; they look ten times a second.
-    pub fn give(&self, order: Order) {
-        self.order.fetch_max(order as u8, Ordering::Relaxed);
-    }
-
-    /// A shard's loop has turned.
-    pub fn beat(&self, shard: usize) {
-        // Only this shard writes it: no read-modify-write.
-        let pulse = &self.pulses[shard];
-        pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// How often each shard's loop has turned.
-    pub fn pulses(&self) -> Vec<u64> {
-        self.pulses.iter().map(|pulse| pulse.load(Ordering::Relaxed)).collect()
-    }
-
-    /// What was told last.
-    pub fn order(&self) -> Order {
-        match self.order.load(Ordering::Relaxed) {
-            0 => Order::Serve,
-            1 => Order::Drain,
-            _ => Order::Stop,
-        }
-    }
-}
 
 /// What a shard tells the process.
 #[derive(Debug)]
@@ -82,8 +39,6 @@ pub enum Event {
     Listening {
         /// Which shard.
         shard: usize,
-        /// Where.
-        address: SocketAddr,
     },
     /// It ended: `Ok` if it was asked to.
     Ended {
@@ -97,14 +52,6 @@ pub enum Event {
 /// Why a shard can't begin or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// The address can't be listened on.
-    #[error("can't listen on {address}: {source}")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// What the kernel said.
-        source: io::Error,
-    },
     /// No descriptor table of its own.
     #[error("can't give the shard a descriptor table of its own (unshare(CLONE_FILES)): {0}")]
     Descriptors(io::Error),
@@ -133,12 +80,16 @@ pub struct Spec {
     pub shard: usize,
     /// The CPU that it is pinned to.
     pub cpu: usize,
-    /// Where it listens; the same address for all shards.
-    pub address: SocketAddr,
+    /// Its listening sockets, and whether TLS is spoken on each.
+    pub listeners: Vec<(RawFd, bool)>,
+    /// The listening sockets of all shards, which its descriptor table gets a copy of.
+    pub all_listeners: Vec<RawFd>,
+    /// What TLS needs.
+    pub certificates: Option<Arc<Published<Acceptor>>>,
     /// The process's settings.
     pub config: Arc<Config>,
-    /// The engine's settings.
-    pub engine: engine::Config,
+    /// The engine's settings, but for the number of the shard.
+    pub settings: Arc<Published<engine::Config>>,
     /// The word that it obeys.
     pub control: Arc<Control>,
 }
@@ -149,9 +100,12 @@ pub struct Spec {
 /// If the thread can't be started.
 pub fn spawn(spec: Spec, events: Sender<Event>) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name(format!("shard-{}", spec.shard)).spawn(move || {
-        let shard = spec.shard;
+        let (shard, control) = (spec.shard, Arc::clone(&spec.control));
         let run = std::panic::AssertUnwindSafe(|| run(spec, &events));
         let outcome = std::panic::catch_unwind(run).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        if outcome.is_ok() {
+            control.retire(shard);
+        }
         // Without a receiver the process is ending already.
         let _ = events.send(Event::Ended { shard, outcome });
     })
@@ -160,6 +114,9 @@ pub fn spawn(spec: Spec, events: Sender<Event>) -> io::Result<JoinHandle<()>> {
 fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     ring::block_signals().map_err(ShardError::Signals)?;
     ring::own_descriptor_table().map_err(ShardError::Descriptors)?;
+    spec.control.enter(spec.shard);
+    let own: Vec<_> = spec.listeners.iter().map(|(fd, _)| *fd).collect();
+    let listeners = ring::keep_descriptors(&own, &spec.all_listeners);
     let executor = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu))
         .name(&format!("shard-{}", spec.shard))
         .io_memory(0)
@@ -169,13 +126,10 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(Duration::from_millis(1)).await;
-        let listen = |source| ShardError::Listen { address: spec.address, source };
-        let listener = listener::bind(spec.address, &spec.config).map_err(listen)?;
-        let address = listener.local_addr().map_err(listen)?;
-        let ring = SocketRing::new(listener.into()).map_err(ShardError::Ring)?;
+        let ring = SocketRing::new(listeners).map_err(ShardError::Ring)?;
         let driver = Driver::new(spec, ring);
         let shard = driver.shard_number();
-        let _ = events.send(Event::Listening { shard, address });
+        let _ = events.send(Event::Listening { shard });
         driver.run().map_err(ShardError::Ring)
     })
 }

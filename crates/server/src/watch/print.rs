@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde_json::json;
-use tickstream_client::{Error, Mode, Tick};
+use tickstream_client::{Error, Mode, Tick, with_causes};
 
 /// Something to print.
 pub enum Line<'a> {
@@ -62,7 +62,11 @@ impl<W: Write> Printer<W> {
                 writeln!(
                     out,
                     "{}",
-                    warn(format!("disconnected: {error}; again in {} ms", retry_in.as_millis()))
+                    warn(format!(
+                        "disconnected: {}; again in {} ms",
+                        with_causes(error),
+                        retry_in.as_millis()
+                    ))
                 )
             }
             Line::Reconnected { server, next_sequence } => {
@@ -130,7 +134,7 @@ fn as_json(out: &mut Vec<u8>, line: &Line<'_>) -> io::Result<()> {
             object(json!({"event": "subscribed", "mode": mode.as_str_name(), "next_sequence": next_sequence}))
         }
         Line::Disconnected { error, retry_in } => object(json!({
-            "event": "disconnected", "error": error.to_string(), "retry_in_ms": retry_in.as_millis() as u64,
+            "event": "disconnected", "error": with_causes(error), "retry_in_ms": retry_in.as_millis() as u64,
         })),
         Line::Reconnected { server, next_sequence } => {
             object(json!({"event": "reconnected", "server": server, "next_sequence": next_sequence}))

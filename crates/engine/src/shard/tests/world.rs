@@ -1,13 +1,17 @@
 //! A driver, a network and clients that live in virtual time.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use tickstream_wire::messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, Subscribe};
 use tickstream_wire::{Decoder, FrameType, frame};
 
 use crate::batch::SealedFrame;
 use crate::clock::{MS, Now, SECOND};
-use crate::{Action, CloseReason, Config, ConnId, Credentials, Limits, Phase, Rate, SendOutcome, Shard};
+use crate::{
+    Action, CloseReason, Config, ConnId, Credentials, Limits, Phase, ProxyProtocol, Rate, Refused,
+    SendOutcome, Shard,
+};
 
 /// The driver's longest sleep.
 const LONGEST_SLEEP: u64 = 100 * MS;
@@ -22,8 +26,18 @@ pub(crate) fn config() -> Config {
         batch_window_ms: 5,
         heartbeat_interval_ms: 15_000,
         heartbeat_timeout_ms: 20_000,
+        proxy_protocol: ProxyProtocol::Off,
+        proxy_trusted: Vec::new(),
+        seed: 0x5EED,
         limits: Limits {
             connections: 100_000,
+            connections_per_address: None,
+            unauthenticated: 100_000,
+            unauthenticated_per_address: None,
+            connections_per_second: None,
+            auth_failures_per_minute: 10,
+            lag_ms: 0,
+            handshake_timeout_ms: 5_000,
             payload_bytes: 65_536,
             auth_timeout_ms: 5_000,
             write_deadline_ms: 5_000,
@@ -133,7 +147,13 @@ impl World {
     }
 
     pub fn connect(&mut self) -> usize {
-        let id = self.shard.accept(([127, 0, 0, 1], 5_000).into()).expect("room for one more");
+        self.connect_from("127.0.0.1", false).expect("room for one more")
+    }
+
+    /// A connection from `address`, over TLS or not.
+    pub fn connect_from(&mut self, address: &str, tls: bool) -> Result<usize, Refused> {
+        let peer = SocketAddr::new(address.parse().expect("an address"), 5_000);
+        let id = self.shard.accept(peer, tls)?;
         self.clients.push(Client {
             id,
             room: None,
@@ -149,7 +169,7 @@ impl World {
             seen: Vec::new(),
             decoder: Decoder::new(),
         });
-        self.clients.len() - 1
+        Ok(self.clients.len() - 1)
     }
 
     /// A client that sends AUTH and SUBSCRIBE in one go.
@@ -167,7 +187,11 @@ impl World {
     }
 
     pub fn send_auth(&mut self, client: usize) {
-        self.send(client, &frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() }));
+        self.send_auth_as(client, "ada", "s3cret");
+    }
+
+    pub fn send_auth_as(&mut self, client: usize, username: &str, password: &str) {
+        self.send(client, &frame::seal(&Auth { username: username.into(), password: password.into() }));
     }
 
     pub fn send_heartbeat(&mut self, client: usize) {

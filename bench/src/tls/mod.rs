@@ -1,0 +1,10 @@
+//! TLS 1.3 for the load generator's connections: rustls without sockets and without buffers of its own, since the
+//! bytes are the ring's.
+
+mod options;
+mod room;
+mod session;
+mod tickets;
+
+pub use options::{TlsError, TlsOptions, TlsPlan};
+pub use room::TlsRoom;

@@ -1,0 +1,131 @@
+//! Runs that hold no subscriptions, against servers that answer as a test wants it.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Command, Output},
+    thread,
+    time::Duration,
+};
+
+use tickstream_wire::{
+    frame::seal,
+    messages::{Ack, ErrorMsg, MsgType},
+};
+
+/// Serves each connection in a thread of its own.
+fn serve(session: fn(TcpStream)) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || session(stream));
+        }
+    });
+    port
+}
+
+fn answer(mut stream: TcpStream, frame: &[u8]) {
+    let mut buffer = [0; 512];
+    if stream.read(&mut buffer).is_ok_and(|len| len > 0) {
+        let _ = stream.write_all(frame);
+        // Until the client's FIN.
+        while stream.read(&mut buffer).is_ok_and(|len| len > 0) {}
+    }
+}
+
+fn accept(stream: TcpStream) {
+    answer(stream, &seal(&Ack { acked_type: MsgType::Auth as i32, ..Ack::default() }));
+}
+
+fn refuse(stream: TcpStream) {
+    answer(stream, &error("AUTH_FAILED"));
+}
+
+fn error(code: &str) -> Vec<u8> {
+    seal(&ErrorMsg { code: code.into(), message: String::new(), retry_after_ms: 0 })
+}
+
+fn load(port: u16, arguments: &str) -> (Output, serde_json::Value) {
+    let output = Command::new(env!("CARGO_BIN_EXE_tickstream-load"))
+        .env("STREAM_USER", "user")
+        .env("STREAM_PASS", "password")
+        .args(["--addr", &format!("127.0.0.1:{port}"), "--json", "-"])
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    let json = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {text}"));
+    (output, json)
+}
+
+#[test]
+fn handshakes_are_counted_and_timed() {
+    let (output, summary) = load(serve(accept), "--handshakes 300 --in-flight 10 --threads 2");
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    assert_eq!(summary["accepted"], 300);
+    assert_eq!(summary["until_ack"]["count"], 300);
+    assert!(summary["server_user_us_each"].is_number(), "{summary:#}");
+
+    let (output, summary) = load(serve(accept), "--handshakes 50 --ramp 100");
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    assert!(summary["took_s"].as_f64() > Some(0.4), "{summary:#}");
+
+    let (output, summary) = load(serve(refuse), "--handshakes 5");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(summary["answers"]["AUTH_FAILED"], 5, "{summary:#}");
+}
+
+#[test]
+fn guesses_come_at_their_rate_from_many_addresses() {
+    // It tells where each came from by its answer.
+    let port = serve(|stream| {
+        let address = stream.peer_addr().unwrap().ip();
+        answer(stream, &error(&format!("FROM {address}")));
+    });
+    let (output, summary) = load(port, "--brute-force 200 --sources 4 --duration 1s");
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    let attempts = summary["attempts"].as_u64().unwrap();
+    assert!((150..=200).contains(&attempts), "{summary:#}");
+    for last in 1..=4 {
+        let from = summary["answers"][format!("FROM 127.0.1.{last}")].as_u64();
+        assert!(from >= Some(attempts / 4), "{summary:#}");
+    }
+
+    let (output, summary) = load(serve(accept), "--brute-force 100 --duration 200ms");
+    assert_eq!(output.status.code(), Some(1), "a server that takes any password: {summary:#}");
+}
+
+#[test]
+fn dribblers_are_watched_until_they_are_closed() {
+    let port = serve(|mut stream| {
+        let mut bytes = [0; 3];
+        let _ = stream.read_exact(&mut bytes);
+        assert_eq!(bytes, *b"TS\x01");
+        let _ = stream.write_all(&error("AUTH_REQUIRED"));
+    });
+    let (output, summary) = load(port, "--dribble -n 20 --duration 10s");
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    assert_eq!(summary["ends"]["AUTH_REQUIRED"], 20, "{summary:#}");
+    assert_eq!(summary["bytes_sent"], 60, "{summary:#}");
+    let closed = summary["until_closed"]["max_us"].as_u64().unwrap();
+    assert!((2_000_000..4_000_000).contains(&closed), "{summary:#}");
+
+    let patient = serve(|stream| {
+        thread::sleep(Duration::from_secs(10));
+        drop(stream);
+    });
+    let (output, summary) = load(patient, "--dribble -n 5 --duration 500ms");
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(summary["left_open"], 5);
+}
+
+#[test]
+fn one_kind_of_run_at_a_time() {
+    let output = Command::new(env!("CARGO_BIN_EXE_tickstream-load"))
+        .args(["--handshakes", "5", "--dribble", "--user", "user"])
+        .env("STREAM_PASS", "password")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}

@@ -1,0 +1,214 @@
+//! A connection's way in: admission, its PROXY header, its TLS handshake, AUTH.
+
+use std::net::SocketAddr;
+
+use tickstream_wire::messages::MsgType;
+
+use super::{Shard, error_frame};
+use crate::action::{ConnId, Refused, Secured};
+use crate::close::{CloseReason, Fault};
+use crate::config::ProxyProtocol;
+use crate::limit::Limit;
+use crate::network::AddressKey;
+use crate::proxy::{self, Parsed};
+use crate::session::State;
+
+impl Shard {
+    /// A connection was accepted; with `tls`, on the port for that.
+    ///
+    /// # Errors
+    /// If the shard doesn't take it: send the frame, if there is one, and close.
+    pub fn accept(&mut self, peer: SocketAddr, tls: bool) -> Result<ConnId, Refused> {
+        let lived = self.clock.lived();
+        let trusted = self.config.proxy_trusted.iter().any(|network| network.contains(peer.ip()));
+        let proxied = trusted && self.config.proxy_protocol != ProxyProtocol::Off;
+        let refused = if self.drain.is_some() {
+            Some((CloseReason::ShuttingDown, None))
+        } else if self.config.proxy_protocol == ProxyProtocol::Required && !trusted {
+            Some((CloseReason::BadProxyHeader, Some(Limit::UntrustedProxy)))
+        } else {
+            let admitted = self.admission.admit(self.slots.len(), &self.config.limits, lived);
+            admitted.err().map(|limit| (CloseReason::ServerBusy, Some(limit)))
+        };
+        if let Some((reason, limit)) = refused {
+            return Err(self.refused(reason, limit, tls || proxied));
+        }
+        if !proxied && let Err(limit) = self.admit_address(peer.ip().into(), tls) {
+            self.admission.take_back(&self.config.limits);
+            return Err(self.refused(CloseReason::ServerBusy, Some(limit), tls));
+        }
+        let slot = self.slots.open(peer, lived);
+        let session = &mut self.slots[slot];
+        session.tls = tls;
+        session.counted = !proxied;
+        session.state = match (proxied, tls) {
+            (true, _) => State::Proxied,
+            (false, true) => State::Handshaking,
+            (false, false) => State::Unauthenticated,
+        };
+        self.counters.accepted += 1;
+        self.rearm(slot);
+        Ok(self.slots.id(slot))
+    }
+
+    /// Whether the connection's bytes are still for [`Shard::received`], though it speaks TLS.
+    pub fn awaits_proxy_header(&self, conn: ConnId) -> bool {
+        self.slots.find(conn).is_some_and(|slot| self.slots[slot].state == State::Proxied)
+    }
+
+    /// Bytes of a TLS handshake came.
+    pub fn heard(&mut self, conn: ConnId) {
+        if let Some(slot) = self.slots.find(conn) {
+            self.slots[slot].heard = true;
+        }
+    }
+
+    /// A TLS handshake has to wait until others are done.
+    pub fn handshake_waits(&mut self) {
+        self.counters.count_fired(Limit::Handshakes);
+    }
+
+    /// The TLS handshake is done: from now on [`Shard::received`] gets what it protects.
+    pub fn secured(&mut self, conn: ConnId, secured: Secured) {
+        let Some(slot) = self.slots.find(conn) else { return };
+        let lived = self.clock.lived();
+        let session = &mut self.slots[slot];
+        if session.state != State::Handshaking {
+            return;
+        }
+        session.state = State::Unauthenticated;
+        session.heartbeat = lived;
+        if secured.user.is_some() {
+            session.arrival.get_or_insert_default().user = secured.user;
+        }
+        if secured.resumed {
+            self.counters.handshakes_resumed += 1;
+        } else {
+            self.counters.handshakes_full += 1;
+        }
+        self.rearm(slot);
+    }
+
+    /// TLS failed, in the handshake or later; the peer was told by an alert, if it could be.
+    pub fn tls_failed(&mut self, conn: ConnId, error: String) {
+        if let Some(slot) = self.slots.find(conn) {
+            self.close(slot, Fault::new(CloseReason::TlsFailed, error));
+        }
+    }
+
+    /// The process went above or below its memory watermark.
+    pub fn set_memory_is_short(&mut self, is_short: bool) {
+        self.admission.set_memory_is_short(is_short);
+    }
+
+    /// Takes a PROXY header off the front of `bytes`. True if it is there, or needn't be.
+    pub(super) fn take_proxy_header(&mut self, slot: u32, bytes: &mut &[u8]) -> bool {
+        let session = &mut self.slots[slot];
+        let held = session.arrival.as_ref().map_or(0, |arrival| arrival.proxy_header.len());
+        let parsed = if held == 0 {
+            proxy::parse(bytes)
+        } else {
+            let header = &mut session.arrival.get_or_insert_default().proxy_header;
+            header.extend_from_slice(bytes);
+            proxy::parse(header)
+        };
+        match parsed {
+            Ok(Parsed::Incomplete) => {
+                if held == 0 {
+                    session.arrival.get_or_insert_default().proxy_header.extend_from_slice(bytes);
+                }
+                *bytes = &[];
+                false
+            }
+            Ok(Parsed::Header { len, source }) => {
+                // What was held was incomplete: the header ends in these bytes.
+                *bytes = &bytes[len - held..];
+                session.peer = source.unwrap_or(session.peer);
+                self.arrived(slot)
+            }
+            Ok(Parsed::NotProxy) if self.config.proxy_protocol == ProxyProtocol::Optional && held == 0 => {
+                self.arrived(slot)
+            }
+            Ok(Parsed::NotProxy) => {
+                self.close(
+                    slot,
+                    Fault::new(CloseReason::BadProxyHeader, "it doesn't begin with a PROXY header"),
+                );
+                false
+            }
+            Err(error) => {
+                self.close(slot, Fault::new(CloseReason::BadProxyHeader, error.to_string()));
+                false
+            }
+        }
+    }
+
+    /// The connection's address is known: the limits by address hold from now on. False if one has fired.
+    fn arrived(&mut self, slot: u32) -> bool {
+        let session = &mut self.slots[slot];
+        session.arrival = None;
+        let (address, tls) = (session.address(), session.tls);
+        session.state = if tls { State::Handshaking } else { State::Unauthenticated };
+        match self.admit_address(address, tls) {
+            Ok(()) => self.slots[slot].counted = true,
+            Err(limit) => {
+                self.close(slot, Fault::limit(limit, CloseReason::ServerBusy, limit.refusal()));
+                return false;
+            }
+        }
+        self.rearm(slot);
+        true
+    }
+
+    /// Looks at what is known of an address. A handshake is too dear for one that failed to authenticate too often.
+    fn admit_address(&mut self, address: AddressKey, tls: bool) -> Result<(), Limit> {
+        if tls && self.auth_limiter.check(address, self.clock.lived()).is_err() {
+            return Err(Limit::AuthFailures);
+        }
+        self.admission.admit_address(address, &self.config.limits)
+    }
+
+    /// Answers AUTH.
+    pub(super) fn authenticate(&mut self, slot: u32, accepted: bool) -> Result<(), Fault> {
+        let lived = self.clock.lived();
+        let address = self.slots[slot].address();
+        if let Err(retry_after_ms) = self.auth_limiter.check(address, lived) {
+            let limit = Limit::AuthFailures;
+            let fault = Fault::limit(limit, CloseReason::RateLimited, limit.refusal());
+            return Err(Fault { retry_after_ms, ..fault });
+        }
+        if !accepted {
+            self.auth_limiter.failed(address, lived);
+            self.counters.auth_failures += 1;
+            return Err(Fault::new(CloseReason::AuthFailed, "user name or password is wrong"));
+        }
+        self.counters.authenticated += 1;
+        self.proven(slot);
+        let session = &mut self.slots[slot];
+        session.state = State::Authenticated;
+        session.heartbeat = lived;
+        session.arrival = None;
+        self.rearm(slot);
+        self.owe(slot, self.ack(MsgType::Auth, 0))
+    }
+
+    /// The connection doesn't count among those that haven't authenticated any more.
+    pub(super) fn proven(&mut self, slot: u32) {
+        let session = &mut self.slots[slot];
+        if std::mem::take(&mut session.unproven) {
+            let address = session.counted.then(|| session.address());
+            self.admission.judged(address);
+        }
+    }
+
+    fn refused(&mut self, reason: CloseReason, limit: Option<Limit>, silently: bool) -> Refused {
+        self.counters.refused += 1;
+        if let Some(limit) = limit {
+            self.counters.count_fired(limit);
+        }
+        let detail = limit.map_or("the server is shutting down", Limit::refusal);
+        let speaks = !silently && reason.code().is_some();
+        let fault = Fault::new(reason, detail);
+        Refused { reason, limit, frame: speaks.then(|| error_frame(&fault, self.counters.refused)) }
+    }
+}

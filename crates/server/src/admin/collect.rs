@@ -1,0 +1,218 @@
+//! Asks the shards, so that who asks for it costs them nothing: what was gathered is shared by all who ask within a tenth
+//! of a second, and lists of connections are made one at a time.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::process::{Process, Thread};
+use crate::shard::{Closed, Control, Filter, Page, PageFound, Request, Snapshot, slowness};
+
+/// What was gathered is told again for so long.
+const FRESH_FOR: Duration = Duration::from_millis(100);
+/// How long shards have to answer. They look at their mailbox ten times a second.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
+/// Between two lists of connections. Each makes the shards look at all of theirs.
+const LISTS_APART: Duration = Duration::from_millis(100);
+/// Requests for a list that may wait for their turn.
+const LISTS_WAITING_MAX: u64 = 16;
+
+/// What was gathered at one moment.
+#[derive(Clone, Debug)]
+pub struct Gathered {
+    /// When.
+    pub at: SystemTime,
+    /// By shard.
+    pub shards: Vec<Shard>,
+    /// The process.
+    pub process: Process,
+    /// How often the shards were asked, this time included.
+    pub collections: u64,
+}
+
+/// What is known of one shard.
+#[derive(Clone, Debug)]
+pub struct Shard {
+    /// It answered in time.
+    pub answered: bool,
+    /// It ended as it was asked to.
+    pub retired: bool,
+    /// Its last answer; `None` if it never gave one.
+    pub snapshot: Option<Box<Snapshot>>,
+    /// Its thread.
+    pub thread: Thread,
+}
+
+/// A list of connections.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Connections that pass the filter, of the shards that answered.
+    pub total: u64,
+    /// The page: each with its shard.
+    pub connections: Vec<(usize, tickstream_engine::Connection)>,
+    /// Shards that didn't answer.
+    pub missing: Vec<usize>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CollectError {
+    /// Too many asked before.
+    #[error("{LISTS_WAITING_MAX} lists of connections are waited for already; come back later")]
+    Busy,
+    /// The shard hangs, or has ended.
+    #[error("shard {0} doesn't answer")]
+    Silent(usize),
+}
+
+/// Asks the shards.
+#[derive(Debug)]
+pub struct Collector {
+    control: Arc<Control>,
+    gathered: tokio::sync::Mutex<Option<(Instant, Arc<Gathered>)>>,
+    collections: AtomicU64,
+    last: Mutex<Vec<Option<Box<Snapshot>>>>,
+    last_list: tokio::sync::Mutex<Option<Instant>>,
+    lists_waiting: AtomicU64,
+}
+
+impl Collector {
+    pub fn new(control: Arc<Control>) -> Self {
+        let last = Mutex::new(vec![None; control.shards()]);
+        Self {
+            control,
+            gathered: tokio::sync::Mutex::default(),
+            collections: AtomicU64::new(0),
+            last,
+            last_list: tokio::sync::Mutex::default(),
+            lists_waiting: AtomicU64::new(0),
+        }
+    }
+
+    /// All counters, at most [`FRESH_FOR`] old.
+    pub async fn gathered(self: &Arc<Self>) -> Arc<Gathered> {
+        // A task of its own: it goes on when who asked has gone, so that coming and going doesn't ask the shards.
+        let this = Arc::clone(self);
+        tokio::spawn(async move { this.refreshed().await }).await.expect("gathering doesn't panic")
+    }
+
+    async fn refreshed(self: Arc<Self>) -> Arc<Gathered> {
+        let mut gathered = self.gathered.lock().await;
+        if let Some((at, known)) = gathered.as_ref()
+            && at.elapsed() < FRESH_FOR
+        {
+            return Arc::clone(known);
+        }
+        let this = Arc::clone(&self);
+        let fresh = tokio::task::spawn_blocking(move || Arc::new(this.gather())).await;
+        let fresh = fresh.expect("gathering doesn't panic");
+        *gathered = Some((Instant::now(), Arc::clone(&fresh)));
+        fresh
+    }
+
+    fn gather(&self) -> Gathered {
+        let (sender, answers) = mpsc::channel();
+        let asked = (0..self.control.shards())
+            .filter(|&shard| self.ask(shard, Request::Snapshot(sender.clone())))
+            .count();
+        let mut answered = vec![false; self.control.shards()];
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        for snapshot in received(&answers, asked) {
+            let shard = snapshot.shard;
+            answered[shard] = true;
+            last[shard] = Some(Box::new(snapshot));
+        }
+        let shards = last.iter().zip(answered).enumerate().map(|(shard, (snapshot, answered))| Shard {
+            answered,
+            retired: self.control.has_retired(shard),
+            snapshot: snapshot.clone(),
+            thread: self.control.thread(shard).map(Thread::read).unwrap_or_default(),
+        });
+        Gathered {
+            at: SystemTime::now(),
+            shards: shards.collect(),
+            process: Process::read(),
+            collections: self.collections.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    /// A page of connections, the slowest first: `limit` behind the first `offset`, of all shards or of one.
+    ///
+    /// # Errors
+    /// [`CollectError::Busy`].
+    pub async fn connections(
+        self: &Arc<Self>,
+        shard: Option<usize>,
+        filter: Filter,
+        offset: usize,
+        limit: usize,
+    ) -> Result<Listed, CollectError> {
+        if self.lists_waiting.fetch_add(1, Ordering::Relaxed) >= LISTS_WAITING_MAX {
+            self.lists_waiting.fetch_sub(1, Ordering::Relaxed);
+            return Err(CollectError::Busy);
+        }
+        let this = Arc::clone(self);
+        let list = tokio::spawn(async move {
+            let mut last = this.last_list.lock().await;
+            if let Some(last) = *last {
+                tokio::time::sleep_until((last + LISTS_APART).into()).await;
+            }
+            let that = Arc::clone(&this);
+            let listed = tokio::task::spawn_blocking(move || that.list(shard, filter, offset, limit)).await;
+            *last = Some(Instant::now());
+            this.lists_waiting.fetch_sub(1, Ordering::Relaxed);
+            listed.expect("listing doesn't panic")
+        });
+        Ok(list.await.expect("listing doesn't panic"))
+    }
+
+    fn list(&self, shard: Option<usize>, filter: Filter, offset: usize, limit: usize) -> Listed {
+        let (sender, answers) = mpsc::channel();
+        let page = Page { most: offset + limit, filter };
+        let meant: Vec<_> =
+            (0..self.control.shards()).filter(|number| shard.is_none_or(|shard| shard == *number)).collect();
+        let asked = meant
+            .iter()
+            .filter(|&&shard| self.ask(shard, Request::Connections(page, sender.clone())))
+            .count();
+        let found: Vec<PageFound> = received(&answers, asked).collect();
+        let has_answered = |shard: usize| found.iter().any(|page| page.shard == shard);
+        let missing = meant.into_iter().filter(|&shard| !has_answered(shard)).collect();
+        let total = found.iter().map(|page| page.total).sum();
+        let mut connections: Vec<_> = found
+            .into_iter()
+            .flat_map(|page| page.connections.into_iter().map(move |connection| (page.shard, connection)))
+            .collect();
+        connections
+            .sort_unstable_by_key(|(shard, connection)| (std::cmp::Reverse(slowness(connection)), *shard));
+        let connections = connections.into_iter().skip(offset).take(limit).collect();
+        Listed { total, connections, missing }
+    }
+
+    /// Closes connection `number` of a shard.
+    ///
+    /// # Errors
+    /// [`CollectError::Silent`].
+    pub async fn close(self: &Arc<Self>, shard: usize, number: u64) -> Result<Closed, CollectError> {
+        let this = Arc::clone(self);
+        let close = move || {
+            let (sender, answers) = mpsc::channel();
+            let asked = this.ask(shard, Request::Close(number, sender));
+            let closed = received(&answers, usize::from(asked)).next();
+            closed.ok_or(CollectError::Silent(shard))
+        };
+        tokio::task::spawn_blocking(close).await.expect("closing doesn't panic")
+    }
+
+    /// False if the shard can't be asked, and so won't answer.
+    fn ask(&self, shard: usize, request: Request) -> bool {
+        !self.control.has_retired(shard) && self.control.mailbox(shard).ask(request).is_ok()
+    }
+}
+
+/// The answers that come in time, at most `count`.
+fn received<T>(answers: &Receiver<T>, count: usize) -> impl Iterator<Item = T> {
+    let until = Instant::now() + ANSWERS_WITHIN;
+    (0..count).map_while(move |_| answers.recv_timeout(until.saturating_duration_since(Instant::now())).ok())
+}

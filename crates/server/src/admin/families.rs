@@ -1,0 +1,386 @@
+//! Every metric: its name, what it means, and where its value is. docs/operations.md lists the same; a test compares.
+
+use tickstream_engine::{CloseReason, Latencies, StreamCounters};
+
+use super::collect::{Gathered, Shard};
+use crate::shard::{Lag, Snapshot};
+
+/// A metric whose samples are whole counters or gauges, read from an `S`.
+pub struct Family<S> {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Its type, and where it is.
+    pub value: Value<S>,
+}
+
+/// A type, and where the value is.
+pub enum Value<S> {
+    /// Only ever rises.
+    Counter(fn(&S) -> u64),
+    /// Goes up and down.
+    Gauge(fn(&S) -> f64),
+}
+
+/// A metric that the exporter can't hold: its type and meaning.
+pub struct Other {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub help: &'static str,
+}
+
+const fn counter<S>(name: &'static str, read: fn(&S) -> u64, help: &'static str) -> Family<S> {
+    Family { name, help, value: Value::Counter(read) }
+}
+
+const fn gauge<S>(name: &'static str, read: fn(&S) -> f64, help: &'static str) -> Family<S> {
+    Family { name, help, value: Value::Gauge(read) }
+}
+
+/// What a shard counts. Label: `shard`.
+pub const OF_SHARD: &[Family<Snapshot>] = &[
+    gauge(
+        "active_connections",
+        |s| s.counters.connections.into(),
+        "Connections, those that are being closed included.",
+    ),
+    counter("messages_sent_total", |s| s.counters.frames_sent, "Frames of every type that were sent whole."),
+    counter("bytes_sent_total", |s| s.counters.bytes_sent, "Bytes that sockets took."),
+    counter(
+        "heartbeat_timeouts_total",
+        |s| s.counters.closed(CloseReason::HeartbeatTimeout),
+        "Connections closed because no HEARTBEAT came in time.",
+    ),
+    counter("connections_accepted_total", |s| s.counters.accepted, "Connections taken."),
+    counter(
+        "connections_refused_total",
+        |s| s.counters.refused,
+        "Connections refused at a limit or in a drain.",
+    ),
+    counter("auth_successes_total", |s| s.counters.authenticated, "AUTHs accepted."),
+    counter("auth_failures_total", |s| s.counters.auth_failures, "AUTHs with wrong credentials."),
+    gauge(
+        "connections_unauthenticated",
+        |s| s.counters.unauthenticated.into(),
+        "Connections that haven't authenticated.",
+    ),
+    counter(
+        "tls_handshakes_full_total",
+        |s| s.counters.handshakes_full,
+        "TLS handshakes that were completed in full.",
+    ),
+    counter(
+        "tls_handshakes_resumed_total",
+        |s| s.counters.handshakes_resumed,
+        "TLS handshakes that resumed a session.",
+    ),
+    counter("subscriptions_total", |s| s.counters.subscribed, "SUBSCRIBEs accepted."),
+    counter("frames_received_total", |s| s.counters.frames_received, "Frames received."),
+    counter("bytes_received_total", |s| s.counters.bytes_received, "Bytes received."),
+    counter("heartbeats_received_total", |s| s.counters.heartbeats, "HEARTBEATs received."),
+    counter("sends_total", |s| s.counters.sends, "Sends handed to sockets."),
+    counter("sends_short_total", |s| s.counters.sends_short, "Sends that the socket didn't take whole."),
+    gauge(
+        "connections_lagging",
+        |s| s.counters.lagging.into(),
+        "Connections that wait for their socket to take more.",
+    ),
+    counter("ring_enters_total", |s| s.ring.enters, "Calls of io_uring_enter."),
+    counter("ring_submissions_total", |s| s.ring.submissions, "Submissions handed to the socket ring."),
+    counter("ring_completions_total", |s| s.ring.completions, "Completions taken from the socket ring."),
+    counter(
+        "ring_accepts_rearmed_total",
+        |s| s.ring.accepts_armed.saturating_sub(1),
+        "Times that accepting had ended and was begun again.",
+    ),
+    counter(
+        "ring_receives_rearmed_total",
+        |s| s.ring.receives_armed.saturating_sub(s.counters.accepted),
+        "Times that receiving from a connection had ended and was begun again.",
+    ),
+    counter(
+        "ring_buffers_exhausted_total",
+        |s| s.ring.buffers_exhausted,
+        "Receives that ended because no provided buffer was left.",
+    ),
+    counter(
+        "ring_overflows_total",
+        |s| s.ring.overflows,
+        "Calls of io_uring_enter that left completions outside a full queue.",
+    ),
+    counter("accept_errors_total", |s| s.ring.accept_errors, "Accepts that failed."),
+    counter("loop_passes_total", |s| s.passes, "Passes of the shard's loop."),
+];
+
+/// What a shard counts for one of its streams.
+pub struct Stream {
+    pub counters: StreamCounters,
+    pub lag: Lag,
+}
+
+/// Labels: `shard` and `stream`, which is SECOND or MINUTE.
+pub const OF_STREAM: &[Family<Stream>] = &[
+    gauge("subscribers", |s| s.counters.subscribers.into(), "Subscribers."),
+    gauge(
+        "subscribers_lagging",
+        |s| s.lag.subscribers.into(),
+        "Subscribers whose socket took no more when it was last asked.",
+    ),
+    gauge(
+        "oldest_unsent_seconds",
+        |s| s.lag.oldest_ms as f64 / 1e3,
+        "How long the oldest unsent byte of a lagging subscriber has waited.",
+    ),
+    counter("frames_published_total", |s| s.counters.batches, "Batches sealed for the stream's subscribers."),
+    counter(
+        "ticks_published_total",
+        |s| s.counters.ticks,
+        "Ticks in batches sealed for the stream's subscribers.",
+    ),
+    counter(
+        "frames_delivered_total",
+        |s| s.counters.frames_sent,
+        "DATA_BATCH frames sent whole, to each subscriber, replays included.",
+    ),
+    counter(
+        "ticks_delivered_total",
+        |s| s.counters.ticks_sent,
+        "Ticks in DATA_BATCH frames sent whole, to each subscriber, replays included.",
+    ),
+    counter(
+        "frames_replayed_total",
+        |s| s.counters.replays,
+        "Frames sealed for a single subscriber that resumed or was behind.",
+    ),
+    counter(
+        "ticks_late_total",
+        |s| s.counters.ticks_late,
+        "Ticks in batches that were sealed over 50 ms after they were due.",
+    ),
+    counter(
+        "ticks_skipped_total",
+        |s| s.counters.ticks_skipped,
+        "Ticks left out because the clock was set or the shard stood still for too long.",
+    ),
+];
+
+/// What is known of a shard even if it doesn't answer. Label: `shard`.
+pub const OF_THREAD: &[Family<Shard>] = &[
+    gauge(
+        "shard_up",
+        |s| f64::from(u8::from(s.answered)),
+        "1 if the shard answered when it was asked for its counters, else 0: then they are its last ones.",
+    ),
+    gauge(
+        "shard_open_fds",
+        |s| s.thread.open_fds.unwrap_or_default() as f64,
+        "Open descriptors of the shard, which has a table of its own.",
+    ),
+];
+
+/// What is told of the process. Without labels.
+pub const OF_PROCESS: &[Family<Gathered>] = &[
+    gauge(
+        "process_resident_memory_bytes",
+        |g| g.process.resident_bytes.unwrap_or_default() as f64,
+        "Resident memory.",
+    ),
+    gauge("process_threads", |g| g.process.threads.unwrap_or_default() as f64, "Threads."),
+    gauge(
+        "process_open_fds",
+        |g| g.process.open_fds.unwrap_or_default() as f64,
+        "Open descriptors of the process but for its shards, which have tables of their own.",
+    ),
+    counter(
+        "admin_collections_total",
+        |g| g.collections,
+        "Times that the shards were asked for their counters.",
+    ),
+];
+
+/// What is told of the process, too, but isn't gathered.
+pub const FIXED: &[(&str, &str, &str)] = &[
+    ("process_max_fds", "gauge", "Limit on descriptors, of the process and of each shard."),
+    ("process_start_time_seconds", "gauge", "When the server began, Unix time."),
+    ("log_lines_lost_total", "counter", "Lines of the log that were lost because nobody read them in time."),
+    ("tickstream_build_info", "gauge", "1; the labels say which build it is."),
+];
+
+/// Connections closed, by shard and by reason.
+pub const CLOSED: (&str, &str) = ("connections_closed_total", "Connections that ended, by reason.");
+/// Limits that fired, by shard and by limit.
+pub const FIRED: (&str, &str) =
+    ("limits_fired_total", "How often each limit refused, delayed or ended something.");
+
+/// See the constants of this type below.
+const fn other(name: &'static str, kind: &'static str, help: &'static str) -> Other {
+    Other { name, kind, help }
+}
+
+/// Label: `shard`.
+pub const LATENCY: Other = other(
+    "publish_latency_ms",
+    "histogram",
+    "Milliseconds from when a live frame's first tick was due until its socket had taken the frame.",
+);
+/// Labels: `shard`, `stream`.
+pub const BATCH_TICKS: Other =
+    other("batch_ticks", "histogram", "Ticks of a batch sealed for the stream's subscribers.");
+/// Label: `shard`.
+pub const BUSY: Other = other(
+    "loop_busy_seconds_total",
+    "counter",
+    "CPU time of the shard's thread, the kernel's work for it included: its rate is how busy the loop is.",
+);
+/// Label: `shard`.
+pub const DELAYED: Other = other(
+    "loop_delayed_seconds_total",
+    "counter",
+    "Time that the shard's thread was ready to run, but something else had its CPU.",
+);
+/// No label.
+pub const CPU: Other = other("process_cpu_seconds_total", "counter", "CPU time of all threads.");
+
+/// Upper bounds of the buckets of [`LATENCY`], nanoseconds. Each is one of [`Latencies::BOUNDS_NS`], so that folding is
+/// exact.
+pub const LATENCY_BOUNDS_NS: [u64; 14] = [
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+];
+
+const _: () = {
+    let mut index = 0;
+    while index < LATENCY_BOUNDS_NS.len() {
+        let mut fine = 0;
+        // Runs out of bounds, and so fails to compile, if there is none.
+        while Latencies::BOUNDS_NS[fine] != LATENCY_BOUNDS_NS[index] {
+            fine += 1;
+        }
+        index += 1;
+    }
+};
+
+/// The buckets of [`LATENCY`]: each up to its bound in milliseconds.
+pub fn latency_buckets(latencies: &Latencies) -> impl Iterator<Item = (Option<f64>, u64)> {
+    let mut counts = latencies.counts().iter().zip(Latencies::BOUNDS_NS).peekable();
+    let bounds = LATENCY_BOUNDS_NS.into_iter().map(Some).chain([None]);
+    bounds.map(move |bound| {
+        let mut count = 0;
+        while let Some((fine, _)) = counts.next_if(|(_, fine)| bound.is_none_or(|bound| *fine <= bound)) {
+            count += fine;
+        }
+        (bound.map(|bound| bound as f64 / 1e6), count)
+    })
+}
+
+/// The buckets of [`BATCH_TICKS`].
+pub fn batch_buckets(counters: &StreamCounters) -> impl Iterator<Item = (Option<f64>, u64)> {
+    let last = StreamCounters::BATCH_SIZES - 1;
+    counters
+        .batch_sizes
+        .into_iter()
+        .enumerate()
+        .map(move |(exponent, count)| (Some(f64::from(1_u32 << exponent)).filter(|_| exponent < last), count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fine_buckets_are_folded_exactly() {
+        let mut latencies = Latencies::default();
+        let observed = [
+            (49_999, 1),
+            (50_000, 1),
+            (50_001, 10),
+            (1_000_000, 100),
+            (1_000_001, 1_000),
+            (1_000_000_000, 10_000),
+            (1_000_000_001, 100_000),
+            (60_000_000_000, 100_000),
+        ];
+        for (ns, times) in observed {
+            latencies.record(ns, times);
+        }
+        let folded: Vec<_> = latency_buckets(&latencies).filter(|(_, count)| *count > 0).collect();
+        let expected = [
+            (Some(0.05), 2),
+            (Some(0.1), 10),
+            (Some(1.0), 100),
+            (Some(2.5), 1_000),
+            (Some(1_000.0), 10_000),
+            (None, 200_000),
+        ];
+        assert_eq!(folded, expected);
+    }
+
+    #[test]
+    fn batches_fall_under_their_size() {
+        let mut counters = StreamCounters::default();
+        for ticks in [1, 1, 50, 1 << 30] {
+            counters.batch_sizes[StreamCounters::batch_size(ticks)] += 1;
+        }
+        let found: Vec<_> = batch_buckets(&counters).filter(|(_, count)| *count > 0).collect();
+        assert_eq!(found, [(Some(1.0), 2), (Some(64.0), 1), (None, 1)]);
+    }
+
+    /// Every metric has a row `| name | type | labels | meaning |`, and no other metric has one.
+    #[test]
+    fn the_documentation_lists_every_metric_with_its_type_and_meaning() {
+        fn rows<S>(families: &[Family<S>], labels: &str) -> Vec<String> {
+            let row = |family: &Family<S>| {
+                let kind = if matches!(family.value, Value::Counter(_)) { "counter" } else { "gauge" };
+                format!("| `{}` | {kind} | {labels} | {} |", family.name, family.help)
+            };
+            families.iter().map(row).collect()
+        }
+        let mut expected = [
+            rows(OF_SHARD, "shard"),
+            rows(OF_STREAM, "shard, stream"),
+            rows(OF_THREAD, "shard"),
+            rows(OF_PROCESS, "none"),
+        ]
+        .concat();
+        let fixed = FIXED.iter().map(|(name, kind, help)| {
+            let labels = if *name == "tickstream_build_info" { "version" } else { "none" };
+            format!("| `{name}` | {kind} | {labels} | {help} |")
+        });
+        expected.extend(fixed);
+        expected.extend(
+            [(CLOSED, "shard, reason"), (FIRED, "shard, limit")]
+                .map(|((name, help), labels)| format!("| `{name}` | counter | {labels} | {help} |")),
+        );
+        expected.extend([&LATENCY, &BATCH_TICKS, &BUSY, &DELAYED, &CPU].map(|Other { name, kind, help }| {
+            let labels = match *name {
+                "batch_ticks" => "shard, stream",
+                "process_cpu_seconds_total" => "none",
+                _ => "shard",
+            };
+            format!("| `{name}` | {kind} | {labels} | {help} |")
+        }));
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
+        let text = std::fs::read_to_string(path).unwrap();
+        let kinds = ["counter", "gauge", "histogram"];
+        let is_metric = |line: &&str| {
+            kinds.iter().any(|kind| line.starts_with("| `") && line.contains(&format!("` | {kind} | ")))
+        };
+        let mut found: Vec<&str> = text.lines().filter(is_metric).collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "write the table of docs/operations.md anew");
+    }
+}

@@ -1,0 +1,159 @@
+//! Where the admin endpoint listens, and the token that changes need.
+
+use super::{
+    ConfigError,
+    file::read_bounded,
+    kind::Kind,
+    parse::ValueError,
+    values::{Value, Values},
+};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+use subtle::ConstantTimeEq;
+
+/// What a path is told from an address by.
+const UNIX: &str = "unix:";
+/// Longest path of a unix socket, bytes (sockaddr_un's 108, less the NUL and what a name to begin with is longer by).
+const PATH_BYTES_MAX: usize = 90;
+
+/// One address of the admin endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddress {
+    /// TCP; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A unix socket at an absolute path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "{UNIX}{}", path.display()),
+        }
+    }
+}
+
+impl AdminAddress {
+    /// Addresses separated by commas; none if the text is empty.
+    pub(super) fn parse_list(text: &str, kind: Kind) -> Result<Vec<Self>, ValueError> {
+        let parts = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
+        parts.map(|part| Self::parse(part).ok_or_else(|| ValueError::Admin(part.to_owned(), kind))).collect()
+    }
+
+    /// As [`AdminAddress::parse_list`] takes them.
+    pub fn list(addresses: &[Self]) -> String {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let Some(path) = text.strip_prefix(UNIX) else { return text.parse().ok().map(Self::Tcp) };
+        let is_usable = path.starts_with('/') && path.len() <= PATH_BYTES_MAX && !path.ends_with('/');
+        is_usable.then(|| Self::Unix(path.into()))
+    }
+}
+
+/// The secret that the admin endpoint asks for before it changes anything. `Debug` doesn't show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminToken(String);
+
+impl AdminToken {
+    /// Shortest token, bytes: nobody guesses it, however often they try.
+    pub const BYTES_MIN: usize = 16;
+    /// Longest token, bytes.
+    pub const BYTES_MAX: usize = 1_024;
+
+    /// Reads the file that admin_token_file names, if it names one.
+    pub(super) fn from_values(values: &Values) -> Result<Option<Self>, ConfigError> {
+        let file = values.get("admin_token_file");
+        if file.is_set() { from_file(file).map(Some) } else { Ok(None) }
+    }
+
+    /// Whether `token` is this one. How long that takes doesn't depend on how much of it is right.
+    pub fn is(&self, token: &[u8]) -> bool {
+        self.0.as_bytes().ct_eq(token).into()
+    }
+}
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+fn from_file(file: &Value) -> Result<AdminToken, ConfigError> {
+    let newline_bytes = "\r\n".len();
+    let text = read_bounded(Path::new(&file.text), (AdminToken::BYTES_MAX + newline_bytes) as u64)
+        .map_err(|source| file.invalid(ValueError::File(source)))?;
+    let token = text.trim_end_matches(['\r', '\n']);
+    // What stands in an Authorization header as it is.
+    let is_printable = token.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_long_enough = (AdminToken::BYTES_MIN..=AdminToken::BYTES_MAX).contains(&token.len());
+    if is_printable && is_long_enough {
+        Ok(AdminToken(token.to_owned()))
+    } else {
+        Err(file.invalid(ValueError::AdminToken))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<&[&str], &str>) {
+        match (AdminAddress::parse_list(text, Kind::AdminAddresses), expected) {
+            (Ok(found), Ok(expected)) => {
+                assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), expected);
+            }
+            (Err(error), Err(part)) => {
+                assert!(error.to_string().starts_with(&format!("has {part:?}, ")), "{error}");
+            }
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn addresses_are_tcp_or_unix_and_several_at_once() {
+        check("", Ok(&[]));
+        check("127.0.0.1:9090", Ok(&["127.0.0.1:9090"]));
+        check("[::1]:0, unix:/run/admin.sock", Ok(&["[::1]:0", "unix:/run/admin.sock"]));
+        check("9090", Err("9090"));
+        check("localhost:9090", Err("localhost:9090"));
+        check("127.0.0.1:1,", Err(""));
+        check("unix:", Err("unix:"));
+        check("unix:run/admin.sock", Err("unix:run/admin.sock"));
+        check("unix:/run/", Err("unix:/run/"));
+        let long = format!("unix:/{}", "x".repeat(PATH_BYTES_MAX));
+        check(&long, Err(&long));
+    }
+
+    fn check_token(content: &str, expected: Result<&str, &str>) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        let values = Values::of_program([("admin_token_file", file.path().to_str().unwrap())]).unwrap();
+        match (AdminToken::from_values(&values), expected) {
+            (Ok(Some(token)), Ok(expected)) => {
+                assert!(
+                    token.is(expected.as_bytes()) && !token.is(b"") && !token.is(&content.as_bytes()[1..])
+                );
+                assert_eq!(format!("{token:?}"), "***");
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_token_is_long_and_printable() {
+        check_token("0123456789abcdef", Ok("0123456789abcdef"));
+        check_token("0123456789abcdef\r\n", Ok("0123456789abcdef"));
+        check_token("0123456789abcde\n", Err("must hold one line of 16 to 1024"));
+        check_token("0123456789 abcdef", Err("must hold one line"));
+        check_token("0123456789abcdef\n0123456789abcdef\n", Err("must hold one line"));
+        check_token(&"x".repeat(1_100), Err("can't be read: longer than"));
+        assert_eq!(AdminToken::from_values(&Values::of_program([("listen", "x")]).unwrap()).unwrap(), None);
+    }
+}

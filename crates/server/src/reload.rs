@@ -1,0 +1,112 @@
+//! Settings that change while the server runs: read again from where they came, and handed to whoever uses them. Those
+//! that need a restart are named.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tickstream_engine as engine;
+
+use crate::config::{Config, ConfigError, File, Flags, Values};
+use crate::logs::LogFilter;
+use crate::published::Published;
+use crate::serve;
+
+/// Where a server's settings came from.
+#[derive(Clone)]
+pub struct Source {
+    /// The flags that it was started with.
+    pub flags: Flags,
+    /// The file, if there is one.
+    pub file: Option<PathBuf>,
+}
+
+impl Source {
+    /// Reads every setting, from this process's environment, too.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn read(&self) -> Result<Values, ConfigError> {
+        let file = self.file.as_deref().map(File::read).transpose()?;
+        Values::merge(&self.flags, &|name| std::env::var_os(name), file.as_ref())
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A flag may be the password.
+        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// Reads settings again.
+pub struct Reloader {
+    source: Source,
+    /// The settings that it started with, which those that need a restart stay at.
+    started: Values,
+    /// The settings that were read last.
+    values: Values,
+    /// The settings in use.
+    config: Config,
+    /// Connections of each shard: what the machine allows doesn't change.
+    connections: NonZeroU32,
+    settings: Arc<Published<engine::Config>>,
+    filter: Option<LogFilter>,
+}
+
+impl Reloader {
+    /// A reloader of a server that runs with `config`, which was read from `source`.
+    ///
+    /// # Errors
+    /// If the settings can't be read again.
+    pub fn new(
+        source: Source,
+        config: Config,
+        connections: NonZeroU32,
+        settings: Arc<Published<engine::Config>>,
+        filter: Option<LogFilter>,
+    ) -> Result<Self, ConfigError> {
+        let (started, values) = (source.read()?, source.read()?);
+        Ok(Self { source, started, values, config, connections, settings, filter })
+    }
+
+    /// Reads all settings again and puts those in use that can change; says in the log which, and which can't.
+    /// Answers the new settings; `None` if they can't be used: then all stays as it was.
+    pub fn reload(&mut self) -> Option<&Config> {
+        match self.try_reload() {
+            Ok(()) => Some(&self.config),
+            Err(error) => {
+                tracing::error!(%error, "the settings can't be reloaded; those in use stay");
+                None
+            }
+        }
+    }
+
+    fn try_reload(&mut self) -> Result<(), ConfigError> {
+        let values = self.source.read()?;
+        let config = Config::from_merged(&values)?;
+        let changed = |since: &Values, live| {
+            let keys = since.changed(&values).into_iter().filter(|setting| setting.live == live);
+            keys.map(|setting| setting.key).collect::<Vec<_>>().join(" ")
+        };
+        let (reloaded, restart) = (changed(&self.values, true), changed(&self.started, false));
+        // Credentials may have changed though no setting has: in the file that one of them names.
+        let engine = serve::engine_config(&config, self.connections);
+        self.settings.replace(engine.expect("a valid configuration is the engine's, too"));
+        if let Some(filter) = &self.filter
+            && config.log_level != self.config.log_level
+        {
+            filter.set(&config.log_level);
+        }
+        tracing::info!(changed = reloaded, "settings reloaded");
+        if !restart.is_empty() {
+            tracing::warn!(
+                changed = restart,
+                "settings that need a restart have changed; the old ones stay in use"
+            );
+        }
+        (self.config, self.values) = (config, values);
+        Ok(())
+    }
+}

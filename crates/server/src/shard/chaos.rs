@@ -1,0 +1,55 @@
+//! Faults on demand, so that tests can see what a shard that hangs or panics does to the process.
+//!
+//! Only builds with debug assertions have this module, and only the environment that the process was started with
+//! asks for a fault: nothing that comes over a socket can.
+
+use crate::ring;
+
+/// `hang:SHARD:MS` or `panic:SHARD:MS`: so many milliseconds after the shard began.
+const VARIABLE: &str = "TICKSTREAM_CHAOS";
+
+/// A fault to come.
+pub(super) struct Chaos {
+    fault: Fault,
+    at_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    Hang,
+    Panic,
+}
+
+impl Chaos {
+    /// What the environment asks of this shard.
+    ///
+    /// # Panics
+    /// If it asks for what there isn't: a test that doesn't test must not pass.
+    pub fn of_environment(shard: usize) -> Option<Self> {
+        let text = std::env::var(VARIABLE).ok()?;
+        let (fault, at) = text.split_once(':').expect("FAULT:SHARD:MS");
+        let (number, after_ms) = at.split_once(':').expect("FAULT:SHARD:MS");
+        let fault = match fault {
+            "hang" => Fault::Hang,
+            "panic" => Fault::Panic,
+            other => panic!("{VARIABLE}: no fault is called {other}"),
+        };
+        let after_ms: u64 = after_ms.parse().expect("milliseconds");
+        let is_meant = number.parse() == Ok(shard);
+        is_meant.then(|| Self { fault, at_ns: ring::now().mono_ns + after_ms * 1_000_000 })
+    }
+
+    /// Does it, once its time has come.
+    pub fn pass(&self) {
+        if ring::now().mono_ns < self.at_ns {
+            return;
+        }
+        tracing::warn!(fault = ?self.fault, "{VARIABLE}");
+        match self.fault {
+            Fault::Hang => loop {
+                std::thread::park();
+            },
+            Fault::Panic => panic!("{VARIABLE}"),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Certificates that change while the server runs: read again, and handed to the shards if they are good.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::server::ProducesTickets;
+
+use super::material::{self, Acceptor, MaterialError};
+use crate::config::Tls;
+use crate::published::Published;
+
+/// Reads certificates again when their files have changed.
+pub struct Certificates {
+    tls: Tls,
+    ticketer: Arc<dyn ProducesTickets>,
+    current: Arc<Published<Acceptor>>,
+    seen: Vec<Option<Stamp>>,
+}
+
+/// What changes when a file is written, replaced, or its symbolic link set to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified_ns: i128,
+}
+
+impl Certificates {
+    /// Reads them for the first time.
+    ///
+    /// # Errors
+    /// See [`MaterialError`].
+    pub fn load(tls: Tls) -> Result<Self, MaterialError> {
+        let seen = stamps(&tls);
+        let unusable = |source| MaterialError::Pair { cert: tls.cert.clone(), key: tls.key.clone(), source };
+        let ticketer = material::ticketer().map_err(unusable)?;
+        let acceptor = Acceptor::load(&tls, Arc::clone(&ticketer))?;
+        Ok(Self { tls, ticketer, current: Arc::new(Published::new(acceptor)), seen })
+    }
+
+    /// What new handshakes use.
+    pub fn current(&self) -> Arc<Published<Acceptor>> {
+        Arc::clone(&self.current)
+    }
+
+    /// Reads the files again if one of them has changed since they were read last, and says in the log what came of it.
+    pub fn look(&mut self) {
+        let stamps = stamps(&self.tls);
+        if stamps != self.seen {
+            self.seen = stamps;
+            self.reload();
+        }
+    }
+
+    /// Reads the files again. Those that can't be used leave the old ones in use.
+    pub fn reload(&mut self) {
+        match Acceptor::load(&self.tls, Arc::clone(&self.ticketer)) {
+            Ok(acceptor) => self.install(acceptor),
+            Err(error) => tracing::error!(%error, "new certificates can't be used; the old ones stay in use"),
+        }
+    }
+
+    /// Says in the log if the certificate in use ends within so many seconds. Answers whether it does.
+    pub fn warn_of_end(&self, within_s: i64) -> bool {
+        let left_s = self.current.value().expires() - material::now_s();
+        if left_s < within_s {
+            let (cert, days) = (self.tls.cert.display(), left_s / 86_400);
+            tracing::warn!(%cert, days, "the certificate in use ends soon: renew it");
+        }
+        left_s < within_s
+    }
+
+    /// Reads other files from now on.
+    ///
+    /// # Errors
+    /// If they can't be used; the old ones stay in use.
+    pub fn change(&mut self, tls: Tls) -> Result<(), MaterialError> {
+        let seen = stamps(&tls);
+        let acceptor = Acceptor::load(&tls, Arc::clone(&self.ticketer))?;
+        (self.tls, self.seen) = (tls, seen);
+        self.install(acceptor);
+        Ok(())
+    }
+
+    fn install(&self, acceptor: Acceptor) {
+        tracing::info!(cert = %self.tls.cert.display(), expires = acceptor.expires(), "certificates reloaded");
+        self.current.replace(acceptor);
+    }
+}
+
+fn stamps(tls: &Tls) -> Vec<Option<Stamp>> {
+    let ca = tls.clients.as_ref().map(|clients| &clients.ca);
+    [Some(&tls.cert), Some(&tls.key), ca].into_iter().flatten().map(stamp).collect()
+}
+
+fn stamp(path: &PathBuf) -> Option<Stamp> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(Stamp {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.len(),
+        modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
+    })
+}

@@ -1,0 +1,133 @@
+//! Handing over to a new process without refusing or resetting a connection.
+//!
+//! The old process starts the program again, with the same arguments, and lets it inherit the listening sockets. Both
+//! accept from the same queues until the new one says that it serves; then the old one stops accepting, which resets
+//! nothing, since the new one holds the sockets, and drains. A new one that fails, or doesn't say in time that it
+//! serves, changes nothing.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command};
+use std::time::Duration;
+use std::{env, thread};
+
+use socket2::SockRef;
+
+use crate::listeners::{self, Listeners};
+use crate::ring;
+
+/// The variable that names the descriptor by which the new process says that it serves.
+const READY_FD: &str = "TICKSTREAM_READY_FD";
+/// What it says.
+const READY: &[u8] = b"ready";
+/// How long the new process has until then.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why the old process goes on serving.
+#[derive(Debug, thiserror::Error)]
+pub enum UpgradeError {
+    /// There is nothing to hand over any more.
+    #[error("the server is draining already")]
+    Draining,
+    /// The program can't be started.
+    #[error("{program:?} can't be started: {source}")]
+    Start {
+        /// The program, as this process was started.
+        program: OsString,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The new process ended before it served.
+    #[error("the new process ended before it served ({status}); its log says why")]
+    Ended {
+        /// How it ended.
+        status: String,
+    },
+    /// The new process didn't serve in time.
+    #[error("the new process didn't serve within {} s and was ended", READY_TIMEOUT.as_secs())]
+    Timeout,
+    /// Sockets can't be set up for it.
+    #[error("can't hand over the sockets: {0}")]
+    Sockets(io::Error),
+}
+
+/// Starts the program again with `listeners`, and waits until it serves. Answers its process id.
+///
+/// # Errors
+/// See [`UpgradeError`]; the new process is gone then.
+pub fn start_successor(listeners: &Listeners) -> Result<u32, UpgradeError> {
+    let (mut ours, theirs) = UnixStream::pair().map_err(UpgradeError::Sockets)?;
+    let child = start(listeners, theirs)?;
+    let pid = child.id();
+    ours.set_read_timeout(Some(READY_TIMEOUT)).map_err(UpgradeError::Sockets)?;
+    let mut said = [0; READY.len()];
+    let heard = ours.read_exact(&mut said);
+    match heard {
+        Ok(()) if said == READY => {
+            reap(child);
+            Ok(pid)
+        }
+        Ok(()) => Err(end(child, None)),
+        Err(error) => Err(end(child, Some(error.kind()))),
+    }
+}
+
+/// Whether this process takes over from another.
+pub fn is_successor() -> bool {
+    env::var_os(READY_FD).is_some()
+}
+
+/// Tells the process that started this one, if one did, that this one serves.
+pub fn tell_predecessor() {
+    let Some(fd) = env::var(READY_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) else { return };
+    let told = ring::take_descriptor(fd).and_then(|fd| UnixStream::from(fd).write_all(READY));
+    if let Err(error) = told {
+        tracing::warn!(%error, "the process before this one can't be told that this one serves");
+    }
+}
+
+fn start(listeners: &Listeners, theirs: UnixStream) -> Result<Child, UpgradeError> {
+    let mut args = env::args_os();
+    let program = args.next().unwrap_or_else(|| "tickstream".into());
+    let theirs = OwnedFd::from(theirs);
+    let mut command = Command::new(&program);
+    command.args(args);
+    command.env(listeners::HANDED_OVER, listeners.handed_over());
+    command.env(READY_FD, theirs.as_raw_fd().to_string());
+    // They were this process's.
+    for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
+        command.env_remove(name);
+    }
+    let inheritable =
+        SockRef::from(&theirs).set_cloexec(false).and_then(|()| listeners.set_inheritable(true));
+    let child = inheritable
+        .map_err(UpgradeError::Sockets)
+        .and_then(|()| command.spawn().map_err(|source| UpgradeError::Start { program, source }));
+    listeners.set_inheritable(false).map_err(UpgradeError::Sockets)?;
+    child
+}
+
+/// Ends a new process that doesn't serve.
+fn end(mut child: Child, error: Option<io::ErrorKind>) -> UpgradeError {
+    if matches!(error, Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)) {
+        let _ = child.kill();
+        let _ = child.wait();
+        return UpgradeError::Timeout;
+    }
+    // It closed its end: it has ended, or is about to.
+    match child.wait() {
+        Ok(status) => UpgradeError::Ended { status: status.to_string() },
+        Err(error) => UpgradeError::Ended { status: error.to_string() },
+    }
+}
+
+/// Waits for a process that serves now, so that it leaves no zombie if it ends before this one.
+fn reap(mut child: Child) {
+    let wait = move || {
+        let _ = child.wait();
+    };
+    // Without a thread there may be a zombie, until this process ends.
+    let _ = thread::Builder::new().name("successor".to_owned()).spawn(wait);
+}

@@ -1,0 +1,8 @@
+//! The admin endpoint of the real binary: over HTTP as monitoring systems, operators and nuisances call it.
+
+mod changes;
+mod health;
+mod hostile;
+mod metrics;
+mod prometheus;
+mod support;
