@@ -122,6 +122,7 @@ impl Driver {
                 None => break,
             }
         }
+        self.transport.flush(&mut self.ring);
         self.shake_hands(now.mono_ns);
         self.resume_accepting(now.mono_ns);
         if self.shard.has_actions() || self.transport.has_work() || self.desk.is_busy() {
