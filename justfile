@@ -39,6 +39,10 @@ micro *args:
 measure script *args:
     scripts/{{ script }} {{ args }}
 
+# Units, manifests, rules and the image of deploy/; "boot" tries the units under a real systemd
+deploy *steps:
+    scripts/check-deploy {{ steps }}
+
 # The API documentation, in a browser
 doc:
     cargo doc --workspace --no-deps --open
