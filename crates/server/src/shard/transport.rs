@@ -475,7 +475,9 @@ impl Connection {
             if busy.record.is_some() {
                 return self.send_record(conn, ring);
             }
-            if !busy.is_queued && busy.deferred.is_none() {
+            // What came of a handshake is kept until there is enough to work on.
+            let awaits_more = matches!(self.stage, Stage::Handshaking(_)) && !busy.received.is_empty();
+            if !awaits_more && busy.deferred.is_none() {
                 self.busy = None;
             }
         }
