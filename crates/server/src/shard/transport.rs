@@ -330,10 +330,11 @@ impl Transport {
                     if session.is_some() {
                         self.begun.push_back(conn);
                     } else {
-                        self.waiting.push_back(conn);
-                        if self.underway >= self.underway_max {
+                        // Those before it take places, too.
+                        if self.underway as usize + self.waiting.len() >= self.underway_max as usize {
                             shard.handshake_waits();
                         }
+                        self.waiting.push_back(conn);
                     }
                 }
                 Ok(Progress::default())
