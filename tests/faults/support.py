@@ -235,14 +235,15 @@ class FaultCase(ServerCase):
         self.check_ticks(client.read_ticks(1), ack["next_sequence"], (1000, self.rate))
         client.close()
 
-    def load(self, *options, measured_s):
+    def load(self, *options, measured_s, port=None):
         """Runs tickstream-load against the server to its end; what it found."""
         program = os.environ.get("TICKSTREAM_LOAD")
         if not program:
             self.skipTest("needs TICKSTREAM_LOAD, the path of tickstream-load")
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "result.json"
-            command = [program, "--addr", f"{self.server.host}:{self.server.port}", "--server-pid", self.server.pid]
+            command = [program, "--addr", f"{self.server.host}:{port or self.server.port}"]
+            command += ["--server-pid", self.server.pid]
             command += ["--duration", f"{measured_s}s", "--quiet", "--json", path, *options]
             environment = os.environ | {"STREAM_USER": USER, "STREAM_PASS": PASSWORD}
             subprocess.run([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL)
