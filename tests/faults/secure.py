@@ -85,6 +85,12 @@ class TlsClient(Client):
     def is_resumed(self):
         return self._socket.session_reused
 
+    def finish(self):
+        """Sends close_notify and waits for the server's, and then for its FIN."""
+        plain = self._socket.unwrap()
+        self._socket = plain
+        self.expect_closed()
+
     def fingerprint(self):
         """Of the server's certificate."""
         return hashlib.sha256(self._socket.getpeercert(True)).hexdigest()
