@@ -17,9 +17,10 @@ FOLDER = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(FOLDER.parent / "protocol"))
 
 import process_stats
+from admin_client import Admin
 from crowd import Crowd
 from harness import PASSWORD, USER, Server, ServerCase
-from tickstream_client import MsgType, encode_frame, encode_message, encode_message_frame
+from tickstream_client import MsgType, decode_frame, encode_frame, encode_message, encode_message_frame
 
 AUTH_FRAME = encode_message_frame(MsgType.AUTH, username=USER, password=PASSWORD)
 SUBSCRIBE_FRAME = encode_message_frame(MsgType.SUBSCRIBE, mode="SECOND")
@@ -60,10 +61,10 @@ def heavy(test):
 
 
 class Neighbour:
-    """A process with a healthy subscriber (neighbour.py)."""
+    """A process with a healthy subscriber (neighbour.py), which sends `prelude` before all else."""
 
-    def __init__(self, server):
-        command = [sys.executable, str(FOLDER / "neighbour.py"), server.host, str(server.port)]
+    def __init__(self, server, prelude=b""):
+        command = [sys.executable, str(FOLDER / "neighbour.py"), server.host, str(server.port), prelude.hex()]
         environment = os.environ | {"STREAM_USER": USER, "STREAM_PASS": PASSWORD}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
@@ -121,6 +122,9 @@ class FaultCase(ServerCase):
     # Options of confine.py.
     confinement = ()
     has_neighbour = True
+    neighbour_prelude = b""
+    # Whether the server has an admin endpoint, `self.admin`.
+    has_admin = False
     # What the neighbour may see of it, seconds. Generous, since all tests share the machine; what is broken is late
     # by a write deadline or for ever.
     late_median_s = 0.25
@@ -163,15 +167,25 @@ class FaultCase(ServerCase):
         self.assertNotIn("panicked", self.server.log_tail(MIB))
 
     def start_server(self, *options, port=None, **given):
-        rate = ["--ticks-per-second", self.rate, "--cpus", chosen_cpu()]
+        host = self.host or own_host()
+        common = ["--ticks-per-second", self.rate, "--cpus", chosen_cpu()]
+        if self.has_admin:
+            common += ["--admin", f"{host}:0"]
         prefix = confined(*self.confinement)
-        server = Server(*rate, *self.options, *options, host=self.host or own_host(), port=port, prefix=prefix, **given)
+        server = Server(*common, *self.options, *options, host=host, port=port, prefix=prefix, **given)
         server.start(attempts=1 if port else 3)
         self.addCleanup(server.kill)
         return server
 
+    @property
+    def admin(self):
+        """The admin endpoint of the server that serves now."""
+        (*_, serving) = self.wait_for(lambda: self.lines("serving"), 5, "no line that it serves")
+        host, _, port = serving["admin"].rpartition(":")
+        return Admin(host, int(port))
+
     def start_neighbour(self):
-        neighbour = Neighbour(self.server)
+        neighbour = Neighbour(self.server, self.neighbour_prelude)
         self.addCleanup(neighbour.kill)
         return neighbour
 
@@ -185,10 +199,10 @@ class FaultCase(ServerCase):
         self._opened.append(crowd)
         return crowd
 
-    def subscribers(self, crowd, count, frames=AUTH_FRAME + SUBSCRIBE_FRAME, **options):
+    def subscribers(self, crowd, count, frames=AUTH_FRAME + SUBSCRIBE_FRAME, timeout_s=20, **options):
         """`count` peers that have both their ACKs."""
         peers = crowd.add(count, frames, **options)
-        acked = crowd.run_until(lambda: all(peer.count(MsgType.ACK) >= 2 for peer in peers), 20)
+        acked = crowd.run_until(lambda: all(peer.count(MsgType.ACK) >= 2 for peer in peers), timeout_s)
         self.assertTrue(acked, f"{sum(peer.count(MsgType.ACK) < 2 for peer in peers)} of {count} aren't subscribed")
         return peers
 
@@ -229,20 +243,51 @@ class FaultCase(ServerCase):
             self.assertEqual(peer.error_code(), code)
             self.assertFalse(peer.was_reset, "RST instead of FIN")
 
+    def check_refused_at_once(self, peers, code, retry_ms=(1_000, 1_999)):
+        """Each of `peers` was told to come back after a while, of its own where there are many."""
+        self.check_closed(peers, code)
+        told_ms = [decode_frame(peer.frames[-1])["retry_after_ms"] for peer in peers]
+        for one_ms in told_ms:
+            self.check_between(one_ms, *retry_ms, "retry_after_ms")
+        if len(peers) >= 20:
+            self.assertGreater(len(set(told_ms)), len(peers) // 4, "all are told to return at once")
+
+    def check_fired(self, limit, times, at_most=None):
+        """The metric of a limit says how often it has fired, and the log that it has."""
+        self.check_metric("limits_fired_total", times, times if at_most is None else at_most, limit=limit)
+        self.wait_for(lambda: [line for line in self.lines("a limit fired") if line["limit"] == limit], 5,
+                      f"the log doesn't say that the limit {limit} fired")
+
+    def check_metric(self, name, least, most=None, **labels):
+        """The sum of its series with these labels is, or becomes, within these bounds."""
+        most = least if most is None else most
+        self.wait_for(lambda: least <= self.admin.metrics().total(name, **labels) <= most, 3,
+                      lambda: f"{name} {labels} is {self.admin.metrics().total(name, **labels)}, not {least} to {most}")
+
+    def wait_for(self, condition, timeout_s, what):
+        """What `condition()` answers, once that is true; `what` says what is wrong if it isn't in time."""
+        deadline = time.monotonic() + timeout_s
+        while not (answer := condition()):
+            if time.monotonic() >= deadline:
+                self.fail(what() if callable(what) else what)
+            time.sleep(0.05)
+        return answer
+
     def check_serving(self):
         """A new client gets a tick."""
         client, ack = self.subscribed()
         self.check_ticks(client.read_ticks(1), ack["next_sequence"], (1000, self.rate))
         client.close()
 
-    def load(self, *options, measured_s):
+    def load(self, *options, measured_s, port=None):
         """Runs tickstream-load against the server to its end; what it found."""
         program = os.environ.get("TICKSTREAM_LOAD")
         if not program:
             self.skipTest("needs TICKSTREAM_LOAD, the path of tickstream-load")
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "result.json"
-            command = [program, "--addr", f"{self.server.host}:{self.server.port}", "--server-pid", self.server.pid]
+            command = [program, "--addr", f"{self.server.host}:{port or self.server.port}"]
+            command += ["--server-pid", self.server.pid]
             command += ["--duration", f"{measured_s}s", "--quiet", "--json", path, *options]
             environment = os.environ | {"STREAM_USER": USER, "STREAM_PASS": PASSWORD}
             subprocess.run([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL)
@@ -260,6 +305,10 @@ class FaultCase(ServerCase):
         """The server's log."""
         lines = self.server.log_tail(64 * MIB).splitlines()
         return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def lines(self, message):
+        """Lines of the log with this message."""
+        return [record for record in self.records() if record["message"] == message]
 
     def closes(self, reason):
         """Lines of the log about connections that ended for `reason`."""

@@ -82,7 +82,7 @@ class NoDescriptors(FaultCase):
 
 class SilentConnections(FaultCase):
     fault = 18
-    promise = "Silent connections: deadline"
+    promise = "Silent connections: pre-auth cap in all and per IP, deadline"
     auth_timeout_s = 5.0
 
     def test_the_deadline_closes_all(self):
