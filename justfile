@@ -15,6 +15,10 @@ test:
 protocol:
     .ci/run protocol
 
+# Faults and attacks against the real server, the long ones too, with a report; NUMBER or Class[.test] for some
+faults *args:
+    scripts/faults {{ args }}
+
 # The server; needs STREAM_USER and STREAM_PASS (or STREAM_PASS_FILE)
 run *args:
     cargo run --release -- serve {{ args }}
@@ -34,6 +38,10 @@ micro *args:
 # One of scripts/: load-100k, burst, storm, slow-clients, soak, compare, memory; --help tells more
 measure script *args:
     scripts/{{ script }} {{ args }}
+
+# Units, manifests, rules and the image of deploy/; "boot" tries the units under a real systemd
+deploy *steps:
+    scripts/check-deploy {{ steps }}
 
 # The API documentation, in a browser
 doc:

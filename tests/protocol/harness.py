@@ -42,20 +42,29 @@ def duration(seconds):
 
 
 class Server:
-    """`tickstream serve` on a port of its own."""
+    """`tickstream serve` on a port of its own, or on `port`.
+
+    `prefix` is a command that becomes the server (env, prlimit); `environment` adds variables, None removes one;
+    `streams` are Popen's stdin, stdout, stderr, where they aren't the log.
+    """
 
     _ports_lock = threading.Lock()
     _ports = set()
 
-    def __init__(self, *options):
+    def __init__(self, *options, host=HOST, port=None, prefix=(), environment=None, streams=None):
         self.options = [str(option) for option in options]
-        self.port = None
+        self.host = host
+        self.port = port
+        self._fixed_port = port
+        self._prefix = list(prefix)
+        self._environment = environment or {}
+        self._streams = streams or {}
         self._process = None
         self._log = None
 
-    def start(self):
+    def start(self, attempts=3):
         """Starts the server and waits until it accepts; on another port if it ends instead (a collision)."""
-        for _ in range(3):
+        for _ in range(attempts):
             self._spawn()
             if self._accepts():
                 return
@@ -63,6 +72,10 @@ class Server:
                 self.kill()
                 break
         raise RuntimeError(f"the server doesn't accept with {self.options}:\n{self.log_tail()}")
+
+    @property
+    def pid(self):
+        return self._process.pid
 
     def signal(self, number):
         self._process.send_signal(number)
@@ -86,39 +99,42 @@ class Server:
             self._process.wait()
 
     def log_tail(self, size=3000):
-        self._log.seek(0)
-        return self._log.read()[-size:].decode(errors="replace")
+        # Not by seeking: the server writes where the file's one offset is.
+        log = self._log.fileno()
+        end = os.fstat(log).st_size
+        return os.pread(log, size, max(0, end - size)).decode(errors="replace")
 
     def _spawn(self):
-        self.port = self._free_port()
+        self.port = self._fixed_port or self.free_port(self.host)
         self._log = tempfile.TemporaryFile()
-        command = [os.environ["TICKSTREAM_BIN"], "serve", "--listen", f"{HOST}:{self.port}", "--shards", "1"]
+        command = self._prefix + [os.environ["TICKSTREAM_BIN"], "serve"]
+        command += ["--listen", f"{self.host}:{self.port}", "--shards", "1"]
         command += self.options + shlex.split(os.environ.get("TICKSTREAM_ARGS", ""))
         # Options have environment variables too: none may leak in from outside.
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "RUST_LOG") if name in os.environ}
         environment = {**kept, "RUST_BACKTRACE": "1", "STREAM_USER": USER, "STREAM_PASS": PASSWORD}
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
-        )
+        environment = {name: value for name, value in (environment | self._environment).items() if value is not None}
+        streams = {"stdin": subprocess.DEVNULL, "stdout": self._log, "stderr": self._log} | self._streams
+        self._process = subprocess.Popen(command, env=environment, **streams)
         atexit.register(self.kill)
 
     def _accepts(self):
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                socket.create_connection((HOST, self.port), timeout=1).close()
+                socket.create_connection((self.host, self.port), timeout=1).close()
                 return True
             except OSError:
                 time.sleep(0.05)
         return False
 
     @classmethod
-    def _free_port(cls):
+    def free_port(cls, host):
         """A port that nobody listens on. None twice: with SO_REUSEPORT two servers would share it in silence."""
         with cls._ports_lock:
             while True:
                 with socket.socket() as probe:
-                    probe.bind((HOST, 0))
+                    probe.bind((host, 0))
                     port = probe.getsockname()[1]
                 if port not in cls._ports:
                     cls._ports.add(port)
@@ -157,7 +173,7 @@ class ServerCase(unittest.TestCase):
 
     def connect(self, **options):
         options = {"timeout_s": ANSWER_TIMEOUT_S, "source_host": next_source_host(), **options}
-        client = Client(HOST, self.server.port, **options)
+        client = Client(self.server.host, self.server.port, **options)
         self.addCleanup(client.close)
         return client
 

@@ -134,10 +134,14 @@ impl Worker {
                 }
             }
             (Err(libc::ENOBUFS), _) => self.rearm(slot, completion.more),
-            (Ok(_), _) if self.tls.is_some() => {
-                self.over(slot, "end of stream without close_notify", now_us, Some(0));
+            (Ok(_), _) => {
+                let how = match connection.stage {
+                    Stage::Securing => "end of stream in the TLS handshake",
+                    _ if self.tls.is_some() => "end of stream without close_notify",
+                    _ => "end of stream without ERROR",
+                };
+                self.over(slot, how, now_us, Some(0));
             }
-            (Ok(_), _) => self.over(slot, "end of stream without ERROR", now_us, Some(0)),
             (Err(errno), _) => self.over(slot, &errno_name(errno), now_us, Some(0)),
         }
     }

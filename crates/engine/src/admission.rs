@@ -110,6 +110,14 @@ impl Admission {
         Ok(())
     }
 
+    /// An admitted connection isn't taken after all, for its address: it cost nobody else anything.
+    pub fn take_back(&mut self, limits: &Limits) {
+        self.unauthenticated -= 1;
+        if let Some(rate) = limits.connections_per_second {
+            self.paid -= SECOND / u64::from(rate.get());
+        }
+    }
+
     /// An admitted connection has authenticated, or ends without; `address` if it was counted.
     pub fn judged(&mut self, address: Option<AddressKey>) {
         self.unauthenticated -= 1;

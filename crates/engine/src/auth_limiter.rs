@@ -3,8 +3,7 @@
 use crate::clock::{Lived, MS, SECOND};
 use crate::network::AddressKey;
 
-/// Addresses that are remembered. At 24 bytes each, 384 KiB a shard at the most; pages that no failure touched
-/// aren't resident.
+/// Addresses that are remembered. At 24 bytes each, 384 KiB a shard, from the first failure on.
 const ENTRIES: usize = 1 << 14;
 /// Places that an address may have in the table.
 const WAYS: usize = 8;
@@ -23,7 +22,6 @@ pub(crate) struct AuthLimiter {
     seed: u64,
 }
 
-/// `paid == 0` marks a free place.
 #[derive(Clone, Copy, Debug, Default)]
 struct Entry {
     address: Option<AddressKey>,
@@ -35,8 +33,7 @@ impl AuthLimiter {
     /// A limiter of `per_minute` failures; 0 for none. `seed` keeps others from choosing addresses that share places.
     pub fn new(per_minute: u32, seed: u64) -> Self {
         let cost_ns = if per_minute == 0 { 0 } else { 60 * SECOND / u64::from(per_minute) };
-        let entries = if per_minute == 0 { Vec::new() } else { vec![Entry::default(); ENTRIES] };
-        Self { entries, cost_ns, burst_ns: cost_ns * u64::from(per_minute), seed }
+        Self { entries: Vec::new(), cost_ns, burst_ns: cost_ns * u64::from(per_minute), seed }
     }
 
     /// Whether an attempt from `address` may be judged.
@@ -56,6 +53,9 @@ impl AuthLimiter {
     pub fn failed(&mut self, address: AddressKey, now: Lived) {
         if self.cost_ns == 0 {
             return;
+        }
+        if self.entries.is_empty() {
+            self.entries = vec![Entry::default(); ENTRIES];
         }
         let first = self.first_place(address);
         let places = &mut self.entries[first..first + WAYS];
@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn a_flood_of_addresses_neither_grows_the_table_nor_blocks_others() {
         let mut limiter = limiter();
-        let capacity = limiter.entries.capacity();
         for _ in 0..PER_MINUTE {
             limiter.failed(v4(7), SECOND);
         }
+        let capacity = limiter.entries.capacity();
         for number in 1_000..1_001_000 {
             limiter.failed(v4(number), SECOND);
         }

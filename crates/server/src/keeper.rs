@@ -2,9 +2,10 @@
 //! settings that are to be read again.
 
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
 use crate::config::Tls;
@@ -14,6 +15,12 @@ use crate::tls::watch::Certificates;
 
 /// How often it looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Where control groups are.
+const GROUPS: &str = "/sys/fs/cgroup";
+/// How long before its end a certificate is warned of, seconds.
+const EXPIRES_SOON_S: i64 = 14 * 86_400;
+/// How often.
+const WARNED_AGAIN: Duration = Duration::from_secs(86_400);
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
 
@@ -52,20 +59,22 @@ pub fn spawn(
     control: Arc<Control>,
 ) -> io::Result<Keeper> {
     let (sender, orders) = mpsc::channel();
-    let memory = Memory { watermark: watermark(memory_max_mib), is_short: false, control };
+    let mut memory = Memory { watermark: 0, is_short: false, group: None, control };
+    memory.set_watermark(memory_max_mib);
     thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(certificates, memory, &orders))?;
     Ok(Keeper { orders: sender })
 }
 
 fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Receiver<Order>) {
     let mut reloader: Option<Box<Reloader>> = None;
+    let mut warned: Option<Instant> = None;
     loop {
         match orders.recv_timeout(LOOK_INTERVAL) {
             Ok(Order::Install(new)) => reloader = Some(new),
             Ok(Order::Reload) => match &mut reloader {
                 Some(reloader) => {
                     if let Some(config) = reloader.reload() {
-                        memory.watermark = watermark(config.memory_max_mib);
+                        memory.set_watermark(config.memory_max_mib);
                         change(&mut certificates, config.tls.as_ref());
                     }
                 }
@@ -83,6 +92,11 @@ fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Rec
             Err(RecvTimeoutError::Disconnected) => return,
         }
         memory.look();
+        if warned.is_none_or(|at| at.elapsed() > WARNED_AGAIN)
+            && let Some(certificates) = &certificates
+        {
+            warned = certificates.warn_of_end(EXPIRES_SOON_S).then(Instant::now).or(warned);
+        }
     }
 }
 
@@ -99,21 +113,28 @@ fn change(certificates: &mut Option<Certificates>, tls: Option<&Tls>) {
     }
 }
 
-fn watermark(memory_max_mib: Option<NonZeroU32>) -> u64 {
-    memory_max_mib.map_or_else(default_watermark, |mib| u64::from(mib.get()) * MIB)
-}
-
 /// The watermark on the process's memory.
 struct Memory {
     /// Bytes.
     watermark: u64,
     is_short: bool,
+    /// The control group whose limit the watermark comes from: it counts the kernel's memory for sockets, too.
+    group: Option<PathBuf>,
     control: Arc<Control>,
 }
 
 impl Memory {
+    fn set_watermark(&mut self, memory_max_mib: Option<NonZeroU32>) {
+        (self.watermark, self.group) = match memory_max_mib {
+            Some(mib) => (u64::from(mib.get()) * MIB, None),
+            None => default_watermark(),
+        };
+    }
+
     fn look(&mut self) {
-        let Some(resident) = resident_bytes() else { return };
+        let Some(resident) = resident_bytes().max(self.group.as_deref().and_then(group_bytes)) else {
+            return;
+        };
         // Back below it by a twentieth, so that it doesn't flap.
         let bound = if self.is_short { self.watermark / 20 * 19 } else { self.watermark };
         let is_short = resident > bound;
@@ -149,21 +170,32 @@ fn kib(text: &str, name: &str) -> Option<u64> {
     kib.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1_024)
 }
 
-/// Nine tenths of the machine's memory, or of the control group's if that is less.
-fn default_watermark() -> u64 {
+/// Nine tenths of the machine's memory, or of the control group's if that is less, and then which group that is.
+fn default_watermark() -> (u64, Option<PathBuf>) {
     let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|text| kib(&text, "MemTotal:"));
-    let bytes = machine.unwrap_or(u64::MAX).min(group_limit().unwrap_or(u64::MAX));
-    bytes / 10 * 9
+    let machine = machine.unwrap_or(u64::MAX);
+    match group_limit() {
+        Some((limit, group)) if limit < machine => (limit / 10 * 9, Some(group)),
+        _ => (machine / 10 * 9, None),
+    }
 }
 
-/// The least memory.max from this process's control group (cgroups(7), version 2) up to the root.
-fn group_limit() -> Option<u64> {
+/// The least memory.max from this process's control group (cgroups(7), version 2) up to the root, and whose it is.
+fn group_limit() -> Option<(u64, PathBuf)> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let path = std::path::Path::new("/sys/fs/cgroup").join(group);
-    let limits = path
-        .ancestors()
-        .take_while(|path| path.starts_with("/sys/fs/cgroup"))
-        .filter_map(|path| fs::read_to_string(path.join("memory.max")).ok()?.trim().parse::<u64>().ok());
+    let path = Path::new(GROUPS).join(group);
+    let limits = path.ancestors().take_while(|path| path.starts_with(GROUPS)).filter_map(|path| {
+        let limit = fs::read_to_string(path.join("memory.max")).ok()?;
+        Some((limit.trim().parse().ok()?, path.to_owned()))
+    });
     limits.min()
+}
+
+/// What a control group uses, but for file pages that can be dropped at once, bytes.
+fn group_bytes(group: &Path) -> Option<u64> {
+    let current: u64 = fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()?;
+    let stat = fs::read_to_string(group.join("memory.stat")).ok()?;
+    let file = stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.parse().ok()?;
+    Some(current.saturating_sub(file))
 }

@@ -109,12 +109,22 @@ fn check_rules(config: &Config, values: &Values) -> Result<(), ConfigError> {
     if config.proxy_protocol != ProxyProtocol::Off && config.proxy_trusted.is_empty() {
         return Err(values.get("proxy_protocol").invalid(ValueError::Needs { other: "proxy_trusted" }));
     }
+    if let Some(listen_tls) = config.listen_tls.filter(|&listen_tls| overlap(config.listen, listen_tls)) {
+        let reason = ValueError::Overlaps { other: "listen", value: config.listen, own: listen_tls };
+        return Err(values.get("listen_tls").invalid(reason));
+    }
     let shards = config.shards.get();
     if config.max_connections.is_some_and(|max| (max.get() as usize) < shards) {
         let reason = ValueError::LessThan { other: "shards", value: shards };
         return Err(values.get("max_connections").invalid(reason));
     }
     Ok(())
+}
+
+/// Whether a connection to one address may be accepted at the other.
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any)
 }
 
 /// The certificates, if there are any; what means nothing without them is an error.
@@ -124,8 +134,9 @@ fn tls(values: &Values) -> Result<Option<Tls>, ConfigError> {
         ("tls_key", "tls_cert"),
         ("listen_tls", "tls_cert"),
         ("tls_client_ca", "tls_cert"),
+        ("tls_client_auth", "tls_client_ca"),
     ] {
-        if values.get(key).is_set() && !values.get(other).is_set() {
+        if values.get(key).is_given() && values.get(key).is_set() && !values.get(other).is_set() {
             return Err(values.get(key).invalid(ValueError::Needs { other }));
         }
     }
@@ -391,6 +402,10 @@ mod tests {
         let pair = [("tls_cert", "c"), ("tls_key", "k")];
         let with = |more: &[(&'static str, &'static str)]| [&pair[..], more].concat();
         check_error(&with(&[("tls_user", "certificate")]), "needs tls_client_ca");
+        check_error(&with(&[("tls_client_auth", "optional")]), "needs tls_client_ca");
+        for same in ["0.0.0.0:7400", "127.0.0.1:7400", "[::]:7400"] {
+            check_error(&with(&[("listen_tls", same)]), "is also where listen (0.0.0.0:7400) accepts");
+        }
         check(&pair, |c| c.listeners(), Ok("[(0.0.0.0:7400, true)]"));
         check(
             &with(&[("listen_tls", "0.0.0.0:7443")]),

@@ -95,6 +95,16 @@ pub enum ValueError {
     /// TLS can't be had with it.
     #[error("can't be used: {}", tickstream_client::with_causes(.0))]
     Tls(tickstream_client::TlsConfigError),
+    /// A cross-field rule: two listeners at one address would share its connections.
+    #[error("is also where {other} ({value}) accepts connections; give {own} another port")]
+    Overlaps {
+        /// The other setting.
+        other: &'static str,
+        /// Its value.
+        value: SocketAddr,
+        /// This one's value.
+        own: SocketAddr,
+    },
     /// A cross-field rule: this means nothing without another setting.
     #[error("needs {other}, which isn't set")]
     Needs {

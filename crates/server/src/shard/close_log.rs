@@ -23,6 +23,16 @@ impl CloseLog {
 
     /// Logs one end, unless this second had enough of them; `subject` is that of the client's certificate.
     pub fn log(&mut self, report: &Report, subject: Option<&str>) {
+        // What isn't printed uses nothing up.
+        let is_printed = match report.reason.severity() {
+            Severity::Debug => tracing::enabled!(tracing::Level::DEBUG),
+            Severity::Info => tracing::enabled!(tracing::Level::INFO),
+            Severity::Warn => tracing::enabled!(tracing::Level::WARN),
+            Severity::Error => tracing::enabled!(tracing::Level::ERROR),
+        };
+        if !is_printed {
+            return;
+        }
         // Who reads too slowly is named always: operators look for them, and each had to authenticate first.
         if report.reason != CloseReason::SlowConsumer {
             if self.lines == LINES_PER_SECOND {

@@ -36,6 +36,8 @@ pub struct Transport {
     /// Handshakes that have begun and aren't complete.
     underway: u32,
     underway_max: u32,
+    /// Connections for which TLS has something to say that may go with what the engine sends next.
+    late: Vec<ConnId>,
     /// Shared by all connections, and empty between two calls.
     outgoing: Vec<u8>,
     plain: Vec<u8>,
@@ -104,6 +106,7 @@ impl Transport {
             waiting: VecDeque::new(),
             underway: 0,
             underway_max: handshakes_max,
+            late: Vec::new(),
             outgoing: Vec::new(),
             plain: Vec::new(),
         }
@@ -236,11 +239,17 @@ impl Transport {
             return ring.shutdown(conn);
         };
         connection.closing = true;
+        let underway = connection.is_underway();
+        if !matches!(connection.stage, Stage::Established(_)) {
+            // Its handshake is over: what it held is for others.
+            connection.stage = Stage::Failed;
+        }
         if let Stage::Established(session) = &mut connection.stage {
             // An error means that the session can't send any more: then there is FIN alone.
             let _ = session.close_notify(&mut connection.busy.get_or_insert_default().owed);
         }
         connection.flush(conn, ring);
+        self.underway -= u32::from(underway);
     }
 
     /// Forgets a connection whose socket is about to be closed: in good order, unless it is aborted.
@@ -273,9 +282,19 @@ impl Transport {
         true
     }
 
-    /// Whether [`Transport::work`] has something to do.
+    /// Sends what TLS has to say and the engine's answers didn't take along. Call it once those were sent.
+    pub fn flush(&mut self, ring: &mut SocketRing) {
+        for conn in std::mem::take(&mut self.late) {
+            if let Some(connection) = self.find(conn) {
+                connection.flush(conn, ring);
+            }
+        }
+    }
+
+    /// Whether [`Transport::work`] or [`Transport::flush`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.begun.is_empty() || !self.waiting.is_empty() && self.underway < self.underway_max
+        let may_begin = !self.waiting.is_empty() && self.underway < self.underway_max;
+        !self.begun.is_empty() || may_begin || !self.late.is_empty()
     }
 
     /// The subject of a client's certificate, for people.
@@ -294,20 +313,28 @@ impl Transport {
         match &mut connection.stage {
             Stage::Handshaking(session) => {
                 shard.heard(conn);
-                let most = self.acceptor.as_ref().map_or(0, |acceptor| acceptor.handshake_bytes_max());
+                let acceptor = self.acceptor.as_ref();
+                let most = match session {
+                    Some(_) => acceptor.map_or(0, |acceptor| acceptor.handshake_bytes_max()),
+                    None => RECORD_KEPT_MAX,
+                };
                 let busy = connection.busy.get_or_insert_default();
                 if busy.received.len() + bytes.len() > most {
                     return Err(TlsError::TooLarge(most));
                 }
                 busy.received.extend_from_slice(bytes);
-                if !std::mem::replace(&mut busy.is_queued, true) {
+                // A handshake that comes byte by byte takes nobody's place.
+                if (session.is_some() || begins_whole(&busy.received))
+                    && !std::mem::replace(&mut busy.is_queued, true)
+                {
                     if session.is_some() {
                         self.begun.push_back(conn);
                     } else {
-                        self.waiting.push_back(conn);
-                        if self.underway >= self.underway_max {
+                        // Those before it take places, too.
+                        if self.underway as usize + self.waiting.len() >= self.underway_max as usize {
                             shard.handshake_waits();
                         }
+                        self.waiting.push_back(conn);
                     }
                 }
                 Ok(Progress::default())
@@ -368,15 +395,22 @@ impl Transport {
                     progress = progress.and(Err(TlsError::Sealing("it asks without reading the answers")));
                 }
             }
-            connection.flush(conn, ring);
+            if plain.is_empty() {
+                connection.flush(conn, ring);
+            } else {
+                self.late.push(conn);
+            }
             if let Ok(Progress { established: true, .. }) = progress
                 && let Some(acceptor) = &self.acceptor
             {
-                shard.secured(conn, connection.secured(acceptor));
+                match connection.secured(acceptor) {
+                    Ok(secured) => shard.secured(conn, secured),
+                    Err(error) => progress = Err(error),
+                }
             }
         }
         self.outgoing.clear();
-        if !plain.is_empty() {
+        if !plain.is_empty() && progress.is_ok() {
             shard.received(conn, &plain);
         }
         match progress {
@@ -442,7 +476,9 @@ impl Connection {
             if busy.record.is_some() {
                 return self.send_record(conn, ring);
             }
-            if !busy.is_queued && busy.deferred.is_none() {
+            // What came of a handshake is kept until there is enough to work on.
+            let awaits_more = matches!(self.stage, Stage::Handshaking(_)) && !busy.received.is_empty();
+            if !awaits_more && busy.deferred.is_none() {
                 self.busy = None;
             }
         }
@@ -458,12 +494,12 @@ impl Connection {
         }
     }
 
-    fn secured(&self, acceptor: &Acceptor) -> Secured {
+    fn secured(&self, acceptor: &Acceptor) -> Result<Secured, TlsError> {
         let Stage::Established(session) = &self.stage else {
-            return Secured { resumed: false, user: None };
+            return Ok(Secured { resumed: false, user: None });
         };
-        let user = session.peer_certificate().and_then(|certificate| acceptor.user(certificate));
-        Secured { resumed: session.is_resumed() == Some(true), user }
+        let user = session.peer_certificate().map(|certificate| acceptor.user(certificate)).transpose()?;
+        Ok(Secured { resumed: session.is_resumed() == Some(true), user: user.flatten() })
     }
 
     fn is_underway(&self) -> bool {
@@ -475,6 +511,18 @@ impl Connection {
 fn find(connections: &mut [Option<Box<Connection>>], conn: ConnId) -> Option<&mut Connection> {
     let connection = connections.get_mut(conn.slot as usize)?.as_deref_mut();
     connection.filter(|connection| connection.generation == conn.generation)
+}
+
+/// Whether the first record has come as a whole, or isn't one of a handshake (RFC 8446, section 5.1).
+fn begins_whole(received: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    match received {
+        [HANDSHAKE, _, _, high, low, rest @ ..] => {
+            rest.len() >= usize::from(u16::from_be_bytes([*high, *low]))
+        }
+        [HANDSHAKE, ..] => false,
+        _ => true,
+    }
 }
 
 fn outcome(result: i32) -> SendOutcome {

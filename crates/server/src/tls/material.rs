@@ -23,6 +23,9 @@ const HELLO_BYTES_MAX: usize = 18 * 1_024;
 /// The same where the client sends certificates: rustls's own bound on a message, and its records' headers.
 const CERTIFICATES_BYTES_MAX: usize = 72 * 1_024;
 
+/// What an encrypted key says of itself: PKCS #8, and the older form.
+const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
+
 /// What new handshakes use.
 #[derive(Debug)]
 pub struct Acceptor {
@@ -54,6 +57,15 @@ pub enum MaterialError {
         /// What the parser said.
         reason: pem::Error,
     },
+    /// A key behind a passphrase.
+    #[error(
+        "the private key in {} is encrypted; decrypt it (openssl pkey -in KEY -out PLAIN) and protect the file",
+        .path.display()
+    )]
+    Encrypted {
+        /// The file.
+        path: PathBuf,
+    },
     /// A certificate that can't be used.
     #[error("{}: {reason}", .path.display())]
     Certificate {
@@ -82,9 +94,15 @@ impl Acceptor {
     pub fn load(tls: &Tls, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, MaterialError> {
         let chain = certificates(&tls.cert)?;
         let expires = check_validity(&tls.cert, &chain[0])?;
-        let key = PrivateKeyDer::from_pem_slice(&read(&tls.key)?);
-        let key =
-            key.map_err(|reason| MaterialError::Pem { path: tls.key.clone(), what: "private key", reason })?;
+        let pem = read(&tls.key)?;
+        if ENCRYPTED.iter().any(|mark| pem.windows(mark.len()).any(|window| window == *mark)) {
+            return Err(MaterialError::Encrypted { path: tls.key.clone() });
+        }
+        let key = PrivateKeyDer::from_pem_slice(&pem).map_err(|reason| MaterialError::Pem {
+            path: tls.key.clone(),
+            what: "private key",
+            reason,
+        })?;
         let provider = Arc::new(provider());
         let pair = |source| MaterialError::Pair { cert: tls.cert.clone(), key: tls.key.clone(), source };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -136,9 +154,13 @@ impl Acceptor {
         self.handshake_bytes_max
     }
 
-    /// The name that a client's certificate puts in the place of AUTH's, if it does.
-    pub fn user(&self, certificate: &[u8]) -> Option<Box<str>> {
-        self.names_user.then(|| common_name(certificate)).flatten()
+    /// The name that a client's certificate puts in the place of AUTH's, if certificates do that.
+    ///
+    /// # Errors
+    /// [`TlsError::Nameless`] if they do, and this one has none.
+    pub fn user(&self, certificate: &[u8]) -> Result<Option<Box<str>>, TlsError> {
+        let name = self.names_user.then(|| common_name(certificate).ok_or(TlsError::Nameless));
+        name.transpose()
     }
 
     /// When the certificate ends, Unix seconds.
@@ -186,7 +208,7 @@ fn check_validity(path: &Path, certificate: &[u8]) -> Result<i64, MaterialError>
     let (_, certificate) = X509Certificate::from_der(certificate)
         .map_err(|error| unusable(format!("its first certificate can't be parsed: {error}")))?;
     let validity = certificate.validity();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
+    let now = now_s();
     let (begins, ends) = (validity.not_before, validity.not_after);
     if now > ends.timestamp() {
         return Err(unusable(format!("the certificate has expired: it was valid until {ends}")));
@@ -195,6 +217,11 @@ fn check_validity(path: &Path, certificate: &[u8]) -> Result<i64, MaterialError>
         return Err(unusable(format!("the certificate isn't valid before {begins}")));
     }
     Ok(ends.timestamp())
+}
+
+/// Unix seconds.
+pub(super) fn now_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {

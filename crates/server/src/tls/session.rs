@@ -43,6 +43,9 @@ pub enum TlsError {
     /// A message in more pieces than are kept.
     #[error("a handshake message or record of more than {0} bytes")]
     TooLarge(usize),
+    /// A certificate that doesn't say whose it is.
+    #[error("the client's certificate has no common name, which tls_user = certificate needs")]
+    Nameless,
     /// It may not send any more: its keys are used up, or it has closed.
     #[error("TLS can't send: {0}")]
     Sealing(&'static str),

@@ -63,6 +63,16 @@ impl Certificates {
         }
     }
 
+    /// Says in the log if the certificate in use ends within so many seconds. Answers whether it does.
+    pub fn warn_of_end(&self, within_s: i64) -> bool {
+        let left_s = self.current.value().expires() - material::now_s();
+        if left_s < within_s {
+            let (cert, days) = (self.tls.cert.display(), left_s / 86_400);
+            tracing::warn!(%cert, days, "the certificate in use ends soon: renew it");
+        }
+        left_s < within_s
+    }
+
     /// Reads other files from now on.
     ///
     /// # Errors

@@ -1,0 +1,141 @@
+"""The units under a real systemd: a Debian is put into a folder and booted by systemd-nspawn; there the server is
+installed as docs/deployment.md says, started, looked at, reloaded and stopped. Takes root and, the first time, minutes and
+the network."""
+
+import os
+import resource
+import shutil
+import subprocess
+import textwrap
+
+from deploy.context import require
+
+SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
+BOOT_S = 180
+
+# Prints one line "PASS …" or "FAIL …" for each thing; the last line is "END".
+PROBE = """\
+#!/bin/bash
+export STREAM_USER=ticks STREAM_PASS=s3cret
+check() { if eval "$2" > /tmp/said 2>&1; then echo "PASS $1"; else echo "FAIL $1"; cat /tmp/said; fi; }
+status() { systemctl show --property "$2" --value "$1"; }
+
+check "the user is made by sysusers" 'getent passwd tickstream'
+check "systemctl start returns when it serves (Type=notify)" \
+    'systemctl start tickstream && tickstream watch --addr 127.0.0.1:7400 --count 1'
+PID=$(status tickstream MainPID)
+check "its status says where it listens" '[[ $(status tickstream StatusText) == *listening* ]]'
+check "it runs as tickstream, with no capability and no-new-privileges, filtered" \
+    '[[ $(stat -c %U /proc/$PID) == tickstream ]] && grep -q "^CapBnd:.*0000000000000000" /proc/$PID/status &&
+     grep -q "^NoNewPrivs:.1" /proc/$PID/status && grep -q "^Seccomp:.2" /proc/$PID/status'
+check "its password is a credential that it alone can read" \
+    '[[ $(tr "\\0" "\\n" < /proc/$PID/environ | grep ^STREAM_PASS_FILE=) == */credentials/* ]] &&
+     ! tr "\\0" "\\n" < /proc/$PID/environ | grep -q s3cret'
+echo private > /root/private
+check "it sees no home and can't write to /etc" \
+    '! cat /proc/$PID/root/root/private && ! touch /proc/$PID/root/etc/tickstream/written'
+check "doctor finds its limits by --pid" 'tickstream doctor --pid $PID --connections 10000'
+check "the admin endpoint answers, and its unix socket is for the server's user and root" \
+    'exec 3<> /dev/tcp/127.0.0.1/9090 && printf "GET /readyz HTTP/1.0\\r\\n\\r\\n" >&3 && grep -q "200 OK" <&3 &&
+     [[ $(stat -c "%U %a" /run/tickstream/admin.sock) == "tickstream "[67]?0 ]]'
+check "nothing that the sandbox forbids is missed" '! journalctl -u tickstream -o cat | grep -E "WARN|ERROR"'
+# More than WatchdogSec, which is made short below.
+check "the watchdog is fed" 'sleep 8; [[ $(status tickstream MainPID) == "$PID" && $(status tickstream NRestarts) == 0 ]]'
+check "a client gets ticks meanwhile" 'tickstream watch --addr 127.0.0.1:7400 --count 2'
+check "a process that is stopped (SIGSTOP) is noticed by the watchdog and started anew" \
+    'kill -STOP $PID; for i in {1..60}; do sleep 0.5; [[ $(status tickstream NRestarts) == 1 ]] && break; done
+     [[ $(status tickstream NRestarts) == 1 ]] && sleep 2 && tickstream watch --addr 127.0.0.1:7400 --count 1'
+check "systemctl stop drains, and the result is success" \
+    'systemctl stop tickstream; [[ $(status tickstream Result) == success ]] && journalctl -u tickstream | grep -q Drain'
+check "a wrong password file makes the start fail, and the log says why" \
+    'mv /etc/tickstream/stream_pass{,.away}; ! systemctl start tickstream; mv /etc/tickstream/stream_pass{.away,}
+     journalctl -u tickstream | grep -q "Failed to set up credentials"; said=$?; systemctl stop tickstream; (exit $said)'
+check "one instance for a NUMA node starts from the template" \
+    'systemctl start tickstream@0 && tickstream watch --addr 127.0.0.1:7400 --count 1 && systemctl stop tickstream@0'
+journalctl -u tickstream -u tickstream@0 --no-pager -o cat > /journal
+echo END
+"""
+
+UNIT = """\
+[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+StandardOutput=file:/probe.out
+StandardError=inherit
+ExecStart=/probe.sh
+ExecStopPost=systemctl poweroff --force
+"""
+
+
+def check(context):
+    tools = {name: context.tool(name, "the units under a real systemd") for name in ("debootstrap", "systemd-nspawn")}
+    if None in tools.values():
+        return
+    if os.geteuid() != 0:
+        return context.cannot("the units under a real systemd: that takes root")
+    machine = context.cache / f"machine-{SUITE}"
+    if not (machine / "usr/lib/systemd/systemd").exists():
+        shutil.rmtree(machine, ignore_errors=True)
+        context.say(f"debootstrap {SUITE} into {machine}")
+        machine.parent.mkdir(parents=True, exist_ok=True)
+        options = ["--variant=minbase", "--include=systemd,systemd-sysv,libgcc-s1"]
+        context.run([tools["debootstrap"], *options, SUITE, machine, MIRROR], timeout=1_800)
+    install(context, machine)
+    command = [tools["systemd-nspawn"], "--quiet", f"--directory={machine}", "--register=no", "--keep-unit", "--boot",
+               "--console=passive", "systemd.unit=probe.service"]
+    with (machine.parent / "boot.log").open("w") as log:
+        subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=BOOT_S, check=False)
+    out = machine / "probe.out"
+    require(out.exists(), f"the machine didn't get to the probe: {machine.parent / 'boot.log'}")
+    text = out.read_text()
+    for line in text.splitlines():
+        if line.startswith("PASS "):
+            context.say(line.removeprefix("PASS "))
+    require("FAIL " not in text and text.endswith("END\n"), f"under systemd:\n{text}\n{journal(machine)}")
+
+
+def install(context, machine):
+    """As docs/deployment.md has it."""
+    deploy = context.deploy
+    for source, target, mode in [
+        (context.server(), "usr/local/bin/tickstream", 0o755),
+        (deploy / "systemd/tickstream.service", "etc/systemd/system/tickstream.service", 0o644),
+        (deploy / "systemd/tickstream@.service", "etc/systemd/system/tickstream@.service", 0o644),
+        (deploy / "systemd/sysusers.conf", "usr/lib/sysusers.d/tickstream.conf", 0o644),
+        (deploy / "systemd/tickstream.toml", "etc/tickstream/tickstream.toml", 0o644),
+    ]:
+        put(machine / target, source.read_bytes(), mode)
+    put(machine / "etc/tickstream/stream_pass", b"s3cret", 0o600)
+    put(machine / "probe.sh", PROBE.encode(), 0o755)
+    put(machine / "etc/systemd/system/probe.service", UNIT.encode(), 0o644)
+    here = drop_in(context).encode()
+    for unit in ("tickstream.service", "tickstream@.service"):
+        put(machine / f"etc/systemd/system/{unit}.d/here.conf", here, 0o644)
+    (machine / "probe.out").unlink(missing_ok=True)
+    context.run(["systemd-sysusers", f"--root={machine}"])
+
+
+def drop_in(context):
+    """What differs on the machine that checks: one that may not raise limits keeps its own, and time is short."""
+    lines = ["[Service]", "WatchdogSec=5", "Environment=STREAM_SHARDS=1"]
+    for name, number in (("LimitNOFILE", resource.RLIMIT_NOFILE), ("LimitMEMLOCK", resource.RLIMIT_MEMLOCK)):
+        soft, hard = resource.getrlimit(number)
+        try:
+            resource.setrlimit(number, (soft, hard + 1 if hard != resource.RLIM_INFINITY else hard))
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, PermissionError):
+            lines.append(f"{name}={hard}")
+            context.cannot(f"{name} of the units: this machine may not raise it above {hard}")
+    return "\n".join(lines) + "\n"
+
+
+def put(path, data, mode):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    path.chmod(mode)
+
+
+def journal(machine):
+    path = machine / "journal"
+    return textwrap.indent(path.read_text()[-4_000:], "    ") if path.exists() else ""
