@@ -461,7 +461,7 @@ mod tests {
                     [("tls_cert", "c"), ("tls_key", "k"), ("tls_client_ca", "a"), ("proxy_trusted", "::1")];
                 let with = |word| [&with[..], &[(setting.key, word)]].concat();
                 words.iter().for_each(|word| check(&with(word), |_| (), Ok("()")));
-                check_error(&[(setting.key, "other")], "is not known; accepted: ");
+                check_error(&with("other"), "is not known; accepted: ");
             }
         }
     }
