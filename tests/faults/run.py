@@ -18,7 +18,10 @@ import unittest
 
 from support import FOLDER, FaultCase
 
-MODULES = ("parsing", "exhaustion", "slow_peers", "network", "process", "operations")
+MODULES = (
+    *("parsing", "authentication", "proxy", "admission", "exhaustion", "slow_peers"),
+    *("handshakes", "certificates", "tls_streams", "network", "process", "operations", "reload", "upgrade"),
+)
 PASSED, FAILED, NOT_TRIED = "passed", "FAILED", "not tried"
 # Tests mostly sleep; more at once than this, and they delay each other.
 LANES_PER_CPU = 4

@@ -337,6 +337,9 @@ impl Shard {
         let after = |since: Lived, ms: u32| since + u64::from(ms) * MS;
         let limits = &self.config.limits;
         let (at, reason, detail) = match session.state {
+            state if session.draining && (state.speaks() || state.is_unproven()) => {
+                (session.ends, CloseReason::ShuttingDown, "the server is shutting down")
+            }
             State::Proxied => {
                 let at = after(session.opened, limits.auth_timeout_ms);
                 (at, CloseReason::AuthTimeout, "no PROXY header in time")
@@ -348,9 +351,6 @@ impl Shard {
             State::Unauthenticated => {
                 let at = after(session.heartbeat, limits.auth_timeout_ms);
                 (at, CloseReason::AuthTimeout, "no AUTH in time")
-            }
-            State::Authenticated if session.draining => {
-                (session.ends, CloseReason::ShuttingDown, "the server is shutting down")
             }
             State::Authenticated => {
                 let at = after(session.heartbeat, self.config.heartbeat_timeout_ms);
@@ -381,16 +381,16 @@ impl Shard {
                 State::Authenticated => {
                     session.draining = true;
                     session.ends = closes_at;
-                    let reason = "the server is shutting down".to_owned();
-                    let retry_after_ms = Drain::retry_after_ms(slot);
-                    let goaway = SealedFrame::new(&GoAway { reason, retry_after_ms });
-                    if let Err(fault) = self.owe(slot, goaway) {
+                    if let Err(fault) = self.owe(slot, go_away(slot)) {
                         self.close(slot, fault);
                     }
                     self.rearm(slot);
                 }
+                // It can't be told yet; it may still learn from a GOAWAY behind the answer to its AUTH.
                 State::Proxied | State::Handshaking | State::Unauthenticated => {
-                    self.close(slot, Fault::new(CloseReason::ShuttingDown, "the server is shutting down"));
+                    session.draining = true;
+                    session.ends = closes_at;
+                    self.rearm(slot);
                 }
                 State::Free | State::Flushing | State::Lingering | State::Doomed => {}
             }
@@ -431,6 +431,12 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+/// The GOAWAY of the connection in `slot`.
+fn go_away(slot: u32) -> SealedFrame {
+    let reason = "the server is shutting down".to_owned();
+    SealedFrame::new(&GoAway { reason, retry_after_ms: Drain::retry_after_ms(slot) })
 }
 
 /// The ERROR frame that tells the `number`th peer why it is closed.

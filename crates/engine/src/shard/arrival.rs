@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tickstream_wire::messages::MsgType;
 
-use super::{Shard, error_frame};
+use super::{Shard, error_frame, go_away};
 use crate::action::{ConnId, Refused, Secured};
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
@@ -188,8 +188,10 @@ impl Shard {
         session.state = State::Authenticated;
         session.heartbeat = lived;
         session.arrival = None;
+        let draining = session.draining;
         self.rearm(slot);
-        self.owe(slot, self.ack(MsgType::Auth, 0))
+        self.owe(slot, self.ack(MsgType::Auth, 0))?;
+        if draining { self.owe(slot, go_away(slot)) } else { Ok(()) }
     }
 
     /// The connection doesn't count among those that haven't authenticated any more.

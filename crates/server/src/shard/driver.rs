@@ -27,6 +27,8 @@ const HANDSHAKES_NS_PER_PASS: u64 = 200_000;
 /// The longest sleep. The control word is looked at this often, and the engine takes a longer silence for a
 /// stall. It doesn't hang on glommio's timers, which a parked executor can miss.
 const SLEEP_NS_MAX: u64 = 100_000_000;
+/// The longest that a drain waits for those that were accepted just before it.
+const ARRIVING_NS_MAX: u64 = 100_000_000;
 /// How long accepting pauses after it failed for want of descriptors or memory.
 const ACCEPT_PAUSE_NS: u64 = 100_000_000;
 
@@ -48,6 +50,8 @@ pub(super) struct Driver {
     drain_ms: u32,
     /// When a drain ends at the latest, CLOCK_MONOTONIC nanoseconds; `None` while the shard serves.
     drain_ends_ns: Option<u64>,
+    /// When clients are told of the drain: those that were accepted before it are let in until then.
+    tell_at_ns: Option<u64>,
     /// Accepting pauses until then.
     accept_again_ns: Option<u64>,
 }
@@ -73,6 +77,7 @@ impl Driver {
             chaos: Chaos::of_environment(spec.shard),
             drain_ms: spec.config.drain.as_millis() as u32,
             drain_ends_ns: None,
+            tell_at_ns: None,
             accept_again_ns: None,
         }
     }
@@ -131,6 +136,7 @@ impl Driver {
             }
             work.actions += 1;
         }
+        self.transport.flush(&mut self.ring);
         work.handshakes = self.shake_hands(now.mono_ns);
         self.resume_accepting(now.mono_ns);
         let goes_on = self.shard.has_actions() || self.transport.has_work() || self.desk.is_busy();
@@ -247,13 +253,19 @@ impl Driver {
         }
         if self.control.order() >= Order::Drain && self.drain_ends_ns.is_none() {
             self.ring.close_listeners();
-            self.shard.begin_drain(self.drain_ms);
-            self.drain_ends_ns = Some(ring::now().mono_ns + u64::from(self.drain_ms) * 1_000_000);
+            let (now_ns, drain_ns) = (ring::now().mono_ns, u64::from(self.drain_ms) * 1_000_000);
+            self.drain_ends_ns = Some(now_ns + drain_ns);
+            self.tell_at_ns = Some(now_ns + (drain_ns / 10).min(ARRIVING_NS_MAX));
+        }
+        if self.tell_at_ns.is_some_and(|at| at <= ring::now().mono_ns) {
+            self.tell_at_ns = None;
+            self.shard.begin_drain(self.drain_ms - self.drain_ms / 10);
         }
     }
 
     fn is_finished(&self) -> bool {
-        let drained = |ends: u64| self.shard.is_empty() || ring::now().mono_ns >= ends;
+        let drained =
+            |ends: u64| self.tell_at_ns.is_none() && self.shard.is_empty() || ring::now().mono_ns >= ends;
         self.control.order() == Order::Stop || self.drain_ends_ns.is_some_and(drained)
     }
 }

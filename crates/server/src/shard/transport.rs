@@ -36,6 +36,8 @@ pub struct Transport {
     /// Handshakes that have begun and aren't complete.
     underway: u32,
     underway_max: u32,
+    /// Connections for which TLS has something to say that may go with what the engine sends next.
+    late: Vec<ConnId>,
     /// Shared by all connections, and empty between two calls.
     outgoing: Vec<u8>,
     plain: Vec<u8>,
@@ -104,6 +106,7 @@ impl Transport {
             waiting: VecDeque::new(),
             underway: 0,
             underway_max: handshakes_max,
+            late: Vec::new(),
             outgoing: Vec::new(),
             plain: Vec::new(),
         }
@@ -279,9 +282,19 @@ impl Transport {
         true
     }
 
-    /// Whether [`Transport::work`] has something to do.
+    /// Sends what TLS has to say and the engine's answers didn't take along. Call it once those were sent.
+    pub fn flush(&mut self, ring: &mut SocketRing) {
+        for conn in std::mem::take(&mut self.late) {
+            if let Some(connection) = self.find(conn) {
+                connection.flush(conn, ring);
+            }
+        }
+    }
+
+    /// Whether [`Transport::work`] or [`Transport::flush`] has something to do.
     pub fn has_work(&self) -> bool {
-        !self.begun.is_empty() || !self.waiting.is_empty() && self.underway < self.underway_max
+        let may_begin = !self.waiting.is_empty() && self.underway < self.underway_max;
+        !self.begun.is_empty() || may_begin || !self.late.is_empty()
     }
 
     /// The subject of a client's certificate, for people.
@@ -317,10 +330,11 @@ impl Transport {
                     if session.is_some() {
                         self.begun.push_back(conn);
                     } else {
-                        self.waiting.push_back(conn);
-                        if self.underway >= self.underway_max {
+                        // Those before it take places, too.
+                        if self.underway as usize + self.waiting.len() >= self.underway_max as usize {
                             shard.handshake_waits();
                         }
+                        self.waiting.push_back(conn);
                     }
                 }
                 Ok(Progress::default())
@@ -381,7 +395,11 @@ impl Transport {
                     progress = progress.and(Err(TlsError::Sealing("it asks without reading the answers")));
                 }
             }
-            connection.flush(conn, ring);
+            if plain.is_empty() {
+                connection.flush(conn, ring);
+            } else {
+                self.late.push(conn);
+            }
             if let Ok(Progress { established: true, .. }) = progress
                 && let Some(acceptor) = &self.acceptor
             {
@@ -458,7 +476,9 @@ impl Connection {
             if busy.record.is_some() {
                 return self.send_record(conn, ring);
             }
-            if !busy.is_queued && busy.deferred.is_none() {
+            // What came of a handshake is kept until there is enough to work on.
+            let awaits_more = matches!(self.stage, Stage::Handshaking(_)) && !busy.received.is_empty();
+            if !awaits_more && busy.deferred.is_none() {
                 self.busy = None;
             }
         }

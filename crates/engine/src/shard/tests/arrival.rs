@@ -261,3 +261,16 @@ fn limits_and_credentials_may_change_while_it_runs() {
         assert_eq!(refusal(&mut world, "10.0.0.1", false), None);
     }
 }
+
+#[test]
+fn who_arrives_as_the_drain_begins_is_answered_and_told() {
+    let mut world = World::new(super::config());
+    let client = world.connect();
+    world.shard.begin_drain(5_000);
+    world.run(100 * MS);
+    world.send_auth(client);
+    let seen = world.client(client).take();
+    assert!(matches!(seen[..], [Seen::AckAuth, Seen::GoAway { .. }]), "{seen:?}");
+    world.run_until_closed(client);
+    assert_eq!(world.client(client).take(), [error("SHUTTING_DOWN"), Seen::Fin]);
+}
