@@ -110,19 +110,19 @@ impl Server {
     /// # Errors
     /// If the machine isn't fit, or a shard can't begin; those that could are told to end.
     pub fn start(config: impl Into<Arc<Config>>) -> Result<Self, ServeError> {
-        Self::start_beside(config.into(), &[])
+        Self::start_beside(&config.into(), &[])
     }
 
     /// As [`Server::start`]; shards close their copies of `others`, which are the process's.
-    fn start_beside(config: Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
-        let connections = preflight::check(&config)?;
+    fn start_beside(config: &Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
+        let connections = preflight::check(config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
         let certificates = config.tls.clone().map(Certificates::load).transpose()?;
         let current = certificates.as_ref().map(Certificates::current);
         let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
             .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
-        let listeners = Listeners::open(&config, listeners::inherited(&config)?)?;
+        let listeners = Listeners::open(config, listeners::inherited(config)?)?;
         let plan = Plan {
             of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),
             all: [&listeners.descriptors(), others].concat(),
@@ -130,7 +130,7 @@ impl Server {
         let mut server = Self {
             addresses: listeners.addresses(),
             certificates: current,
-            settings: Arc::new(Published::new(engine_config(&config, connections)?)),
+            settings: Arc::new(Published::new(engine_config(config, connections)?)),
             connections,
             steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
             control,
@@ -142,8 +142,8 @@ impl Server {
         };
         let exporter = config.otlp.as_ref().map(Exporter::new);
         let started = server
-            .spawn(&config, plan, exporter.as_ref(), &sender)
-            .and_then(|()| server.export(exporter, &config));
+            .spawn(config, plan, exporter.as_ref(), &sender)
+            .and_then(|()| server.export(exporter, config));
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -374,7 +374,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     // Also before they do, so that a taken port drops no client.
     let endpoint = Endpoint::bind(&Arc::new(config.clone()))?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
-    let mut server = Server::start_beside(Arc::new(config.clone()), &others)?;
+    let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
     let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
     server.steering.set_notify(server.notify.clone());
