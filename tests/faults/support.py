@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -28,9 +29,8 @@ HEARTBEAT_FRAME = encode_frame(MsgType.HEARTBEAT)
 REPLAY_FRAME = encode_frame(MsgType.SUBSCRIBE, encode_message("Subscribe", {"mode": "SECOND", "resume_after": 1}))
 
 KIB, MIB = 1 << 10, 1 << 20
-# A deadline may be acted upon this much later (docs/protocol.md), and then a busy machine needs its time.
+# A deadline may be acted upon this much later (docs/protocol.md).
 DEADLINE_SLACK_S = 0.5
-MACHINE_SLACK_S = 0.5
 # A closed connection lingers for 2 s; what a fault left behind must be gone soon after.
 SETTLE_TIMEOUT_S = 6.0
 NEIGHBOUR_END_TIMEOUT_S = 20.0
@@ -87,6 +87,27 @@ class Neighbour:
             self._process.wait()
 
 
+class Metronome(threading.Thread):
+    """Measures how long a thread waits for the server's CPU: what a busy machine adds to every deadline."""
+
+    period_s = 0.02
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.worst_s = 0.0
+        self._beats = True
+
+    def run(self):
+        os.sched_setaffinity(0, {chosen_cpu()})
+        while self._beats:
+            began = time.monotonic()
+            time.sleep(self.period_s)
+            self.worst_s = max(self.worst_s, time.monotonic() - began - self.period_s)
+
+    def end(self):
+        self._beats = False
+
+
 class FaultCase(ServerCase):
     """Tests of one fault. Each test has a server of its own, and a neighbour whom the fault must not harm."""
 
@@ -106,8 +127,8 @@ class FaultCase(ServerCase):
     has_admin = False
     # What the neighbour may see of it, seconds. Generous, since all tests share the machine; what is broken is late
     # by a write deadline or for ever.
-    late_median_s = 0.1
-    late_max_s = 2.0
+    late_median_s = 0.25
+    late_max_s = 3.0
     # Left out unless the run is a full one.
     is_long = False
     # Of the whole test, after which it counts as hanging.
@@ -122,10 +143,17 @@ class FaultCase(ServerCase):
         pass
 
     def setUp(self):
-        self._opened = []
+        self.prepare()
         self.server = self.start_server()
         self.neighbour = self.start_neighbour() if self.has_neighbour else None
         self.descriptors = process_stats.shard_descriptors(self.server.pid)
+
+    def prepare(self):
+        """What is needed before a server is started."""
+        self._opened = []
+        self._metronome = Metronome()
+        self._metronome.start()
+        self.addCleanup(self._metronome.end)
 
     def tearDown(self):
         if self.neighbour:
@@ -185,12 +213,28 @@ class FaultCase(ServerCase):
         self.assertLess(seen["late_median_s"], self.late_median_s, "the neighbour's ticks were late")
         self.assertLess(seen["late_max_s"], self.late_max_s, "a tick of the neighbour was late")
 
-    def check_settled(self, timeout_s=SETTLE_TIMEOUT_S):
+    @property
+    def machine_slack_s(self):
+        """What may come on top of a bound here and now: several threads have to get the CPU one after another."""
+        return 0.5 + 3 * self._metronome.worst_s
+
+    def wait_until(self, is_so, within_s, what):
+        """Waits until `is_so()`, which must be within that time and the machine's slack; else fails with `what()`."""
+        began = time.monotonic()
+        while not is_so():
+            if time.monotonic() - began > within_s + self.machine_slack_s:
+                self.fail(f"not in {within_s} s: {what()}")
+            time.sleep(0.02)
+
+    def check_settled(self, within_s=SETTLE_TIMEOUT_S):
         """No descriptor is left of the connections that the fault brought."""
-        deadline = time.monotonic() + timeout_s
-        while (now := process_stats.shard_descriptors(self.server.pid)) != self.descriptors:
-            self.assertLess(time.monotonic(), deadline, f"{now} descriptors of the shard, {self.descriptors} before")
-            time.sleep(0.05)
+
+        def now():
+            return process_stats.shard_descriptors(self.server.pid)
+
+        self.wait_until(
+            lambda: now() == self.descriptors, within_s, lambda: f"{self.descriptors} descriptors again, but {now()}"
+        )
 
     def check_closed(self, peers, code):
         """Each of `peers` got ERROR `code`, then FIN."""
@@ -281,6 +325,9 @@ class Suspension:
 
     def __enter__(self):
         self._server.signal(signal.SIGSTOP)
+        # A thread stops when it next enters or leaves the kernel.
+        while not process_stats.is_stopped(self._server.pid):
+            time.sleep(0.001)
         return self
 
     def __exit__(self, *_):
