@@ -340,14 +340,15 @@ class StartCase(FaultCase):
     def tearDown(self):
         pass
 
-    def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None):
+    def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None, pass_fds=()):
         """It ends soon, and its one line of output says why, and not by a panic."""
         given = {"PATH": os.environ["PATH"], "STREAM_USER": USER, "STREAM_PASS": PASSWORD} | (environment or {})
         given = {name: value for name, value in given.items() if value is not None}
         command = [*confined(*confinement), os.environ["TICKSTREAM_BIN"], "serve", "--shards", "1"]
         command += ["--listen", f"{own_host()}:0", *options]
         run = subprocess.run(
-            command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=self.start_timeout_s
+            command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=pass_fds,
+            timeout=self.start_timeout_s,
         )
         self.assertEqual(run.returncode, exit_code, run.stderr)
         for part in told:
