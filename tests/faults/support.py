@@ -145,8 +145,10 @@ class FaultCase(ServerCase):
     def setUp(self):
         self.prepare()
         self.server = self.start_server()
-        self.neighbour = self.start_neighbour() if self.has_neighbour else None
-        self.descriptors = process_stats.shard_descriptors(self.server.pid)
+        self.neighbour = None
+        if self.has_neighbour:
+            self.neighbour = self.start_neighbour()
+            self.descriptors = process_stats.shard_descriptors(self.server.pid)
 
     def prepare(self):
         """What is needed before a server is started."""
