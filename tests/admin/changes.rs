@@ -113,6 +113,39 @@ fn connections_are_filtered_and_paged() {
 }
 
 #[test]
+fn a_reload_shows_and_takes_another_token() {
+    let directory = tempfile::tempdir().unwrap();
+    let (config, token) = (directory.path().join("tickstream.toml"), directory.path().join("another-token"));
+    let write = |frames: u32, window: u32, name: &str| {
+        let text = format!("frames_per_second_max = {frames}\nbatch_window_ms = {window}\n{name}\n");
+        std::fs::write(&config, text).unwrap();
+    };
+    write(50, 6, "");
+    let server = Server::start_with(&["--config", config.to_str().unwrap()], &[], false);
+    let shown = server.get("/config").body;
+    assert!(
+        shown.contains("\nframes_per_second_max = 50 ") && shown.contains("\nbatch_window_ms = 6 "),
+        "{shown}"
+    );
+    assert_eq!(server.post("/drain", Some(TOKEN)).status, 403);
+
+    let another = "fedcba9876543210";
+    std::fs::write(&token, another).unwrap();
+    write(60, 7, &format!("admin_token_file = {token:?}"));
+    let hang_up = std::process::Command::new("kill").args(["-HUP", &server.pid().to_string()]).status();
+    assert!(hang_up.unwrap().success());
+    let begin = std::time::Instant::now();
+    while !server.get("/config").body.contains("\nframes_per_second_max = 60 ") {
+        assert!(begin.elapsed().as_secs() < 10, "{}", server.log());
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let shown = server.get("/config").body;
+    assert!(shown.contains("\nbatch_window_ms = 6 "), "that needs a restart: {shown}");
+    assert_eq!(server.post("/drain", Some(TOKEN)).status, 403);
+    assert_eq!(server.post("/drain", Some(another)).status, 202);
+}
+
+#[test]
 fn the_settings_are_shown_without_secrets() {
     let server = Server::start(&["--batch-window-ms", "7"]);
     let shown = server.get("/config").body;

@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use tickstream::shard::Order;
 use tickstream_engine::{CloseReason, Limit};
+use tickstream_wire::frame;
 use tickstream_wire::messages::Mode;
 
 use crate::support::{Client, Metrics, Server, has_tool};
@@ -162,6 +164,54 @@ fn every_reason_limit_and_shard_has_its_series_from_the_start() {
     let version = env!("CARGO_PKG_VERSION");
     metrics.check(&format!("tickstream_build_info{{version=\"{version}\"}}"), 1.0);
     metrics.check("log_lines_lost_total", 0.0);
+}
+
+/// Each limit that one client can reach, with what reaches it.
+#[test]
+fn a_limit_that_fires_is_counted_by_its_name() {
+    let connect = |server: &Server, connections: usize| -> Vec<Client> {
+        (0..connections).map(|_| Client::connect(server)).collect()
+    };
+    let check = |limit: &str, args: &[&str], provoke: &dyn Fn(&Server)| {
+        let server = Server::start(args);
+        let series = format!("limits_fired_total{{shard=\"0\",limit=\"{limit}\"}}");
+        server.metrics().check(&series, 0.0);
+        provoke(&server);
+        let metrics = server.wait_for_metric(&series, 1.0);
+        for other in Limit::ALL.map(Limit::as_str).into_iter().filter(|&other| other != limit) {
+            metrics.check(&format!("limits_fired_total{{shard=\"0\",limit=\"{other}\"}}"), 0.0);
+        }
+    };
+    check("connections", &["--max-connections", "1"], &|server| drop(connect(server, 2)));
+    check("connections_per_address", &["--max-connections-per-ip", "1"], &|server| drop(connect(server, 2)));
+    check("unauthenticated", &["--unauthenticated-max", "1"], &|server| drop(connect(server, 2)));
+    check("unauthenticated_per_address", &["--unauthenticated-per-ip-max", "1"], &|server| {
+        drop(connect(server, 2));
+    });
+    check("connection_rate", &["--connections-per-second-max", "1"], &|server| drop(connect(server, 3)));
+    let untrusted = ["--proxy-protocol", "required", "--proxy-trusted", "10.0.0.0/8"];
+    check("untrusted_proxy", &untrusted, &|server| drop(connect(server, 1)));
+    check("auth_failures", &["--auth-failures-per-minute-max", "1"], &|server| {
+        for mut client in connect(server, 2) {
+            client.authenticate("wrong");
+            client.read_to_end();
+        }
+    });
+    check("frames", &["--frames-per-second-max", "1"], &|server| {
+        let mut client = Client::subscribed(server, Mode::Second, None);
+        client.send(&[frame::heartbeat(), frame::heartbeat()].concat());
+        client.read_to_end();
+    });
+    check("frame_bytes", &[], &|server| {
+        let mut client = Client::connect(server);
+        client.send(b"TS\x01\x01\0\0\x10\x01");
+        client.read_to_end();
+    });
+    check("memory", &["--memory-max-mib", "1"], &|server| {
+        // It looks four times a second.
+        std::thread::sleep(Duration::from_millis(600));
+        drop(connect(server, 1));
+    });
 }
 
 /// The one thing that `promtool check metrics` finds is in a name that is required.

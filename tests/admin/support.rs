@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on ports of its own.
 pub struct Server {
-    child: Child,
+    child: Running,
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub socket: PathBuf,
@@ -52,14 +52,21 @@ impl Server {
         }
         command.args(args).env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
         command.envs(environment.iter().copied()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary runs");
-        let mut lines = BufReader::new(child.stderr.take().expect("a pipe"));
-        let mut line = String::new();
-        lines.read_line(&mut line).expect("a line of the log");
-        let said: serde_json::Value = serde_json::from_str(&line).expect("a JSON line");
-        assert_eq!(said["message"], "serving", "{line}");
+        let mut child = Running(command.spawn().expect("the binary runs"));
+        let mut lines = BufReader::new(child.0.stderr.take().expect("a pipe"));
+        let mut before = String::new();
+        // Another thread may have something to say first.
+        let said = loop {
+            let start = before.len();
+            let length = lines.read_line(&mut before).expect("a line of the log");
+            assert!(length > 0, "it doesn't serve: {before}");
+            let said: serde_json::Value = serde_json::from_str(&before[start..]).expect("a JSON line");
+            if said["message"] == "serving" {
+                break said;
+            }
+        };
         let admin = said["admin"].as_str().and_then(|admin| admin.split(',').next()).expect("an address");
-        let log = Arc::new(Mutex::new(line.clone()));
+        let log = Arc::new(Mutex::new(before));
         // Goes on reading, so that the server can go on logging.
         let reader = std::thread::spawn({
             let log = Arc::clone(&log);
@@ -141,7 +148,7 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.0.id()
     }
 
     /// What it logged so far.
@@ -153,7 +160,7 @@ impl Server {
     pub fn ended(mut self) -> (ExitStatus, String) {
         let begin = Instant::now();
         let status = loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
+            if let Some(status) = self.child.0.try_wait().expect("a child") {
                 break status;
             }
             assert!(begin.elapsed() < PATIENCE, "it doesn't end");
@@ -164,10 +171,13 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+/// A process that doesn't outlive the test, even one that fails as it starts.
+struct Running(Child);
+
+impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use tickstream_engine as engine;
 
-use crate::config::{Config, ConfigError, File, Flags, Values};
+use crate::admin::Shown;
+use crate::config::{self, Config, ConfigError, File, Flags, Values};
 use crate::logs::LogFilter;
 use crate::published::Published;
 use crate::serve;
@@ -53,6 +54,7 @@ pub struct Reloader {
     connections: NonZeroU32,
     settings: Arc<Published<engine::Config>>,
     filter: Option<LogFilter>,
+    shown: Arc<Published<Shown>>,
 }
 
 impl Reloader {
@@ -66,9 +68,10 @@ impl Reloader {
         connections: NonZeroU32,
         settings: Arc<Published<engine::Config>>,
         filter: Option<LogFilter>,
+        shown: Arc<Published<Shown>>,
     ) -> Result<Self, ConfigError> {
         let (started, values) = (source.read()?, source.read()?);
-        Ok(Self { source, started, values, config, connections, settings, filter })
+        Ok(Self { source, started, values, config, connections, settings, filter, shown })
     }
 
     /// Reads all settings again and puts those in use that can change; says in the log which, and which can't.
@@ -99,6 +102,8 @@ impl Reloader {
         {
             filter.set(&config.log_level);
         }
+        let effective = config::effective(&self.started.with_live_of(&values));
+        self.shown.replace(Shown { effective, token: config.admin_token.clone() });
         tracing::info!(changed = reloaded, "settings reloaded");
         if !restart.is_empty() {
             tracing::warn!(

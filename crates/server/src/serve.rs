@@ -14,7 +14,7 @@ use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
-use crate::admin::{AdminError, Endpoint, Subject};
+use crate::admin::{AdminError, Endpoint, Shown, Subject};
 use crate::config::{Config, ConfigError};
 use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
@@ -94,6 +94,7 @@ pub struct Server {
     addresses: Vec<(SocketAddr, bool)>,
     certificates: Option<Arc<Published<Acceptor>>>,
     settings: Arc<Published<engine::Config>>,
+    shown: Arc<Published<Shown>>,
     connections: NonZeroU32,
     steering: Steering,
     control: Arc<Control>,
@@ -131,6 +132,7 @@ impl Server {
             addresses: listeners.addresses(),
             certificates: current,
             settings: Arc::new(Published::new(engine_config(config, connections)?)),
+            shown: Arc::new(Published::new(Shown::of(config))),
             connections,
             steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
             control,
@@ -179,7 +181,8 @@ impl Server {
         config: Config,
         filter: Option<LogFilter>,
     ) -> Result<(), ConfigError> {
-        let reloader = Reloader::new(source, config, self.connections, Arc::clone(&self.settings), filter)?;
+        let (settings, shown) = (Arc::clone(&self.settings), Arc::clone(&self.shown));
+        let reloader = Reloader::new(source, config, self.connections, settings, filter, shown)?;
         self.steering.install(reloader);
         Ok(())
     }
@@ -372,7 +375,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     // Before the shards listen: by default a signal would end the process, and cut off who has come already.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
     // Also before they do, so that a taken port drops no client.
-    let endpoint = Endpoint::bind(&Arc::new(config.clone()))?;
+    let endpoint = Endpoint::bind(&config)?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
     let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
     let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
@@ -386,9 +389,10 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
         started,
         losses: log.losses(),
         spans_lost: server.spans_lost.clone(),
+        shown: Arc::clone(&server.shown),
     };
     // Until the end: dropping it removes its unix sockets.
-    let _admin = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
+    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
     server.reload_from(source, config, log.filter())?;
     server.obey(signals)?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
@@ -402,6 +406,9 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
+    if let Some(admin) = &admin_endpoint {
+        admin.log();
+    }
     upgrade::tell_predecessor();
     server.wait()?;
     tracing::info!("ended");

@@ -60,20 +60,16 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
     ),
     counter("auth_successes_total", |s| s.counters.authenticated, "AUTHs accepted."),
     counter("auth_failures_total", |s| s.counters.auth_failures, "AUTHs with wrong credentials."),
-    gauge(
-        "connections_unauthenticated",
-        |s| s.counters.unauthenticated.into(),
-        "Connections that haven't authenticated.",
-    ),
-    counter(
-        "tls_handshakes_full_total",
-        |s| s.counters.handshakes_full,
-        "TLS handshakes that were completed in full.",
-    ),
+    counter("tls_handshakes_full_total", |s| s.counters.handshakes_full, "TLS handshakes completed in full."),
     counter(
         "tls_handshakes_resumed_total",
         |s| s.counters.handshakes_resumed,
         "TLS handshakes that resumed a session.",
+    ),
+    gauge(
+        "connections_unauthenticated",
+        |s| s.counters.unauthenticated.into(),
+        "Connections that haven't authenticated, those in a handshake included.",
     ),
     counter("subscriptions_total", |s| s.counters.subscribed, "SUBSCRIBEs accepted."),
     counter("frames_received_total", |s| s.counters.frames_received, "Frames received."),

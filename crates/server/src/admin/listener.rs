@@ -64,6 +64,14 @@ impl Listener {
         }
     }
 
+    /// Whether only this machine reaches it.
+    pub fn is_local(&self) -> bool {
+        match self.address() {
+            AdminAddress::Tcp(address) => address.ip().is_loopback(),
+            AdminAddress::Unix(_) => true,
+        }
+    }
+
     /// Takes a unix socket's file, so that it outlives the listener.
     pub fn take_file(&mut self) -> Option<SocketFile> {
         match self {

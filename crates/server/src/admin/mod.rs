@@ -25,10 +25,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::config::{AdminAddress, Config};
+use crate::config::{AdminAddress, AdminToken, Config};
 use crate::logs::LogLosses;
 use crate::otlp::Lost;
 use crate::placement::{self, Machine};
+use crate::published::Published;
 use crate::ring;
 use crate::shard::Control;
 use crate::steering::Steering;
@@ -80,19 +81,47 @@ pub struct Subject {
     pub losses: LogLosses,
     /// Spans that were lost.
     pub spans_lost: Lost,
+    /// Settings, as they are in use at the time.
+    pub shown: Arc<Published<Shown>>,
+}
+
+/// What of the settings the endpoint uses while it runs. Reloading replaces it.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The settings in use, as `/config` shows them.
+    pub effective: String,
+    /// What changes need on TCP; `None`: they are refused there.
+    pub token: Option<AdminToken>,
 }
 
 /// Addresses that are listened on, but not served yet.
 #[derive(Debug)]
 pub struct Endpoint {
     listeners: Vec<Listener>,
-    config: Arc<Config>,
 }
 
 /// A running endpoint. It lasts as long as the process; dropping this removes its unix sockets.
 #[derive(Debug)]
 pub struct Admin {
     _files: Vec<SocketFile>,
+    place: Place,
+    is_local: bool,
+}
+
+/// Where the endpoint's thread runs.
+#[derive(Clone, Debug)]
+enum Place {
+    /// On CPUs that no shard has.
+    Own(Vec<usize>),
+    /// On those of the shards: there are no others.
+    Shared,
+}
+
+impl Shown {
+    /// What the endpoint uses of these settings.
+    pub fn of(config: &Config) -> Self {
+        Self { effective: config.effective.clone(), token: config.admin_token.clone() }
+    }
 }
 
 impl Endpoint {
@@ -100,10 +129,9 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`AdminError::Listen`], [`AdminError::InUse`].
-    pub fn bind(config: &Arc<Config>) -> Result<Option<Self>, AdminError> {
+    pub fn bind(config: &Config) -> Result<Option<Self>, AdminError> {
         let listeners: Vec<_> = config.admin.iter().map(Listener::bind).collect::<Result<_, _>>()?;
-        let config = Arc::clone(config);
-        Ok(Some(Self { listeners, config }).filter(|endpoint| !endpoint.listeners.is_empty()))
+        Ok(Some(Self { listeners }).filter(|endpoint| !endpoint.listeners.is_empty()))
     }
 
     /// Where it listens, with the ports that were found free.
@@ -121,6 +149,8 @@ impl Endpoint {
     /// # Errors
     /// [`AdminError::Setup`].
     pub fn serve(mut self, subject: Subject) -> Result<Admin, AdminError> {
+        let is_local = self.listeners.iter().all(Listener::is_local);
+        let place = Place::beside(&subject.cpus);
         let files = self.listeners.iter_mut().filter_map(Listener::take_file).collect();
         let setup = |what| move |source| AdminError::Setup { what, source };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -129,10 +159,11 @@ impl Endpoint {
             .build()
             .map_err(setup("the admin endpoint's runtime"))?;
         let thread = std::thread::Builder::new().name("admin".to_owned());
+        let settle = place.clone();
         let steering = subject.steering.clone();
         let serve = move || {
-            keep_off(&subject.cpus, "admin endpoint");
-            let state = Arc::new(route::State::new(subject, self.config));
+            settle.take("the admin endpoint");
+            let state = Arc::new(route::State::new(subject));
             runtime.block_on(async {
                 tokio::select! {
                     () = handed_over(&steering) => {}
@@ -141,7 +172,7 @@ impl Endpoint {
             });
         };
         thread.spawn(serve).map_err(setup("the admin endpoint's thread"))?;
-        Ok(Admin { _files: files })
+        Ok(Admin { _files: files, place, is_local })
     }
 }
 
@@ -152,20 +183,42 @@ async fn handed_over(steering: &Steering) {
     }
 }
 
+impl Admin {
+    /// Logs what an operator should know of it.
+    pub fn log(&self) {
+        match &self.place {
+            Place::Own(cpus) => tracing::debug!(cpus = placement::format_cpus(cpus), "admin endpoint"),
+            Place::Shared => tracing::info!(
+                niceness = NICENESS,
+                "shards run on every CPU, so the admin endpoint runs beside one of them, behind it in rank"
+            ),
+        }
+        if !self.is_local {
+            tracing::info!("the admin endpoint isn't on the loopback: whoever reaches it can read from it");
+        }
+    }
+}
+
 /// Moves the calling thread, which is `whose`, off the shards' CPUs, or, where no other is left, behind them.
 pub(crate) fn keep_off(shard_cpus: &[usize], whose: &str) {
-    let allowed = Machine::detect().map(|machine| machine.allowed).unwrap_or_default();
-    let others: Vec<_> = allowed.into_iter().filter(|cpu| !shard_cpus.contains(cpu)).collect();
-    let (moved, what) = if others.is_empty() {
-        (
-            ring::be_nice(NICENESS),
-            "no CPU is left beside the shards': it runs on theirs, at a lower priority".to_owned(),
-        )
-    } else {
-        (ring::run_on(&others), format!("it runs on CPUs {}", placement::format_cpus(&others)))
-    };
-    match moved {
-        Ok(()) => tracing::debug!("{whose}: {what}"),
-        Err(error) => tracing::warn!(%error, "{whose}: can't be kept off the shards' CPUs"),
+    Place::beside(shard_cpus).take(whose);
+}
+
+impl Place {
+    fn beside(shard_cpus: &[usize]) -> Self {
+        let allowed = Machine::detect().map(|machine| machine.allowed).unwrap_or_default();
+        let others: Vec<_> = allowed.into_iter().filter(|cpu| !shard_cpus.contains(cpu)).collect();
+        if others.is_empty() { Self::Shared } else { Self::Own(others) }
+    }
+
+    /// Brings the calling thread there, and those that it starts.
+    fn take(&self, whose: &str) {
+        let taken = match self {
+            Self::Own(cpus) => ring::run_on(cpus),
+            Self::Shared => ring::be_nice(NICENESS),
+        };
+        if let Err(error) = taken {
+            tracing::warn!(%error, whose, "this thread can't be kept out of the shards' way");
+        }
     }
 }

@@ -88,6 +88,14 @@ pub struct ShardReport {
     pub accepted: u64,
     /// Connections refused.
     pub refused: u64,
+    /// Connections that haven't authenticated.
+    pub unauthenticated: u32,
+    /// TLS handshakes completed in full.
+    pub handshakes_full: u64,
+    /// TLS handshakes that resumed a session.
+    pub handshakes_resumed: u64,
+    /// AUTHs with wrong credentials.
+    pub auth_failures: u64,
     /// AUTHs accepted.
     pub authenticated: u64,
     /// SUBSCRIBEs accepted.
@@ -328,6 +336,10 @@ impl ShardReport {
             lagging: counters.lagging,
             accepted: counters.accepted,
             refused: counters.refused,
+            unauthenticated: counters.unauthenticated,
+            handshakes_full: counters.handshakes_full,
+            handshakes_resumed: counters.handshakes_resumed,
+            auth_failures: counters.auth_failures,
             authenticated: counters.authenticated,
             subscribed: counters.subscribed,
             frames_received: counters.frames_received,

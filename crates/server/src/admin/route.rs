@@ -14,7 +14,6 @@ use super::collect::{CollectError, Collector};
 use super::health::Health;
 use super::prometheus::Metrics;
 use super::report::{self, ConnectionsReport, Frame, Report};
-use crate::config::Config;
 use crate::shard::{Closed, Filter, Order};
 
 /// Connections of a page, unless it says otherwise.
@@ -41,7 +40,6 @@ GET  /config                   the effective settings, secrets masked
 /// What requests are answered from.
 pub struct State {
     subject: Subject,
-    config: Arc<Config>,
     collector: Arc<Collector>,
     health: Health,
     metrics: Metrics,
@@ -87,7 +85,7 @@ enum Refusal {
 }
 
 impl State {
-    pub fn new(subject: Subject, config: Arc<Config>) -> Self {
+    pub fn new(subject: Subject) -> Self {
         let shards = subject.control.shards();
         Self {
             collector: Arc::new(Collector::new(Arc::clone(&subject.control))),
@@ -98,7 +96,6 @@ impl State {
                 subject.losses.clone(),
                 subject.spans_lost.clone(),
             ),
-            config,
             subject,
         }
     }
@@ -138,7 +135,7 @@ impl State {
             ["connections"] => self.connections(request.uri().query().unwrap_or_default()).await?,
             ["connections", id, _] => self.close(id).await?,
             ["drain"] => self.drain(),
-            ["config"] => text(StatusCode::OK, self.config.effective.clone()),
+            ["config"] => text(StatusCode::OK, self.subject.shown.value().effective.clone()),
             _ => text(StatusCode::OK, INDEX.to_owned()),
         })
     }
@@ -212,7 +209,8 @@ impl State {
         if via == Via::Unix {
             return Ok(());
         }
-        let token = self.config.admin_token.as_ref().ok_or(Refusal::NoToken)?;
+        let shown = self.subject.shown.value();
+        let token = shown.token.as_ref().ok_or(Refusal::NoToken)?;
         let given = headers.get(header::AUTHORIZATION).ok_or(Refusal::Token("missing"))?;
         let given = given.as_bytes().strip_prefix(b"Bearer ").ok_or(Refusal::Token("no bearer token"))?;
         if token.is(given) { Ok(()) } else { Err(Refusal::Token("wrong")) }

@@ -44,7 +44,7 @@ impl AdminAddress {
         parts.map(|part| Self::parse(part).ok_or_else(|| ValueError::Admin(part.to_owned(), kind))).collect()
     }
 
-    /// As [`AdminAddress::parse_list`] takes them.
+    /// Addresses as the setting has them.
     pub fn list(addresses: &[Self]) -> String {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }

@@ -396,6 +396,7 @@ const ADMIN: Section = Section {
                  them: keep it on the loopback or on a network of your own.",
             ),
         Setting::new("admin_token_file", "STREAM_ADMIN_TOKEN_FILE", Kind::Path, "PATH")
+            .live()
             .empty("none: changes are taken on a unix socket only")
             .help("File with the token that closing connections and draining need on TCP."),
     ],

@@ -139,6 +139,12 @@ impl Values {
         Ok(Self(effective))
     }
 
+    /// These values, but those of `other` for what changes while the server runs.
+    pub fn with_live_of(&self, other: &Self) -> Self {
+        let pairs = self.0.iter().zip(&other.0);
+        Self(pairs.map(|(old, new)| if new.setting.live { new } else { old }.clone()).collect())
+    }
+
     /// The settings that have another value in `other`: keys.
     pub fn changed(&self, other: &Self) -> Vec<&'static Setting> {
         let pairs = self.0.iter().zip(&other.0);

@@ -8,7 +8,7 @@ use tickstream_engine::{ConnId, Connection, Report, Shard, Standing};
 use super::mailbox::{Closed, Closing, Lag, Mailbox, Page, PageFound, Request, Snapshot};
 use crate::ring::SocketRing;
 
-/// Slots of the connection table that one pass looks at: some 50 µs.
+/// Slots of the connection table that one pass looks at: tens of microseconds.
 const SLOTS_PER_PASS: u32 = 2_048;
 /// Ends of connections that are kept to be shown.
 const CLOSES_KEPT: usize = 32;
@@ -144,9 +144,13 @@ impl Job {
             Request::Connections(Page { most, filter }, _) => {
                 if filter.passes(connection) {
                     self.total += 1;
-                    self.slowest.push(Reverse(Slowness(*connection)));
-                    if self.slowest.len() > *most {
-                        self.slowest.pop();
+                    let found = Slowness(*connection);
+                    if self.slowest.len() < *most {
+                        self.slowest.push(Reverse(found));
+                    } else if let Some(mut fastest) =
+                        self.slowest.peek_mut().filter(|fastest| fastest.0 < found)
+                    {
+                        *fastest = Reverse(found);
                     }
                 }
                 false
@@ -190,5 +194,95 @@ impl PartialOrd for Slowness {
 impl Ord for Slowness {
     fn cmp(&self, other: &Self) -> Ordering {
         self.key().cmp(&other.key())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tickstream_engine::{Config, Credentials, Limits, Mode, Now, Phase, ProxyProtocol, Rate};
+
+    use super::*;
+    use crate::shard::mailbox::Filter;
+
+    /// Connections: more than three passes look at.
+    const CONNECTIONS: u32 = 3 * SLOTS_PER_PASS + 1;
+
+    fn shard() -> Shard {
+        let config = Config {
+            shard: 0,
+            credentials: Credentials::new("ada", "s3cret").unwrap(),
+            second: Rate::new(Mode::Second, 1).unwrap(),
+            minute: Rate::new(Mode::Minute, 1).unwrap(),
+            phase: Phase::Aligned,
+            batch_window_ms: 5,
+            heartbeat_interval_ms: 15_000,
+            heartbeat_timeout_ms: 20_000,
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_trusted: vec![],
+            seed: 0,
+            limits: Limits {
+                connections: CONNECTIONS,
+                connections_per_address: None,
+                unauthenticated: CONNECTIONS,
+                unauthenticated_per_address: None,
+                connections_per_second: None,
+                auth_failures_per_minute: 0,
+                lag_ms: 0,
+                handshake_timeout_ms: 5_000,
+                payload_bytes: 65_536,
+                auth_timeout_ms: 5_000,
+                write_deadline_ms: 5_000,
+                frames_per_second: 100,
+                replay_window_ms: 0,
+                replay_ticks: 0,
+            },
+        };
+        let mut shard = Shard::new(config, Now { mono_ns: 0, unix_ns: 0 });
+        for number in 1..=CONNECTIONS {
+            let peer = ([10, 0, 0, (number % 4) as u8], 5_000);
+            shard.accept(peer.into(), false).expect("room for one more");
+        }
+        shard
+    }
+
+    /// Lets a job run, and answers in how many passes it was done.
+    fn run(job: &mut Job, shard: &Shard) -> u32 {
+        (1..).find(|_| job.go_on(&mut { SLOTS_PER_PASS }, shard)).expect("an end")
+    }
+
+    #[test]
+    fn a_list_is_made_in_bounded_bits_and_has_the_slowest() {
+        let (shard, (asker, _answers)) = (shard(), mpsc::channel());
+        let filter = Filter { peer: Some([10, 0, 0, 3].into()), ..Filter::default() };
+        let mut job = Job::new(Request::Connections(Page { most: 3, filter }, asker));
+        assert_eq!(run(&mut job, &shard), 4);
+        assert_eq!(job.total, u64::from(CONNECTIONS / 4));
+        let mut found: Vec<_> =
+            job.slowest.into_iter().map(|Reverse(Slowness(found))| found.number).collect();
+        found.sort_unstable();
+        assert_eq!(found, [3, 7, 11], "of those that are as slow as each other, the oldest");
+    }
+
+    #[test]
+    fn a_connection_is_found_by_its_number() {
+        let shard = shard();
+        let check = |number: u64, passes: u32, is_there: bool| {
+            let mut job = Job::new(Request::Close(number, mpsc::channel().0));
+            assert_eq!(run(&mut job, &shard), passes);
+            let found = job.found.and_then(|conn| shard.connection(conn.slot)).map(|found| found.number);
+            assert_eq!(found, Some(number).filter(|_| is_there));
+        };
+        check(1, 1, true);
+        check(u64::from(CONNECTIONS), 4, true);
+        check(u64::from(CONNECTIONS) + 1, 4, false);
+    }
+
+    #[test]
+    fn where_nobody_lags_a_snapshot_needs_no_look() {
+        let mut job = Job::new(Request::Snapshot(mpsc::channel().0));
+        assert_eq!(run(&mut job, &shard()), 1);
+        assert_eq!(job.slot, 0);
     }
 }
