@@ -31,6 +31,7 @@ class Peer:
         if answer not in (0, errno.EINPROGRESS):
             raise OSError(answer, os.strerror(answer))
         self.reads = True
+        # Bytes to be sent, and those that came and aren't a frame yet.
         self.unsent = b""
         self.unparsed = bytearray()
         self.frames = []
@@ -40,6 +41,10 @@ class Peer:
     @property
     def is_open(self):
         return self.closed_at is None
+
+    @property
+    def wants_write(self):
+        return bool(self.unsent)
 
     def types(self):
         return [frame.type for frame in self.frames]
@@ -72,8 +77,12 @@ class Peer:
             return
         except OSError:
             return self._ended(was_reset=True)
+        self._received(data)
         if not data:
-            return self._ended(was_reset=False)
+            self._ended(was_reset=False)
+
+    def _received(self, data):
+        """Bytes that came; none at the end."""
         self.unparsed += data
         self._parse()
 
@@ -96,17 +105,25 @@ class Peer:
             self._ended(was_reset=True)
 
 
-class Crowd:
-    """Peers on one selector. They go on only within `run_until`."""
+class RawPeer(Peer):
+    """A peer that keeps all that it gets as it came, in `unparsed`."""
 
-    def __init__(self, host, port):
+    def _parse(self):
+        pass
+
+
+class Crowd:
+    """Peers on one selector, each made by `kind`. They go on only within `run_until`."""
+
+    def __init__(self, host, port, kind=Peer):
         self.host = host
         self.port = port
+        self.kind = kind
         self.peers = []
 
     def add(self, count, data=b"", **options):
         """Opens `count` connections, each with `data` to send; returns them."""
-        added = [Peer(self.host, self.port, **options) for _ in range(count)]
+        added = [self.kind(self.host, self.port, **options) for _ in range(count)]
         for peer in added:
             peer.unsent = data
         self.peers += added
@@ -146,7 +163,7 @@ class Crowd:
         for peer in self.peers:
             wanted = 0
             if peer.is_open:
-                wanted = selectors.EVENT_READ * peer.reads | selectors.EVENT_WRITE * bool(peer.unsent)
+                wanted = selectors.EVENT_READ * peer.reads | selectors.EVENT_WRITE * peer.wants_write
             known = interests.get(peer, (0, -1))
             if known[0] == wanted:
                 continue

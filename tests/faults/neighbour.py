@@ -1,6 +1,8 @@
 """A plain healthy subscriber, in a process of its own so that nothing of a test delays it.
 
-    python3 neighbour.py HOST PORT    with STREAM_USER and STREAM_PASS in the environment
+    python3 neighbour.py HOST PORT [PRELUDE]    with STREAM_USER and STREAM_PASS in the environment
+
+PRELUDE are bytes to send before all others, in hexadecimal.
 
 Says "ready" once it is subscribed, reads and heartbeats until its standard input ends, then waits for the ticks that
 were due until then, and says as JSON what it saw. Every tick counts: a missing, doubled or mislabelled one, an ERROR
@@ -68,6 +70,8 @@ def main():
     host, port = sys.argv[1], int(sys.argv[2])
     source_host = SOURCE_HOST if host.startswith("127.") else None
     client = Client(host, port, timeout_s=15.0, source_host=source_host)
+    if len(sys.argv) > 3:
+        client.send_raw(bytes.fromhex(sys.argv[3]))
     ack = client.authenticate(os.environ["STREAM_USER"], os.environ["STREAM_PASS"])
     first = client.subscribe("SECOND")["next_sequence"]
     neighbour = Neighbour(client, ack["heartbeat_interval_ms"] / 1000, first)

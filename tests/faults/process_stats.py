@@ -30,6 +30,12 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
+def is_stopped(pid):
+    """Whether each of its threads is."""
+    stats = [(task / "stat").read_text() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 def _descriptors(pid):
     """Those of the one shard, whose thread has a table of its own."""
     for task in pathlib.Path(f"/proc/{pid}/task").iterdir():

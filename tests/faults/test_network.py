@@ -9,7 +9,6 @@ from support import (
     DEADLINE_SLACK_S,
     HEARTBEAT_FRAME,
     KIB,
-    MACHINE_SLACK_S,
     REPLAY_FRAME,
     SUBSCRIBE_FRAME,
     FaultCase,
@@ -45,13 +44,9 @@ class Distant(FaultCase):
         self.check_ticks(ticks, first, (1000, self.rate))
         return ticks
 
-    def wait_for_close(self, reason, timeout_s):
+    def wait_for_close(self, reason, within_s):
         """Its line in the log."""
-        deadline = time.monotonic() + timeout_s
-        while not (found := self.closes(reason)):
-            self.assertLess(time.monotonic(), deadline, f"not closed as {reason} in {timeout_s} s")
-            time.sleep(0.02)
-        return found[0]
+        self.wait_until(lambda: self.closes(reason), within_s, lambda: f"closed as {reason}")
 
     def sockets_left(self):
         found = connections_of(self.server.host, self.server.port)
@@ -59,7 +54,8 @@ class Distant(FaultCase):
 
 
 class PeerVanishes(Distant):
-    heartbeat_timeout_s = 2.0
+    heartbeat_timeout_s = 4.0
+    gap_s = 1.0
     options = (
         *("--heartbeat-interval", "1s", "--heartbeat-timeout", f"{heartbeat_timeout_s}s"),
         *("--tcp-user-timeout", f"{Distant.user_timeout_s}s"),
@@ -68,21 +64,19 @@ class PeerVanishes(Distant):
     def test_gone_by_the_heartbeat_timeout(self):
         self.distant_client()
         self.cable.pull()
-        pulled_at = time.monotonic()
-        slack_s = DEADLINE_SLACK_S + MACHINE_SLACK_S
-        self.wait_for_close("heartbeat_timeout", self.heartbeat_timeout_s + slack_s)
+        self.wait_for_close("heartbeat_timeout", self.heartbeat_timeout_s + DEADLINE_SLACK_S)
         # The ERROR can't be delivered: the server lingers for 2 s, the kernel for TCP_USER_TIMEOUT.
-        self.check_settled(2 + slack_s)
-        while self.sockets_left():
-            latest_s = self.heartbeat_timeout_s + 2 * self.user_timeout_s + slack_s
-            self.assertLess(time.monotonic() - pulled_at, latest_s, "the kernel still has its socket")
-            time.sleep(0.05)
+        self.check_settled(2 + DEADLINE_SLACK_S)
+        self.wait_until(
+            lambda: not self.sockets_left(), 2 * self.user_timeout_s, lambda: "the kernel still has its socket"
+        )
 
     def test_a_cable_that_is_plugged_in_again_costs_no_tick(self):
         client, following = self.distant_client()
         self.cable.pull()
-        time.sleep(self.heartbeat_timeout_s / 3)
+        time.sleep(self.gap_s)
         self.cable.plug()
+        client.heartbeat()
         self.check_distant_ticks(client, following, 2 * self.rate)
         self.check_alive(client)
 
@@ -96,7 +90,7 @@ class UnsentData(Distant):
         self.cable.pull()
         pulled_at = time.monotonic()
         # The kernel looks when it retransmits.
-        self.wait_for_close("peer_reset", self.user_timeout_s * 1.5 + MACHINE_SLACK_S)
+        self.wait_for_close("peer_reset", self.user_timeout_s * 1.5)
         self.assertGreater(time.monotonic() - pulled_at, self.user_timeout_s - 0.5)
         self.assertEqual(self.sockets_left(), [])
 

@@ -8,7 +8,6 @@ from support import (
     DEADLINE_SLACK_S,
     HEARTBEAT_FRAME,
     KIB,
-    MACHINE_SLACK_S,
     MIB,
     REPLAY_FRAME,
     SUBSCRIBE_FRAME,
@@ -61,7 +60,7 @@ class DribbledAuth(FaultCase):
         self.check_closed(peers, "AUTH_REQUIRED")
         for peer in peers:
             elapsed_s = peer.frames[-1].received_monotonic - peer.connect_started
-            latest_s = self.auth_timeout_s + DEADLINE_SLACK_S + MACHINE_SLACK_S
+            latest_s = self.auth_timeout_s + DEADLINE_SLACK_S + self.machine_slack_s
             self.check_between(elapsed_s, self.auth_timeout_s, latest_s, "seconds without AUTH")
 
     def dribble(self, crowd, peers, data):
@@ -154,7 +153,7 @@ class FrameFlood(FaultCase):
             self.assertFalse(peer.is_open, "still open")
             # Who goes on writing may find its connection reset after the ERROR.
             self.assertEqual(peer.error_code(), "RATE_LIMITED")
-            self.assertLess(peer.closed_at - began, 1 + self.lingering_s + MACHINE_SLACK_S)
+            self.assertLess(peer.closed_at - began, 1 + self.lingering_s + self.machine_slack_s)
             answers = sum(is_answered(answer) for answer in peer.frames)
             # Two seconds of the server's clock may have seen them.
             self.check_between(answers, 0, 2 * self.budget, "answers to a flood")

@@ -159,7 +159,7 @@ class LogFault(FaultCase):
     stop_timeout_s = 10.0
 
     def setUp(self):
-        self._opened = []
+        self.prepare()
 
     def tearDown(self):
         for opened in self._opened:

@@ -105,7 +105,7 @@ class Server:
         return os.pread(log, size, max(0, end - size)).decode(errors="replace")
 
     def _spawn(self):
-        self.port = self._fixed_port or self._free_port(self.host)
+        self.port = self._fixed_port or self.free_port(self.host)
         self._log = tempfile.TemporaryFile()
         command = self._prefix + [os.environ["TICKSTREAM_BIN"], "serve"]
         command += ["--listen", f"{self.host}:{self.port}", "--shards", "1"]
@@ -129,7 +129,7 @@ class Server:
         return False
 
     @classmethod
-    def _free_port(cls, host):
+    def free_port(cls, host):
         """A port that nobody listens on. None twice: with SO_REUSEPORT two servers would share it in silence."""
         with cls._ports_lock:
             while True:

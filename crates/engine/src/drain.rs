@@ -30,7 +30,15 @@ impl Drain {
         let over_ns = u64::from(over_ms) * MS;
         let grace_ns = (over_ns / 5).min(1_000 * MS);
         let linger_ns = (over_ns / 5).min(u64::from(Limits::LINGER_MS) * MS);
-        Self { began: now, tell_ns: over_ns - grace_ns - linger_ns, grace_ns, linger_ns, next: 0, end }
+        // A tenth is to spare: a shard that stalls ages more slowly than the time that it was given.
+        Self {
+            began: now,
+            tell_ns: over_ns - grace_ns - linger_ns - over_ns / 10,
+            grace_ns,
+            linger_ns,
+            next: 0,
+            end,
+        }
     }
 
     /// The next slot to tell, if it's time: few slots are told at once, many evenly over the time.

@@ -20,6 +20,7 @@ use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
 use crate::logs::{LogFilter, LogGuard};
 use crate::notify::Notify;
+use crate::otlp::{Exporter, Exporting, Lost};
 use crate::preflight::{self, Unfit};
 use crate::published::Published;
 use crate::reload::{Reloader, Source};
@@ -99,6 +100,8 @@ pub struct Server {
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
     notify: Notify,
+    spans_lost: Lost,
+    exporting: Option<Exporting>,
 }
 
 impl Server {
@@ -107,19 +110,19 @@ impl Server {
     /// # Errors
     /// If the machine isn't fit, or a shard can't begin; those that could are told to end.
     pub fn start(config: impl Into<Arc<Config>>) -> Result<Self, ServeError> {
-        Self::start_beside(config.into(), &[])
+        Self::start_beside(&config.into(), &[])
     }
 
     /// As [`Server::start`]; shards close their copies of `others`, which are the process's.
-    fn start_beside(config: Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
-        let connections = preflight::check(&config)?;
+    fn start_beside(config: &Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
+        let connections = preflight::check(config)?;
         let (sender, events) = mpsc::channel();
         let control = Arc::new(Control::new(config.shards.get()));
         let certificates = config.tls.clone().map(Certificates::load).transpose()?;
         let current = certificates.as_ref().map(Certificates::current);
         let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
             .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
-        let listeners = Listeners::open(&config, listeners::inherited(&config)?)?;
+        let listeners = Listeners::open(config, listeners::inherited(config)?)?;
         let plan = Plan {
             of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),
             all: [&listeners.descriptors(), others].concat(),
@@ -127,15 +130,20 @@ impl Server {
         let mut server = Self {
             addresses: listeners.addresses(),
             certificates: current,
-            settings: Arc::new(Published::new(engine_config(&config, connections)?)),
+            settings: Arc::new(Published::new(engine_config(config, connections)?)),
             connections,
             steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
             control,
             events,
             threads: Vec::new(),
             notify: Notify::default(),
+            spans_lost: Lost::default(),
+            exporting: None,
         };
-        let started = server.spawn(&config, plan, &sender);
+        let exporter = config.otlp.as_ref().map(Exporter::new);
+        let started = server
+            .spawn(config, plan, exporter.as_ref(), &sender)
+            .and_then(|()| server.export(exporter, config));
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -212,7 +220,7 @@ impl Server {
     /// # Errors
     /// At once if one of them ends otherwise, and soon if one hangs: a server that lacks a shard would swallow
     /// connections.
-    pub fn wait(self) -> Result<(), ServeError> {
+    pub fn wait(mut self) -> Result<(), ServeError> {
         let mut watchdog = Watchdog::new(self.threads.len());
         while watchdog.is_watching() {
             match self.events.recv_timeout(WATCH_INTERVAL) {
@@ -230,11 +238,27 @@ impl Server {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        let exporting = self.exporting.take();
         self.join();
+        exporting.into_iter().for_each(Exporting::finish);
         Ok(())
     }
 
-    fn spawn(&mut self, config: &Arc<Config>, plan: Plan, sender: &Sender<Event>) -> Result<(), ServeError> {
+    fn export(&mut self, exporter: Option<Exporter>, config: &Config) -> Result<(), ServeError> {
+        let Some(exporter) = exporter else { return Ok(()) };
+        self.spans_lost = exporter.lost();
+        let setup = |source| ServeError::Setup { what: "the thread that exports traces", source };
+        self.exporting = Some(exporter.start(config.shard_cpus()).map_err(setup)?);
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        config: &Arc<Config>,
+        plan: Plan,
+        exporter: Option<&Exporter>,
+        sender: &Sender<Event>,
+    ) -> Result<(), ServeError> {
         let cpus = config.shard_cpus();
         for (shard, listeners) in plan.of_shards.into_iter().enumerate() {
             let spec = Spec {
@@ -246,6 +270,7 @@ impl Server {
                 config: Arc::clone(config),
                 settings: Arc::clone(&self.settings),
                 control: Arc::clone(&self.control),
+                tracer: exporter.map(|exporter| exporter.tracer(shard)),
             };
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
             self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
@@ -349,7 +374,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     // Also before they do, so that a taken port drops no client.
     let endpoint = Endpoint::bind(&Arc::new(config.clone()))?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
-    let mut server = Server::start_beside(Arc::new(config.clone()), &others)?;
+    let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
     let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
     server.steering.set_notify(server.notify.clone());
@@ -360,6 +385,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
         cpus: config.shard_cpus(),
         started,
         losses: log.losses(),
+        spans_lost: server.spans_lost.clone(),
     };
     // Until the end: dropping it removes its unix sockets.
     let _admin = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;

@@ -204,6 +204,11 @@ pub const FIXED: &[(&str, &str, &str)] = &[
     ("process_max_fds", "gauge", "Limit on descriptors, of the process and of each shard."),
     ("process_start_time_seconds", "gauge", "When the server began, Unix time."),
     ("log_lines_lost_total", "counter", "Lines of the log that were lost because nobody read them in time."),
+    (
+        "otlp_spans_dropped_total",
+        "counter",
+        "Spans that were lost: more ended than were exported, or the endpoint didn't take them.",
+    ),
     ("tickstream_build_info", "gauge", "1; the labels say which build it is."),
 ];
 

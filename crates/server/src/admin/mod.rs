@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{AdminAddress, Config};
 use crate::logs::LogLosses;
+use crate::otlp::Lost;
 use crate::placement::{self, Machine};
 use crate::ring;
 use crate::shard::Control;
@@ -77,6 +78,8 @@ pub struct Subject {
     pub started: SystemTime,
     /// Lines that the log lost.
     pub losses: LogLosses,
+    /// Spans that were lost.
+    pub spans_lost: Lost,
 }
 
 /// Addresses that are listened on, but not served yet.
@@ -128,7 +131,7 @@ impl Endpoint {
         let thread = std::thread::Builder::new().name("admin".to_owned());
         let steering = subject.steering.clone();
         let serve = move || {
-            keep_off(&subject.cpus);
+            keep_off(&subject.cpus, "admin endpoint");
             let state = Arc::new(route::State::new(subject, self.config));
             runtime.block_on(async {
                 tokio::select! {
@@ -149,8 +152,8 @@ async fn handed_over(steering: &Steering) {
     }
 }
 
-/// Moves the calling thread off the shards' CPUs, or, where no other is left, behind them.
-fn keep_off(shard_cpus: &[usize]) {
+/// Moves the calling thread, which is `whose`, off the shards' CPUs, or, where no other is left, behind them.
+pub(crate) fn keep_off(shard_cpus: &[usize], whose: &str) {
     let allowed = Machine::detect().map(|machine| machine.allowed).unwrap_or_default();
     let others: Vec<_> = allowed.into_iter().filter(|cpu| !shard_cpus.contains(cpu)).collect();
     let (moved, what) = if others.is_empty() {
@@ -162,7 +165,7 @@ fn keep_off(shard_cpus: &[usize]) {
         (ring::run_on(&others), format!("it runs on CPUs {}", placement::format_cpus(&others)))
     };
     match moved {
-        Ok(()) => tracing::debug!("admin endpoint: {what}"),
-        Err(error) => tracing::warn!(%error, "admin endpoint: can't be kept off the shards' CPUs"),
+        Ok(()) => tracing::debug!("{whose}: {what}"),
+        Err(error) => tracing::warn!(%error, "{whose}: can't be kept off the shards' CPUs"),
     }
 }

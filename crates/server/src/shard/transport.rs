@@ -330,10 +330,11 @@ impl Transport {
                     if session.is_some() {
                         self.begun.push_back(conn);
                     } else {
-                        self.waiting.push_back(conn);
-                        if self.underway >= self.underway_max {
+                        // Those before it take places, too.
+                        if self.underway as usize + self.waiting.len() >= self.underway_max as usize {
                             shard.handshake_waits();
                         }
+                        self.waiting.push_back(conn);
                     }
                 }
                 Ok(Progress::default())
@@ -475,7 +476,9 @@ impl Connection {
             if busy.record.is_some() {
                 return self.send_record(conn, ring);
             }
-            if !busy.is_queued && busy.deferred.is_none() {
+            // What came of a handshake is kept until there is enough to work on.
+            let awaits_more = matches!(self.stage, Stage::Handshaking(_)) && !busy.received.is_empty();
+            if !awaits_more && busy.deferred.is_none() {
                 self.busy = None;
             }
         }
