@@ -1,6 +1,9 @@
 """Becomes a command under limits that it doesn't expect:
 
-    python3 confine.py [--nofile N] [--memlock N] [--deny NAME=ERRNO ...] [--osrelease TEXT] [--close FD ...] -- COMMAND
+    python3 confine.py [--nofile N] [--memlock N] [--deny NAME=ERRNO ...] [--osrelease TEXT] [--close FD ...]
+        [--activate FD] -- COMMAND
+
+--activate passes a descriptor as a service manager does: as number 3, named by LISTEN_FDS and LISTEN_PID.
 
 The command ends with the thread that started it (PR_SET_PDEATHSIG), so that no server outlives its test.
 """
@@ -22,6 +25,8 @@ BPF_LD_W_ABS, BPF_JMP_JEQ_K, BPF_RET_K = 0x20, 0x15, 0x06
 # The same on all architectures that have io_uring at all, but alpha.
 SYSCALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}
 CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x00020000, 0x1000, 0x4000, 0x40000
+# The first descriptor of sd_listen_fds(3).
+MANAGER_FD = 3
 OSRELEASE = "/proc/sys/kernel/osrelease"
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -34,6 +39,7 @@ def main():
     options.add_argument("--deny", action="append", default=[])
     options.add_argument("--osrelease")
     options.add_argument("--close", type=int, action="append", default=[])
+    options.add_argument("--activate", type=int)
     options.add_argument("command", nargs="+")
     given = options.parse_args()
 
@@ -47,6 +53,9 @@ def main():
         deny(dict(one.split("=") for one in given.deny))
     for descriptor in given.close:
         os.close(descriptor)
+    if given.activate is not None:
+        os.dup2(given.activate, MANAGER_FD)
+        os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
     os.execvp(given.command[0], given.command)
 
 

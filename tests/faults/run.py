@@ -10,6 +10,7 @@ import argparse
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -114,6 +115,8 @@ class Runner:
         self._light = [test for test in tests if not is_heavy(test)]
         self._heavy = [test for test in tests if is_heavy(test)]
         self._lanes = {name_of(test): lane for lane, test in enumerate(tests)}
+        # Processes of tests that run, each of which leads a group.
+        self._groups = set()
 
     def run(self):
         # Heavy ones first: they are one long lane.
@@ -121,8 +124,13 @@ class Runner:
         threads += [threading.Thread(target=self._run_lane, args=([test],)) for test in self._light]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            for group in self._groups.copy():
+                end_group(group)
+            os._exit(1)
         return sorted(self._results, key=lambda result: self._lanes[result["name"]])
 
     def _run_lane(self, tests):
@@ -144,15 +152,27 @@ class Runner:
     def _run_process(self, test):
         command = [sys.executable, str(FOLDER / "run.py"), "--one", name_of(test)]
         environment = os.environ | {"FAULTS_LANE": str(self._lanes[name_of(test)])}
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True, process_group=0)
+        self._groups.add(process.pid)
         try:
             output, errors = process.communicate(timeout=test.timeout_s)
             return json.loads(output.splitlines()[-1])
         except subprocess.TimeoutExpired:
-            process.kill()
             return {"verdict": FAILED, "detail": f"it hangs: not done in {test.timeout_s} s"}
         except (IndexError, ValueError):
             return {"verdict": FAILED, "detail": f"it ended with {process.returncode}:\n{errors}"}
+        finally:
+            # A server may have handed over to a process that isn't the test's child.
+            end_group(process.pid)
+            self._groups.discard(process.pid)
+
+
+def end_group(leader):
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 # ---- The report ---------------------------------------------------------------------------------------------

@@ -145,8 +145,10 @@ class FaultCase(ServerCase):
     def setUp(self):
         self.prepare()
         self.server = self.start_server()
-        self.neighbour = self.start_neighbour() if self.has_neighbour else None
-        self.descriptors = process_stats.shard_descriptors(self.server.pid)
+        self.neighbour = None
+        if self.has_neighbour:
+            self.neighbour = self.start_neighbour()
+            self.descriptors = process_stats.shard_descriptors(self.server.pid)
 
     def prepare(self):
         """What is needed before a server is started."""
@@ -180,7 +182,7 @@ class FaultCase(ServerCase):
     @property
     def admin(self):
         """The admin endpoint of the server that serves now."""
-        (*_, serving) = self.wait_for(lambda: self.lines("serving"), 5, "no line that it serves")
+        (*_, serving) = self.wait_until(lambda: self.lines("serving"), 5, "a line that it serves")
         host, _, port = serving["admin"].rpartition(":")
         return Admin(host, int(port))
 
@@ -219,12 +221,14 @@ class FaultCase(ServerCase):
         return 0.5 + 3 * self._metronome.worst_s
 
     def wait_until(self, is_so, within_s, what):
-        """Waits until `is_so()`, which must be within that time and the machine's slack; else fails with `what()`."""
+        """What `is_so()` answers once it's true, which must be within that time and the machine's slack; else fails with
+        `what`, or what that answers."""
         began = time.monotonic()
-        while not is_so():
+        while not (answer := is_so()):
             if time.monotonic() - began > within_s + self.machine_slack_s:
-                self.fail(f"not in {within_s} s: {what()}")
+                self.fail(f"not in {within_s} s: {what() if callable(what) else what}")
             time.sleep(0.02)
+        return answer
 
     def check_settled(self, within_s=SETTLE_TIMEOUT_S):
         """No descriptor is left of the connections that the fault brought."""
@@ -255,23 +259,14 @@ class FaultCase(ServerCase):
     def check_fired(self, limit, times, at_most=None):
         """The metric of a limit says how often it has fired, and the log that it has."""
         self.check_metric("limits_fired_total", times, times if at_most is None else at_most, limit=limit)
-        self.wait_for(lambda: [line for line in self.lines("a limit fired") if line["limit"] == limit], 5,
-                      f"the log doesn't say that the limit {limit} fired")
+        self.wait_until(lambda: [line for line in self.lines("a limit fired") if line["limit"] == limit], 5,
+                      f"a line that the limit {limit} fired")
 
     def check_metric(self, name, least, most=None, **labels):
         """The sum of its series with these labels is, or becomes, within these bounds."""
         most = least if most is None else most
-        self.wait_for(lambda: least <= self.admin.metrics().total(name, **labels) <= most, 3,
-                      lambda: f"{name} {labels} is {self.admin.metrics().total(name, **labels)}, not {least} to {most}")
-
-    def wait_for(self, condition, timeout_s, what):
-        """What `condition()` answers, once that is true; `what` says what is wrong if it isn't in time."""
-        deadline = time.monotonic() + timeout_s
-        while not (answer := condition()):
-            if time.monotonic() >= deadline:
-                self.fail(what() if callable(what) else what)
-            time.sleep(0.05)
-        return answer
+        self.wait_until(lambda: least <= self.admin.metrics().total(name, **labels) <= most, 3,
+                      lambda: f"{name} {labels} {least} to {most}: {self.admin.metrics().total(name, **labels)}")
 
     def check_serving(self):
         """A new client gets a tick."""
@@ -347,14 +342,15 @@ class StartCase(FaultCase):
     def tearDown(self):
         pass
 
-    def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None):
+    def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None, pass_fds=()):
         """It ends soon, and its one line of output says why, and not by a panic."""
         given = {"PATH": os.environ["PATH"], "STREAM_USER": USER, "STREAM_PASS": PASSWORD} | (environment or {})
         given = {name: value for name, value in given.items() if value is not None}
         command = [*confined(*confinement), os.environ["TICKSTREAM_BIN"], "serve", "--shards", "1"]
         command += ["--listen", f"{own_host()}:0", *options]
         run = subprocess.run(
-            command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=self.start_timeout_s
+            command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=pass_fds,
+            timeout=self.start_timeout_s,
         )
         self.assertEqual(run.returncode, exit_code, run.stderr)
         for part in told:

@@ -221,7 +221,7 @@ class MemoryWatermark(Admission):
         self.server.signal(signal.SIGHUP)
         above, below = ("above the memory watermark: new connections are refused",
                         "below the memory watermark: new connections are taken")
-        self.wait_for(lambda: self.lines(above), 5, "the log doesn't tell of the watermark")
+        self.wait_until(lambda: self.lines(above), 5, "a line about the watermark")
         time.sleep(0.2)
         self.check_kept_out(crowd, 20)
         self.check_fired("memory", 20)
@@ -229,7 +229,7 @@ class MemoryWatermark(Admission):
         # Back below it by a twentieth.
         self.allow(self.resident_bytes() * 2 // MIB)
         self.server.signal(signal.SIGHUP)
-        self.wait_for(lambda: self.lines(below), 5, "the log doesn't tell of the watermark")
+        self.wait_until(lambda: self.lines(below), 5, "a line about the watermark")
         time.sleep(0.2)
         self.fill(crowd, 5)
 
@@ -246,10 +246,10 @@ class Lag(Admission):
         old = self.fill(crowd, 5)
         with self.suspended(self.suspended_s) as suspension:
             pass
-        self.wait_for(self.is_kept_out, 0.8, "it lets everybody in")
+        self.wait_until(self.is_kept_out, 0.8, "nobody let in")
         self.assertTrue(all(peer.is_open for peer in old))
         latest_s = suspension.continued_at + self.busy_s + 2 - time.time()
-        self.wait_for(lambda: not self.is_kept_out(), latest_s, "it lets nobody in")
+        self.wait_until(lambda: not self.is_kept_out(), latest_s, "everybody let in")
         self.check_metric("limits_fired_total", 1, 1_000, limit="lag")
 
     def is_kept_out(self):

@@ -33,8 +33,8 @@ class ClientCertificates(TlsCase):
         self.assertFalse(peer.is_open, "still open")
         self.assertEqual((peer.tls_error, peer.frames), (ALERTS[alert], []))
         # Nobody vouches for who it was.
-        (record,) = self.wait_for(lambda: [one for one in self.closes("tls_failed") if told in one["detail"]], 3,
-                                  f"the log doesn't say {told!r}")
+        (record,) = self.wait_until(lambda: [one for one in self.closes("tls_failed") if told in one["detail"]], 3,
+                                  f"a line that says {told!r}")
         self.assertNotIn("subject", record)
 
     def other_authority(self):
@@ -47,8 +47,8 @@ class ClientCertificates(TlsCase):
         self.check_ticks(client.read_ticks(1), ack["next_sequence"], (1000, self.rate))
         client.close()
         if subject:
-            self.wait_for(lambda: [one for one in self.closes("peer_closed") if one.get("subject") == subject], 3,
-                          f"the log doesn't name {subject}")
+            self.wait_until(lambda: [one for one in self.closes("peer_closed") if one.get("subject") == subject], 3,
+                          f"a line that names {subject}")
 
     def check_bad_ones(self):
         self.check_alert(self.context_of("late", days=-1), "certificate_expired", "Expired")
@@ -123,7 +123,7 @@ class CertificatesThatName(ClientCertificates):
         crowd.run_until(lambda: not peer.is_open, 3)
         self.assertFalse(peer.is_open, "still open")
         self.assertEqual(peer.frames, [])
-        (record,) = self.wait_for(lambda: self.closes("tls_failed"), 3, "not in the log")
+        (record,) = self.wait_until(lambda: self.closes("tls_failed"), 3, "a line of the log")
         self.assertIn("no common name", record["detail"])
 
 
@@ -152,7 +152,7 @@ class Tickets(TlsCase):
     def test_tickets_outlive_a_reload(self):
         session = self.session()
         self.server.signal(signal.SIGHUP)
-        self.wait_for(lambda: self.lines("certificates reloaded"), 3, "not reloaded")
+        self.wait_until(lambda: self.lines("certificates reloaded"), 3, "certificates reloaded")
         client, _ = self.tls_subscribed(session=session)
         self.assertTrue(client.is_resumed)
 
@@ -160,7 +160,8 @@ class Tickets(TlsCase):
         session = self.session()
         self.server.stop()
         self.neighbour.kill()
-        self.neighbour, self.server = None, self.start_server()
+        self.server = self.start_server()
+        self.neighbour = self.start_neighbour()
         self.descriptors = process_stats.shard_descriptors(self.server.pid)
         client, ack = self.tls_subscribed(session=session)
         self.check_ticks(client.read_ticks(1), ack["next_sequence"], (1000, self.rate))
@@ -199,11 +200,11 @@ class Renewal(TlsCase):
         return shown
 
     def check_renewed(self, new):
-        self.wait_for(lambda: self.shown() == fingerprint(new), 3, "the old certificate is shown")
+        self.wait_until(lambda: self.shown() == fingerprint(new), 3, "the new certificate shown")
 
     def check_kept(self, *told):
         """The log says why, and new handshakes use the old certificate."""
-        record = self.wait_for(lambda: self.lines(self.kept), 3, "the log doesn't say that the old ones stay")[-1]
+        record = self.wait_until(lambda: self.lines(self.kept), 3, "a line that the old ones stay")[-1]
         for part in told:
             self.assertIn(part, record["error"])
         self.assertEqual(self.shown(), self.old)
@@ -229,7 +230,7 @@ class ReplacedOnDisk(Renewal):
     def test_by_sighup(self):
         """SIGHUP has them read in any case."""
         self.server.signal(signal.SIGHUP)
-        self.wait_for(lambda: self.lines("certificates reloaded"), 3, "not reloaded")
+        self.wait_until(lambda: self.lines("certificates reloaded"), 3, "certificates reloaded")
         self.assertEqual(self.shown(), self.old)
         new = self.authority.issue("renewed")
         self.put(new)
@@ -287,7 +288,7 @@ class BadFiles(Renewal):
     def test_expired(self):
         self.put(self.authority.issue("late", days=-1))
         # The moment between the two files may have its own line.
-        self.wait_for(lambda: "has expired" in str(self.lines(self.kept)), 3, "the log doesn't say that it has expired")
+        self.wait_until(lambda: "has expired" in str(self.lines(self.kept)), 3, "a line that it has expired")
         self.check_kept()
         self.check_recovers()
 
@@ -337,12 +338,12 @@ class AnotherClientAuthority(Renewal):
         second = client_context(self.authority.ca, other.issue("bob", purpose=FOR_CLIENTS))
         ca = pathlib.Path(shutil.copyfile(self.authority.ca, self.authority.folder / "trusted.pem"))
         shutil.copyfile(other.ca, self.authority.ca)
-        self.wait_for(lambda: self.lines("certificates reloaded"), 3, "not reloaded")
-        self.wait_for(lambda: self.is_taken(second), 3, "who has one of the new authority is refused")
+        self.wait_until(lambda: self.lines("certificates reloaded"), 3, "certificates reloaded")
+        self.wait_until(lambda: self.is_taken(second), 3, "taken with one of the new authority")
         self.assertFalse(self.is_taken(self.first), "who has one of the old authority is taken")
         # Nothing that is no authority takes its place.
         self.authority.ca.write_text("nothing")
-        self.wait_for(lambda: self.lines(self.kept), 3, "the log doesn't say that the old ones stay")
+        self.wait_until(lambda: self.lines(self.kept), 3, "a line that the old ones stay")
         self.assertTrue(self.is_taken(second))
         shutil.copyfile(ca, self.authority.ca)
 

@@ -5,7 +5,7 @@ import time
 import proxy_headers
 from proxy_headers import checked, fixed_part, version_1, version_2
 from secure import TlsCase
-from support import AUTH_FRAME, DEADLINE_SLACK_S, MACHINE_SLACK_S, SUBSCRIBE_FRAME, FaultCase
+from support import AUTH_FRAME, DEADLINE_SLACK_S, SUBSCRIBE_FRAME, FaultCase
 from tickstream_client import MsgType
 
 # Load balancers, and everybody else.
@@ -42,7 +42,7 @@ class Proxied(FaultCase):
         self.assertIn(address or client._socket.getsockname()[0], [peer.rpartition(":")[0] for peer in shown])
         mark = len(self.records())
         client.close()
-        (record,) = self.wait_for(
+        (record,) = self.wait_until(
             lambda: [one for one in self.records()[mark:] if one.get("reason") == "peer_closed"], 3, "no line"
         )
         self.assertEqual(record["peer"].rpartition(":")[0], address or source_host)
@@ -170,7 +170,7 @@ class Optional(Proxied):
             if crowd.run_until(lambda: not any(peer.is_open for peer in peers), 1.0):
                 break
         for peer in peers:
-            latest_s = AUTH_TIMEOUT_S + DEADLINE_SLACK_S + MACHINE_SLACK_S
+            latest_s = AUTH_TIMEOUT_S + DEADLINE_SLACK_S + self.machine_slack_s
             self.check_between(peer.closed_at - peer.connect_started, AUTH_TIMEOUT_S, latest_s, "seconds")
         self.check_metric("connections_closed_total", len(peers), reason="auth_timeout")
 

@@ -6,7 +6,7 @@ import time
 
 from harness import PASSWORD, USER
 from secure import TlsCase
-from support import AUTH_FRAME, DEADLINE_SLACK_S, KIB, MACHINE_SLACK_S, MIB, REPLAY_FRAME, heavy
+from support import AUTH_FRAME, DEADLINE_SLACK_S, KIB, MIB, REPLAY_FRAME, heavy
 from tickstream_client import MsgType, encode_message_frame, ticks_of
 
 
@@ -29,8 +29,8 @@ class SlowOverTls(TlsCase):
         crowd.send(REPLAY_FRAME, peers)
         crowd.run(self.write_deadline_s / 2)
         self.assertLess(self.resident_bytes() - before, self.stalled * self.sealed_max + 2 * MIB)
-        latest_s = 1 + self.write_deadline_s + DEADLINE_SLACK_S + MACHINE_SLACK_S
-        self.wait_for(lambda: len(self.closes("slow_consumer")) == self.stalled, latest_s, "not closed")
+        latest_s = 1 + self.write_deadline_s + DEADLINE_SLACK_S + self.machine_slack_s
+        self.wait_until(lambda: len(self.closes("slow_consumer")) == self.stalled, latest_s, "closed")
         for record in self.closes("slow_consumer"):
             latest_ms = (self.write_deadline_s + DEADLINE_SLACK_S) * 1_000
             self.check_between(record["unsent_ms"], self.write_deadline_s * 1_000, latest_ms, "unsent_ms")
@@ -130,7 +130,7 @@ class OrderlyCloses(TlsCase):
         for peer in peers:
             self.assertFalse(peer.is_open or peer.was_reset)
             self.assertTrue(peer.was_notified, "FIN without close_notify")
-        self.wait_for(lambda: len(self.closes("peer_closed")) == 10, 3, "not closed as peer_closed")
+        self.wait_until(lambda: len(self.closes("peer_closed")) == 10, 3, "closed as peer_closed")
 
 
 class DrainOverTls(TlsCase):

@@ -14,6 +14,7 @@ pub mod keeper;
 pub mod listeners;
 pub mod logs;
 pub mod notify;
+pub mod otlp;
 pub mod placement;
 pub mod preflight;
 pub mod published;

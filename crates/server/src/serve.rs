@@ -20,6 +20,7 @@ use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
 use crate::logs::{LogFilter, LogGuard};
 use crate::notify::Notify;
+use crate::otlp::{Exporter, Exporting, Lost};
 use crate::preflight::{self, Unfit};
 use crate::published::Published;
 use crate::reload::{Reloader, Source};
@@ -100,6 +101,8 @@ pub struct Server {
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
     notify: Notify,
+    spans_lost: Lost,
+    exporting: Option<Exporting>,
 }
 
 impl Server {
@@ -136,8 +139,13 @@ impl Server {
             events,
             threads: Vec::new(),
             notify: Notify::default(),
+            spans_lost: Lost::default(),
+            exporting: None,
         };
-        let started = server.spawn(config, plan, &sender);
+        let exporter = config.otlp.as_ref().map(Exporter::new);
+        let started = server
+            .spawn(config, plan, exporter.as_ref(), &sender)
+            .and_then(|()| server.export(exporter, config));
         match started {
             Ok(()) => Ok(server),
             Err(error) => {
@@ -215,7 +223,7 @@ impl Server {
     /// # Errors
     /// At once if one of them ends otherwise, and soon if one hangs: a server that lacks a shard would swallow
     /// connections.
-    pub fn wait(self) -> Result<(), ServeError> {
+    pub fn wait(mut self) -> Result<(), ServeError> {
         let mut watchdog = Watchdog::new(self.threads.len());
         while watchdog.is_watching() {
             match self.events.recv_timeout(WATCH_INTERVAL) {
@@ -233,11 +241,27 @@ impl Server {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        let exporting = self.exporting.take();
         self.join();
+        exporting.into_iter().for_each(Exporting::finish);
         Ok(())
     }
 
-    fn spawn(&mut self, config: &Arc<Config>, plan: Plan, sender: &Sender<Event>) -> Result<(), ServeError> {
+    fn export(&mut self, exporter: Option<Exporter>, config: &Config) -> Result<(), ServeError> {
+        let Some(exporter) = exporter else { return Ok(()) };
+        self.spans_lost = exporter.lost();
+        let setup = |source| ServeError::Setup { what: "the thread that exports traces", source };
+        self.exporting = Some(exporter.start(config.shard_cpus()).map_err(setup)?);
+        Ok(())
+    }
+
+    fn spawn(
+        &mut self,
+        config: &Arc<Config>,
+        plan: Plan,
+        exporter: Option<&Exporter>,
+        sender: &Sender<Event>,
+    ) -> Result<(), ServeError> {
         let cpus = config.shard_cpus();
         for (shard, listeners) in plan.of_shards.into_iter().enumerate() {
             let spec = Spec {
@@ -249,6 +273,7 @@ impl Server {
                 config: Arc::clone(config),
                 settings: Arc::clone(&self.settings),
                 control: Arc::clone(&self.control),
+                tracer: exporter.map(|exporter| exporter.tracer(shard)),
             };
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
             self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
@@ -363,6 +388,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
         cpus: config.shard_cpus(),
         started,
         losses: log.losses(),
+        spans_lost: server.spans_lost.clone(),
         shown: Arc::clone(&server.shown),
     };
     // Until the end: dropping it removes its unix sockets.

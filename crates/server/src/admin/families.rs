@@ -60,20 +60,16 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
     ),
     counter("auth_successes_total", |s| s.counters.authenticated, "AUTHs accepted."),
     counter("auth_failures_total", |s| s.counters.auth_failures, "AUTHs with wrong credentials."),
-    gauge(
-        "connections_unauthenticated",
-        |s| s.counters.unauthenticated.into(),
-        "Connections that haven't authenticated.",
-    ),
-    counter(
-        "tls_handshakes_full_total",
-        |s| s.counters.handshakes_full,
-        "TLS handshakes that were completed in full.",
-    ),
+    counter("tls_handshakes_full_total", |s| s.counters.handshakes_full, "TLS handshakes completed in full."),
     counter(
         "tls_handshakes_resumed_total",
         |s| s.counters.handshakes_resumed,
         "TLS handshakes that resumed a session.",
+    ),
+    gauge(
+        "connections_unauthenticated",
+        |s| s.counters.unauthenticated.into(),
+        "Connections that haven't authenticated, those in a handshake included.",
     ),
     counter("subscriptions_total", |s| s.counters.subscribed, "SUBSCRIBEs accepted."),
     counter("frames_received_total", |s| s.counters.frames_received, "Frames received."),
@@ -204,6 +200,11 @@ pub const FIXED: &[(&str, &str, &str)] = &[
     ("process_max_fds", "gauge", "Limit on descriptors, of the process and of each shard."),
     ("process_start_time_seconds", "gauge", "When the server began, Unix time."),
     ("log_lines_lost_total", "counter", "Lines of the log that were lost because nobody read them in time."),
+    (
+        "otlp_spans_dropped_total",
+        "counter",
+        "Spans that were lost: more ended than were exported, or the endpoint didn't take them.",
+    ),
     ("tickstream_build_info", "gauge", "1; the labels say which build it is."),
 ];
 

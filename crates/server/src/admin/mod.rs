@@ -27,6 +27,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::config::{AdminAddress, AdminToken, Config};
 use crate::logs::LogLosses;
+use crate::otlp::Lost;
 use crate::placement::{self, Machine};
 use crate::published::Published;
 use crate::ring;
@@ -78,6 +79,8 @@ pub struct Subject {
     pub started: SystemTime,
     /// Lines that the log lost.
     pub losses: LogLosses,
+    /// Spans that were lost.
+    pub spans_lost: Lost,
     /// Settings, as they are in use at the time.
     pub shown: Arc<Published<Shown>>,
 }
@@ -159,7 +162,7 @@ impl Endpoint {
         let settle = place.clone();
         let steering = subject.steering.clone();
         let serve = move || {
-            settle.take();
+            settle.take("the admin endpoint");
             let state = Arc::new(route::State::new(subject));
             runtime.block_on(async {
                 tokio::select! {
@@ -196,6 +199,11 @@ impl Admin {
     }
 }
 
+/// Moves the calling thread, which is `whose`, off the shards' CPUs, or, where no other is left, behind them.
+pub(crate) fn keep_off(shard_cpus: &[usize], whose: &str) {
+    Place::beside(shard_cpus).take(whose);
+}
+
 impl Place {
     fn beside(shard_cpus: &[usize]) -> Self {
         let allowed = Machine::detect().map(|machine| machine.allowed).unwrap_or_default();
@@ -204,13 +212,13 @@ impl Place {
     }
 
     /// Brings the calling thread there, and those that it starts.
-    fn take(&self) {
+    fn take(&self, whose: &str) {
         let taken = match self {
             Self::Own(cpus) => ring::run_on(cpus),
             Self::Shared => ring::be_nice(NICENESS),
         };
         if let Err(error) = taken {
-            tracing::warn!(%error, "the admin endpoint can't be kept out of the shards' way");
+            tracing::warn!(%error, whose, "this thread can't be kept out of the shards' way");
         }
     }
 }

@@ -12,6 +12,7 @@ use super::collect::{Gathered, Shard};
 use super::exposition::Text;
 use super::families::{self, Family, Other, Stream, Value};
 use crate::logs::LogLosses;
+use crate::otlp::Lost;
 use crate::ring;
 use crate::shard::Snapshot;
 
@@ -25,6 +26,7 @@ pub struct Metrics {
     process: Series<Gathered>,
     max_fds: Gauge,
     losses: (LogLosses, Counter),
+    spans_lost: (Lost, Counter),
     /// One scrape at a time writes the series and reads them again.
     turn: Mutex<()>,
 }
@@ -49,7 +51,7 @@ enum Sample<S> {
 
 impl Metrics {
     /// The series of a server with so many shards.
-    pub fn new(shards: usize, started: SystemTime, losses: LogLosses) -> Self {
+    pub fn new(shards: usize, started: SystemTime, losses: LogLosses, spans_lost: Lost) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         describe_all(&recorder);
         gauge(&recorder, "process_start_time_seconds", vec![]).set(unix_seconds(started));
@@ -61,6 +63,7 @@ impl Metrics {
             process: Series::new(&recorder, families::OF_PROCESS, &[]),
             max_fds: gauge(&recorder, "process_max_fds", vec![]),
             losses: (losses, counter(&recorder, "log_lines_lost_total", vec![])),
+            spans_lost: (spans_lost, counter(&recorder, "otlp_spans_dropped_total", vec![])),
             turn: Mutex::new(()),
         }
     }
@@ -71,6 +74,7 @@ impl Metrics {
         self.process.set(gathered);
         self.max_fds.set(ring::limit(libc::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft) as f64);
         self.losses.1.absolute(self.losses.0.lines());
+        self.spans_lost.1.absolute(self.spans_lost.0.spans());
         for (series, shard) in self.shards.iter().zip(&gathered.shards) {
             series.set(shard);
         }

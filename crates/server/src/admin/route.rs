@@ -90,7 +90,12 @@ impl State {
         Self {
             collector: Arc::new(Collector::new(Arc::clone(&subject.control))),
             health: Health::new(shards),
-            metrics: Metrics::new(shards, subject.started, subject.losses.clone()),
+            metrics: Metrics::new(
+                shards,
+                subject.started,
+                subject.losses.clone(),
+                subject.spans_lost.clone(),
+            ),
             subject,
         }
     }

@@ -1,8 +1,8 @@
 //! Text into [`Config`]: every value parsed once, every rule that spans settings in one place.
 
 use super::{
-    AdminAddress, AdminToken, Config, ConfigError, Credentials, Kind, LogFormat, Network, Phase,
-    ProxyProtocol, Tls, TlsClients, ValueError, parse,
+    AdminAddress, AdminToken, Config, ConfigError, Credentials, Kind, LogFormat, Network, Otlp, OtlpEndpoint,
+    Phase, ProxyProtocol, Tls, TlsClients, ValueError, parse,
     values::{Value, Values},
 };
 use crate::placement::{self, Machine};
@@ -84,6 +84,7 @@ fn convert_with(
         tcp_user_timeout: values.duration_or_off("tcp_user_timeout")?,
         admin: values.list("admin", AdminAddress::parse_list)?,
         admin_token: AdminToken::from_values(values)?,
+        otlp: otlp(values)?,
         log_level: values.parsed("log_level", |text, _| parse::log_filter(text))?,
         log_format: values.choice("log_format", &LOG_FORMATS)?,
         effective: super::effective(values),
@@ -150,6 +151,14 @@ fn tls(values: &Values) -> Result<Option<Tls>, ConfigError> {
     let clients = clients.then(|| TlsClients { ca: path("tls_client_ca"), optional, names_user });
     let tls = || Tls { cert: path("tls_cert"), key: path("tls_key"), clients };
     Ok(values.get("tls_cert").is_set().then(tls))
+}
+
+/// Where traces go, if they go anywhere; the rest is checked all the same.
+fn otlp(values: &Values) -> Result<Option<Otlp>, ConfigError> {
+    let endpoint = values.if_set("otlp_endpoint", |values, key| values.parsed(key, OtlpEndpoint::parse))?;
+    let sample_one_in = values.positive("otlp_sample_one_in")?;
+    let slow_pass = values.duration_or_off("otlp_slow_pass")?;
+    Ok(endpoint.map(|endpoint| Otlp { endpoint, sample_one_in, slow_pass }))
 }
 
 fn cpus(values: &Values, machine: &Machine) -> Result<Vec<usize>, ConfigError> {
@@ -334,6 +343,7 @@ mod tests {
             tcp_user_timeout: Some(Duration::from_secs(20)),
             admin: vec![],
             admin_token: None,
+            otlp: None,
             log_level: "info".into(),
             log_format: LogFormat::Auto,
             effective: convert_with(&[]).unwrap().effective,
@@ -436,6 +446,15 @@ mod tests {
     }
 
     #[test]
+    fn traces_go_nowhere_unless_there_is_an_endpoint() {
+        check(&[("otlp_sample_one_in", "7")], |c| c.otlp, Ok("None"));
+        let otlp = [("otlp_endpoint", "http://[::1]:4318"), ("otlp_slow_pass", "0s")];
+        let found = |c: Config| c.otlp.map(|otlp| (otlp.sample_one_in.get(), otlp.slow_pass));
+        check(&otlp, found, Ok("Some((100, None))"));
+        check_error(&[("otlp_sample_one_in", "0")], "is out of range");
+    }
+
+    #[test]
     fn bounds_are_accepted_and_what_is_beyond_is_not() {
         let bounds = [
             ("batch_window_ms", "1000", "1001"),
@@ -461,7 +480,7 @@ mod tests {
                     [("tls_cert", "c"), ("tls_key", "k"), ("tls_client_ca", "a"), ("proxy_trusted", "::1")];
                 let with = |word| [&with[..], &[(setting.key, word)]].concat();
                 words.iter().for_each(|word| check(&with(word), |_| (), Ok("()")));
-                check_error(&[(setting.key, "other")], "is not known; accepted: ");
+                check_error(&with("other"), "is not known; accepted: ");
             }
         }
     }

@@ -18,6 +18,8 @@ pub enum Kind {
     ServerName,
     /// Addresses of the admin endpoint.
     AdminAddresses,
+    /// Where traces go.
+    OtlpEndpoint,
     /// CPU numbers in list syntax.
     Cpus,
     /// A level, or levels by module.
@@ -99,6 +101,7 @@ impl fmt::Display for Kind {
                 "IP addresses with ports, and absolute paths behind unix:, such as \
                  127.0.0.1:9090,unix:/run/tickstream.sock",
             ),
+            Self::OtlpEndpoint => f.write_str("an http:// URL, such as http://127.0.0.1:4318"),
             Self::Cpus => f.write_str("CPU numbers and ranges, such as 0-3,8"),
             Self::LogFilter => f.write_str(
                 "off, error, warn, info, debug or trace, also by module, such as info,tickstream=debug",

@@ -16,6 +16,7 @@ mod error;
 mod file;
 pub mod flags;
 mod kind;
+mod otlp;
 mod parse;
 mod print;
 pub mod settings;
@@ -26,6 +27,7 @@ pub use credentials::Credentials;
 pub use error::{ConfigError, WrongValue};
 pub use file::File;
 pub use kind::{DurationRange, IntegerRange, Kind, SizeRange};
+pub use otlp::{Otlp, OtlpEndpoint};
 pub use parse::{AddressError, ValueError};
 pub use print::{documented_defaults, effective};
 pub use tickstream_engine::{Network, Phase, ProxyProtocol};
@@ -127,6 +129,9 @@ pub struct Config {
     pub admin: Vec<AdminAddress>,
     /// What changes through the admin endpoint need on TCP; `None`: they are refused there.
     pub admin_token: Option<AdminToken>,
+
+    /// Where traces go, and which; `None`: nowhere.
+    pub otlp: Option<Otlp>,
 
     /// A valid `EnvFilter` directive.
     pub log_level: String,

@@ -45,6 +45,9 @@ pub enum ValueError {
     /// Not an address of the admin endpoint.
     #[error("has {0:?}, which is no address of the admin endpoint; accepted: {1}")]
     Admin(String, Kind),
+    /// Not a URL that traces can be sent to.
+    #[error("{0}; accepted: {1}")]
+    OtlpEndpoint(&'static str, Kind),
     /// A file without a usable token. Nothing of it is told.
     #[error(
         "must hold one line of {} to {} printable ASCII characters without spaces, such as `openssl rand -hex 32` makes",

@@ -107,7 +107,7 @@ const MIB: u32 = 1 << 20;
 
 /// The table.
 pub const SECTIONS: &[Section] =
-    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, LIMITS, SOCKETS, ADMIN, LOGS];
+    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, LIMITS, SOCKETS, ADMIN, TRACES, LOGS];
 
 const CREDENTIALS: Section = Section {
     title: "Credentials",
@@ -399,6 +399,25 @@ const ADMIN: Section = Section {
             .live()
             .empty("none: changes are taken on a unix socket only")
             .help("File with the token that closing connections and draining need on TCP."),
+    ],
+};
+
+const TRACES: Section = Section {
+    title: "OpenTelemetry",
+    settings: &[
+        Setting::new("otlp_endpoint", "STREAM_OTLP_ENDPOINT", Kind::OtlpEndpoint, "URL")
+            .default("")
+            .empty("none: nothing is traced")
+            .help(
+                "Where a collector takes OTLP over HTTP; /v1/traces is appended. Spans name clients' addresses, and go \
+                 there unencrypted: keep it on the loopback or on a network of your own.",
+            ),
+        Setting::new("otlp_sample_one_in", "STREAM_OTLP_SAMPLE_ONE_IN", Kind::integer(1, 1_000_000_000, ""), "N")
+            .default("100")
+            .help("One in so many connections is traced, when it ends."),
+        Setting::new("otlp_slow_pass", "STREAM_OTLP_SLOW_PASS", Kind::or_off(ms(1), HOUR, ms(1)), "DURATION")
+            .default("50ms")
+            .help("A pass of a shard's loop that takes so long is traced; 0s: none."),
     ],
 };
 

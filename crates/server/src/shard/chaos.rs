@@ -3,10 +3,14 @@
 //! Only builds with debug assertions have this module, and only the environment that the process was started with
 //! asks for a fault: nothing that comes over a socket can.
 
+use std::time::Duration;
+
 use crate::ring;
 
-/// `hang:SHARD:MS` or `panic:SHARD:MS`: so many milliseconds after the shard began.
+/// `hang:SHARD:MS`, `panic:SHARD:MS` or `stall:SHARD:MS`: so many milliseconds after the shard began.
 const VARIABLE: &str = "TICKSTREAM_CHAOS";
+/// How long a stall lasts.
+const STALL: Duration = Duration::from_millis(200);
 
 /// A fault to come.
 pub(super) struct Chaos {
@@ -18,6 +22,8 @@ pub(super) struct Chaos {
 enum Fault {
     Hang,
     Panic,
+    /// Once.
+    Stall,
 }
 
 impl Chaos {
@@ -32,6 +38,7 @@ impl Chaos {
         let fault = match fault {
             "hang" => Fault::Hang,
             "panic" => Fault::Panic,
+            "stall" => Fault::Stall,
             other => panic!("{VARIABLE}: no fault is called {other}"),
         };
         let after_ms: u64 = after_ms.parse().expect("milliseconds");
@@ -40,7 +47,7 @@ impl Chaos {
     }
 
     /// Does it, once its time has come.
-    pub fn pass(&self) {
+    pub fn pass(&mut self) {
         if ring::now().mono_ns < self.at_ns {
             return;
         }
@@ -50,6 +57,10 @@ impl Chaos {
                 std::thread::park();
             },
             Fault::Panic => panic!("{VARIABLE}"),
+            Fault::Stall => {
+                self.at_ns = u64::MAX;
+                std::thread::sleep(STALL);
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use super::close_log::CloseLog;
 use super::desk::Desk;
 use super::transport::Transport;
 use super::{Control, Order, Spec};
+use crate::otlp::{Tracer, Work};
 use crate::published::Seen;
 use crate::ring::{self, Completion, SocketRing};
 use crate::tls::Acceptor;
@@ -43,6 +44,7 @@ pub(super) struct Driver {
     control: Arc<Control>,
     log: CloseLog,
     desk: Desk,
+    tracer: Option<Tracer>,
     #[cfg(debug_assertions)]
     chaos: Option<Chaos>,
     drain_ms: u32,
@@ -70,6 +72,7 @@ impl Driver {
             control: spec.control,
             log: CloseLog::new(spec.shard),
             desk: Desk::new(spec.shard),
+            tracer: spec.tracer,
             #[cfg(debug_assertions)]
             chaos: Chaos::of_environment(spec.shard),
             drain_ms: spec.config.drain.as_millis() as u32,
@@ -99,16 +102,18 @@ impl Driver {
     /// What has arrived, what is due, what is to be done, each bounded; then one system call that submits it and
     /// sleeps if there is nothing more to do.
     fn pass(&mut self) -> io::Result<()> {
-        self.shard.advance(ring::now());
+        let (began, mut work) = (ring::now(), Work::default());
+        self.shard.advance(began);
         self.obey();
         self.desk.pass(self.control.mailbox(self.number), &mut self.shard, &self.ring);
         #[cfg(debug_assertions)]
-        self.chaos.iter().for_each(Chaos::pass);
+        self.chaos.iter_mut().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
             match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
                 None => break,
             }
+            work.completions += 1;
         }
         let now = ring::now();
         self.shard.handle_timeout(now);
@@ -119,6 +124,9 @@ impl Driver {
         while let Some(report) = self.shard.poll_report() {
             let subject = self.transport.subject(report.conn);
             self.log.log(&report, subject.as_deref());
+            if let Some(tracer) = &self.tracer {
+                tracer.ended(&report, &self.shard, now);
+            }
             self.desk.keep(report, now.unix_ns);
         }
         for _ in 0..ACTIONS_PER_PASS {
@@ -126,12 +134,20 @@ impl Driver {
                 Some(action) => self.act(action),
                 None => break,
             }
+            work.actions += 1;
         }
         self.transport.flush(&mut self.ring);
-        self.shake_hands(now.mono_ns);
+        work.handshakes = self.shake_hands(now.mono_ns);
         self.resume_accepting(now.mono_ns);
-        if self.shard.has_actions() || self.transport.has_work() || self.desk.is_busy() {
-            return self.ring.submit();
+        let goes_on = self.shard.has_actions() || self.transport.has_work() || self.desk.is_busy();
+        if goes_on {
+            self.ring.submit()?;
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.passed(began, work);
+        }
+        if goes_on {
+            return Ok(());
         }
         let latest = now.mono_ns + SLEEP_NS_MAX;
         self.ring.wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
@@ -170,13 +186,20 @@ impl Driver {
         }
     }
 
-    /// Works on handshakes for a while.
-    fn shake_hands(&mut self, began_ns: u64) {
+    /// Works on handshakes for a while. Returns how many steps of them it took.
+    fn shake_hands(&mut self, began_ns: u64) -> u32 {
+        let mut steps = 0;
         if !self.transport.has_work() {
-            return;
+            return steps;
         }
         let until_ns = began_ns.max(ring::now().mono_ns) + HANDSHAKES_NS_PER_PASS;
-        while self.transport.work(&mut self.shard, &mut self.ring) && ring::now().mono_ns < until_ns {}
+        while self.transport.work(&mut self.shard, &mut self.ring) {
+            steps += 1;
+            if ring::now().mono_ns >= until_ns {
+                break;
+            }
+        }
+        steps
     }
 
     fn accepted(&mut self, fd: OwnedFd, tls: bool) {

@@ -20,6 +20,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use tickstream_engine as engine;
 
 use crate::config::Config;
+use crate::otlp::Tracer;
 use crate::published::Published;
 use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
@@ -92,6 +93,8 @@ pub struct Spec {
     pub settings: Arc<Published<engine::Config>>,
     /// The word that it obeys.
     pub control: Arc<Control>,
+    /// Takes what is traced; `None`: nothing is.
+    pub tracer: Option<Tracer>,
 }
 
 /// Starts a shard's thread. It tells `events` when it listens and, in any case, when it ends.
