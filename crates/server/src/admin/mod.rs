@@ -181,6 +181,8 @@ async fn handed_over(steering: &Steering) {
     while !steering.is_handed_over() {
         tokio::time::sleep(HANDED_OVER_INTERVAL).await;
     }
+    // Who asked for it is answered before.
+    tokio::time::sleep(HANDED_OVER_INTERVAL).await;
 }
 
 impl Admin {

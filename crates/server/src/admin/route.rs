@@ -34,6 +34,8 @@ GET  /snapshot                 all counters, as JSON
 GET  /connections              offset, limit, shard, peer, mode, state; the slowest first, as JSON
 POST /connections/{id}/close   closes one; needs the token or the unix socket
 POST /drain                    as SIGTERM; needs the token or the unix socket
+POST /reload                   as SIGHUP; needs the token or the unix socket
+POST /upgrade                  as SIGUSR2, and answers once a new process serves; needs the same
 GET  /config                   the effective settings, secrets masked
 ";
 
@@ -80,6 +82,8 @@ enum Refusal {
     Host(String),
     #[error("there is no connection {0}")]
     NoConnection(String),
+    #[error("no upgrade, this process goes on serving: {0}")]
+    Upgrade(String),
     #[error(transparent)]
     Collect(#[from] CollectError),
 }
@@ -115,7 +119,7 @@ impl State {
         let path = request.uri().path();
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let (reads, changes) = match parts[..] {
-            ["drain"] | ["connections", _, "close"] => (false, true),
+            ["drain" | "reload" | "upgrade"] | ["connections", _, "close"] => (false, true),
             ["" | "metrics" | "healthz" | "readyz" | "snapshot" | "connections" | "config"] => (true, false),
             _ => return Err(Refusal::NotFound(path.to_owned())),
         };
@@ -135,6 +139,8 @@ impl State {
             ["connections"] => self.connections(request.uri().query().unwrap_or_default()).await?,
             ["connections", id, _] => self.close(id).await?,
             ["drain"] => self.drain(),
+            ["reload"] => self.reload(),
+            ["upgrade"] => self.upgrade().await?,
             ["config"] => text(StatusCode::OK, self.subject.shown.value().effective.clone()),
             _ => text(StatusCode::OK, INDEX.to_owned()),
         })
@@ -202,6 +208,29 @@ impl State {
         tracing::info!("an operator drains the server");
         self.subject.steering.drain();
         text(StatusCode::ACCEPTED, "draining\n".to_owned())
+    }
+
+    fn reload(&self) -> Answer {
+        tracing::info!("an operator has the settings reloaded");
+        self.subject.steering.reload();
+        text(StatusCode::ACCEPTED, "reloading: the log says what came of it\n".to_owned())
+    }
+
+    /// Answers once a new process serves, or isn't going to.
+    async fn upgrade(&self) -> Result<Answer, Refusal> {
+        tracing::info!("an operator upgrades the server");
+        let steering = self.subject.steering.clone();
+        let upgraded = tokio::task::spawn_blocking(move || steering.upgrade()).await;
+        let pid = match upgraded {
+            Ok(Ok(pid)) => pid,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "no upgrade: this process goes on serving");
+                return Err(Refusal::Upgrade(error.to_string()));
+            }
+            Err(error) => return Err(Refusal::Upgrade(error.to_string())),
+        };
+        tracing::info!(pid, "a new process serves; this one drains");
+        Ok(text(StatusCode::OK, format!("process {pid} serves; this one drains\n")))
     }
 
     /// Whether who sent this may change anything.
@@ -311,6 +340,7 @@ impl Refusal {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::NoToken | Self::Token(_) | Self::Host(_) => StatusCode::FORBIDDEN,
             Self::Collect(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upgrade(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut answer = text(status, format!("{self}\n"));
         if let Self::Method(_, method) = self {
