@@ -35,6 +35,10 @@ micro *args:
 measure script *args:
     scripts/{{ script }} {{ args }}
 
+# The pictures of the live page and of top, from a real run, into docs/screenshots
+screenshots *args:
+    scripts/screenshots {{ args }}
+
 # The API documentation, in a browser
 doc:
     cargo doc --workspace --no-deps --open

@@ -84,6 +84,9 @@ pub struct ShardReport {
     pub connections: u32,
     /// Of these, those that wait for their socket to take more.
     pub lagging: u32,
+    /// Of all connections, those that haven't authenticated.
+    #[serde(default)]
+    pub unauthenticated: u32,
     /// Connections taken.
     pub accepted: u64,
     /// Connections refused.
@@ -326,6 +329,7 @@ impl ShardReport {
             passes: snapshot.map_or(0, |snapshot| snapshot.passes),
             connections: counters.connections,
             lagging: counters.lagging,
+            unauthenticated: counters.unauthenticated,
             accepted: counters.accepted,
             refused: counters.refused,
             authenticated: counters.authenticated,
