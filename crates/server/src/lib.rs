@@ -24,5 +24,6 @@ pub mod serve;
 pub mod shard;
 pub mod steering;
 pub mod tls;
+pub mod top;
 pub mod upgrade;
 pub mod watch;

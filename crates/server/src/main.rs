@@ -8,6 +8,7 @@ use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
 use tickstream::doctor::{Host, Plan, Report};
 use tickstream::reload::Source;
+use tickstream::top::{self, TopArgs};
 use tickstream::watch::{self, WatchError};
 use tickstream::{logs, serve};
 
@@ -16,6 +17,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve(config, source)) => serve(*config, source),
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
+        Ok(Command::Top(args)) => top(&args),
         Ok(Command::Demo(args)) => demo(&args),
         Ok(Command::Doctor(args)) => doctor(*args),
         Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
@@ -54,6 +56,13 @@ fn watch(args: &WatchArgs) -> ExitCode {
     match watch::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, watch_code(&error)),
+    }
+}
+
+fn top(args: &TopArgs) -> ExitCode {
+    match top::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, exit::FAILURE),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::{self, Config, ConfigError, Credentials, Environment, File, V
 use crate::doctor::Host;
 use crate::placement::Machine;
 use crate::reload::Source;
+use crate::top::TopArgs;
 use clap::ArgMatches;
 use clap_complete::Shell;
 use std::{
@@ -47,6 +48,8 @@ pub enum Command {
     },
     /// Subscribe and print ticks.
     Watch(WatchArgs),
+    /// Show what a server does.
+    Top(TopArgs),
     /// Run server and client in one process.
     Demo(DemoArgs),
     /// Say what of a machine stands in the way.
@@ -155,6 +158,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
     match matches.subcommand() {
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
+        Some(("top", matches)) => Ok(Command::Top(top_from(matches))),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
         Some(("doctor", matches)) => doctor_from(matches, env),
         Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
@@ -203,6 +207,14 @@ fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
         count: matches.get_one("count").copied(),
         json: matches.get_flag("json"),
     }))
+}
+
+fn top_from(matches: &ArgMatches) -> TopArgs {
+    TopArgs {
+        admin: required(matches, "admin"),
+        interval: required(matches, "interval"),
+        once: matches.get_flag("once"),
+    }
 }
 
 fn demo_from(matches: &ArgMatches) -> DemoArgs {
@@ -367,6 +379,24 @@ mod tests {
                  resume_after: Some(0), count: Some(9), json: true }}"
             )),
         );
+    }
+
+    #[test]
+    fn top_has_defaults_and_flags() {
+        let field = |command| match command {
+            Command::Top(TopArgs { admin, interval, once }) => format!("{admin} {interval:?} {once}"),
+            other => panic!("{other:?}"),
+        };
+        check("top", &[], field, Ok("127.0.0.1:9090 1s false"));
+        check(
+            "top --admin unix:/run/a.sock --interval 250ms --once",
+            &[],
+            field,
+            Ok("unix:/run/a.sock 250ms true"),
+        );
+        check_error("top --admin localhost", &[], exit::USAGE, "no address of the admin endpoint");
+        check_error("top --interval 1ms", &[], exit::USAGE, "out of range");
+        check_error("top --interval 5", &[], exit::USAGE, "needs a unit");
     }
 
     #[test]
