@@ -39,7 +39,7 @@ pub fn command() -> clap::Command {
         ))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), watch(), top(), demo(), doctor(), completions_command()])
+        .subcommands([serve(), watch(), top(), upgrade(), demo(), doctor(), completions_command()])
 }
 
 fn examples(examples: &str) -> String {
@@ -97,6 +97,43 @@ fn watch() -> clap::Command {
         .args([count_arg(), json_arg()])
         .args(flags::client_args())
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
+}
+
+fn upgrade() -> clap::Command {
+    clap::Command::new("upgrade")
+        .about("Have a running server hand over to a new process, without refusing a connection")
+        .long_about(
+            "Have a running server hand over to a new process, without refusing a connection: it starts its program again, with \
+             the same arguments, lets it inherit the listening sockets, and drains once the new process serves. If that \
+             fails, it goes on serving. As SIGUSR2, but it waits, and says what came of it.",
+        )
+        .after_help(examples(
+            "  tickstream upgrade --admin unix:/run/tickstream/admin.sock
+  tickstream upgrade --admin 127.0.0.1:9090 --admin-token-file token",
+        ))
+        .arg(
+            Arg::new("admin")
+                .long("admin")
+                .value_name("ADDRESS")
+                .value_parser(AdminAddress::parse_one)
+                .default_value("127.0.0.1:9090")
+                .help("The server's admin endpoint: an IP address and a port, or unix: and a path"),
+        )
+        .arg(
+            Arg::new("admin-token-file")
+                .long("admin-token-file")
+                .value_name("PATH")
+                .value_parser(clap::value_parser!(std::path::PathBuf))
+                .help("File with the endpoint's token, which changes need on TCP"),
+        )
+        .arg(
+            Arg::new("timeout")
+                .long("timeout")
+                .value_name("DURATION")
+                .value_parser(|text: &str| config::duration(text, INTERVAL))
+                .default_value("90s")
+                .help("How long the new process may take until it serves"),
+        )
 }
 
 fn top() -> clap::Command {

@@ -4,7 +4,9 @@ mod args;
 
 pub use args::command;
 
-use crate::config::{self, Config, ConfigError, Credentials, Environment, File, Values, flags, settings};
+use crate::config::{
+    self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
+};
 use crate::doctor::Host;
 use crate::placement::Machine;
 use crate::reload::Source;
@@ -17,6 +19,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
+    time::Duration,
 };
 use tickstream_client::TlsConfig;
 use tickstream_wire::messages::Mode;
@@ -52,6 +55,8 @@ pub enum Command {
     Top(TopArgs),
     /// Run server and client in one process.
     Demo(DemoArgs),
+    /// Have a running server hand over to a new process.
+    Upgrade(UpgradeArgs),
     /// Say what of a machine stands in the way.
     Doctor(Box<DoctorArgs>),
     /// Print a script of completions: see [`completions`].
@@ -75,6 +80,23 @@ pub struct WatchArgs {
     pub count: Option<NonZeroU64>,
     /// JSON lines instead of text.
     pub json: bool,
+}
+
+/// What `upgrade` is told. Has no `Debug`, since the token is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpgradeArgs {
+    /// The server's admin endpoint.
+    pub admin: AdminAddress,
+    /// What changes need on TCP.
+    pub token: Option<String>,
+    /// How long the new process may take.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for UpgradeArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpgradeArgs").field("admin", &self.admin).finish_non_exhaustive()
+    }
 }
 
 /// What `demo` is told.
@@ -159,6 +181,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
         Some(("top", matches)) => Ok(Command::Top(top_from(matches))),
+        Some(("upgrade", matches)) => upgrade_from(matches),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
         Some(("doctor", matches)) => doctor_from(matches, env),
         Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
@@ -206,6 +229,20 @@ fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
         resume_after: matches.get_one("resume-after").copied(),
         count: matches.get_one("count").copied(),
         json: matches.get_flag("json"),
+    }))
+}
+
+fn upgrade_from(matches: &ArgMatches) -> Result<Command, CliError> {
+    let file: Option<&PathBuf> = matches.get_one("admin-token-file");
+    let token = file.map(|path| {
+        let read = std::fs::read_to_string(path);
+        let unreadable = |reason| ConfigError::File { path: path.clone(), reason };
+        read.map(|token| token.trim_end().to_owned()).map_err(unreadable)
+    });
+    Ok(Command::Upgrade(UpgradeArgs {
+        admin: required(matches, "admin"),
+        token: token.transpose()?,
+        timeout: required(matches, "timeout"),
     }))
 }
 

@@ -1,10 +1,9 @@
 //! `tickstream top`: what the live page shows, on a terminal.
 //!
-//! - `get`: asks the admin endpoint; `history`: what it told over time, and how two of its answers differ;
+//! - `history`: what it told over time, and how two of its answers differ;
 //! - `screen`: what is shown of that, as lines, from the parts of `parts`, `text` and `units`; none of it does I/O;
 //! - `terminal`: the screen and the keys.
 
-mod get;
 mod history;
 mod parts;
 mod screen;
@@ -18,8 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::admin::report::{ConnectionsReport, Report};
+use crate::ask::{self, GetError};
 use crate::config::AdminAddress;
-use get::GetError;
 use history::History;
 use screen::{Seen, Silence};
 use terminal::Terminal;
@@ -82,13 +81,13 @@ pub fn run(args: &TopArgs) -> Result<(), TopError> {
 /// Asks twice, so that there are rates, and prints.
 fn once(args: &TopArgs) -> Result<(), TopError> {
     let silent = |source| TopError::Silent { address: args.admin.clone(), source };
-    let ask = || get::json::<Report>(&args.admin, "/snapshot").map_err(silent);
+    let ask = || ask::json::<Report>(&args.admin, "/snapshot").map_err(silent);
     let began = Instant::now();
     let mut history = History::new(args.interval);
     history.take(ask()?, false);
     thread::sleep(args.interval.saturating_sub(began.elapsed()));
     history.take(ask()?, false);
-    let slowest = get::json(&args.admin, &slowest_path()).map_err(silent)?;
+    let slowest = ask::json(&args.admin, &slowest_path()).map_err(silent)?;
     let text = screen::plain(&Seen { history: &history, slowest: Some(&slowest), silence: None });
     match io::stdout().write_all(text.as_bytes()) {
         // Who closed it has seen enough.
@@ -99,7 +98,7 @@ fn once(args: &TopArgs) -> Result<(), TopError> {
 
 fn live(args: &TopArgs) -> Result<(), TopError> {
     // Before the screen is taken: whoever mistyped the address reads it where they typed it.
-    let first = get::json::<Report>(&args.admin, "/snapshot");
+    let first = ask::json::<Report>(&args.admin, "/snapshot");
     let first = first.map_err(|source| TopError::Silent { address: args.admin.clone(), source })?;
     let mut terminal = Terminal::enter().map_err(TopError::Terminal)?.ok_or(TopError::NoTerminal)?;
     let mut history = History::new(args.interval);
@@ -117,7 +116,7 @@ fn ask(address: &AdminAddress, interval: Duration, mut due: Duration, told: &Sen
     let mut listed = None::<Instant>;
     loop {
         thread::sleep(due);
-        let answer = get::json::<Report>(address, "/snapshot");
+        let answer = ask::json::<Report>(address, "/snapshot");
         due = answer.as_ref().map_or(interval, |report| next_ask(report.now_unix_ms, interval));
         let asked = Instant::now();
         let is_silent = answer.is_err();
@@ -127,7 +126,7 @@ fn ask(address: &AdminAddress, interval: Duration, mut due: Duration, told: &Sen
         // A list that can't be had now is asked for again with the next answer.
         if !is_silent
             && listed.is_none_or(|listed| listed.elapsed() >= LISTS_APART)
-            && let Ok(slowest) = get::json(address, &slowest_path())
+            && let Ok(slowest) = ask::json(address, &slowest_path())
         {
             listed = Some(Instant::now());
             let _ = told.send(Told::Slowest(slowest));

@@ -1,4 +1,4 @@
-//! One GET over TCP or a unix socket.
+//! One request to an admin endpoint, over TCP or a unix socket.
 //!
 //! By hand: HTTP/1.0 with a connection for each request is a line to send, and an answer that ends where the stream does.
 //! hyper's client would bring a runtime into a command that asks once a second, and still want bounds on time and length.
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::config::AdminAddress;
 
-/// How long an answer may take.
+/// How long an answer to a question may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest answer. A snapshot of 256 shards has a quarter of a megabyte.
 const BYTES_MAX: usize = 16 << 20;
@@ -26,8 +26,8 @@ pub enum GetError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// It took too long.
-    #[error("it takes longer than {} s", PATIENCE.as_secs())]
-    Timeout,
+    #[error("it takes longer than {} s", .0.as_secs())]
+    Timeout(Duration),
     /// Not HTTP.
     #[error("what answers there doesn't speak HTTP")]
     NoHttp,
@@ -52,25 +52,51 @@ pub enum GetError {
 /// # Errors
 /// See [`GetError`].
 pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T, GetError> {
-    Ok(serde_json::from_slice(&get(address, path)?)?)
+    let request =
+        format!("GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n", host(address));
+    Ok(serde_json::from_slice(&ask(address, &request, PATIENCE)?)?)
 }
 
-fn get(address: &AdminAddress, path: &str) -> Result<Vec<u8>, GetError> {
-    let until = Instant::now() + PATIENCE;
+/// Has something done that `path` names, and answers what the server says of it. On TCP that takes the `token` of
+/// admin_token_file.
+///
+/// # Errors
+/// See [`GetError`].
+pub fn post(
+    address: &AdminAddress,
+    path: &str,
+    token: Option<&str>,
+    patience: Duration,
+) -> Result<String, GetError> {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let host = host(address);
+    let request = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n{authorization}\r\n");
+    Ok(String::from_utf8_lossy(&ask(address, &request, patience)?).into_owned())
+}
+
+fn host(address: &AdminAddress) -> String {
+    match address {
+        AdminAddress::Tcp(address) => address.to_string(),
+        AdminAddress::Unix(_) => "localhost".to_owned(),
+    }
+}
+
+fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<u8>, GetError> {
+    let until = Instant::now() + patience;
     let answer = match address {
         AdminAddress::Tcp(address) => {
             let stream = TcpStream::connect_timeout(address, PATIENCE)?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, &address.to_string(), path, |stream| stream.set_read_timeout(Some(left(until)?)))
+            exchange(stream, request, |stream| stream.set_read_timeout(Some(left(until)?)))
         }
         AdminAddress::Unix(socket) => {
             let stream = UnixStream::connect(socket)?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, "localhost", path, |stream| stream.set_read_timeout(Some(left(until)?)))
+            exchange(stream, request, |stream| stream.set_read_timeout(Some(left(until)?)))
         }
     };
     parse(&answer.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => GetError::Timeout,
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => GetError::Timeout(patience),
         _ => GetError::Io(error),
     })?)
 }
@@ -78,12 +104,9 @@ fn get(address: &AdminAddress, path: &str) -> Result<Vec<u8>, GetError> {
 /// Sends the request, and reads until the end; `before_read` says how long the next read may take.
 fn exchange<S: Read + Write>(
     mut stream: S,
-    host: &str,
-    path: &str,
+    request: &str,
     before_read: impl Fn(&S) -> io::Result<()>,
 ) -> io::Result<Vec<u8>> {
-    // In one piece: write!() makes one of each of its parts.
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nAccept: application/json\r\n\r\n");
     stream.write_all(request.as_bytes())?;
     let (mut answer, mut buffer) = (Vec::new(), [0; 1 << 14]);
     while answer.len() <= BYTES_MAX {
