@@ -164,6 +164,8 @@ class FaultCase(ServerCase):
         for opened in self._opened:
             opened.close()
         self.check_settled()
+        if self.has_admin:
+            self.check_accounts()
         exit_code = self.server.stop()
         self.assertEqual(exit_code, 0, self.server.log_tail())
         self.assertNotIn("panicked", self.server.log_tail(MIB))
@@ -239,6 +241,13 @@ class FaultCase(ServerCase):
         self.wait_until(
             lambda: now() == self.descriptors, within_s, lambda: f"{self.descriptors} descriptors again, but {now()}"
         )
+
+    def check_accounts(self):
+        """Whoever was taken has ended for some reason, and counts for no limit any more."""
+        self.check_metric("active_connections", 0)
+        self.check_metric("connections_unauthenticated", 0)
+        metrics = self.admin.metrics()
+        self.assertEqual(metrics.total("connections_accepted_total"), metrics.total("connections_closed_total"))
 
     def check_closed(self, peers, code):
         """Each of `peers` got ERROR `code`, then FIN."""

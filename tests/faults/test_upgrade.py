@@ -242,9 +242,8 @@ class FailedUpgrades(FileCase):
             self.check_goes_on("ended before it served")
 
 
-class ReplacedBinary(FaultCase):
-    fault = 44
-    promise = Upgrades.promise
+class ReplaceableBinary(FaultCase):
+    """A server whose program is a copy of its own."""
 
     def setUp(self):
         folder = tempfile.TemporaryDirectory()
@@ -260,6 +259,11 @@ class ReplacedBinary(FaultCase):
         new.write_text(text)
         new.chmod(mode)
         os.replace(new, self.binary)
+
+
+class ReplacedBinary(ReplaceableBinary):
+    fault = 44
+    promise = Upgrades.promise
 
     check_goes_on = FailedUpgrades.check_goes_on
 
@@ -290,6 +294,28 @@ class ReplacedBinary(FaultCase):
         (child,) = self.wait_until(lambda: [pid for pid in children_of(self.server.pid) if pid != child], 5, "the second")
         os.kill(child, signal.SIGKILL)
         self.wait_until(lambda: len(self.lines(NO_UPGRADE)) == 2, 5, "a line that nothing was upgraded")
+
+
+class EndedWhileUpgrading(ReplaceableBinary):
+    fault = 44
+    promise = Upgrades.promise
+    has_neighbour = False
+    drain_s = 2
+
+    def tearDown(self):
+        for opened in self._opened:
+            opened.close()
+
+    def test_sigterm_goes_before_an_upgrade_that_isnt_done(self):
+        self.subscribed()
+        self.replace("#!/bin/sh\nexec sleep 30\n")
+        self.server.signal(signal.SIGUSR2)
+        (child,) = self.wait_until(lambda: children_of(self.server.pid), 5, "a new process")
+        self.addCleanup(kill_if_running, child)
+        self.server.signal(signal.SIGTERM)
+        self.wait_until(lambda: not is_running(self.server.pid), 5 + self.drain_s, "its end")
+        self.assertEqual(self.server.wait(), 0)
+        self.wait_until(lambda: not is_running(child), 1, "the end of the new process")
 
 
 class UpgradedTwiceAtOnce(Upgrades):

@@ -241,6 +241,7 @@ impl Server {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        self.steering.settle_upgrade();
         let exporting = self.exporting.take();
         self.join();
         exporting.into_iter().for_each(Exporting::finish);

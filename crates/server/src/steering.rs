@@ -20,6 +20,8 @@ pub struct Steering {
     control: Arc<Control>,
     /// The process's copies of all listening sockets, until it stops accepting.
     listeners: Arc<Mutex<Option<Listeners>>>,
+    /// Held by the one upgrade that is underway.
+    upgrading: Arc<Mutex<()>>,
     keeper: Keeper,
     notify: Notify,
     drain: Duration,
@@ -30,7 +32,8 @@ impl Steering {
     pub(crate) fn new(control: Arc<Control>, listeners: Listeners, keeper: Keeper, drain: Duration) -> Self {
         let listeners = Arc::new(Mutex::new(Some(listeners)));
         let handed_over = Arc::new(AtomicBool::new(false));
-        Self { control, listeners, keeper, notify: Notify::default(), drain, handed_over }
+        let upgrading = Arc::default();
+        Self { control, listeners, upgrading, keeper, notify: Notify::default(), drain, handed_over }
     }
 
     /// Tells the service manager from now on.
@@ -70,13 +73,22 @@ impl Steering {
     /// # Errors
     /// If there is no new process that serves: this one goes on.
     pub fn upgrade(&self) -> Result<u32, UpgradeError> {
-        let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-        let pid = upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?)?;
-        drop(listeners);
+        let _one = self.upgrading.lock().unwrap_or_else(PoisonError::into_inner);
+        let successor = {
+            let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?)?
+        };
+        // Not while the sockets are locked: whoever ends this process doesn't wait for the new one.
+        let pid = successor.wait(|| self.control.order() == Order::Serve)?;
         self.handed_over.store(true, Ordering::Relaxed);
         // The service goes on: its manager is told by the new process.
         self.leave(Order::Drain);
         Ok(pid)
+    }
+
+    /// Waits until no upgrade is underway: one that isn't wanted any more leaves no process behind.
+    pub(crate) fn settle_upgrade(&self) {
+        drop(self.upgrading.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Whether another process has taken over.

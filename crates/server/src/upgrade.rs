@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use socket2::SockRef;
@@ -24,6 +24,8 @@ const READY_FD: &str = "TICKSTREAM_READY_FD";
 const READY: &[u8] = b"ready";
 /// How long the new process has until then.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is looked whether a new process is wanted at all.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the old process goes on serving.
 #[derive(Debug, thiserror::Error)]
@@ -53,24 +55,64 @@ pub enum UpgradeError {
     Sockets(io::Error),
 }
 
-/// Starts the program again with `listeners`, and waits until it serves. Answers its process id.
+/// A new process that doesn't serve yet.
+#[derive(Debug)]
+pub struct Successor {
+    child: Child,
+    /// It says here that it serves.
+    ready: UnixStream,
+}
+
+/// Starts the program again with `listeners`.
 ///
 /// # Errors
-/// See [`UpgradeError`]; the new process is gone then.
-pub fn start_successor(listeners: &Listeners) -> Result<u32, UpgradeError> {
-    let (mut ours, theirs) = UnixStream::pair().map_err(UpgradeError::Sockets)?;
-    let child = start(listeners, theirs)?;
-    let pid = child.id();
-    ours.set_read_timeout(Some(READY_TIMEOUT)).map_err(UpgradeError::Sockets)?;
-    let mut said = [0; READY.len()];
-    let heard = ours.read_exact(&mut said);
-    match heard {
-        Ok(()) if said == READY => {
-            reap(child);
-            Ok(pid)
+/// See [`UpgradeError`].
+pub fn start_successor(listeners: &Listeners) -> Result<Successor, UpgradeError> {
+    let (ready, theirs) = UnixStream::pair().map_err(UpgradeError::Sockets)?;
+    ready.set_read_timeout(Some(LOOK_INTERVAL)).map_err(UpgradeError::Sockets)?;
+    Ok(Successor { child: start(listeners, theirs)?, ready })
+}
+
+impl Successor {
+    /// Waits until it serves, as long as it `is_wanted`. Answers its process id.
+    ///
+    /// # Errors
+    /// See [`UpgradeError`]; the new process is gone then.
+    pub fn wait(mut self, is_wanted: impl Fn() -> bool) -> Result<u32, UpgradeError> {
+        let until = Instant::now() + READY_TIMEOUT;
+        let mut said = [0; READY.len()];
+        loop {
+            match self.ready.read(&mut said) {
+                Ok(bytes) if said[..bytes] == *READY => {
+                    let pid = self.child.id();
+                    reap(self.child);
+                    return Ok(pid);
+                }
+                Err(error) if is_again(&error) && !is_wanted() => {
+                    self.kill();
+                    return Err(UpgradeError::Draining);
+                }
+                Err(error) if is_again(&error) && Instant::now() >= until => {
+                    self.kill();
+                    return Err(UpgradeError::Timeout);
+                }
+                Err(error) if is_again(&error) => {}
+                Ok(_) | Err(_) => return Err(self.ended()),
+            }
         }
-        Ok(()) => Err(end(child, None)),
-        Err(error) => Err(end(child, Some(error.kind()))),
+    }
+
+    fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// It closed its end: it has ended, or is about to.
+    fn ended(&mut self) -> UpgradeError {
+        match self.child.wait() {
+            Ok(status) => UpgradeError::Ended { status: status.to_string() },
+            Err(error) => UpgradeError::Ended { status: error.to_string() },
+        }
     }
 }
 
@@ -109,18 +151,9 @@ fn start(listeners: &Listeners, theirs: UnixStream) -> Result<Child, UpgradeErro
     child
 }
 
-/// Ends a new process that doesn't serve.
-fn end(mut child: Child, error: Option<io::ErrorKind>) -> UpgradeError {
-    if matches!(error, Some(io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)) {
-        let _ = child.kill();
-        let _ = child.wait();
-        return UpgradeError::Timeout;
-    }
-    // It closed its end: it has ended, or is about to.
-    match child.wait() {
-        Ok(status) => UpgradeError::Ended { status: status.to_string() },
-        Err(error) => UpgradeError::Ended { status: error.to_string() },
-    }
+/// Whether nothing was said so far.
+fn is_again(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }
 
 /// Waits for a process that serves now, so that it leaves no zombie if it ends before this one.

@@ -12,6 +12,7 @@ use tickstream_engine::{Mode, Standing};
 use super::Subject;
 use super::collect::{CollectError, Collector};
 use super::health::Health;
+use super::page;
 use super::prometheus::Metrics;
 use super::report::{self, ConnectionsReport, Frame, Report};
 use crate::shard::{Closed, Filter, Order};
@@ -24,9 +25,10 @@ const LIMIT_MAX: usize = 1_000;
 const OFFSET_MAX: usize = 10_000;
 
 /// What is served, for those who call by hand.
-const INDEX: &str = "\
+const HELP: &str = "\
 tickstream's admin endpoint
 
+GET  /                         a live page, for browsers
 GET  /metrics                  for Prometheus
 GET  /healthz                  200 while every shard's loop turns
 GET  /readyz                   200 while connections are accepted
@@ -37,6 +39,7 @@ POST /drain                    as SIGTERM; needs the token or the unix socket
 POST /reload                   as SIGHUP; needs the token or the unix socket
 POST /upgrade                  as SIGUSR2, and answers once a new process serves; needs the same
 GET  /config                   the effective settings, secrets masked
+GET  /help                     this
 ";
 
 /// What requests are answered from.
@@ -62,7 +65,7 @@ pub type Answer = Response<Full<Bytes>>;
 /// Why a request isn't answered as it wishes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
-    #[error("there is nothing at {0}; GET / lists what there is")]
+    #[error("there is nothing at {0}; GET /help lists what there is")]
     NotFound(String),
     #[error("{0} is asked for with {1}")]
     Method(String, Method),
@@ -120,7 +123,9 @@ impl State {
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let (reads, changes) = match parts[..] {
             ["drain" | "reload" | "upgrade"] | ["connections", _, "close"] => (false, true),
-            ["" | "metrics" | "healthz" | "readyz" | "snapshot" | "connections" | "config"] => (true, false),
+            ["" | "metrics" | "healthz" | "readyz" | "snapshot" | "connections" | "config" | "help"] => {
+                (true, false)
+            }
             _ => return Err(Refusal::NotFound(path.to_owned())),
         };
         match *request.method() {
@@ -142,7 +147,8 @@ impl State {
             ["reload"] => self.reload(),
             ["upgrade"] => self.upgrade().await?,
             ["config"] => text(StatusCode::OK, self.subject.shown.value().effective.clone()),
-            _ => text(StatusCode::OK, INDEX.to_owned()),
+            ["help"] => text(StatusCode::OK, HELP.to_owned()),
+            _ => live_page(),
         })
     }
 
@@ -351,6 +357,13 @@ impl Refusal {
     }
 }
 
+fn live_page() -> Answer {
+    let mut answer =
+        of_type(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(page::PAGE.as_bytes()));
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, page::POLICY.clone());
+    answer
+}
+
 fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
     let body = serde_json::to_string(value).expect("numbers and strings");
     of_type(status, "application/json", body)
@@ -360,14 +373,14 @@ fn text(status: StatusCode, body: String) -> Answer {
     of_type(status, "text/plain; charset=utf-8", body)
 }
 
-fn of_type(status: StatusCode, kind: &'static str, body: String) -> Answer {
+fn of_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     const NO_SNIFFING: (HeaderName, &str) = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, kind)
         .header(header::CACHE_CONTROL, "no-store")
         .header(NO_SNIFFING.0, NO_SNIFFING.1)
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body.into()))
         .expect("constant headers")
 }
 
