@@ -43,6 +43,10 @@ measure script *args:
 deploy *steps:
     scripts/check-deploy {{ steps }}
 
+# The pictures of the live page and of top, from a real run, into docs/screenshots
+screenshots *args:
+    scripts/screenshots {{ args }}
+
 # The API documentation, in a browser
 doc:
     cargo doc --workspace --no-deps --open

@@ -31,7 +31,9 @@ fn what_is_not_there_is_named() {
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
         assert!(answer.body.contains(part) || answer.head.contains(part), "{method} {path}: {answer:?}");
     };
-    check("GET", "/", 200, "POST /drain");
+    check("GET", "/", 200, "<!doctype html>");
+    check("GET", "/help", 200, "POST /drain");
+    check("POST", "/", 405, "allow: GET");
     check("GET", "/nothing", 404, "there is nothing at /nothing");
     check("GET", "/metrics/", 404, "/metrics/");
     check("GET", "//metrics", 404, "");

@@ -4,5 +4,7 @@ mod changes;
 mod health;
 mod hostile;
 mod metrics;
+mod page;
 mod prometheus;
 mod support;
+mod top;

@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod ask;
 pub mod cli;
 pub mod config;
 pub mod demo;
@@ -24,5 +25,6 @@ pub mod serve;
 pub mod shard;
 pub mod steering;
 pub mod tls;
+pub mod top;
 pub mod upgrade;
 pub mod watch;

@@ -3,19 +3,22 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, WatchArgs, exit};
+use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, UpgradeArgs, WatchArgs, exit};
 use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
 use tickstream::doctor::{Host, Plan, Report};
 use tickstream::reload::Source;
+use tickstream::top::{self, TopArgs};
 use tickstream::watch::{self, WatchError};
-use tickstream::{logs, serve};
+use tickstream::{ask, logs, serve};
 
 fn main() -> ExitCode {
     match cli::parse() {
         Ok(Command::Serve(config, source)) => serve(*config, source),
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
+        Ok(Command::Top(args)) => top(&args),
+        Ok(Command::Upgrade(args)) => upgrade(&args),
         Ok(Command::Demo(args)) => demo(&args),
         Ok(Command::Doctor(args)) => doctor(*args),
         Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
@@ -54,6 +57,23 @@ fn watch(args: &WatchArgs) -> ExitCode {
     match watch::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, watch_code(&error)),
+    }
+}
+
+fn top(args: &TopArgs) -> ExitCode {
+    match top::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, exit::FAILURE),
+    }
+}
+
+fn upgrade(args: &UpgradeArgs) -> ExitCode {
+    match ask::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
+        Ok(said) => print(said.as_bytes()),
+        Err(error) => {
+            let _ = write!(io::stderr(), "at {}: ", args.admin);
+            fail(&error, exit::FAILURE)
+        }
     }
 }
 

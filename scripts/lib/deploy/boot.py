@@ -38,21 +38,37 @@ check "doctor finds its limits by --pid" 'tickstream doctor --pid $PID --connect
 check "the admin endpoint answers, and its unix socket is for the server's user and root" \
     'exec 3<> /dev/tcp/127.0.0.1/9090 && printf "GET /readyz HTTP/1.0\\r\\n\\r\\n" >&3 && grep -q "200 OK" <&3 &&
      [[ $(stat -c "%U %a" /run/tickstream/admin.sock) == "tickstream "[67]?0 ]]'
-check "nothing that the sandbox forbids is missed" '! journalctl -u tickstream -o cat | grep -E "WARN|ERROR"'
+check "nothing that the sandbox forbids is missed" '! journalctl -b -u tickstream -o cat | grep -E "WARN|ERROR"'
 # More than WatchdogSec, which is made short below.
 check "the watchdog is fed" 'sleep 8; [[ $(status tickstream MainPID) == "$PID" && $(status tickstream NRestarts) == 0 ]]'
 check "a client gets ticks meanwhile" 'tickstream watch --addr 127.0.0.1:7400 --count 2'
+check "systemctl reload reads settings again, in the same process" \
+    'sed -i s/^drain_seconds.*/drain_seconds\\ =\\ 7/ /etc/tickstream/tickstream.toml && systemctl reload tickstream && sleep 1 &&
+     [[ $(status tickstream MainPID) == "$PID" ]] && journalctl -b -u tickstream -o cat | grep -q "told to reload" &&
+     tickstream watch --addr 127.0.0.1:7400 --count 1'
+check "SIGUSR2 upgrades: systemd follows to the new process, the service stays active, a client sees no gap" \
+    'tickstream watch --addr 127.0.0.1:7400 --count 8 > /tmp/ticks & systemctl kill --signal=USR2 --kill-who=main tickstream
+     for i in {1..40}; do sleep 0.25; [[ $(status tickstream MainPID) != "$PID" ]] && break; done
+     [[ $(status tickstream MainPID) != "$PID" && $(status tickstream NRestarts) == 0 ]] && systemctl is-active tickstream &&
+     wait $! && tail -1 /tmp/ticks && grep -q "8 ticks, 0 missed" /tmp/ticks && ! [[ -e /proc/$PID ]]'
+PID=$(status tickstream MainPID)
 check "a process that is stopped (SIGSTOP) is noticed by the watchdog and started anew" \
     'kill -STOP $PID; for i in {1..60}; do sleep 0.5; [[ $(status tickstream NRestarts) == 1 ]] && break; done
      [[ $(status tickstream NRestarts) == 1 ]] && sleep 2 && tickstream watch --addr 127.0.0.1:7400 --count 1'
 check "systemctl stop drains, and the result is success" \
-    'systemctl stop tickstream; [[ $(status tickstream Result) == success ]] && journalctl -u tickstream | grep -q Drain'
+    'systemctl stop tickstream; [[ $(status tickstream Result) == success ]] && journalctl --sync &&
+     journalctl -b -u tickstream | grep -q "told to end"'
 check "a wrong password file makes the start fail, and the log says why" \
     'mv /etc/tickstream/stream_pass{,.away}; ! systemctl start tickstream; mv /etc/tickstream/stream_pass{.away,}
-     journalctl -u tickstream | grep -q "Failed to set up credentials"; said=$?; systemctl stop tickstream; (exit $said)'
+     journalctl -b -u tickstream | grep -q "Failed to set up credentials"; said=$?; systemctl stop tickstream; (exit $said)'
 check "one instance for a NUMA node starts from the template" \
     'systemctl start tickstream@0 && tickstream watch --addr 127.0.0.1:7400 --count 1 && systemctl stop tickstream@0'
-journalctl -u tickstream -u tickstream@0 --no-pager -o cat > /journal
+check "the first client starts the service through tickstream.socket, and one that comes in a restart waits" \
+    'systemctl start tickstream.socket && ! systemctl is-active tickstream && tickstream watch --addr 127.0.0.1:7400 --count 1 &&
+     systemctl is-active tickstream && { systemctl restart tickstream & } &&
+     for i in {1..20}; do timeout 5 bash -c "exec 3<> /dev/tcp/127.0.0.1/7400" || exit 1; sleep 0.05; done && wait &&
+     tickstream watch --addr 127.0.0.1:7400 --count 1 && systemctl stop tickstream.socket tickstream'
+journalctl -b -u tickstream -u tickstream@0 --no-pager -o cat > /journal
 echo END
 """
 
@@ -79,10 +95,10 @@ def check(context):
         shutil.rmtree(machine, ignore_errors=True)
         context.say(f"debootstrap {SUITE} into {machine}")
         machine.parent.mkdir(parents=True, exist_ok=True)
-        options = ["--variant=minbase", "--include=systemd,systemd-sysv,libgcc-s1"]
+        options = ["--variant=minbase", "--include=systemd,systemd-sysv,libgcc-s1,procps"]
         context.run([tools["debootstrap"], *options, SUITE, machine, MIRROR], timeout=1_800)
     install(context, machine)
-    command = [tools["systemd-nspawn"], "--quiet", f"--directory={machine}", "--register=no", "--keep-unit", "--boot",
+    command = [tools["systemd-nspawn"], "--quiet", f"--directory={machine}", "--register=no", "--keep-unit", "--boot", "--private-network",
                "--console=passive", "systemd.unit=probe.service"]
     with (machine.parent / "boot.log").open("w") as log:
         subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=BOOT_S, check=False)
@@ -102,6 +118,7 @@ def install(context, machine):
         (context.server(), "usr/local/bin/tickstream", 0o755),
         (deploy / "systemd/tickstream.service", "etc/systemd/system/tickstream.service", 0o644),
         (deploy / "systemd/tickstream@.service", "etc/systemd/system/tickstream@.service", 0o644),
+        (deploy / "systemd/tickstream.socket", "etc/systemd/system/tickstream.socket", 0o644),
         (deploy / "systemd/sysusers.conf", "usr/lib/sysusers.d/tickstream.conf", 0o644),
         (deploy / "systemd/tickstream.toml", "etc/tickstream/tickstream.toml", 0o644),
     ]:

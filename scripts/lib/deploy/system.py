@@ -17,11 +17,12 @@ def units(context):
     analyze = context.tool("systemd-analyze", "systemd units")
     folder = context.deploy / "systemd"
     single, template = folder / "tickstream.service", folder / "tickstream@.service"
+    others = [folder / "tickstream.socket", context.deploy / "irq/tickstream-irq@.service"]
     same_but(context, single, template)
     if analyze is None:
         return
     with tempfile.TemporaryDirectory() as scratch:
-        names = [copied(context, unit, Path(scratch)) for unit in (single, template, context.deploy / "irq/tickstream-irq@.service")]
+        names = [copied(context, unit, Path(scratch)) for unit in (single, template, *others)]
         for name in names:
             said = context.attempt([analyze, "verify", "--man=no", name])
             text = said.stdout + said.stderr

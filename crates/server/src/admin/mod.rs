@@ -3,7 +3,7 @@
 //! - `listener`: where it listens; `http`: its connections, each bounded; `route`: what there is under which path;
 //! - `collect`: asks the shards, at most ten times a second however many ask for it; `health` doesn't ask them, but
 //!   looks at their pulses; `process` reads what the kernel knows;
-//! - [`report`]: what is told as JSON; `prometheus` and `families`: what is told to Prometheus.
+//! - [`report`]: what is told as JSON; `prometheus` and `families`: what is told to Prometheus; `page`: what shows it.
 //!
 //! Nothing of it runs on a shard but the answers of `shard/desk.rs`.
 
@@ -13,6 +13,7 @@ mod families;
 mod health;
 mod http;
 mod listener;
+mod page;
 mod process;
 mod prometheus;
 pub mod report;
@@ -181,6 +182,8 @@ async fn handed_over(steering: &Steering) {
     while !steering.is_handed_over() {
         tokio::time::sleep(HANDED_OVER_INTERVAL).await;
     }
+    // Who asked for it is answered before.
+    tokio::time::sleep(HANDED_OVER_INTERVAL).await;
 }
 
 impl Admin {

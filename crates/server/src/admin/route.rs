@@ -12,6 +12,7 @@ use tickstream_engine::{Mode, Standing};
 use super::Subject;
 use super::collect::{CollectError, Collector};
 use super::health::Health;
+use super::page;
 use super::prometheus::Metrics;
 use super::report::{self, ConnectionsReport, Frame, Report};
 use crate::shard::{Closed, Filter, Order};
@@ -24,9 +25,10 @@ const LIMIT_MAX: usize = 1_000;
 const OFFSET_MAX: usize = 10_000;
 
 /// What is served, for those who call by hand.
-const INDEX: &str = "\
+const HELP: &str = "\
 tickstream's admin endpoint
 
+GET  /                         a live page, for browsers
 GET  /metrics                  for Prometheus
 GET  /healthz                  200 while every shard's loop turns
 GET  /readyz                   200 while connections are accepted
@@ -34,7 +36,10 @@ GET  /snapshot                 all counters, as JSON
 GET  /connections              offset, limit, shard, peer, mode, state; the slowest first, as JSON
 POST /connections/{id}/close   closes one; needs the token or the unix socket
 POST /drain                    as SIGTERM; needs the token or the unix socket
+POST /reload                   as SIGHUP; needs the token or the unix socket
+POST /upgrade                  as SIGUSR2, and answers once a new process serves; needs the same
 GET  /config                   the effective settings, secrets masked
+GET  /help                     this
 ";
 
 /// What requests are answered from.
@@ -60,7 +65,7 @@ pub type Answer = Response<Full<Bytes>>;
 /// Why a request isn't answered as it wishes.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum Refusal {
-    #[error("there is nothing at {0}; GET / lists what there is")]
+    #[error("there is nothing at {0}; GET /help lists what there is")]
     NotFound(String),
     #[error("{0} is asked for with {1}")]
     Method(String, Method),
@@ -80,6 +85,8 @@ enum Refusal {
     Host(String),
     #[error("there is no connection {0}")]
     NoConnection(String),
+    #[error("no upgrade, this process goes on serving: {0}")]
+    Upgrade(String),
     #[error(transparent)]
     Collect(#[from] CollectError),
 }
@@ -115,8 +122,10 @@ impl State {
         let path = request.uri().path();
         let parts: Vec<&str> = path.split('/').skip(1).collect();
         let (reads, changes) = match parts[..] {
-            ["drain"] | ["connections", _, "close"] => (false, true),
-            ["" | "metrics" | "healthz" | "readyz" | "snapshot" | "connections" | "config"] => (true, false),
+            ["drain" | "reload" | "upgrade"] | ["connections", _, "close"] => (false, true),
+            ["" | "metrics" | "healthz" | "readyz" | "snapshot" | "connections" | "config" | "help"] => {
+                (true, false)
+            }
             _ => return Err(Refusal::NotFound(path.to_owned())),
         };
         match *request.method() {
@@ -135,8 +144,11 @@ impl State {
             ["connections"] => self.connections(request.uri().query().unwrap_or_default()).await?,
             ["connections", id, _] => self.close(id).await?,
             ["drain"] => self.drain(),
+            ["reload"] => self.reload(),
+            ["upgrade"] => self.upgrade().await?,
             ["config"] => text(StatusCode::OK, self.subject.shown.value().effective.clone()),
-            _ => text(StatusCode::OK, INDEX.to_owned()),
+            ["help"] => text(StatusCode::OK, HELP.to_owned()),
+            _ => live_page(),
         })
     }
 
@@ -202,6 +214,29 @@ impl State {
         tracing::info!("an operator drains the server");
         self.subject.steering.drain();
         text(StatusCode::ACCEPTED, "draining\n".to_owned())
+    }
+
+    fn reload(&self) -> Answer {
+        tracing::info!("an operator has the settings reloaded");
+        self.subject.steering.reload();
+        text(StatusCode::ACCEPTED, "reloading: the log says what came of it\n".to_owned())
+    }
+
+    /// Answers once a new process serves, or isn't going to.
+    async fn upgrade(&self) -> Result<Answer, Refusal> {
+        tracing::info!("an operator upgrades the server");
+        let steering = self.subject.steering.clone();
+        let upgraded = tokio::task::spawn_blocking(move || steering.upgrade()).await;
+        let pid = match upgraded {
+            Ok(Ok(pid)) => pid,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "no upgrade: this process goes on serving");
+                return Err(Refusal::Upgrade(error.to_string()));
+            }
+            Err(error) => return Err(Refusal::Upgrade(error.to_string())),
+        };
+        tracing::info!(pid, "a new process serves; this one drains");
+        Ok(text(StatusCode::OK, format!("process {pid} serves; this one drains\n")))
     }
 
     /// Whether who sent this may change anything.
@@ -311,6 +346,7 @@ impl Refusal {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::NoToken | Self::Token(_) | Self::Host(_) => StatusCode::FORBIDDEN,
             Self::Collect(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Upgrade(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut answer = text(status, format!("{self}\n"));
         if let Self::Method(_, method) = self {
@@ -319,6 +355,13 @@ impl Refusal {
         }
         answer
     }
+}
+
+fn live_page() -> Answer {
+    let mut answer =
+        of_type(StatusCode::OK, "text/html; charset=utf-8", Bytes::from_static(page::PAGE.as_bytes()));
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, page::POLICY.clone());
+    answer
 }
 
 fn json<T: serde::Serialize>(status: StatusCode, value: &T) -> Answer {
@@ -330,14 +373,14 @@ fn text(status: StatusCode, body: String) -> Answer {
     of_type(status, "text/plain; charset=utf-8", body)
 }
 
-fn of_type(status: StatusCode, kind: &'static str, body: String) -> Answer {
+fn of_type(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
     const NO_SNIFFING: (HeaderName, &str) = (header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, kind)
         .header(header::CACHE_CONTROL, "no-store")
         .header(NO_SNIFFING.0, NO_SNIFFING.1)
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body.into()))
         .expect("constant headers")
 }
 

@@ -1,6 +1,6 @@
 //! The command tree, as clap has it.
 
-use crate::config::{self, Kind, flags, settings};
+use crate::config::{self, AdminAddress, DurationRange, Kind, flags, settings};
 use clap::{
     Arg, ArgAction,
     builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser},
@@ -9,14 +9,23 @@ use clap::{
 use clap_complete::Shell;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::time::Duration;
 use tickstream_wire::messages::Mode;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running; doctor: something must be fixed
+  1  failed while running; doctor: something must be fixed; top: no answer
   2  wrong command line or configuration
   3  refused by the server (watch)";
+
+/// How often top may ask. The server gathers its figures at most ten times a second.
+const INTERVAL: DurationRange = DurationRange {
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(3_600),
+    step: Duration::from_millis(1),
+    zero_is_off: false,
+};
 
 /// The tree.
 pub fn command() -> clap::Command {
@@ -30,7 +39,7 @@ pub fn command() -> clap::Command {
         ))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), watch(), demo(), doctor(), completions_command()])
+        .subcommands([serve(), watch(), top(), upgrade(), demo(), doctor(), completions_command()])
 }
 
 fn examples(examples: &str) -> String {
@@ -88,6 +97,79 @@ fn watch() -> clap::Command {
         .args([count_arg(), json_arg()])
         .args(flags::client_args())
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
+}
+
+fn upgrade() -> clap::Command {
+    clap::Command::new("upgrade")
+        .about("Have a running server hand over to a new process, without refusing a connection")
+        .long_about(
+            "Have a running server hand over to a new process, without refusing a connection: it starts its program again, with \
+             the same arguments, lets it inherit the listening sockets, and drains once the new process serves. If that \
+             fails, it goes on serving. As SIGUSR2, but it waits, and says what came of it.",
+        )
+        .after_help(examples(
+            "  tickstream upgrade --admin unix:/run/tickstream/admin.sock
+  tickstream upgrade --admin 127.0.0.1:9090 --admin-token-file token",
+        ))
+        .arg(
+            Arg::new("admin")
+                .long("admin")
+                .value_name("ADDRESS")
+                .value_parser(AdminAddress::parse_one)
+                .default_value("127.0.0.1:9090")
+                .help("The server's admin endpoint: an IP address and a port, or unix: and a path"),
+        )
+        .arg(
+            Arg::new("admin-token-file")
+                .long("admin-token-file")
+                .value_name("PATH")
+                .value_parser(clap::value_parser!(std::path::PathBuf))
+                .help("File with the endpoint's token, which changes need on TCP"),
+        )
+        .arg(
+            Arg::new("timeout")
+                .long("timeout")
+                .value_name("DURATION")
+                .value_parser(|text: &str| config::duration(text, INTERVAL))
+                .default_value("90s")
+                .help("How long the new process may take until it serves"),
+        )
+}
+
+fn top() -> clap::Command {
+    clap::Command::new("top")
+        .about("Show what a server does, on the terminal, until q is pressed")
+        .long_about(
+            "Show what a server does, on the terminal, until q is pressed: the figures of the live page, from the server's \
+             admin endpoint (serve --admin).",
+        )
+        .after_help(examples(
+            "  tickstream top
+  tickstream top --admin unix:/run/tickstream/admin.sock --interval 5s
+  tickstream top --once | grep Lagging",
+        ))
+        .arg(
+            Arg::new("admin")
+                .long("admin")
+                .value_name("ADDRESS")
+                .value_parser(AdminAddress::parse_one)
+                .default_value("127.0.0.1:9090")
+                .help("The server's admin endpoint: an IP address and a port, or unix: and a path"),
+        )
+        .arg(
+            Arg::new("interval")
+                .long("interval")
+                .value_name("DURATION")
+                .value_parser(|text: &str| config::duration(text, INTERVAL))
+                .default_value("1s")
+                .help("How often to ask"),
+        )
+        .arg(
+            Arg::new("once")
+                .long("once")
+                .action(ArgAction::SetTrue)
+                .help("Ask twice, an interval apart, print the figures as plain text, and exit"),
+        )
 }
 
 fn demo() -> clap::Command {

@@ -4,10 +4,13 @@ mod args;
 
 pub use args::command;
 
-use crate::config::{self, Config, ConfigError, Credentials, Environment, File, Values, flags, settings};
+use crate::config::{
+    self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
+};
 use crate::doctor::Host;
 use crate::placement::Machine;
 use crate::reload::Source;
+use crate::top::TopArgs;
 use clap::ArgMatches;
 use clap_complete::Shell;
 use std::{
@@ -16,6 +19,7 @@ use std::{
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
     path::PathBuf,
+    time::Duration,
 };
 use tickstream_client::TlsConfig;
 use tickstream_wire::messages::Mode;
@@ -47,8 +51,12 @@ pub enum Command {
     },
     /// Subscribe and print ticks.
     Watch(WatchArgs),
+    /// Show what a server does.
+    Top(TopArgs),
     /// Run server and client in one process.
     Demo(DemoArgs),
+    /// Have a running server hand over to a new process.
+    Upgrade(UpgradeArgs),
     /// Say what of a machine stands in the way.
     Doctor(Box<DoctorArgs>),
     /// Print a script of completions: see [`completions`].
@@ -72,6 +80,23 @@ pub struct WatchArgs {
     pub count: Option<NonZeroU64>,
     /// JSON lines instead of text.
     pub json: bool,
+}
+
+/// What `upgrade` is told. Has no `Debug`, since the token is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UpgradeArgs {
+    /// The server's admin endpoint.
+    pub admin: AdminAddress,
+    /// What changes need on TCP.
+    pub token: Option<String>,
+    /// How long the new process may take.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for UpgradeArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UpgradeArgs").field("admin", &self.admin).finish_non_exhaustive()
+    }
 }
 
 /// What `demo` is told.
@@ -155,6 +180,8 @@ pub fn parse_from<T: Into<OsString> + Clone>(
     match matches.subcommand() {
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
+        Some(("top", matches)) => Ok(Command::Top(top_from(matches))),
+        Some(("upgrade", matches)) => upgrade_from(matches),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
         Some(("doctor", matches)) => doctor_from(matches, env),
         Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
@@ -203,6 +230,28 @@ fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
         count: matches.get_one("count").copied(),
         json: matches.get_flag("json"),
     }))
+}
+
+fn upgrade_from(matches: &ArgMatches) -> Result<Command, CliError> {
+    let file: Option<&PathBuf> = matches.get_one("admin-token-file");
+    let token = file.map(|path| {
+        let read = std::fs::read_to_string(path);
+        let unreadable = |reason| ConfigError::File { path: path.clone(), reason };
+        read.map(|token| token.trim_end().to_owned()).map_err(unreadable)
+    });
+    Ok(Command::Upgrade(UpgradeArgs {
+        admin: required(matches, "admin"),
+        token: token.transpose()?,
+        timeout: required(matches, "timeout"),
+    }))
+}
+
+fn top_from(matches: &ArgMatches) -> TopArgs {
+    TopArgs {
+        admin: required(matches, "admin"),
+        interval: required(matches, "interval"),
+        once: matches.get_flag("once"),
+    }
 }
 
 fn demo_from(matches: &ArgMatches) -> DemoArgs {
@@ -367,6 +416,24 @@ mod tests {
                  resume_after: Some(0), count: Some(9), json: true }}"
             )),
         );
+    }
+
+    #[test]
+    fn top_has_defaults_and_flags() {
+        let field = |command| match command {
+            Command::Top(TopArgs { admin, interval, once }) => format!("{admin} {interval:?} {once}"),
+            other => panic!("{other:?}"),
+        };
+        check("top", &[], field, Ok("127.0.0.1:9090 1s false"));
+        check(
+            "top --admin unix:/run/a.sock --interval 250ms --once",
+            &[],
+            field,
+            Ok("unix:/run/a.sock 250ms true"),
+        );
+        check_error("top --admin localhost", &[], exit::USAGE, "no address of the admin endpoint");
+        check_error("top --interval 1ms", &[], exit::USAGE, "out of range");
+        check_error("top --interval 5", &[], exit::USAGE, "needs a unit");
     }
 
     #[test]

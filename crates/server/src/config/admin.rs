@@ -49,6 +49,11 @@ impl AdminAddress {
         addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
     }
 
+    /// One of them.
+    pub(crate) fn parse_one(text: &str) -> Result<Self, ValueError> {
+        Self::parse(text).ok_or_else(|| ValueError::Admin(text.to_owned(), Kind::AdminAddresses))
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let Some(path) = text.strip_prefix(UNIX) else { return text.parse().ok().map(Self::Tcp) };
         let is_usable = path.starts_with('/') && path.len() <= PATH_BYTES_MAX && !path.ends_with('/');

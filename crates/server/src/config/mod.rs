@@ -34,7 +34,7 @@ pub use tickstream_engine::{Network, Phase, ProxyProtocol};
 pub use values::{Environment, Flags, Origin, Values};
 
 pub(crate) use client_tls::client_tls;
-pub(crate) use parse::{address, integer};
+pub(crate) use parse::{address, duration, integer};
 
 use crate::placement::{self, Machine};
 use std::{

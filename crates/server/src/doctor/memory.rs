@@ -26,17 +26,19 @@ const FIRST_SHARD_BYTES: u64 = 7_000_000;
 const FURTHER_SHARD_BYTES: u64 = 2_000_000;
 const CONNECTION_BYTES: u64 = 600;
 const SOCKET_BYTES: u64 = 5_200;
+/// What TLS adds to an idle connection, under mutual TLS (docs/tls.md).
+const TLS_BYTES: u64 = 2_800;
 /// What is on its way to a client in a wave is at least a page.
 const WAVE_BYTES: u64 = 4_096;
 
 fn memory(host: &Host, plan: &Plan) -> Finding {
     let connections = u64::from(plan.connections);
-    let process =
-        FIRST_SHARD_BYTES + (plan.shards as u64 - 1) * FURTHER_SHARD_BYTES + connections * CONNECTION_BYTES;
+    let each = CONNECTION_BYTES + if plan.tls { TLS_BYTES } else { 0 };
+    let process = FIRST_SHARD_BYTES + (plan.shards as u64 - 1) * FURTHER_SHARD_BYTES + connections * each;
     let kernel = connections * (SOCKET_BYTES + WAVE_BYTES);
     let needed = process + kernel;
     let wanted = format!(
-        "{}: {} for the process, {} for the kernel's sockets; TLS and clients that stall come on top",
+        "{}: {} for the process, {} for the kernel's sockets; clients that stall come on top",
         in_bytes(needed),
         in_bytes(process),
         in_bytes(kernel)

@@ -14,7 +14,6 @@ mod print;
 mod system;
 mod tcp;
 
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use crate::config::Config;
@@ -35,8 +34,10 @@ pub struct Plan {
     pub shards: usize,
     /// CPUs that shards run on, ascending, each once.
     pub cpus: Vec<usize>,
-    /// Where the server listens.
-    pub listen: SocketAddr,
+    /// Ports that the server listens on.
+    pub ports: Vec<u16>,
+    /// Whether TLS is spoken on one of them.
+    pub tls: bool,
     /// Connections that may wait to be accepted, per shard.
     pub listen_backlog: u32,
     /// SO_SNDBUF of a connection, bytes.
@@ -54,7 +55,8 @@ impl Plan {
             max_connections: config.max_connections,
             shards: config.shards.get(),
             cpus,
-            listen: config.listen,
+            ports: config.listeners().iter().map(|(address, _)| address.port()).collect(),
+            tls: config.tls.is_some(),
             listen_backlog: config.listen_backlog.get(),
             send_buffer: config.send_buffer.get(),
         }

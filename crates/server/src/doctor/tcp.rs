@@ -96,8 +96,8 @@ fn syn_queue(host: &Host, plan: &Plan) -> Finding {
 }
 
 fn port_range(host: &Host, plan: &Plan) -> Finding {
-    let port = u64::from(plan.listen.port());
-    let wanted = format!("a range without the server's own port {port}");
+    let own = listed(&plan.ports);
+    let wanted = format!("a range without the server's own port, {own}");
     let Some([first, last]) = host.sysctls("net.ipv4.ip_local_port_range") else {
         return Finding::unknown("net.ipv4.ip_local_port_range can't be read", wanted);
     };
@@ -109,12 +109,15 @@ fn port_range(host: &Host, plan: &Plan) -> Finding {
         grouped(plan.connections.into())
     );
     let reserved = host.text("proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
-    let is_reserved = reserved.split(',').any(|range| contains(range, port));
-    if !(first..=last).contains(&port) || is_reserved {
+    let is_reserved = |port| reserved.split(',').any(|range| contains(range, port));
+    let is_open = |port: &u16| (first..=last).contains(&(*port).into()) && !is_reserved(*port);
+    let open: Vec<u16> = plan.ports.iter().copied().filter(is_open).collect();
+    if open.is_empty() {
         return Finding::ok(found, wanted);
     }
-    let all = if reserved.is_empty() { port.to_string() } else { format!("{reserved},{port}") };
-    let found = format!("{found}; an outgoing connection may take port {port} before the server starts");
+    let open = listed(&open);
+    let all = if reserved.is_empty() { open.clone() } else { format!("{reserved},{open}") };
+    let found = format!("{found}; an outgoing connection may take port {open} before the server starts");
     Finding::ok(found, wanted)
         .but(Verdict::Advice, [format!("sysctl -w net.ipv4.ip_local_reserved_ports={all}")])
 }
@@ -229,16 +232,16 @@ fn conntrack(host: &Host, plan: &Plan) -> Finding {
         return finding;
     }
     let verdict = if most < connections { Verdict::MustFix } else { Verdict::Advice };
-    let port = plan.listen.port();
+    let ports = listed(&plan.ports);
     finding.but(
         verdict,
         [
             format!("sysctl -w {name}={needed}"),
             format!(
                 "or don't track the server's port: nft 'add table inet tickstream; add chain inet tickstream in \
-                 {{ type filter hook prerouting priority raw; }}; add rule inet tickstream in tcp dport {port} notrack; \
+                 {{ type filter hook prerouting priority raw; }}; add rule inet tickstream in tcp dport {{ {ports} }} notrack; \
                  add chain inet tickstream out {{ type filter hook output priority raw; }}; add rule inet tickstream \
-                 out tcp sport {port} notrack'"
+                 out tcp sport {{ {ports} }} notrack'"
             ),
         ],
     )
@@ -250,10 +253,15 @@ fn dropped(stat: &str) -> u64 {
     stat.lines().filter_map(column).sum()
 }
 
+/// `7400,7443`
+fn listed(ports: &[u16]) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// Whether `7400` or `7000-8000` names a port.
-fn contains(range: &str, port: u64) -> bool {
+fn contains(range: &str, port: u16) -> bool {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    match (first.trim().parse::<u64>(), last.trim().parse::<u64>()) {
+    match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {
         (Ok(first), Ok(last)) => (first..=last).contains(&port),
         _ => false,
     }

@@ -88,7 +88,8 @@ fn plan() -> Plan {
         max_connections: None,
         shards: 4,
         cpus: vec![0, 1, 2, 3],
-        listen: "0.0.0.0:7400".parse().unwrap(),
+        ports: vec![7_400],
+        tls: false,
         listen_backlog: 4_096,
         send_buffer: 65_536,
     }
@@ -319,6 +320,10 @@ fn memory_must_suffice_for_process_and_sockets() {
     check("memory", &[(group, "1002599999\n")], Verdict::MustFix, &["memory.max", "MemoryMax=1504M"]);
     check("memory", &[(group, "1002600000\n")], Verdict::Advice, &[]);
     check("memory", &[(group, "1300000000\n")], Verdict::Ok, &[]);
+    // And 100,000 × 2,800.
+    let tls = || Plan { tls: true, ..plan() };
+    check_plan("memory", tls(), &[(group, "1282599999\n")], Verdict::MustFix, &[]);
+    check_plan("memory", tls(), &[(group, "1282600000\n")], Verdict::Advice, &[]);
     check("memory", &[("proc/meminfo", "MemTotal: 900000 kB\n")], Verdict::MustFix, &["878.9 MiB in all"]);
 }
 
@@ -369,6 +374,14 @@ fn ports_matter_for_local_proxies_and_for_the_server_s_own() {
     check_plan("port range", few, &[range("32768 60999")], Verdict::Ok, &["enough for 1,000"]);
     let reserved = |text| ("proc/sys/net/ipv4/ip_local_reserved_ports", text);
     let wide = range("1024 65535");
+    let two = Plan { ports: vec![7_400, 443, 7_443], ..plan() };
+    check_plan(
+        "port range",
+        two,
+        &[wide],
+        Verdict::Advice,
+        &["take port 7400,7443", "reserved_ports=7400,7443"],
+    );
     check("port range", &[wide], Verdict::Advice, &["ip_local_reserved_ports=7400"]);
     check("port range", &[wide, reserved("80,7000-8000\n")], Verdict::Ok, &[]);
     check(
@@ -409,7 +422,7 @@ fn connection_tracking_needs_room() {
         check("connection tracking", &files, expected, parts);
     };
     answer("125000", Verdict::Ok, &["17 in use"]);
-    answer("124999", Verdict::Advice, &["nf_conntrack_max=125000", "tcp dport 7400 notrack"]);
+    answer("124999", Verdict::Advice, &["nf_conntrack_max=125000", "tcp dport { 7400 } notrack"]);
     answer("99999", Verdict::MustFix, &[]);
 }
 

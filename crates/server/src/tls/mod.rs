@@ -2,7 +2,7 @@
 //!
 //! - [`material`]: certificates and keys out of files, into what rustls needs;
 //! - [`session`]: one connection, bytes in and bytes out;
-//! - [`aead`]: record protection that spends little memory on an idle connection;
+//! - `aead`: record protection that spends little memory on an idle connection;
 //! - [`watch`]: certificates that change while the server runs.
 //!
 //! `shard/transport.rs` puts sessions between the socket ring and the engine. Why rustls's unbuffered interface:
