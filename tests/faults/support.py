@@ -223,8 +223,8 @@ class FaultCase(ServerCase):
         return 0.5 + 3 * self._metronome.worst_s
 
     def wait_until(self, is_so, within_s, what):
-        """What `is_so()` answers once it's true, which must be within that time and the machine's slack; else fails with
-        `what`, or what that answers."""
+        """What `is_so()` answers once it's true, which must be within that time and the machine's slack; else fails
+        with `what`, or what that answers."""
         began = time.monotonic()
         while not (answer := is_so()):
             if time.monotonic() - began > within_s + self.machine_slack_s:

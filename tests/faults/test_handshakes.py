@@ -364,14 +364,15 @@ class OldVersions(TlsCase):
         self.check_tls_serving()
 
     def test_openssl_says_so_too(self):
-        address = f"{self.server.host}:{self.tls_port}"
-        command = ["openssl", "s_client", "-connect", address, "-CAfile", str(self.authority.ca)]
-        old = subprocess.run([*command, "-tls1_2"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
-        self.assertIn("alert protocol version", old.stderr)
-        new = subprocess.run([*command, "-verify_return_error"], stdin=subprocess.DEVNULL, capture_output=True,
-                             text=True, timeout=20)
-        self.assertIn("Protocol  : TLSv1.3" if "Protocol  :" in new.stdout else "New, TLSv1.3", new.stdout)
-        self.assertIn("Verify return code: 0 (ok)", new.stdout)
+        self.assertIn("alert protocol version", self.s_client("-tls1_2").stderr)
+        told = self.s_client("-verify_return_error").stdout
+        self.assertIn("New, TLSv1.3", told)
+        self.assertIn("Verify return code: 0 (ok)", told)
+
+    def s_client(self, option):
+        command = ["openssl", "s_client", "-connect", f"{self.server.host}:{self.tls_port}"]
+        command += ["-CAfile", str(self.authority.ca), option]
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
 
 
 class KeyUpdates(TlsCase):
@@ -521,7 +522,8 @@ class Slowloris(TlsCase):
         self.assertEqual(result["left_open"], 0)
         self.assertEqual(set(result["ends"]), {code}, result["ends"])
         latest_us = (timeout_s + DEADLINE_SLACK_S + self.machine_slack_s) * 1e6
-        self.assertGreater(result["until_closed"]["p50_us"], timeout_s * 1e6)
+        # The histogram is coarse.
+        self.assertGreater(result["until_closed"]["p50_us"], 0.98 * timeout_s * 1e6)
         self.assertLess(result["until_closed"]["max_us"], latest_us)
         held = result["server"]["rss_peak_bytes"] - before
         self.assertLess(held, self.connections * (self.held_max + KIB))

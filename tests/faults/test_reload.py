@@ -10,6 +10,7 @@ import time
 
 import process_stats
 from harness import PASSWORD, USER, next_source_host
+from proxy_headers import version_2
 from support import AUTH_FRAME, HEARTBEAT_FRAME, FaultCase, StartCase, own_host
 from tickstream_client import MsgType, encode_message_frame
 
@@ -81,6 +82,48 @@ class Reload(FileCase):
         crowd.add(4, source_host=host)
         crowd.run(1.5)
         self.assertTrue(all(peer.is_open for peer in crowd.peers))
+
+    def test_a_cap_counts_who_is_there_already(self):
+        crowd = self.crowd()
+        host = next_source_host()
+        peers = self.subscribers(crowd, 4, source_host=host)
+        for cap, let_in in ((5, 1), (5, 0)):
+            self.write(f"max_connections_per_ip = {cap}\n")
+            self.reload()
+            more = crowd.add(2, source_host=host)
+            crowd.run(0.3)
+            self.assertEqual(sum(peer.is_open for peer in more), let_in)
+        # Below what there is: nobody is thrown out.
+        self.write("max_connections_per_ip = 2\n")
+        self.reload()
+        peers[0].close()
+        crowd.run(0.3)
+        self.assertTrue(all(peer.is_open for peer in peers[1:]))
+        self.write(self.text)
+        self.reload()
+        peers[1].close()
+        self.write("max_connections_per_ip = 4\n")
+        self.reload()
+        more = crowd.add(3, source_host=host)
+        crowd.run(0.3)
+        self.assertEqual(sum(peer.is_open for peer in more), 1)
+
+    def test_proxies_are_trusted_or_not_from_now_on(self):
+        """Under connections whose header is half there."""
+        balancer, header = "127.230.0.1", version_2("203.0.113.7")
+        crowd = self.crowd()
+        policies = [f"proxy_protocol = '{policy}'\nproxy_trusted = '127.230.0.0/16,127.200.0.1'\n"
+                    for policy in ("optional", "required", "optional")] + [self.text]
+        for policy in policies:
+            self.write(policy)
+            self.reload()
+            peers = [crowd.add(1, header[:at], source_host=balancer)[0] for at in (0, 1, 12, 20)]
+            crowd.run(0.3)
+            for at, peer in zip((0, 1, 12, 20), peers):
+                peer.unsent = header[at:] + AUTH_FRAME
+        crowd.run_until(lambda: all(peer.frames or not peer.is_open for peer in crowd.peers), 3)
+        answered = [peer for peer in crowd.peers if peer.count(MsgType.ACK)]
+        self.assertEqual(len(answered), 12, "only the last ones expect no header")
 
     def test_the_log_s_level(self):
         """A probe is a line at level debug."""

@@ -21,7 +21,7 @@ NO_UPGRADE = "no upgrade: this process goes on serving"
 
 
 class Follower(threading.Thread):
-    """A subscriber that comes back, and resumes, whenever its server goes: `faults` is all that isn't as it should be."""
+    """A subscriber that comes back and resumes whenever its server goes; `faults` is all that isn't as it should be."""
 
     def __init__(self, connect, waits_for_error):
         super().__init__(daemon=True)
@@ -116,7 +116,8 @@ class Upgrades(FaultCase):
             self.wait_until(lambda pid=pid: not is_running(pid), self.drain_s + 3, f"the end of process {pid}")
         if self.successors:
             os.kill(self.successors[-1], signal.SIGTERM)
-            self.wait_until(lambda: not is_running(self.successors[-1]), self.drain_s + 3, "the end of the last process")
+            last = self.successors[-1]
+            self.wait_until(lambda: not is_running(last), self.drain_s + 3, "the end of the last process")
         self.assertNotIn("panicked", self.server.log_tail(1 << 20))
 
     def upgrade(self):
@@ -231,15 +232,11 @@ class FailedUpgrades(FileCase):
         self.assertIn("frames_per_second_max", self.server.log_tail(1 << 16))
         self.file.unlink()
         self.check_goes_on("ended before it served")
-        # SIGTERM is obeyed all the same; here, at the test's end.
 
-    def test_an_admin_port_that_is_taken(self):
+    def test_tls_without_a_certificate(self):
         """What only the new process asks for."""
-        with socket.socket() as taken:
-            taken.bind((own_host(), 0))
-            taken.listen()
-            self.write(f"listen_tls = '{own_host()}:{taken.getsockname()[1]}'\n")
-            self.check_goes_on("ended before it served")
+        self.write(f"listen_tls = '{own_host()}:0'\n")
+        self.check_goes_on("ended before it served")
 
 
 class ReplaceableBinary(FaultCase):
@@ -291,8 +288,8 @@ class ReplacedBinary(ReplaceableBinary):
         self.check_serving()
         os.kill(child, signal.SIGKILL)
         self.wait_until(lambda: self.lines(NO_UPGRADE), 5, "a line that nothing was upgraded")
-        (child,) = self.wait_until(lambda: [pid for pid in children_of(self.server.pid) if pid != child], 5, "the second")
-        os.kill(child, signal.SIGKILL)
+        second = self.wait_until(lambda: set(children_of(self.server.pid)) - {child}, 5, "the second").pop()
+        os.kill(second, signal.SIGKILL)
         self.wait_until(lambda: len(self.lines(NO_UPGRADE)) == 2, 5, "a line that nothing was upgraded")
 
 
