@@ -1,4 +1,4 @@
-"""Makes PNGs of screens small: at most 256 colours, chosen by how often they occur, with the standard library alone."""
+"""Makes PNGs of screens small: at most 256 colours, none far from what it stands for, with the standard library alone."""
 
 import collections
 import struct
@@ -14,16 +14,29 @@ def shrink(png):
     rows = unfiltered(zlib.decompress(data), width * channels, height, channels)
     pixels = [row[at:at + 3] for row in rows for at in range(0, len(row), channels)]
     by_frequency = [colour for colour, _ in collections.Counter(pixels).most_common()]
-    palette = by_frequency[:COLOURS_MAX]
-    index = {colour: at for at, colour in enumerate(palette)}
-    for colour in by_frequency[COLOURS_MAX:]:
-        index[colour] = min(range(len(palette)), key=lambda at: distance(palette[at], colour))
+    palette = palette_of(by_frequency)
+    index = {colour: min(range(len(palette)), key=lambda at: distance(palette[at], colour)) for colour in by_frequency}
     lines = b"".join(
         b"\0" + bytes(index[pixel] for pixel in pixels[start:start + width]) for start in range(0, width * height, width)
     )
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)
     return SIGNATURE + chunk(b"IHDR", header) + chunk(b"PLTE", b"".join(palette)) + \
         chunk(b"IDAT", zlib.compress(lines, 9)) + chunk(b"IEND", b"")
+
+
+def palette_of(by_frequency):
+    """Colours so that each of all is close to one of them: as close as their number allows."""
+    close = 4
+    while True:
+        palette = []
+        for colour in by_frequency:
+            if all(distance(one, colour) > close for one in palette):
+                palette.append(colour)
+                if len(palette) > COLOURS_MAX:
+                    break
+        else:
+            return palette
+        close *= 1.5
 
 
 def distance(one, other):

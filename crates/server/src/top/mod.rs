@@ -143,8 +143,8 @@ fn next_ask(server_unix_ms: u64, interval: Duration) -> Duration {
     }
     let past_half = Duration::from_millis((server_unix_ms + 500) % 1_000);
     let wait = interval.saturating_sub(past_half);
-    // An answer that came late makes the next wait longer, not very short.
-    if wait < Duration::from_millis(300) { wait + Duration::from_secs(1) } else { wait }
+    // An answer that came late makes the next wait longer: a rate of a short time says little.
+    if wait < Duration::from_millis(600) { wait + Duration::from_secs(1) } else { wait }
 }
 
 /// Draws what is told, until a key or a signal ends it.
@@ -199,7 +199,8 @@ mod tests {
         check(10_500, 1_000, 1_000);
         check(10_530, 1_000, 970);
         check(10_490, 1_000, 1_010);
-        check(10_100, 1_000, 400);
+        check(10_100, 1_000, 1_400);
+        check(10_800, 1_000, 700);
         check(11_300, 1_000, 1_200);
         check(10_530, 5_000, 4_970);
         check(10_530, 250, 250);

@@ -1,8 +1,8 @@
 //! Bars, lines and the heat map, of block characters.
 
-/// From empty to full, in eighths of a character's height.
-const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// The same of its width.
+/// In eighths of a character's height. Not the full one: lines below each other stay apart.
+const HEIGHTS: [char; 7] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇'];
+/// In eighths of its width.
 const WIDTHS: [char; 8] = [' ', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
 /// From few to many.
 const SHADES: [char; 4] = ['░', '▒', '▓', '█'];
@@ -23,7 +23,7 @@ pub fn bar(part: f64, width: usize) -> String {
 /// A line from 0 to its highest value or to `least`, whatever is more; a character for each value.
 pub fn line(values: &[Option<f64>], least: f64) -> String {
     let highest = values.iter().flatten().fold(least, |highest, value| highest.max(*value));
-    let height = |value: f64| HEIGHTS[((value / highest * 8.0).round() as usize).clamp(1, 8)];
+    let height = |value: f64| HEIGHTS[((value / highest * 7.0).ceil() as usize).clamp(1, 7) - 1];
     values.iter().map(|value| value.map_or(' ', height)).collect()
 }
 
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn lines_reach_from_nothing_to_the_highest() {
-        assert_eq!(line(&[None, Some(0.0), Some(4.0), Some(8.0)], 1.0), " ▁▄█");
+        assert_eq!(line(&[None, Some(0.0), Some(4.0), Some(8.0)], 1.0), " ▁▄▇");
         assert_eq!(line(&[Some(0.0), Some(0.25)], 1.0), "▁▂");
         assert_eq!(line(&[], 1.0), "");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::history::{Change, History, STREAMS, Sample, of_stream, quantile};
 use super::parts;
 use super::text::{Cell, Line, Style, numbers, printable, table, words};
-use super::units::{age, byte_rate, bytes, count, duration, latency, percent, rate};
+use super::units::{age, byte_rate, bytes, count, decade, duration, latency, percent, rate};
 use crate::admin::report::{ConnectionsReport, Report, ShardReport};
 
 /// Rows of the longest lists in plain text.
@@ -15,6 +15,10 @@ const PLAIN_ROWS: usize = 12;
 const BAR: usize = 16;
 /// Where a figure, the words about it, and the line of its last values begin.
 const COLUMNS: [usize; 3] = [18, 32, 62];
+/// Blocks of a higher rank are lists, of which some lines say enough.
+const LISTS_RANK: usize = 3;
+/// Lines that any other block gets before lists grow.
+const FAIR_LINES: usize = 13;
 /// Characters before a row of the heat map.
 const SCALE: usize = 9;
 /// Where limits stand beside closes.
@@ -69,7 +73,7 @@ pub fn drawn(seen: &Seen<'_>, (width, height): (usize, usize), colour: bool) -> 
     lines.iter().take(height).map(|line| line.painted(width, colour)).collect()
 }
 
-/// Gives room to blocks by rank: first what each needs at least, then what is left, line by line. They stay in order;
+/// Gives room to blocks by rank: first what each needs at least, at last what is left, line by line. They stay in order;
 /// each has an empty line before it.
 fn fitted(mut blocks: Vec<Block>, mut room: usize) -> Vec<Vec<Line>> {
     let mut given = vec![0; blocks.len()];
@@ -80,6 +84,14 @@ fn fitted(mut blocks: Vec<Block>, mut room: usize) -> Vec<Vec<Line>> {
         if room > least {
             given[at] = least;
             room -= least + 1;
+        }
+    }
+    // Then the short ones, whole: shards, streams and totals say most.
+    for &at in by_rank.iter().filter(|&&at| blocks[at].rank < LISTS_RANK) {
+        if given[at] > 0 {
+            let more = blocks[at].lines.len().min(FAIR_LINES).saturating_sub(given[at]).min(room);
+            given[at] += more;
+            room -= more;
         }
     }
     let mut is_used = true;
@@ -242,16 +254,16 @@ fn blocks(seen: &Seen<'_>, width: Option<usize>) -> Vec<Block> {
     let mut blocks = Vec::new();
     if let Some(width) = width {
         let lines = heat(history, width.saturating_sub(SCALE));
-        blocks.push(Block { least: lines.len(), lines, rank: 5 });
+        blocks.push(Block { least: lines.len(), lines, rank: LISTS_RANK + 2 });
     }
     let block = |lines: Vec<Line>, least, rank| Block { lines, least, rank };
     blocks.push(block(shards(history, width.is_some()), 3, 0));
     blocks.push(block(streams(history), 3, 1));
     blocks.push(block(totals(history), 3, 2));
     if let Some(slowest) = seen.slowest {
-        blocks.push(block(connections(slowest), 4, 4));
+        blocks.push(block(connections(slowest), 4, LISTS_RANK + 1));
     }
-    blocks.push(block(events(report), 4, 3));
+    blocks.push(block(events(report), 4, LISTS_RANK));
     blocks
 }
 
@@ -259,7 +271,7 @@ fn heat(history: &History, columns: usize) -> Vec<Line> {
     let rows = parts::heat(&history.frames(columns), &history.report().latency_bounds_ms);
     let title = Line::default().with(Style::Dim, "Publish latency, from few (░) to many (█) frames");
     let row = |(lower, shades): (Option<f64>, String)| {
-        let label = lower.map_or_else(String::new, |ms| format!("{:>w$}", latency(Some(ms)), w = SCALE - 2));
+        let label = lower.map_or_else(String::new, |ms| format!("{:>w$}", decade(ms), w = SCALE - 2));
         Line::default().with(Style::Dim, label).then_at(SCALE, Line::default().with(Style::Accent, shades))
     };
     std::iter::once(title).chain(rows.into_iter().map(row)).collect()
@@ -373,8 +385,8 @@ fn connections(slowest: &ConnectionsReport) -> Vec<Line> {
         ]
     };
     let columns = [
-        words("Slowest", 12),
-        words("peer", 22),
+        words("Slowest", 10),
+        words("peer", 21),
         words("stream", 7),
         numbers("unsent", 8),
         numbers("ticks behind", 12),
@@ -396,9 +408,9 @@ fn events(report: &Report) -> Vec<Line> {
         ]
     };
     let columns = [
-        words("Ended", 12),
-        words("peer", 22),
-        numbers("when", 10),
+        words("Ended", 10),
+        words("peer", 21),
+        numbers("when", 9),
         numbers("open", 6),
         words("reason", 18),
         words("", 0),
@@ -462,11 +474,11 @@ Closed because                 2 min      in all    Limit that fired            
 peer_closed                                  400    auth_failures                                 14
 auth_failed                       40         320
 
-Slowest       peer                    stream     unsent  ticks behind      sent    open
-0-12          127.0.0.1:50000         SECOND      1.5 s             2   2.35 kB   1 min
+Slowest     peer                   stream     unsent  ticks behind      sent    open
+0-12        127.0.0.1:50000        SECOND      1.5 s             2   2.35 kB   1 min
 
-Ended         peer                          when    open  reason
-1-77          [2001:db8::1]:50000        3 s ago   12 ms  auth_failed         user name or ?[31mpassword is wrong
+Ended       peer                        when    open  reason
+1-77        [2001:db8::1]:50000      3 s ago     0 s  auth_failed         user name or ?[31mpassword is wrong
 ";
         assert_eq!(text, expected, "\n{text}");
     }
@@ -536,6 +548,8 @@ Ended         peer                          when    open  reason
         check(7, &[3, 2]);
         check(12, &[5, 5]);
         check(22, &[14, 3, 2]);
+        check(24, &[14, 5, 2]);
+        check(26, &[14, 5, 4]);
         check(100, &[14, 5, 9]);
     }
 }

@@ -46,6 +46,14 @@ pub fn latency(ms: Option<f64>) -> String {
     ms.map_or_else(|| NONE.to_owned(), |ms| scaled(ms * 1e3, &["µs", "ms", "s"]))
 }
 
+/// A power of ten of milliseconds.
+pub fn decade(ms: f64) -> String {
+    // A little more, so that the last bit of a power doesn't make 1 ms 1,000 µs.
+    let text = latency(Some(ms * 1.000_1));
+    let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    format!("{} {unit}", number.split('.').next().unwrap_or(number))
+}
+
 /// A part of a CPU.
 pub fn percent(part: Option<f64>) -> String {
     let percent = |part: f64| {
@@ -71,8 +79,7 @@ pub fn duration(ms: u64) -> String {
 pub fn age(ms: u64) -> String {
     let s = ms / 1_000;
     match s {
-        0 => format!("{ms} ms"),
-        1..60 => format!("{s} s"),
+        0..60 => format!("{s} s"),
         60..3_600 => format!("{} min", s / 60),
         3_600..86_400 => format!("{} h", s / 3_600),
         _ => format!("{} d", s / 86_400),
@@ -113,6 +120,10 @@ mod tests {
             &[(None, "-"), (Some(0.05), "50.0 µs"), (Some(1.234), "1.23 ms"), (Some(2_500.0), "2.50 s")],
         );
         check(
+            decade,
+            &[(0.01, "10 µs"), (0.1, "100 µs"), (0.999_999_9, "1 ms"), (100.0, "100 ms"), (1e4, "10 s")],
+        );
+        check(
             percent,
             &[
                 (None, "-"),
@@ -134,7 +145,7 @@ mod tests {
         check(
             age,
             &[
-                (999, "999 ms"),
+                (999, "0 s"),
                 (59_999, "59 s"),
                 (3_599_999, "59 min"),
                 (86_399_999, "23 h"),
