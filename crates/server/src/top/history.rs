@@ -266,7 +266,8 @@ pub mod tests {
             serde_json::json!({
                 "shard": shard, "cpu": shard, "answered": true, "retired": false, "hung_ms": 0, "open_fds": 9,
                 "busy_ms": second * 100 * (shard + 1), "delayed_ms": 0, "passes": 1, "connections": 1_000 + shard,
-                "lagging": 2, "unauthenticated": 1, "accepted": 1_200, "refused": 0, "authenticated": 1, "subscribed": 1,
+                "lagging": 2, "unauthenticated": 1, "accepted": 1_200, "refused": 0, "handshakes_full": 0, "handshakes_resumed": 0, "auth_failures": 40,
+                "authenticated": 1, "subscribed": 1,
                 "frames_received": 1, "bytes_received": 1, "heartbeats": 1, "messages_sent": ticks,
                 "bytes_sent": ticks * 30, "sends": ticks, "sends_short": 0,
                 "closed": {"auth_failed": 40 + second, "peer_closed": 200}, "limits_fired": {"auth_failures": 7},
