@@ -22,8 +22,8 @@ use crate::tls::Acceptor;
 const COMPLETIONS_PER_PASS: usize = 1_024;
 /// Actions of one pass, so that receiving gets its turn: also the sends of one system call.
 const ACTIONS_PER_PASS: usize = 256;
-/// How long one pass works on TLS handshakes, which cost some 100 µs each, before ticks get their turn.
-const HANDSHAKES_NS_PER_PASS: u64 = 200_000;
+/// How long one pass goes on taking TLS handshakes, of which each costs some 100 µs, before ticks get their turn.
+const HANDSHAKES_NS_PER_PASS: u64 = 50_000;
 /// The longest sleep. The control word is looked at this often, and the engine takes a longer silence for a
 /// stall. It doesn't hang on glommio's timers, which a parked executor can miss.
 const SLEEP_NS_MAX: u64 = 100_000_000;
