@@ -22,7 +22,7 @@ impl CloseLog {
     }
 
     /// Logs one end, unless this second had enough of them; `subject` is that of the client's certificate.
-    pub fn log(&mut self, report: &Report, subject: Option<&str>) {
+    pub fn log(&mut self, report: &Report, subject: impl FnOnce() -> Option<String>) {
         // What isn't printed uses nothing up.
         let is_printed = match report.reason.severity() {
             Severity::Debug => tracing::enabled!(tracing::Level::DEBUG),
@@ -41,6 +41,8 @@ impl CloseLog {
             }
             self.lines += 1;
         }
+        // Parsed for lines alone that are printed.
+        let subject = subject();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(

@@ -122,8 +122,7 @@ impl Driver {
             self.log.turn_to(second, &self.shard.counters());
         }
         while let Some(report) = self.shard.poll_report() {
-            let subject = self.transport.subject(report.conn);
-            self.log.log(&report, subject.as_deref());
+            self.log.log(&report, || self.transport.subject(report.conn));
             if let Some(tracer) = &self.tracer {
                 tracer.ended(&report, &self.shard, now);
             }
