@@ -84,7 +84,8 @@ async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Ta
                 match event {
                     Ok(Event::Batch(batch)) => {
                         for tick in batch.ticks {
-                            tally.out_of_order += u64::from(last.is_some_and(|last| tick.sequence != last + 1));
+                            tally.out_of_order +=
+                                u64::from(last.is_some_and(|last| tick.sequence != last + 1));
                             last = Some(tick.sequence);
                             tally.ticks += 1;
                         }

@@ -134,7 +134,8 @@ impl Server {
             settings: Arc::new(Published::new(engine_config(config, connections)?)),
             shown: Arc::new(Published::new(Shown::of(config))),
             connections,
-            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
+            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain)
+                .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,
             control,
             events,
             threads: Vec::new(),
@@ -316,12 +317,8 @@ fn act_on(steering: &Steering, signal: i32) {
         }
         SIGUSR2 => {
             tracing::info!("told to upgrade");
-            // On a thread of its own: it takes a while, during which other signals count.
-            let steering = steering.clone();
-            std::thread::spawn(move || match steering.upgrade() {
-                Ok(pid) => tracing::info!(pid, "a new process serves; this one drains"),
-                Err(error) => tracing::error!(%error, "no upgrade: this process goes on serving"),
-            });
+            // It takes a while, during which other signals count.
+            steering.begin_upgrade();
         }
         signal => {
             tracing::info!(signal, "told to end");
