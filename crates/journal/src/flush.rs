@@ -235,7 +235,7 @@ mod tests {
     fn every_flipped_bit_of_a_flush_is_found() {
         let (header, mut bytes) = flush(&[b"one", b"", b"three"]);
         assert_eq!(bytes.len(), BLOCK);
-        let mut whole = |bytes: &[u8]| match FlushHeader::decode(bytes, PLACE) {
+        let whole = |bytes: &[u8]| match FlushHeader::decode(bytes, PLACE) {
             Some((header, _)) => check(&header, bytes, &mut Digest::default()).is_ok(),
             None => false,
         };

@@ -85,7 +85,7 @@ impl Scan {
             sequence: header.first_sequence,
             previous: crc,
         };
-        Self { header, at, window: Window::default(), digest: Digest::default() }
+        Self { header, at, window: Window::of(header.capacity), digest: Digest::default() }
     }
 
     pub fn file(&self) -> FileName {
@@ -202,13 +202,19 @@ impl Scan {
 }
 
 /// A part of a file in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Window {
     bytes: Vec<u8>,
     start: u64,
+    /// Length of the file, bytes.
+    limit: u64,
 }
 
 impl Window {
+    fn of(limit: u64) -> Self {
+        Self { bytes: Vec::new(), start: 0, limit }
+    }
+
     /// `length` bytes of the file from `offset` on; zeros where it has none.
     fn get(
         &mut self,
@@ -219,8 +225,9 @@ impl Window {
     ) -> Result<&[u8], Error> {
         let held = self.start..self.start + self.bytes.len() as u64;
         if offset < held.start || offset + length as u64 > held.end {
+            let rest = usize::try_from(self.limit - offset).unwrap_or(CHUNK).min(CHUNK);
             self.bytes.clear();
-            self.bytes.resize(length.max(CHUNK), 0);
+            self.bytes.resize(length.max(rest), 0);
             self.start = offset;
             let read = directory.read_at(file, offset, &mut self.bytes);
             if read.is_err() {

@@ -46,7 +46,7 @@ pub struct SimulatedDisk {
     fuse: Option<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     now: Vec<u8>,
     durable: Vec<u8>,
@@ -59,6 +59,23 @@ enum Change {
     Link(FileName, usize),
     Unlink(FileName, usize),
     Rename(FileName, FileName, usize),
+}
+
+impl Clone for SimulatedDisk {
+    /// The disk as a process finds it that starts now: operations that are on their way aren't copied.
+    fn clone(&self) -> Self {
+        Self {
+            faults: self.faults,
+            rng: self.rng.clone(),
+            files: self.files.clone(),
+            names: self.names.clone(),
+            durable_names: self.durable_names.clone(),
+            changes: self.changes.clone(),
+            open: BTreeMap::new(),
+            pending: Vec::new(),
+            fuse: None,
+        }
+    }
 }
 
 impl SimulatedDisk {
