@@ -242,14 +242,20 @@ impl Journal {
         self.failure.is_none() && !self.ending && (self.tail.segment != 0 || self.preparation.is_ready())
     }
 
-    /// When [`Journal::drive`] has something to do although nothing else happens; on the monotonic clock.
+    /// When [`Journal::drive`] has something to do although nothing else happens; on the monotonic clock. Retention by
+    /// age doesn't count: it is looked at in each call.
     pub fn next_timeout(&self) -> Option<u64> {
         if self.failure.is_some() {
             return None;
         }
-        let mark = self.unmarked_since.map(|since| since.saturating_add(nanos(self.config.mark_after)));
+        let mark_after = nanos(self.config.mark_after);
+        let has_room = self.tail.room() >= BLOCK as u64;
+        let mark = self.unmarked_since.filter(|_| has_room).map(|since| since.saturating_add(mark_after));
         let flight = self.flight.as_ref().and_then(Flight::retry_at);
-        [mark, flight, self.preparation.retry_at, self.removal.retry_at].into_iter().flatten().min()
+        let idle = |id| !self.is_busy(id) && !self.ending;
+        let prepare = self.preparation.retry_at.filter(|_| idle(OperationId::Prepare));
+        let remove = self.removal.retry_at.filter(|_| idle(OperationId::Remove));
+        [mark, flight, prepare, remove].into_iter().flatten().min()
     }
 
     /// Takes no more records, and brings what there is to stable storage with a mark behind it. Goes on in

@@ -99,9 +99,20 @@ impl SimulatedDisk {
         if self.pending.is_empty() {
             return None;
         }
-        let (id, operation) = self.pending.swap_remove(self.rng.usize(..self.pending.len()));
+        let at = self.rng.usize(..self.pending.len());
+        Some(self.complete_at(at))
+    }
+
+    /// Carries out the operation of this id, if it was started.
+    pub fn complete(&mut self, id: OperationId) -> Option<Completion> {
+        let at = self.pending.iter().position(|(pending, _)| *pending == id)?;
+        Some(self.complete_at(at))
+    }
+
+    fn complete_at(&mut self, at: usize) -> Completion {
+        let (id, operation) = self.pending.swap_remove(at);
         let (result, buffer) = self.carry_out(operation);
-        Some(Completion { id, result, buffer })
+        Completion { id, result, buffer }
     }
 
     /// Operations that were started and haven't completed.

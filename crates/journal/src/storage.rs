@@ -131,3 +131,33 @@ pub trait Directory {
     /// fsync of the directory.
     fn sync_directory(&mut self) -> io::Result<()>;
 }
+
+impl<D: Directory> Directory for &mut D {
+    fn list(&mut self) -> io::Result<Vec<FileName>> {
+        (**self).list()
+    }
+
+    fn length(&mut self, file: FileName) -> io::Result<u64> {
+        (**self).length(file)
+    }
+
+    fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(file, offset, out)
+    }
+
+    fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (**self).write_at(file, offset, bytes)
+    }
+
+    fn sync(&mut self, file: FileName) -> io::Result<()> {
+        (**self).sync(file)
+    }
+
+    fn remove(&mut self, file: FileName) -> io::Result<()> {
+        (**self).remove(file)
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        (**self).sync_directory()
+    }
+}

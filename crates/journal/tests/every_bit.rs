@@ -45,7 +45,7 @@ fn journal_on_disk(ended: bool) -> (SimulatedDisk, Vec<Vec<u8>>) {
     let mut disk = SimulatedDisk::new(1);
     let (mut journal, _) = open(&mut disk).unwrap();
     settle(&mut journal, &mut disk);
-    let payloads: Vec<_> = [10, 3000, 0, 5000, 600, 1, 4200, 77].map(|length| vec![0xC3; length]).to_vec();
+    let payloads: Vec<_> = [10, 3000, 0, 5000, 600, 1, 4200, 700].map(|length| vec![0xC3; length]).to_vec();
     for (sequence, payload) in (1..).zip(&payloads) {
         assert_eq!(journal.append(PRODUCER, sequence * 3, 1, payload), Ok(sequence));
         settle(&mut journal, &mut disk);
