@@ -203,6 +203,11 @@ impl Session {
             Some(FrameType::Error) => Err(violation("ERROR is the server's to send")),
             Some(FrameType::Ack) => Err(violation("ACK is the server's to send")),
             Some(FrameType::GoAway) => Err(violation("GOAWAY is the server's to send")),
+            Some(FrameType::PublishAck) => Err(violation("PUBLISH_ACK is the server's to send")),
+            Some(FrameType::Publish) => Err(Fault::new(
+                CloseReason::UnsupportedType,
+                "this server takes no events: event collection is switched off",
+            )),
             None if frame.kind >= SKIPPABLE_FROM => Ok(Request::Nothing),
             None => Err(Fault::new(
                 CloseReason::UnsupportedType,
@@ -306,6 +311,7 @@ mod tests {
                     Ok(Request::Subscribe { mode: Mode::Second, resume_after: None })
                 }
                 Some(FrameType::Heartbeat) => Ok(Request::Heartbeat),
+                Some(FrameType::Publish) => Err(CloseReason::UnsupportedType),
                 Some(_) => Err(CloseReason::ProtocolViolation),
                 None if kind >= SKIPPABLE_FROM => Ok(Request::Nothing),
                 None => Err(CloseReason::UnsupportedType),

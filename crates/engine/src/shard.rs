@@ -406,6 +406,8 @@ impl Shard {
             batch_window_ms: self.config.batch_window_ms,
             next_sequence,
             server_time_ms: self.clock.now().unix_ns / MS,
+            publish_credits: 0,
+            max_publish_size: 0,
         })
     }
 

@@ -33,12 +33,25 @@ pub enum FrameType {
     Ack = 0x06,
     /// Server: finish up and reconnect later.
     GoAway = 0x07,
+    /// Client: a batch of events.
+    Publish = 0x10,
+    /// Server: what became of a batch of events; what it accepted is on stable storage.
+    PublishAck = 0x11,
 }
 
 impl FrameType {
     /// Every type, in the order of its number.
-    pub const ALL: [Self; 7] =
-        [Self::Auth, Self::Subscribe, Self::Heartbeat, Self::DataBatch, Self::Error, Self::Ack, Self::GoAway];
+    pub const ALL: [Self; 9] = [
+        Self::Auth,
+        Self::Subscribe,
+        Self::Heartbeat,
+        Self::DataBatch,
+        Self::Error,
+        Self::Ack,
+        Self::GoAway,
+        Self::Publish,
+        Self::PublishAck,
+    ];
 
     /// The type with this number in the header, if version 1 has one.
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -216,7 +229,7 @@ mod tests {
     fn types_and_bytes_map_both_ways() {
         for byte in 0..=u8::MAX {
             let kind = FrameType::from_byte(byte);
-            assert_eq!(kind.is_some(), (1..=7).contains(&byte));
+            assert_eq!(kind.is_some(), matches!(byte, 1..=7 | 0x10 | 0x11));
             assert!(kind.is_none_or(|kind| kind as u8 == byte));
         }
     }

@@ -410,7 +410,8 @@ impl World {
                     Seen::AckSubscribe { next: ack.next_sequence }
                 }
             }
-            FrameType::Auth | FrameType::Subscribe => panic!("the client's to send"),
+            FrameType::PublishAck => panic!("event collection is off"),
+            FrameType::Auth | FrameType::Subscribe | FrameType::Publish => panic!("the client's to send"),
         };
         if self.keep_labels || !matches!(seen, Seen::Heartbeat) {
             self.by_id(conn).seen.push(seen);
