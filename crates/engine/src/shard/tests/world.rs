@@ -29,6 +29,7 @@ pub(crate) fn config() -> Config {
         proxy_protocol: ProxyProtocol::Off,
         proxy_trusted: Vec::new(),
         seed: 0x5EED,
+        ingest: None,
         limits: Limits {
             connections: 100_000,
             connections_per_address: None,
