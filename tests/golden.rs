@@ -97,6 +97,8 @@ fn check_valid(vector: &Value, payload: &[u8]) -> (Vec<u8>, Value) {
                 batch_window_ms: number(&given["batch_window_ms"]),
                 next_sequence: number(&given["next_sequence"]),
                 server_time_ms: number(&given["server_time_ms"]),
+                publish_credits: number(&given["publish_credits"]),
+                max_publish_size: number(&given["max_publish_size"]),
             };
             both_ways(&ack, payload, |ack| {
                 json!({
@@ -107,6 +109,8 @@ fn check_valid(vector: &Value, payload: &[u8]) -> (Vec<u8>, Value) {
                     "batch_window_ms": ack.batch_window_ms,
                     "next_sequence": ack.next_sequence,
                     "server_time_ms": ack.server_time_ms,
+                    "publish_credits": ack.publish_credits,
+                    "max_publish_size": ack.max_publish_size,
                 })
             })
         }
@@ -144,7 +148,7 @@ fn invalid_vectors_are_refused_where_they_say() {
     let golden = golden();
     for (name, vector, bytes) in vectors(&golden, "invalid") {
         let mut decoder = Decoder::new();
-        let read = decoder.next(&mut &bytes[..], number(&vector["max_payload"]));
+        let read = decoder.next(&mut &bytes[..], number::<u32>(&vector["max_payload"]));
         match vector["judged_by"].as_str() {
             Some("header" | "crc") => {
                 let code = read.expect_err(name).code().map(ErrorCode::as_str);

@@ -37,6 +37,8 @@ def _ack(acked_type, next_sequence):
         "batch_window_ms": 5,
         "next_sequence": next_sequence,
         "server_time_ms": TICK_MS + 123,
+        "publish_credits": 8,
+        "max_publish_size": 524_288,
     }
 
 

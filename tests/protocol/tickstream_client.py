@@ -183,6 +183,8 @@ SCHEMAS = {
         Field(5, "batch_window_ms", "uint32"),
         Field(6, "next_sequence", "uint64"),
         Field(7, "server_time_ms", "uint64"),
+        Field(8, "publish_credits", "uint32"),
+        Field(9, "max_publish_size", "uint32"),
     ),
     "GoAway": (Field(1, "reason", "string"), Field(2, "retry_after_ms", "uint32")),
 }

@@ -120,9 +120,12 @@ impl Session {
                 0 => Ok(None),
                 length => Err(BadMessage::HeartbeatPayload { length }.into()),
             },
-            FrameType::DataBatch | FrameType::Heartbeat | FrameType::Auth | FrameType::Subscribe => {
-                Err(BadMessage::Unexpected { kind }.into())
-            }
+            FrameType::DataBatch
+            | FrameType::Heartbeat
+            | FrameType::Auth
+            | FrameType::Subscribe
+            | FrameType::Publish
+            | FrameType::PublishAck => Err(BadMessage::Unexpected { kind }.into()),
         }
     }
 

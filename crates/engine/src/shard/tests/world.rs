@@ -29,6 +29,7 @@ pub(crate) fn config() -> Config {
         proxy_protocol: ProxyProtocol::Off,
         proxy_trusted: Vec::new(),
         seed: 0x5EED,
+        ingest: None,
         limits: Limits {
             connections: 100_000,
             connections_per_address: None,
@@ -410,7 +411,8 @@ impl World {
                     Seen::AckSubscribe { next: ack.next_sequence }
                 }
             }
-            FrameType::Auth | FrameType::Subscribe => panic!("the client's to send"),
+            FrameType::PublishAck => panic!("event collection is off"),
+            FrameType::Auth | FrameType::Subscribe | FrameType::Publish => panic!("the client's to send"),
         };
         if self.keep_labels || !matches!(seen, Seen::Heartbeat) {
             self.by_id(conn).seen.push(seen);
