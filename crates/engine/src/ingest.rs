@@ -376,7 +376,8 @@ impl Ingest {
         if envelope.codec != Codec::None {
             self.pass_bytes += events.len();
         }
-        let count = count_events(events).map_err(|Malformed| bad_frame("PUBLISH: the batch is no EventBatch"))?;
+        let count =
+            count_events(events).map_err(|Malformed| bad_frame("PUBLISH: the batch is no EventBatch"))?;
         if count == 0 {
             return Err(bad_frame("PUBLISH has no events"));
         }
@@ -398,8 +399,11 @@ impl Ingest {
         let refused = self.refusal(publisher, &mut pending, lived);
         match refused {
             Some(limit) => {
-                let code =
-                    if limit == Limit::EventRate { VerdictCode::RateLimited } else { VerdictCode::ServerBusy };
+                let code = if limit == Limit::EventRate {
+                    VerdictCode::RateLimited
+                } else {
+                    VerdictCode::ServerBusy
+                };
                 let finding = Finding::new(code);
                 pending.verdicts.extend((0..pending.events).map(|index| Verdict { index, finding }));
                 self.counters.rejected[code as usize] += u64::from(pending.events);
@@ -787,7 +791,8 @@ fn envelope(payload: &[u8]) -> Result<Envelope<'_>, Fault> {
         }
     }
     let producer = <[u8; 16]>::try_from(producer).ok().filter(|producer| *producer != [0; 16]);
-    let producer = producer.ok_or_else(|| bad_frame("PUBLISH: producer_id must be 16 bytes that aren't all zero"))?;
+    let producer =
+        producer.ok_or_else(|| bad_frame("PUBLISH: producer_id must be 16 bytes that aren't all zero"))?;
     if sequence == 0 {
         return Err(bad_frame("PUBLISH: sequence begins with 1"));
     }

@@ -55,8 +55,8 @@ pub use close::Severity;
 pub use config::{Config, ConfigError, Limits, Phase, ProxyProtocol};
 pub use counters::{Counters, StreamCounters};
 pub use ingest::{
-    IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule, Record,
-    RecordId, RestoreError, StorageFault, VerdictCode,
+    IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule,
+    Record, RecordId, RestoreError, StorageFault, VerdictCode,
 };
 pub use latency::Latencies;
 pub use limit::Limit;

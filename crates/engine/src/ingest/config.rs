@@ -60,7 +60,7 @@ impl IngestConfig {
 }
 
 /// What is taken out of events before anything is written, dead letters included.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct PrivacyConfig {
     rules: Vec<PrivacyRule>,
     key: [u8; 32],
@@ -154,7 +154,9 @@ impl FromStr for PrivacyRule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrivacyError {
     /// It isn't `path=action`.
-    #[error("the privacy rule {rule:?} must be a field and one of drop, mask, hash and truncate: user_id=hash")]
+    #[error(
+        "the privacy rule {rule:?} must be a field and one of drop, mask, hash and truncate: user_id=hash"
+    )]
     Syntax {
         /// What was written.
         rule: String,

@@ -154,7 +154,8 @@ impl Plan {
         }
         let path = self.paths[usize::from(id)].clone();
         for (field, around) in self.fields.iter_mut().zip(&self.paths) {
-            let is_around = path.strip_prefix(&**around).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+            let is_around =
+                path.strip_prefix(&**around).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
             field.is_private |= is_around;
         }
         Ok(())

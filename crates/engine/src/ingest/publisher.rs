@@ -57,12 +57,19 @@ impl Publisher {
     }
 
     /// Takes `events` from the quota (GCRA): two seconds' worth may come at once, and a whole batch always may.
-    pub fn spend(&mut self, events: u32, per_second: Option<NonZeroU32>, batch_max: u32, now: Lived) -> Quota {
+    pub fn spend(
+        &mut self,
+        events: u32,
+        per_second: Option<NonZeroU32>,
+        batch_max: u32,
+        now: Lived,
+    ) -> Quota {
         let Some(per_second) = per_second else { return Quota::Take { throttle_ms: 0 } };
         let cost = |events: u32| u64::from(events) * SECOND / u64::from(per_second.get());
         let burst_ns = (2 * SECOND).max(cost(batch_max));
         let paid = self.paid.max(now) + cost(events);
-        let wait_ms = |until_ns: u64| paid.saturating_sub(now + until_ns).div_ceil(MS).min(u32::MAX.into()) as u32;
+        let wait_ms =
+            |until_ns: u64| paid.saturating_sub(now + until_ns).div_ceil(MS).min(u32::MAX.into()) as u32;
         if paid > now + burst_ns {
             return Quota::Refuse { throttle_ms: wait_ms(burst_ns).max(1) };
         }
@@ -73,7 +80,12 @@ impl Publisher {
 
 impl Pending {
     /// The answer, if these records were refused. It fits `payload_bytes`: where it wouldn't, messages are left out.
-    pub fn answer(&self, ingest: &Ingest, refused: &[(RecordId, StorageFault)], payload_bytes: u32) -> PublishAck {
+    pub fn answer(
+        &self,
+        ingest: &Ingest,
+        refused: &[(RecordId, StorageFault)],
+        payload_bytes: u32,
+    ) -> PublishAck {
         let fault_of = |record| refused.iter().find(|(id, _)| *id == record).map(|(_, fault)| *fault);
         let own = self.own.and_then(fault_of);
         let mut rejected = Rejections::new(ingest, payload_bytes);
@@ -153,7 +165,12 @@ impl<'i> Rejections<'i> {
             self.room -= needed;
         }
         let code = finding.code;
-        self.list.push(Rejected { index, code: code.as_str().to_owned(), message, retryable: code.is_retryable() });
+        self.list.push(Rejected {
+            index,
+            code: code.as_str().to_owned(),
+            message,
+            retryable: code.is_retryable(),
+        });
     }
 }
 
@@ -172,7 +189,10 @@ mod tests {
         assert_eq!(spend(100, 0), Quota::Refuse { throttle_ms: 100 });
         assert_eq!(spend(100, 100), Quota::Take { throttle_ms: 1_000 });
         assert_eq!(spend(1_000, 10_000), Quota::Take { throttle_ms: 0 });
-        assert_eq!(Publisher::new("ada".into()).spend(u32::MAX, None, 1_000, 0), Quota::Take { throttle_ms: 0 });
+        assert_eq!(
+            Publisher::new("ada".into()).spend(u32::MAX, None, 1_000, 0),
+            Quota::Take { throttle_ms: 0 }
+        );
         // A whole batch always has its turn.
         let slow = Publisher::new("ada".into()).spend(1_000, NonZeroU32::new(1), 1_000, 0);
         assert!(matches!(slow, Quota::Take { throttle_ms: 1.. }), "{slow:?}");

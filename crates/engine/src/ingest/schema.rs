@@ -369,9 +369,13 @@ mod tests {
             ("CostData", &COST_DATA),
             ("CustomEvent", &CUSTOM),
         ] {
-            let fields: Vec<_> = table.fields.iter().map(|field| (field.number, field.name.to_owned())).collect();
+            let fields: Vec<_> =
+                table.fields.iter().map(|field| (field.number, field.name.to_owned())).collect();
             assert_eq!(fields, declared[name], "{name}");
-            assert!(fields.windows(2).all(|pair| pair[0].0 < pair[1].0) && fields.iter().all(|field| field.0 < 32));
+            assert!(
+                fields.windows(2).all(|pair| pair[0].0 < pair[1].0)
+                    && fields.iter().all(|field| field.0 < 32)
+            );
         }
     }
 }

@@ -126,11 +126,7 @@ fn the_envelope_s_rules_hold() {
     check(|event| event.body = None, Code::BodyMismatch, "body");
     check(|event| event.event_name.clear(), Code::FieldMissing, "event_name");
     check(|event| event.context = text_map([("", "x")]), Code::FieldTooLong, "context");
-    check(
-        |event| event.context = [("k".repeat(65), String::new())].into(),
-        Code::FieldTooLong,
-        "context",
-    );
+    check(|event| event.context = [("k".repeat(65), String::new())].into(), Code::FieldTooLong, "context");
     check(
         |event| event.properties = [("k".into(), "v".repeat(1_025))].into(),
         Code::FieldTooLong,
@@ -153,7 +149,11 @@ fn each_kind_s_rules_hold() {
         assert_eq!(verdict(kind, change), Some((code, field.to_owned())));
     };
     let interaction = |change, code, field| check(INTERACTION, change, code, field);
-    interaction(|e| body!(e, UserInteraction).properties = None, Code::FieldMissing, "user_interaction.properties");
+    interaction(
+        |e| body!(e, UserInteraction).properties = None,
+        Code::FieldMissing,
+        "user_interaction.properties",
+    );
     interaction(
         |e| body!(e, UserInteraction).properties.as_mut().unwrap().action.clear(),
         Code::FieldMissing,
@@ -166,7 +166,11 @@ fn each_kind_s_rules_hold() {
     );
     let performance = |change, code, field| check(PERFORMANCE, change, code, field);
     performance(|e| body!(e, Performance).category = 0, Code::FieldMissing, "performance.category");
-    performance(|e| body!(e, Performance).measurements.clear(), Code::FieldMissing, "performance.measurements");
+    performance(
+        |e| body!(e, Performance).measurements.clear(),
+        Code::FieldMissing,
+        "performance.measurements",
+    );
     performance(
         |e| body!(e, Performance).measurements[1].value = None,
         Code::FieldMissing,
@@ -214,7 +218,11 @@ fn each_kind_s_rules_hold() {
     let metric = |change, code, field| check(METRIC, change, code, field);
     metric(|e| body!(e, ApplicationMetric).value = None, Code::FieldMissing, "application_metric.value");
     metric(|e| body!(e, ApplicationMetric).value = Some(-1.0), Code::OutOfRange, "application_metric.value");
-    metric(|e| body!(e, ApplicationMetric).metric_type = 4, Code::InvalidValue, "application_metric.metric_type");
+    metric(
+        |e| body!(e, ApplicationMetric).metric_type = 4,
+        Code::InvalidValue,
+        "application_metric.metric_type",
+    );
     metric(
         |e| body!(e, ApplicationMetric).host_info.as_mut().unwrap().ip = "10.0.0".into(),
         Code::InvalidValue,
@@ -223,8 +231,16 @@ fn each_kind_s_rules_hold() {
     let span = |change, code, field| check(SPAN, change, code, field);
     span(|e| body!(e, TraceSpan).trace_id = vec![0; 16], Code::InvalidValue, "trace_span.trace_id");
     span(|e| body!(e, TraceSpan).span_id.clear(), Code::FieldMissing, "trace_span.span_id");
-    span(|e| body!(e, TraceSpan).parent_span_id = Some(vec![1; 7]), Code::InvalidValue, "trace_span.parent_span_id");
-    span(|e| body!(e, TraceSpan).parent_span_id = Some(vec![]), Code::InvalidValue, "trace_span.parent_span_id");
+    span(
+        |e| body!(e, TraceSpan).parent_span_id = Some(vec![1; 7]),
+        Code::InvalidValue,
+        "trace_span.parent_span_id",
+    );
+    span(
+        |e| body!(e, TraceSpan).parent_span_id = Some(vec![]),
+        Code::InvalidValue,
+        "trace_span.parent_span_id",
+    );
     span(|e| body!(e, TraceSpan).start_time_ns = AT_NS + 1, Code::OutOfRange, "trace_span.end_time_ns");
     span(|e| body!(e, TraceSpan).duration_ms = Some(-1.0), Code::OutOfRange, "trace_span.duration_ms");
     span(|e| body!(e, TraceSpan).status = 0, Code::FieldMissing, "trace_span.status");
@@ -357,7 +373,8 @@ fn each_action_does_what_it_says_to_each_kind() {
 
 #[test]
 fn equal_values_stay_equal_when_they_are_hashed_and_lengths_hold() {
-    let rules = ["user_id=hash", "log.context.user_id=hash", "log.context.trace_id=hash", "properties.email=hash"];
+    let rules =
+        ["user_id=hash", "log.context.user_id=hash", "log.context.trace_id=hash", "properties.email=hash"];
     let mut redacted = redact(&rules, &events().swap_remove(LOG));
     let user = redacted.user_id.clone().unwrap();
     assert!(user.len() == 32 && user.bytes().all(|byte| byte.is_ascii_hexdigit()), "{user}");
@@ -382,7 +399,8 @@ fn the_last_rule_for_a_field_counts_and_a_key_s_rule_before_its_map_s() {
 #[test]
 fn rules_that_can_t_be_are_refused() {
     let check = |rule: &str, expected: fn(&PrivacyError) -> bool| {
-        let refused = rule.parse().and_then(|rule| PrivacyConfig::new(vec![rule], [0; 32], false)).unwrap_err();
+        let refused =
+            rule.parse().and_then(|rule| PrivacyConfig::new(vec![rule], [0; 32], false)).unwrap_err();
         assert!(expected(&refused), "{rule}: {refused}");
     };
     check("user_id", |error| matches!(error, PrivacyError::Syntax { .. }));

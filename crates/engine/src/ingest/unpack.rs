@@ -41,7 +41,8 @@ impl Unpacker {
     }
 
     fn lz4(&mut self, packed: &[u8]) -> Result<usize, UnpackError> {
-        let broken = |detail: String| UnpackError::Broken(format!("no LZ4 block behind its length: {detail}"));
+        let broken =
+            |detail: String| UnpackError::Broken(format!("no LZ4 block behind its length: {detail}"));
         let (length, block) =
             packed.split_first_chunk::<4>().ok_or_else(|| broken("it has less than 4 bytes".to_owned()))?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -64,7 +65,9 @@ impl Unpacker {
         });
         let unpacked = decoder.decode_all(packed, &mut self.buffer);
         unpacked.map_err(|error| match error {
-            FrameDecoderError::TargetTooSmall | FrameDecoderError::WindowSizeTooBig { .. } => UnpackError::TooLarge,
+            FrameDecoderError::TargetTooSmall | FrameDecoderError::WindowSizeTooBig { .. } => {
+                UnpackError::TooLarge
+            }
             error => UnpackError::Broken(format!("no Zstandard frame: {error}")),
         })
     }

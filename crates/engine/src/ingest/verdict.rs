@@ -179,7 +179,9 @@ impl Finding {
             VerdictCode::TooOld => format!("{path}: {found} ms ago, at most {age_ms_max} are allowed"),
             VerdictCode::RateLimited => "the quota of events is used up".to_owned(),
             VerdictCode::ServerBusy => "the server can't store events as fast as they come".to_owned(),
-            VerdictCode::BatchFull => "the batch takes too much room in storage; send a smaller one".to_owned(),
+            VerdictCode::BatchFull => {
+                "the batch takes too much room in storage; send a smaller one".to_owned()
+            }
             VerdictCode::StorageFull => "the server's disk is full".to_owned(),
             VerdictCode::StorageFailed => "the server's disk takes no writes".to_owned(),
         }

@@ -1,11 +1,9 @@
 //! Event collection, as a shard's connections and its driver meet it.
 
 use super::Shard;
-use crate::close::{CloseReason, Fault};
-use crate::ingest::{
-    IngestPressure, Publisher, Record, RecordId, RestoreError, Source, StorageFault, Taken,
-};
 use crate::batch::SealedFrame;
+use crate::close::{CloseReason, Fault};
+use crate::ingest::{IngestPressure, Publisher, Record, RecordId, RestoreError, Source, StorageFault, Taken};
 use crate::limit::Limit;
 use crate::session::State;
 
@@ -80,7 +78,8 @@ impl Shard {
     /// Owes a connection the answers that don't wait any more.
     fn answer(&mut self, slot: u32) -> Result<(), Fault> {
         let payload_bytes = self.config.limits.payload_bytes;
-        while let Some(ack) = self.ingest.as_mut().and_then(|ingest| ingest.next_answer(slot, payload_bytes)) {
+        while let Some(ack) = self.ingest.as_mut().and_then(|ingest| ingest.next_answer(slot, payload_bytes))
+        {
             self.owe(slot, SealedFrame::new(&ack))?;
         }
         Ok(())

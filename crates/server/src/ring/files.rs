@@ -72,8 +72,14 @@ impl Files {
     /// What `operation` takes. Its memory is held until [`Files::completed`] has told all of it; of an operation that
     /// can't be begun the completion is returned.
     pub fn start(&mut self, id: OperationId, operation: Operation) -> Result<Submissions, Completion> {
-        let mut underway =
-            Underway { kind: Kind::Other, _paths: Vec::new(), buffer: None, left: 1, first: Ok(0), sync: Ok(()) };
+        let mut underway = Underway {
+            kind: Kind::Other,
+            _paths: Vec::new(),
+            buffer: None,
+            left: 1,
+            first: Ok(0),
+            sync: Ok(()),
+        };
         let directory = Fd(self.directory.as_raw_fd());
         let first = match operation {
             Operation::Create { file } => {
@@ -88,7 +94,8 @@ impl Files {
             Operation::Write { file, offset, buffer, sync } => {
                 let Some(fd) = self.fd(file) else { return Err(not_open(id, Some(buffer))) };
                 let bytes = buffer.to_write();
-                let write = opcode::Write::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).offset(offset).build();
+                let write =
+                    opcode::Write::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).offset(offset).build();
                 underway.buffer = Some(buffer);
                 if !sync {
                     write
@@ -106,7 +113,8 @@ impl Files {
             Operation::Rename { from, to } => {
                 underway.kind = Kind::Renamed { from, to };
                 let paths = [path(from), path(to)];
-                let rename = opcode::RenameAt::new(directory, paths[0].as_ptr(), directory, paths[1].as_ptr());
+                let rename =
+                    opcode::RenameAt::new(directory, paths[0].as_ptr(), directory, paths[1].as_ptr());
                 underway._paths = paths.into();
                 rename.build()
             }
@@ -233,8 +241,12 @@ mod tests {
             for sync_first in [false, true] {
                 let (_folder, mut files) = files();
                 files.open.push((FileName::Next, std::fs::File::open("/dev/null").unwrap().into()));
-                let operation =
-                    Operation::Write { file: FileName::Next, offset: 0, buffer: Buffer::new(8192), sync: true };
+                let operation = Operation::Write {
+                    file: FileName::Next,
+                    offset: 0,
+                    buffer: Buffer::new(8192),
+                    sync: true,
+                };
                 let submissions = files.start(OperationId::Flush, operation).unwrap();
                 assert_eq!(submissions.len(), 2);
                 let mut steps = [(Step::First, write), (Step::Sync, sync)];

@@ -283,6 +283,11 @@ impl SocketRing {
         }
     }
 
+    /// Whether a completion is there without the kernel: then don't wait for one.
+    pub fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
+
     /// What was counted so far.
     pub fn stats(&self) -> RingStats {
         self.stats
