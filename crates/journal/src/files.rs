@@ -157,39 +157,42 @@ impl Storage for FileStorage {
     fn start(&mut self, id: OperationId, operation: Operation) {
         let mut returned = None;
         let result = match operation {
-            Operation::Create { file } => self.open_file(file, true).map_err(failed),
-            Operation::Open { file } => self.open_file(file, false).map_err(failed),
+            Operation::Create { file } => self.open_file(file, true).map_err(Failure::from),
+            Operation::Open { file } => self.open_file(file, false).map_err(Failure::from),
             Operation::Write { file, offset, buffer, sync } => {
                 let result = self.opened(file).and_then(|file| file.write_at(buffer.to_write(), offset));
                 let whole = result.as_ref().is_ok_and(|&written| written == buffer.to_write().len());
                 returned = Some(buffer);
                 match self.opened(file) {
                     Ok(file) if sync && whole => match file.sync_data() {
-                        Ok(()) => result.map_err(failed),
+                        Ok(()) => result.map_err(Failure::from),
                         Err(error) => Err(Failure::Sync(errno(&error))),
                     },
-                    _ => result.map_err(failed),
+                    _ => result.map_err(Failure::from),
                 }
             }
             Operation::Sync { file } => {
-                self.opened(file).and_then(|file| file.sync_data()).map(|()| 0).map_err(failed)
+                self.opened(file).and_then(|file| file.sync_data()).map(|()| 0).map_err(Failure::from)
             }
-            Operation::Rename { from, to } => self.rename(from, to).map_err(failed),
-            Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(failed),
+            Operation::Rename { from, to } => self.rename(from, to).map_err(Failure::from),
+            Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(Failure::from),
             Operation::Close { file } => {
                 self.open.remove(&file);
                 Ok(0)
             }
-            Operation::SyncDirectory => {
-                File::open(&self.path).and_then(|directory| directory.sync_all()).map(|()| 0).map_err(failed)
-            }
+            Operation::SyncDirectory => File::open(&self.path)
+                .and_then(|directory| directory.sync_all())
+                .map(|()| 0)
+                .map_err(Failure::from),
         };
         self.completed.push_back(Completion { id, result, buffer: returned });
     }
 }
 
-fn failed(error: io::Error) -> Failure {
-    Failure::Operation(errno(&error))
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Operation(errno(&error))
+    }
 }
 
 /// The system's number for an error; EIO for one that isn't the system's.

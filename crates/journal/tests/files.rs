@@ -130,7 +130,7 @@ fn a_torn_flush_is_cut_and_what_is_damaged_is_named() {
     assert!(matches!(report.tail, Tail::Torn { offset: 8192, .. }));
     assert_eq!(Process::start(directory.path()).given, [1]);
     assert_eq!(fs::read(&file).unwrap()[2 * 4096..], whole[3 * 4096..][..4096].repeat(14)[..]);
-    let mut damaged = whole.clone();
+    let mut damaged = whole;
     damaged[4096 + 200] ^= 1;
     fs::write(&file, &damaged).unwrap();
     let mut locked = FileDirectory::open_exclusive(directory.path()).unwrap();

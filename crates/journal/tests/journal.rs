@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tickstream_journal::{
-    Action, AppendError, Config, Directory, FileName, Journal, JournalId, Now, Operation, OperationId,
-    Reader, Recovered, Restore, Retention, SimulatedDisk, recover,
+    Action, AppendError, Config, Directory, FileName, Journal, JournalId, Now, OperationId, Reader,
+    Recovered, Restore, Retention, SimulatedDisk, recover,
 };
 
 const SECOND: u64 = 1_000_000_000;
