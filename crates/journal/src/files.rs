@@ -29,16 +29,16 @@ impl FileDirectory {
     /// Makes the directory if it isn't there, and locks out all other writers until this is dropped.
     pub fn open_exclusive(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        if !path.is_dir() {
-            fs::create_dir_all(&path).map_err(Error::io("creating", None))?;
-            // The directory's own name must be durable, too, and those of the ones that were made above it.
-            for made in path.ancestors().skip(1) {
-                let made = if made.as_os_str().is_empty() { Path::new(".") } else { made };
-                File::open(made).and_then(|file| file.sync_all()).map_err(Error::io("fsync above", None))?;
-            }
+        let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+        let missing: Vec<_> = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(&path).map_err(Error::io("creating", None))?;
+        // The names of new directories must be durable, too.
+        for made in &missing {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above).and_then(|file| file.sync_all()).map_err(Error::io("fsync above", None))?;
         }
-        let options = OpenOptions::new().create(true).truncate(false).write(true).clone();
-        let lock = options.open(path.join("lock")).map_err(Error::io("locking", None))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = lock.map_err(Error::io("locking", None))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: Some(lock), last: None }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked),

@@ -50,8 +50,8 @@ impl<D: Directory> Reader<D> {
         }
         let (scan, flush) =
             (self.scan.as_ref().expect("it is read"), self.flush.as_ref().expect("it is read"));
-        let (record, _) =
-            Record::decode(&scan.bytes(flush)[self.given..flush.length as usize]).expect("it was checked");
+        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+        let record = Record::parse(rest).expect("it was checked");
         self.given += record.encoded_len();
         self.next = record.sequence + 1;
         Ok(Some(record))
@@ -65,7 +65,7 @@ impl<D: Directory> Reader<D> {
             self.flush = None;
             return None;
         }
-        let (record, _) = Record::decode(rest).expect("it was checked");
+        let record = Record::parse(rest).expect("it was checked");
         if record.sequence < self.next {
             self.given += record.encoded_len();
             return Some(false);

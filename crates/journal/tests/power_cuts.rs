@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tickstream_journal::{
-    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, Record, Recovered,
-    Restore, Retention, SimulatedDisk, recover, verify,
+    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, Reader, Record,
+    Recovered, Restore, Retention, SimulatedDisk, recover, verify,
 };
 
 const BLOCK: u64 = 4096;
@@ -183,11 +183,29 @@ impl World {
                 self.acknowledged = self.acknowledged.max(journal.synced());
             }
             self.first_kept = self.first_kept.max(journal.first_sequence());
+            if self.rng.u8(..32) == 0 {
+                self.read_along();
+            }
         }
         if self.rng.u8(..8) == 0 && self.disk.faults == Faults::default() {
             self.end(journal);
         }
         Ok(())
+    }
+
+    /// Somebody reads while it is written.
+    fn read_along(&mut self) {
+        let from = self.rng.u64(..=self.model.len() as u64);
+        let mut reader = Reader::new(&mut self.disk, from);
+        for _ in 0..20 {
+            match reader.next_record() {
+                Ok(Some(record)) => {
+                    assert_eq!(record.payload, self.model[record.sequence as usize - 1].payload);
+                }
+                Ok(None) => break,
+                Err(error) => panic!("a live journal looks damaged: {error}"),
+            }
+        }
     }
 
     fn append(&mut self, journal: &mut Journal) {

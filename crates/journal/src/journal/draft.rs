@@ -124,9 +124,9 @@ impl Draft {
         padded(self.length)
     }
 
-    /// The buffer moves into a write; an empty one stays until it comes back.
+    /// The buffer moves into a write, and comes back by [`Draft::put_buffer`].
     pub fn take_buffer(&mut self) -> Buffer {
-        std::mem::replace(&mut self.buffer, Buffer::new(0))
+        std::mem::replace(&mut self.buffer, Buffer::absent())
     }
 
     pub fn put_buffer(&mut self, buffer: Buffer) {
