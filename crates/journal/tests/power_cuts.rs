@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tickstream_journal::{
-    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, Reader, Record,
-    Recovered, Restore, Retention, SimulatedDisk, recover, verify,
+    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, OperationId, Reader,
+    Record, Recovered, Restore, Retention, SimulatedDisk, recover, verify,
 };
 
 const BLOCK: u64 = 4096;
@@ -29,6 +29,8 @@ struct World {
     /// Retention may have removed what is before.
     first_kept: u64,
     producer_sequence: u64,
+    /// Whether this life's journal was ended in order.
+    ended: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -66,13 +68,15 @@ impl World {
             acknowledged: 0,
             first_kept: 1,
             producer_sequence: 0,
+            ended: false,
         }
     }
 
     fn live(&mut self, coverage: &mut Coverage) {
         for _ in 0..self.rng.u32(1..6) {
             let mut journal = self.recover_at_last(coverage);
-            let journal_failed = self.work(&mut journal).is_err();
+            let journal_failed = self.work(&mut journal).is_err() || self.hurry(&mut journal).is_err();
+            self.first_kept = self.first_kept.max(journal.first_sequence());
             *coverage
                 .entry(if journal_failed { "failed journal" } else { "healthy journal" })
                 .or_default() += 1;
@@ -187,10 +191,28 @@ impl World {
                 self.read_along();
             }
         }
-        if self.rng.u8(..8) == 0 && self.disk.faults == Faults::default() {
+        self.ended = self.rng.u8(..8) == 0 && self.disk.faults == Faults::default();
+        if self.ended {
             self.end(journal);
         }
         Ok(())
+    }
+
+    /// Often a life ends while something large is being written.
+    fn hurry(&mut self, journal: &mut Journal) -> Result<(), ()> {
+        if self.ended || self.rng.bool() {
+            return Ok(());
+        }
+        for _ in 0..self.rng.u32(1..10) {
+            self.append(journal);
+        }
+        for _ in 0..self.rng.u32(0..3) {
+            journal.drive(self.now, &mut self.disk).map_err(drop)?;
+            if let Some(completion) = self.disk.complete(OperationId::Flush) {
+                journal.completed(self.now, completion).map_err(drop)?;
+            }
+        }
+        journal.drive(self.now, &mut self.disk).map_err(drop)
     }
 
     /// Somebody reads while it is written.
