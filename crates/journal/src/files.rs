@@ -157,7 +157,7 @@ impl Storage for FileStorage {
     fn start(&mut self, id: OperationId, operation: Operation) {
         let mut returned = None;
         let result = match operation {
-            Operation::Create { file } => self.open_file(file, true).map_err(Failure::from),
+            Operation::Create { file, .. } => self.open_file(file, true).map_err(Failure::from),
             Operation::Open { file } => self.open_file(file, false).map_err(Failure::from),
             Operation::Write { file, offset, buffer, sync } => {
                 let result = self.opened(file).and_then(|file| file.write_at(buffer.to_write(), offset));
