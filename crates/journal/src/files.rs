@@ -67,6 +67,8 @@ impl FileDirectory {
 
 impl Directory for FileDirectory {
     fn list(&mut self) -> io::Result<Vec<FileName>> {
+        // A name may be another file's by now.
+        self.last = None;
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             names.extend(entry?.file_name().to_str().and_then(FileName::parse));

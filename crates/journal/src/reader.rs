@@ -1,6 +1,6 @@
 //! Reads records in order, also while somebody writes them.
 
-use crate::error::Error;
+use crate::error::{Damage, Error, Fault};
 use crate::flush::FlushHeader;
 use crate::record::{Record, Sequence};
 use crate::recovery::check_joint;
@@ -33,6 +33,20 @@ impl<D: Directory> Reader<D> {
     /// Sequence of the next record. It jumps ahead where retention has removed what comes before.
     pub fn position(&self) -> Sequence {
         self.next
+    }
+
+    /// Goes behind the last record that is there, reading no more than the last segment.
+    pub fn skip_to_end(&mut self) -> Result<(), Error> {
+        if let Some(&last) = segments(&mut self.directory)?.last() {
+            self.scan = None;
+            self.flush = None;
+            self.next = self.next.max(last);
+        }
+        while self.next_flush()? {
+            self.flush = None;
+            self.next = self.scan.as_ref().map_or(self.next, |scan| self.next.max(scan.at.sequence));
+        }
+        Ok(())
     }
 
     /// The next record; `None` if there is none yet: ask again later.
@@ -91,8 +105,7 @@ impl<D: Directory> Reader<D> {
                 Some(next) => self.enter(Some(next)),
                 None => Ok(false),
             },
-            // Retention took the segment away while it was read.
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 self.scan = None;
                 Ok(false)
             }
@@ -115,14 +128,25 @@ impl<D: Directory> Reader<D> {
                 None => return Ok(false),
             },
         };
-        let Some((header, crc)) = read_header(&mut self.directory, segment)? else {
+        let (header, crc) = match read_header(&mut self.directory, segment) {
+            Ok(Some(found)) => found,
             // Named, and not written yet.
-            return Ok(false);
+            Ok(None) => return Ok(false),
+            Err(error) if is_gone(&error) => {
+                self.scan = None;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
         };
-        if let (Some(scan), Some(_)) = (&self.scan, next)
-            && header.previous.is_some_and(|previous| previous.first_sequence == scan.header.first_sequence)
-        {
-            check_joint(scan, None, &header)?;
+        if let (Some(scan), Some(_), Some(previous)) = (&self.scan, next, header.previous) {
+            let current = scan.header.first_sequence;
+            if previous.first_sequence == current {
+                check_joint(scan, None, &header)?;
+            } else if segments(&mut self.directory)?.contains(&current) {
+                // Retention would have taken the present segment before the one between.
+                let what = Fault::Missing { previous: previous.first_sequence };
+                return Err(Damage { file: FileName::Segment(segment), offset: 0, what }.into());
+            }
         }
         self.next = self.next.max(segment);
         self.scan = Some(Scan::new(header, crc));
@@ -136,6 +160,11 @@ impl<D: Directory> Reader<D> {
         let before = segments.iter().rev().find(|&&first| first <= self.next);
         Ok(before.or(segments.first()).copied())
     }
+}
+
+/// Whether retention took the file away while it was read.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// First sequences of all segments, in order.
