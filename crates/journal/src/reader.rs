@@ -11,7 +11,8 @@ use crate::storage::Directory;
 /// A place in a journal that is read forwards.
 ///
 /// A record that is given may not be acknowledged yet, and after a power cut it may be gone: who follows a live journal
-/// sees it a moment early.
+/// sees it a moment early. Damage in the very last flush looks like a flush that is just being written, and is taken for
+/// the end: who must know asks [`verify`](crate::verify).
 #[derive(Debug)]
 pub struct Reader<D> {
     directory: D,
