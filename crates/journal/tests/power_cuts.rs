@@ -44,21 +44,7 @@ struct Appended {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let flush_blocks = rng.u64(1..=4);
-        let segment_bytes = BLOCK * (1 + flush_blocks + rng.u64(0..8));
-        let retention = Retention {
-            bytes: rng.bool().then(|| segment_bytes * rng.u64(3..6)),
-            age: (rng.u8(..4) == 0).then(|| Duration::from_secs(rng.u64(1..30))),
-        };
-        let config = Config {
-            segment_bytes,
-            flush_bytes: (BLOCK * flush_blocks) as usize,
-            buffers: rng.usize(2..5),
-            zero_bytes: (BLOCK * rng.u64(1..4)) as usize,
-            retention,
-            mark_after: Duration::from_millis(rng.u64(1..3000)),
-            retry_after: Duration::from_millis(500),
-        };
+        let config = some_config(&mut rng);
         Self {
             disk: SimulatedDisk::new(rng.u64(..)),
             rng,
@@ -74,6 +60,9 @@ impl World {
 
     fn live(&mut self, coverage: &mut Coverage) {
         for _ in 0..self.rng.u32(1..6) {
+            if self.rng.u8(..4) == 0 {
+                self.config = some_config(&mut self.rng);
+            }
             let mut journal = self.recover_at_last(coverage);
             let journal_failed = self.work(&mut journal).is_err() || self.hurry(&mut journal).is_err();
             self.first_kept = self.first_kept.max(journal.first_sequence());
@@ -281,6 +270,24 @@ impl World {
             }
         }
         panic!("the journal doesn't end: {:?}", journal.stats());
+    }
+}
+
+fn some_config(rng: &mut fastrand::Rng) -> Config {
+    let flush_blocks = rng.u64(1..=4);
+    let segment_bytes = BLOCK * (1 + flush_blocks + rng.u64(0..8));
+    let retention = Retention {
+        bytes: rng.bool().then(|| segment_bytes * rng.u64(3..6)),
+        age: (rng.u8(..4) == 0).then(|| Duration::from_secs(rng.u64(1..30))),
+    };
+    Config {
+        segment_bytes,
+        flush_bytes: (BLOCK * flush_blocks) as usize,
+        buffers: rng.usize(2..5),
+        zero_bytes: (BLOCK * rng.u64(1..4)) as usize,
+        retention,
+        mark_after: Duration::from_millis(rng.u64(1..3000)),
+        retry_after: Duration::from_millis(500),
     }
 }
 
