@@ -437,6 +437,7 @@ pub(crate) fn engine_config(
         proxy_protocol: config.proxy_protocol,
         proxy_trusted: config.proxy_trusted.clone(),
         seed: seed(),
+        ingest: None,
         limits: engine::Limits {
             connections: connections.get(),
             connections_per_address: config.max_connections_per_ip,
