@@ -91,6 +91,12 @@ impl Plan {
         &self.fields[usize::from(id)]
     }
 
+    /// How many fields there are.
+    #[cfg(test)]
+    pub fn len(&self) -> FieldId {
+        self.fields.len() as FieldId
+    }
+
     pub fn rule(&self, id: FieldId) -> Rule {
         self.field(id).rule
     }

@@ -8,8 +8,10 @@ use tickstream_wire::messages::Message;
 use tickstream_wire::messages::events::*;
 
 use super::config::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
-use super::plan::Plan;
+use super::cursor::{Cursor, Wire};
+use super::plan::{Plan, ROOT};
 use super::privacy::Redactor;
+use super::schema::Rule;
 use super::validate::{Clocks, is_readable, validate};
 use super::verdict::{Finding, VerdictCode as Code};
 
@@ -302,6 +304,44 @@ fn fields_of_a_later_version_are_kept() {
     assert_eq!(judge(&bytes), Ok(()));
 }
 
+/// What a rule asks for, as docs/events.md says it.
+fn in_words(rule: Rule) -> String {
+    match rule {
+        Rule::Text { min: 0, max } => format!("text, at most {max} bytes"),
+        Rule::Text { min, max } => format!("text, {min} to {max} bytes"),
+        Rule::Blob { max } => format!("at most {max} bytes"),
+        Rule::Id { len } => format!("{len} bytes, not all zero"),
+        Rule::Time => "Unix time, nanoseconds".to_owned(),
+        Rule::Number { min: f64::MIN, .. } => "finite number".to_owned(),
+        Rule::Number { min, max: f64::MAX } => format!("finite number, {min} or more"),
+        Rule::Number { min, max } => format!("number, {min} to {max}"),
+        Rule::Unsigned { max: u64::MAX, .. } => "integer, 0 or more".to_owned(),
+        Rule::Unsigned { min, max } => format!("integer, {min} to {max}"),
+        Rule::Choice { max } => format!("enum, 1 to {max}"),
+        Rule::Address => "text: an IPv4 or IPv6 address, or empty".to_owned(),
+        Rule::Currency => "text: three capital letters".to_owned(),
+        Rule::Map => "map of texts, at most 64 entries; keys 1 to 64 bytes, values at most 1024".to_owned(),
+        Rule::List { max, .. } => format!("list, at most {max}"),
+        Rule::Message(_) => "message".to_owned(),
+    }
+}
+
+#[test]
+fn the_guide_lists_every_field_with_its_rule() {
+    let guide = include_str!("../../../../docs/events.md");
+    let plan = plan();
+    let mut missing = Vec::new();
+    for id in 0..plan.len() {
+        let field = plan.field(id);
+        let required = if field.is_required { "required; " } else { "" };
+        let line = format!("| `{}` | {required}{} |", plan.path(id), in_words(field.rule));
+        if !guide.contains(&line) {
+            missing.push(line);
+        }
+    }
+    assert!(missing.is_empty(), "docs/events.md lacks\n{}", missing.join("\n"));
+}
+
 // ---- Privacy ----------------------------------------------------------------------------------------------------
 
 fn redact(rules: &[&str], event: &Event) -> Event {
@@ -443,6 +483,26 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Whether a map's field isn't laid out as bytes: prost 0.14 doesn't look, and reads a length all the same.
+fn has_odd_map(plan: &Plan, node: u16, bytes: &[u8]) -> bool {
+    let mut cursor = Cursor::new(bytes);
+    while let Ok(Some((number, wire))) = cursor.key() {
+        let field = plan.lookup(plan.node(node), number).map(|(_, field)| field);
+        match field.map(|field| field.rule) {
+            Some(Rule::Map) if wire != Wire::Bytes => return true,
+            Some(Rule::Message(_) | Rule::List { .. }) if wire == Wire::Bytes => {
+                let inner = cursor.bytes().unwrap_or_default();
+                if has_odd_map(plan, field.map_or(ROOT, |field| field.child), inner) {
+                    return true;
+                }
+            }
+            _ if cursor.skip(number, wire).is_err() => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
@@ -450,12 +510,14 @@ proptest! {
     fn mutations_never_panic_and_agree_with_prost(bytes in mutated()) {
         let plan = plan();
         let decoded = Event::decode(&bytes[..]);
-        prop_assert_eq!(is_readable(&plan, &bytes), decoded.is_ok());
+        let odd_map = has_odd_map(&plan, ROOT, &bytes);
+        prop_assert!(odd_map || is_readable(&plan, &bytes) == decoded.is_ok());
+        prop_assert!(!(odd_map && is_readable(&plan, &bytes)));
         match validate(&plan, &bytes, CLOCKS) {
             Ok(_) => prop_assert!(decoded.is_ok()),
             Err(finding) => {
                 if matches!(finding.code, Code::Malformed | Code::InvalidUtf8) {
-                    prop_assert!(decoded.is_err(), "{:?}", finding);
+                    prop_assert!(odd_map || decoded.is_err(), "{:?}", finding);
                 }
                 prop_assert!(!finding.message(&plan, 1, 1).is_empty());
             }
