@@ -152,7 +152,7 @@ fn publish(given: &Value) -> Publish {
     let codec = Codec::from_str_name(given["codec"].as_str().expect("a codec")).expect("a known codec");
     let event = |given: &Value| Event {
         event_id: bytes(&given["event_id"]),
-        timestamp_ns: number(&given["timestamp_ns"]),
+        timestamp: number(&given["timestamp"]),
         platform: text(&given["platform"]),
         session_id: text(&given["session_id"]),
         user_id: given.get("user_id").map(text),
@@ -183,7 +183,7 @@ fn publish_fields(publish: &Publish) -> Value {
         let Some(Body::Custom(custom)) = &event.body else { panic!("{event:?}") };
         json!({
             "event_id": hex(&event.event_id),
-            "timestamp_ns": event.timestamp_ns,
+            "timestamp": event.timestamp,
             "platform": event.platform,
             "session_id": event.session_id,
             "user_id": event.user_id,

@@ -59,7 +59,7 @@ PRODUCER = "0192f0c1a2b37c4d8e9fa0b1c2d3e4f5"
 EVENT = {
     "event_id": "0192f0c1a2b37c4d8e9f000000000001",
     # Exact as a double, as many readers of JSON have it.
-    "timestamp_ns": TICK_MS * 1_000_000,
+    "timestamp": TICK_MS * 1_000_000,
     "platform": "linux",
     "session_id": "",
     "user_id": "ada",

@@ -207,7 +207,7 @@ SCHEMAS = {
     # Of the bodies of an event only the custom one.
     "Event": (
         Field(1, "event_id", "bytes"),
-        Field(2, "timestamp_ns", "fixed64"),
+        Field(2, "timestamp", "fixed64"),
         Field(3, "platform", "string"),
         Field(4, "session_id", "string"),
         Field(5, "user_id", "string", optional=True),

@@ -138,7 +138,7 @@ fn event(number: u64, event_type: EventType, body: Body) -> Event {
     let low = high.rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     Event {
         event_id: [high.to_be_bytes(), low.to_be_bytes()].concat(),
-        timestamp_ns: AT_NS - number,
+        timestamp: AT_NS - number,
         platform: "android".into(),
         session_id: "5f2c1ab0-session".into(),
         user_id: Some("user-1234567".into()),
@@ -198,8 +198,8 @@ fn span(number: u64) -> Event {
         parent_span_id: Some(vec![9; 8]),
         service: "checkout".into(),
         operation: "POST /orders".into(),
-        start_time_ns: AT_NS - 5_000_000,
-        end_time_ns: AT_NS,
+        start_time: AT_NS - 5_000_000,
+        end_time: AT_NS,
         duration_ms: Some(5.0),
         status: SpanStatus::Success.into(),
         attributes: Some(SpanAttributes {

@@ -73,9 +73,9 @@ impl Plan {
         };
         plan.add(&EVENT, "");
         let find = |plan: &Self, path: &str| plan.find(path).expect("a field of the schema");
-        plan.timestamp = find(&plan, "timestamp_ns");
+        plan.timestamp = find(&plan, "timestamp");
         plan.session_id = find(&plan, "session_id");
-        plan.span_end = find(&plan, "trace_span.end_time_ns");
+        plan.span_end = find(&plan, "trace_span.end_time");
         plan.metric_value = find(&plan, "application_metric.value");
         for rule in rules {
             plan.apply(rule)?;

@@ -260,7 +260,7 @@ fn the_good_events_of_a_batch_are_kept_and_the_bad_ones_get_a_verdict_each() {
     let client = site.publisher();
     let mut batch = logs(0, 6);
     batch[1].platform.clear();
-    batch[4].timestamp_ns += 3_600 * SECOND;
+    batch[4].timestamp += 3_600 * SECOND;
     site.publish(client, &publish(1, 1, batch.clone()));
     site.sync();
     let ack = site.acks(client).remove(0);
