@@ -63,6 +63,7 @@ mod event;
 mod feed;
 mod link;
 mod outbox;
+mod publish;
 mod session;
 mod tls;
 mod transport;
@@ -71,7 +72,12 @@ pub use client::{Client, Subscription};
 pub use config::Builder;
 pub use error::{BadMessage, Error, Operation, with_causes};
 pub use event::{Batch, Event, Tick};
+pub use publish::{
+    Compression, Progress, PublishError, PublishEvent, Publisher, Publishing, Rejection, Unanswered,
+    new_event, new_event_id,
+};
 pub use rustls::AlertDescription;
 pub use tickstream_wire::messages::Mode;
+pub use tickstream_wire::messages::events;
 pub use tickstream_wire::{ErrorCode, FrameError, FrameType};
 pub use tls::{TlsConfig, TlsConfigError, TlsError};
