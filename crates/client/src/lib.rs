@@ -61,6 +61,8 @@ mod driver;
 mod error;
 mod event;
 mod feed;
+#[cfg(feature = "json")]
+pub mod json;
 mod link;
 mod outbox;
 mod publish;
@@ -74,7 +76,7 @@ pub use error::{BadMessage, Error, Operation, with_causes};
 pub use event::{Batch, Event, Tick};
 pub use publish::{
     Compression, Progress, PublishError, PublishEvent, Publisher, Publishing, Rejection, Unanswered,
-    new_event, new_event_id,
+    fill_event, new_event, new_event_id,
 };
 pub use rustls::AlertDescription;
 pub use tickstream_wire::messages::Mode;

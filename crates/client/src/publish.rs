@@ -13,6 +13,6 @@ mod publisher;
 mod shared;
 
 pub use event::{Progress, PublishError, PublishEvent, Rejection, Unanswered};
-pub use make::{new_event, new_event_id};
+pub use make::{fill_event, new_event, new_event_id};
 pub use options::{Compression, Publishing};
 pub use publisher::Publisher;

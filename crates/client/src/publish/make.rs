@@ -28,12 +28,25 @@ use tickstream_wire::messages::events::{Body, Event, EventType};
 pub fn new_event(platform: impl Into<String>, event_name: impl Into<String>, body: Body) -> Event {
     Event {
         event_id: new_event_id().to_vec(),
-        timestamp: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64),
+        timestamp: now_ns(),
         platform: platform.into(),
         event_type: event_type(&body).into(),
         event_name: event_name.into(),
         body: Some(body),
         ..Event::default()
+    }
+}
+
+/// Gives an event an id and a time, those that it hasn't.
+///
+/// # Panics
+/// If the system has no random numbers.
+pub fn fill_event(event: &mut Event) {
+    if event.event_id.is_empty() {
+        event.event_id = new_event_id().to_vec();
+    }
+    if event.timestamp == 0 {
+        event.timestamp = now_ns();
     }
 }
 
@@ -49,6 +62,10 @@ pub fn new_event_id() -> [u8; 16] {
 /// An id for a producer.
 pub(crate) fn new_producer_id() -> [u8; 16] {
     random()
+}
+
+fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 fn event_type(body: &Body) -> EventType {

@@ -47,6 +47,10 @@ pub(crate) fn pack<'a>(
 /// The codec's field, and key and length of `compressed`.
 const COMPRESSED_OVERHEAD: usize = 2 + 1 + 5;
 
+#[cfg_attr(
+    not(any(feature = "lz4", feature = "zstd")),
+    expect(unused_variables, reason = "there is nothing to compress by")
+)]
 fn compressed(batch: &[u8], compression: Compression) -> Option<(Codec, Vec<u8>)> {
     match compression {
         Compression::None => None,
