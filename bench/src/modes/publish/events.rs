@@ -27,10 +27,10 @@ pub fn event(number: u64, bytes: usize, time_ns: u64) -> Event {
     let kind = KINDS[(number % KINDS.len() as u64) as usize];
     let mut event = kind(number);
     event.event_id = vec![0xFF; 16];
-    event.timestamp_ns = time_ns;
+    event.timestamp = time_ns;
     if let Some(Body::TraceSpan(span)) = &mut event.body {
-        span.start_time_ns = time_ns;
-        span.end_time_ns = time_ns + 1_000_000 * (3 + number % 200);
+        span.start_time = time_ns;
+        span.end_time = time_ns + 1_000_000 * (3 + number % 200);
     }
     if event.encoded_len() > bytes {
         event.context.clear();
@@ -103,12 +103,12 @@ fn video(number: u64) -> Event {
         player_type: "exoplayer".into(),
         event_name: VideoEventName::Buffer as i32,
         measurements: Some(VideoMeasurements {
-            startup_time_ms: Some(740.0),
-            buffer_duration_ms: Some((number % 3_000) as f64),
-            bitrate_bps: Some(4_800_000),
+            startup_time: Some(740.0),
+            buffer_duration: Some((number % 3_000) as f64),
+            bitrate: Some(4_800_000),
             resolution: "1920x1080".into(),
             fps: Some(50.0),
-            latency_ms: None,
+            latency: None,
         }),
         quality_metrics: Some(VideoQualityMetrics {
             video_quality_score: Some(87.5),
@@ -148,8 +148,8 @@ fn span(number: u64) -> Event {
         parent_span_id: Some((mixed(number + 1) | 1).to_be_bytes().to_vec()),
         service: "orders".into(),
         operation: "GET /orders/{id}".into(),
-        start_time_ns: 0,
-        end_time_ns: 0,
+        start_time: 0,
+        end_time: 0,
         duration_ms: Some(3.0 + (number % 200) as f64),
         status: SpanStatus::Success as i32,
         attributes: Some(SpanAttributes {
@@ -195,8 +195,8 @@ fn infrastructure(number: u64) -> Event {
         measurements: Some(InfrastructureMeasurements {
             cpu_usage: Some(0.01 * (number % 100) as f64),
             memory_usage: Some(0.62),
-            disk_io_bytes_per_s: Some(120_000.0),
-            network_io_bytes_per_s: Some(2_400_000.0),
+            disk_io: Some(120_000.0),
+            network_io: Some(2_400_000.0),
         }),
         cost_data: Some(CostData { cost_per_hour: Some(0.0416), currency: "EUR".into() }),
     };

@@ -224,7 +224,7 @@ mod tests {
                 assert_eq!(publish.events.len(), 100);
                 assert_eq!(publish.encode_to_vec(), buffer[start + HEADER_LEN..buffer.len() - TRAILER_LEN]);
                 for event in publish.events {
-                    assert!(event.timestamp_ns >= BEGAN_NS && event.body.is_some());
+                    assert!(event.timestamp >= BEGAN_NS && event.body.is_some());
                     assert_eq!((event.event_id[6] >> 4, event.event_id[8] >> 6), (7, 2));
                     assert!(ids.insert(event.event_id));
                 }
