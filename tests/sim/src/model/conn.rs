@@ -25,7 +25,7 @@ pub struct Owed {
 pub enum Reply {
     AckAuth { unix_ms: u64 },
     /// `next_sequence` is one of these.
-    AckSubscribe { mode: usize, next: (u64, u64), live: (u64, u64), unix_ms: u64 },
+    AckSubscribe { mode: usize, next: (u64, u64), live: (u64, u64), steps: usize, unix_ms: u64 },
     Heartbeat,
     Error { code: &'static str, retry_ms: (u32, u32) },
 }
@@ -48,6 +48,8 @@ pub struct Subscription {
     pub phase_ms: Option<u64>,
     /// The first live tick is one of these; below, it's a replay.
     pub live: (u64, u64),
+    /// Steps of the wall clock that came before it.
+    pub steps: usize,
 }
 
 /// A frame that isn't answered whole.
@@ -97,6 +99,8 @@ pub struct Conn {
     pub is_counted: bool,
     pub is_unproven: bool,
     pub heard: bool,
+    /// It lingers for longer than it may.
+    pub is_over: bool,
     pub unread: Vec<u8>,
     pub budget: (u64, u32),
     pub owed: VecDeque<Owed>,
@@ -106,6 +110,7 @@ pub struct Conn {
     pub underway: Option<Underway>,
     /// The socket took no more, and hasn't said since that it does.
     pub is_full: bool,
+    pub full_since: u64,
     pub is_awaited: bool,
     pub is_shut: bool,
     pub peer_closed: bool,
@@ -135,7 +140,7 @@ impl Conn {
 
     /// It has something to send and may.
     pub fn is_ready(&self) -> bool {
-        let wants = self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_doomed);
+        let wants = self.is_over || self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_doomed);
         wants && self.is_answered() && !self.is_awaited && !self.is_gone
     }
 }

@@ -193,7 +193,7 @@ impl Model {
         }
         self.tally.streams[mode].subscribers += 1;
         self.tally.subscribed += 1;
-        self.owe(index, Reply::AckSubscribe { mode, next, live, unix_ms: self.wall / MS }, said)
+        self.owe(index, Reply::AckSubscribe { mode, next, live, steps: self.steps.len(), unix_ms: self.wall / MS }, said)
     }
 
     /// Owes a reply, unless the client asks without reading the answers.

@@ -114,7 +114,8 @@ impl Model {
                     let stream = &streams[subscription.mode];
                     let phase = subscription.phase_ms.filter(|_| subscription.next >= subscription.live.1);
                     phase.is_some_and(|phase| {
-                        wall > stream.batch_due_ns(subscription.next) + phase * MS + lag_ns
+                        let next = stepped_over(&self.steps[subscription.steps..], stream, subscription.next, phase);
+                        wall > stream.batch_due_ns(next) + phase * MS + lag_ns
                     })
                 })
             };
@@ -135,6 +136,9 @@ impl Model {
             }
         }
         self.was_settled = false;
+        for conn in &mut self.conns {
+            conn.is_over = conn.closing.is_some_and(|closing| self.lived >= closing.ends + LATE_NS);
+        }
         self.check_deadlines();
     }
 
@@ -142,13 +146,13 @@ impl Model {
     fn check_deadlines(&self) {
         for conn in self.conns.iter().filter(|conn| !conn.is_gone) {
             let late = |since: u64, ms: u32| self.lived >= since + u64::from(ms) * MS + LATE_NS;
-            if let Some(closing) = conn.closing {
-                let is_over = self.lived >= closing.ends + LATE_NS;
-                assert!(!is_over || self.is_overloaded || conn.ready_since.is_some(), "{conn:?} outlives its end");
+            if conn.closing.is_some() {
                 continue;
             }
             if conn.is_full && let Some(underway) = &conn.underway {
-                let is_over = late(underway.since_latest, self.rules.write_deadline_ms);
+                // What is too old when the socket fills up is noticed as late as any deadline.
+                let is_noticed = self.lived >= conn.full_since + LATE_NS;
+                let is_over = is_noticed && late(underway.since_latest, self.rules.write_deadline_ms);
                 assert!(!is_over, "the write deadline of {conn:?} has passed at {}", self.lived);
             }
             if self.drain.is_some() {
@@ -187,7 +191,11 @@ impl Model {
         }
         (self.was_settled, self.wall_settled) = (true, self.wall);
         self.history.settle();
-        for conn in self.conns.iter().filter(|conn| !conn.is_gone && !conn.is_full) {
+        for conn in self.conns.iter().filter(|conn| !conn.is_gone) {
+            assert!(!conn.is_over, "{conn:?} outlives its end");
+            if conn.is_full {
+                continue;
+            }
             assert!(conn.frames() == 0, "nothing goes on, and {conn:?} is owed frames");
             let Some(subscription) = conn.subscription.as_ref().filter(|_| conn.phase == Phase::Authenticated) else {
                 continue;
@@ -195,8 +203,12 @@ impl Model {
             let stream = &self.streams[subscription.mode];
             let phase = subscription.phase_ms.unwrap_or(stream.phases - 1);
             let expected = stream.due_end(self.wall, phase);
-            assert!(subscription.next >= expected, "{conn:?} lacks the ticks before {expected} at {}", self.wall);
-            let next_ns = stream.batch_due_ns(subscription.next.max(subscription.live.1)) + phase * MS;
+            let next = stepped_over(&self.steps[subscription.steps..], stream, subscription.next, phase);
+            assert!(next >= expected, "{conn:?} lacks the ticks before {expected} at {}", self.wall);
+            if subscription.phase_ms.is_none() {
+                continue;
+            }
+            let next_ns = stream.batch_due_ns(next.max(subscription.live.1)) + phase * MS;
             let sleeps_ns = due.map_or(u64::MAX, |due| due - self.mono);
             let is_awake = next_ns.saturating_sub(self.wall) >= sleeps_ns.min(100 * MS);
             assert!(is_awake, "{conn:?} has a tick in {} ns, {sleeps_ns} ns are slept", next_ns - self.wall);
@@ -280,6 +292,7 @@ impl Model {
             header_seen: 0,
             is_counted: !is_proxied,
             is_unproven: true,
+            is_over: false,
             heard: false,
             unread: Vec::new(),
             budget: (0, 0),
@@ -288,6 +301,7 @@ impl Model {
             mode: None,
             underway: None,
             is_full: false,
+            full_since: 0,
             is_awaited: false,
             is_shut: false,
             peer_closed: false,
@@ -535,4 +549,15 @@ fn expected_code(reason: CloseReason) -> &'static str {
         CloseReason::ShuttingDown | CloseReason::Kicked => "SHUTTING_DOWN",
         other => panic!("{other:?} has no code"),
     }
+}
+
+/// The tick that comes behind `next` where those in between were due in time that the clock was set over.
+fn stepped_over(steps: &[Step], stream: &Stream, mut next: u64, phase: u64) -> u64 {
+    for step in steps {
+        let after = stream.due_end(step.after, phase);
+        if stream.due_end(step.before, stream.phases - 1) <= next && next < after {
+            next = after;
+        }
+    }
+    next
 }
