@@ -50,6 +50,8 @@ pub struct Subscription {
     pub live: (u64, u64),
     /// Steps of the wall clock that came before it.
     pub steps: usize,
+    /// It has been sent all that there was, and isn't a replay any more.
+    pub is_live: bool,
 }
 
 /// A frame that isn't answered whole.

@@ -85,7 +85,7 @@ impl Model {
             Reply::AckSubscribe { mode, next: (least, most), live, steps, unix_ms } => {
                 let next = self.ack(kind, payload, wire::SUBSCRIBE, unix_ms);
                 assert!((least..=most).contains(&next), "next_sequence {next} isn't in {least}..={most}");
-                self.conns[index].subscription = Some(Subscription { mode, next, phase_ms: None, live, steps });
+                self.conns[index].subscription = Some(Subscription { mode, next, phase_ms: None, live, steps, is_live: next >= live.1 });
             }
         }
     }
@@ -126,8 +126,8 @@ impl Model {
         // What was left out was due while the clock was set forward.
         let steps = &steps[subscription.steps..];
         let is_explained = (0..=steps.len()).any(|left| stepped_over(&steps[..left], stream, next, phase) == first);
-        assert!(is_explained, "the ticks from {next} to {first} are lost");
-        let is_replay = subscription.next < subscription.live.1;
+        assert!(is_explained, "the ticks from {next} to {first} are lost, {phase} {steps:?}");
+        let is_replay = !subscription.is_live;
         subscription.next = end;
         (underway.ticks, underway.mode, underway.is_replay) = (end - first, subscription.mode, is_replay);
         let published = stream.due_ns(first) + phase * MS;
