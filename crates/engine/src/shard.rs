@@ -127,7 +127,7 @@ impl Shard {
     pub fn advance(&mut self, now: Now) {
         self.settle_tally();
         if self.clock.advance(now) {
-            self.streams.skip_to(now, self.clock.lived(), &mut self.counters);
+            self.streams.skip_to(now, &mut self.counters);
         }
     }
 

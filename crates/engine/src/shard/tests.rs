@@ -430,6 +430,38 @@ fn a_replay_that_never_catches_up_is_given_up() {
     assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
 }
 
+/// Found by simulation.
+#[test]
+fn a_laggard_is_not_excused_from_published_ticks_by_a_clock_set_forward() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 100).unwrap());
+    let (client, _other) = (world.subscribed(Mode::Second, None), world.subscribed(Mode::Second, None));
+    world.client(client).room = Some(0);
+    world.heartbeats(true);
+    world.run(4 * SECOND);
+    world.set_clock(1_004 * SECOND + 500 * MS + HOUR);
+    // Its first tick is past the deadline, which the wheel is about to notice; the log has dropped that tick and more.
+    world.run(1_040 * MS);
+    world.widen(client, 1 << 20);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), [CloseReason::SlowConsumer], "{:?}", world.client(client).sequences());
+}
+
+/// Found by simulation.
+#[test]
+fn a_replay_is_not_given_up_for_ticks_that_a_clock_set_forward_left_out() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 1_000).unwrap());
+    let client = world.connect();
+    world.client(client).room = Some(0);
+    world.send_auth(client);
+    world.send_subscribe(client, Mode::Second, Some(1_000_450));
+    world.run(SECOND);
+    world.set_clock(1_001 * SECOND + 500 * MS + HOUR);
+    world.run(MS);
+    world.widen(client, 1 << 30);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), []);
+}
+
 #[test]
 fn who_resumes_from_beyond_the_window_is_not_given_up_when_a_tick_comes_first() {
     let mut world = World::with(|config| config.limits.replay_window_ms = 3_600_000);
