@@ -375,7 +375,7 @@ impl Shard {
             let Some(slot) = drain.next_slot(lived) else {
                 return;
             };
-            let closes_at = drain.closes_at(lived);
+            let (closes_at, lingers_until) = (drain.closes_at(lived), lived + drain.linger_ns());
             let session = &mut self.slots[slot];
             match session.state {
                 State::Authenticated => {
@@ -392,7 +392,11 @@ impl Shard {
                     session.ends = closes_at;
                     self.rearm(slot);
                 }
-                State::Free | State::Flushing | State::Lingering | State::Doomed => {}
+                State::Flushing | State::Lingering => {
+                    session.ends = session.ends.min(lingers_until);
+                    self.rearm(slot);
+                }
+                State::Free | State::Doomed => {}
             }
         }
     }

@@ -135,6 +135,10 @@ impl Client {
                 self.write(&wire::auth(user, pass));
                 if rng.one_in(2) { Some(SECOND) } else { None }
             }
+            Kind::Rude if first && rng.one_in(3) => {
+                self.rude(rng);
+                Some(rng.below(SECOND))
+            }
             _ if !self.is_authed => {
                 self.is_authed = true;
                 let user = if self.tls && rng.one_in(3) { "" } else { USER };

@@ -313,6 +313,18 @@ fn a_drain_tells_everyone_then_closes_everyone() {
     assert_eq!(world.client(silent).take(), [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]);
 }
 
+/// Found by simulation.
+#[test]
+fn a_drain_waits_no_longer_for_who_lingers_already() {
+    let mut world = World::new(config());
+    let client = world.connect();
+    world.send(client, b"G");
+    world.run(10 * MS);
+    world.shard.begin_drain(1_000);
+    world.run(SECOND);
+    assert!(world.shard.is_empty());
+}
+
 #[test]
 fn one_connection_above_the_limit_is_refused_and_a_freed_slot_is_taken_again() {
     let mut world = World::with(|config| config.limits.connections = 2);

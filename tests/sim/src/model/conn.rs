@@ -25,7 +25,7 @@ pub struct Owed {
 pub enum Reply {
     AckAuth { unix_ms: u64 },
     /// `next_sequence` is one of these.
-    AckSubscribe { mode: usize, next: (u64, u64), live: (u64, u64), steps: usize, unix_ms: u64 },
+    AckSubscribe { mode: usize, next: (u64, u64), live: (u64, u64), steps: usize, is_ahead: bool, unix_ms: u64 },
     Heartbeat,
     Error { code: &'static str, retry_ms: (u32, u32) },
 }
@@ -50,6 +50,8 @@ pub struct Subscription {
     pub live: (u64, u64),
     /// Steps of the wall clock that came before it.
     pub steps: usize,
+    /// The wall clock had never said more: nobody before can have been sent the ticks that it will be.
+    pub is_ahead: bool,
     /// It has been sent all that there was, and isn't a replay any more.
     pub is_live: bool,
 }

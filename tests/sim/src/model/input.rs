@@ -193,7 +193,9 @@ impl Model {
         }
         self.tally.streams[mode].subscribers += 1;
         self.tally.subscribed += 1;
-        self.owe(index, Reply::AckSubscribe { mode, next, live, steps: self.steps.len(), unix_ms: self.wall / MS }, said)
+        let (steps, is_ahead) = (self.steps.len(), self.wall == self.wall_most);
+        let reply = Reply::AckSubscribe { mode, next, live, steps, is_ahead, unix_ms: self.wall / MS };
+        self.owe(index, reply, said)
     }
 
     /// Owes a reply, unless the client asks without reading the answers.
