@@ -517,6 +517,7 @@ impl World {
         let rest = self.call(|shard| shard.received(id, bytes).len());
         let reports = self.ended();
         let said = reports.iter().find(|report| report.conn == id).map(|report| report.reason);
+        self.model.frames_counted = self.shard.counters().frames_received;
         self.model.received(index, bytes, said);
         self.tell(reports);
         self.model.check_reported(index);

@@ -123,8 +123,8 @@ pub struct Conn {
     pub error_begun: bool,
     pub closing: Option<Closing>,
     pub bytes_sent: u64,
-    /// Actions there had been when it last began to owe something that it could send.
-    pub ready_since: Option<u64>,
+    /// It has something to send: its turn comes before so many actions.
+    pub served_by: Option<u64>,
     pub is_gone: bool,
 }
 

@@ -203,7 +203,8 @@ impl Model {
         let may_be_told = usize::from(self.drain.is_some() && !self.conns[index].goaway_seen);
         let conn = &mut self.conns[index];
         let frames = conn.frames();
-        let is_told = said == Some(CloseReason::SlowConsumer) && frames + may_be_told >= FRAMES_OWED;
+        let is_last = self.tally.frames_received + 1 == self.frames_counted;
+        let is_told = said == Some(CloseReason::SlowConsumer) && is_last && frames + may_be_told >= FRAMES_OWED;
         if conn.is_full && (frames >= FRAMES_OWED || is_told) {
             return Err((CloseReason::SlowConsumer, (0, 0), None));
         }

@@ -25,7 +25,7 @@ impl Model {
             self.conns[index].underway = Some(underway);
         }
         let conn = &mut self.conns[index];
-        conn.ready_since = None;
+        conn.served_by = None;
         conn.underway.as_mut().expect("it was begun").answer = Some(answer);
     }
 
@@ -176,7 +176,7 @@ impl Model {
     pub fn awaits(&mut self, index: usize) {
         let conn = &mut self.conns[index];
         assert!(conn.is_full && !conn.is_awaited && !conn.is_gone, "nothing to await: {conn:?}");
-        (conn.is_awaited, conn.ready_since) = (true, None);
+        (conn.is_awaited, conn.served_by) = (true, None);
     }
 
     pub fn writable(&mut self, index: usize) {
