@@ -281,6 +281,9 @@ impl Streams {
                 group.forgotten = batch.end;
             }
         }
+        if group.log.is_empty() {
+            group.forgotten = group.forgotten.max(group.ends.0);
+        }
         let frame = stream.sealer.seal(first, end, group.phase_ms);
         group.log_bytes += u64::from(frame.len());
         group.newest_len = frame.len();

@@ -182,7 +182,9 @@ impl Model {
         let (next, live) = ((first(low), first(high)), (low, high));
         if let Some(after) = asked.numbers[2] {
             let is_bad = after > high.saturating_add(stream.ahead);
-            let may_be_bad = after > low.saturating_add(stream.ahead) && said == Some(CloseReason::BadFrame);
+            let is_last = self.tally.frames_received + 1 == self.frames_counted;
+            let is_said = said == Some(CloseReason::BadFrame) && is_last;
+            let may_be_bad = after > low.saturating_add(stream.ahead) && is_said;
             if is_bad || may_be_bad {
                 return bad;
             }
