@@ -41,9 +41,17 @@ pub const KINDS: [Kind; 10] = [
 pub enum Reader {
     Prompt,
     /// Its socket holds so many bytes; it reads some now and then.
-    Drip { holds: u64, reads: u64, every: u64 },
+    Drip {
+        holds: u64,
+        reads: u64,
+        every: u64,
+    },
     /// It stops for a while, or for ever.
-    Stalls { holds: u64, from: u64, until: u64 },
+    Stalls {
+        holds: u64,
+        from: u64,
+        until: u64,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +83,18 @@ impl Client {
     pub fn new(kind: Kind, tls: bool, now: u64, rng: &mut Rng) -> Self {
         let holds = rng.pick(&[0, 1, 20, 300, 5_000]);
         let reader = match rng.below(6) {
-            0 => Reader::Drip { holds, reads: rng.pick(&[1, 7, 60, 4_000]), every: rng.pick(&[10 * MS, 300 * MS, 4_900 * MS]) },
+            0 => Reader::Drip {
+                holds,
+                reads: rng.pick(&[1, 7, 60, 4_000]),
+                every: rng.pick(&[10 * MS, 300 * MS, 4_900 * MS]),
+            },
             1 => {
                 let from = now + rng.below(20 * SECOND);
-                Reader::Stalls { holds, from, until: from + rng.pick(&[SECOND, 4 * SECOND, 5_200 * MS, 3_600 * SECOND]) }
+                Reader::Stalls {
+                    holds,
+                    from,
+                    until: from + rng.pick(&[SECOND, 4 * SECOND, 5_200 * MS, 3_600 * SECOND]),
+                }
             }
             _ => Reader::Prompt,
         };
@@ -103,7 +119,9 @@ impl Client {
         match self.reader {
             Reader::Prompt => u64::MAX,
             Reader::Drip { holds, .. } => holds.saturating_sub(self.unread),
-            Reader::Stalls { holds, from, until } if (from..until).contains(&now) => holds.saturating_sub(self.unread),
+            Reader::Stalls { holds, from, until } if (from..until).contains(&now) => {
+                holds.saturating_sub(self.unread)
+            }
             Reader::Stalls { .. } => u64::MAX,
         }
     }
@@ -131,7 +149,8 @@ impl Client {
                 if self.turns as usize == auth.len() { self.become_steady(rng) } else { Some(pause) }
             }
             Kind::Guesser => {
-                let (user, pass) = rng.pick(&[(USER, "wrong"), ("bob", PASS), ("", ""), (USER, ""), (USER, "changed")]);
+                let (user, pass) =
+                    rng.pick(&[(USER, "wrong"), ("bob", PASS), ("", ""), (USER, ""), (USER, "changed")]);
                 self.write(&wire::auth(user, pass));
                 if rng.one_in(2) { Some(SECOND) } else { None }
             }
@@ -222,10 +241,17 @@ impl Client {
             3 => wire::frame(rng.pick(&[0, 8, 0x10, 0x1f, 0x7f]), b"?"),
             4 => wire::frame(rng.pick(&[0x80, 0xff]), b"of a later version"),
             5 => wire::frame(wire::HEARTBEAT, b"x"),
-            6 => wire::frame(wire::SUBSCRIBE, rng.pick(&[&b"\x08"[..], b"\x08\x02", b"\x0a\x01x", b"\xff\xff\xff"])),
+            6 => wire::frame(
+                wire::SUBSCRIBE,
+                rng.pick(&[&b"\x08"[..], b"\x08\x02", b"\x0a\x01x", b"\xff\xff\xff"]),
+            ),
             7 => wire::subscribe(rng.pick(&[2, u64::MAX, 1 << 32]), None),
             8 => [b"TS\x02".to_vec(), vec![3; 9]].concat(),
-            9 => [b"TS\x01\x03".to_vec(), rng.pick(&[u32::MAX, 1 << 31, 65_537]).to_be_bytes().to_vec()].concat(),
+            9 => [
+                b"TS\x01\x03".to_vec(),
+                rng.pick(&[u32::MAX, 1 << 31, 65_537, 4_097, 8_000]).to_be_bytes().to_vec(),
+            ]
+            .concat(),
             // a field of a later version, and one that is there twice
             10 => wire::frame(wire::SUBSCRIBE, b"\x08\x01\x7a\x03new\x08\x00"),
             11 => wire::frame(wire::AUTH, b"\x0a\x02\xff\xfe"),

@@ -56,12 +56,16 @@ fn many(run: &Run) -> ExitCode {
         }
         // The panic has said what was wrong.
         let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| tickstream_sim::run(seed, false))) else {
-            eprintln!("seed {seed} FAILED after {seeds} others in {:.1} s; again, in full: scripts/sim {seed}", began.elapsed().as_secs_f64());
+            eprintln!(
+                "seed {seed} FAILED after {seeds} others in {:.1} s; again, in full: scripts/sim {seed}",
+                began.elapsed().as_secs_f64()
+            );
             return ExitCode::FAILURE;
         };
         let counters = outcome.counters;
         trace = trace.rotate_left(1) ^ outcome.hash;
-        (actions, memory_most, seeds) = (actions + outcome.actions, memory_most.max(outcome.memory_most), seeds + 1);
+        (actions, memory_most, seeds) =
+            (actions + outcome.actions, memory_most.max(outcome.memory_most), seeds + 1);
         closed.iter_mut().zip(counters.closed).for_each(|(sum, count)| *sum += count);
         fired.iter_mut().zip(counters.fired).for_each(|(sum, count)| *sum += count);
         clients += counters.accepted;
@@ -79,8 +83,14 @@ fn many(run: &Run) -> ExitCode {
         println!("{name}: {}", text.join(", "));
         counts.into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect::<Vec<_>>()
     };
-    let mut never = list("closed", CloseReason::ALL.iter().map(|reason| (reason.as_str(), closed[*reason as usize])).collect());
-    never.extend(list("fired", Limit::ALL.iter().map(|limit| (limit.as_str(), fired[*limit as usize])).collect()));
+    let mut never = list(
+        "closed",
+        CloseReason::ALL.iter().map(|reason| (reason.as_str(), closed[*reason as usize])).collect(),
+    );
+    never.extend(list(
+        "fired",
+        Limit::ALL.iter().map(|limit| (limit.as_str(), fired[*limit as usize])).collect(),
+    ));
     // There is no known way to it.
     never.retain(|name| *name != CloseReason::Internal.as_str());
     if seeds >= 2_000 && !never.is_empty() {

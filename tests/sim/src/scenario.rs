@@ -86,7 +86,10 @@ impl Rules {
             1 => rules.connections_per_address = rng.pick(&[0, 2, 5]),
             2 => rules.unauthenticated_per_address = rng.pick(&[0, 2, 5]),
             3 => rules.auth_failures_per_minute = rng.pick(&[0, 3, 10, 10]),
-            4 => (rules.frames_per_second, rules.connections_per_second) = (rng.pick(&[100, 40]), rng.pick(&[0, 5])),
+            4 => {
+                (rules.frames_per_second, rules.connections_per_second) =
+                    (rng.pick(&[100, 40]), rng.pick(&[0, 5]))
+            }
             _ => rules.auth_timeout_ms = rng.pick(&[5_000, 3_000]),
         }
         rules
@@ -133,7 +136,11 @@ impl Scenario {
         let rules = Rules {
             user: USER,
             pass: PASS,
-            ticks: if is_fast { [rng.pick(&[200, 333, 1_000]), 60] } else { [rng.pick(&[1, 1, 2, 7]), rng.pick(&[1, 1, 4, 20])] },
+            ticks: if is_fast {
+                [rng.pick(&[200, 333, 1_000]), 60]
+            } else {
+                [rng.pick(&[1, 1, 2, 7]), rng.pick(&[1, 1, 4, 20])]
+            },
             spread: rng.one_in(3),
             window_ms: rng.pick(&[0, 5, 5, 50]),
             heartbeat_interval_ms: 15_000,
@@ -155,8 +162,15 @@ impl Scenario {
             replay_ticks: rng.pick(&[100_000, 500, 30]),
         };
         let roughness = rng.below(4);
-        let sometimes = |rng: &mut Rng, values: &[u64]| if rng.below(4) < roughness { rng.pick(values) } else { 0 };
-        let lasts = if is_large { rng.range(8..14) } else if is_fast { rng.range(6..14) } else { rng.range(25..75) };
+        let sometimes =
+            |rng: &mut Rng, values: &[u64]| if rng.below(4) < roughness { rng.pick(values) } else { 0 };
+        let lasts = if is_large {
+            rng.range(8..14)
+        } else if is_fast {
+            rng.range(6..14)
+        } else {
+            rng.range(25..75)
+        };
         let clients = if is_large { 2_500 } else { rng.pick(&[6, 15, 40, 40]) };
         let overload = sometimes(rng, &[1, 2]);
         Self {
@@ -172,7 +186,9 @@ impl Scenario {
             steps_every: sometimes(rng, &[2 * SECOND, 15 * SECOND]),
             stalls_every: sometimes(rng, &[8 * SECOND, 20 * SECOND]),
             meddles_every: sometimes(rng, &[500 * MS, 5 * SECOND]),
-            drain: rng.one_in(3).then(|| (rng.range(lasts / 3..lasts) * SECOND, rng.pick(&[2_000, 4_500, 10_000]))),
+            drain: rng
+                .one_in(3)
+                .then(|| (rng.range(lasts / 3..lasts) * SECOND, rng.pick(&[2_000, 4_500, 10_000]))),
             kinds: std::array::from_fn(|kind| if kind == 0 { 8 } else { rng.pick(&[0, 1, 1, 4]) }),
             tls_one_in: rng.pick(&[2, 5, 1_000]),
             rules,

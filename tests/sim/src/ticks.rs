@@ -19,7 +19,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(minute: bool, ticks: u32, window_ms: u32, spread: bool, replay_ms: u32, replay_most: u64) -> Self {
+    pub fn new(
+        minute: bool,
+        ticks: u32,
+        window_ms: u32,
+        spread: bool,
+        replay_ms: u32,
+        replay_most: u64,
+    ) -> Self {
         let (period_ms, per_period) = (if minute { 60_000 } else { 1_000 }, u64::from(ticks));
         // The ticks that are due less than a window after the first, which is one of them.
         let batch = (u64::from(window_ms) * per_period).div_ceil(period_ms).max(1);

@@ -161,7 +161,9 @@ pub fn message(payload: &[u8], numbers: &[u64], texts: &[u64]) -> Result<Message
     let mut message = Message::default();
     for (field, value) in fields(payload)? {
         match value {
-            Value::Number(number) if numbers.contains(&field) => message.numbers[field as usize] = Some(number),
+            Value::Number(number) if numbers.contains(&field) => {
+                message.numbers[field as usize] = Some(number)
+            }
             Value::Bytes(bytes) if texts.contains(&field) => {
                 let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
                 message.texts[field as usize] = Some(text.to_owned());

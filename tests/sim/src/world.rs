@@ -94,7 +94,8 @@ impl World {
         let shard = Shard::new(scenario.rules.engine(seed), Now { mono_ns: mono, unix_ns: wall });
         let held = allocated() - before;
         let mut model = Model::new(scenario.rules.clone(), mono, wall);
-        model.is_overloaded = scenario.actions < 256 || scenario.oversleeps > 100 * MS || scenario.clients > 1_000;
+        model.is_overloaded =
+            scenario.actions < 256 || scenario.oversleeps > 100 * MS || scenario.clients > 1_000;
         let mut world = Self {
             shard,
             model,
@@ -138,7 +139,12 @@ impl World {
             self.sleep();
         }
         let memory_most = self.held_most.max(0) as usize;
-        Outcome { hash: self.trace.hash(), actions: self.model.actions, counters: self.shard.counters(), memory_most }
+        Outcome {
+            hash: self.trace.hash(),
+            actions: self.model.actions,
+            counters: self.shard.counters(),
+            memory_most,
+        }
     }
 
     fn after(&mut self, pause: u64, event: Event) {
@@ -361,7 +367,9 @@ impl World {
                 if self.model.conns[index].is_awaited && has_room {
                     let pause = self.rng.below(3 * MS);
                     self.after(pause, Event::Writable(index));
-                } else if self.model.conns[index].is_awaited && !matches!(client.reader, Reader::Drip { holds: 0, .. }) {
+                } else if self.model.conns[index].is_awaited
+                    && !matches!(client.reader, Reader::Drip { holds: 0, .. })
+                {
                     self.read(index);
                 }
             }
@@ -372,7 +380,8 @@ impl World {
             }
             Event::Step => {
                 let by = self.rng.pick(&[300 * MS, 999 * MS, SECOND, 7 * SECOND, 3_600 * SECOND]);
-                let (sign, wall) = if self.rng.one_in(2) { ("-", self.wall - by) } else { ("+", self.wall + by) };
+                let (sign, wall) =
+                    if self.rng.one_in(2) { ("-", self.wall - by) } else { ("+", self.wall + by) };
                 say!(self, "the wall clock is set: {sign}{} ms", by / MS);
                 self.wall = wall;
                 let now = self.now();
@@ -436,7 +445,12 @@ impl World {
         client.bare = client.written.len();
         let answer = self.call(|shard| shard.accept(peer, tls));
         self.trace.number(5 << 60 | answer.as_ref().map_or(u64::MAX >> 8, |id| u64::from(id.slot)));
-        say!(self, "{peer} arrives, {kind:?}, TLS {tls}, {header:?}, {:?}: {:?}", client.reader, answer.as_ref().map_err(|refused| refused.limit));
+        say!(
+            self,
+            "{peer} arrives, {kind:?}, TLS {tls}, {header:?}, {:?}: {:?}",
+            client.reader,
+            answer.as_ref().map_err(|refused| refused.limit)
+        );
         let index = self.model.accepted(peer, tls, is_trusted, header, &answer);
         self.drop(answer);
         let Some(index) = index else { return };

@@ -23,11 +23,23 @@ pub struct Owed {
 
 #[derive(Debug)]
 pub enum Reply {
-    AckAuth { unix_ms: u64 },
+    AckAuth {
+        unix_ms: u64,
+    },
     /// `next_sequence` is one of these.
-    AckSubscribe { mode: usize, next: (u64, u64), live: (u64, u64), steps: usize, is_ahead: bool, unix_ms: u64 },
+    AckSubscribe {
+        mode: usize,
+        next: (u64, u64),
+        live: (u64, u64),
+        steps: usize,
+        is_ahead: bool,
+        unix_ms: u64,
+    },
     Heartbeat,
-    Error { code: &'static str, retry_ms: (u32, u32) },
+    Error {
+        code: &'static str,
+        retry_ms: (u32, u32),
+    },
 }
 
 /// The first bytes of a connection from a trusted proxy.
@@ -144,7 +156,8 @@ impl Conn {
 
     /// It has something to send and may.
     pub fn is_ready(&self) -> bool {
-        let wants = self.is_over || self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_doomed);
+        let wants =
+            self.is_over || self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_doomed);
         wants && self.is_answered() && !self.is_awaited && !self.is_gone
     }
 }

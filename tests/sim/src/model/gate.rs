@@ -63,16 +63,29 @@ impl Gate {
     }
 
     /// The limits that must, or may, keep a new connection out; `known`: its address is known, too.
-    pub fn refusals(&mut self, rules: &Rules, from: Option<Address>, tls: bool, lived: u64) -> (Vec<Limit>, Vec<Limit>) {
+    pub fn refusals(
+        &mut self,
+        rules: &Rules,
+        from: Option<Address>,
+        tls: bool,
+        lived: u64,
+    ) -> (Vec<Limit>, Vec<Limit>) {
         let mut must = Vec::new();
-        let mut say = |holds: bool, limit| if holds { must.push(limit) };
+        let mut say = |holds: bool, limit| {
+            if holds {
+                must.push(limit)
+            }
+        };
         say(self.open >= rules.connections, Limit::Connections);
         say(self.memory_is_short, Limit::Memory);
         say(lived < self.late_until, Limit::Lag);
         say(self.unauthenticated >= rules.unauthenticated, Limit::Unauthenticated);
         if rules.connections_per_second > 0 {
             self.arrivals.refill(ARRIVALS_NS, lived);
-            say(self.arrivals.left_ns < SECOND / u64::from(rules.connections_per_second), Limit::ConnectionRate);
+            say(
+                self.arrivals.left_ns < SECOND / u64::from(rules.connections_per_second),
+                Limit::ConnectionRate,
+            );
         }
         if let Some(from) = from {
             must.extend(self.address_refusals(rules, from, tls, lived));

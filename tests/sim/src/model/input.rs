@@ -45,12 +45,20 @@ impl Model {
     }
 
     /// Takes the header of a proxy; false if there is more to come.
-    fn header(&mut self, index: usize, bytes: &mut &[u8], said: Option<CloseReason>) -> Result<bool, (CloseReason, (u32, u32), Option<Limit>)> {
+    fn header(
+        &mut self,
+        index: usize,
+        bytes: &mut &[u8],
+        said: Option<CloseReason>,
+    ) -> Result<bool, (CloseReason, (u32, u32), Option<Limit>)> {
         let conn = &mut self.conns[index];
         let missing = conn.header.bytes - conn.header_seen;
         conn.header_seen += bytes.len().min(missing);
         if !conn.header.is_valid {
-            assert!(said.is_some() || conn.header_seen < conn.header.bytes, "a bad PROXY header was taken: {conn:?}");
+            assert!(
+                said.is_some() || conn.header_seen < conn.header.bytes,
+                "a bad PROXY header was taken: {conn:?}"
+            );
             return match said {
                 Some(_) => Err((CloseReason::BadProxyHeader, (0, 0), None)),
                 None => Ok(false),
@@ -206,7 +214,8 @@ impl Model {
         let conn = &mut self.conns[index];
         let frames = conn.frames();
         let is_last = self.tally.frames_received + 1 == self.frames_counted;
-        let is_told = said == Some(CloseReason::SlowConsumer) && is_last && frames + may_be_told >= FRAMES_OWED;
+        let is_told =
+            said == Some(CloseReason::SlowConsumer) && is_last && frames + may_be_told >= FRAMES_OWED;
         if conn.is_full && (frames >= FRAMES_OWED || is_told) {
             return Err((CloseReason::SlowConsumer, (0, 0), None));
         }

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 
 use tickstream_engine::{CloseReason, ConnId, Counters, Limit, Refused, Report, Shard, Standing};
 
-pub use conn::{Closing, Conn, Header, Phase, Reply};
 use conn::Owed;
+pub use conn::{Closing, Conn, Header, Phase, Reply};
 use gate::{Gate, address};
 use history::History;
 
@@ -120,12 +120,14 @@ impl Model {
                     let stream = &streams[subscription.mode];
                     let phase = subscription.phase_ms.filter(|_| subscription.is_live);
                     phase.is_some_and(|phase| {
-                        let next = stepped_over(&self.steps[subscription.steps..], stream, subscription.next, phase);
+                        let next =
+                            stepped_over(&self.steps[subscription.steps..], stream, subscription.next, phase);
                         wall > stream.batch_due_ns(next) + phase * MS + lag_ns
                     })
                 })
             };
-            let is_plain = self.was_settled && self.steps.last().is_none_or(|step| step.after < self.wall_settled);
+            let is_plain =
+                self.was_settled && self.steps.last().is_none_or(|step| step.after < self.wall_settled);
             let streams = self.streams;
             if is_plain
                 && self.wall == self.wall_most
@@ -155,7 +157,9 @@ impl Model {
             if conn.closing.is_some() {
                 continue;
             }
-            if conn.is_full && let Some(underway) = &conn.underway {
+            if conn.is_full
+                && let Some(underway) = &conn.underway
+            {
                 // What is too old when the socket fills up is noticed as late as any deadline.
                 let is_noticed = self.lived >= conn.full_since + LATE_NS;
                 let is_over = is_noticed && late(underway.since_latest, self.rules.write_deadline_ms);
@@ -220,13 +224,19 @@ impl Model {
                 // What was stepped over depends on the phase.
                 continue;
             }
-            assert!(next >= expected, "{conn:?} lacks the ticks before {expected}, behind {next}, at {}; {:?}", self.wall, self.steps);
+            assert!(
+                next >= expected,
+                "{conn:?} lacks the ticks before {expected}, behind {next}, at {}; {:?}",
+                self.wall,
+                self.steps
+            );
             if subscription.phase_ms.is_none() {
                 continue;
             }
             let next_ns = stream.batch_due_ns(next.max(subscription.live.1)) + phase * MS;
             let sleeps_ns = due.map_or(u64::MAX, |due| due - self.mono);
-            let is_awake = sleeps_ns <= slack_ns || next_ns.saturating_sub(self.wall) >= sleeps_ns.min(100 * MS);
+            let is_awake =
+                sleeps_ns <= slack_ns || next_ns.saturating_sub(self.wall) >= sleeps_ns.min(100 * MS);
             assert!(is_awake, "{conn:?} has a tick in {} ns, {sleeps_ns} ns are slept", next_ns - self.wall);
         }
     }
@@ -250,7 +260,8 @@ impl Model {
             Ok(id) => {
                 assert!(self.drain.is_none() && must.is_empty(), "taken against {must:?}");
                 assert!(self.rules.proxy < 2 || is_trusted, "taken from an untrusted proxy");
-                let is_used = self.conns.iter().any(|conn| conn.id == *id || !conn.is_gone && conn.id.slot == id.slot);
+                let is_used =
+                    self.conns.iter().any(|conn| conn.id == *id || !conn.is_gone && conn.id.slot == id.slot);
                 assert!(!is_used, "{id:?} is used twice");
                 self.gate.let_in(&self.rules);
                 if !is_proxied {
@@ -272,7 +283,10 @@ impl Model {
             _ => {
                 let limit = refused.limit.expect("a limit");
                 assert_eq!(refused.reason, CloseReason::ServerBusy);
-                assert!(must.contains(&limit) || may.contains(&limit), "{limit:?} fired, it should be {must:?}");
+                assert!(
+                    must.contains(&limit) || may.contains(&limit),
+                    "{limit:?} fired, it should be {must:?}"
+                );
             }
         }
         if let Some(limit) = refused.limit {
@@ -378,7 +392,8 @@ impl Model {
         }
         use CloseReason::{PeerClosed, PeerReset, Probe, SlowConsumer};
         let is_doomed = matches!(reason, PeerClosed | PeerReset | Probe | SlowConsumer);
-        conn.closing = Some(Closing { reason, ends: lived + linger_ns, is_doomed, is_reported: false, is_told });
+        conn.closing =
+            Some(Closing { reason, ends: lived + linger_ns, is_doomed, is_reported: false, is_told });
         if let Some(mode) = conn.mode
             && conn.phase == Phase::Authenticated
         {
@@ -415,12 +430,14 @@ impl Model {
                     let awaits = matches!(conn.phase, Phase::Proxied | Phase::Unauthenticated);
                     (awaits && past(since, conn.auth_ms.0), (0, 0))
                 }
-                CloseReason::HandshakeTimeout => {
-                    (conn.phase == Phase::Handshaking && past(conn.opened, self.rules.handshake_timeout_ms), (0, 0))
-                }
-                CloseReason::HeartbeatTimeout => {
-                    (conn.phase == Phase::Authenticated && past(conn.since, self.rules.heartbeat_timeout_ms), (0, 0))
-                }
+                CloseReason::HandshakeTimeout => (
+                    conn.phase == Phase::Handshaking && past(conn.opened, self.rules.handshake_timeout_ms),
+                    (0, 0),
+                ),
+                CloseReason::HeartbeatTimeout => (
+                    conn.phase == Phase::Authenticated && past(conn.since, self.rules.heartbeat_timeout_ms),
+                    (0, 0),
+                ),
                 CloseReason::ShuttingDown => {
                     let grace = |drain: Drain| drain.began + (drain.over_ns / 5).min(1_000 * MS);
                     (drain.is_some_and(|drain| lived >= grace(drain)), (1_000, 1_999))
@@ -449,7 +466,9 @@ impl Model {
             return true;
         }
         // A replay that is far behind is given up; ticks that were left out count but for the last ones.
-        let is_replay = |subscription: &conn::Subscription| !subscription.is_live && self.steps.len() >= subscription.steps + 2;
+        let is_replay = |subscription: &conn::Subscription| {
+            !subscription.is_live && self.steps.len() >= subscription.steps + 2
+        };
         if conn.underway.is_none() && conn.subscription.as_ref().is_some_and(is_replay) {
             return true;
         }
@@ -483,7 +502,10 @@ impl Model {
             // What the shard seals is its own affair; what it sends isn't.
             assert_eq!(counted.batch_sizes.iter().sum::<u64>(), counted.batches);
             assert!(counted.ticks >= counted.batches);
-            assert!(counted.ticks_skipped == 0 || !self.steps.is_empty(), "ticks were skipped without a step");
+            assert!(
+                counted.ticks_skipped == 0 || !self.steps.is_empty(),
+                "ticks were skipped without a step"
+            );
             *expected = tickstream_engine::StreamCounters {
                 subscribers: expected.subscribers,
                 frames_sent: expected.frames_sent,
@@ -514,7 +536,11 @@ impl Model {
                 (view.id, view.number, view.peer, view.standing, view.bytes_sent),
                 (conn.id, conn.number, conn.peer, standing, conn.bytes_sent)
             );
-            assert_eq!((view.lagging, view.mode.map(|mode| mode as usize)), (conn.is_full, conn.mode), "{conn:?}");
+            assert_eq!(
+                (view.lagging, view.mode.map(|mode| mode as usize)),
+                (conn.is_full, conn.mode),
+                "{conn:?}"
+            );
             seen += 1;
         }
         assert_eq!((0..shard.slots_end()).filter(|slot| shard.connection(*slot).is_some()).count(), seen);
@@ -523,7 +549,8 @@ impl Model {
     /// Bytes that the shard may hold, with room for what its tables double to.
     pub fn memory_max(&self, slots: usize) -> usize {
         let alive = self.conns.iter().filter(|conn| !conn.is_gone);
-        let unread: usize = alive.clone().map(|conn| 2 * conn.unread.len() + conn.header_seen.min(2_048)).sum();
+        let unread: usize =
+            alive.clone().map(|conn| 2 * conn.unread.len() + conn.header_seen.min(2_048)).sum();
         // A frame that is owed is shared, or small.
         let owed: usize = alive.map(|conn| conn.frames() * 512).sum();
         let deadline_s = u64::from(self.rules.write_deadline_ms) / 1_000 + 3;
@@ -536,7 +563,9 @@ impl Model {
                 logs * (ticks * 40 + 4_096)
             })
             .sum();
-        (1 << 20) + slots * 1_024 + unread + owed + 2 * logged as usize
+        // The table of failed AUTHs comes with the first of them.
+        let failures = if self.tally.auth_failures > 0 { 400 << 10 } else { 0 };
+        (128 << 10) + failures + slots * 1_024 + unread + owed + 2 * logged as usize
     }
 
     fn check_error(&self, frame: &[u8], code: &str, retry_ms: (u32, u32)) {

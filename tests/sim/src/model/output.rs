@@ -58,7 +58,8 @@ impl Model {
             }
             _ => {
                 let owed = self.conns[index].owed.pop_front();
-                let Owed { reply, since } = owed.unwrap_or_else(|| panic!("a frame of type {kind} that nobody is owed"));
+                let Owed { reply, since } =
+                    owed.unwrap_or_else(|| panic!("a frame of type {kind} that nobody is owed"));
                 (underway.since_latest, underway.since_earliest) = (since, since);
                 self.reply(index, kind, payload, frame, &reply);
             }
@@ -68,12 +69,15 @@ impl Model {
 
     fn reply(&mut self, index: usize, kind: u8, payload: &[u8], frame: &SealedFrame, reply: &Reply) {
         match *reply {
-            Reply::Heartbeat => assert!(kind == wire::HEARTBEAT && payload.is_empty(), "no HEARTBEAT: {kind}"),
+            Reply::Heartbeat => {
+                assert!(kind == wire::HEARTBEAT && payload.is_empty(), "no HEARTBEAT: {kind}")
+            }
             Reply::Error { code, retry_ms } => {
                 let is_draining = code == "SHUTTING_DOWN" && self.conns[index].phase == Phase::Closing;
                 let conn = &mut self.conns[index];
                 conn.error_begun = true;
-                let is_drain = conn.closing.is_some_and(|closing| closing.reason == CloseReason::ShuttingDown);
+                let is_drain =
+                    conn.closing.is_some_and(|closing| closing.reason == CloseReason::ShuttingDown);
                 let knows = conn.goaway_seen || conn.mode.is_none();
                 assert!(!is_draining || !is_drain || knows, "SHUTTING_DOWN without GOAWAY: {conn:?}");
                 self.check_error(frame.as_bytes(), code, retry_ms);
@@ -85,7 +89,15 @@ impl Model {
             Reply::AckSubscribe { mode, next: (least, most), live, steps, is_ahead, unix_ms } => {
                 let next = self.ack(kind, payload, wire::SUBSCRIBE, unix_ms);
                 assert!((least..=most).contains(&next), "next_sequence {next} isn't in {least}..={most}");
-                self.conns[index].subscription = Some(Subscription { mode, next, phase_ms: None, live, steps, is_ahead, is_live: next >= live.1 });
+                self.conns[index].subscription = Some(Subscription {
+                    mode,
+                    next,
+                    phase_ms: None,
+                    live,
+                    steps,
+                    is_ahead,
+                    is_live: next >= live.1,
+                });
             }
         }
     }
@@ -93,10 +105,12 @@ impl Model {
     /// `next_sequence` of an ACK.
     fn ack(&self, kind: u8, payload: &[u8], of: u8, unix_ms: u64) -> u64 {
         assert_eq!(kind, wire::ACK, "the reply");
-        let ack = wire::message(payload, &[1, 2, 3, 4, 5, 6, 7], &[]).unwrap_or_else(|error| panic!("{error}"));
+        let ack =
+            wire::message(payload, &[1, 2, 3, 4, 5, 6, 7], &[]).unwrap_or_else(|error| panic!("{error}"));
         let rules = &self.rules;
         let found = [1, 2, 3, 4, 5, 7].map(|field| ack.number(field));
-        let limits = [rules.heartbeat_interval_ms, rules.heartbeat_timeout_ms, rules.payload_bytes, rules.window_ms];
+        let limits =
+            [rules.heartbeat_interval_ms, rules.heartbeat_timeout_ms, rules.payload_bytes, rules.window_ms];
         let [interval, timeout, bytes, window] = limits.map(u64::from);
         assert_eq!(found, [u64::from(of), interval, timeout, bytes, window, unix_ms], "ACK");
         ack.number(6)
@@ -115,7 +129,11 @@ impl Model {
         let end = first + labels.len() as u64;
         let phase = labels[0].wrapping_sub(stream.label(first));
         assert!(phase < stream.phases, "tick {first} is called {}", labels[0]);
-        assert_eq!(*subscription.phase_ms.get_or_insert(phase), phase, "the phase of tick {first} has changed");
+        assert_eq!(
+            *subscription.phase_ms.get_or_insert(phase),
+            phase,
+            "the phase of tick {first} has changed"
+        );
         for (sequence, label) in (first..).zip(&labels) {
             assert_eq!(*label, stream.label(sequence) + phase, "label of tick {sequence}");
         }
@@ -125,7 +143,8 @@ impl Model {
         assert!(first >= next, "tick {first} is sent again, {next} is next");
         // What was left out was due while the clock was set forward.
         let steps = &steps[subscription.steps..];
-        let is_explained = (0..=steps.len()).any(|left| stepped_over(&steps[..left], stream, next, phase) == first);
+        let is_explained =
+            (0..=steps.len()).any(|left| stepped_over(&steps[..left], stream, next, phase) == first);
         assert!(is_explained, "the ticks from {next} to {first} are lost, {phase} {steps:?}");
         let is_replay = !subscription.is_live;
         subscription.next = end;
@@ -207,7 +226,7 @@ impl Model {
         let is_over = lived >= ends;
         if closing.is_doomed {
             let is_slow = closing.reason == CloseReason::SlowConsumer;
-            assert!(abort == is_slow || abort && is_over, "RST or FIN: {conn:?}");
+            assert!(abort == is_slow || abort && (is_over || drain.is_some()), "RST or FIN: {conn:?}");
         } else if is_over {
             assert!(is_sent || abort, "FIN though it is owed frames: {conn:?}");
         } else {
