@@ -1,7 +1,7 @@
 //! A value that the process gives to all shards, and may replace while they run.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The current value. Shards look at its generation in each pass, and take the value only when that has changed.
 #[derive(Debug)]

@@ -174,6 +174,37 @@ fn resume_from_the_far_future_is_a_bad_frame() {
 }
 
 #[test]
+fn fault_9_extreme_numbers_in_every_field_are_answered() {
+    let numbers = [0, 1, 2, 127, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
+    let varint = |mut number: u64| {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    };
+    for mode in numbers {
+        for after in numbers {
+            let mut world = World::new(config());
+            let client = world.connect();
+            world.send_auth(client);
+            let payload = [&[0x08][..], &varint(mode), &[0x10], &varint(after)].concat();
+            let mut bytes = Vec::new();
+            tickstream_wire::frame::seal_with(&mut bytes, 2, |out| out.extend_from_slice(&payload));
+            world.send(client, &bytes);
+            // A mode is an int32: its low 32 bits count. The replay window is ten minutes.
+            let is_far = after > if mode as i32 == 0 { 1_001 + 600 } else { 17 + 10 };
+            let is_bad = mode as u32 > 1 || is_far;
+            let seen = world.client(client).take();
+            let is_refused = seen.contains(&Seen::Error("BAD_FRAME".into()));
+            assert_eq!(is_refused, is_bad, "mode {mode}, resume_after {after}: {seen:?}");
+        }
+    }
+}
+
+#[test]
 fn a_long_replay_and_the_live_stream_join_without_a_seam() {
     let mut world = World::with(|config| {
         config.second = crate::Rate::new(Mode::Second, 10_000).unwrap();

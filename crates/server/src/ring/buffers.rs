@@ -74,6 +74,12 @@ impl BufferRing {
         self.provide(received.id % BUFFERS);
     }
 
+    /// How many buffers were ever provided, as the kernel counts them.
+    #[cfg(test)]
+    pub fn tail(&self) -> u16 {
+        self.tail
+    }
+
     /// Appends a buffer to the ring.
     fn provide(&mut self, id: u16) {
         let index = usize::from(self.tail % BUFFERS);
