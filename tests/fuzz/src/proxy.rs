@@ -33,7 +33,10 @@ fn read<'a>(mode: ProxyProtocol, pieces: impl Iterator<Item = &'a [u8]>) -> (Str
         let (rest, bytes) = allocated(|| shard.received(conn, piece).len());
         assert!(rest <= piece.len());
         // A line of version 1 is taken apart into as many fields as it has spaces: 107 at most.
-        assert!(bytes <= 4 * (read.min(2_048) + piece.len()) + 8_192, "{bytes} bytes allocated behind {read}");
+        assert!(
+            bytes <= 4 * (read.min(2_048) + piece.len()) + 8_192,
+            "{bytes} bytes allocated behind {read}"
+        );
     }
     let seen = shard.connection(conn.slot).expect("it is there");
     let reason = shard.poll_report().map_or(String::new(), |report| report.reason.as_str().to_owned());

@@ -1,7 +1,8 @@
 //! Operations on a whole shard, in any order (faults 3, 6, 8, 9): what a driver may say, and what clients send.
 
 use tickstream_engine::{
-    Action, Config, ConnId, Credentials, Limits, Mode, Now, Phase, ProxyProtocol, Rate, Secured, SendOutcome, Shard,
+    Action, Config, ConnId, Credentials, Limits, Mode, Now, Phase, ProxyProtocol, Rate, Secured, SendOutcome,
+    Shard,
 };
 use tickstream_wire::frame;
 use tickstream_wire::messages::{Auth, Subscribe};
@@ -110,7 +111,9 @@ pub fn session(input: &[u8]) {
                 now.mono_ns += u64::from(whom) * 40 * MS;
                 now.unix_ns += u64::from(whom) * 40 * MS;
             }
-            (12, _) => now.unix_ns = now.unix_ns.saturating_add_signed((i64::from(whom) - 128) * 30_000_000_000),
+            (12, _) => {
+                now.unix_ns = now.unix_ns.saturating_add_signed((i64::from(whom) - 128) * 30_000_000_000)
+            }
             (13, Some(conn)) => drop(shard.kick(conn)),
             (14, _) => shard.begin_drain(u32::from(whom) * 50),
             _ => {}

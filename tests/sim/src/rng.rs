@@ -19,7 +19,7 @@ impl Rng {
 
     /// Below `end`, which isn't 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        (u128::from(self.next()) * u128::from(end) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(end)) >> 64) as u64
     }
 
     pub fn range(&mut self, range: std::ops::Range<u64>) -> u64 {

@@ -88,7 +88,7 @@ impl Rules {
             3 => rules.auth_failures_per_minute = rng.pick(&[0, 3, 10, 10]),
             4 => {
                 (rules.frames_per_second, rules.connections_per_second) =
-                    (rng.pick(&[100, 40]), rng.pick(&[0, 5]))
+                    (rng.pick(&[100, 40]), rng.pick(&[0, 5]));
             }
             _ => rules.auth_timeout_ms = rng.pick(&[5_000, 3_000]),
         }

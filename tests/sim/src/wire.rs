@@ -162,7 +162,7 @@ pub fn message(payload: &[u8], numbers: &[u64], texts: &[u64]) -> Result<Message
     for (field, value) in fields(payload)? {
         match value {
             Value::Number(number) if numbers.contains(&field) => {
-                message.numbers[field as usize] = Some(number)
+                message.numbers[field as usize] = Some(number);
             }
             Value::Bytes(bytes) if texts.contains(&field) => {
                 let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;

@@ -187,7 +187,10 @@ fn short_sends_and_a_full_socket_are_passed_on_as_they_are() {
     }
     bench.ring.await_writable(a);
     bench.ring.await_writable(a);
-    assert!(matches!(bench.tell(Operation::Poll, a, libc::POLLOUT.into(), 0), Some(Completion::Writable { .. })));
+    assert!(matches!(
+        bench.tell(Operation::Poll, a, libc::POLLOUT.into(), 0),
+        Some(Completion::Writable { .. })
+    ));
     assert!(!bench.ring.sockets[0].polling, "the next one is armed anew");
 }
 

@@ -73,7 +73,7 @@ impl Gate {
         let mut must = Vec::new();
         let mut say = |holds: bool, limit| {
             if holds {
-                must.push(limit)
+                must.push(limit);
             }
         };
         say(self.open >= rules.connections, Limit::Connections);

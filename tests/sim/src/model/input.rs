@@ -8,7 +8,9 @@ use super::{FRAMES_OWED, Model};
 use crate::ticks::{MS, SECOND};
 use crate::wire;
 
-type Judged = Result<(), (CloseReason, (u32, u32), Option<Limit>)>;
+/// Why a connection ends, when its client may come back, and the limit that fired.
+type Fault = (CloseReason, (u32, u32), Option<Limit>);
+type Judged = Result<(), Fault>;
 
 /// Longest payload before AUTH.
 const PAYLOAD_BEFORE_AUTH: u32 = 4_096;
@@ -45,12 +47,7 @@ impl Model {
     }
 
     /// Takes the header of a proxy; false if there is more to come.
-    fn header(
-        &mut self,
-        index: usize,
-        bytes: &mut &[u8],
-        said: Option<CloseReason>,
-    ) -> Result<bool, (CloseReason, (u32, u32), Option<Limit>)> {
+    fn header(&mut self, index: usize, bytes: &mut &[u8], said: Option<CloseReason>) -> Result<bool, Fault> {
         let conn = &mut self.conns[index];
         let missing = conn.header.bytes - conn.header_seen;
         conn.header_seen += bytes.len().min(missing);

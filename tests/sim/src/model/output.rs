@@ -70,7 +70,7 @@ impl Model {
     fn reply(&mut self, index: usize, kind: u8, payload: &[u8], frame: &SealedFrame, reply: &Reply) {
         match *reply {
             Reply::Heartbeat => {
-                assert!(kind == wire::HEARTBEAT && payload.is_empty(), "no HEARTBEAT: {kind}")
+                assert!(kind == wire::HEARTBEAT && payload.is_empty(), "no HEARTBEAT: {kind}");
             }
             Reply::Error { code, retry_ms } => {
                 let is_draining = code == "SHUTTING_DOWN" && self.conns[index].phase == Phase::Closing;
