@@ -49,6 +49,15 @@ impl Model {
     /// Takes the header of a proxy; false if there is more to come.
     fn header(&mut self, index: usize, bytes: &mut &[u8], said: Option<CloseReason>) -> Result<bool, Fault> {
         let conn = &mut self.conns[index];
+        if conn.header.is_valid && conn.header.bytes == 0 {
+            // None is sent; what begins like one is waited for, and is a bad one then.
+            let begins_like_one = matches!(bytes.first(), Some(b'P' | b'\r'));
+            if conn.header_seen > 0 || begins_like_one {
+                conn.header_seen += bytes.len();
+                let is_bad = said == Some(CloseReason::BadProxyHeader);
+                return if is_bad { Err((CloseReason::BadProxyHeader, (0, 0), None)) } else { Ok(false) };
+            }
+        }
         let missing = conn.header.bytes - conn.header_seen;
         conn.header_seen += bytes.len().min(missing);
         if !conn.header.is_valid {
