@@ -112,7 +112,7 @@ pub fn session(input: &[u8]) {
                 now.unix_ns += u64::from(whom) * 40 * MS;
             }
             (12, _) => {
-                now.unix_ns = now.unix_ns.saturating_add_signed((i64::from(whom) - 128) * 30_000_000_000)
+                now.unix_ns = now.unix_ns.saturating_add_signed((i64::from(whom) - 128) * 30_000_000_000);
             }
             (13, Some(conn)) => drop(shard.kick(conn)),
             (14, _) => shard.begin_drain(u32::from(whom) * 50),
