@@ -29,15 +29,13 @@ pub fn run(seed: u64, is_verbose: bool) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    /// One test: a world counts what is allocated, which another thread would disturb.
     #[test]
-    fn a_seed_always_gives_the_same_trace() {
-        for seed in 1..40 {
-            assert_eq!(super::run(seed, false).hash, super::run(seed, false).hash, "seed {seed}");
+    fn a_seed_always_gives_the_same_trace_and_another_seed_another() {
+        let hashes: Vec<_> = (1..40).map(|seed| super::run(seed, false).hash).collect();
+        for (seed, hash) in (1..).zip(&hashes) {
+            assert_eq!(super::run(seed, false).hash, *hash, "seed {seed}");
         }
-    }
-
-    #[test]
-    fn two_seeds_give_two_traces() {
-        assert_ne!(super::run(1, false).hash, super::run(2, false).hash);
+        assert_eq!(hashes.iter().collect::<std::collections::BTreeSet<_>>().len(), hashes.len());
     }
 }
