@@ -32,6 +32,11 @@ impl Buffer {
         Self { memory, start, capacity, to_write: 0..0 }
     }
 
+    /// No memory: stands where a buffer was that is on its way.
+    pub(crate) fn absent() -> Self {
+        Self { memory: Box::default(), start: 0, capacity: 0, to_write: 0..0 }
+    }
+
     /// What an operation writes: aligned, whole blocks.
     pub fn to_write(&self) -> &[u8] {
         &self.bytes()[self.to_write.clone()]

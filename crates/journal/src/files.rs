@@ -29,16 +29,16 @@ impl FileDirectory {
     /// Makes the directory if it isn't there, and locks out all other writers until this is dropped.
     pub fn open_exclusive(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        if !path.is_dir() {
-            fs::create_dir_all(&path).map_err(Error::io("creating", None))?;
-            // The directory's own name must be durable, too, and those of the ones that were made above it.
-            for made in path.ancestors().skip(1) {
-                let made = if made.as_os_str().is_empty() { Path::new(".") } else { made };
-                File::open(made).and_then(|file| file.sync_all()).map_err(Error::io("fsync above", None))?;
-            }
+        let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+        let missing: Vec<_> = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(&path).map_err(Error::io("creating", None))?;
+        // The names of new directories must be durable, too.
+        for made in &missing {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above).and_then(|file| file.sync_all()).map_err(Error::io("fsync above", None))?;
         }
-        let options = OpenOptions::new().create(true).truncate(false).write(true).clone();
-        let lock = options.open(path.join("lock")).map_err(Error::io("locking", None))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = lock.map_err(Error::io("locking", None))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: Some(lock), last: None }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked),
@@ -67,6 +67,8 @@ impl FileDirectory {
 
 impl Directory for FileDirectory {
     fn list(&mut self) -> io::Result<Vec<FileName>> {
+        // A name may be another file's by now.
+        self.last = None;
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             names.extend(entry?.file_name().to_str().and_then(FileName::parse));
@@ -157,39 +159,42 @@ impl Storage for FileStorage {
     fn start(&mut self, id: OperationId, operation: Operation) {
         let mut returned = None;
         let result = match operation {
-            Operation::Create { file } => self.open_file(file, true).map_err(failed),
-            Operation::Open { file } => self.open_file(file, false).map_err(failed),
+            Operation::Create { file, .. } => self.open_file(file, true).map_err(Failure::from),
+            Operation::Open { file } => self.open_file(file, false).map_err(Failure::from),
             Operation::Write { file, offset, buffer, sync } => {
                 let result = self.opened(file).and_then(|file| file.write_at(buffer.to_write(), offset));
                 let whole = result.as_ref().is_ok_and(|&written| written == buffer.to_write().len());
                 returned = Some(buffer);
                 match self.opened(file) {
                     Ok(file) if sync && whole => match file.sync_data() {
-                        Ok(()) => result.map_err(failed),
+                        Ok(()) => result.map_err(Failure::from),
                         Err(error) => Err(Failure::Sync(errno(&error))),
                     },
-                    _ => result.map_err(failed),
+                    _ => result.map_err(Failure::from),
                 }
             }
             Operation::Sync { file } => {
-                self.opened(file).and_then(|file| file.sync_data()).map(|()| 0).map_err(failed)
+                self.opened(file).and_then(|file| file.sync_data()).map(|()| 0).map_err(Failure::from)
             }
-            Operation::Rename { from, to } => self.rename(from, to).map_err(failed),
-            Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(failed),
+            Operation::Rename { from, to } => self.rename(from, to).map_err(Failure::from),
+            Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(Failure::from),
             Operation::Close { file } => {
                 self.open.remove(&file);
                 Ok(0)
             }
-            Operation::SyncDirectory => {
-                File::open(&self.path).and_then(|directory| directory.sync_all()).map(|()| 0).map_err(failed)
-            }
+            Operation::SyncDirectory => File::open(&self.path)
+                .and_then(|directory| directory.sync_all())
+                .map(|()| 0)
+                .map_err(Failure::from),
         };
         self.completed.push_back(Completion { id, result, buffer: returned });
     }
 }
 
-fn failed(error: io::Error) -> Failure {
-    Failure::Operation(errno(&error))
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Operation(errno(&error))
+    }
 }
 
 /// The system's number for an error; EIO for one that isn't the system's.

@@ -179,7 +179,7 @@ pub(crate) fn check(header: &FlushHeader, flush: &[u8], digest: &mut Digest) -> 
 pub(crate) fn records(flush: &[u8], count: u32) -> impl Iterator<Item = Record<'_>> {
     let mut rest = &flush[HEADER_LEN..];
     (0..count).map(move |_| {
-        let (record, _) = Record::decode(rest).expect("the flush was checked");
+        let record = Record::parse(rest).expect("the flush was checked");
         rest = &rest[record.encoded_len()..];
         record
     })

@@ -7,11 +7,10 @@ mod removal;
 
 use std::collections::VecDeque;
 
-use crate::buffer::{BLOCK, Buffer, Pool, padded};
+use crate::buffer::{BLOCK, Buffer, Pool};
 use crate::clock::{Now, nanos};
 use crate::config::Config;
 use crate::error::{Action, AppendError, Fatal};
-use crate::flush::{self, Place};
 use crate::progress::Progress;
 use crate::record::{ProducerId, Record, Sequence, encoded_len};
 use crate::segment::{FileName, JournalId};
@@ -237,7 +236,7 @@ impl Journal {
         self.progress.acknowledge(to);
     }
 
-    /// Whether a record can be appended right now, or why not.
+    /// Whether there is a segment to append to: right after the start of a new journal it is still made ready.
     pub fn is_ready(&self) -> bool {
         self.failure.is_none() && !self.ending && (self.tail.segment != 0 || self.preparation.is_ready())
     }
@@ -368,61 +367,4 @@ fn fatal(action: Action, file: Option<FileName>, offset: u64, failure: Failure) 
 fn is_full(errno: i32) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(std::io::Error::from_raw_os_error(errno).kind(), StorageFull | QuotaExceeded)
-}
-
-impl Journal {
-    /// Opens a flush with room for a record of `bytes`, in this segment or, if that is full, in the next.
-    fn open_draft(&mut self, bytes: usize) -> Result<(), AppendError> {
-        self.close_draft();
-        if self.flight.as_ref().is_some_and(|flight| flight.retry_at().is_some()) {
-            return Err(AppendError::Full);
-        }
-        let needed = padded(flush::HEADER_LEN + bytes) as u64;
-        let in_next = needed > self.tail.room();
-        if in_next && !self.preparation.is_ready() {
-            return Err(if self.full_since_ns.is_some() { AppendError::Full } else { AppendError::Busy });
-        }
-        let buffer = self.pool.take().ok_or(AppendError::Busy)?;
-        let first_sequence = self.progress.appended() + 1;
-        let mut left = None;
-        if in_next {
-            self.preparation.promise();
-            left = Some(self.tail);
-            self.tail = Tail {
-                segment: first_sequence,
-                offset: BLOCK as u64,
-                capacity: self.config.segment_bytes,
-                reach: self.config.flush_bytes as u64,
-            };
-        }
-        let place = Place { segment: self.tail.segment, offset: self.tail.offset };
-        let capacity = self.tail.room().min(self.config.flush_bytes as u64) as usize;
-        self.open = Some(Draft::new(buffer, place, left, first_sequence, capacity));
-        Ok(())
-    }
-
-    /// Takes the open flush out of reach of appends: its length, and so the place of the next, is known now.
-    fn close_draft(&mut self) {
-        if let Some(open) = self.open.take() {
-            self.tail.offset += open.padded_len() as u64;
-            self.full.push_back(open);
-        }
-    }
-
-    /// Whether a mark is to be written: the last flush carried records, and nothing has followed it for a while.
-    fn mark_is_due(&self) -> bool {
-        let due = self.unmarked_since.is_some_and(|since| {
-            self.ending || since.saturating_add(nanos(self.config.mark_after)) <= self.now.mono_ns
-        });
-        due && self.tail.room() >= BLOCK as u64 && self.failure.is_none()
-    }
-
-    /// Opens a flush without records, whose header says that all before it is on stable storage.
-    fn open_mark(&mut self) {
-        if let Some(buffer) = self.pool.take() {
-            let place = Place { segment: self.tail.segment, offset: self.tail.offset };
-            self.open = Some(Draft::new(buffer, place, None, self.progress.appended() + 1, BLOCK));
-        }
-        self.unmarked_since = None;
-    }
 }

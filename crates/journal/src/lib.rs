@@ -9,6 +9,7 @@
 //! `scan` reads and judges, `recovery` puts a journal back into order; `files` and `simulated` are two disks.
 
 #![forbid(unsafe_code)]
+#![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod buffer;
 mod clock;

@@ -1,6 +1,6 @@
 //! Reads records in order, also while somebody writes them.
 
-use crate::error::Error;
+use crate::error::{Damage, Error, Fault};
 use crate::flush::FlushHeader;
 use crate::record::{Record, Sequence};
 use crate::recovery::check_joint;
@@ -11,7 +11,8 @@ use crate::storage::Directory;
 /// A place in a journal that is read forwards.
 ///
 /// A record that is given may not be acknowledged yet, and after a power cut it may be gone: who follows a live journal
-/// sees it a moment early.
+/// sees it a moment early. Damage in the very last flush looks like a flush that is just being written, and is taken for
+/// the end: who must know asks [`verify`](crate::verify).
 #[derive(Debug)]
 pub struct Reader<D> {
     directory: D,
@@ -35,6 +36,20 @@ impl<D: Directory> Reader<D> {
         self.next
     }
 
+    /// Goes behind the last record that is there, reading no more than the last segment.
+    pub fn skip_to_end(&mut self) -> Result<(), Error> {
+        if let Some(&last) = segments(&mut self.directory)?.last() {
+            self.scan = None;
+            self.flush = None;
+            self.next = self.next.max(last);
+        }
+        while self.next_flush()? {
+            self.flush = None;
+            self.next = self.scan.as_ref().map_or(self.next, |scan| self.next.max(scan.at.sequence));
+        }
+        Ok(())
+    }
+
     /// The next record; `None` if there is none yet: ask again later.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
         loop {
@@ -50,8 +65,8 @@ impl<D: Directory> Reader<D> {
         }
         let (scan, flush) =
             (self.scan.as_ref().expect("it is read"), self.flush.as_ref().expect("it is read"));
-        let (record, _) =
-            Record::decode(&scan.bytes(flush)[self.given..flush.length as usize]).expect("it was checked");
+        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+        let record = Record::parse(rest).expect("it was checked");
         self.given += record.encoded_len();
         self.next = record.sequence + 1;
         Ok(Some(record))
@@ -65,7 +80,7 @@ impl<D: Directory> Reader<D> {
             self.flush = None;
             return None;
         }
-        let (record, _) = Record::decode(rest).expect("it was checked");
+        let record = Record::parse(rest).expect("it was checked");
         if record.sequence < self.next {
             self.given += record.encoded_len();
             return Some(false);
@@ -91,8 +106,7 @@ impl<D: Directory> Reader<D> {
                 Some(next) => self.enter(Some(next)),
                 None => Ok(false),
             },
-            // Retention took the segment away while it was read.
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if is_gone(&error) => {
                 self.scan = None;
                 Ok(false)
             }
@@ -115,14 +129,25 @@ impl<D: Directory> Reader<D> {
                 None => return Ok(false),
             },
         };
-        let Some((header, crc)) = read_header(&mut self.directory, segment)? else {
+        let (header, crc) = match read_header(&mut self.directory, segment) {
+            Ok(Some(found)) => found,
             // Named, and not written yet.
-            return Ok(false);
+            Ok(None) => return Ok(false),
+            Err(error) if is_gone(&error) => {
+                self.scan = None;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
         };
-        if let (Some(scan), Some(_)) = (&self.scan, next)
-            && header.previous.is_some_and(|previous| previous.first_sequence == scan.header.first_sequence)
-        {
-            check_joint(scan, None, &header)?;
+        if let (Some(scan), Some(_), Some(previous)) = (&self.scan, next, header.previous) {
+            let current = scan.header.first_sequence;
+            if previous.first_sequence == current {
+                check_joint(scan, None, &header)?;
+            } else if segments(&mut self.directory)?.contains(&current) {
+                // Retention would have taken the present segment before the one between.
+                let what = Fault::Missing { previous: previous.first_sequence };
+                return Err(Damage { file: FileName::Segment(segment), offset: 0, what }.into());
+            }
         }
         self.next = self.next.max(segment);
         self.scan = Some(Scan::new(header, crc));
@@ -136,6 +161,11 @@ impl<D: Directory> Reader<D> {
         let before = segments.iter().rev().find(|&&first| first <= self.next);
         Ok(before.or(segments.first()).copied())
     }
+}
+
+/// Whether retention took the file away while it was read.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// First sequences of all segments, in order.

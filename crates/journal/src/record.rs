@@ -87,30 +87,33 @@ impl<'a> Record<'a> {
 
     /// The record at the front of `bytes`, and its CRC. [`Record::encoded_len`] says where the next one starts.
     pub fn decode(bytes: &'a [u8]) -> Result<(Self, u32), RecordError> {
+        let record = Self::parse(bytes)?;
+        let whole = &bytes[..record.encoded_len()];
+        let (computed, found) = (crc32c(&whole[4..]), u32_at(whole, 0));
+        if computed != found {
+            return Err(RecordError::Crc { computed, found });
+        }
+        match u32_at(whole, 44) {
+            0 => Ok((record, found)),
+            flags => Err(RecordError::Flags { flags }),
+        }
+    }
+
+    /// Like [`Record::decode`], of bytes that were checked before.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let found = bytes.len();
         if found < HEADER_LEN {
             return Err(RecordError::Incomplete { needed: HEADER_LEN, found });
         }
         let needed = encoded_len(u32_at(bytes, 4) as usize);
-        let Some(whole) = bytes.get(..needed) else {
-            return Err(RecordError::Incomplete { needed, found });
-        };
-        let (computed, found) = (crc32c(&whole[4..]), u32_at(whole, 0));
-        if computed != found {
-            return Err(RecordError::Crc { computed, found });
-        }
-        let flags = u32_at(whole, 44);
-        if flags != 0 {
-            return Err(RecordError::Flags { flags });
-        }
-        let record = Self {
-            sequence: u64_at(whole, 8),
-            producer: whole[16..32].try_into().expect("sixteen bytes"),
-            producer_sequence: u64_at(whole, 32),
-            events: u32_at(whole, 40),
-            payload: &whole[HEADER_LEN..],
-        };
-        Ok((record, found))
+        let payload = bytes.get(HEADER_LEN..needed).ok_or(RecordError::Incomplete { needed, found })?;
+        Ok(Self {
+            sequence: u64_at(bytes, 8),
+            producer: bytes[16..32].try_into().expect("sixteen bytes"),
+            producer_sequence: u64_at(bytes, 32),
+            events: u32_at(bytes, 40),
+            payload,
+        })
     }
 
     /// Bytes that the record takes.

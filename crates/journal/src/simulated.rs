@@ -169,7 +169,7 @@ impl SimulatedDisk {
 
     fn carry_out(&mut self, operation: Operation) -> (Result<usize, Failure>, Option<Buffer>) {
         let result = match operation {
-            Operation::Create { file } => {
+            Operation::Create { file, .. } => {
                 self.create(file);
                 Ok(0)
             }

@@ -40,6 +40,8 @@ pub enum Operation {
     Create {
         /// Its name.
         file: FileName,
+        /// How long it is going to be, bytes. All of it is written, in order; it may be allocated now.
+        bytes: u64,
     },
     /// Opens an existing file for writing.
     Open {

@@ -1,7 +1,7 @@
 //! Checks every byte of a journal, and says what is in it.
 
 use crate::error::{Damage, Error, Fault};
-use crate::reader::segments;
+use crate::reader::{is_gone, segments};
 use crate::record::Sequence;
 use crate::recovery::{check_joint, never_synced};
 use crate::scan::{Found, Look, Scan, read_header};
@@ -86,9 +86,7 @@ fn check_all(directory: &mut impl Directory, report: &mut Report) -> Result<(), 
             Ok(Some(found)) => found,
             Ok(None) => return Err(Damage { file, offset: 0, what: Fault::SegmentHeader }.into()),
             // Retention took it away since the directory was listed.
-            Err(Error::Io { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound && before.is_none() =>
-            {
+            Err(error) if is_gone(&error) && before.is_none() => {
                 continue;
             }
             Err(error) => return Err(error),

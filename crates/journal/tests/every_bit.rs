@@ -96,7 +96,7 @@ fn flip_every_bit(ended: bool) {
                 match open(&mut disk.clone()) {
                     Ok((_, given)) => assert_eq!(given, payloads, "bit {bit} of {file}"),
                     Err(Error::Damage(damage)) => {
-                        assert!(damage.to_string().contains("out of the directory"))
+                        assert!(damage.to_string().contains("out of the directory"));
                     }
                     Err(error) => panic!("bit {bit} of {file}: {error}"),
                 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use tickstream_journal::{
-    Config, Error, FileDirectory, FileStorage, Journal, JournalId, Now, Reader, Restore, Tail, recover,
-    verify,
+    Config, Directory, Error, FileDirectory, FileName, FileStorage, Journal, JournalId, Now, Reader, Restore,
+    Tail, recover, verify,
 };
 
 const NOW: Now = Now { mono_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
@@ -81,6 +81,50 @@ fn a_reader_follows_while_records_are_written() {
         assert_eq!(from.next_record().unwrap().unwrap().sequence, sequence);
     }
     assert!(from.next_record().unwrap().is_none());
+    let mut end = Reader::new(FileDirectory::open(&path), 1);
+    end.skip_to_end().unwrap();
+    assert_eq!(end.position(), 201);
+    assert!(end.next_record().unwrap().is_none());
+    process.append(b"new");
+    process.settle();
+    assert_eq!(end.next_record().unwrap().unwrap().payload, b"new");
+}
+
+#[test]
+fn a_reader_that_retention_overtakes_goes_on_at_the_oldest_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut process = Process::start(directory.path());
+    for _ in 0..100 {
+        process.append(&[7; 3000]);
+        process.settle();
+    }
+    let mut reader = Reader::new(FileDirectory::open(directory.path()), 1);
+    assert_eq!(reader.next_record().unwrap().unwrap().sequence, 1);
+    let segments = FileDirectory::open(directory.path()).list().unwrap();
+    let mut segments: Vec<_> = segments.into_iter().filter(|file| *file != FileName::Next).collect();
+    segments.sort_unstable();
+    // What is in memory of the first is still given.
+    for file in &segments[..3] {
+        fs::remove_file(directory.path().join(file.to_string())).unwrap();
+    }
+    let mut last = 1;
+    let mut gaps = 0;
+    for _ in 0..200 {
+        if let Some(record) = reader.next_record().unwrap() {
+            gaps += u32::from(record.sequence != last + 1);
+            last = record.sequence;
+        }
+    }
+    assert_eq!((gaps, last), (1, 100));
+    // A hole that retention doesn't make.
+    let mut reader = Reader::new(FileDirectory::open(directory.path()), 1);
+    fs::remove_file(directory.path().join(segments[4].to_string())).unwrap();
+    let error = loop {
+        if let Err(error) = reader.next_record() {
+            break error;
+        }
+    };
+    assert!(error.to_string().contains("is missing"), "{error}");
 }
 
 #[test]
@@ -130,7 +174,7 @@ fn a_torn_flush_is_cut_and_what_is_damaged_is_named() {
     assert!(matches!(report.tail, Tail::Torn { offset: 8192, .. }));
     assert_eq!(Process::start(directory.path()).given, [1]);
     assert_eq!(fs::read(&file).unwrap()[2 * 4096..], whole[3 * 4096..][..4096].repeat(14)[..]);
-    let mut damaged = whole.clone();
+    let mut damaged = whole;
     damaged[4096 + 200] ^= 1;
     fs::write(&file, &damaged).unwrap();
     let mut locked = FileDirectory::open_exclusive(directory.path()).unwrap();

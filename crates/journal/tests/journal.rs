@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tickstream_journal::{
-    Action, AppendError, Config, Directory, FileName, Journal, JournalId, Now, Operation, OperationId,
-    Reader, Recovered, Restore, Retention, SimulatedDisk, recover,
+    Action, AppendError, Config, Directory, FileName, Journal, JournalId, Now, OperationId, Reader,
+    Recovered, Restore, Retention, SimulatedDisk, recover,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -30,7 +30,10 @@ struct World {
 impl World {
     /// An empty journal whose first segment is ready.
     fn new(config: Config) -> Self {
-        let mut disk = SimulatedDisk::new(1);
+        Self::with_disk(config, SimulatedDisk::new(1))
+    }
+
+    fn with_disk(config: Config, mut disk: SimulatedDisk) -> Self {
         let now = Now { mono_ns: SECOND, unix_ns: 1_700_000_000 * SECOND };
         let (journal, _) = open(&mut disk, config, now, Restore::All);
         let mut world = Self { journal, disk, now };
@@ -163,6 +166,34 @@ fn a_failed_fsync_ends_the_journal() {
     assert_eq!(world.append(1), Err(AppendError::Ended));
     assert_eq!(world.journal.drive(world.now, &mut world.disk), Err(failure));
     assert_eq!((world.journal.synced(), world.journal.failure()), (1, Some(failure)));
+}
+
+#[test]
+fn a_cut_that_a_failed_fsync_made_linux_forget_is_made_again() {
+    let config = Config { segment_bytes: 16 * 4096, flush_bytes: 4 * 4096, ..config() };
+    for seed in 0..500 {
+        let mut world = World::with_disk(config.clone(), SimulatedDisk::new(seed));
+        world.append(100).unwrap();
+        world.settle();
+        world.append(14_000).unwrap();
+        world.drive();
+        world.disk.cut_power();
+        world.disk.faults.sync_fails = 1.0;
+        let failed =
+            recover(&mut world.disk, config.clone(), JournalId([2; 16]), world.now, Restore::All, |_| {});
+        assert!(failed.is_err());
+        // Without a power cut the next process sees zeros that aren't on the disk.
+        world.disk.kill();
+        world.disk.faults.sync_fails = 0.0;
+        let (journal, recovered) = open(&mut world.disk, config.clone(), world.now, Restore::All);
+        world.journal = journal;
+        let kept = world.append(100).unwrap();
+        assert_eq!(kept, recovered.last_sequence + 1);
+        world.settle();
+        assert_eq!(world.journal.synced(), kept);
+        world.disk.cut_power();
+        assert_eq!(open(&mut world.disk, config.clone(), world.now, Restore::All).1.last_sequence, kept);
+    }
 }
 
 #[test]

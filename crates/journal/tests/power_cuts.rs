@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tickstream_journal::{
-    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, Record, Recovered,
-    Restore, Retention, SimulatedDisk, recover, verify,
+    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, OperationId, Reader,
+    Record, Recovered, Restore, Retention, SimulatedDisk, recover, verify,
 };
 
 const BLOCK: u64 = 4096;
@@ -29,6 +29,8 @@ struct World {
     /// Retention may have removed what is before.
     first_kept: u64,
     producer_sequence: u64,
+    /// Whether this life's journal was ended in order.
+    ended: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -42,21 +44,7 @@ struct Appended {
 impl World {
     fn new(seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let flush_blocks = rng.u64(1..=4);
-        let segment_bytes = BLOCK * (1 + flush_blocks + rng.u64(0..8));
-        let retention = Retention {
-            bytes: rng.bool().then(|| segment_bytes * rng.u64(3..6)),
-            age: (rng.u8(..4) == 0).then(|| Duration::from_secs(rng.u64(1..30))),
-        };
-        let config = Config {
-            segment_bytes,
-            flush_bytes: (BLOCK * flush_blocks) as usize,
-            buffers: rng.usize(2..5),
-            zero_bytes: (BLOCK * rng.u64(1..4)) as usize,
-            retention,
-            mark_after: Duration::from_millis(rng.u64(1..3000)),
-            retry_after: Duration::from_millis(500),
-        };
+        let config = some_config(&mut rng);
         Self {
             disk: SimulatedDisk::new(rng.u64(..)),
             rng,
@@ -66,22 +54,29 @@ impl World {
             acknowledged: 0,
             first_kept: 1,
             producer_sequence: 0,
+            ended: false,
         }
     }
 
     fn live(&mut self, coverage: &mut Coverage) {
         for _ in 0..self.rng.u32(1..6) {
+            if self.rng.u8(..4) == 0 {
+                self.config = some_config(&mut self.rng);
+            }
             let mut journal = self.recover_at_last(coverage);
-            let journal_failed = self.work(&mut journal).is_err();
+            let journal_failed = self.work(&mut journal).is_err() || self.hurry(&mut journal).is_err();
+            self.first_kept = self.first_kept.max(journal.first_sequence());
             *coverage
                 .entry(if journal_failed { "failed journal" } else { "healthy journal" })
                 .or_default() += 1;
             for (_, operation) in self.disk.pending() {
                 *coverage.entry(kind(operation)).or_default() += 1;
             }
-            match self.rng.u8(..4) {
-                0 => self.disk.kill(),
-                _ => self.disk.cut_power(),
+            // Who ends the process after a failed fsync leaves pages that look as if they were written.
+            if self.rng.u8(..if journal_failed { 2 } else { 4 }) == 0 {
+                self.disk.kill();
+            } else {
+                self.disk.cut_power();
             }
             self.disk.faults = Faults::default();
             let report = verify(&mut self.disk).unwrap();
@@ -97,8 +92,8 @@ impl World {
     /// Recovers; mostly some attempts end in crashes of their own.
     fn recover_at_last(&mut self, coverage: &mut Coverage) -> Journal {
         while self.rng.bool() {
-            let fault = self.rng.u8(..8);
-            self.disk.set_fuse(Some(self.rng.u32(..8)));
+            let fault = self.rng.u8(..3);
+            self.disk.set_fuse(Some(self.rng.u32(..12)));
             self.disk.faults.sync_fails = if fault == 0 { 0.5 } else { 0.0 };
             let result = self.recover();
             self.disk.set_fuse(None);
@@ -106,7 +101,7 @@ impl World {
             match result {
                 Err(Error::Io { action, .. }) => {
                     *coverage.entry(action).or_default() += 1;
-                    if self.rng.u8(..4) == 0 { self.disk.kill() } else { self.disk.cut_power() }
+                    if self.rng.bool() { self.disk.kill() } else { self.disk.cut_power() }
                 }
                 Err(error) => panic!("recovery refuses what a crash left: {error}"),
                 Ok(journal) => return journal,
@@ -153,12 +148,12 @@ impl World {
 
     fn work(&mut self, journal: &mut Journal) -> Result<(), ()> {
         if self.rng.u8(..3) == 0 {
-            let chance = |rng: &mut fastrand::Rng| if rng.u8(..3) == 0 { rng.f64() * 0.05 } else { 0.0 };
+            let chance = |rng: &mut fastrand::Rng| if rng.u8(..3) == 0 { rng.f64() * 0.1 } else { 0.0 };
             self.disk.faults = Faults {
                 capacity: self.rng.bool().then(|| self.config.segment_bytes * self.rng.u64(1..6)),
                 write_fails: chance(&mut self.rng),
                 sync_fails: chance(&mut self.rng),
-                short_writes: chance(&mut self.rng) * 10.0,
+                short_writes: chance(&mut self.rng) * 5.0,
             };
         }
         for _ in 0..self.rng.u32(0..400) {
@@ -181,11 +176,47 @@ impl World {
                 self.acknowledged = self.acknowledged.max(journal.synced());
             }
             self.first_kept = self.first_kept.max(journal.first_sequence());
+            if self.rng.u8(..32) == 0 {
+                self.read_along();
+            }
         }
-        if self.rng.u8(..8) == 0 && self.disk.faults == Faults::default() {
+        self.ended = self.rng.u8(..8) == 0 && self.disk.faults == Faults::default();
+        if self.ended {
             self.end(journal);
         }
         Ok(())
+    }
+
+    /// Often a life ends while something large is being written.
+    fn hurry(&mut self, journal: &mut Journal) -> Result<(), ()> {
+        if self.ended || self.rng.bool() {
+            return Ok(());
+        }
+        for _ in 0..self.rng.u32(1..10) {
+            self.append(journal);
+        }
+        for _ in 0..self.rng.u32(0..3) {
+            journal.drive(self.now, &mut self.disk).map_err(drop)?;
+            if let Some(completion) = self.disk.complete(OperationId::Flush) {
+                journal.completed(self.now, completion).map_err(drop)?;
+            }
+        }
+        journal.drive(self.now, &mut self.disk).map_err(drop)
+    }
+
+    /// Somebody reads while it is written.
+    fn read_along(&mut self) {
+        let from = self.rng.u64(..=self.model.len() as u64);
+        let mut reader = Reader::new(&mut self.disk, from);
+        for _ in 0..20 {
+            match reader.next_record() {
+                Ok(Some(record)) => {
+                    assert_eq!(record.payload, self.model[record.sequence as usize - 1].payload);
+                }
+                Ok(None) => break,
+                Err(error) => panic!("a live journal looks damaged: {error}"),
+            }
+        }
     }
 
     fn append(&mut self, journal: &mut Journal) {
@@ -239,6 +270,24 @@ impl World {
             }
         }
         panic!("the journal doesn't end: {:?}", journal.stats());
+    }
+}
+
+fn some_config(rng: &mut fastrand::Rng) -> Config {
+    let flush_blocks = rng.u64(1..=4);
+    let segment_bytes = BLOCK * (1 + flush_blocks + rng.u64(0..8));
+    let retention = Retention {
+        bytes: rng.bool().then(|| segment_bytes * rng.u64(3..6)),
+        age: (rng.u8(..4) == 0).then(|| Duration::from_secs(rng.u64(1..30))),
+    };
+    Config {
+        segment_bytes,
+        flush_bytes: (BLOCK * flush_blocks) as usize,
+        buffers: rng.usize(2..5),
+        zero_bytes: (BLOCK * rng.u64(1..4)) as usize,
+        retention,
+        mark_after: Duration::from_millis(rng.u64(1..3000)),
+        retry_after: Duration::from_millis(500),
     }
 }
 

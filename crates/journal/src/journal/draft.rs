@@ -1,7 +1,9 @@
 //! A flush while it is made: records gather, then a header seals it.
 
-use super::{Chain, Tail};
+use super::{Chain, Flight, Journal, Tail};
 use crate::buffer::{BLOCK, Buffer, padded};
+use crate::clock::nanos;
+use crate::error::AppendError;
 use crate::flush::{Digest, FlushHeader, HEADER_LEN, Place};
 use crate::record::{Record, Sequence};
 use crate::segment::{JournalId, Previous, SegmentHeader};
@@ -124,9 +126,9 @@ impl Draft {
         padded(self.length)
     }
 
-    /// The buffer moves into a write; an empty one stays until it comes back.
+    /// The buffer moves into a write, and comes back by [`Draft::put_buffer`].
     pub fn take_buffer(&mut self) -> Buffer {
-        std::mem::replace(&mut self.buffer, Buffer::new(0))
+        std::mem::replace(&mut self.buffer, Buffer::absent())
     }
 
     pub fn put_buffer(&mut self, buffer: Buffer) {
@@ -135,5 +137,62 @@ impl Draft {
 
     pub fn into_buffer(self) -> Buffer {
         self.buffer
+    }
+}
+
+impl Journal {
+    /// Opens a flush with room for a record of `bytes`, in this segment or, if that is full, in the next.
+    pub(super) fn open_draft(&mut self, bytes: usize) -> Result<(), AppendError> {
+        self.close_draft();
+        if self.flight.as_ref().and_then(Flight::retry_at).is_some() {
+            return Err(AppendError::Full);
+        }
+        let needed = padded(HEADER_LEN + bytes) as u64;
+        let in_next = needed > self.tail.room();
+        if in_next && !self.preparation.is_ready() {
+            return Err(if self.full_since_ns.is_some() { AppendError::Full } else { AppendError::Busy });
+        }
+        let buffer = self.pool.take().ok_or(AppendError::Busy)?;
+        let first_sequence = self.progress.appended() + 1;
+        let mut left = None;
+        if in_next {
+            self.preparation.promise();
+            left = Some(self.tail);
+            self.tail = Tail {
+                segment: first_sequence,
+                offset: BLOCK as u64,
+                capacity: self.config.segment_bytes,
+                reach: self.config.flush_bytes as u64,
+            };
+        }
+        let place = Place { segment: self.tail.segment, offset: self.tail.offset };
+        let capacity = self.tail.room().min(self.config.flush_bytes as u64) as usize;
+        self.open = Some(Draft::new(buffer, place, left, first_sequence, capacity));
+        Ok(())
+    }
+
+    /// Takes the open flush out of reach of appends: its length, and so the place of the next, is known now.
+    pub(super) fn close_draft(&mut self) {
+        if let Some(open) = self.open.take() {
+            self.tail.offset += open.padded_len() as u64;
+            self.full.push_back(open);
+        }
+    }
+
+    /// Whether a mark is to be written: the last flush carried records, and nothing has followed it for a while.
+    pub(super) fn mark_is_due(&self) -> bool {
+        let due = self.unmarked_since.is_some_and(|since| {
+            self.ending || since.saturating_add(nanos(self.config.mark_after)) <= self.now.mono_ns
+        });
+        due && self.tail.room() >= BLOCK as u64 && self.failure.is_none()
+    }
+
+    /// Opens a flush without records, whose header says that all before it is on stable storage.
+    pub(super) fn open_mark(&mut self) {
+        if let Some(buffer) = self.pool.take() {
+            let place = Place { segment: self.tail.segment, offset: self.tail.offset };
+            self.open = Some(Draft::new(buffer, place, None, self.progress.appended() + 1, BLOCK));
+        }
+        self.unmarked_since = None;
     }
 }

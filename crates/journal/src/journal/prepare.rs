@@ -60,10 +60,9 @@ impl Journal {
             return;
         }
         let operation = match self.preparation.step {
-            // A new segment's name comes first: `Next` is still there until then.
             Step::Absent => {
                 self.preparation.step = Step::Creating;
-                Operation::Create { file: FileName::Next }
+                Operation::Create { file: FileName::Next, bytes: self.config.segment_bytes }
             }
             Step::Filling(done) if done == self.config.segment_bytes => {
                 self.preparation.step = Step::Syncing;
