@@ -7,16 +7,18 @@ use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, UpgradeArgs, WatchArg
 use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
 use tickstream::doctor::{Host, Plan, Report};
+use tickstream::events::EventsArgs;
 use tickstream::reload::Source;
 use tickstream::top::{self, TopArgs};
 use tickstream::watch::{self, WatchError};
-use tickstream::{ask, logs, serve};
+use tickstream::{ask, events, logs, serve};
 
 fn main() -> ExitCode {
     match cli::parse() {
         Ok(Command::Serve(config, source)) => serve(*config, source),
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
+        Ok(Command::Events(args)) => show_events(&args),
         Ok(Command::Top(args)) => top(&args),
         Ok(Command::Upgrade(args)) => upgrade(&args),
         Ok(Command::Demo(args)) => demo(&args),
@@ -38,7 +40,7 @@ fn serve(config: Config, source: Source) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server ends");
-            ExitCode::from(exit::FAILURE)
+            ExitCode::from(if error.is_of_journal() { exit::JOURNAL } else { exit::FAILURE })
         }
     };
     drop(guard);
@@ -57,6 +59,13 @@ fn watch(args: &WatchArgs) -> ExitCode {
     match watch::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, watch_code(&error)),
+    }
+}
+
+fn show_events(args: &EventsArgs) -> ExitCode {
+    match events::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, exit::FAILURE),
     }
 }
 

@@ -346,6 +346,7 @@ mod tests {
             admin: vec![],
             admin_token: None,
             otlp: None,
+            events: None,
             log_level: "info".into(),
             log_format: LogFormat::Auto,
             effective: convert_with(&[]).unwrap().effective,
