@@ -28,8 +28,13 @@ impl Backoff {
     /// over: a server that accepts and then fails, again and again, is not a server that works.
     pub fn connection_lasted(&mut self, lifetime: Duration) {
         if lifetime >= self.max {
-            self.ceiling = self.first_ceiling;
+            self.start_over();
         }
+    }
+
+    /// The next wait is as short as the first.
+    pub fn start_over(&mut self) {
+        self.ceiling = self.first_ceiling;
     }
 }
 

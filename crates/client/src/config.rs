@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use crate::{Client, Error, TlsConfig};
+use crate::{Client, Error, Publisher, Publishing, TlsConfig};
 
 /// A client in the making: [`Client::builder`].
 #[derive(Clone, Debug)]
@@ -114,6 +114,14 @@ impl Builder {
     /// credentials; or, if no server can be had, the last server's.
     pub async fn connect(self) -> Result<Client, Error> {
         Client::connect(self.config()?).await
+    }
+
+    /// Connects and authenticates, as [`connect`](Self::connect) does, at the first server that takes events.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect); and [`Error::CollectionOff`], if no server takes any.
+    pub async fn publisher(self, publishing: Publishing) -> Result<Publisher, Error> {
+        Publisher::connect(self.config()?, publishing).await
     }
 
     pub(crate) fn config(self) -> Result<Config, Error> {

@@ -135,7 +135,8 @@ impl Driver {
 
     fn handle(&mut self, message: Message, link: &Link) -> Result<(), Error> {
         match message {
-            Message::Authenticated => {}
+            // The session takes no answers to PUBLISHes that it hasn't sent.
+            Message::Authenticated | Message::Published(_) => {}
             Message::Subscribed { request, next_sequence } => {
                 if std::mem::take(&mut self.is_reconnect) {
                     let server = self.config.servers[self.server].clone();

@@ -76,6 +76,12 @@ pub enum Error {
     /// The server closed the connection without a reason.
     #[error("the server closed the connection without a word")]
     Ended,
+    /// The server takes no events: it runs without a journal, or is of a version that has none.
+    #[error("event collection is off at {server}: its operator has to start it with --journal")]
+    CollectionOff {
+        /// The server, as the builder was given it.
+        server: String,
+    },
     /// The subscription was over already, or its runtime is.
     #[error("the subscription is over")]
     Closed,
@@ -125,6 +131,18 @@ pub enum BadMessage {
         /// The tick's mode, by its number in the schema.
         found: i32,
     },
+    /// An answer to a batch of events that wasn't sent.
+    #[error("an answer to batch {sequence} of events, which isn't on its way")]
+    UnknownBatch {
+        /// The answer's sequence.
+        sequence: u64,
+    },
+    /// An answer that doesn't say of each event of a batch what became of it.
+    #[error("the answer to batch {sequence} of events doesn't fit it")]
+    Verdicts {
+        /// The batch's sequence.
+        sequence: u64,
+    },
     /// The sequences of a batch run past 2^64.
     #[error("the sequences of a batch overflow")]
     SequenceOverflow,
@@ -146,7 +164,8 @@ pub enum Operation {
 }
 
 impl Error {
-    /// Whether the same attempt may succeed later. Once a subscription was accepted the client makes it by itself.
+    /// Whether the same attempt may succeed later. A subscription that was accepted makes it by itself, and so does a
+    /// publisher.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. }
@@ -161,7 +180,11 @@ impl Error {
                 FrameError::Magic { .. } | FrameError::Crc { .. } => true,
                 FrameError::Version { .. } | FrameError::TooLarge { .. } => false,
             },
-            Self::Config { .. } | Self::TlsConfig(_) | Self::BadMessage(_) | Self::Closed => false,
+            Self::Config { .. }
+            | Self::TlsConfig(_)
+            | Self::BadMessage(_)
+            | Self::CollectionOff { .. }
+            | Self::Closed => false,
         }
     }
 

@@ -61,8 +61,11 @@ mod driver;
 mod error;
 mod event;
 mod feed;
+#[cfg(feature = "json")]
+pub mod json;
 mod link;
 mod outbox;
+mod publish;
 mod session;
 mod tls;
 mod transport;
@@ -71,7 +74,12 @@ pub use client::{Client, Subscription};
 pub use config::Builder;
 pub use error::{BadMessage, Error, Operation, with_causes};
 pub use event::{Batch, Event, Tick};
+pub use publish::{
+    Compression, Progress, PublishError, PublishEvent, Publisher, Publishing, Rejection, Unanswered,
+    fill_event, new_event, new_event_id,
+};
 pub use rustls::AlertDescription;
 pub use tickstream_wire::messages::Mode;
+pub use tickstream_wire::messages::events;
 pub use tickstream_wire::{ErrorCode, FrameError, FrameType};
 pub use tls::{TlsConfig, TlsConfigError, TlsError};

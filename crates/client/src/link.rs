@@ -119,12 +119,11 @@ impl Link {
 
     /// A connection that can't be written to may still hold the server's reason: reading tells how it ended.
     fn write(&mut self) {
-        let out = self.session.out();
-        match self.transport.write(out) {
-            Ok(sent) => drop(out.drain(..sent)),
+        match self.transport.write(self.session.out()) {
+            Ok(sent) => self.session.sent(sent),
             Err(_) => {
                 self.can_write = false;
-                out.clear();
+                self.session.out().clear();
             }
         }
     }

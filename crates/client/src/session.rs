@@ -6,7 +6,9 @@ use std::time::Duration;
 use tickstream_wire::{
     Frame, FrameType,
     frame::{self, SKIPPABLE_FROM},
-    messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Mode, MsgType, Payload, Subscribe},
+    messages::{
+        Ack, Auth, DataBatch, ErrorMsg, GoAway, Mode, MsgType, Payload, Publish, PublishAck, Subscribe,
+    },
 };
 use tokio::time::Instant;
 
@@ -21,8 +23,19 @@ pub(crate) enum Message {
     Subscribed { request: Subscribe, next_sequence: u64 },
     /// Ticks, not yet judged.
     Batch(DataBatch),
+    /// What became of a batch of events, not yet judged.
+    Published(PublishAck),
     /// The server will close.
     GoAway(GoAway),
+}
+
+/// What the server takes in the way of events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PublishLimits {
+    /// PUBLISHes that may be on the way without an answer; 0: none at all.
+    pub credits: u32,
+    /// Largest payload of a PUBLISH, bytes.
+    pub payload_max: u32,
 }
 
 /// The session of one connection, from AUTH on.
@@ -37,6 +50,10 @@ pub(crate) struct Session {
     /// `None` until AUTH was accepted.
     pulse: Option<Pulse>,
     mode: Option<Mode>,
+    publish_limits: PublishLimits,
+    has_published: bool,
+    /// HEARTBEATs that were put into `out` since bytes of it were sent.
+    beats_out: u32,
     /// When the last frame came.
     heard: Instant,
 }
@@ -72,13 +89,24 @@ impl Session {
             awaited: Some(Awaited { reply_to: Request::Auth, since: now }),
             pulse: None,
             mode: None,
+            publish_limits: PublishLimits::default(),
+            has_published: false,
+            beats_out: 0,
             heard: now,
         }
     }
 
-    /// Bytes for the server; the caller takes what it sends from the front.
+    /// Bytes for the server; the caller tells by [`sent`](Self::sent) what it took from the front.
     pub fn out(&mut self) -> &mut Vec<u8> {
         &mut self.out
+    }
+
+    /// So many bytes of [`out`](Self::out) were sent.
+    pub fn sent(&mut self, len: usize) {
+        self.out.drain(..len);
+        if len > 0 {
+            self.beats_out = 0;
+        }
     }
 
     /// The largest payload to take, bytes.
@@ -102,6 +130,22 @@ impl Session {
         self.awaited = Some(Awaited { reply_to: Request::Subscribe(request), since: now });
     }
 
+    /// What the server takes in the way of events; nothing until AUTH was accepted.
+    pub fn publish_limits(&self) -> PublishLimits {
+        self.publish_limits
+    }
+
+    /// Puts a PUBLISH into [`out`](Self::out) whose payload `write` appends, if it says that it has one.
+    pub fn publish(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let (start, mut has_written) = (self.out.len(), false);
+        frame::seal_with(&mut self.out, Publish::TYPE as u8, |payload| has_written = write(payload));
+        if !has_written {
+            self.out.truncate(start);
+        }
+        self.has_published |= has_written;
+        has_written
+    }
+
     /// Judges one frame.
     pub fn handle_frame(&mut self, frame: Frame<'_>, now: Instant) -> Result<Option<Message>, Error> {
         self.heard = now;
@@ -116,6 +160,7 @@ impl Session {
             FrameType::Ack => self.acknowledged(&decode(frame)?, now).map(Some),
             FrameType::GoAway => Ok(Some(Message::GoAway(decode(frame)?))),
             FrameType::DataBatch if self.mode.is_some() => Ok(Some(Message::Batch(decode(frame)?))),
+            FrameType::PublishAck if self.has_published => Ok(Some(Message::Published(decode(frame)?))),
             FrameType::Heartbeat if self.pulse.is_some() => match frame.payload.len() {
                 0 => Ok(None),
                 length => Err(BadMessage::HeartbeatPayload { length }.into()),
@@ -144,6 +189,8 @@ impl Session {
         let mut pulse = Pulse::announced(ack, now);
         pulse.next = before.map_or(pulse.next, |before| before.min(pulse.next));
         self.pulse = Some(pulse);
+        self.publish_limits =
+            PublishLimits { credits: ack.publish_credits, payload_max: ack.max_publish_size };
         self.payload_max = match ack.max_msg_size {
             0 => self.payload_cap,
             announced => announced.min(self.payload_cap),
@@ -158,7 +205,8 @@ impl Session {
         };
         pulse.next = now + pulse.interval;
         // Above that the network has taken nothing for long; more of the same wouldn't get through either.
-        if self.out.len() < OUT_MAX {
+        if self.beats_out < BEATS_OUT_MAX {
+            self.beats_out += 1;
             self.out.extend(frame::heartbeat());
         }
     }
@@ -218,8 +266,8 @@ const INTERVAL_MIN: Duration = Duration::from_millis(20);
 const TIMEOUT_MIN: Duration = Duration::from_millis(40);
 /// The protocol's default `max_msg_size`: until the server names its own.
 const PAYLOAD_MAX_BEFORE_ACK: u32 = 65_536;
-/// AUTH (at most 528 bytes), a SUBSCRIBE and as many heartbeats as anyone could want.
-const OUT_MAX: usize = 2048;
+/// As many heartbeats as anyone could want.
+const BEATS_OUT_MAX: u32 = 100;
 
 fn decode<M: Payload>(frame: Frame<'_>) -> Result<M, BadMessage> {
     M::decode(frame.payload).map_err(|source| BadMessage::Payload { kind: M::TYPE, source })

@@ -3,6 +3,7 @@
 mod auth;
 mod hostile;
 mod liveness;
+mod publish;
 mod reconnect;
 mod support;
 mod tls;

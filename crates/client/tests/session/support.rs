@@ -26,6 +26,8 @@ pub const QUIET: Ack = Ack {
     batch_window_ms: 5,
     next_sequence: 0,
     server_time_ms: 0,
+    publish_credits: 0,
+    max_publish_size: 0,
 };
 
 pub fn ms(ms: u64) -> Duration {
@@ -49,6 +51,11 @@ impl Server {
     /// A server whose ACKs carry `limits`.
     pub async fn with_limits(limits: Ack) -> Self {
         Self { listener: TcpListener::bind("127.0.0.1:0").await.unwrap(), limits }
+    }
+
+    /// From now on, ACKs carry `limits`.
+    pub fn set_limits(&mut self, limits: Ack) {
+        self.limits = limits;
     }
 
     pub fn address(&self) -> String {

@@ -1,0 +1,18 @@
+//! Publishing: from an application's events to the server's answers.
+//!
+//! [`pipeline`] decides, without I/O or a clock; [`driver`] is the task around it, [`publisher`] the application's
+//! handle, [`shared`] what both hold.
+
+mod driver;
+mod event;
+mod make;
+mod options;
+mod packing;
+mod pipeline;
+mod publisher;
+mod shared;
+
+pub use event::{Progress, PublishError, PublishEvent, Rejection, Unanswered};
+pub use make::{fill_event, new_event, new_event_id};
+pub use options::{Compression, Publishing};
+pub use publisher::Publisher;

@@ -1,0 +1,101 @@
+//! The server's answer to a batch.
+
+use std::time::Duration;
+
+use tickstream_wire::messages::{PublishAck, events::Rejected};
+use tokio::time::Instant;
+
+use super::{Batch, Item, Pipeline};
+use crate::{
+    BadMessage,
+    error::retry_after,
+    publish::event::{PublishEvent, Rejection},
+};
+
+/// What an answer means for the application.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Final verdicts.
+    pub rejections: Vec<Rejection>,
+    /// What is told of events that go again.
+    pub retrying: Option<PublishEvent>,
+}
+
+impl Pipeline {
+    /// Takes the answer to a batch.
+    ///
+    /// # Errors
+    /// If the server must not send such an answer; nothing has changed.
+    pub fn acknowledge(&mut self, ack: PublishAck, now: Instant) -> Result<Answer, BadMessage> {
+        let place = self.answered_batch(&ack)?;
+        let Some(Batch { items, .. }) = self.batches.remove(place) else {
+            unreachable!("it was found there");
+        };
+        if let Some(connection) = &mut self.connection {
+            connection.sent -= 1;
+        }
+        self.totals.accepted += u64::from(ack.accepted);
+        self.totals.duplicates += u64::from(ack.duplicates);
+        let mut rejections = Vec::new();
+        let mut again = Vec::new();
+        let mut verdicts = ack.rejected.into_iter().peekable();
+        for (index, item) in (0..).zip(items) {
+            match verdicts.next_if(|verdict| verdict.index == index) {
+                None => self.settle(&item),
+                Some(verdict) if verdict.retryable => {
+                    self.totals.retried += 1;
+                    self.wait(item);
+                    again.push(verdict);
+                }
+                Some(verdict) => {
+                    self.totals.rejected += 1;
+                    self.settle(&item);
+                    rejections.push(rejection(&item, verdict.code, verdict.message));
+                }
+            }
+        }
+        let retry_in = self.pace(ack.throttle_ms, !again.is_empty(), now);
+        let events = again.len();
+        let retrying = again
+            .into_iter()
+            .next()
+            .map(|Rejected { code, message, .. }| PublishEvent::Retrying { events, code, message, retry_in });
+        Ok(Answer { rejections, retrying })
+    }
+
+    /// Where the batch is that is answered, if the answer fits it.
+    fn answered_batch(&self, ack: &PublishAck) -> Result<usize, BadMessage> {
+        let sequence = ack.sequence;
+        let unknown = BadMessage::UnknownBatch { sequence };
+        if ack.producer_id != self.producer.id {
+            return Err(unknown);
+        }
+        let place = self.batches.binary_search_by_key(&sequence, |batch| batch.sequence);
+        let place = place.ok().filter(|&place| self.batches[place].is_sent).ok_or(unknown)?;
+        let events = self.batches[place].items.len() as u64;
+        let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
+        let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);
+        let fits = ack.rejected.last().is_none_or(|last| u64::from(last.index) < events);
+        if answered == events && rises && fits { Ok(place) } else { Err(BadMessage::Verdicts { sequence }) }
+    }
+
+    /// Sets when the next batch may go, and says in how long. What the server couldn't take holds up everything else,
+    /// too: more events would find it no better, and events keep their order.
+    fn pace(&mut self, throttle_ms: u32, retries: bool, now: Instant) -> Duration {
+        let throttle = retry_after(throttle_ms).unwrap_or_default();
+        let wait = if retries {
+            throttle.max(self.retry.wait())
+        } else {
+            self.retry.start_over();
+            throttle
+        };
+        if !wait.is_zero() {
+            self.not_before = self.not_before.max(Some(now + wait));
+        }
+        wait
+    }
+}
+
+fn rejection(item: &Item, code: String, message: String) -> Rejection {
+    Rejection { tag: item.tag, event: item.event(), code, message }
+}

@@ -1,0 +1,142 @@
+//! The application's handle.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tickstream_wire::messages::{Message, events::Event};
+use tokio::time;
+
+use super::{
+    driver::PublishDriver,
+    event::{Progress, PublishError, Unanswered},
+    make::new_producer_id,
+    options::{Producer, Publishing},
+    pipeline::Pipeline,
+    shared::Shared,
+};
+use crate::{Error, backoff::Backoff, config::Config, link::Link};
+
+/// Publishes events over a connection of its own. Clones publish over the same one.
+///
+/// Dropped (the last clone), it closes its connection, and what has no answer is lost: [`Publisher::close`] waits for
+/// the answers, and gives back what has none.
+#[derive(Clone)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    _task: Arc<TaskGuard>,
+}
+
+/// Ends the task with the last handle.
+struct TaskGuard(Arc<Shared>);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl Publisher {
+    pub(crate) async fn connect(config: Config, publishing: Publishing) -> Result<Self, Error> {
+        publishing.check()?;
+        let mut failure = Error::Closed;
+        for server in 0..config.servers.len() {
+            match PublishDriver::open(&config, server).await {
+                Ok(link) => return Ok(Self::start(config, publishing, server, link)),
+                // Another server may take them.
+                Err(error) if error.is_retryable() || matches!(error, Error::CollectionOff { .. }) => {
+                    failure = error
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    fn start(config: Config, publishing: Publishing, server: usize, link: Link) -> Self {
+        let Publishing { producer, batch, queue, compression, observer } = publishing;
+        let producer = producer.unwrap_or_else(|| Producer { id: new_producer_id(), next_sequence: 1 });
+        let backoff = || Backoff::new(config.backoff_min, config.backoff_max, fastrand::Rng::new());
+        let mut pipeline = Pipeline::new((batch, queue, compression), producer, backoff());
+        let limits = link.session.publish_limits();
+        pipeline.connected(limits.credits, limits.payload_max);
+        let shared = Arc::new(Shared::new(pipeline));
+        let backoff = backoff();
+        tokio::spawn(PublishDriver::new(config, server, shared.clone(), observer, backoff).drive(link));
+        Self { _task: Arc::new(TaskGuard(shared.clone())), shared }
+    }
+
+    /// Takes an event, and waits for room where there is none. What becomes of it, the
+    /// [observer](Publishing::observer) is told. Cancelled, it has not taken the event.
+    ///
+    /// # Errors
+    /// [`PublishError`], but never [`PublishError::Full`].
+    pub async fn publish(&self, event: &Event) -> Result<(), PublishError> {
+        self.publish_tagged(event, 0).await
+    }
+
+    /// As [`publish`](Self::publish); `tag` comes back with a verdict on the event, such as the number of a line.
+    ///
+    /// # Errors
+    /// Those of [`publish`](Self::publish).
+    pub async fn publish_tagged(&self, event: &Event, tag: u64) -> Result<(), PublishError> {
+        self.shared.push_when_there_is_room(&event.encode_to_vec(), tag).await
+    }
+
+    /// Takes an event if there is room at present.
+    ///
+    /// # Errors
+    /// [`PublishError`].
+    pub fn try_publish(&self, event: &Event, tag: u64) -> Result<(), PublishError> {
+        self.shared.push(&event.encode_to_vec(), tag)
+    }
+
+    /// Sends what waits for company, and waits until every event that was taken before has its final answer: it is on
+    /// stable storage, or was rejected for good. Cancelled, it has no effect but that nothing waits for company.
+    ///
+    /// # Errors
+    /// [`PublishError::Ended`] or [`PublishError::Closed`], if some never will.
+    pub async fn flush(&self) -> Result<(), PublishError> {
+        let target = self.shared.lock().pipeline.flush();
+        self.shared.call();
+        self.shared.until(|state| state.outcome(target)).await
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        self.shared.lock().pipeline.progress()
+    }
+
+    /// Takes no more events, from no clone either, waits for the answers, for `patience` at the most, and closes the
+    /// connection in good order, which may take 2 s more. Gives back what has no final answer, in the order in which
+    /// it was published.
+    pub async fn close(self, patience: Duration) -> Vec<Unanswered> {
+        self.shared.lock().pipeline.close();
+        self.shared.call();
+        // Clones that wait for room are told.
+        self.shared.tell();
+        let target = u64::MAX;
+        _ = time::timeout(patience, self.shared.until(|state| state.outcome(target))).await;
+        self.shared.abandon();
+        self.shared.ended().await;
+        self.shared.lock().pipeline.take_unanswered()
+    }
+}
+
+impl super::shared::State {
+    /// Whether all events up to number `target` are answered, or why they won't be.
+    fn outcome(&self, target: u64) -> Option<Result<(), PublishError>> {
+        if self.pipeline.answered() >= target || self.pipeline.is_empty() {
+            return Some(Ok(()));
+        }
+        match &self.error {
+            Some(error) => Some(Err(PublishError::Ended(error.clone()))),
+            None if self.has_ended => Some(Err(PublishError::Closed)),
+            None => None,
+        }
+    }
+}
+
+impl fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Publisher").field("progress", &self.progress()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+//! What a publisher's handles and its task have in common.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use super::{event::PublishError, pipeline::Pipeline};
+use crate::Error;
+
+pub(crate) struct Shared {
+    state: Mutex<State>,
+    /// For the task: there is something to do.
+    work: Notify,
+    /// For the handles: events were answered, or the task has ended.
+    answers: Notify,
+    /// For the task: nobody needs it any more.
+    abandon: Notify,
+    is_closed: watch::Sender<bool>,
+}
+
+pub(crate) struct State {
+    pub pipeline: Pipeline,
+    /// The task sends no more.
+    pub has_ended: bool,
+    /// What has ended it, where that was an error.
+    pub error: Option<Arc<Error>>,
+}
+
+impl Shared {
+    pub fn new(pipeline: Pipeline) -> Self {
+        Self {
+            state: Mutex::new(State { pipeline, has_ended: false, error: None }),
+            work: Notify::new(),
+            answers: Notify::new(),
+            abandon: Notify::new(),
+            is_closed: watch::Sender::new(false),
+        }
+    }
+
+    /// Held for as long as it takes to copy an event or to pack a batch, never across an await.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        // Whoever panicked didn't do so within the pipeline, whose invariants hold.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes an event, if there is room.
+    pub fn push(&self, bytes: &[u8], tag: u64) -> Result<(), PublishError> {
+        let mut state = self.lock();
+        if let Some(error) = &state.error {
+            return Err(PublishError::Ended(error.clone()));
+        }
+        let pushed = state.pipeline.push(bytes, tag, Instant::now());
+        drop(state);
+        if matches!(pushed, Ok(true) | Err(PublishError::Full { .. })) {
+            self.work.notify_one();
+        }
+        pushed.map(drop)
+    }
+
+    /// Takes an event when there is room.
+    pub async fn push_when_there_is_room(&self, bytes: &[u8], tag: u64) -> Result<(), PublishError> {
+        loop {
+            let mut answered = std::pin::pin!(self.answers.notified());
+            answered.as_mut().enable();
+            match self.push(bytes, tag) {
+                Err(PublishError::Full { .. }) => answered.await,
+                taken => return taken,
+            }
+        }
+    }
+
+    /// Waits until `done` finds what it looks for.
+    pub async fn until<T>(&self, mut done: impl FnMut(&mut State) -> Option<T>) -> T {
+        loop {
+            let mut answered = std::pin::pin!(self.answers.notified());
+            // Before the look, or what happens between look and wait would be missed.
+            answered.as_mut().enable();
+            if let Some(found) = done(&mut self.lock()) {
+                return found;
+            }
+            answered.await;
+        }
+    }
+
+    /// Tells the task to have a look.
+    pub fn call(&self) {
+        self.work.notify_one();
+    }
+
+    /// For the task: until somebody calls.
+    pub async fn called(&self) {
+        self.work.notified().await;
+    }
+
+    /// For the task: room or answers are to be had.
+    pub fn tell(&self) {
+        self.answers.notify_waiters();
+    }
+
+    /// Has the task close its connection and end.
+    pub fn abandon(&self) {
+        self.abandon.notify_one();
+    }
+
+    /// For the task: until it is to end.
+    pub async fn abandoned(&self) {
+        self.abandon.notified().await;
+    }
+
+    /// For the task: it sends no more, because of an error or because nobody needs it.
+    pub fn end(&self, error: Option<Arc<Error>>) {
+        let mut state = self.lock();
+        state.has_ended = true;
+        state.error = error.or(state.error.take());
+        drop(state);
+        self.tell();
+    }
+
+    /// For the task, when it ends, its connection closed.
+    pub fn closed(&self) {
+        self.end(None);
+        self.is_closed.send_replace(true);
+    }
+
+    /// Until the task's connection is closed.
+    pub async fn ended(&self) {
+        // An error would mean that this is dropped.
+        _ = self.is_closed.subscribe().wait_for(|closed| *closed).await;
+    }
+}
