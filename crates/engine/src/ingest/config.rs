@@ -170,7 +170,7 @@ pub enum PrivacyError {
     /// The field can't be treated like that.
     #[error(
         "{path:?} can't be treated with {}: texts take all actions, ids and bytes drop and hash, other fields drop, and \
-         event_id, timestamp_ns and event_type none",
+         event_id, timestamp and event_type none",
         .action.as_str()
     )]
     Action {

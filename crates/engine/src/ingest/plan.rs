@@ -73,9 +73,9 @@ impl Plan {
         };
         plan.add(&EVENT, "");
         let find = |plan: &Self, path: &str| plan.find(path).expect("a field of the schema");
-        plan.timestamp = find(&plan, "timestamp_ns");
+        plan.timestamp = find(&plan, "timestamp");
         plan.session_id = find(&plan, "session_id");
-        plan.span_end = find(&plan, "trace_span.end_time_ns");
+        plan.span_end = find(&plan, "trace_span.end_time");
         plan.metric_value = find(&plan, "application_metric.value");
         for rule in rules {
             plan.apply(rule)?;
@@ -89,6 +89,12 @@ impl Plan {
 
     pub fn field(&self, id: FieldId) -> &Field {
         &self.fields[usize::from(id)]
+    }
+
+    /// How many fields there are.
+    #[cfg(test)]
+    pub fn len(&self) -> FieldId {
+        self.fields.len() as FieldId
     }
 
     pub fn rule(&self, id: FieldId) -> Rule {

@@ -8,7 +8,7 @@ use tickstream_wire::messages::PublishAck;
 use tickstream_wire::messages::events::Rejected;
 
 use super::verdict::{Finding, Verdict, VerdictCode};
-use super::{Ingest, RecordId, StorageFault};
+use super::{Ingest, RecordId, RefusedRecord};
 use crate::clock::{Lived, MS, SECOND};
 
 /// A connection that has published.
@@ -80,13 +80,11 @@ impl Publisher {
 
 impl Pending {
     /// The answer, if these records were refused. It fits `payload_bytes`: where it wouldn't, messages are left out.
-    pub fn answer(
-        &self,
-        ingest: &Ingest,
-        refused: &[(RecordId, StorageFault)],
-        payload_bytes: u32,
-    ) -> PublishAck {
-        let fault_of = |record| refused.iter().find(|(id, _)| *id == record).map(|(_, fault)| *fault);
+    pub fn answer(&self, ingest: &Ingest, refused: &[RefusedRecord], payload_bytes: u32) -> PublishAck {
+        let fault_of = |record| {
+            let at = refused.binary_search_by_key(&record, |refused| refused.id).ok()?;
+            Some(refused[at].fault)
+        };
         let own = self.own.and_then(fault_of);
         let mut rejected = Rejections::new(ingest, payload_bytes);
         if own.is_none() && self.doubtful.iter().all(|(_, record)| fault_of(*record).is_none()) {

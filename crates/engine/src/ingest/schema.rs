@@ -153,7 +153,7 @@ macro_rules! messages {
 messages! {
     EVENT:
         id(1, "event_id", 16).required().noted(Note::EventId),
-        field(2, "timestamp_ns", Rule::Time).required().noted(Note::Timestamp),
+        field(2, "timestamp", Rule::Time).required().noted(Note::Timestamp),
         text(3, "platform", 64).required(),
         text(4, "session_id", 128),
         present(5, "user_id", 128),
@@ -213,12 +213,12 @@ messages! {
         message(5, "quality_metrics", &VIDEO_QUALITY_METRICS),
         message(6, "context", &VIDEO_CONTEXT);
     VIDEO_MEASUREMENTS:
-        amount(1, "startup_time_ms"),
-        amount(2, "buffer_duration_ms"),
-        field(3, "bitrate_bps", Rule::Unsigned { min: 0, max: u64::MAX }),
+        amount(1, "startup_time"),
+        amount(2, "buffer_duration"),
+        field(3, "bitrate", Rule::Unsigned { min: 0, max: u64::MAX }),
         text(4, "resolution", 32),
         amount(5, "fps"),
-        amount(6, "latency_ms");
+        amount(6, "latency");
     VIDEO_QUALITY_METRICS:
         within(1, "video_quality_score", 100.0),
         within(2, "buffering_ratio", 1.0),
@@ -245,8 +245,8 @@ messages! {
         id(3, "parent_span_id", 8),
         text(4, "service", 128).required(),
         text(5, "operation", 256).required(),
-        field(6, "start_time_ns", Rule::Time).required().noted(Note::SpanStart),
-        field(7, "end_time_ns", Rule::Time).required().noted(Note::SpanEnd),
+        field(6, "start_time", Rule::Time).required().noted(Note::SpanStart),
+        field(7, "end_time", Rule::Time).required().noted(Note::SpanEnd),
         amount(8, "duration_ms"),
         choice(9, "status", 2).required(),
         message(10, "attributes", &SPAN_ATTRIBUTES),
@@ -285,8 +285,8 @@ messages! {
     INFRASTRUCTURE_MEASUREMENTS:
         amount(1, "cpu_usage"),
         amount(2, "memory_usage"),
-        amount(3, "disk_io_bytes_per_s"),
-        amount(4, "network_io_bytes_per_s");
+        amount(3, "disk_io"),
+        amount(4, "network_io");
     COST_DATA:
         amount(1, "cost_per_hour").required(),
         field(2, "currency", Rule::Currency).required();

@@ -8,8 +8,10 @@ use tickstream_wire::messages::Message;
 use tickstream_wire::messages::events::*;
 
 use super::config::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
-use super::plan::Plan;
+use super::cursor::{Cursor, Wire};
+use super::plan::{Plan, ROOT};
 use super::privacy::Redactor;
+use super::schema::Rule;
 use super::validate::{Clocks, is_readable, validate};
 use super::verdict::{Finding, VerdictCode as Code};
 
@@ -80,8 +82,8 @@ fn an_event_of_each_kind_with_only_what_is_required_is_accepted() {
             span_id: vec![1; 8],
             service: "s".into(),
             operation: "o".into(),
-            start_time_ns: 1,
-            end_time_ns: 1,
+            start_time: 1,
+            end_time: 1,
             status: 1,
             ..Default::default()
         }),
@@ -111,10 +113,10 @@ fn the_envelope_s_rules_hold() {
     check(|event| event.event_id.clear(), Code::FieldMissing, "event_id");
     check(|event| event.event_id.truncate(15), Code::InvalidValue, "event_id");
     check(|event| event.event_id = vec![0; 16], Code::InvalidValue, "event_id");
-    check(|event| event.timestamp_ns = 0, Code::FieldMissing, "timestamp_ns");
-    check(|event| event.timestamp_ns = AT_NS + 1_000_000_001, Code::ClockAhead, "timestamp_ns");
-    check(|event| event.timestamp_ns = AT_NS - 60_000_000_001, Code::TooOld, "timestamp_ns");
-    check(|event| event.timestamp_ns = u64::MAX, Code::ClockAhead, "timestamp_ns");
+    check(|event| event.timestamp = 0, Code::FieldMissing, "timestamp");
+    check(|event| event.timestamp = AT_NS + 1_000_000_001, Code::ClockAhead, "timestamp");
+    check(|event| event.timestamp = AT_NS - 60_000_000_001, Code::TooOld, "timestamp");
+    check(|event| event.timestamp = u64::MAX, Code::ClockAhead, "timestamp");
     check(|event| event.platform.clear(), Code::FieldMissing, "platform");
     check(|event| event.platform = "p".repeat(65), Code::FieldTooLong, "platform");
     check(|event| event.session_id.clear(), Code::FieldMissing, "session_id");
@@ -139,7 +141,7 @@ fn the_envelope_s_rules_hold() {
     );
     assert_eq!(verdict(LOG, |event| event.session_id.clear()), None, "a log needs no session");
     for at in [AT_NS + 1_000_000_000, AT_NS - 60_000_000_000] {
-        assert_eq!(verdict(VIDEO, |event| event.timestamp_ns = at), None);
+        assert_eq!(verdict(VIDEO, |event| event.timestamp = at), None);
     }
 }
 
@@ -206,9 +208,9 @@ fn each_kind_s_rules_hold() {
         "video.measurements.fps",
     );
     video(
-        |e| body!(e, Video).measurements.as_mut().unwrap().latency_ms = Some(-0.5),
+        |e| body!(e, Video).measurements.as_mut().unwrap().latency = Some(-0.5),
         Code::OutOfRange,
-        "video.measurements.latency_ms",
+        "video.measurements.latency",
     );
     video(
         |e| body!(e, Video).quality_metrics.as_mut().unwrap().video_quality_score = Some(101.0),
@@ -241,7 +243,7 @@ fn each_kind_s_rules_hold() {
         Code::InvalidValue,
         "trace_span.parent_span_id",
     );
-    span(|e| body!(e, TraceSpan).start_time_ns = AT_NS + 1, Code::OutOfRange, "trace_span.end_time_ns");
+    span(|e| body!(e, TraceSpan).start_time = AT_NS + 1, Code::OutOfRange, "trace_span.end_time");
     span(|e| body!(e, TraceSpan).duration_ms = Some(-1.0), Code::OutOfRange, "trace_span.duration_ms");
     span(|e| body!(e, TraceSpan).status = 0, Code::FieldMissing, "trace_span.status");
     span(
@@ -302,6 +304,44 @@ fn fields_of_a_later_version_are_kept() {
     assert_eq!(judge(&bytes), Ok(()));
 }
 
+/// What a rule asks for, as docs/events.md says it.
+fn in_words(rule: Rule) -> String {
+    match rule {
+        Rule::Text { min: 0, max } => format!("text, at most {max} bytes"),
+        Rule::Text { min, max } => format!("text, {min} to {max} bytes"),
+        Rule::Blob { max } => format!("at most {max} bytes"),
+        Rule::Id { len } => format!("{len} bytes, not all zero"),
+        Rule::Time => "Unix time, nanoseconds".to_owned(),
+        Rule::Number { min: f64::MIN, .. } => "finite number".to_owned(),
+        Rule::Number { min, max: f64::MAX } => format!("finite number, {min} or more"),
+        Rule::Number { min, max } => format!("number, {min} to {max}"),
+        Rule::Unsigned { max: u64::MAX, .. } => "integer, 0 or more".to_owned(),
+        Rule::Unsigned { min, max } => format!("integer, {min} to {max}"),
+        Rule::Choice { max } => format!("enum, 1 to {max}"),
+        Rule::Address => "text: an IPv4 or IPv6 address, or empty".to_owned(),
+        Rule::Currency => "text: three capital letters".to_owned(),
+        Rule::Map => "map of texts, at most 64 entries; keys 1 to 64 bytes, values at most 1024".to_owned(),
+        Rule::List { max, .. } => format!("list, at most {max}"),
+        Rule::Message(_) => "message".to_owned(),
+    }
+}
+
+#[test]
+fn the_guide_lists_every_field_with_its_rule() {
+    let guide = include_str!("../../../../docs/events.md");
+    let plan = plan();
+    let mut missing = Vec::new();
+    for id in 0..plan.len() {
+        let field = plan.field(id);
+        let required = if field.is_required { "required; " } else { "" };
+        let line = format!("| `{}` | {required}{} |", plan.path(id), in_words(field.rule));
+        if !guide.contains(&line) {
+            missing.push(line);
+        }
+    }
+    assert!(missing.is_empty(), "docs/events.md lacks\n{}", missing.join("\n"));
+}
+
 // ---- Privacy ----------------------------------------------------------------------------------------------------
 
 fn redact(rules: &[&str], event: &Event) -> Event {
@@ -348,8 +388,8 @@ fn each_action_does_what_it_says_to_each_kind() {
     });
     check_privacy(VIDEO, "properties=drop", |e| e.properties.clear());
     check_privacy(VIDEO, "properties.*=mask", |e| e.properties.values_mut().for_each(|v| *v = masked()));
-    check_privacy(VIDEO, "video.measurements.bitrate_bps=drop", |e| {
-        body!(e, Video).measurements.as_mut().unwrap().bitrate_bps = None;
+    check_privacy(VIDEO, "video.measurements.bitrate=drop", |e| {
+        body!(e, Video).measurements.as_mut().unwrap().bitrate = None;
     });
     check_privacy(METRIC, "application_metric.host_info.ip=truncate", |e| {
         body!(e, ApplicationMetric).host_info.as_mut().unwrap().ip = "2001:db8:1::".into();
@@ -411,7 +451,7 @@ fn rules_that_can_t_be_are_refused() {
     for rule in [
         "event_id=hash",
         "event_id=drop",
-        "timestamp_ns=drop",
+        "timestamp=drop",
         "event_type=drop",
         "trace_span.trace_id=mask",
         "video.measurements.fps=mask",
@@ -443,6 +483,26 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// Whether a map's field isn't laid out as bytes: prost 0.14 doesn't look, and reads a length all the same.
+fn has_odd_map(plan: &Plan, node: u16, bytes: &[u8]) -> bool {
+    let mut cursor = Cursor::new(bytes);
+    while let Ok(Some((number, wire))) = cursor.key() {
+        let field = plan.lookup(plan.node(node), number).map(|(_, field)| field);
+        match field.map(|field| field.rule) {
+            Some(Rule::Map) if wire != Wire::Bytes => return true,
+            Some(Rule::Message(_) | Rule::List { .. }) if wire == Wire::Bytes => {
+                let inner = cursor.bytes().unwrap_or_default();
+                if has_odd_map(plan, field.map_or(ROOT, |field| field.child), inner) {
+                    return true;
+                }
+            }
+            _ if cursor.skip(number, wire).is_err() => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
@@ -450,12 +510,14 @@ proptest! {
     fn mutations_never_panic_and_agree_with_prost(bytes in mutated()) {
         let plan = plan();
         let decoded = Event::decode(&bytes[..]);
-        prop_assert_eq!(is_readable(&plan, &bytes), decoded.is_ok());
+        let odd_map = has_odd_map(&plan, ROOT, &bytes);
+        prop_assert!(odd_map || is_readable(&plan, &bytes) == decoded.is_ok());
+        prop_assert!(!(odd_map && is_readable(&plan, &bytes)));
         match validate(&plan, &bytes, CLOCKS) {
             Ok(_) => prop_assert!(decoded.is_ok()),
             Err(finding) => {
                 if matches!(finding.code, Code::Malformed | Code::InvalidUtf8) {
-                    prop_assert!(decoded.is_err(), "{:?}", finding);
+                    prop_assert!(odd_map || decoded.is_err(), "{:?}", finding);
                 }
                 prop_assert!(!finding.message(&plan, 1, 1).is_empty());
             }

@@ -1,8 +1,13 @@
 //! Unpacking compressed batches, within a bound.
 
-use ruzstd::decoding::FrameDecoder;
+use std::io::Read;
+
 use ruzstd::decoding::errors::FrameDecoderError;
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use tickstream_wire::messages::events::Codec;
+
+/// The largest window of a Zstandard frame: what RFC 8878 (3.1.1.1.2) wants every decoder to support.
+const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;
 
 /// A batch that can't be unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,19 +62,29 @@ impl Unpacker {
     }
 
     fn zstd(&mut self, packed: &[u8]) -> Result<usize, UnpackError> {
+        let broken = |error: FrameDecoderError| match error {
+            FrameDecoderError::WindowSizeTooBig { .. } => UnpackError::TooLarge,
+            error => UnpackError::Broken(format!("no Zstandard frame: {error}")),
+        };
         let decoder = self.zstd.get_or_insert_with(|| {
             let mut decoder = Box::new(FrameDecoder::new());
             // A window is memory that the decoder takes at once, whatever comes.
-            decoder.set_max_window_size(self.bytes_max as u64);
+            decoder.set_max_window_size(ZSTD_WINDOW_BYTES_MAX);
             decoder
         });
-        let unpacked = decoder.decode_all(packed, &mut self.buffer);
-        unpacked.map_err(|error| match error {
-            FrameDecoderError::TargetTooSmall | FrameDecoderError::WindowSizeTooBig { .. } => {
-                UnpackError::TooLarge
-            }
-            error => UnpackError::Broken(format!("no Zstandard frame: {error}")),
-        })
+        let mut rest = packed;
+        decoder.init(&mut rest).map_err(broken)?;
+        // Not decode_all: it would go on until the window is full, too, before it finds out.
+        let stop = BlockDecodingStrategy::UptoBytes(self.bytes_max + 1);
+        let is_whole = decoder.decode_blocks(&mut rest, stop).map_err(broken)?;
+        if !is_whole || decoder.can_collect() > self.bytes_max {
+            return Err(UnpackError::TooLarge);
+        }
+        if !rest.is_empty() {
+            return Err(UnpackError::Broken("there is more than one Zstandard frame".to_owned()));
+        }
+        let read = decoder.read(&mut self.buffer);
+        read.map_err(|error| UnpackError::Broken(format!("no Zstandard frame: {error}")))
     }
 }
 

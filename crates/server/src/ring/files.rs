@@ -278,7 +278,7 @@ mod tests {
     fn a_file_keeps_open_under_its_new_name() {
         let (_folder, mut files) = files();
         let open = |_| std::fs::File::open("/dev/null").unwrap().into();
-        files.start(OperationId::Prepare, Operation::Create { file: FileName::Next, bytes: 8192 }).unwrap();
+        files.start(OperationId::Prepare, Operation::Create { file: FileName::Next, bytes: 4096 }).unwrap();
         assert_eq!(files.completed(OperationId::Prepare, Step::First, 7, open).unwrap().result, Ok(0));
         let to = FileName::Segment(1);
         files.start(OperationId::Flush, Operation::Rename { from: FileName::Next, to }).unwrap();

@@ -22,7 +22,7 @@ pub(crate) fn event_id(number: u64) -> Vec<u8> {
 pub(crate) fn event(number: u64, body: Body) -> Event {
     Event {
         event_id: event_id(number),
-        timestamp_ns: AT_NS,
+        timestamp: AT_NS,
         platform: "android".into(),
         session_id: "session-1".into(),
         user_id: Some("user-1".into()),
@@ -90,12 +90,12 @@ pub(crate) fn bodies() -> [Body; 8] {
             player_type: "exoplayer".into(),
             event_name: VideoEventName::Buffer.into(),
             measurements: Some(VideoMeasurements {
-                startup_time_ms: Some(420.0),
-                buffer_duration_ms: Some(0.0),
-                bitrate_bps: Some(4_500_000),
+                startup_time: Some(420.0),
+                buffer_duration: Some(0.0),
+                bitrate: Some(4_500_000),
                 resolution: "1920x1080".into(),
                 fps: Some(50.0),
-                latency_ms: Some(2_100.5),
+                latency: Some(2_100.5),
             }),
             quality_metrics: Some(VideoQualityMetrics {
                 video_quality_score: Some(93.0),
@@ -127,8 +127,8 @@ pub(crate) fn bodies() -> [Body; 8] {
             parent_span_id: Some(vec![9; 8]),
             service: "checkout".into(),
             operation: "POST /orders".into(),
-            start_time_ns: AT_NS - 5_000_000,
-            end_time_ns: AT_NS,
+            start_time: AT_NS - 5_000_000,
+            end_time: AT_NS,
             duration_ms: Some(5.0),
             status: SpanStatus::Error.into(),
             attributes: Some(SpanAttributes {
@@ -167,8 +167,8 @@ pub(crate) fn bodies() -> [Body; 8] {
             measurements: Some(InfrastructureMeasurements {
                 cpu_usage: Some(1.5),
                 memory_usage: Some(0.0),
-                disk_io_bytes_per_s: Some(1e9),
-                network_io_bytes_per_s: Some(12.5),
+                disk_io: Some(1e9),
+                network_io: Some(12.5),
             }),
             cost_data: Some(CostData { cost_per_hour: Some(0.0), currency: "EUR".into() }),
         }),
