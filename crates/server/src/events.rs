@@ -9,7 +9,6 @@ mod export;
 mod feed;
 mod filter;
 mod journals;
-mod json;
 mod letters;
 mod lines;
 mod tail;

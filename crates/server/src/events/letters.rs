@@ -7,7 +7,7 @@ use tickstream_wire::messages::events::DeadLetter;
 
 use super::feed::{Batch, Feed};
 use super::filter::Filter;
-use super::json::write_event;
+use tickstream_client::json::write_event;
 use super::{EventsError, Output, journals, lines};
 
 pub fn run(directory: &Path, filter: &Filter, replay: bool, out: &mut Output) -> Result<(), EventsError> {

@@ -7,7 +7,7 @@ use tickstream_wire::messages::Message;
 use tickstream_wire::messages::events::{DeadLetter, Event};
 
 use super::feed::Batch;
-use super::json::write_event;
+use tickstream_client::json::write_event;
 
 /// What the server knows of an event beside the event itself.
 #[derive(Serialize)]

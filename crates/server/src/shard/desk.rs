@@ -247,7 +247,6 @@ mod tests {
                 replay_window_ms: 0,
                 replay_ticks: 0,
             },
-            ingest: None,
         };
         let mut shard = Shard::new(config, Now { mono_ns: 0, unix_ns: 0 });
         for number in 1..=CONNECTIONS {
