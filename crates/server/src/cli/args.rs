@@ -328,7 +328,8 @@ fn doctor() -> clap::Command {
         .about("Check this machine for so many connections, and say what to change")
         .long_about(
             "Check this machine for so many connections, and say what to change. It takes the settings of serve, from \
-             the same sources, and changes nothing. Limits are those of the process that runs it, unless --pid names \
+             the same sources, and changes nothing; with --journal it writes a small file there for two seconds at most. \
+             Limits are those of the process that runs it, unless --pid names \
              another.",
         )
         .after_help(examples(

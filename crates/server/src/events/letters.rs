@@ -7,8 +7,8 @@ use tickstream_wire::messages::events::DeadLetter;
 
 use super::feed::{Batch, Feed};
 use super::filter::Filter;
-use tickstream_client::json::write_event;
 use super::{EventsError, Output, journals, lines};
+use tickstream_client::json::write_event;
 
 pub fn run(directory: &Path, filter: &Filter, replay: bool, out: &mut Output) -> Result<(), EventsError> {
     let (mut line, mut left_out, mut first_error) = (Vec::new(), 0_u64, None);

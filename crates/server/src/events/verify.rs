@@ -58,10 +58,14 @@ fn text(place: &Place, report: &Report, first_ns: Option<u64>) -> String {
     if let Some(journal) = report.journal {
         say(format!("journal {journal}"));
     }
-    say(format!(
-        "{} segments, {} records, {} events, {} bytes",
-        report.segments, report.records, report.events, report.bytes
-    ));
+    let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
+    say([
+        counted(report.segments, "segment"),
+        counted(report.records, "record"),
+        counted(report.events, "event"),
+        counted(report.bytes, "byte"),
+    ]
+    .join(", "));
     if report.records > 0 {
         say(format!("records {} to {}", report.first_sequence, report.last_sequence));
         let first = first_ns.map_or_else(|| "?".to_owned(), lines::time);
