@@ -21,7 +21,8 @@ from support import FOLDER, FaultCase
 
 MODULES = (
     *("parsing", "authentication", "proxy", "admission", "exhaustion", "slow_peers"),
-    *("handshakes", "certificates", "tls_streams", "network", "process", "operations", "reload", "upgrade", "anything"),
+    *("handshakes", "certificates", "tls_streams", "network", "process", "operations", "reload", "upgrade", "events"),
+    "anything",
 )
 PASSED, FAILED, NOT_TRIED = "passed", "FAILED", "not tried"
 # Tests mostly sleep; more at once than this, and they delay each other.

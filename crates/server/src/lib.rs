@@ -11,6 +11,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod events;
 pub mod keeper;
 pub mod listeners;
 pub mod logs;

@@ -7,11 +7,12 @@ use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeA
 use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
 use tickstream::doctor::{Host, Plan, Report};
+use tickstream::events::EventsArgs;
 use tickstream::publish;
 use tickstream::reload::Source;
 use tickstream::top::{self, TopArgs};
 use tickstream::watch::{self, WatchError};
-use tickstream::{ask, logs, serve};
+use tickstream::{ask, events, logs, serve};
 
 fn main() -> ExitCode {
     match cli::parse() {
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
         Ok(Command::Publish(args)) => publish(&args),
+        Ok(Command::Events(args)) => show_events(&args),
         Ok(Command::Top(args)) => top(&args),
         Ok(Command::Upgrade(args)) => upgrade(&args),
         Ok(Command::Demo(args)) => demo(&args),
@@ -40,7 +42,7 @@ fn serve(config: Config, source: Source) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error, "the server ends");
-            ExitCode::from(exit::FAILURE)
+            ExitCode::from(if error.is_of_journal() { exit::JOURNAL } else { exit::FAILURE })
         }
     };
     drop(guard);
@@ -67,6 +69,13 @@ fn publish(args: &PublishArgs) -> ExitCode {
         Ok(publish::Outcome::AllStored) => ExitCode::SUCCESS,
         Ok(publish::Outcome::NotAll) => ExitCode::from(exit::FAILURE),
         Err(error) => fail(&error, if error.is_refusal() { exit::REFUSED } else { exit::FAILURE }),
+    }
+}
+
+fn show_events(args: &EventsArgs) -> ExitCode {
+    match events::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, exit::FAILURE),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::otlp::{Exporter, Exporting, Lost};
 use crate::preflight::{self, Unfit};
 use crate::published::Published;
 use crate::reload::{Reloader, Source};
-use crate::shard::{self, Control, Event, ShardError, Spec};
+use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
 use crate::tls::Acceptor;
 use crate::tls::MaterialError;
@@ -85,6 +85,14 @@ pub enum ServeError {
     /// A shard neither listened nor failed.
     #[error("a shard didn't start within {} s", START_TIMEOUT.as_secs())]
     StartTimeout,
+}
+
+impl ServeError {
+    /// Whether a shard's journal can't be opened: another start won't help by itself.
+    pub fn is_of_journal(&self) -> bool {
+        let Self::Shard { error: ShardError::Collection(error), .. } = self else { return false };
+        !matches!(error, CollectionError::Failed { .. })
+    }
 }
 
 /// A running server.
@@ -384,6 +392,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
         steering: server.steering(),
         address: server.address(),
         cpus: config.shard_cpus(),
+        collects_events: config.events.is_some(),
         started,
         losses: log.losses(),
         spans_lost: server.spans_lost.clone(),

@@ -1,6 +1,7 @@
 //! Every metric: its name, what it means, and where its value is. docs/operations.md lists the same; a test compares.
 
-use tickstream_engine::{CloseReason, Latencies, StreamCounters};
+use tickstream_engine::{CloseReason, IngestCounters, Latencies, StreamCounters};
+use tickstream_journal::Stats;
 
 use super::collect::{Gathered, Shard};
 use crate::shard::{Lag, Snapshot};
@@ -161,6 +162,121 @@ pub const OF_STREAM: &[Family<Stream>] = &[
     ),
 ];
 
+/// What a shard counts of the events that it collects.
+pub struct Collected {
+    pub counters: IngestCounters,
+    pub journal: Stats,
+}
+
+/// Only where events are collected. Label: `shard`.
+pub const OF_EVENTS: &[Family<Collected>] = &[
+    counter("event_publishes_total", |e| e.counters.publishes, "PUBLISHes received."),
+    counter(
+        "event_publish_bytes_total",
+        |e| e.counters.bytes,
+        "Bytes of the payloads of PUBLISHes, as they came.",
+    ),
+    counter("events_accepted_total", |e| e.counters.accepted, "Events that are on stable storage."),
+    counter("events_duplicate_total", |e| e.counters.duplicates, "Events that were known already."),
+    counter(
+        "event_dead_letters_total",
+        |e| e.counters.dead_letters,
+        "Rejected events that were stored with their reason.",
+    ),
+    counter(
+        "event_acks_throttled_total",
+        |e| e.counters.throttled,
+        "PUBLISH_ACKs that ask the client to wait.",
+    ),
+    counter("event_records_total", |e| e.counters.records, "Records made of PUBLISHes."),
+    counter("event_record_bytes_total", |e| e.counters.record_bytes, "Bytes of the records' payloads."),
+    counter(
+        "event_records_refused_total",
+        |e| e.counters.records_refused,
+        "Records that weren't stored, as on a full disk: their events got a retryable verdict.",
+    ),
+    gauge(
+        "event_publishes_in_flight",
+        |e| e.counters.in_flight.into(),
+        "PUBLISHes of connections that are there, without a PUBLISH_ACK.",
+    ),
+    gauge(
+        "event_records_outstanding",
+        |e| e.counters.records_outstanding.into(),
+        "Records that are neither stored nor refused yet.",
+    ),
+    gauge(
+        "event_queue_bytes",
+        |e| e.counters.queue_bytes as f64,
+        "Bytes of records that the journal hasn't taken yet.",
+    ),
+    gauge(
+        "event_partial_bytes",
+        |e| e.counters.partial_bytes as f64,
+        "Bytes of PUBLISHes of which only a part has come.",
+    ),
+    gauge(
+        "journal_first_sequence",
+        |e| e.journal.first_sequence as f64,
+        "Sequence of the oldest record that is kept.",
+    ),
+    gauge(
+        "journal_appended_sequence",
+        |e| e.journal.progress.appended() as f64,
+        "Sequence of the last record that the journal took.",
+    ),
+    gauge(
+        "journal_written_sequence",
+        |e| e.journal.progress.written() as f64,
+        "Sequence of the last record that was written.",
+    ),
+    gauge(
+        "journal_synced_sequence",
+        |e| e.journal.progress.synced() as f64,
+        "Sequence of the last record that is on stable storage.",
+    ),
+    gauge(
+        "journal_acknowledged_sequence",
+        |e| e.journal.progress.acknowledged() as f64,
+        "Sequence of the last record whose PUBLISH was acknowledged.",
+    ),
+    counter(
+        "journal_flushes_total",
+        |e| e.journal.flushes,
+        "Writes that were brought to stable storage, marks included.",
+    ),
+    counter("journal_marks_total", |e| e.journal.marks, "Of these, those without a record."),
+    counter("journal_flushed_bytes_total", |e| e.journal.flushed_bytes, "Bytes of these, padding included."),
+    counter("journal_record_bytes_total", |e| e.journal.record_bytes, "Bytes of the records in them."),
+    gauge("journal_segments", |e| e.journal.segments as f64, "Segments with records."),
+    counter("journal_segments_removed_total", |e| e.journal.removed, "Segments that retention removed."),
+    counter(
+        "journal_removals_failed_total",
+        |e| e.journal.removals_failed,
+        "Removals of segments that failed; they are tried again.",
+    ),
+    gauge(
+        "journal_disk_bytes",
+        |e| e.journal.disk_bytes as f64,
+        "Length of the journal's files, that of the next segment included.",
+    ),
+    gauge(
+        "journal_waiting_bytes",
+        |e| e.journal.waiting_bytes as f64,
+        "Memory of records that aren't on stable storage yet.",
+    ),
+    gauge(
+        "journal_waiting_bytes_max",
+        |e| e.journal.waiting_bytes_max as f64,
+        "The most that it may be; clients are asked to wait from half of it on.",
+    ),
+    gauge(
+        "journal_full",
+        |e| f64::from(u8::from(e.journal.full_since_ns.is_some())),
+        "1 while the disk has no room for the next segment: events are refused once the current one is full.",
+    ),
+];
+
 /// What is known of a shard even if it doesn't answer. Label: `shard`.
 pub const OF_THREAD: &[Family<Shard>] = &[
     gauge(
@@ -214,6 +330,10 @@ pub const CLOSED: (&str, &str) = ("connections_closed_total", "Connections that 
 pub const FIRED: (&str, &str) =
     ("limits_fired_total", "How often each limit refused, delayed or ended something.");
 
+/// Events that were rejected, by shard and by verdict; only where events are collected.
+pub const REJECTED: (&str, &str) =
+    ("events_rejected_total", "Events that were rejected, by the code of their verdict.");
+
 /// See the constants of this type below.
 const fn other(name: &'static str, kind: &'static str, help: &'static str) -> Other {
     Other { name, kind, help }
@@ -243,7 +363,14 @@ pub const DELAYED: Other = other(
 /// No label.
 pub const CPU: Other = other("process_cpu_seconds_total", "counter", "CPU time of all threads.");
 
-/// Upper bounds of the buckets of [`LATENCY`], nanoseconds. Each is one of [`Latencies::BOUNDS_NS`], so that folding is
+/// Label: `shard`. Only where events are collected.
+pub const SYNC: Other = other(
+    "journal_sync_seconds",
+    "histogram",
+    "Seconds from when a flush was handed to the kernel until it was on stable storage.",
+);
+
+/// Upper bounds of the buckets of [`LATENCY`] and [`SYNC`], nanoseconds. Each is one of [`Latencies::BOUNDS_NS`], so that folding is
 /// exact.
 pub const LATENCY_BOUNDS_NS: [u64; 14] = [
     50_000,
@@ -274,8 +401,13 @@ const _: () = {
     }
 };
 
-/// The buckets of [`LATENCY`]: each up to its bound in milliseconds.
-pub fn latency_buckets(latencies: &Latencies) -> impl Iterator<Item = (Option<f64>, u64)> {
+/// Nanoseconds of what [`LATENCY`] counts in.
+pub const MILLISECOND_NS: f64 = 1e6;
+/// Nanoseconds of what [`SYNC`] counts in.
+pub const SECOND_NS: f64 = 1e9;
+
+/// The buckets of [`LATENCY`] or [`SYNC`]: each up to its bound, in units of so many nanoseconds.
+pub fn latency_buckets(latencies: &Latencies, unit_ns: f64) -> impl Iterator<Item = (Option<f64>, u64)> {
     let mut counts = latencies.counts().iter().zip(Latencies::BOUNDS_NS).peekable();
     let bounds = LATENCY_BOUNDS_NS.into_iter().map(Some).chain([None]);
     bounds.map(move |bound| {
@@ -283,7 +415,7 @@ pub fn latency_buckets(latencies: &Latencies) -> impl Iterator<Item = (Option<f6
         while let Some((fine, _)) = counts.next_if(|(_, fine)| bound.is_none_or(|bound| *fine <= bound)) {
             count += fine;
         }
-        (bound.map(|bound| bound as f64 / 1e6), count)
+        (bound.map(|bound| bound as f64 / unit_ns), count)
     })
 }
 
@@ -317,7 +449,8 @@ mod tests {
         for (ns, times) in observed {
             latencies.record(ns, times);
         }
-        let folded: Vec<_> = latency_buckets(&latencies).filter(|(_, count)| *count > 0).collect();
+        let folded: Vec<_> =
+            latency_buckets(&latencies, MILLISECOND_NS).filter(|(_, count)| *count > 0).collect();
         let expected = [
             (Some(0.05), 2),
             (Some(0.1), 10),
@@ -352,6 +485,7 @@ mod tests {
         let mut expected = [
             rows(OF_SHARD, "shard"),
             rows(OF_STREAM, "shard, stream"),
+            rows(OF_EVENTS, "shard"),
             rows(OF_THREAD, "shard"),
             rows(OF_PROCESS, "none"),
         ]
@@ -362,17 +496,19 @@ mod tests {
         });
         expected.extend(fixed);
         expected.extend(
-            [(CLOSED, "shard, reason"), (FIRED, "shard, limit")]
+            [(CLOSED, "shard, reason"), (FIRED, "shard, limit"), (REJECTED, "shard, code")]
                 .map(|((name, help), labels)| format!("| `{name}` | counter | {labels} | {help} |")),
         );
-        expected.extend([&LATENCY, &BATCH_TICKS, &BUSY, &DELAYED, &CPU].map(|Other { name, kind, help }| {
-            let labels = match *name {
-                "batch_ticks" => "shard, stream",
-                "process_cpu_seconds_total" => "none",
-                _ => "shard",
-            };
-            format!("| `{name}` | {kind} | {labels} | {help} |")
-        }));
+        expected.extend([&LATENCY, &BATCH_TICKS, &SYNC, &BUSY, &DELAYED, &CPU].map(
+            |Other { name, kind, help }| {
+                let labels = match *name {
+                    "batch_ticks" => "shard, stream",
+                    "process_cpu_seconds_total" => "none",
+                    _ => "shard",
+                };
+                format!("| `{name}` | {kind} | {labels} | {help} |")
+            },
+        ));
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
         let text = std::fs::read_to_string(path).unwrap();
         let kinds = ["counter", "gauge", "histogram"];

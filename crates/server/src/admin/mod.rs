@@ -76,6 +76,8 @@ pub struct Subject {
     pub address: SocketAddr,
     /// The CPU of each.
     pub cpus: Vec<usize>,
+    /// Whether it collects events.
+    pub collects_events: bool,
     /// When the server began.
     pub started: SystemTime,
     /// Lines that the log lost.

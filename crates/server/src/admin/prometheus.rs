@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder, SharedString};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use tickstream_engine::{CloseReason, Limit, Mode};
+use tickstream_engine::{CloseReason, Limit, Mode, VerdictCode};
 
 use super::collect::{Gathered, Shard};
 use super::exposition::Text;
-use super::families::{self, Family, Other, Stream, Value};
+use super::families::{self, Collected, Family, Other, Stream, Value};
 use crate::logs::LogLosses;
 use crate::otlp::Lost;
 use crate::ring;
@@ -39,6 +39,14 @@ struct ShardSeries {
     thread: Series<Shard>,
     closed: Vec<(CloseReason, Counter)>,
     fired: Vec<(Limit, Counter)>,
+    /// If events are collected.
+    events: Option<EventSeries>,
+}
+
+/// The series of one shard's events.
+struct EventSeries {
+    collected: Series<Collected>,
+    rejected: Vec<(VerdictCode, Counter)>,
 }
 
 /// One series of each family of a table.
@@ -50,8 +58,14 @@ enum Sample<S> {
 }
 
 impl Metrics {
-    /// The series of a server with so many shards.
-    pub fn new(shards: usize, started: SystemTime, losses: LogLosses, spans_lost: Lost) -> Self {
+    /// The series of a server with so many shards, and those of events, if it collects them.
+    pub fn new(
+        shards: usize,
+        collects_events: bool,
+        started: SystemTime,
+        losses: LogLosses,
+        spans_lost: Lost,
+    ) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         describe_all(&recorder);
         gauge(&recorder, "process_start_time_seconds", vec![]).set(unix_seconds(started));
@@ -59,7 +73,7 @@ impl Metrics {
         gauge(&recorder, "tickstream_build_info", version).set(1.0);
         Self {
             handle: recorder.handle(),
-            shards: (0..shards).map(|shard| ShardSeries::new(&recorder, shard)).collect(),
+            shards: (0..shards).map(|shard| ShardSeries::new(&recorder, shard, collects_events)).collect(),
             process: Series::new(&recorder, families::OF_PROCESS, &[]),
             max_fds: gauge(&recorder, "process_max_fds", vec![]),
             losses: (losses, counter(&recorder, "log_lines_lost_total", vec![])),
@@ -92,8 +106,22 @@ impl Metrics {
             shards().filter_map(|(series, shard)| Some((series, shard.snapshot.as_ref()?)))
         {
             let (latencies, labels) = (&snapshot.latencies, [("shard", series.label.as_str())]);
-            let sum_ms = latencies.sum_ns() as f64 / 1e6;
-            text.histogram(families::LATENCY.name, &labels, families::latency_buckets(latencies), sum_ms);
+            let sum_ms = latencies.sum_ns() as f64 / families::MILLISECOND_NS;
+            let buckets = families::latency_buckets(latencies, families::MILLISECOND_NS);
+            text.histogram(families::LATENCY.name, &labels, buckets, sum_ms);
+        }
+        if self.shards.iter().any(|series| series.events.is_some()) {
+            family(&mut text, &families::SYNC);
+        }
+        for (series, snapshot) in
+            shards().filter_map(|(series, shard)| Some((series, shard.snapshot.as_ref()?)))
+        {
+            if let Some(journal) = &snapshot.journal {
+                let buckets = families::latency_buckets(&journal.syncs, families::SECOND_NS);
+                let (labels, sum) =
+                    ([("shard", series.label.as_str())], journal.syncs.sum_ns() as f64 / families::SECOND_NS);
+                text.histogram(families::SYNC.name, &labels, buckets, sum);
+            }
         }
         family(&mut text, &families::BATCH_TICKS);
         for (series, snapshot) in
@@ -129,7 +157,7 @@ fn seconds(text: &mut Text, other: &Other, shard: &str, duration: Option<Duratio
 }
 
 impl ShardSeries {
-    fn new(recorder: &PrometheusRecorder, shard: usize) -> Self {
+    fn new(recorder: &PrometheusRecorder, shard: usize, collects_events: bool) -> Self {
         let label = shard.to_string();
         let shard = Label::new("shard", label.clone());
         let with = |key: &'static str, value: &'static str| vec![shard.clone(), Label::new(key, value)];
@@ -146,6 +174,12 @@ impl ShardSeries {
             fired: Limit::ALL
                 .map(|limit| (limit, counter(recorder, families::FIRED.0, with("limit", limit.as_str()))))
                 .into(),
+            events: collects_events.then(|| {
+                let rejected = VerdictCode::ALL
+                    .map(|code| (code, counter(recorder, families::REJECTED.0, with("code", code.as_str()))));
+                let collected = Series::new(recorder, families::OF_EVENTS, std::slice::from_ref(&shard));
+                EventSeries { collected, rejected: rejected.into() }
+            }),
             label,
         }
     }
@@ -161,6 +195,11 @@ impl ShardSeries {
         }
         self.closed.iter().for_each(|(reason, counter)| counter.absolute(snapshot.counters.closed(*reason)));
         self.fired.iter().for_each(|(limit, counter)| counter.absolute(snapshot.counters.fired(*limit)));
+        if let (Some(series), Some(journal)) = (&self.events, &snapshot.journal) {
+            let counters = snapshot.counters.ingest;
+            series.collected.set(&Collected { counters, journal: journal.stats });
+            series.rejected.iter().for_each(|(code, counter)| counter.absolute(counters.rejected(*code)));
+        }
     }
 }
 
@@ -196,10 +235,11 @@ fn describe_all(recorder: &PrometheusRecorder) {
     }
     families(recorder, families::OF_SHARD);
     families(recorder, families::OF_STREAM);
+    families(recorder, families::OF_EVENTS);
     families(recorder, families::OF_THREAD);
     families(recorder, families::OF_PROCESS);
     families::FIXED.iter().for_each(|(name, kind, help)| describe(recorder, name, kind, help));
-    for (name, help) in [families::CLOSED, families::FIRED] {
+    for (name, help) in [families::CLOSED, families::FIRED, families::REJECTED] {
         describe(recorder, name, "counter", help);
     }
 }

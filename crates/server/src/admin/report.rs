@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tickstream_engine::{CloseReason, Connection, Latencies, Limit, Mode};
+use tickstream_engine::{CloseReason, Connection, IngestCounters, Latencies, Limit, Mode, VerdictCode};
 
 use super::collect::{self, Gathered, Listed};
 use super::process::Process;
 use crate::ring::RingStats;
-use crate::shard::{Closing, Lag, Order, Snapshot};
+use crate::shard::{Closing, JournalSnapshot, Lag, Order, Snapshot};
 
 /// Ends of connections that a report tells, of all shards.
 const EVENTS_MAX: usize = 64;
@@ -124,6 +124,9 @@ pub struct ShardReport {
     pub latency: LatencyReport,
     /// The socket ring.
     pub ring: RingReport,
+    /// Published events; absent where they aren't collected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<CollectionReport>,
 }
 
 /// One stream of a shard.
@@ -152,7 +155,7 @@ pub struct StreamReport {
 }
 
 /// A histogram.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LatencyReport {
     /// All latencies together.
     pub sum_ms: f64,
@@ -179,6 +182,76 @@ pub struct RingReport {
     pub overflows: u64,
     /// Accepts that failed.
     pub accept_errors: u64,
+}
+
+/// What a shard does with published events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CollectionReport {
+    /// PUBLISHes received.
+    pub publishes: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+    /// Events that are on stable storage.
+    pub accepted: u64,
+    /// Events that were known already.
+    pub duplicates: u64,
+    /// Events that were rejected, by the code of their verdict; those that never occurred are left out.
+    pub rejected: BTreeMap<String, u64>,
+    /// Rejected events that were stored with their reason.
+    pub dead_letters: u64,
+    /// PUBLISH_ACKs that ask the client to wait.
+    pub throttled: u64,
+    /// PUBLISHes without a PUBLISH_ACK.
+    pub in_flight: u32,
+    /// Records made of PUBLISHes.
+    pub records: u64,
+    /// Bytes of their payloads.
+    pub record_bytes: u64,
+    /// Records that weren't stored.
+    pub records_refused: u64,
+    /// Records that are neither stored nor refused.
+    pub records_outstanding: u32,
+    /// Bytes of records that the journal hasn't taken yet.
+    pub queue_bytes: u64,
+    /// Bytes of PUBLISHes of which only a part has come.
+    pub partial_bytes: u64,
+    /// The journal.
+    pub journal: JournalReport,
+}
+
+/// A shard's journal. Sequences are those of its records.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JournalReport {
+    /// The oldest record that is kept.
+    pub first_sequence: u64,
+    /// The last record that it took.
+    pub appended_sequence: u64,
+    /// The last record that was written.
+    pub written_sequence: u64,
+    /// The last record on stable storage.
+    pub synced_sequence: u64,
+    /// The last record whose PUBLISH was acknowledged.
+    pub acknowledged_sequence: u64,
+    /// Writes that were brought to stable storage, marks included.
+    pub flushes: u64,
+    /// Bytes of these, padding included.
+    pub flushed_bytes: u64,
+    /// Segments with records.
+    pub segments: usize,
+    /// Segments that retention removed.
+    pub removed: u64,
+    /// Removals that failed and are tried again.
+    pub removals_failed: u64,
+    /// Length of its files.
+    pub disk_bytes: u64,
+    /// Memory of records that aren't on stable storage yet.
+    pub waiting_bytes: usize,
+    /// The most that it may be.
+    pub waiting_bytes_max: usize,
+    /// Since when the disk is full, Unix milliseconds.
+    pub full_since_unix_ms: Option<u64>,
+    /// How long flushes took until they were on stable storage.
+    pub syncs: LatencyReport,
 }
 
 /// The end of a connection.
@@ -352,8 +425,11 @@ impl ShardReport {
             closed: closed.into_iter().filter_map(occurred).collect(),
             limits_fired: fired.into_iter().filter_map(occurred).collect(),
             streams: streams.into(),
-            latency: LatencyReport::new(snapshot),
+            latency: snapshot.map_or_else(Latencies::default, |s| s.latencies.clone()).into(),
             ring: RingReport::from(snapshot.map(|snapshot| snapshot.ring).unwrap_or_default()),
+            events: snapshot.and_then(|snapshot| {
+                Some(CollectionReport::new(&snapshot.counters.ingest, snapshot.journal.as_ref()?))
+            }),
         }
     }
 }
@@ -378,10 +454,61 @@ impl StreamReport {
     }
 }
 
-impl LatencyReport {
-    fn new(snapshot: Option<&Snapshot>) -> Self {
-        let latencies = snapshot.map(|snapshot| snapshot.latencies.clone()).unwrap_or_default();
+impl From<Latencies> for LatencyReport {
+    fn from(latencies: Latencies) -> Self {
         Self { sum_ms: latencies.sum_ns() as f64 / 1e6, buckets: latencies.counts().to_vec() }
+    }
+}
+
+impl CollectionReport {
+    fn new(counters: &IngestCounters, journal: &JournalSnapshot) -> Self {
+        let rejected = VerdictCode::ALL.map(|code| (code.as_str(), counters.rejected(code)));
+        let rejected = rejected.into_iter().filter(|(_, count)| *count > 0);
+        Self {
+            publishes: counters.publishes,
+            bytes: counters.bytes,
+            accepted: counters.accepted,
+            duplicates: counters.duplicates,
+            rejected: rejected.map(|(code, count)| (code.to_owned(), count)).collect(),
+            dead_letters: counters.dead_letters,
+            throttled: counters.throttled,
+            in_flight: counters.in_flight,
+            records: counters.records,
+            record_bytes: counters.record_bytes,
+            records_refused: counters.records_refused,
+            records_outstanding: counters.records_outstanding,
+            queue_bytes: counters.queue_bytes,
+            partial_bytes: counters.partial_bytes,
+            journal: JournalReport::new(journal),
+        }
+    }
+
+    /// Events that were rejected, for whatever reason.
+    pub fn rejected_in_all(&self) -> u64 {
+        self.rejected.values().sum()
+    }
+}
+
+impl JournalReport {
+    fn new(journal: &JournalSnapshot) -> Self {
+        let JournalSnapshot { stats, syncs } = journal;
+        Self {
+            first_sequence: stats.first_sequence,
+            appended_sequence: stats.progress.appended(),
+            written_sequence: stats.progress.written(),
+            synced_sequence: stats.progress.synced(),
+            acknowledged_sequence: stats.progress.acknowledged(),
+            flushes: stats.flushes,
+            flushed_bytes: stats.flushed_bytes,
+            segments: stats.segments,
+            removed: stats.removed,
+            removals_failed: stats.removals_failed,
+            disk_bytes: stats.disk_bytes,
+            waiting_bytes: stats.waiting_bytes,
+            waiting_bytes_max: stats.waiting_bytes_max,
+            full_since_unix_ms: stats.full_since_ns.map(|ns| ns / 1_000_000),
+            syncs: syncs.clone().into(),
+        }
     }
 }
 

@@ -99,6 +99,7 @@ impl State {
             health: Health::new(shards),
             metrics: Metrics::new(
                 shards,
+                subject.collects_events,
                 subject.started,
                 subject.losses.clone(),
                 subject.spans_lost.clone(),

@@ -1,6 +1,7 @@
 //! The command tree, as clap has it.
 
 use crate::config::{self, AdminAddress, DurationRange, Kind, flags, settings};
+use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
     Arg, ArgAction,
     builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser},
@@ -15,9 +16,11 @@ use tickstream_wire::messages::Mode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer; publish: not every line is stored
+  1  failed while running; doctor: something must be fixed; top: no answer; publish: not every line is stored; events
+     verify: damage
   2  wrong command line or configuration
-  3  refused by the server (watch, publish)";
+  3  refused by the server (watch, publish)
+  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)";
 
 /// How often top may ask. The server gathers its figures at most ten times a second.
 const INTERVAL: DurationRange = DurationRange {
@@ -43,6 +46,7 @@ pub fn command() -> clap::Command {
             serve(),
             watch(),
             super::publish::command(),
+            events(),
             top(),
             upgrade(),
             demo(),
@@ -98,6 +102,128 @@ fn watch() -> clap::Command {
         .args([count_arg(), json_arg()])
         .args(flags::client_args())
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
+}
+
+fn events() -> clap::Command {
+    clap::Command::new("events")
+        .about("Show the events that a server has collected, from its journals")
+        .long_about(
+            "Show the events that a server has collected, from the files of its journals, also while it writes them. \
+             DIR is what serve --journal was given, or one journal in it, such as DIR/000.",
+        )
+        .after_help(examples(
+            "  tickstream events tail -f /var/lib/tickstream/events
+  tickstream events export /var/lib/tickstream/events --since 2h --kind log,video | jq .event_name
+  tickstream events dead-letters /var/lib/tickstream/events --replay | tickstream publish
+  tickstream events verify /var/lib/tickstream/events",
+        ))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([events_export(), events_tail(), events_verify(), events_dead_letters()])
+}
+
+fn events_export() -> clap::Command {
+    clap::Command::new("export")
+        .about("Print all events, journal by journal, each as a line of JSON")
+        .after_help(examples(
+            "  tickstream events export /var/lib/tickstream/events --since 2026-01-31 --output january.jsonl
+  tickstream events export /var/lib/tickstream/events --bare | tickstream publish --addr other.example:7400",
+        ))
+        .args([journal_arg()])
+        .args(filter_args())
+        .arg(Arg::new("bare").long("bare").action(ArgAction::SetTrue).help(
+            "Print events as they were published, without what the server knows of them: what tickstream publish takes",
+        ))
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write to a file; one that is there is replaced [default: standard output]"),
+        )
+}
+
+fn events_tail() -> clap::Command {
+    clap::Command::new("tail")
+        .about("Print the last events, in the order in which they came, each as a line of JSON")
+        .after_help(examples("  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events"))
+        .args([journal_arg()])
+        .arg(
+            Arg::new("lines")
+                .short('n')
+                .long("lines")
+                .value_name("N")
+                .value_parser(value_parser!(u32))
+                .default_value("10")
+                .help("How many, at most"),
+        )
+        .arg(
+            Arg::new("follow")
+                .short('f')
+                .long("follow")
+                .action(ArgAction::SetTrue)
+                .help("Go on with those that come"),
+        )
+        .args(filter_args())
+}
+
+fn events_verify() -> clap::Command {
+    clap::Command::new("verify")
+        .about("Check every byte of the journals")
+        .long_about(
+            "Check every byte of the journals. Damage is told with its file and offset, and what to do about it. The end \
+             of a journal that is being written is no damage.",
+        )
+        .after_help(examples("  tickstream events verify /var/lib/tickstream/events || echo damaged"))
+        .args([journal_arg()])
+}
+
+fn events_dead_letters() -> clap::Command {
+    clap::Command::new("dead-letters")
+        .about("Print the events that were rejected for good, each with the reason, as a line of JSON")
+        .after_help(examples(
+            "  tickstream events dead-letters /var/lib/tickstream/events --since 1h | jq -r .code | sort | uniq -c
+  tickstream events dead-letters /var/lib/tickstream/events --replay > mended.jsonl",
+        ))
+        .args([journal_arg()])
+        .args(filter_args())
+        .arg(Arg::new("replay").long("replay").action(ArgAction::SetTrue).help(
+            "Print the events alone, as tickstream publish takes them; those that can't be read are left out",
+        ))
+}
+
+fn journal_arg() -> Arg {
+    Arg::new("directory")
+        .value_name("DIR")
+        .required(true)
+        .value_parser(value_parser!(PathBuf))
+        .help("Directory of the journals, or one journal in it")
+}
+
+fn filter_args() -> [Arg; 5] {
+    let time = |name: &'static str| Arg::new(name).long(name).value_name("TIME").value_parser(Moment::parse);
+    [
+        time("since")
+            .help("Only those received then or later: 2026-01-31T12:00:00Z, 2026-01-31, or how long ago, 2h"),
+        time("until").help("Only those received before"),
+        Arg::new("shard")
+            .long("shard")
+            .value_name("N")
+            .value_parser(value_parser!(u32))
+            .help("Only those that this shard took"),
+        Arg::new("kind")
+            .long("kind")
+            .value_name("KIND")
+            .value_delimiter(',')
+            .action(ArgAction::Append)
+            .value_parser(PossibleValuesParser::new(KINDS.map(|(name, _)| name)).try_map(|name| kind(&name)))
+            .help("Only these kinds"),
+        Arg::new("producer")
+            .long("producer")
+            .value_name("HEX")
+            .value_parser(producer)
+            .help("Only those of the producer with this id"),
+    ]
 }
 
 fn upgrade() -> clap::Command {
@@ -205,7 +331,8 @@ fn doctor() -> clap::Command {
         .about("Check this machine for so many connections, and say what to change")
         .long_about(
             "Check this machine for so many connections, and say what to change. It takes the settings of serve, from \
-             the same sources, and changes nothing. Limits are those of the process that runs it, unless --pid names \
+             the same sources, and changes nothing; with --journal it writes a small file there for two seconds at most. \
+             Limits are those of the process that runs it, unless --pid names \
              another.",
         )
         .after_help(examples(

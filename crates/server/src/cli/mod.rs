@@ -10,6 +10,7 @@ use crate::config::{
     self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
 };
 use crate::doctor::Host;
+use crate::events::{EventsAction, EventsArgs, Filter};
 use crate::placement::Machine;
 use crate::reload::Source;
 use crate::top::TopArgs;
@@ -36,6 +37,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The server refused the client, for good.
     pub const REFUSED: u8 = 3;
+    /// The journal of events can't be opened.
+    pub const JOURNAL: u8 = 4;
 }
 
 /// What to do.
@@ -55,6 +58,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Publish events from JSON lines.
     Publish(PublishArgs),
+    /// Show what a server has collected.
+    Events(EventsArgs),
     /// Show what a server does.
     Top(TopArgs),
     /// Run server and client in one process.
@@ -185,6 +190,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
         Some(("publish", matches)) => publish::from_matches(matches, env),
+        Some(("events", matches)) => Ok(Command::Events(events_from(matches))),
         Some(("top", matches)) => Ok(Command::Top(top_from(matches))),
         Some(("upgrade", matches)) => upgrade_from(matches),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
@@ -249,6 +255,33 @@ fn upgrade_from(matches: &ArgMatches) -> Result<Command, CliError> {
         token: token.transpose()?,
         timeout: required(matches, "timeout"),
     }))
+}
+
+fn events_from(matches: &ArgMatches) -> EventsArgs {
+    let (action, matches) = matches.subcommand().expect("clap requires one");
+    let filter = || Filter {
+        since: matches.get_one("since").copied(),
+        until: matches.get_one("until").copied(),
+        shard: matches.get_one("shard").copied(),
+        kinds: matches.get_many("kind").into_iter().flatten().copied().collect(),
+        producer: matches.get_one("producer").copied(),
+    };
+    let action = match action {
+        "export" => EventsAction::Export {
+            filter: filter(),
+            bare: matches.get_flag("bare"),
+            output: matches.get_one("output").cloned(),
+        },
+        "tail" => EventsAction::Tail {
+            count: required::<u32>(matches, "lines") as usize,
+            follow: matches.get_flag("follow"),
+            filter: filter(),
+        },
+        "verify" => EventsAction::Verify,
+        "dead-letters" => EventsAction::DeadLetters { filter: filter(), replay: matches.get_flag("replay") },
+        other => unreachable!("clap requires a known subcommand: {other:?}"),
+    };
+    EventsArgs { directory: required(matches, "directory"), action }
 }
 
 fn top_from(matches: &ArgMatches) -> TopArgs {
@@ -439,6 +472,54 @@ mod tests {
         check_error("top --admin localhost", &[], exit::USAGE, "no address of the admin endpoint");
         check_error("top --interval 1ms", &[], exit::USAGE, "out of range");
         check_error("top --interval 5", &[], exit::USAGE, "needs a unit");
+    }
+
+    #[test]
+    fn events_are_asked_for_by_directory_and_filter() {
+        let field = |command| match command {
+            Command::Events(events) => format!("{events:?}"),
+            other => panic!("{other:?}"),
+        };
+        let none = "Filter { since: None, until: None, shard: None, kinds: [], producer: None }";
+        let directory = "EventsArgs { directory: \"d\", action:";
+        check("events verify d", &[], field, Ok(&format!("{directory} Verify }}")));
+        check(
+            "events tail d",
+            &[],
+            field,
+            Ok(&format!("{directory} Tail {{ count: 10, follow: false, filter: {none} }} }}")),
+        );
+        check(
+            "events dead-letters d --replay",
+            &[],
+            field,
+            Ok(&format!("{directory} DeadLetters {{ filter: {none}, replay: true }} }}")),
+        );
+        check(
+            "events export d --bare --output f --since 1970-01-01T00:00:01Z --until 1970-01-02 --shard 3 --kind log,video \
+             --producer 00112233445566778899aabbccddeeff",
+            &[],
+            |command| match command {
+                Command::Events(EventsArgs {
+                    action: EventsAction::Export { filter, bare, output }, ..
+                }) => {
+                    let Filter { since, until, shard, kinds, producer } = filter;
+                    format!(
+                        "{since:?} {until:?} {shard:?} {kinds:?} {:?} {bare} {output:?}",
+                        producer.map(|id| id[15])
+                    )
+                }
+                other => panic!("{other:?}"),
+            },
+            Ok(
+                "Some(Moment(1000000000)) Some(Moment(86400000000000)) Some(3) [Log, Video] Some(255) true Some(\"f\")",
+            ),
+        );
+        check_error("events", &[], exit::USAGE, "Usage: tickstream events <COMMAND>");
+        check_error("events export", &[], exit::USAGE, "DIR");
+        check_error("events export d --since noon", &[], exit::USAGE, "RFC 3339");
+        check_error("events export d --kind logs", &[], exit::USAGE, "[possible values: user_interaction, ");
+        check_error("events tail d --producer 12", &[], exit::USAGE, "32 hexadecimal digits");
     }
 
     #[test]

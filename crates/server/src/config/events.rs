@@ -9,6 +9,8 @@ use tickstream_engine::{PrivacyAction, PrivacyConfig, PrivacyRule};
 use super::{ConfigError, Values, file::read_bounded, kind::Kind, parse::ValueError};
 
 const MIB: u64 = 1 << 20;
+/// Bytes of a name.
+const NAME_BYTES_MAX: usize = 255;
 /// Bytes of a key, decoded.
 const KEY_BYTES: usize = 32;
 /// A file with a key holds its hexadecimal digits and at most a newline.
@@ -84,7 +86,9 @@ fn journal_bytes_max(values: &Values, shards: usize, segment_bytes: u64) -> Resu
 fn server_id(values: &Values) -> Result<Box<str>, ConfigError> {
     let value = values.get("server_id");
     if value.is_set() {
-        return Ok(value.text.as_str().into());
+        let is_name = value.text.len() <= NAME_BYTES_MAX && !value.text.contains(char::is_control);
+        let name = is_name.then(|| value.text.as_str().into());
+        return name.ok_or_else(|| value.invalid(ValueError::Name(value.setting.kind)));
     }
     let name =
         std::fs::read_to_string(HOST_NAME).map_err(|source| value.invalid(ValueError::File(source)))?;

@@ -69,6 +69,9 @@ pub enum ValueError {
     /// Privacy rules that can't be applied.
     #[error(transparent)]
     Privacy(PrivacyError),
+    /// Too long, or with control characters.
+    #[error("is no name; accepted: {0}, without control characters")]
+    Name(Kind),
     /// A file without a usable key. Nothing of it is told.
     #[error("must hold 64 hexadecimal digits, such as `openssl rand -hex 32` makes")]
     PrivacyKey,

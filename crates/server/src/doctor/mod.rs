@@ -7,6 +7,7 @@
 mod cgroup;
 mod cpus;
 mod host;
+mod journal;
 mod limits;
 mod memory;
 mod nics;
@@ -19,6 +20,7 @@ use std::num::NonZeroU32;
 use crate::config::Config;
 
 pub use host::{Clock, Host};
+pub use journal::JournalPlan;
 
 /// Connections to check for where neither `--connections` nor `max_connections` says.
 pub const CONNECTIONS_DEFAULT: u32 = 100_000;
@@ -42,6 +44,8 @@ pub struct Plan {
     pub listen_backlog: u32,
     /// SO_SNDBUF of a connection, bytes.
     pub send_buffer: u32,
+    /// Where events are kept, if they are collected.
+    pub journal: Option<JournalPlan>,
 }
 
 impl Plan {
@@ -59,6 +63,12 @@ impl Plan {
             tls: config.tls.is_some(),
             listen_backlog: config.listen_backlog.get(),
             send_buffer: config.send_buffer.get(),
+            journal: config.events.as_ref().map(|events| JournalPlan {
+                directory: events.journal.clone(),
+                segment_bytes: events.segment_bytes,
+                bytes_max: events.journal_bytes_max,
+                is_bounded_by_age: events.journal_age_max.is_some(),
+            }),
         }
     }
 
@@ -134,7 +144,10 @@ const AREAS: &[(&str, &[Topic])] = &[
     ("TCP", tcp::TOPICS),
     ("CPUs", cpus::TOPICS),
     ("Network cards", nics::TOPICS),
+    (EVENTS, journal::TOPICS),
 ];
+/// Looked at only where events are collected.
+const EVENTS: &str = "Event collection";
 
 /// One answered question.
 #[derive(Clone, Debug)]
@@ -169,7 +182,8 @@ impl Report {
             let Finding { verdict, found, wanted, fix } = (topic.look)(host, &plan);
             Check { area, name: topic.name, verdict, found, wanted, why: topic.why, fix }
         };
-        let checks = AREAS.iter().flat_map(|(area, topics)| topics.iter().map(|topic| answer(*area, topic)));
+        let areas = AREAS.iter().filter(|(area, _)| *area != EVENTS || plan.journal.is_some());
+        let checks = areas.flat_map(|(area, topics)| topics.iter().map(|topic| answer(*area, topic)));
         Self { checks: checks.collect(), plan }
     }
 

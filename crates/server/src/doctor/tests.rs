@@ -92,6 +92,7 @@ fn plan() -> Plan {
         tls: false,
         listen_backlog: 4_096,
         send_buffer: 65_536,
+        journal: None,
     }
 }
 
@@ -528,6 +529,59 @@ fn a_report_is_text_and_json() {
         (&failed["name"], &failed["fix"][0]),
         (&"fs.nr_open".into(), &"sysctl -w fs.nr_open=25128".into())
     );
+}
+
+fn with_journal(directory: &Path, bytes_max: Option<u64>) -> Plan {
+    let journal = JournalPlan {
+        directory: directory.to_owned(),
+        segment_bytes: 4 << 20,
+        bytes_max,
+        is_bounded_by_age: false,
+    };
+    Plan { journal: Some(journal), ..plan() }
+}
+
+#[test]
+fn the_journals_directory_is_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_root, host) = machine(&[]);
+    let check = |plan: Plan, name: &str, verdict: Verdict, parts: &[&str]| {
+        judge(&look(&host, plan, name), verdict, parts);
+    };
+    let deep = folder.path().join("not/yet");
+    check(
+        with_journal(folder.path(), None),
+        "journal directory",
+        Verdict::Ok,
+        &[folder.path().to_str().unwrap()],
+    );
+    check(with_journal(&deep, None), "journal directory", Verdict::Ok, &["doesn't exist yet"]);
+    check(
+        with_journal(Path::new("/proc/no/such"), None),
+        "journal directory",
+        Verdict::MustFix,
+        &["can't be made in /proc"],
+    );
+    check(with_journal(Path::new("/proc"), None), "journal syncs", Verdict::Unknown, &["can't be measured"]);
+    check(
+        with_journal(folder.path(), Some(1 << 60)),
+        "journal space",
+        Verdict::MustFix,
+        &["--journal-max-mib "],
+    );
+    check(with_journal(folder.path(), Some(1 << 20)), "journal space", Verdict::Ok, &["0 B in journals"]);
+    check(with_journal(folder.path(), None), "journal space", Verdict::Advice, &["--journal-max-days"]);
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left behind");
+    // Files of another machine tell nothing of this one's disks.
+    let elsewhere = Host::at(host.path(""), None);
+    judge(
+        &look(&elsewhere, with_journal(folder.path(), None), "journal syncs"),
+        Verdict::Unknown,
+        &["only files"],
+    );
+    let asked =
+        |plan: Plan| Report::of(&host, plan).checks().iter().filter(|check| check.area == EVENTS).count();
+    assert_eq!((asked(plan()), asked(with_journal(folder.path(), None))), (0, journal::TOPICS.len()));
 }
 
 #[test]

@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use tickstream_journal::{Completion, Failure, OperationId};
+
 use crate::ring;
 
-/// `hang:SHARD:MS`, `panic:SHARD:MS` or `stall:SHARD:MS`: so many milliseconds after the shard began.
+/// `hang:SHARD:MS`, `panic:SHARD:MS`, `stall:SHARD:MS` or `fsync:SHARD:MS`: so many milliseconds after the shard began.
 const VARIABLE: &str = "TICKSTREAM_CHAOS";
 /// How long a stall lasts.
 const STALL: Duration = Duration::from_millis(200);
@@ -24,6 +26,8 @@ enum Fault {
     Panic,
     /// Once.
     Stall,
+    /// The next flush of the journal isn't brought to stable storage.
+    Fsync,
 }
 
 impl Chaos {
@@ -39,6 +43,7 @@ impl Chaos {
             "hang" => Fault::Hang,
             "panic" => Fault::Panic,
             "stall" => Fault::Stall,
+            "fsync" => Fault::Fsync,
             other => panic!("{VARIABLE}: no fault is called {other}"),
         };
         let after_ms: u64 = after_ms.parse().expect("milliseconds");
@@ -48,7 +53,7 @@ impl Chaos {
 
     /// Does it, once its time has come.
     pub fn pass(&mut self) {
-        if ring::now().mono_ns < self.at_ns {
+        if !self.is_due() || matches!(self.fault, Fault::Fsync) {
             return;
         }
         tracing::warn!(fault = ?self.fault, "{VARIABLE}");
@@ -61,6 +66,20 @@ impl Chaos {
                 self.at_ns = u64::MAX;
                 std::thread::sleep(STALL);
             }
+            Fault::Fsync => {}
         }
+    }
+
+    /// Has the sync of a flush fail, once the time for it has come.
+    pub fn change(&mut self, completion: &mut Completion) {
+        let is_flush = completion.id == OperationId::Flush && completion.buffer.is_some();
+        if is_flush && matches!(self.fault, Fault::Fsync) && self.is_due() {
+            tracing::warn!(fault = ?self.fault, "{VARIABLE}");
+            completion.result = Err(Failure::Sync(libc::EIO));
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        ring::now().mono_ns >= self.at_ns
     }
 }

@@ -6,12 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ::ring::rand::{SecureRandom, SystemRandom};
-use tickstream_engine::{IngestPressure, RecordId, Shard, StorageFault};
+use tickstream_engine::{IngestPressure, Latencies, RecordId, Shard, StorageFault};
 use tickstream_journal::{
-    self as journal, AppendError, Directory, Fatal, FileDirectory, FileName, Journal, JournalId, Reader,
-    Restore, Retention, Sequence,
+    self as journal, AppendError, Directory, Fatal, FileDirectory, FileName, Journal, JournalId, Operation,
+    OperationId, Reader, Restore, Retention, Sequence, Storage,
 };
 
+use super::mailbox::JournalSnapshot;
 use crate::config::Events;
 use crate::ring::{self, Completion, SocketRing};
 
@@ -36,7 +37,7 @@ const END_NS: u64 = 10_000_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum CollectionError {
     /// It can't begin.
-    #[error("the journal in {} can't be opened: {source}", .path.display())]
+    #[error("the journal in {} can't be opened: {}", .path.display(), with_cause(source))]
     Open {
         /// Where it is.
         path: PathBuf,
@@ -44,7 +45,11 @@ pub enum CollectionError {
         source: journal::Error,
     },
     /// All journals belong to somebody.
-    #[error("all {JOURNALS_MAX} journals in {} are locked by other processes", .0.display())]
+    #[error(
+        "all of this shard's journals in {}, up to {JOURNALS_MAX}, are in use by other processes: choose another \
+         directory",
+        .0.display()
+    )]
     Locked(PathBuf),
     /// No randomness, or no descriptor.
     #[error("the journal in {} can't be opened: {source}", .path.display())]
@@ -75,6 +80,10 @@ pub(super) struct Collection {
     waiting: Option<Waiting>,
     failure: Option<Fatal>,
     is_full: bool,
+    /// How long flushes took.
+    syncs: Latencies,
+    /// When the one on its way was handed to the kernel, CLOCK_MONOTONIC nanoseconds.
+    flushing_since_ns: Option<u64>,
 }
 
 struct Waiting {
@@ -144,12 +153,21 @@ impl Collection {
             waiting: None,
             failure: None,
             is_full: false,
+            syncs: Latencies::default(),
+            flushing_since_ns: None,
         })
     }
 
     /// An operation on the journal's files is done.
     pub fn completed(&mut self, completion: journal::Completion) {
-        if let Err(fatal) = self.journal.completed(now(), completion) {
+        let now = now();
+        if completion.id == OperationId::Flush
+            && let Some(since_ns) = self.flushing_since_ns.take()
+            && completion.result.is_ok()
+        {
+            self.syncs.record(now.mono_ns.saturating_sub(since_ns), 1);
+        }
+        if let Err(fatal) = self.journal.completed(now, completion) {
             self.failure.get_or_insert(fatal);
         }
     }
@@ -173,9 +191,7 @@ impl Collection {
             shard.records_synced(id);
         }
         self.append_all(shard);
-        if let Err(fatal) = self.journal.drive(now(), ring) {
-            self.failure.get_or_insert(fatal);
-        }
+        self.drive(ring);
         shard.set_ingest_pressure(self.pressure());
         match self.failure {
             None => Ok(()),
@@ -194,9 +210,7 @@ impl Collection {
         let until_ns = ring::now().mono_ns + END_NS;
         self.journal.end();
         while !self.journal.has_ended() && ring::now().mono_ns < until_ns {
-            if let Err(fatal) = self.journal.drive(now(), ring) {
-                self.failure.get_or_insert(fatal);
-            }
+            self.drive(ring);
             if self.failure.is_some() {
                 break;
             }
@@ -221,8 +235,17 @@ impl Collection {
         Ok(())
     }
 
-    pub fn stats(&self) -> journal::Stats {
-        self.journal.stats()
+    /// What it counts.
+    pub fn snapshot(&self) -> JournalSnapshot {
+        JournalSnapshot { stats: self.journal.stats(), syncs: self.syncs.clone() }
+    }
+
+    fn drive(&mut self, ring: &mut SocketRing) {
+        let now = now();
+        let mut storage = Timed { ring, since_ns: &mut self.flushing_since_ns, now_ns: now.mono_ns };
+        if let Err(fatal) = self.journal.drive(now, &mut storage) {
+            self.failure.get_or_insert(fatal);
+        }
     }
 
     fn append_all(&mut self, shard: &mut Shard) {
@@ -287,9 +310,33 @@ impl Collection {
     }
 }
 
+/// The ring, and when it was given a flush.
+struct Timed<'a> {
+    ring: &'a mut SocketRing,
+    since_ns: &'a mut Option<u64>,
+    now_ns: u64,
+}
+
+impl Storage for Timed<'_> {
+    fn start(&mut self, id: OperationId, operation: Operation) {
+        if matches!(operation, Operation::Write { sync: true, .. }) && id == OperationId::Flush {
+            *self.since_ns = Some(self.now_ns);
+        }
+        self.ring.start(id, operation);
+    }
+}
+
 fn now() -> journal::Now {
     let now = ring::now();
     journal::Now { mono_ns: now.mono_ns, unix_ns: now.unix_ns }
+}
+
+/// An error of a journal names what was done; what the kernel said is behind it.
+pub fn with_cause(error: &journal::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// Locks a journal's directory, making it if need be.

@@ -5,6 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use tickstream_engine::{ConnId, Connection, Report, Shard, Standing};
 
+use super::collection::Collection;
 use super::mailbox::{Closed, Closing, Lag, Mailbox, Page, PageFound, Request, Snapshot};
 use crate::ring::SocketRing;
 
@@ -42,13 +43,19 @@ impl Desk {
     }
 
     /// Takes what was asked, and goes on answering. Call it once a pass, behind [`Shard::advance`].
-    pub fn pass(&mut self, mailbox: &Mailbox, shard: &mut Shard, ring: &SocketRing) {
+    pub fn pass(
+        &mut self,
+        mailbox: &Mailbox,
+        shard: &mut Shard,
+        ring: &SocketRing,
+        collection: Option<&Collection>,
+    ) {
         self.passes += 1;
         self.jobs.extend(mailbox.take().into_iter().map(Job::new));
         let mut slots = SLOTS_PER_PASS;
         while let Some(mut job) = self.jobs.pop_front() {
             if job.go_on(&mut slots, shard) {
-                self.answer(job, shard, ring);
+                self.answer(job, shard, ring, collection);
             } else {
                 return self.jobs.push_front(job);
             }
@@ -69,7 +76,7 @@ impl Desk {
     }
 
     /// Who asked may have gone: then nobody hears the answer.
-    fn answer(&self, job: Job, shard: &mut Shard, ring: &SocketRing) {
+    fn answer(&self, job: Job, shard: &mut Shard, ring: &SocketRing, collection: Option<&Collection>) {
         match job.request {
             Request::Snapshot(asker) => {
                 let _ = asker.send(Snapshot {
@@ -80,6 +87,7 @@ impl Desk {
                     lag: job.lag,
                     passes: self.passes,
                     closes: self.closes.iter().cloned().collect(),
+                    journal: collection.map(Collection::snapshot),
                 });
             }
             Request::Connections(_, asker) => {

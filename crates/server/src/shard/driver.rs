@@ -119,7 +119,8 @@ impl Driver {
         let (began, mut work) = (ring::now(), Work::default());
         self.shard.advance(began);
         self.obey();
-        self.desk.pass(self.control.mailbox(self.number), &mut self.shard, &self.ring);
+        let mailbox = self.control.mailbox(self.number);
+        self.desk.pass(mailbox, &mut self.shard, &self.ring, self.collection.as_ref());
         #[cfg(debug_assertions)]
         self.chaos.iter_mut().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
@@ -193,7 +194,10 @@ impl Driver {
             Completion::Sent { conn, result } => {
                 self.transport.sent(conn, result, &mut self.shard, &mut self.ring);
             }
-            Completion::File(completion) => {
+            #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "chaos changes it"))]
+            Completion::File(mut completion) => {
+                #[cfg(debug_assertions)]
+                self.chaos.iter_mut().for_each(|chaos| chaos.change(&mut completion));
                 if let Some(collection) = &mut self.collection {
                     collection.completed(*completion);
                 }

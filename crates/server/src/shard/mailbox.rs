@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 
 use tickstream_engine::{Connection, Counters, Latencies, Mode, Report, Standing};
+use tickstream_journal as journal;
 
 use crate::ring::RingStats;
 use crate::sync::atomic::{AtomicBool, Ordering};
@@ -52,6 +53,17 @@ pub struct Snapshot {
     pub passes: u64,
     /// The last connections that ended, oldest first.
     pub closes: Vec<Closing>,
+    /// Its journal, if events are collected.
+    pub journal: Option<JournalSnapshot>,
+}
+
+/// What a shard's journal counts, at one moment.
+#[derive(Clone, Debug)]
+pub struct JournalSnapshot {
+    /// Its counters.
+    pub stats: journal::Stats,
+    /// How long a flush took, from when it was handed to the kernel until it was on stable storage.
+    pub syncs: Latencies,
 }
 
 /// Subscribers of one stream that are behind.

@@ -27,10 +27,12 @@ use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
 use driver::Driver;
 
-pub use collection::{CollectionError, record_bytes_max};
+pub use collection::{CollectionError, record_bytes_max, with_cause};
 pub use control::{Control, Order};
 pub use desk::slowness;
-pub use mailbox::{Closed, Closing, Filter, Lag, Mailbox, Page, PageFound, Request, Snapshot, Unanswered};
+pub use mailbox::{
+    Closed, Closing, Filter, JournalSnapshot, Lag, Mailbox, Page, PageFound, Request, Snapshot, Unanswered,
+};
 
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::admin::report::{Report, ShardReport, StreamReport};
+use crate::admin::report::{CollectionReport, Report, ShardReport, StreamReport};
 
 /// The streams, as reports name them.
 pub const STREAMS: [&str; 2] = ["SECOND", "MINUTE"];
@@ -40,7 +40,21 @@ pub struct Sample {
     pub stream_ticks: [u64; 2],
     pub closed: BTreeMap<String, u64>,
     pub fired: BTreeMap<String, u64>,
+    /// If events are collected.
+    pub events: Option<EventTotals>,
     latencies: Vec<u64>,
+}
+
+/// Totals of event collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EventTotals {
+    pub accepted: u64,
+    pub rejected: u64,
+    pub duplicates: u64,
+    /// PUBLISHes without an acknowledgement.
+    pub unacknowledged: u64,
+    pub disk_bytes: u64,
+    pub segments: u64,
 }
 
 /// Answers, oldest first. There is always one.
@@ -185,7 +199,24 @@ impl Sample {
             stream_ticks: STREAMS.map(stream_ticks),
             closed,
             fired: merged(shards.iter().map(|shard| &shard.limits_fired)),
+            events: shards
+                .iter()
+                .filter_map(|shard| shard.events.as_ref())
+                .fold(None, |totals, events| Some(totals.unwrap_or_default().with(events))),
             latencies,
+        }
+    }
+}
+
+impl EventTotals {
+    fn with(self, events: &CollectionReport) -> Self {
+        Self {
+            accepted: self.accepted + events.accepted,
+            rejected: self.rejected + events.rejected_in_all(),
+            duplicates: self.duplicates + events.duplicates,
+            unacknowledged: self.unacknowledged + u64::from(events.in_flight),
+            disk_bytes: self.disk_bytes + events.journal.disk_bytes,
+            segments: self.segments + events.journal.segments as u64,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::history::{Change, History, STREAMS, Sample, of_stream, quantile};
+use super::history::{Change, EventTotals, History, STREAMS, Sample, of_stream, quantile};
 use super::parts;
 use super::text::{Cell, Line, Style, numbers, printable, table, words};
 use super::units::{age, byte_rate, bytes, count, decade, duration, latency, percent, rate};
@@ -164,6 +164,12 @@ fn state(seen: &Seen<'_>) -> (Style, String, String) {
             "It takes no new connections, and says goodbye to those it has.".to_owned(),
         );
     }
+    if let Some(shards) = numbers(disk_is_full) {
+        let said = format!(
+            "The disk of shard {shards} is full: events are refused until there is room. Ticks go on."
+        );
+        return (Style::Bad, "disk full".to_owned(), said);
+    }
     if let Some(shards) = numbers(|shard| !shard.answered && !shard.retired) {
         return (
             Style::Warn,
@@ -172,6 +178,10 @@ fn state(seen: &Seen<'_>) -> (Style, String, String) {
         );
     }
     (Style::Good, word, "Every shard's loop turns.".to_owned())
+}
+
+fn disk_is_full(shard: &ShardReport) -> bool {
+    shard.events.as_ref().is_some_and(|events| events.journal.full_since_unix_ms.is_some())
 }
 
 fn figures(history: &History, width: Option<usize>) -> Vec<Line> {
@@ -208,7 +218,7 @@ fn figures(history: &History, width: Option<usize>) -> Vec<Line> {
     let (accepted, ended) = (rate(lately.rate(|s| s.accepted)), rate(lately.rate(|s| s.ended)));
     let p99 = |change: Change<'_>| quantile(&change.frames(), bounds, 0.99);
     let busiest = |change: Change<'_>| change.busy()?.into_iter().reduce(f64::max);
-    vec![
+    let mut lines = vec![
         line(
             "Connections",
             count(newest.connections),
@@ -245,7 +255,24 @@ fn figures(history: &History, width: Option<usize>) -> Vec<Line> {
             &busiest,
         ),
         line("Lagging", count(newest.lagging), unsent, 1.0, &gauge(|s| s.lagging)),
-    ]
+    ];
+    if let Some(events) = newest.events {
+        let of = |of: fn(&EventTotals) -> u64| move |s: &Sample| s.events.as_ref().map_or(0, of);
+        let (accepted, rejected, waiting, stored) =
+            (of(|e| e.accepted), of(|e| e.rejected), of(|e| e.unacknowledged), of(|e| e.disk_bytes));
+        let accepted = |change: Change<'_>| change.rate(accepted);
+        let rejected = |change: Change<'_>| change.rate(rejected);
+        let duplicates = format!("{} known already", rate(lately.rate(of(|e| e.duplicates))));
+        lines.push(line("Events stored", rate(accepted(lately)), peak(rate, &accepted), 1.0, &accepted));
+        lines.push(line("Events rejected", rate(rejected(lately)), duplicates, 1.0, &rejected));
+        let waiting = |change: Change<'_>| Some(waiting(change.to) as f64);
+        let batches = "batches under way".to_owned();
+        lines.push(line("Not acknowledged", count(events.unacknowledged), batches, 1.0, &waiting));
+        let stored = |change: Change<'_>| Some(stored(change.to) as f64);
+        let segments = format!("{} segments", count(events.segments));
+        lines.push(line("Journal", bytes(events.disk_bytes as f64), segments, 1.0, &stored));
+    }
+    lines
 }
 
 /// Everything below the figures.
@@ -431,11 +458,44 @@ fn warned(number: u64) -> Cell {
 mod tests {
     use super::super::history::tests::report;
     use super::*;
+    use crate::admin::report::{CollectionReport, JournalReport};
 
     fn history() -> History {
         let mut history = History::new(Duration::from_secs(1));
         (100..=120).for_each(|second| history.take(report(second, 1_000 * second), false));
         history
+    }
+
+    /// Of a shard that stored a hundred events in each of so many seconds.
+    fn collection(seconds: u64) -> CollectionReport {
+        let journal = JournalReport { segments: 3, disk_bytes: 384 << 20, ..JournalReport::default() };
+        let rejected = [("TOO_OLD".to_owned(), seconds)].into();
+        CollectionReport {
+            accepted: 100 * seconds,
+            rejected,
+            in_flight: 4,
+            journal,
+            ..CollectionReport::default()
+        }
+    }
+
+    #[test]
+    fn events_are_told_of_where_they_are_collected() {
+        let mut history = History::new(Duration::from_secs(1));
+        for second in 100..=120 {
+            let mut report = report(second, 1_000 * second);
+            report.shards.iter_mut().for_each(|shard| shard.events = Some(collection(second)));
+            history.take(report, false);
+        }
+        let text = plain(&Seen { history: &history, slowest: None, silence: None });
+        let expected = "
+Lagging           4             oldest unsent 1.5 s
+Events stored     200 /s        peak 200 /s
+Events rejected   2.00 /s       0 /s known already
+Not acknowledged  8             batches under way
+Journal           805 MB        6 segments
+";
+        assert!(text.contains(expected), "{text}");
     }
 
     fn slowest() -> ConnectionsReport {
@@ -527,6 +587,17 @@ Ended       peer                        when    open  reason
         check_state(|report| report.state = "draining".into(), None, "draining", "no new connections");
         check_state(|report| report.shards[1].hung_ms = 900, None, "unhealthy", "shard 1 doesn't turn");
         check_state(|report| report.shards[0].answered = false, None, "serving", "from shard 0");
+        check_state(|report| report.shards[1].events = Some(collection(1)), None, "serving", "Every");
+        check_state(
+            |report| {
+                let mut events = collection(1);
+                events.journal.full_since_unix_ms = Some(1);
+                report.shards[1].events = Some(events);
+            },
+            None,
+            "disk full",
+            "The disk of shard 1 is full: events are refused",
+        );
         check_state(
             |report| (report.shards[0].answered, report.shards[0].retired) = (false, true),
             None,
