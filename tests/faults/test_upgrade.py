@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import tempfile
 import threading
 import time
@@ -169,6 +170,35 @@ class UpgradesUnderLoad(Upgrades):
             self.assertEqual(follower.sessions, self.upgrades + 1)
             self.assertGreater(follower.ticks, 2 * self.upgrades * self.drain_s * self.rate // 5)
         self.assertGreater(sum(visitor.visits for visitor in visitors), 20 * self.upgrades)
+
+
+class UpgradeByCommand(Upgrades):
+    has_admin = True
+
+    def setUp(self):
+        with tempfile.NamedTemporaryFile("w", delete=False) as token:
+            token.write("a-token-of-many-letters")
+        self.token = token.name
+        self.addCleanup(os.unlink, self.token)
+        self.options = (*Upgrades.options, "--admin-token-file", self.token)
+        super().setUp()
+
+    def test_the_new_process_runs_where_the_old_one_did(self):
+        """The admin endpoint's thread, which is asked, has CPUs and a niceness of its own."""
+        allowed, niceness = os.sched_getaffinity(self.server.pid), os.getpriority(os.PRIO_PROCESS, self.server.pid)
+        admin = self.admin
+        said = subprocess.run(
+            [os.environ["TICKSTREAM_BIN"], "upgrade", "--admin", f"{admin.host}:{admin.port}",
+             "--admin-token-file", self.token],
+            capture_output=True, text=True, timeout=30,
+        )
+        self.assertEqual(said.returncode, 0, said.stderr)
+        (line,) = self.lines(SERVES)
+        self.assertEqual(said.stdout, f"process {line['pid']} serves; this one drains\n")
+        self.successors.append(line["pid"])
+        self.addCleanup(kill_if_running, line["pid"])
+        self.assertEqual(os.sched_getaffinity(line["pid"]), allowed)
+        self.assertEqual(os.getpriority(os.PRIO_PROCESS, line["pid"]), niceness)
 
 
 class UpgradeOfTls(TlsCase, Upgrades):

@@ -4,16 +4,24 @@ import json
 import pathlib
 import sys
 
-from tickstream_client import MESSAGE_NAMES, MsgType, encode_frame, encode_header, encode_message_frame
+from tickstream_client import (
+    MESSAGE_NAMES,
+    MsgType,
+    encode_frame,
+    encode_header,
+    encode_message,
+    encode_message_frame,
+)
 
 GOLDEN_PATH = pathlib.Path(__file__).resolve().parents[2] / "proto" / "golden.json"
 
 DESCRIPTION = [
-    "Test vectors of tickstream's wire protocol, version 1 (docs/protocol.md, proto/stream.proto). hex is all bytes",
-    "of one frame, or the first ones of a frame that is refused before it is whole.",
+    "Test vectors of tickstream's wire protocol, version 1 (docs/protocol.md, proto/). hex is all bytes of",
+    "one frame, or the first ones of a frame that is refused before it is whole.",
     "valid: encoding `fields` as `message` in a frame of `type` gives exactly `hex`, and decoding `hex` gives the",
     "fields. All fields are listed, those with their default value too, though they are absent from the bytes",
-    "(proto3); only an optional field that is absent is not listed. Enums are names, integers are below 2^53. message",
+    "(proto3); only an optional field that is absent is not listed. Enums are names, bytes are hexadecimal digits, maps",
+    "are in the order of their keys, integers are exact as doubles. Of an event's bodies only `custom` is used. message",
     "is null where the frame has no payload.",
     "invalid: what a reader whose limit of Length is `max_payload` does with `hex` after AUTH (the vector whose name",
     "begins with before_auth: before it). outcome 'error': it answers ERROR with the code `error` and closes; 'close':",
@@ -45,6 +53,41 @@ def _ack(acked_type, next_sequence):
 def _batch(mode, first_sequence, epochs_ms):
     ticks = [{"mode": mode, "epoch_ms": epoch_ms} for epoch_ms in epochs_ms]
     return {"schema_version": 1, "ticks": ticks, "first_sequence": first_sequence}
+
+
+PRODUCER = "0192f0c1a2b37c4d8e9fa0b1c2d3e4f5"
+EVENT = {
+    "event_id": "0192f0c1a2b37c4d8e9f000000000001",
+    # Exact as a double, as many readers of JSON have it.
+    "timestamp": TICK_MS * 1_000_000,
+    "platform": "linux",
+    "session_id": "",
+    "user_id": "ada",
+    "event_type": "EVENT_TYPE_CUSTOM",
+    "event_name": "level_reached",
+    "context": {},
+    "properties": {"größe": "12 €", "level": "9"},
+    "custom": {"schema": "game/1", "attributes": {}, "payload": "00ff"},
+}
+REJECTED = {"index": 7, "code": "FIELD_MISSING", "message": "platform: required", "retryable": False}
+
+
+def _publish(**fields):
+    return {"producer_id": PRODUCER, "sequence": 3, "events": [], "codec": "CODEC_NONE", "compressed": "", **fields}
+
+
+def _publish_ack(**fields):
+    return {
+        "sequence": 3, "accepted": 0, "duplicates": 0, "rejected": [], "throttle_ms": 0, "producer_id": PRODUCER,
+        **fields,
+    }
+
+
+def _lz4_of_literals(event):
+    """What a batch of one event packs to without being any smaller, in hexadecimal digits."""
+    batch = encode_message("Publish", {"events": [event]})
+    assert 15 + 255 > len(batch) >= 15
+    return (len(batch).to_bytes(4, "little") + bytes([0xF0, len(batch) - 15]) + batch).hex()
 
 
 VALID = [
@@ -82,6 +125,11 @@ VALID = [
     ("ack_subscribe", MsgType.ACK, _ack("SUBSCRIBE", TICK_MS // 1000 + 1)),
     ("goaway", MsgType.GOAWAY, {"reason": "the server ends", "retry_after_ms": 2750}),
     ("goaway_at_once", MsgType.GOAWAY, {"reason": "", "retry_after_ms": 0}),
+    ("publish", MsgType.PUBLISH, _publish(events=[EVENT])),
+    # An LZ4 block of literals alone, behind its length.
+    ("publish_lz4", MsgType.PUBLISH, _publish(codec="CODEC_LZ4", compressed=_lz4_of_literals(EVENT))),
+    ("publish_ack", MsgType.PUBLISH_ACK, _publish_ack(accepted=98, duplicates=1, rejected=[REJECTED])),
+    ("publish_ack_throttled", MsgType.PUBLISH_ACK, _publish_ack(accepted=1, throttle_ms=250)),
 ]
 
 

@@ -39,8 +39,8 @@ from tickstream_client import (
 
 AUTH_FRAME = encode_message_frame(MsgType.AUTH, username=USER, password=PASSWORD)
 SUBSCRIBE_FRAME = encode_message_frame(MsgType.SUBSCRIBE, mode="SECOND")
-SERVER_ONLY_TYPES = (MsgType.DATA_BATCH, MsgType.ERROR, MsgType.ACK, MsgType.GOAWAY)
-UNKNOWN_TYPES = (0x00, 0x08, 0x10, 0x1F, 0x42, 0x7F)
+SERVER_ONLY_TYPES = (MsgType.DATA_BATCH, MsgType.ERROR, MsgType.ACK, MsgType.GOAWAY, MsgType.PUBLISH_ACK)
+UNKNOWN_TYPES = (0x00, 0x08, 0x12, 0x1F, 0x42, 0x7F)
 SKIPPABLE_TYPES = (0x80, 0xC3, 0xFF)
 MAX_PAYLOAD_BEFORE_AUTH = 4096
 # Fields 15 (varint), 16 (bytes), 17 (fixed 32) and 18 (fixed 64): in no message of version 1.

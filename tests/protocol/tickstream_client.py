@@ -1,9 +1,9 @@
 """A client of tickstream's wire protocol, version 1: frames, payloads, and a blocking connection.
 
-Written from docs/protocol.md and proto/stream.proto alone, with Python's standard library. From the bottom up:
+Written from docs/protocol.md and proto/ alone, with Python's standard library. From the bottom up:
 
 - `crc32c`, `encode_frame` and `FrameParser` know frames, not what is in them;
-- `encode_message` and `decode_message` know the payloads, as dicts with the names of stream.proto;
+- `encode_message` and `decode_message` know the payloads, as dicts with the names of `proto/`;
 - `Client` owns a socket. It judges the server strictly: whatever the protocol forbids is a `ProtocolError`.
 """
 
@@ -31,11 +31,24 @@ class MsgType(enum.IntEnum):
     ERROR = 0x05
     ACK = 0x06
     GOAWAY = 0x07
+    PUBLISH = 0x10
+    PUBLISH_ACK = 0x11
 
 
 class Mode(enum.IntEnum):
     SECOND = 0
     MINUTE = 1
+
+
+class Codec(enum.IntEnum):
+    CODEC_NONE = 0
+    CODEC_LZ4 = 1
+    CODEC_ZSTD = 2
+
+
+class EventType(enum.IntEnum):
+    EVENT_TYPE_UNSPECIFIED = 0
+    EVENT_TYPE_CUSTOM = 8
 
 
 class FrameError(Exception):
@@ -149,19 +162,23 @@ class FrameParser:
 
 WIRE_VARINT, WIRE_FIXED64, WIRE_BYTES, WIRE_FIXED32 = 0, 1, 2, 5
 # The largest value of each kind that is a varint on the wire.
-VARINT_MASKS = {"uint32": 2**32 - 1, "uint64": 2**64 - 1, "enum": 2**32 - 1}
+VARINT_MASKS = {"uint32": 2**32 - 1, "uint64": 2**64 - 1, "enum": 2**32 - 1, "bool": 2**64 - 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
     number: int
     name: str
-    kind: str  # "uint32", "uint64", "string", "enum" or "messages" (repeated)
-    of: object = None  # the enum class, or the name of the repeated message
+    # "uint32", "uint64", "fixed64", "bool", "string", "bytes" (as hexadecimal digits), "enum", "message", "messages"
+    # (repeated) or "map" (text to text)
+    kind: str
+    of: object = None  # the enum class, or the name of the message
     optional: bool = False  # absent differs from the default value
 
     @property
     def wire_type(self):
+        if self.kind == "fixed64":
+            return WIRE_FIXED64
         return WIRE_VARINT if self.kind in VARINT_MASKS else WIRE_BYTES
 
 
@@ -187,6 +204,42 @@ SCHEMAS = {
         Field(9, "max_publish_size", "uint32"),
     ),
     "GoAway": (Field(1, "reason", "string"), Field(2, "retry_after_ms", "uint32")),
+    # Of the bodies of an event only the custom one.
+    "Event": (
+        Field(1, "event_id", "bytes"),
+        Field(2, "timestamp", "fixed64"),
+        Field(3, "platform", "string"),
+        Field(4, "session_id", "string"),
+        Field(5, "user_id", "string", optional=True),
+        Field(6, "event_type", "enum", EventType),
+        Field(7, "event_name", "string"),
+        Field(8, "context", "map"),
+        Field(9, "properties", "map"),
+        Field(17, "custom", "message", "CustomEvent", optional=True),
+    ),
+    "CustomEvent": (Field(1, "schema", "string"), Field(2, "attributes", "map"), Field(4, "payload", "bytes")),
+    "MapEntry": (Field(1, "key", "string", optional=True), Field(2, "value", "string", optional=True)),
+    "Publish": (
+        Field(1, "producer_id", "bytes"),
+        Field(2, "sequence", "uint64"),
+        Field(3, "events", "messages", "Event"),
+        Field(4, "codec", "enum", Codec),
+        Field(5, "compressed", "bytes"),
+    ),
+    "PublishAck": (
+        Field(1, "sequence", "uint64"),
+        Field(2, "accepted", "uint32"),
+        Field(3, "duplicates", "uint32"),
+        Field(4, "rejected", "messages", "Rejected"),
+        Field(5, "throttle_ms", "uint32"),
+        Field(6, "producer_id", "bytes"),
+    ),
+    "Rejected": (
+        Field(1, "index", "uint32"),
+        Field(2, "code", "string"),
+        Field(3, "message", "string"),
+        Field(4, "retryable", "bool"),
+    ),
 }
 
 # The message in a frame of each type; HEARTBEAT has no payload.
@@ -198,6 +251,8 @@ MESSAGE_NAMES = {
     MsgType.ERROR: "ErrorMsg",
     MsgType.ACK: "Ack",
     MsgType.GOAWAY: "GoAway",
+    MsgType.PUBLISH: "Publish",
+    MsgType.PUBLISH_ACK: "PublishAck",
 }
 
 
@@ -222,12 +277,21 @@ def _encode_field(field, value):
     tag = encode_varint(field.number << 3 | field.wire_type)
     if field.kind == "messages":
         return b"".join(tag + _with_length(encode_message(field.of, item)) for item in value)
+    if field.kind == "message":
+        return tag + _with_length(encode_message(field.of, value))
+    if field.kind == "map":
+        entries = ({"key": key, "value": value[key]} for key in sorted(value))
+        return b"".join(tag + _with_length(encode_message("MapEntry", entry)) for entry in entries)
     if field.kind == "enum":
         value = field.of[value] if isinstance(value, str) else value
     if not value and not field.optional:
         return b""
     if field.kind == "string":
         return tag + _with_length(value.encode())
+    if field.kind == "bytes":
+        return tag + _with_length(bytes.fromhex(value))
+    if field.kind == "fixed64":
+        return tag + value.to_bytes(8, "little")
     return tag + encode_varint(value)
 
 
@@ -250,6 +314,11 @@ def decode_message(name, payload):
             raise DecodeError(f"{name}.{field.name} has wire type {wire_type}")
         if field.kind == "messages":
             fields[field.name].append(decode_message(field.of, raw))
+        elif field.kind == "message":
+            fields[field.name] = decode_message(field.of, raw)
+        elif field.kind == "map":
+            entry = decode_message("MapEntry", raw)
+            fields[field.name][entry.get("key", "")] = entry.get("value", "")
         else:
             fields[field.name] = _decode_value(field, raw)
     return fields
@@ -258,7 +327,9 @@ def decode_message(name, payload):
 def _default(field):
     if field.kind == "messages":
         return []
-    return "" if field.kind == "string" else _decode_value(field, 0)
+    if field.kind == "map":
+        return {}
+    return "" if field.kind in ("string", "bytes") else _decode_value(field, 0)
 
 
 def _decode_value(field, raw):
@@ -267,6 +338,12 @@ def _decode_value(field, raw):
             return raw.decode()
         except UnicodeDecodeError as error:
             raise DecodeError(f"{field.name}: {error}") from error
+    if field.kind == "bytes":
+        return raw.hex()
+    if field.kind == "fixed64":
+        return raw if isinstance(raw, int) else int.from_bytes(raw, "little")
+    if field.kind == "bool":
+        return raw != 0
     value = raw & VARINT_MASKS[field.kind]
     if field.kind == "enum":
         return field.of(value).name if value in field.of._value2member_map_ else value

@@ -184,6 +184,7 @@ fn config() -> Config {
         proxy_protocol: ProxyProtocol::Off,
         proxy_trusted: Vec::new(),
         seed: 0,
+        ingest: None,
         limits: Limits {
             connections_per_address: None,
             unauthenticated: u32::MAX,

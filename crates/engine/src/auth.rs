@@ -28,6 +28,11 @@ impl Credentials {
         Ok(Self { user: padded("the user name", user)?, pass: padded("the password", pass)? })
     }
 
+    /// The user name.
+    pub(crate) fn user(&self) -> &str {
+        self.user.as_str()
+    }
+
     /// Whether this is the password, for a client whose certificate names it. Takes the same time for all.
     pub fn accept_password(&self, pass: &str) -> bool {
         self.pass.matches(pass.as_bytes()).into()
@@ -52,6 +57,11 @@ impl fmt::Debug for Credentials {
 struct Padded([u8; CREDENTIAL_BYTES + 1]);
 
 impl Padded {
+    fn as_str(&self) -> &str {
+        let length = usize::from(self.0[0]);
+        std::str::from_utf8(&self.0[1..=length]).expect("it was made of a str")
+    }
+
     /// `None` if `secret` is empty or too long.
     fn new(secret: &[u8]) -> Option<Self> {
         let length = u8::try_from(secret.len()).ok().filter(|&length| length > 0)?;

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 
 use crate::auth::Credentials;
+use crate::ingest::IngestConfig;
 use crate::network::Network;
 use crate::schedule::Rate;
 use tickstream_wire::messages::Mode;
@@ -52,6 +53,8 @@ pub struct Config {
     pub proxy_trusted: Vec<Network>,
     /// A number that nobody else knows; keys the table of failed AUTHs.
     pub seed: u64,
+    /// Event collection; `None`: off.
+    pub ingest: Option<IngestConfig>,
     /// What bounds a connection and a shard.
     pub limits: Limits,
 }

@@ -3,6 +3,7 @@
 use tickstream_wire::messages::Mode;
 
 use crate::close::CloseReason;
+use crate::ingest::IngestCounters;
 use crate::limit::Limit;
 
 /// Totals since the shard began, and some gauges.
@@ -34,6 +35,8 @@ pub struct Counters {
     pub heartbeats: u64,
     /// What there is to count for each stream, in the order of [`Mode`]'s numbers.
     pub streams: [StreamCounters; 2],
+    /// What event collection counts.
+    pub ingest: IngestCounters,
     /// Sends handed to the driver.
     pub sends: u64,
     /// Sends that the socket didn't take whole.

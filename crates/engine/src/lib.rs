@@ -13,9 +13,11 @@
 //! 3. carry out what [`Shard::poll_action`] answers, until `None` or until it's somebody else's turn;
 //! 4. come back by [`Shard::poll_timeout`].
 //!
+//! Where event collection is on, the driver also carries records to a journal: see [`Shard::poll_record`].
+//!
 //! Where to look: `admission` lets a connection in, `session` judges a frame, `streams` holds a stream's log and subscribers,
-//! `schedule` turns time into sequences, `outbox` is what a connection is owed, `wheel` keeps deadlines, and
-//! `shard` joins them.
+//! `schedule` turns time into sequences, `outbox` is what a connection is owed, `wheel` keeps deadlines,
+//! `ingest` makes records of published events, and `shard` joins them.
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +31,7 @@ mod close;
 mod config;
 mod counters;
 mod drain;
+mod ingest;
 mod latency;
 mod limit;
 mod network;
@@ -51,6 +54,10 @@ pub use close::CloseReason;
 pub use close::Severity;
 pub use config::{Config, ConfigError, Limits, Phase, ProxyProtocol};
 pub use counters::{Counters, StreamCounters};
+pub use ingest::{
+    IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule,
+    Record, RecordId, RestoreError, StorageFault, VerdictCode,
+};
 pub use latency::Latencies;
 pub use limit::Limit;
 pub use network::{AddressKey, Network, NetworkError};

@@ -27,11 +27,23 @@ pub enum Limit {
     Lag,
     /// PROXY headers are taken from trusted sources only.
     UntrustedProxy,
+    /// PUBLISHes of one connection without a PUBLISH_ACK.
+    PublishCredits,
+    /// Events of one PUBLISH.
+    PublishEvents,
+    /// Bytes of one PUBLISH's events once they are unpacked.
+    PublishUnpacked,
+    /// Bytes of PUBLISHes of which only a part has come.
+    PartialPublishes,
+    /// Events of one connection in a second.
+    EventRate,
+    /// What the journal can take.
+    Journal,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 18] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
         Self::Unauthenticated,
@@ -44,6 +56,12 @@ impl Limit {
         Self::Memory,
         Self::Lag,
         Self::UntrustedProxy,
+        Self::PublishCredits,
+        Self::PublishEvents,
+        Self::PublishUnpacked,
+        Self::PartialPublishes,
+        Self::EventRate,
+        Self::Journal,
     ];
 
     /// What a peer that it keeps out is told.
@@ -60,6 +78,12 @@ impl Limit {
             Self::FrameBytes => "the frame is too large",
             Self::Memory | Self::Lag => "the server is overloaded",
             Self::UntrustedProxy => "your address isn't a trusted proxy's",
+            Self::PublishCredits => "too many PUBLISHes without a PUBLISH_ACK",
+            Self::PublishEvents => "too many events in a PUBLISH",
+            Self::PublishUnpacked => "the batch unpacks to too many bytes",
+            Self::PartialPublishes => "the server waits for the rest of too many PUBLISHes",
+            Self::EventRate => "too many events in a second",
+            Self::Journal => "the server can't store events as fast as they come",
         }
     }
 
@@ -78,6 +102,12 @@ impl Limit {
             Self::Memory => "memory",
             Self::Lag => "lag",
             Self::UntrustedProxy => "untrusted_proxy",
+            Self::PublishCredits => "publish_credits",
+            Self::PublishEvents => "publish_events",
+            Self::PublishUnpacked => "publish_unpacked",
+            Self::PartialPublishes => "partial_publishes",
+            Self::EventRate => "event_rate",
+            Self::Journal => "journal",
         }
     }
 }

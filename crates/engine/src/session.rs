@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tickstream_wire::frame::SKIPPABLE_FROM;
 use tickstream_wire::messages::{Auth, Message, Mode, Subscribe};
-use tickstream_wire::{Decoder, Frame, FrameType};
+use tickstream_wire::{Decoder, Frame, FrameType, PayloadMax};
 
 use crate::clock::{Lived, SECOND};
 use crate::close::{CloseReason, Fault};
@@ -140,6 +140,8 @@ pub(crate) enum Request {
         resume_after: Option<u64>,
     },
     Heartbeat,
+    /// To take the events in the payload.
+    Publish,
     /// Nothing: a type of a later version.
     Nothing,
 }
@@ -177,10 +179,12 @@ impl Session {
     }
 
     /// Largest payload that it may send now, bytes.
-    pub fn payload_bytes_max(&self, limits: &Limits) -> u32 {
-        match self.state {
-            State::Authenticated => limits.payload_bytes,
-            _ => limits.payload_bytes.min(Limits::PAYLOAD_BYTES_BEFORE_AUTH),
+    pub fn payload_bytes_max(&self, config: &Config) -> PayloadMax {
+        let other = config.limits.payload_bytes;
+        match (self.state, &config.ingest) {
+            (State::Authenticated, Some(ingest)) => PayloadMax { publish: ingest.publish_bytes, other },
+            (State::Authenticated, None) => other.into(),
+            _ => other.min(Limits::PAYLOAD_BYTES_BEFORE_AUTH).into(),
         }
     }
 
@@ -193,8 +197,12 @@ impl Session {
                 _ => Err(Fault::new(CloseReason::AuthRequired, "the first frame must be AUTH")),
             };
         }
-        self.spend_frame(config.limits.frames_per_second, lived)?;
+        if kind != Some(FrameType::Publish) {
+            self.spend_frame(config.limits.frames_per_second, lived)?;
+        }
         match kind {
+            // Its credits bound it.
+            Some(FrameType::Publish) => Ok(Request::Publish),
             Some(FrameType::Subscribe) => subscribe(frame.payload),
             Some(FrameType::Heartbeat) if frame.payload.is_empty() => Ok(Request::Heartbeat),
             Some(FrameType::Heartbeat) => Err(bad_frame("HEARTBEAT has no payload")),
@@ -204,10 +212,6 @@ impl Session {
             Some(FrameType::Ack) => Err(violation("ACK is the server's to send")),
             Some(FrameType::GoAway) => Err(violation("GOAWAY is the server's to send")),
             Some(FrameType::PublishAck) => Err(violation("PUBLISH_ACK is the server's to send")),
-            Some(FrameType::Publish) => Err(Fault::new(
-                CloseReason::UnsupportedType,
-                "this server takes no events: event collection is switched off",
-            )),
             None if frame.kind >= SKIPPABLE_FROM => Ok(Request::Nothing),
             None => Err(Fault::new(
                 CloseReason::UnsupportedType,
@@ -217,7 +221,7 @@ impl Session {
     }
 
     /// Counts a frame against the budget of the running second.
-    fn spend_frame(&mut self, frames_max: u32, lived: Lived) -> Result<(), Fault> {
+    pub fn spend_frame(&mut self, frames_max: u32, lived: Lived) -> Result<(), Fault> {
         let second = (lived / SECOND) as u32;
         if second != self.budget_second {
             (self.budget_second, self.frames) = (second, 0);
@@ -311,7 +315,7 @@ mod tests {
                     Ok(Request::Subscribe { mode: Mode::Second, resume_after: None })
                 }
                 Some(FrameType::Heartbeat) => Ok(Request::Heartbeat),
-                Some(FrameType::Publish) => Err(CloseReason::UnsupportedType),
+                Some(FrameType::Publish) => Ok(Request::Publish),
                 Some(_) => Err(CloseReason::ProtocolViolation),
                 None if kind >= SKIPPABLE_FROM => Ok(Request::Nothing),
                 None => Err(CloseReason::UnsupportedType),

@@ -1,14 +1,17 @@
 //! A shard: connections, their streams and their deadlines, joined.
 //!
-//! This file has what comes in (bytes, time); `arrival` has a connection's way in, `outbound` what goes out.
+//! This file has what comes in (bytes, time); `arrival` has a connection's way in, `outbound` what goes out, `ingest`
+//! the events that are published.
 
 mod arrival;
+mod ingest;
 mod outbound;
 #[cfg(test)]
 pub(crate) mod tests;
 mod view;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use tickstream_wire::messages::{Ack, ErrorMsg, GoAway, Mode, MsgType};
 
@@ -21,6 +24,7 @@ use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::drain::Drain;
+use crate::ingest::Ingest;
 use crate::latency::Latencies;
 use crate::outbox::Item;
 use crate::session::{Request, Sending, State};
@@ -54,6 +58,10 @@ pub struct Shard {
     tally: Tally,
     drain: Option<Drain>,
     heartbeat: SealedFrame,
+    /// `None`: event collection is off.
+    ingest: Option<Box<Ingest>>,
+    /// The user that AUTH names.
+    user: Rc<str>,
 }
 
 impl Shard {
@@ -74,6 +82,11 @@ impl Shard {
             tally: Tally::new(),
             drain: None,
             heartbeat: SealedFrame::heartbeat(),
+            ingest: config
+                .ingest
+                .as_ref()
+                .map(|ingest| Box::new(Ingest::new(ingest, config.limits.payload_bytes))),
+            user: config.credentials.user().into(),
             config,
         }
     }
@@ -91,24 +104,40 @@ impl Shard {
         }
         // The decoder is taken out while its frames, which borrow from it, are acted upon.
         let mut decoder = std::mem::take(&mut self.slots[slot].decoder);
+        let held = decoder.publish_buffered();
         while self.slots[slot].state.speaks() {
             let session = &mut self.slots[slot];
-            let payload_max = session.payload_bytes_max(&self.config.limits);
+            let payload_max = session.payload_bytes_max(&self.config);
             let lived = self.clock.lived();
-            let judged = match decoder.next(&mut bytes, payload_max) {
+            let served = match decoder.next(&mut bytes, payload_max) {
                 Ok(None) => {
                     decoder.release();
                     self.slots[slot].decoder = decoder;
+                    if let Err(fault) = self.hold_partial(slot, held) {
+                        self.close(slot, fault);
+                    }
                     return &[];
                 }
-                Ok(Some(frame)) => session.judge(frame, &self.config, lived),
-                Err(error) => Err(Fault::from(error)),
+                Ok(Some(frame)) => {
+                    self.counters.frames_received += 1;
+                    match session.judge(frame, &self.config, lived) {
+                        Ok(Request::Publish) => self.publish(slot, frame.payload),
+                        Ok(request) => self.serve(slot, request),
+                        Err(fault) => Err(fault),
+                    }
+                }
+                Err(error) => {
+                    self.counters.frames_received += 1;
+                    Err(Fault::from(error))
+                }
             };
-            self.counters.frames_received += 1;
-            match judged.and_then(|request| self.serve(slot, request)) {
-                Ok(()) => {}
-                Err(fault) => self.close(slot, fault),
+            if let Err(fault) = served {
+                self.close(slot, fault);
             }
+        }
+        // It was closed, and its decoder is dropped with what it held.
+        if let Some(ingest) = &mut self.ingest {
+            ingest.hold(held, 0);
         }
         &[]
     }
@@ -126,6 +155,9 @@ impl Shard {
     /// It is `now`. What is told next happened about now.
     pub fn advance(&mut self, now: Now) {
         self.settle_tally();
+        if let Some(ingest) = &mut self.ingest {
+            ingest.begin_pass();
+        }
         if self.clock.advance(now) {
             self.streams.skip_to(now, self.clock.lived(), &mut self.counters);
         }
@@ -167,6 +199,7 @@ impl Shard {
             self.auth_limiter = AuthLimiter::new(new.auth_failures_per_minute, self.config.seed);
         }
         self.admission.count_again(new, self.slots.counted());
+        self.rename_user(config.credentials.user());
         self.config.credentials = config.credentials.clone();
         self.config.proxy_protocol = config.proxy_protocol;
         self.config.proxy_trusted.clone_from(&config.proxy_trusted);
@@ -207,7 +240,8 @@ impl Shard {
                 self.slots[slot].heartbeat = self.clock.lived();
                 self.owe(slot, self.heartbeat.clone())
             }
-            Request::Nothing => Ok(()),
+            // A PUBLISH is served where its payload is.
+            Request::Publish | Request::Nothing => Ok(()),
         }
     }
 
@@ -264,6 +298,7 @@ impl Shard {
         let is_told = state.speaks() && reason.code().is_some();
         let goodbye = is_told.then(|| error_frame(&fault, self.slots[slot].number));
         self.report(slot, fault);
+        self.stop_publishing(slot);
         let session = &mut self.slots[slot];
         session.decoder = Default::default();
         session.arrival = None;
@@ -406,8 +441,8 @@ impl Shard {
             batch_window_ms: self.config.batch_window_ms,
             next_sequence,
             server_time_ms: self.clock.now().unix_ns / MS,
-            publish_credits: 0,
-            max_publish_size: 0,
+            publish_credits: self.config.ingest.as_ref().map_or(0, |ingest| ingest.credits.get()),
+            max_publish_size: self.config.ingest.as_ref().map_or(0, |ingest| ingest.publish_bytes),
         })
     }
 

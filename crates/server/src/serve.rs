@@ -15,7 +15,7 @@ use tickstream_engine as engine;
 use tickstream_wire::messages::Mode;
 
 use crate::admin::{AdminError, Endpoint, Shown, Subject};
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Events};
 use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
 use crate::logs::{LogFilter, LogGuard};
@@ -134,7 +134,8 @@ impl Server {
             settings: Arc::new(Published::new(engine_config(config, connections)?)),
             shown: Arc::new(Published::new(Shown::of(config))),
             connections,
-            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain),
+            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain)
+                .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,
             control,
             events,
             threads: Vec::new(),
@@ -316,12 +317,8 @@ fn act_on(steering: &Steering, signal: i32) {
         }
         SIGUSR2 => {
             tracing::info!("told to upgrade");
-            // On a thread of its own: it takes a while, during which other signals count.
-            let steering = steering.clone();
-            std::thread::spawn(move || match steering.upgrade() {
-                Ok(pid) => tracing::info!(pid, "a new process serves; this one drains"),
-                Err(error) => tracing::error!(%error, "no upgrade: this process goes on serving"),
-            });
+            // It takes a while, during which other signals count.
+            steering.begin_upgrade();
         }
         signal => {
             tracing::info!(signal, "told to end");
@@ -437,6 +434,7 @@ pub(crate) fn engine_config(
         proxy_protocol: config.proxy_protocol,
         proxy_trusted: config.proxy_trusted.clone(),
         seed: seed(),
+        ingest: config.events.as_ref().map(ingest_config),
         limits: engine::Limits {
             connections: connections.get(),
             connections_per_address: config.max_connections_per_ip,
@@ -454,6 +452,20 @@ pub(crate) fn engine_config(
             replay_ticks: u64::from(config.replay_ticks_max),
         },
     })
+}
+
+fn ingest_config(events: &Events) -> engine::IngestConfig {
+    engine::IngestConfig {
+        credits: events.credits,
+        publish_bytes: events.publish_bytes,
+        record_bytes: shard::record_bytes_max(events),
+        events_per_second: events.events_per_second,
+        ahead_ms_max: events.ahead_max.as_millis() as u64,
+        age_ms_max: events.age_max.as_millis() as u64,
+        event_ids: events.event_ids,
+        privacy: events.privacy.clone(),
+        ..engine::IngestConfig::new(&events.server_id, seed())
+    }
 }
 
 /// A number that nobody can guess: std keys its hash tables with such.

@@ -1,7 +1,10 @@
 //! What operators can tell a running server: by signals, by the admin endpoint, by a program that embeds it.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use crate::keeper::Keeper;
@@ -17,23 +20,58 @@ const AFTER_DRAIN: Duration = Duration::from_secs(10);
 /// The way to a running server. Clones steer the same one. Not for shards, whose descriptor tables are their own.
 #[derive(Clone, Debug)]
 pub struct Steering {
-    control: Arc<Control>,
-    /// The process's copies of all listening sockets, until it stops accepting.
-    listeners: Arc<Mutex<Option<Listeners>>>,
-    /// Held by the one upgrade that is underway.
-    upgrading: Arc<Mutex<()>>,
+    leaving: Arc<Leaving>,
+    /// To the thread that starts new processes.
+    upgrades: Sender<Upgrade>,
     keeper: Keeper,
     notify: Notify,
     drain: Duration,
-    handed_over: Arc<AtomicBool>,
+}
+
+/// Where the outcome of an upgrade is to be told.
+type Upgrade = Sender<Result<u32, UpgradeError>>;
+
+/// How this process stops serving: with or without another that takes over.
+#[derive(Debug)]
+struct Leaving {
+    control: Arc<Control>,
+    /// The process's copies of all listening sockets, until it stops accepting.
+    listeners: Mutex<Option<Listeners>>,
+    /// Held by the one upgrade that is underway.
+    upgrading: Mutex<()>,
+    handed_over: AtomicBool,
 }
 
 impl Steering {
-    pub(crate) fn new(control: Arc<Control>, listeners: Listeners, keeper: Keeper, drain: Duration) -> Self {
-        let listeners = Arc::new(Mutex::new(Some(listeners)));
-        let handed_over = Arc::new(AtomicBool::new(false));
-        let upgrading = Arc::default();
-        Self { control, listeners, upgrading, keeper, notify: Notify::default(), drain, handed_over }
+    /// Call it on a thread that may run wherever the process may: a new process inherits its CPUs and its niceness.
+    ///
+    /// # Errors
+    /// If the thread that starts new processes can't be started itself.
+    pub(crate) fn new(
+        control: Arc<Control>,
+        listeners: Listeners,
+        keeper: Keeper,
+        drain: Duration,
+    ) -> io::Result<Self> {
+        let leaving = Arc::new(Leaving {
+            control,
+            listeners: Mutex::new(Some(listeners)),
+            upgrading: Mutex::default(),
+            handed_over: AtomicBool::new(false),
+        });
+        let (upgrades, wanted) = mpsc::channel::<Upgrade>();
+        let thread = thread::Builder::new().name("upgrades".to_owned());
+        let upgrade = {
+            let leaving = Arc::clone(&leaving);
+            move || {
+                for teller in wanted {
+                    // Whoever asked may be gone.
+                    let _ = teller.send(leaving.upgrade());
+                }
+            }
+        };
+        thread.spawn(upgrade)?;
+        Ok(Self { leaving, upgrades, keeper, notify: Notify::default(), drain })
     }
 
     /// Tells the service manager from now on.
@@ -49,17 +87,17 @@ impl Steering {
     /// Closes every connection in good order, then ends.
     pub fn drain(&self) {
         self.notify.stopping(self.drain + AFTER_DRAIN);
-        self.leave(Order::Drain);
+        self.leaving.leave(Order::Drain);
     }
 
     /// Ends at once.
     pub fn stop(&self) {
-        self.leave(Order::Stop);
+        self.leaving.leave(Order::Stop);
     }
 
     /// Drains; told so again, stops.
     pub fn end(&self) {
-        if self.control.order() == Order::Serve { self.drain() } else { self.stop() }
+        if self.leaving.control.order() == Order::Serve { self.drain() } else { self.stop() }
     }
 
     /// Reads again what can change while the server runs.
@@ -73,6 +111,40 @@ impl Steering {
     /// # Errors
     /// If there is no new process that serves: this one goes on.
     pub fn upgrade(&self) -> Result<u32, UpgradeError> {
+        let (teller, told) = mpsc::channel();
+        self.upgrades.send(teller).map_err(|_| UpgradeError::Draining)?;
+        told.recv().map_err(|_| UpgradeError::Draining)?
+    }
+
+    /// As [`Steering::upgrade`], without waiting for what comes of it: the log says so.
+    pub(crate) fn begin_upgrade(&self) {
+        let (teller, _) = mpsc::channel();
+        let _ = self.upgrades.send(teller);
+    }
+
+    /// Waits until no upgrade is underway: one that isn't wanted any more leaves no process behind.
+    pub(crate) fn settle_upgrade(&self) {
+        drop(self.leaving.upgrading.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether another process has taken over.
+    pub fn is_handed_over(&self) -> bool {
+        self.leaving.handed_over.load(Ordering::Relaxed)
+    }
+}
+
+impl Leaving {
+    /// Hands over to a new process, and logs what came of it.
+    fn upgrade(&self) -> Result<u32, UpgradeError> {
+        let upgraded = self.hand_over();
+        match &upgraded {
+            Ok(pid) => tracing::info!(pid, "a new process serves; this one drains"),
+            Err(error) => tracing::error!(%error, "no upgrade: this process goes on serving"),
+        }
+        upgraded
+    }
+
+    fn hand_over(&self) -> Result<u32, UpgradeError> {
         let _one = self.upgrading.lock().unwrap_or_else(PoisonError::into_inner);
         let successor = {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,16 +156,6 @@ impl Steering {
         // The service goes on: its manager is told by the new process.
         self.leave(Order::Drain);
         Ok(pid)
-    }
-
-    /// Waits until no upgrade is underway: one that isn't wanted any more leaves no process behind.
-    pub(crate) fn settle_upgrade(&self) {
-        drop(self.upgrading.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Whether another process has taken over.
-    pub fn is_handed_over(&self) -> bool {
-        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// Gives up the listening sockets: as soon as the shards have, too, nobody is accepted here any more.

@@ -1,6 +1,6 @@
 //! Frames out of a byte stream, however it was split or coalesced on its way.
 
-use crate::frame::{self, Frame, FrameError, HEADER_LEN, Header, OVERHEAD};
+use crate::frame::{self, Frame, FrameError, FrameType, HEADER_LEN, Header, OVERHEAD, PayloadMax};
 
 /// The decoder of one connection: 8 bytes while the stream stands between two frames.
 ///
@@ -37,8 +37,9 @@ impl Decoder {
     pub fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
-        max_payload: u32,
+        max_payload: impl Into<PayloadMax>,
     ) -> Result<Option<Frame<'a>>, FrameError> {
+        let max_payload = max_payload.into();
         if self.partial.as_ref().is_some_and(|partial| partial.taken) {
             self.partial = None;
         }
@@ -70,6 +71,12 @@ impl Decoder {
         self.partial.as_ref().filter(|partial| !partial.taken).map_or(0, |partial| partial.bytes.len())
     }
 
+    /// The same, if the frame is a PUBLISH; 0 otherwise.
+    pub fn publish_buffered(&self) -> usize {
+        let kind = self.partial.as_ref().and_then(|partial| partial.bytes.get(3));
+        if kind == Some(&(FrameType::Publish as u8)) { self.buffered() } else { 0 }
+    }
+
     /// Gives back the memory of a frame that was handed out.
     pub fn release(&mut self) {
         if self.partial.as_ref().is_some_and(|partial| partial.taken) {
@@ -82,6 +89,12 @@ impl Partial {
     /// Moves bytes from the front of `input` until there are `goal`, or as many as there are.
     fn fill(&mut self, goal: usize, input: &mut &[u8]) {
         let missing = goal.saturating_sub(self.bytes.len()).min(input.len());
+        let room = self.bytes.capacity();
+        if room - self.bytes.len() < missing {
+            // Twice as much as there was, as Vec would take, but no more than the frame needs.
+            let grown = (2 * room).clamp(self.bytes.len() + missing, goal);
+            self.bytes.reserve_exact(grown - self.bytes.len());
+        }
         self.bytes.extend_from_slice(take(input, missing));
     }
 }

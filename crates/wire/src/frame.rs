@@ -115,6 +115,29 @@ impl FrameError {
     }
 }
 
+/// The largest payloads that are taken, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PayloadMax {
+    /// Of a PUBLISH.
+    pub publish: u32,
+    /// Of any other frame.
+    pub other: u32,
+}
+
+impl PayloadMax {
+    /// That of a frame of type `kind`.
+    fn of(self, kind: u8) -> u32 {
+        if kind == FrameType::Publish as u8 { self.publish } else { self.other }
+    }
+}
+
+/// The same for every type.
+impl From<u32> for PayloadMax {
+    fn from(max: u32) -> Self {
+        Self { publish: max, other: max }
+    }
+}
+
 /// Type and Length of a frame whose magic, version and length were acceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
@@ -125,7 +148,7 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the header at the start of `bytes`; `None` if it isn't there whole. What is there is judged at
     /// once, so that a peer that sends one wrong byte and then nothing is found out.
-    pub fn parse(bytes: &[u8], max_payload: u32) -> Result<Option<Self>, FrameError> {
+    pub fn parse(bytes: &[u8], max_payload: PayloadMax) -> Result<Option<Self>, FrameError> {
         for (&found, expected) in bytes.iter().zip(MAGIC) {
             if found != expected {
                 return Err(FrameError::Magic { found });
@@ -139,8 +162,9 @@ impl Header {
             return Ok(None);
         };
         let length = u32::from_be_bytes([a, b, c, d]);
-        if length > max_payload {
-            return Err(FrameError::TooLarge { length, max: max_payload });
+        let max = max_payload.of(kind);
+        if length > max {
+            return Err(FrameError::TooLarge { length, max });
         }
         Ok(Some(Self { kind, length }))
     }
@@ -213,7 +237,10 @@ mod tests {
 
     #[test]
     fn a_wrong_prefix_is_refused_at_its_first_wrong_byte() {
-        let check = |bytes: &[u8], expected| assert_eq!(Header::parse(bytes, 100), expected, "{bytes:02x?}");
+        let check = |bytes: &[u8], expected| {
+            let max = PayloadMax { publish: 1_000, other: 100 };
+            assert_eq!(Header::parse(bytes, max), expected, "{bytes:02x?}");
+        };
         check(b"", Ok(None));
         check(b"G", Err(FrameError::Magic { found: b'G' }));
         check(b"T", Ok(None));
@@ -222,6 +249,8 @@ mod tests {
         check(b"TS\x01\x03\0\0\0", Ok(None));
         check(b"TS\x01\x03\0\0\0\x64", Ok(Some(Header { kind: 3, length: 100 })));
         check(b"TS\x01\x03\0\0\0\x65", Err(FrameError::TooLarge { length: 101, max: 100 }));
+        check(b"TS\x01\x10\0\0\x03\xe8", Ok(Some(Header { kind: 0x10, length: 1_000 })));
+        check(b"TS\x01\x10\0\0\x03\xe9", Err(FrameError::TooLarge { length: 1_001, max: 1_000 }));
         check(b"TS\x01\x03\xff\xff\xff\xff", Err(FrameError::TooLarge { length: u32::MAX, max: 100 }));
     }
 

@@ -5,7 +5,7 @@
 //!
 //! - [`frame`]: the header, sealing a payload into a frame, and what can be wrong with one;
 //! - [`decoder`]: frames out of a byte stream that was cut anywhere;
-//! - [`messages`]: the protobuf payloads, generated from `proto/stream.proto`;
+//! - [`messages`]: the protobuf payloads, generated from `proto/`;
 //! - [`ErrorCode`]: the closed list of codes in an ERROR frame.
 
 #![forbid(unsafe_code)]
@@ -17,4 +17,4 @@ pub mod messages;
 
 pub use decoder::Decoder;
 pub use error_code::ErrorCode;
-pub use frame::{Frame, FrameError, FrameType};
+pub use frame::{Frame, FrameError, FrameType, PayloadMax};

@@ -8,6 +8,7 @@ use super::{Shard, error_frame, go_away};
 use crate::action::{ConnId, Refused, Secured};
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
+use crate::ingest::Publisher;
 use crate::limit::Limit;
 use crate::network::AddressKey;
 use crate::proxy::{self, Parsed};
@@ -187,8 +188,13 @@ impl Shard {
         let session = &mut self.slots[slot];
         session.state = State::Authenticated;
         session.heartbeat = lived;
-        session.arrival = None;
+        let arrival = session.arrival.take();
         let draining = session.draining;
+        if let Some(ingest) = &mut self.ingest
+            && let Some(user) = arrival.and_then(|arrival| arrival.user)
+        {
+            *ingest.publisher(slot) = Some(Box::new(Publisher::new(user.into())));
+        }
         self.rearm(slot);
         self.owe(slot, self.ack(MsgType::Auth, 0))?;
         if draining { self.owe(slot, go_away(slot)) } else { Ok(()) }

@@ -2,6 +2,7 @@
 
 mod arrival;
 mod counting;
+mod publishing;
 mod world;
 
 use tickstream_wire::messages::Mode;

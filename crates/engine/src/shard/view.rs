@@ -16,6 +16,9 @@ impl Shard {
         let (connections, unauthenticated) = (self.slots.len(), self.admission.unauthenticated());
         let mut counters = Counters { connections, unauthenticated, ..self.counters };
         self.tally.add_to(&mut counters);
+        if let Some(ingest) = &self.ingest {
+            counters.ingest = ingest.counters();
+        }
         for mode in [Mode::Second, Mode::Minute] {
             counters.streams[mode as usize].subscribers = self.streams.subscribers(mode);
         }

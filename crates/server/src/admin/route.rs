@@ -229,13 +229,9 @@ impl State {
         let upgraded = tokio::task::spawn_blocking(move || steering.upgrade()).await;
         let pid = match upgraded {
             Ok(Ok(pid)) => pid,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "no upgrade: this process goes on serving");
-                return Err(Refusal::Upgrade(error.to_string()));
-            }
+            Ok(Err(error)) => return Err(Refusal::Upgrade(error.to_string())),
             Err(error) => return Err(Refusal::Upgrade(error.to_string())),
         };
-        tracing::info!(pid, "a new process serves; this one drains");
         Ok(text(StatusCode::OK, format!("process {pid} serves; this one drains\n")))
     }
 

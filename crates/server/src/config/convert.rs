@@ -1,8 +1,8 @@
 //! Text into [`Config`]: every value parsed once, every rule that spans settings in one place.
 
 use super::{
-    AdminAddress, AdminToken, Config, ConfigError, Credentials, Kind, LogFormat, Network, Otlp, OtlpEndpoint,
-    Phase, ProxyProtocol, Tls, TlsClients, ValueError, parse,
+    AdminAddress, AdminToken, Config, ConfigError, Credentials, Events, Kind, LogFormat, Network, Otlp,
+    OtlpEndpoint, Phase, ProxyProtocol, Tls, TlsClients, ValueError, parse,
     values::{Value, Values},
 };
 use crate::placement::{self, Machine};
@@ -45,6 +45,7 @@ fn convert_with(
     credentials: impl FnOnce(&Values) -> Result<Credentials, ConfigError>,
 ) -> Result<Config, ConfigError> {
     let cpus = cpus(values, machine)?;
+    let shards = shards(values, &cpus)?;
     let config = Config {
         credentials: credentials(values)?,
         listen: values.address("listen")?,
@@ -54,7 +55,7 @@ fn convert_with(
         handshakes_max: values.positive("handshakes_max")?,
         proxy_protocol: values.choice("proxy_protocol", &PROXY_PROTOCOLS)?,
         proxy_trusted: values.if_set("proxy_trusted", Values::networks)?.unwrap_or_default(),
-        shards: shards(values, &cpus)?,
+        shards,
         cpus,
         heartbeat_interval: values.duration("heartbeat_interval")?,
         heartbeat_timeout: values.duration("heartbeat_timeout")?,
@@ -85,6 +86,7 @@ fn convert_with(
         admin: values.list("admin", AdminAddress::parse_list)?,
         admin_token: AdminToken::from_values(values)?,
         otlp: otlp(values)?,
+        events: Events::from_values(values, shards.get())?,
         log_level: values.parsed("log_level", |text, _| parse::log_filter(text))?,
         log_format: values.choice("log_format", &LOG_FORMATS)?,
         effective: super::effective(values),
@@ -188,7 +190,7 @@ fn shards(values: &Values, cpus: &[usize]) -> Result<NonZeroUsize, ConfigError> 
 
 /// Reading one value as one type. The kinds come from the table; a key of another kind is a bug.
 impl Values {
-    fn parsed<T>(
+    pub(super) fn parsed<T>(
         &self,
         key: &str,
         parser: impl FnOnce(&str, Kind) -> Result<T, ValueError>,
@@ -201,7 +203,7 @@ impl Values {
         parser(&value.text, kind).map_err(|reason| value.invalid(reason))
     }
 
-    fn if_set<T>(
+    pub(super) fn if_set<T>(
         &self,
         key: &str,
         read: impl FnOnce(&Self, &str) -> Result<T, ConfigError>,
@@ -209,16 +211,16 @@ impl Values {
         if self.get(key).is_set() { read(self, key).map(Some) } else { Ok(None) }
     }
 
-    fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
+    pub(super) fn address(&self, key: &str) -> Result<SocketAddr, ConfigError> {
         self.parsed(key, |text, _| Ok(parse::address(text)?))
     }
 
-    fn networks(&self, key: &str) -> Result<Vec<Network>, ConfigError> {
+    pub(super) fn networks(&self, key: &str) -> Result<Vec<Network>, ConfigError> {
         self.parsed(key, |text, _| parse::networks(text))
     }
 
     /// As [`Values::parsed`], but what is empty is an empty list.
-    fn list<T>(
+    pub(super) fn list<T>(
         &self,
         key: &str,
         parser: impl FnOnce(&str, Kind) -> Result<Vec<T>, ValueError>,
@@ -226,34 +228,34 @@ impl Values {
         if self.get(key).is_set() { self.parsed(key, parser) } else { Ok(Vec::new()) }
     }
 
-    fn integer(&self, key: &str) -> Result<u32, ConfigError> {
+    pub(super) fn integer(&self, key: &str) -> Result<u32, ConfigError> {
         self.parsed(key, |text, kind| match kind {
             Kind::Integer(range) => parse::integer(text, range),
             _ => unreachable!("{key} is {kind:?}"),
         })
     }
 
-    fn positive(&self, key: &str) -> Result<NonZeroU32, ConfigError> {
+    pub(super) fn positive(&self, key: &str) -> Result<NonZeroU32, ConfigError> {
         let number = self.integer(key)?;
         NonZeroU32::new(number).ok_or_else(|| out_of_range(self.get(key)))
     }
 
-    fn millis(&self, key: &str) -> Result<Duration, ConfigError> {
+    pub(super) fn millis(&self, key: &str) -> Result<Duration, ConfigError> {
         Ok(Duration::from_millis(self.integer(key)?.into()))
     }
 
-    fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
+    pub(super) fn duration(&self, key: &str) -> Result<Duration, ConfigError> {
         self.parsed(key, |text, kind| match kind {
             Kind::Duration(range) => parse::duration(text, range),
             _ => unreachable!("{key} is {kind:?}"),
         })
     }
 
-    fn duration_or_off(&self, key: &str) -> Result<Option<Duration>, ConfigError> {
+    pub(super) fn duration_or_off(&self, key: &str) -> Result<Option<Duration>, ConfigError> {
         Ok(Some(self.duration(key)?).filter(|duration| !duration.is_zero()))
     }
 
-    fn size(&self, key: &str) -> Result<NonZeroU32, ConfigError> {
+    pub(super) fn size(&self, key: &str) -> Result<NonZeroU32, ConfigError> {
         let bytes = self.parsed(key, |text, kind| match kind {
             Kind::Size(range) => parse::size(text, range),
             _ => unreachable!("{key} is {kind:?}"),
@@ -261,7 +263,7 @@ impl Values {
         NonZeroU32::new(bytes).ok_or_else(|| out_of_range(self.get(key)))
     }
 
-    fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ConfigError> {
+    pub(super) fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)]) -> Result<T, ConfigError> {
         self.parsed(key, |text, kind| parse::choice(text, kind, words))
     }
 }
@@ -344,6 +346,7 @@ mod tests {
             admin: vec![],
             admin_token: None,
             otlp: None,
+            events: None,
             log_level: "info".into(),
             log_format: LogFormat::Auto,
             effective: convert_with(&[]).unwrap().effective,

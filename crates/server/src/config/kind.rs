@@ -14,6 +14,10 @@ pub enum Kind {
     Address,
     /// Networks in a list.
     Networks,
+    /// Fields of events, and what is done to each.
+    PrivacyRules,
+    /// Text in a record.
+    Name,
     /// What a certificate can be issued to.
     ServerName,
     /// Addresses of the admin endpoint.
@@ -96,6 +100,10 @@ impl fmt::Display for Kind {
             Self::Path => f.write_str("a file's path"),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400 or [::1]:7400"),
             Self::Networks => f.write_str("networks and addresses, such as 10.0.0.0/8,2001:db8::/32"),
+            Self::PrivacyRules => f.write_str(
+                "fields of events with drop, mask, hash or truncate, such as user_id=hash,log.message=mask",
+            ),
+            Self::Name => f.write_str("text of 1 to 255 bytes"),
             Self::ServerName => f.write_str("a DNS name or an IP address"),
             Self::AdminAddresses => f.write_str(
                 "IP addresses with ports, and absolute paths behind unix:, such as \

@@ -13,6 +13,7 @@ mod client_tls;
 mod convert;
 mod credentials;
 mod error;
+mod events;
 mod file;
 pub mod flags;
 mod kind;
@@ -25,6 +26,7 @@ mod values;
 pub use admin::{AdminAddress, AdminToken};
 pub use credentials::Credentials;
 pub use error::{ConfigError, WrongValue};
+pub use events::Events;
 pub use file::File;
 pub use kind::{DurationRange, IntegerRange, Kind, SizeRange};
 pub use otlp::{Otlp, OtlpEndpoint};
@@ -132,6 +134,8 @@ pub struct Config {
 
     /// Where traces go, and which; `None`: nowhere.
     pub otlp: Option<Otlp>,
+    /// How events are collected; `None`: they aren't.
+    pub events: Option<Events>,
 
     /// A valid `EnvFilter` directive.
     pub log_level: String,

@@ -7,7 +7,7 @@ use std::{
     net::{Ipv6Addr, SocketAddr},
     time::Duration,
 };
-use tickstream_engine::{Network, NetworkError};
+use tickstream_engine::{Network, NetworkError, PrivacyError};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// What is wrong with a value. Each message continues the sentence that begins with key, value and origin.
@@ -55,6 +55,23 @@ pub enum ValueError {
         super::AdminToken::BYTES_MAX
     )]
     AdminToken,
+    /// Journals that can't be so small.
+    #[error(
+        "must be at least {least}, so that each of {shards} shards keeps three segments: one that is full, one that is \
+             written, one that is made ready"
+    )]
+    JournalSize {
+        /// How many shards share it.
+        shards: usize,
+        /// The least, MiB.
+        least: u64,
+    },
+    /// Privacy rules that can't be applied.
+    #[error(transparent)]
+    Privacy(PrivacyError),
+    /// A file without a usable key. Nothing of it is told.
+    #[error("must hold 64 hexadecimal digits, such as `openssl rand -hex 32` makes")]
+    PrivacyKey,
     /// Not one of the words.
     #[error("is not known; accepted: {0}")]
     Choice(Kind),

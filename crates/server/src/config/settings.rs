@@ -107,7 +107,7 @@ const MIB: u32 = 1 << 20;
 
 /// The table.
 pub const SECTIONS: &[Section] =
-    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, LIMITS, SOCKETS, ADMIN, TRACES, LOGS];
+    &[CREDENTIALS, PLACEMENT, TLS, PROXY, PROTOCOL, STREAMS, EVENTS, LIMITS, SOCKETS, ADMIN, TRACES, LOGS];
 
 const CREDENTIALS: Section = Section {
     title: "Credentials",
@@ -278,6 +278,65 @@ const STREAMS: Section = Section {
         Setting::new("replay_ticks_max", "REPLAY_TICKS_MAX", Kind::integer(0, 100_000_000, ""), "N")
             .default("100000")
             .help("Most ticks that one resume replays."),
+    ],
+};
+
+const EVENTS: Section = Section {
+    title: "Event collection",
+    settings: &[
+        Setting::new("journal", "STREAM_JOURNAL", Kind::Path, "DIRECTORY").default("").empty("no events are taken").help(
+            "Directory in which each shard keeps a journal of the events that clients publish. What is acknowledged is \
+             on stable storage.",
+        ),
+        Setting::new("journal_segment_mib", "JOURNAL_SEGMENT_MIB", Kind::integer(4, 4_096, "MiB"), "MIB")
+            .default("128")
+            .help("Length of a journal's files. Each is written full of zeros before it is used; whole ones are removed."),
+        Setting::new("journal_max_mib", "JOURNAL_MAX_MIB", Kind::integer(1, u32::MAX, "MiB"), "MIB")
+            .default("")
+            .empty("no limit")
+            .help("All journals together: beyond, the oldest events are removed. Without a limit, a full disk refuses new ones."),
+        Setting::new("journal_max_days", "JOURNAL_MAX_DAYS", Kind::integer(1, 36_500, "days"), "DAYS")
+            .default("")
+            .empty("no limit")
+            .help("How long events are kept, at least; they go with the file that they are in."),
+        Setting::new("server_id", "SERVER_ID", Kind::Name, "NAME")
+            .default("")
+            .empty("the host's name")
+            .help("What this server is called in the records of its events."),
+        Setting::new("publish_credits", "PUBLISH_CREDITS", Kind::integer(1, 1_024, ""), "N")
+            .default("8")
+            .help("Batches that a client may have on the way without an acknowledgement."),
+        Setting::new("publish_size_max", "PUBLISH_SIZE_MAX", Kind::size(KIB, 16 * MIB), "SIZE")
+            .default("512KiB")
+            .help("Largest payload of a PUBLISH; max_msg_size is for all others."),
+        Setting::new(
+            "publish_events_per_second_max",
+            "PUBLISH_EVENTS_PER_SECOND_MAX",
+            Kind::integer(0, 100_000_000, ""),
+            "N",
+        )
+        .default("0")
+        .help("Events that one client may publish a second, with two seconds' worth at once; 0: no limit."),
+        Setting::new("event_age_max_days", "EVENT_AGE_MAX_DAYS", Kind::integer(1, 36_500, "days"), "DAYS")
+            .default("30")
+            .help("An event that happened longer ago is rejected."),
+        Setting::new("event_ahead_max", "EVENT_AHEAD_MAX", Kind::millis(secs(0), DAY), "DURATION")
+            .default("10m")
+            .help("An event whose time is further ahead of the server's clock is rejected."),
+        Setting::new("event_ids_max", "EVENT_IDS_MAX", Kind::integer(1_024, 268_435_456, ""), "N")
+            .default("524288")
+            .help("Event ids that a shard remembers, so that an event which comes again isn't stored twice; 32 bytes each."),
+        Setting::new("privacy_rules", "PRIVACY_RULES", Kind::PrivacyRules, "RULES")
+            .default("")
+            .empty("none")
+            .help("Fields of events that are dropped, masked, hashed or truncated before anything is written."),
+        Setting::new("privacy_key_file", "PRIVACY_KEY_FILE", Kind::Path, "PATH")
+            .default("")
+            .empty("none")
+            .help("File with the key that values are hashed with: 64 hexadecimal digits."),
+        Setting::new("privacy_peer", "PRIVACY_PEER", Kind::Choice(&["store", "truncate"]), "HOW")
+            .default("store")
+            .help("Whether records hold a client's address, or its network alone: /24 of IPv4, /48 of IPv6."),
     ],
 };
 

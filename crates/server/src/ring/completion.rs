@@ -4,8 +4,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use tickstream_engine::ConnId;
+use tickstream_journal as journal;
 
 use super::Received;
+use super::files::Step;
 
 /// Something that happened to a socket.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ pub enum Completion {
         /// Which.
         conn: ConnId,
     },
+    /// An operation of the journal is done.
+    File(Box<journal::Completion>),
 }
 
 /// What was asked of the kernel.
@@ -65,9 +69,11 @@ pub(super) enum Operation {
     Send = 3,
     Poll = 4,
     Timer = 5,
+    File = 6,
 }
 
-/// `operation (8 bits) | slot (24 bits) | generation (32 bits)`; of an ACCEPT, the listener instead of both
+/// `operation (8 bits) | slot (24 bits) | generation (32 bits)`; of an ACCEPT, the listener instead of both, of a
+/// file, what the journal calls the operation, and its step
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct UserData(u64);
 
@@ -89,6 +95,17 @@ impl UserData {
         Self((Operation::Accept as u64) << 56 | listener as u64)
     }
 
+    /// A step of an operation of the journal.
+    pub fn file(id: journal::OperationId, step: Step) -> Self {
+        Self((Operation::File as u64) << 56 | (id as u64) << 32 | step as u64)
+    }
+
+    /// Of which operation of the journal it is which step.
+    pub fn file_step(self) -> Option<(journal::OperationId, Step)> {
+        let step = if self.0 as u32 == Step::First as u32 { Step::First } else { Step::Sync };
+        Some((journal::OperationId::from_byte((self.0 >> 32) as u8)?, step))
+    }
+
     /// Whose ACCEPT it is.
     pub fn listener(self) -> usize {
         self.0 as u32 as usize
@@ -101,6 +118,7 @@ impl UserData {
             3 => Operation::Send,
             4 => Operation::Poll,
             5 => Operation::Timer,
+            6 => Operation::File,
             _ => Operation::Ignored,
         }
     }
@@ -138,5 +156,11 @@ mod tests {
             }
         }
         assert_eq!(UserData::of(Operation::Timer).operation(), Operation::Timer);
+        for id in journal::OperationId::ALL {
+            for step in [Step::First, Step::Sync] {
+                let data = UserData::from(u64::from(UserData::file(id, step)));
+                assert_eq!((data.operation(), data.file_step()), (Operation::File, Some((id, step))));
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@
 //!   its completion until [`SocketRing::recycle`];
 //! - sent bytes: SEND has `MSG_DONTWAIT`, so the kernel copies or refuses them while it consumes the
 //!   submission, and needs them no longer; [`SocketRing`] holds them until then;
-//! - the timer's timespec: copied while the submission is consumed; it lives in a box of the ring.
+//! - the timer's timespec: copied while the submission is consumed; it lives in a box of the ring;
+//! - what the journal writes, and names of its files: held by `Files` until the operation has completed.
 //!
 //! Completions name a connection by slot and generation; one that comes late, for a connection that was
 //! closed, is dropped here.
@@ -16,8 +17,10 @@
 
 mod buffers;
 mod completion;
+mod files;
 mod stats;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -28,12 +31,14 @@ use io_uring::types::{Fd, TimeoutFlags, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use socket2::SockRef;
 use tickstream_engine::ConnId;
+use tickstream_journal as journal;
 
 use buffers::BufferRing;
 pub use buffers::Received;
 pub use completion::Completion;
 pub use completion::SLOTS;
 use completion::{Operation, UserData};
+use files::Files;
 pub use stats::RingStats;
 
 /// Submissions that one call of the kernel takes; a fuller queue is submitted early.
@@ -52,6 +57,10 @@ pub struct SocketRing {
     unsubmitted: Vec<Rc<[u8]>>,
     timer: Timer,
     listeners: Vec<Listener>,
+    /// The journal's, if events are collected.
+    files: Option<Files>,
+    /// Operations of the journal that couldn't even be begun.
+    refused: VecDeque<journal::Completion>,
     stats: RingStats,
 }
 
@@ -96,6 +105,8 @@ impl SocketRing {
             unsubmitted: Vec::with_capacity(SUBMISSIONS as usize),
             timer,
             listeners: listeners.into_iter().map(|fd| Listener { fd, accepting: false }).collect(),
+            files: None,
+            refused: VecDeque::new(),
             stats: RingStats::default(),
         };
         this.accept();
@@ -249,8 +260,20 @@ impl SocketRing {
         Ok(())
     }
 
+    /// Has the journal's files in `directory` from now on, in which there is the file `lock`.
+    ///
+    /// # Errors
+    /// If the directory can't be used.
+    pub fn open_files(&mut self, directory: OwnedFd) -> io::Result<()> {
+        self.files = Some(Files::new(directory)?);
+        Ok(())
+    }
+
     /// The next completion, unless none is waiting.
     pub fn next_completion(&mut self) -> Option<Completion> {
+        if let Some(refused) = self.refused.pop_front() {
+            return Some(Completion::File(Box::new(refused)));
+        }
         loop {
             let entry = self.ring.completion().next()?;
             self.stats.completions += 1;
@@ -258,6 +281,11 @@ impl SocketRing {
                 return Some(completion);
             }
         }
+    }
+
+    /// Whether a completion is there without the kernel: then don't wait for one.
+    pub fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
     }
 
     /// What was counted so far.
@@ -300,6 +328,13 @@ impl SocketRing {
             Operation::Timer => {
                 self.timer.armed_ns = None;
                 None
+            }
+            Operation::File => {
+                let (id, step) = data.file_step()?;
+                // SAFETY: the result of an OPENAT is a new descriptor that nobody else knows of.
+                let take = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
+                let completion = self.files.as_mut()?.completed(id, step, result, take)?;
+                Some(Completion::File(Box::new(completion)))
             }
             Operation::Ignored => None,
         }
@@ -379,6 +414,15 @@ impl SocketRing {
         self.submit().expect("io_uring_enter fails on a valid ring");
     }
 
+    /// Has the kernel take what waits, unless there is room for so many more: linked submissions go in one call.
+    fn make_room(&mut self, entries: usize) {
+        let queue = self.ring.submission();
+        if queue.capacity() - queue.len() < entries {
+            drop(queue);
+            self.submit_or_panic();
+        }
+    }
+
     fn push(&mut self, entry: squeue::Entry, data: UserData) {
         let entry = entry.user_data(data.into());
         loop {
@@ -398,6 +442,21 @@ impl SocketRing {
     fn fd(&self, conn: ConnId) -> Option<RawFd> {
         let socket = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))?;
         socket.fd.as_ref().map(AsRawFd::as_raw_fd)
+    }
+}
+
+impl journal::Storage for SocketRing {
+    fn start(&mut self, id: journal::OperationId, operation: journal::Operation) {
+        let files = self.files.as_mut().expect("a journal is given its files before it is driven");
+        match files.start(id, operation) {
+            Ok(submissions) => {
+                self.make_room(submissions.len());
+                for (entry, step) in submissions {
+                    self.push(entry, UserData::file(id, step));
+                }
+            }
+            Err(refused) => self.refused.push_back(refused),
+        }
     }
 }
 

@@ -222,6 +222,7 @@ mod tests {
             proxy_protocol: ProxyProtocol::Off,
             proxy_trusted: vec![],
             seed: 0,
+            ingest: None,
             limits: Limits {
                 connections: CONNECTIONS,
                 connections_per_address: None,

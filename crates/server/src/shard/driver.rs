@@ -10,9 +10,10 @@ use tickstream_engine::{self as engine, Action, Refused, Shard};
 #[cfg(debug_assertions)]
 use super::chaos::Chaos;
 use super::close_log::CloseLog;
+use super::collection::Collection;
 use super::desk::Desk;
 use super::transport::Transport;
-use super::{Control, Order, Spec};
+use super::{Control, Order, ShardError, Spec};
 use crate::otlp::{Tracer, Work};
 use crate::published::Seen;
 use crate::ring::{self, Completion, SocketRing};
@@ -36,6 +37,8 @@ pub(super) struct Driver {
     number: usize,
     shard: Shard,
     ring: SocketRing,
+    /// The journal of published events.
+    collection: Option<Collection>,
     transport: Transport,
     /// Whether TLS is spoken, by listener.
     listeners: Vec<bool>,
@@ -57,14 +60,22 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub fn new(spec: Spec, ring: SocketRing) -> Self {
+    ///
+    /// # Errors
+    /// If the shard's journal can't be opened.
+    pub fn new(spec: Spec, mut ring: SocketRing) -> Result<Self, ShardError> {
         let (certificates, acceptor) = spec.certificates.map(Seen::new).unzip();
         let (settings, engine) = Seen::new(spec.settings);
         let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
-        Self {
+        let mut shard = Shard::new(engine, ring::now());
+        let place = (spec.shard, spec.config.shards.get());
+        let open = |events| Collection::open(events, place, &mut shard, &mut ring);
+        let collection = spec.config.events.as_ref().map(open).transpose()?;
+        Ok(Self {
             number: spec.shard,
-            shard: Shard::new(engine, ring::now()),
+            shard,
             ring,
+            collection,
             transport: Transport::new(acceptor, spec.config.handshakes_max.get()),
             listeners: spec.listeners.iter().map(|(_, tls)| *tls).collect(),
             certificates,
@@ -79,7 +90,7 @@ impl Driver {
             drain_ends_ns: None,
             tell_at_ns: None,
             accept_again_ns: None,
-        }
+        })
     }
 
     pub fn shard_number(&self) -> usize {
@@ -90,10 +101,13 @@ impl Driver {
     ///
     /// It sleeps in the socket ring, which knows of all that wakes it, and never yields: an executor that parks can
     /// sleep for ever, and it has no other task (docs/decisions/0001-executor.md).
-    pub fn run(mut self) -> io::Result<()> {
+    pub fn run(mut self) -> Result<(), ShardError> {
         while !self.is_finished() {
             self.pass()?;
             self.control.beat(self.number);
+        }
+        if let Some(collection) = self.collection.take() {
+            collection.finish(&mut self.ring).map_err(ShardError::Ring)?;
         }
         self.log.finish(&self.shard.counters());
         Ok(())
@@ -101,7 +115,7 @@ impl Driver {
 
     /// What has arrived, what is due, what is to be done, each bounded; then one system call that submits it and
     /// sleeps if there is nothing more to do.
-    fn pass(&mut self) -> io::Result<()> {
+    fn pass(&mut self) -> Result<(), ShardError> {
         let (began, mut work) = (ring::now(), Work::default());
         self.shard.advance(began);
         self.obey();
@@ -109,6 +123,10 @@ impl Driver {
         #[cfg(debug_assertions)]
         self.chaos.iter_mut().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
+            // What has come of events is enough for one pass: ticks first.
+            if self.shard.ingest_is_spent() {
+                break;
+            }
             match self.ring.next_completion() {
                 Some(completion) => self.complete(completion),
                 None => break,
@@ -128,6 +146,9 @@ impl Driver {
             }
             self.desk.keep(report, now.unix_ns);
         }
+        if let Some(collection) = &mut self.collection {
+            collection.pass(&mut self.shard, &mut self.ring)?;
+        }
         for _ in 0..ACTIONS_PER_PASS {
             match self.shard.poll_action() {
                 Some(action) => self.act(action),
@@ -138,9 +159,12 @@ impl Driver {
         self.transport.flush(&mut self.ring);
         work.handshakes = self.shake_hands(now.mono_ns);
         self.resume_accepting(now.mono_ns);
-        let goes_on = self.shard.has_actions() || self.transport.has_work() || self.desk.is_busy();
+        let goes_on = self.shard.has_actions()
+            || self.transport.has_work()
+            || self.desk.is_busy()
+            || self.ring.has_refused();
         if goes_on {
-            self.ring.submit()?;
+            self.ring.submit().map_err(ShardError::Ring)?;
         }
         if let Some(tracer) = &self.tracer {
             tracer.passed(began, work);
@@ -149,9 +173,11 @@ impl Driver {
             return Ok(());
         }
         let latest = now.mono_ns + SLEEP_NS_MAX;
-        self.ring.wake_at(self.shard.poll_timeout().map_or(latest, |at| at.min(latest)));
+        let journal = self.collection.as_ref().and_then(Collection::next_timeout);
+        let earliest = [self.shard.poll_timeout(), journal].into_iter().flatten().min();
+        self.ring.wake_at(earliest.map_or(latest, |at| at.min(latest)));
         // Returns at once if completions are waiting, such as those of sends that it submits.
-        self.ring.submit_and_wait()
+        self.ring.submit_and_wait().map_err(ShardError::Ring)
     }
 
     fn complete(&mut self, completion: Completion) {
@@ -166,6 +192,11 @@ impl Driver {
             Completion::PeerReset { conn, error } => self.shard.peer_reset(conn, error.to_string()),
             Completion::Sent { conn, result } => {
                 self.transport.sent(conn, result, &mut self.shard, &mut self.ring);
+            }
+            Completion::File(completion) => {
+                if let Some(collection) = &mut self.collection {
+                    collection.completed(*completion);
+                }
             }
             Completion::Writable { conn } => self.transport.writable(conn, &mut self.shard, &mut self.ring),
         }

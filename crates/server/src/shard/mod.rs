@@ -3,6 +3,7 @@
 #[cfg(debug_assertions)]
 mod chaos;
 mod close_log;
+mod collection;
 mod control;
 mod desk;
 mod driver;
@@ -26,6 +27,7 @@ use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
 use driver::Driver;
 
+pub use collection::{CollectionError, record_bytes_max};
 pub use control::{Control, Order};
 pub use desk::slowness;
 pub use mailbox::{Closed, Closing, Filter, Lag, Mailbox, Page, PageFound, Request, Snapshot, Unanswered};
@@ -70,6 +72,9 @@ pub enum ShardError {
     /// The socket ring failed.
     #[error("the socket ring failed: {0}")]
     Ring(io::Error),
+    /// Events can't be collected.
+    #[error(transparent)]
+    Collection(#[from] CollectionError),
     /// A bug.
     #[error("it panicked: {0}")]
     Panicked(String),
@@ -130,10 +135,10 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
         glommio::timer::sleep(Duration::from_millis(1)).await;
         let ring = SocketRing::new(listeners).map_err(ShardError::Ring)?;
-        let driver = Driver::new(spec, ring);
+        let driver = Driver::new(spec, ring)?;
         let shard = driver.shard_number();
         let _ = events.send(Event::Listening { shard });
-        driver.run().map_err(ShardError::Ring)
+        driver.run()
     })
 }
 

@@ -125,6 +125,7 @@ impl Acceptor {
         }
         .with_single_cert(chain, key)
         .map_err(pair)?;
+        config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if tls.clients.is_none() {
             config.ticketer = ticketer;

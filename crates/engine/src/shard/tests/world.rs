@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use tickstream_wire::messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, Subscribe};
+use tickstream_wire::messages::{
+    Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, PublishAck, Subscribe,
+};
 use tickstream_wire::{Decoder, FrameType, frame};
 
 use crate::batch::SealedFrame;
@@ -29,6 +31,7 @@ pub(crate) fn config() -> Config {
         proxy_protocol: ProxyProtocol::Off,
         proxy_trusted: Vec::new(),
         seed: 0x5EED,
+        ingest: None,
         limits: Limits {
             connections: 100_000,
             connections_per_address: None,
@@ -49,13 +52,14 @@ pub(crate) fn config() -> Config {
 }
 
 /// What a client saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
     AckAuth,
     AckSubscribe { next: u64 },
     Heartbeat,
     Batch { first: u64, end: u64 },
     GoAway { retry_after_ms: u32 },
+    PublishAck(PublishAck),
     Error(String),
     Fin,
     Reset,
@@ -72,6 +76,8 @@ pub struct Client {
     pub ticks: u64,
     /// How late the latest tick came.
     pub latest_ns: u64,
+    /// The last ACK.
+    pub ack: Ack,
     awaiting: bool,
     announced: Vec<u64>,
     next: Option<u64>,
@@ -162,6 +168,7 @@ impl World {
             labels: Vec::new(),
             ticks: 0,
             latest_ns: 0,
+            ack: Ack::default(),
             awaiting: false,
             announced: Vec::new(),
             next: None,
@@ -242,6 +249,11 @@ impl World {
             self.run(MS);
         }
         panic!("still open");
+    }
+
+    /// Does what the shard asks for after something that the test told it.
+    pub fn settle(&mut self) {
+        self.act();
     }
 
     /// Lets `for_ns` pass, as a driver would see it.
@@ -401,6 +413,7 @@ impl World {
             FrameType::DataBatch => return self.see_batch(conn, &DataBatch::decode(payload).unwrap()),
             FrameType::Ack => {
                 let ack = Ack::decode(payload).unwrap();
+                self.by_id(conn).ack = ack;
                 if ack.acked_type() == MsgType::Auth {
                     Seen::AckAuth
                 } else {
@@ -410,7 +423,7 @@ impl World {
                     Seen::AckSubscribe { next: ack.next_sequence }
                 }
             }
-            FrameType::PublishAck => panic!("event collection is off"),
+            FrameType::PublishAck => Seen::PublishAck(PublishAck::decode(payload).unwrap()),
             FrameType::Auth | FrameType::Subscribe | FrameType::Publish => panic!("the client's to send"),
         };
         if self.keep_labels || !matches!(seen, Seen::Heartbeat) {

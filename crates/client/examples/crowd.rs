@@ -1,0 +1,116 @@
+//! Many subscriptions in one process, and what they lived through: `crowd CLIENTS SECONDS SERVER...`.
+//!
+//! The user is STREAM_USER, the password STREAM_PASS. Says `subscribed` once every client is, and at the end prints one
+//! line of JSON. `scripts/drain` uses it.
+
+use std::{env, process::exit, sync::Arc, time::Duration};
+
+use tickstream_client::{Client, Error, Event, Mode};
+use tokio::{runtime, sync::Semaphore, time};
+
+/// Clients that connect at once.
+const CONNECTING_MAX: usize = 256;
+
+/// What one client, or all of them, lived through.
+#[derive(Default)]
+struct Tally {
+    ticks: u64,
+    gaps: u64,
+    /// Ticks whose sequence isn't one above the last.
+    out_of_order: u64,
+    goaways: u64,
+    disconnected: u64,
+    /// Reconnected to another server than the first.
+    moved: u64,
+    failed: u64,
+}
+
+fn main() -> Result<(), Error> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [clients, seconds, servers @ ..] = arguments.as_slice() else { usage() };
+    let (Ok(clients), Ok(seconds)) = (clients.parse::<u64>(), seconds.parse::<u64>()) else { usage() };
+    if servers.is_empty() {
+        usage();
+    }
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let tally = runtime.block_on(crowd(clients, Duration::from_secs(seconds), servers.to_vec()))?;
+    println!(
+        "{{\"clients\":{clients},\"ticks\":{},\"gaps\":{},\"out_of_order\":{},\"goaways\":{},\"disconnected\":{},\
+         \"moved\":{},\"failed\":{}}}",
+        tally.ticks,
+        tally.gaps,
+        tally.out_of_order,
+        tally.goaways,
+        tally.disconnected,
+        tally.moved,
+        tally.failed
+    );
+    Ok(())
+}
+
+fn usage() -> ! {
+    eprintln!("usage: crowd CLIENTS SECONDS SERVER...");
+    exit(2)
+}
+
+async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Tally, Error> {
+    let servers: Arc<[String]> = servers.into();
+    let gate = Arc::new(Semaphore::new(CONNECTING_MAX));
+    let mut joining = Vec::new();
+    for _ in 0..clients {
+        let (servers, gate) = (Arc::clone(&servers), Arc::clone(&gate));
+        joining.push(tokio::spawn(async move {
+            let _permit = gate.acquire().await;
+            let (user, password) = (env::var("STREAM_USER"), env::var("STREAM_PASS"));
+            let builder = Client::builder(servers[0].clone())
+                .credentials(user.unwrap_or_default(), password.unwrap_or_default())
+                .connect_timeout(Duration::from_secs(10));
+            let builder = servers[1..].iter().fold(builder, |builder, server| builder.server(server.clone()));
+            builder.connect().await?.subscribe(Mode::Second).await
+        }));
+    }
+    let mut subscriptions = Vec::new();
+    for join in joining {
+        subscriptions.push(join.await.expect("no client panics")?);
+    }
+    println!("subscribed");
+    let end = time::Instant::now() + lasts;
+    let mut following = Vec::new();
+    for mut subscription in subscriptions {
+        let servers = Arc::clone(&servers);
+        following.push(tokio::spawn(async move {
+            let (mut tally, mut last) = (Tally::default(), None);
+            while let Ok(Some(event)) = time::timeout_at(end, subscription.next()).await {
+                match event {
+                    Ok(Event::Batch(batch)) => {
+                        for tick in batch.ticks {
+                            tally.out_of_order +=
+                                u64::from(last.is_some_and(|last| tick.sequence != last + 1));
+                            last = Some(tick.sequence);
+                            tally.ticks += 1;
+                        }
+                    }
+                    Ok(Event::Gap { .. }) => tally.gaps += 1,
+                    Ok(Event::GoAway { .. }) => tally.goaways += 1,
+                    Ok(Event::Disconnected { .. }) => tally.disconnected += 1,
+                    Ok(Event::Reconnected { server, .. }) => tally.moved += u64::from(server != servers[0]),
+                    Ok(Event::Subscribed { .. }) => {}
+                    Err(_) => tally.failed += 1,
+                }
+            }
+            tally
+        }));
+    }
+    let mut sum = Tally::default();
+    for client in following {
+        let tally = client.await.expect("no client panics");
+        sum.ticks += tally.ticks;
+        sum.gaps += tally.gaps;
+        sum.out_of_order += tally.out_of_order;
+        sum.goaways += tally.goaways;
+        sum.disconnected += tally.disconnected;
+        sum.moved += tally.moved;
+        sum.failed += tally.failed;
+    }
+    Ok(sum)
+}

@@ -1,0 +1,198 @@
+//! What one connection that publishes is owed, and its quota.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::rc::Rc;
+
+use tickstream_wire::messages::PublishAck;
+use tickstream_wire::messages::events::Rejected;
+
+use super::verdict::{Finding, Verdict, VerdictCode};
+use super::{Ingest, RecordId, RefusedRecord};
+use crate::clock::{Lived, MS, SECOND};
+
+/// A connection that has published.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    /// Whom AUTH named.
+    pub user: Rc<str>,
+    /// PUBLISHes without a PUBLISH_ACK, in the order in which they came.
+    pub pending: VecDeque<Pending>,
+    /// Until when its events so far are paid for.
+    paid: Lived,
+}
+
+/// A PUBLISH without a PUBLISH_ACK.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    pub producer: [u8; 16],
+    pub sequence: u64,
+    /// Events of the batch.
+    pub events: u32,
+    /// What the answer waits for: all records up to this one are stored, or refused. 0: nothing.
+    pub after: RecordId,
+    /// The record with its events.
+    pub own: Option<RecordId>,
+    /// By rising index.
+    pub verdicts: Vec<Verdict>,
+    /// Events that were stored before, or are being stored.
+    pub duplicates: u32,
+    /// Which of those are in a record that may still be refused, by rising index.
+    pub doubtful: Vec<(u32, RecordId)>,
+    pub throttle_ms: u32,
+}
+
+/// What a quota says to a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quota {
+    /// Take it; ask to wait so many milliseconds.
+    Take { throttle_ms: u32 },
+    /// Refuse it; it may come back after so many milliseconds.
+    Refuse { throttle_ms: u32 },
+}
+
+impl Publisher {
+    pub fn new(user: Rc<str>) -> Self {
+        Self { user, pending: VecDeque::new(), paid: 0 }
+    }
+
+    /// Takes `events` from the quota (GCRA): two seconds' worth may come at once, and a whole batch always may.
+    pub fn spend(
+        &mut self,
+        events: u32,
+        per_second: Option<NonZeroU32>,
+        batch_max: u32,
+        now: Lived,
+    ) -> Quota {
+        let Some(per_second) = per_second else { return Quota::Take { throttle_ms: 0 } };
+        let cost = |events: u32| u64::from(events) * SECOND / u64::from(per_second.get());
+        let burst_ns = (2 * SECOND).max(cost(batch_max));
+        let paid = self.paid.max(now) + cost(events);
+        let wait_ms =
+            |until_ns: u64| paid.saturating_sub(now + until_ns).div_ceil(MS).min(u32::MAX.into()) as u32;
+        if paid > now + burst_ns {
+            return Quota::Refuse { throttle_ms: wait_ms(burst_ns).max(1) };
+        }
+        self.paid = paid;
+        Quota::Take { throttle_ms: wait_ms(burst_ns / 2) }
+    }
+}
+
+impl Pending {
+    /// The answer, if these records were refused. It fits `payload_bytes`: where it wouldn't, messages are left out.
+    pub fn answer(&self, ingest: &Ingest, refused: &[RefusedRecord], payload_bytes: u32) -> PublishAck {
+        let fault_of = |record| {
+            let at = refused.binary_search_by_key(&record, |refused| refused.id).ok()?;
+            Some(refused[at].fault)
+        };
+        let own = self.own.and_then(fault_of);
+        let mut rejected = Rejections::new(ingest, payload_bytes);
+        if own.is_none() && self.doubtful.iter().all(|(_, record)| fault_of(*record).is_none()) {
+            for verdict in &self.verdicts {
+                rejected.push(verdict.index, &verdict.finding);
+            }
+            let accepted = self.events - self.duplicates - self.verdicts.len() as u32;
+            return self.ack(accepted, self.duplicates, rejected);
+        }
+        let (mut others, mut duplicates) = (0, 0);
+        let mut verdicts = self.verdicts.iter().peekable();
+        let mut doubtful = self.doubtful.iter().peekable();
+        for index in 0..self.events {
+            if let Some(verdict) = verdicts.next_if(|verdict| verdict.index == index) {
+                rejected.push(index, &verdict.finding);
+                continue;
+            }
+            let fault = match doubtful.next_if(|(doubtful, _)| *doubtful == index) {
+                Some((_, record)) => {
+                    let fault = fault_of(*record);
+                    duplicates += u32::from(fault.is_none());
+                    fault
+                }
+                None => {
+                    others += u32::from(own.is_none());
+                    own
+                }
+            };
+            if let Some(fault) = fault {
+                rejected.push(index, &Finding::new(fault.verdict()));
+            }
+        }
+        // Which of the others were duplicates isn't known any more. Where the record was refused, all of them are told
+        // to come again, and are found to be duplicates then.
+        let certain = if own.is_none() { self.duplicates - self.doubtful.len() as u32 } else { 0 };
+        self.ack(others - certain, duplicates + certain, rejected)
+    }
+
+    fn ack(&self, accepted: u32, duplicates: u32, rejected: Rejections<'_>) -> PublishAck {
+        PublishAck {
+            sequence: self.sequence,
+            accepted,
+            duplicates,
+            rejected: rejected.list,
+            throttle_ms: self.throttle_ms,
+            producer_id: self.producer.to_vec(),
+        }
+    }
+}
+
+/// Bytes of a verdict without its message: keys and lengths, index, code, `retryable`.
+pub(crate) const REJECTED_BYTES_MAX: usize = 4 + 4 + (2 + VerdictCode::BYTES_MAX) + 2;
+/// Bytes of a PUBLISH_ACK without verdicts.
+pub(crate) const ACK_BYTES_MAX: usize = 11 + 3 * 6 + 18;
+
+/// The verdicts of an answer, with messages as long as there is room.
+struct Rejections<'i> {
+    ingest: &'i Ingest,
+    list: Vec<Rejected>,
+    /// Bytes for messages.
+    room: usize,
+}
+
+impl<'i> Rejections<'i> {
+    fn new(ingest: &'i Ingest, payload_bytes: u32) -> Self {
+        let kept = ACK_BYTES_MAX + ingest.events_max() as usize * REJECTED_BYTES_MAX;
+        Self { ingest, list: Vec::new(), room: (payload_bytes as usize).saturating_sub(kept) }
+    }
+
+    fn push(&mut self, index: u32, finding: &Finding) {
+        let mut message = if self.room > 0 { self.ingest.message(finding) } else { String::new() };
+        let needed = message.len() + 3;
+        if needed > self.room {
+            message.clear();
+        } else {
+            self.room -= needed;
+        }
+        let code = finding.code;
+        self.list.push(Rejected {
+            index,
+            code: code.as_str().to_owned(),
+            message,
+            retryable: code.is_retryable(),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_first_asks_to_slow_down_and_then_refuses() {
+        let mut publisher = Publisher::new("ada".into());
+        let per_second = NonZeroU32::new(1_000);
+        let mut spend = |events, now_ms| publisher.spend(events, per_second, 1_000, now_ms * MS);
+        assert_eq!(spend(1_000, 0), Quota::Take { throttle_ms: 0 });
+        assert_eq!(spend(500, 0), Quota::Take { throttle_ms: 500 });
+        assert_eq!(spend(500, 0), Quota::Take { throttle_ms: 1_000 });
+        assert_eq!(spend(100, 0), Quota::Refuse { throttle_ms: 100 });
+        assert_eq!(spend(100, 100), Quota::Take { throttle_ms: 1_000 });
+        assert_eq!(spend(1_000, 10_000), Quota::Take { throttle_ms: 0 });
+        assert_eq!(
+            Publisher::new("ada".into()).spend(u32::MAX, None, 1_000, 0),
+            Quota::Take { throttle_ms: 0 }
+        );
+        // A whole batch always has its turn.
+        let slow = Publisher::new("ada".into()).spend(1_000, NonZeroU32::new(1), 1_000, 0);
+        assert!(matches!(slow, Quota::Take { throttle_ms: 1.. }), "{slow:?}");
+    }
+}

@@ -1,0 +1,131 @@
+//! Event collection, as a shard's connections and its driver meet it.
+
+use super::Shard;
+use crate::batch::SealedFrame;
+use crate::close::{CloseReason, Fault};
+use crate::ingest::{IngestPressure, Publisher, Record, RecordId, RestoreError, Source, StorageFault, Taken};
+use crate::limit::Limit;
+use crate::session::State;
+
+impl Shard {
+    /// The next record to append to the journal. Ask after each [`Shard::received`], as long as the journal takes
+    /// records; those that nobody asks for wait here, within a bound.
+    pub fn poll_record(&mut self) -> Option<Record<'_>> {
+        self.ingest.as_mut()?.poll_record()
+    }
+
+    /// All records up to this one that weren't refused are on stable storage: what waited for them is acknowledged.
+    pub fn records_synced(&mut self, up_to: RecordId) {
+        if let Some(ingest) = &mut self.ingest {
+            ingest.synced(up_to);
+            self.answer_settled();
+        }
+    }
+
+    /// A record that was handed out isn't stored and won't be: its events get a retryable verdict, and are forgotten.
+    pub fn record_refused(&mut self, id: RecordId, fault: StorageFault) {
+        if let Some(ingest) = &mut self.ingest {
+            ingest.refused(id, fault);
+            self.answer_settled();
+        }
+    }
+
+    /// How much the journal can take from now on.
+    pub fn set_ingest_pressure(&mut self, pressure: IngestPressure) {
+        if let Some(ingest) = &mut self.ingest {
+            ingest.set_pressure(pressure);
+        }
+    }
+
+    /// Remembers what is in a record that recovery found, so that it is known if it comes again. Oldest first, before
+    /// the first connection.
+    ///
+    /// # Errors
+    /// If the payload isn't one that [`Shard::poll_record`] handed out. What could be read of it is remembered.
+    pub fn restore(&mut self, producer: [u8; 16], sequence: u64, payload: &[u8]) -> Result<(), RestoreError> {
+        match &mut self.ingest {
+            Some(ingest) => ingest.restore(producer, sequence, payload),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether PUBLISHes have had their share of this pass, which began with [`Shard::advance`]: leave what else has
+    /// come for the next, so that ticks aren't late.
+    pub fn ingest_is_spent(&self) -> bool {
+        self.ingest.as_ref().is_some_and(|ingest| ingest.pass_is_spent())
+    }
+
+    /// Serves a PUBLISH.
+    pub(super) fn publish(&mut self, slot: u32, payload: &[u8]) -> Result<(), Fault> {
+        let Some(ingest) = &mut self.ingest else {
+            let detail = "this server takes no events: event collection is switched off";
+            return Err(Fault::new(CloseReason::UnsupportedType, detail));
+        };
+        let (now, lived) = (self.clock.now(), self.clock.lived());
+        let conn = self.slots.id(slot);
+        let source = Source { conn, peer: self.slots[slot].peer.ip(), shard: self.config.shard };
+        let known = ingest.publisher(slot).take();
+        let mut publisher = known.unwrap_or_else(|| Box::new(Publisher::new(self.user.clone())));
+        let taken = ingest.publish(payload, source, &mut publisher, now, lived);
+        *ingest.publisher(slot) = Some(publisher);
+        if let Taken::Refused(limit) = taken? {
+            self.counters.count_fired(limit);
+            self.slots[slot].spend_frame(self.config.limits.frames_per_second, lived)?;
+        }
+        self.answer(slot)
+    }
+
+    /// Owes a connection the answers that don't wait any more.
+    fn answer(&mut self, slot: u32) -> Result<(), Fault> {
+        let payload_bytes = self.config.limits.payload_bytes;
+        while let Some(ack) = self.ingest.as_mut().and_then(|ingest| ingest.next_answer(slot, payload_bytes))
+        {
+            self.owe(slot, SealedFrame::new(&ack))?;
+        }
+        Ok(())
+    }
+
+    /// Owes all connections the answers that don't wait any more.
+    fn answer_settled(&mut self) {
+        while let Some(conn) = self.ingest.as_mut().and_then(|ingest| ingest.next_settled()) {
+            if let Some(slot) = self.slots.find(conn)
+                && let Err(fault) = self.answer(slot)
+            {
+                self.close(slot, fault);
+            }
+        }
+    }
+
+    /// The connection publishes no more.
+    pub(super) fn stop_publishing(&mut self, slot: u32) {
+        let held = self.slots[slot].decoder.publish_buffered();
+        if let Some(ingest) = &mut self.ingest {
+            ingest.hold(held, 0);
+            ingest.left(slot);
+        }
+    }
+
+    /// A connection holds more or less of an unfinished PUBLISH than `before`.
+    pub(super) fn hold_partial(&mut self, slot: u32, before: usize) -> Result<(), Fault> {
+        let held = self.slots[slot].decoder.publish_buffered();
+        let fits = self.ingest.as_mut().is_none_or(|ingest| ingest.hold(before, held));
+        let limit = Limit::PartialPublishes;
+        if fits { Ok(()) } else { Err(Fault::limit(limit, CloseReason::ServerBusy, limit.refusal())) }
+    }
+
+    /// The name under which connections publish changes for those that authenticate from now on.
+    pub(super) fn rename_user(&mut self, user: &str) {
+        if *self.user == *user {
+            return;
+        }
+        if let Some(ingest) = &mut self.ingest {
+            for slot in 0..self.slots.end() {
+                let publisher = ingest.publisher(slot);
+                if self.slots[slot].state == State::Authenticated && publisher.is_none() {
+                    *publisher = Some(Box::new(Publisher::new(self.user.clone())));
+                }
+            }
+        }
+        self.user = user.into();
+    }
+}

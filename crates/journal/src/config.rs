@@ -1,0 +1,157 @@
+//! Every bound of a journal.
+
+use std::time::Duration;
+
+use crate::buffer::BLOCK;
+use crate::{flush, record};
+
+/// Bounds of one journal. [`Config::check`] says which go together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Length of a segment's file, bytes, all of it allocated and zeroed before its first record.
+    pub segment_bytes: u64,
+    /// The most that one flush writes, bytes. It bounds a record: [`Config::payload_max`].
+    pub flush_bytes: usize,
+    /// How many flushes memory is held for: one is being written, the others fill. At least 2.
+    pub buffers: usize,
+    /// The next segment is zeroed in pieces of this size, bytes: what an append may have to wait behind.
+    pub zero_bytes: usize,
+    /// What is kept.
+    pub retention: Retention,
+    /// After this long without an append, a mark of one block says that all before is on stable storage.
+    pub mark_after: Duration,
+    /// After this long on a full disk it is tried again.
+    pub retry_after: Duration,
+}
+
+/// Whole segments are removed, the oldest first, until both bounds hold; the one being written stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// All files of the journal together, bytes; the next segment counts from the moment it is begun.
+    pub bytes: Option<u64>,
+    /// Age of a segment's last record.
+    pub age: Option<Duration>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            segment_bytes: 128 << 20,
+            flush_bytes: 1 << 20,
+            buffers: 4,
+            zero_bytes: 256 << 10,
+            retention: Retention::default(),
+            mark_after: Duration::from_secs(1),
+            retry_after: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Bounds that don't go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A size isn't made of whole blocks.
+    #[error("{what} is {bytes} bytes: it must be a multiple of {BLOCK}, and not 0")]
+    Blocks {
+        /// Which size.
+        what: &'static str,
+        /// Its value, bytes.
+        bytes: u64,
+    },
+    /// A segment doesn't hold a flush.
+    #[error("a segment of {segment} bytes doesn't hold its header and a flush of {flush} bytes")]
+    Segment {
+        /// Length of a segment, bytes.
+        segment: u64,
+        /// The largest flush, bytes.
+        flush: u64,
+    },
+    /// A flush longer than its header can say.
+    #[error("a flush of {flush} bytes is above 1 GiB")]
+    Flush {
+        /// The largest flush, bytes.
+        flush: u64,
+    },
+    /// One buffer can't fill while it is written.
+    #[error("{buffers} buffers: at least 2 are needed, one to write and one to fill")]
+    Buffers {
+        /// How many.
+        buffers: usize,
+    },
+    /// Retention would always be exceeded.
+    #[error(
+        "a journal of {bytes} bytes doesn't hold three segments of {segment} bytes: full, current and next"
+    )]
+    Retention {
+        /// The bound, bytes.
+        bytes: u64,
+        /// Length of a segment, bytes.
+        segment: u64,
+    },
+}
+
+impl Config {
+    /// Whether the bounds go together.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let (segment, flush) = (self.segment_bytes, self.flush_bytes as u64);
+        for (what, bytes) in
+            [("a segment", segment), ("a flush", flush), ("a piece to zero", self.zero_bytes as u64)]
+        {
+            if bytes == 0 || !bytes.is_multiple_of(BLOCK as u64) {
+                return Err(ConfigError::Blocks { what, bytes });
+            }
+        }
+        if flush > 1 << 30 {
+            return Err(ConfigError::Flush { flush });
+        }
+        if segment < flush + BLOCK as u64 {
+            return Err(ConfigError::Segment { segment, flush });
+        }
+        if self.buffers < 2 {
+            return Err(ConfigError::Buffers { buffers: self.buffers });
+        }
+        match self.retention.bytes {
+            Some(bytes) if bytes < 3 * segment => Err(ConfigError::Retention { bytes, segment }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The longest payload, bytes: a flush must hold it.
+    pub fn payload_max(&self) -> usize {
+        self.flush_bytes - flush::HEADER_LEN - record::HEADER_LEN
+    }
+
+    /// The most memory that a journal holds, bytes: its buffers, each with room for a segment's header, and zeros.
+    pub fn memory_max(&self) -> usize {
+        self.buffers * (self.flush_bytes + 2 * BLOCK) + self.zero_bytes + BLOCK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_that_do_not_go_together_are_refused() {
+        let check = |change: fn(&mut Config), expected: Result<(), ConfigError>| {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.check(), expected);
+        };
+        check(|_| {}, Ok(()));
+        check(
+            |config| config.segment_bytes = 1000,
+            Err(ConfigError::Blocks { what: "a segment", bytes: 1000 }),
+        );
+        check(|config| config.zero_bytes = 0, Err(ConfigError::Blocks { what: "a piece to zero", bytes: 0 }));
+        check(
+            |config| config.segment_bytes = 1 << 20,
+            Err(ConfigError::Segment { segment: 1 << 20, flush: 1 << 20 }),
+        );
+        check(|config| config.buffers = 1, Err(ConfigError::Buffers { buffers: 1 }));
+        check(
+            |config| config.retention.bytes = Some(1 << 20),
+            Err(ConfigError::Retention { bytes: 1 << 20, segment: 128 << 20 }),
+        );
+    }
+}

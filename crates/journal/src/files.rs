@@ -1,0 +1,203 @@
+//! A journal's directory on a real file system, with the standard library's blocking calls.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::segment::FileName;
+use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+
+/// A directory, for recovery and for readers.
+#[derive(Debug)]
+pub struct FileDirectory {
+    path: PathBuf,
+    /// Held as long as this lives, by who writes.
+    _lock: Option<File>,
+    /// The file that was used last: calls come in runs.
+    last: Option<(FileName, File)>,
+}
+
+impl FileDirectory {
+    /// A directory that somebody else may be writing to: for readers.
+    pub fn open(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), _lock: None, last: None }
+    }
+
+    /// Makes the directory if it isn't there, and locks out all other writers until this is dropped.
+    pub fn open_exclusive(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let path = path.into();
+        let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+        let missing: Vec<_> = missing.map(Path::to_owned).collect();
+        fs::create_dir_all(&path).map_err(Error::io("creating", None))?;
+        // The names of new directories must be durable, too.
+        for made in &missing {
+            let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(above).and_then(|file| file.sync_all()).map_err(Error::io("fsync above", None))?;
+        }
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
+        let lock = lock.map_err(Error::io("locking", None))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: Some(lock), last: None }),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked),
+            Err(TryLockError::Error(source)) => Err(Error::io("locking", None)(source)),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn file(&mut self, name: FileName) -> io::Result<&File> {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != name) {
+            let file = OpenOptions::new().read(true).write(self._lock.is_some()).open(self.join(name))?;
+            self.last = Some((name, file));
+        }
+        let (_, file) = self.last.as_ref().expect("it was just opened");
+        Ok(file)
+    }
+
+    fn join(&self, name: FileName) -> PathBuf {
+        self.path.join(name.to_string())
+    }
+}
+
+impl Directory for FileDirectory {
+    fn list(&mut self) -> io::Result<Vec<FileName>> {
+        // A name may be another file's by now.
+        self.last = None;
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            names.extend(entry?.file_name().to_str().and_then(FileName::parse));
+        }
+        Ok(names)
+    }
+
+    fn length(&mut self, file: FileName) -> io::Result<u64> {
+        Ok(self.file(file)?.metadata()?.len())
+    }
+
+    fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let file = self.file(file)?;
+        let mut filled = 0;
+        while filled < out.len() {
+            match file.read_at(&mut out[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file(file)?.write_all_at(bytes, offset)
+    }
+
+    fn sync(&mut self, file: FileName) -> io::Result<()> {
+        self.file(file)?.sync_data()
+    }
+
+    fn remove(&mut self, file: FileName) -> io::Result<()> {
+        self.last = None;
+        fs::remove_file(self.join(file))
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// A [`Storage`] that carries out each operation when it is started, and waits for it: for tools, the client's queue
+/// and tests.
+#[derive(Debug)]
+pub struct FileStorage {
+    path: PathBuf,
+    open: BTreeMap<FileName, File>,
+    completed: VecDeque<Completion>,
+}
+
+impl FileStorage {
+    /// Of a directory that [`FileDirectory::open_exclusive`] has locked.
+    pub fn new(directory: &FileDirectory) -> Self {
+        Self { path: directory.path.clone(), open: BTreeMap::new(), completed: VecDeque::new() }
+    }
+
+    /// What completed, in the order in which it was started.
+    pub fn next_completion(&mut self) -> Option<Completion> {
+        self.completed.pop_front()
+    }
+
+    fn open_file(&mut self, name: FileName, create: bool) -> io::Result<usize> {
+        let file = OpenOptions::new().write(true).create(create).truncate(create).open(self.join(name))?;
+        self.open.insert(name, file);
+        Ok(0)
+    }
+
+    fn opened(&self, name: FileName) -> io::Result<&File> {
+        self.open.get(&name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn rename(&mut self, from: FileName, to: FileName) -> io::Result<usize> {
+        fs::rename(self.join(from), self.join(to))?;
+        if let Some(file) = self.open.remove(&from) {
+            self.open.insert(to, file);
+        }
+        Ok(0)
+    }
+
+    fn join(&self, name: FileName) -> PathBuf {
+        self.path.join(name.to_string())
+    }
+}
+
+impl Storage for FileStorage {
+    fn start(&mut self, id: OperationId, operation: Operation) {
+        let mut returned = None;
+        let result = match operation {
+            Operation::Create { file, .. } => self.open_file(file, true).map_err(Failure::from),
+            Operation::Open { file } => self.open_file(file, false).map_err(Failure::from),
+            Operation::Write { file, offset, buffer, sync } => {
+                let result = self.opened(file).and_then(|file| file.write_at(buffer.to_write(), offset));
+                let whole = result.as_ref().is_ok_and(|&written| written == buffer.to_write().len());
+                returned = Some(buffer);
+                match self.opened(file) {
+                    Ok(file) if sync && whole => match file.sync_data() {
+                        Ok(()) => result.map_err(Failure::from),
+                        Err(error) => Err(Failure::Sync(errno(&error))),
+                    },
+                    _ => result.map_err(Failure::from),
+                }
+            }
+            Operation::Sync { file } => {
+                self.opened(file).and_then(|file| file.sync_data()).map(|()| 0).map_err(Failure::from)
+            }
+            Operation::Rename { from, to } => self.rename(from, to).map_err(Failure::from),
+            Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(Failure::from),
+            Operation::Close { file } => {
+                self.open.remove(&file);
+                Ok(0)
+            }
+            Operation::SyncDirectory => File::open(&self.path)
+                .and_then(|directory| directory.sync_all())
+                .map(|()| 0)
+                .map_err(Failure::from),
+        };
+        self.completed.push_back(Completion { id, result, buffer: returned });
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Operation(errno(&error))
+    }
+}
+
+/// The system's number for an error; EIO for one that isn't the system's.
+fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(5)
+}

@@ -1,0 +1,184 @@
+//! Reads records in order, also while somebody writes them.
+
+use crate::error::{Damage, Error, Fault};
+use crate::flush::FlushHeader;
+use crate::record::{Record, Sequence};
+use crate::recovery::check_joint;
+use crate::scan::{Found, Look, Scan, read_header};
+use crate::segment::FileName;
+use crate::storage::Directory;
+
+/// A place in a journal that is read forwards.
+///
+/// A record that is given may not be acknowledged yet, and after a power cut it may be gone: who follows a live journal
+/// sees it a moment early. Damage in the very last flush looks like a flush that is just being written, and is taken for
+/// the end: who must know asks [`verify`](crate::verify).
+#[derive(Debug)]
+pub struct Reader<D> {
+    directory: D,
+    scan: Option<Scan>,
+    /// The flush whose records are given now.
+    flush: Option<FlushHeader>,
+    /// Bytes of its records that were given.
+    given: usize,
+    /// The next record to give.
+    next: Sequence,
+}
+
+impl<D: Directory> Reader<D> {
+    /// Starts at record `from`, or at the oldest that there is if that is later.
+    pub fn new(directory: D, from: Sequence) -> Self {
+        Self { directory, scan: None, flush: None, given: 0, next: from.max(1) }
+    }
+
+    /// Sequence of the next record. It jumps ahead where retention has removed what comes before.
+    pub fn position(&self) -> Sequence {
+        self.next
+    }
+
+    /// Goes behind the last record that is there, reading no more than the last segment.
+    pub fn skip_to_end(&mut self) -> Result<(), Error> {
+        if let Some(&last) = segments(&mut self.directory)?.last() {
+            self.scan = None;
+            self.flush = None;
+            self.next = self.next.max(last);
+        }
+        while self.next_flush()? {
+            self.flush = None;
+            self.next = self.scan.as_ref().map_or(self.next, |scan| self.next.max(scan.at.sequence));
+        }
+        Ok(())
+    }
+
+    /// The next record; `None` if there is none yet: ask again later.
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
+        loop {
+            match self.in_flush() {
+                Some(true) => break,
+                Some(false) => {}
+                None => {
+                    if !self.next_flush()? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        let (scan, flush) =
+            (self.scan.as_ref().expect("it is read"), self.flush.as_ref().expect("it is read"));
+        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+        let record = Record::parse(rest).expect("it was checked");
+        self.given += record.encoded_len();
+        self.next = record.sequence + 1;
+        Ok(Some(record))
+    }
+
+    /// Whether the next record of this flush is wanted; `None` if there is none.
+    fn in_flush(&mut self) -> Option<bool> {
+        let (scan, flush) = (self.scan.as_ref()?, self.flush.as_ref()?);
+        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+        if rest.is_empty() {
+            self.flush = None;
+            return None;
+        }
+        let record = Record::parse(rest).expect("it was checked");
+        if record.sequence < self.next {
+            self.given += record.encoded_len();
+            return Some(false);
+        }
+        Some(true)
+    }
+
+    /// Goes to the next flush; whether there is one.
+    fn next_flush(&mut self) -> Result<bool, Error> {
+        if self.scan.is_none() && !self.enter(None)? {
+            return Ok(false);
+        }
+        let scan = self.scan.as_mut().expect("it was entered");
+        // What is in memory may be older than the file: good enough for what it has.
+        if let Ok(Found::Flush(header)) = scan.next(&mut self.directory, Look::Reach) {
+            return Ok(self.found(header));
+        }
+        // Asked before the end is looked at: a segment that has a successor is complete.
+        let successor = successor(&mut self.directory, scan.header.first_sequence)?;
+        match scan.next_live(&mut self.directory, successor.is_none()) {
+            Ok(Found::Flush(header)) => Ok(self.found(header)),
+            Ok(Found::End | Found::Torn { .. }) => match successor {
+                Some(next) => self.enter(Some(next)),
+                None => Ok(false),
+            },
+            Err(error) if is_gone(&error) => {
+                self.scan = None;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn found(&mut self, header: FlushHeader) -> bool {
+        self.flush = Some(header);
+        self.given = crate::flush::HEADER_LEN;
+        true
+    }
+
+    /// Goes to the segment after the present one, or to the one that has the next record; whether that can be read.
+    fn enter(&mut self, next: Option<Sequence>) -> Result<bool, Error> {
+        let segment = match next {
+            Some(next) => next,
+            None => match self.segment_of_next()? {
+                Some(segment) => segment,
+                None => return Ok(false),
+            },
+        };
+        let (header, crc) = match read_header(&mut self.directory, segment) {
+            Ok(Some(found)) => found,
+            // Named, and not written yet.
+            Ok(None) => return Ok(false),
+            Err(error) if is_gone(&error) => {
+                self.scan = None;
+                return Ok(false);
+            }
+            Err(error) => return Err(error),
+        };
+        if let (Some(scan), Some(_), Some(previous)) = (&self.scan, next, header.previous) {
+            let current = scan.header.first_sequence;
+            if previous.first_sequence == current {
+                check_joint(scan, None, &header)?;
+            } else if segments(&mut self.directory)?.contains(&current) {
+                // Retention would have taken the present segment before the one between.
+                let what = Fault::Missing { previous: previous.first_sequence };
+                return Err(Damage { file: FileName::Segment(segment), offset: 0, what }.into());
+            }
+        }
+        self.next = self.next.max(segment);
+        self.scan = Some(Scan::new(header, crc));
+        self.flush = None;
+        Ok(true)
+    }
+
+    /// The last segment that doesn't begin behind the next record, or the first there is.
+    fn segment_of_next(&mut self) -> Result<Option<Sequence>, Error> {
+        let segments = segments(&mut self.directory)?;
+        let before = segments.iter().rev().find(|&&first| first <= self.next);
+        Ok(before.or(segments.first()).copied())
+    }
+}
+
+/// Whether retention took the file away while it was read.
+pub(crate) fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// First sequences of all segments, in order.
+pub(crate) fn segments(directory: &mut impl Directory) -> Result<Vec<Sequence>, Error> {
+    let mut names = directory.list().map_err(Error::io("listing", None))?;
+    names.sort_unstable();
+    let first = |name| match name {
+        FileName::Segment(first) => Some(first),
+        FileName::Next => None,
+    };
+    Ok(names.into_iter().filter_map(first).collect())
+}
+
+fn successor(directory: &mut impl Directory, segment: Sequence) -> Result<Option<Sequence>, Error> {
+    Ok(segments(directory)?.into_iter().find(|&first| first > segment))
+}

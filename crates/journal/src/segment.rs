@@ -1,0 +1,192 @@
+//! A segment's name and its first block. Layout: docs/journal.md, "Segment".
+
+use std::fmt;
+
+use crate::buffer::BLOCK;
+use crate::record::{Sequence, crc32c, u32_at, u64_at};
+
+/// The version of the format that this code writes, and the only one that it reads.
+pub const VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"TSJOURNL";
+/// Meaningful bytes of the header: less than a sector, so that a power cut leaves all of them or none.
+const USED: usize = 96;
+
+/// Tells journals apart: 16 random bytes, the same in all of one journal's files.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JournalId(pub [u8; 16]);
+
+impl fmt::Debug for JournalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for JournalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// A file of a journal, by its name in the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileName {
+    /// The segment whose first record has this sequence.
+    Segment(Sequence),
+    /// The next segment while it is made ready. It holds no records; recovery removes it.
+    Next,
+}
+
+impl FileName {
+    /// The file of a journal that is called `name`.
+    pub fn parse(name: &str) -> Option<Self> {
+        if name == "next" {
+            return Some(Self::Next);
+        }
+        let digits = name.strip_suffix(".journal")?;
+        let canonical = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        canonical.then(|| digits.parse().ok().map(Self::Segment)).flatten()
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Segment(first) => write!(f, "{first:020}.journal"),
+            Self::Next => f.write_str("next"),
+        }
+    }
+}
+
+/// What a segment says of itself, and of the segment before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    pub journal: JournalId,
+    pub first_sequence: Sequence,
+    /// Number of the first flush here.
+    pub first_flush: u64,
+    /// When it was begun, nanoseconds since the Unix epoch.
+    pub created_ns: u64,
+    /// Length of the file, bytes; all of it is there before the first record is.
+    pub capacity: u64,
+    /// How many bytes beyond the last synced flush may have been written, at most.
+    pub reach: u64,
+    pub previous: Option<Previous>,
+}
+
+/// The end of the segment before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Previous {
+    pub first_sequence: Sequence,
+    /// Where its last flush ends, bytes.
+    pub end: u64,
+    /// CRC of its last flush's header.
+    pub crc: u32,
+}
+
+/// The first block of a file that isn't a header of this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeaderError {
+    /// Nothing was written there.
+    Blank,
+    /// Another version of the format.
+    Version(u32),
+    /// Something else, or a header that has changed.
+    Invalid,
+}
+
+impl SegmentHeader {
+    /// Writes the header to the front of `out`, a whole block, and gives its CRC.
+    pub fn encode(&self, out: &mut [u8]) -> u32 {
+        let out = &mut out[..BLOCK];
+        out.fill(0);
+        out[..8].copy_from_slice(&MAGIC);
+        out[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        out[16..32].copy_from_slice(&self.journal.0);
+        out[32..40].copy_from_slice(&self.first_sequence.to_le_bytes());
+        out[40..48].copy_from_slice(&self.first_flush.to_le_bytes());
+        out[48..56].copy_from_slice(&self.created_ns.to_le_bytes());
+        out[56..64].copy_from_slice(&self.capacity.to_le_bytes());
+        out[64..72].copy_from_slice(&self.reach.to_le_bytes());
+        if let Some(previous) = self.previous {
+            out[72..80].copy_from_slice(&previous.first_sequence.to_le_bytes());
+            out[80..88].copy_from_slice(&previous.end.to_le_bytes());
+            out[88..92].copy_from_slice(&previous.crc.to_le_bytes());
+        }
+        let crc = crc32c(&out[16..]);
+        out[12..16].copy_from_slice(&crc.to_le_bytes());
+        crc
+    }
+
+    /// The header in `block`, and its CRC.
+    pub fn decode(block: &[u8]) -> Result<(Self, u32), HeaderError> {
+        let block = &block[..BLOCK];
+        if crate::flush::first_nonzero(block).is_none() {
+            return Err(HeaderError::Blank);
+        }
+        if block[..8] != MAGIC {
+            return Err(HeaderError::Invalid);
+        }
+        let crc = u32_at(block, 12);
+        let whole = crc32c(&block[16..]) == crc && block[USED..].iter().all(|&byte| byte == 0);
+        match u32_at(block, 8) {
+            VERSION if whole => {}
+            // The field isn't covered by the CRC: a header of our own whose version alone has changed is damaged.
+            version if version != VERSION && !whole => return Err(HeaderError::Version(version)),
+            _ => return Err(HeaderError::Invalid),
+        }
+        let previous =
+            Previous { first_sequence: u64_at(block, 72), end: u64_at(block, 80), crc: u32_at(block, 88) };
+        let header = Self {
+            journal: JournalId(block[16..32].try_into().expect("sixteen bytes")),
+            first_sequence: u64_at(block, 32),
+            first_flush: u64_at(block, 40),
+            created_ns: u64_at(block, 48),
+            capacity: u64_at(block, 56),
+            reach: u64_at(block, 64),
+            previous: (previous.first_sequence != 0).then_some(previous),
+        };
+        Ok((header, crc))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: SegmentHeader = SegmentHeader {
+        journal: JournalId([9; 16]),
+        first_sequence: 17,
+        first_flush: 4,
+        created_ns: 5,
+        capacity: 1 << 20,
+        reach: 8192,
+        previous: Some(Previous { first_sequence: 1, end: 40960, crc: 77 }),
+    };
+
+    #[test]
+    fn every_flipped_bit_of_a_header_is_found() {
+        let mut block = vec![0; BLOCK];
+        assert_eq!(SegmentHeader::decode(&block), Err(HeaderError::Blank));
+        let crc = HEADER.encode(&mut block);
+        assert_eq!(SegmentHeader::decode(&block), Ok((HEADER, crc)));
+        for bit in 0..block.len() * 8 {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(SegmentHeader::decode(&block), Err(HeaderError::Invalid), "bit {bit}");
+            block[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn names_sort_like_sequences_and_read_back() {
+        let check = |name: &str, expected| assert_eq!(FileName::parse(name), expected, "{name}");
+        check("00000000000000000001.journal", Some(FileName::Segment(1)));
+        check("18446744073709551615.journal", Some(FileName::Segment(u64::MAX)));
+        check("18446744073709551616.journal", None);
+        check("1.journal", None);
+        check("+0000000000000000001.journal", None);
+        check("next", Some(FileName::Next));
+        check("lock", None);
+        assert_eq!(FileName::Segment(42).to_string(), "00000000000000000042.journal");
+    }
+}

@@ -1,0 +1,35 @@
+//! What a journal counts.
+
+use crate::progress::Progress;
+use crate::record::Sequence;
+
+/// Counters and gauges of one journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// How far records have come.
+    pub progress: Progress,
+    /// The oldest record that is kept: 0 if there is no segment.
+    pub first_sequence: Sequence,
+    /// Flushes that are on stable storage, marks included, since start.
+    pub flushes: u64,
+    /// Of these, marks without a record.
+    pub marks: u64,
+    /// Bytes of these flushes, padding included.
+    pub flushed_bytes: u64,
+    /// Bytes of their records.
+    pub record_bytes: u64,
+    /// Segments with records.
+    pub segments: usize,
+    /// Segments removed by retention since start.
+    pub removed: u64,
+    /// Removals that failed and are tried again.
+    pub removals_failed: u64,
+    /// Length of all files, the next segment included, bytes.
+    pub disk_bytes: u64,
+    /// Memory of records that aren't on stable storage yet, bytes.
+    pub waiting_bytes: usize,
+    /// The most that it may be, bytes.
+    pub waiting_bytes_max: usize,
+    /// Since when the disk is full, Unix time in nanoseconds. Appends may still fit into the current segment.
+    pub full_since_ns: Option<u64>,
+}

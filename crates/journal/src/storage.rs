@@ -1,0 +1,165 @@
+//! What a journal asks of a disk: operations that are started and complete later, and calls that wait, for start
+//! and for readers.
+
+use std::io;
+
+use crate::buffer::Buffer;
+use crate::segment::FileName;
+
+/// Which of a journal's operations this is. There is at most one of each on the way, so it is all the name that an
+/// operation needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum OperationId {
+    /// Renaming and writing for records.
+    Flush = 0,
+    /// Makes the name of a new segment durable.
+    Directory = 1,
+    /// Makes the next segment ready.
+    Prepare = 2,
+    /// Removes the oldest segment.
+    Remove = 3,
+    /// Opens the segment that recovery found, closes those that are full.
+    Handle = 4,
+}
+
+impl OperationId {
+    /// All of them: the most operations of one journal that are ever on the way together.
+    pub const ALL: [Self; 5] = [Self::Flush, Self::Directory, Self::Prepare, Self::Remove, Self::Handle];
+
+    /// The one with this number.
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(byte)).copied()
+    }
+}
+
+/// Something to do in the journal's directory. Each is one system call, or one submission to an io_uring.
+#[derive(Debug)]
+pub enum Operation {
+    /// Opens a new, empty file for writing; an old one of this name is emptied.
+    Create {
+        /// Its name.
+        file: FileName,
+        /// How long it is going to be, bytes. All of it is written, in order; it may be allocated now.
+        bytes: u64,
+    },
+    /// Opens an existing file for writing.
+    Open {
+        /// Its name.
+        file: FileName,
+    },
+    /// Writes [`Buffer::to_write`] to an open file.
+    Write {
+        /// The file.
+        file: FileName,
+        /// Where to, bytes from its start; a multiple of [`BLOCK`](crate::BLOCK).
+        offset: u64,
+        /// What to write.
+        buffer: Buffer,
+        /// Whether an fdatasync follows if all of it was written: as a linked operation, or as RWF_DSYNC. Both
+        /// are one completion.
+        sync: bool,
+    },
+    /// fdatasync of an open file.
+    Sync {
+        /// The file.
+        file: FileName,
+    },
+    /// Gives a file another name. It stays open, under the new name.
+    Rename {
+        /// The old name.
+        from: FileName,
+        /// The new name, which no file has.
+        to: FileName,
+    },
+    /// Removes a file that isn't open.
+    Remove {
+        /// Its name.
+        file: FileName,
+    },
+    /// Closes an open file.
+    Close {
+        /// The file.
+        file: FileName,
+    },
+    /// fsync of the directory.
+    SyncDirectory,
+}
+
+/// What became of an operation.
+#[derive(Debug)]
+pub struct Completion {
+    /// Which one.
+    pub id: OperationId,
+    /// For a write, the bytes that were written; a short one with `sync` wasn't synced. 0 for all others.
+    pub result: Result<usize, Failure>,
+    /// The buffer of a write, always.
+    pub buffer: Option<Buffer>,
+}
+
+/// An operation that didn't do what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The operation itself failed with this errno.
+    Operation(i32),
+    /// The write of a [`Operation::Write`] with `sync` was done, the sync failed with this errno.
+    Sync(i32),
+}
+
+/// A disk whose operations complete later.
+///
+/// Operations of different ids may be carried out in any order and at the same time.
+pub trait Storage {
+    /// Starts an operation and doesn't wait for it. Its completion goes to
+    /// [`Journal::completed`](crate::Journal::completed); an operation that can't even be started completes with
+    /// [`Failure::Operation`].
+    fn start(&mut self, id: OperationId, operation: Operation);
+}
+
+/// A directory whose calls wait: for recovery, before anything is served, and for readers.
+pub trait Directory {
+    /// The journal's files, in any order.
+    fn list(&mut self) -> io::Result<Vec<FileName>>;
+    /// Length of a file, bytes.
+    fn length(&mut self, file: FileName) -> io::Result<u64>;
+    /// Fills `out` from `offset` on as far as the file goes, and says how far that was.
+    fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize>;
+    /// Overwrites part of a file.
+    fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// fdatasync of a file.
+    fn sync(&mut self, file: FileName) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&mut self, file: FileName) -> io::Result<()>;
+    /// fsync of the directory.
+    fn sync_directory(&mut self) -> io::Result<()>;
+}
+
+impl<D: Directory> Directory for &mut D {
+    fn list(&mut self) -> io::Result<Vec<FileName>> {
+        (**self).list()
+    }
+
+    fn length(&mut self, file: FileName) -> io::Result<u64> {
+        (**self).length(file)
+    }
+
+    fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(file, offset, out)
+    }
+
+    fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (**self).write_at(file, offset, bytes)
+    }
+
+    fn sync(&mut self, file: FileName) -> io::Result<()> {
+        (**self).sync(file)
+    }
+
+    fn remove(&mut self, file: FileName) -> io::Result<()> {
+        (**self).remove(file)
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        (**self).sync_directory()
+    }
+}

@@ -1,0 +1,337 @@
+//! Event collection of one shard: records go from the engine to the journal, and what is on stable storage comes back.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ::ring::rand::{SecureRandom, SystemRandom};
+use tickstream_engine::{IngestPressure, RecordId, Shard, StorageFault};
+use tickstream_journal::{
+    self as journal, AppendError, Directory, Fatal, FileDirectory, FileName, Journal, JournalId, Reader,
+    Restore, Retention, Sequence,
+};
+
+use crate::config::Events;
+use crate::ring::{self, Completion, SocketRing};
+
+/// Bytes of one flush, and so, with what is around it, of one record.
+const FLUSH_BYTES: usize = 2 << 20;
+/// What is read of a journal at the start, so that what comes again is known.
+const RESTORED_BYTES: u64 = 64 << 20;
+/// Other journals of the directory that are read at the start: a producer may come back to another shard.
+const SIBLINGS_MAX: usize = 16;
+/// Journals that a directory may have: one for each shard, and as many while two processes overlap.
+const JOURNALS_MAX: usize = 65_536;
+/// From so many hundredths of the journal's memory on, publishers are asked to wait.
+const THROTTLED_PERCENT: usize = 50;
+/// How long they are asked to wait, milliseconds: some syncs of a slow disk.
+const THROTTLE_MS: u32 = 20;
+/// How long they are asked to wait while nothing can be taken, milliseconds.
+const REFUSE_MS: u32 = 200;
+/// How long the end of the shard waits for the disk.
+const END_NS: u64 = 10_000_000_000;
+
+/// Why events can't be collected (any more).
+#[derive(Debug, thiserror::Error)]
+pub enum CollectionError {
+    /// It can't begin.
+    #[error("the journal in {} can't be opened: {source}", .path.display())]
+    Open {
+        /// Where it is.
+        path: PathBuf,
+        /// What is wrong.
+        source: journal::Error,
+    },
+    /// All journals belong to somebody.
+    #[error("all {JOURNALS_MAX} journals in {} are locked by other processes", .0.display())]
+    Locked(PathBuf),
+    /// No randomness, or no descriptor.
+    #[error("the journal in {} can't be opened: {source}", .path.display())]
+    System {
+        /// Where it is.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It can't go on: what was acknowledged is safe, and the next start finds it.
+    #[error("the journal in {} failed: {fatal}", .path.display())]
+    Failed {
+        /// Where it is.
+        path: PathBuf,
+        /// What happened.
+        fatal: Fatal,
+    },
+}
+
+/// The shard's journal, and what is on its way there.
+pub(super) struct Collection {
+    journal: Journal,
+    /// Holds the lock.
+    directory: FileDirectory,
+    /// Records in the journal that aren't on stable storage, oldest first.
+    appended: VecDeque<(Sequence, RecordId)>,
+    /// A record that the engine handed out and the journal has no room for.
+    waiting: Option<Waiting>,
+    failure: Option<Fatal>,
+    is_full: bool,
+}
+
+struct Waiting {
+    id: RecordId,
+    producer: [u8; 16],
+    sequence: u64,
+    events: u32,
+    payload: Vec<u8>,
+}
+
+/// The longest record that a shard's journal takes, bytes.
+pub fn record_bytes_max(events: &Events) -> u32 {
+    journal_config(events).payload_max() as u32
+}
+
+/// Bounds of a shard's journal.
+fn journal_config(events: &Events) -> journal::Config {
+    journal::Config {
+        segment_bytes: events.segment_bytes,
+        flush_bytes: FLUSH_BYTES,
+        retention: Retention { bytes: events.journal_bytes_max, age: events.journal_age_max },
+        ..journal::Config::default()
+    }
+}
+
+impl Collection {
+    /// Opens the first journal that is free of those that are this shard's: `shard`, `shard + shards`, … While a new
+    /// process takes over from an old one, which still writes, it has others. The engine is told what is in it.
+    ///
+    /// # Errors
+    /// See [`CollectionError`].
+    pub fn open(
+        events: &Events,
+        (number, shards): (usize, usize),
+        shard: &mut Shard,
+        ring: &mut SocketRing,
+    ) -> Result<Self, CollectionError> {
+        let mut directory = claim(&events.journal, number, shards)?;
+        let path = directory.path().to_owned();
+        restore_siblings(&events.journal, &path, shard);
+        let open = |source| CollectionError::Open { path: path.clone(), source };
+        let system = |source| CollectionError::System { path: path.clone(), source };
+        let mut id = JournalId([0; 16]);
+        SystemRandom::new().fill(&mut id.0).map_err(|_| system(io::Error::other("no randomness")))?;
+        let window = Restore::Window { records: 0, bytes: RESTORED_BYTES, since_ns: u64::MAX };
+        let (journal, recovered) =
+            journal::recover(&mut directory, journal_config(events), id, now(), window, |record| {
+                restore(shard, &record);
+            })
+            .map_err(open)?;
+        ring.open_files(File::open(&path).map_err(system)?.into()).map_err(system)?;
+        if let Some((file, offset)) = recovered.cut {
+            tracing::warn!(journal = %path.display(), %file, offset, "a torn tail was cut off; none of it was acknowledged");
+        }
+        tracing::info!(
+            journal = %path.display(),
+            segments = recovered.segments,
+            first_sequence = recovered.first_sequence,
+            last_sequence = recovered.last_sequence,
+            read_records = recovered.records,
+            "the journal is open"
+        );
+        Ok(Self {
+            journal,
+            directory,
+            appended: VecDeque::new(),
+            waiting: None,
+            failure: None,
+            is_full: false,
+        })
+    }
+
+    /// An operation on the journal's files is done.
+    pub fn completed(&mut self, completion: journal::Completion) {
+        if let Err(fatal) = self.journal.completed(now(), completion) {
+            self.failure.get_or_insert(fatal);
+        }
+    }
+
+    /// Appends what the engine has, has the disk go on, and tells the engine what is on stable storage. Call it once
+    /// a pass.
+    ///
+    /// # Errors
+    /// If the journal failed: then nothing may be acknowledged any more, and the process has to end.
+    pub fn pass(&mut self, shard: &mut Shard, ring: &mut SocketRing) -> Result<(), CollectionError> {
+        let synced = self.journal.synced();
+        let mut stored = None;
+        while let Some(&(sequence, id)) = self.appended.front()
+            && sequence <= synced
+        {
+            stored = Some(id);
+            self.appended.pop_front();
+        }
+        if let Some(id) = stored {
+            self.journal.acknowledge(synced);
+            shard.records_synced(id);
+        }
+        self.append_all(shard);
+        if let Err(fatal) = self.journal.drive(now(), ring) {
+            self.failure.get_or_insert(fatal);
+        }
+        shard.set_ingest_pressure(self.pressure());
+        match self.failure {
+            None => Ok(()),
+            Some(fatal) => Err(CollectionError::Failed { path: self.directory.path().to_owned(), fatal }),
+        }
+    }
+
+    /// When [`Collection::pass`] has something to do by itself, CLOCK_MONOTONIC nanoseconds.
+    pub fn next_timeout(&self) -> Option<u64> {
+        // What waits for memory is woken by the flush that frees it.
+        self.journal.next_timeout()
+    }
+
+    /// Brings what is there to stable storage, and acknowledges no more: the shard has no connections.
+    pub fn finish(mut self, ring: &mut SocketRing) -> io::Result<()> {
+        let until_ns = ring::now().mono_ns + END_NS;
+        self.journal.end();
+        while !self.journal.has_ended() && ring::now().mono_ns < until_ns {
+            if let Err(fatal) = self.journal.drive(now(), ring) {
+                self.failure.get_or_insert(fatal);
+            }
+            if self.failure.is_some() {
+                break;
+            }
+            while let Some(completion) = ring.next_completion() {
+                if let Completion::File(completion) = completion {
+                    self.completed(*completion);
+                }
+            }
+            if !self.journal.has_ended() {
+                ring.wake_at(ring::now().mono_ns + 10_000_000);
+                ring.submit_and_wait()?;
+            }
+        }
+        let path = self.directory.path().display();
+        match self.failure {
+            Some(fatal) => tracing::error!(journal = %path, %fatal, "the journal failed at the end"),
+            None if !self.journal.has_ended() => {
+                tracing::error!(journal = %path, "the journal was left before the disk had answered");
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    pub fn stats(&self) -> journal::Stats {
+        self.journal.stats()
+    }
+
+    fn append_all(&mut self, shard: &mut Shard) {
+        loop {
+            if let Some(waiting) = &self.waiting {
+                let Waiting { id, producer, sequence, events, ref payload } = *waiting;
+                let appended = self.journal.append(producer, sequence, events, payload);
+                if matches!(appended, Err(AppendError::Busy)) {
+                    return;
+                }
+                self.waiting = None;
+                self.settle(id, appended, shard);
+            }
+            let Some(record) = shard.poll_record() else { return };
+            let id = record.id;
+            let appended =
+                self.journal.append(record.producer, record.sequence, record.events, record.payload);
+            if matches!(appended, Err(AppendError::Busy)) {
+                self.waiting = Some(Waiting {
+                    id,
+                    producer: record.producer,
+                    sequence: record.sequence,
+                    events: record.events,
+                    payload: record.payload.to_vec(),
+                });
+                return;
+            }
+            self.settle(id, appended, shard);
+        }
+    }
+
+    fn settle(&mut self, id: RecordId, appended: Result<Sequence, AppendError>, shard: &mut Shard) {
+        match appended {
+            Ok(sequence) => {
+                if std::mem::take(&mut self.is_full) {
+                    tracing::info!(journal = %self.directory.path().display(), "the disk has room again: events are stored");
+                }
+                self.appended.push_back((sequence, id));
+            }
+            Err(AppendError::Full) => {
+                if !std::mem::replace(&mut self.is_full, true) {
+                    tracing::error!(
+                        journal = %self.directory.path().display(),
+                        "the disk is full: events are refused until there is room; nothing is deleted for it"
+                    );
+                }
+                shard.record_refused(id, StorageFault::Full);
+            }
+            Err(_) => shard.record_refused(id, StorageFault::Failed),
+        }
+    }
+
+    fn pressure(&self) -> IngestPressure {
+        if self.waiting.is_some() {
+            return IngestPressure::Throttle { ms: REFUSE_MS };
+        }
+        let stats = self.journal.stats();
+        if stats.waiting_bytes * 100 > stats.waiting_bytes_max * THROTTLED_PERCENT {
+            return IngestPressure::Throttle { ms: THROTTLE_MS };
+        }
+        IngestPressure::None
+    }
+}
+
+fn now() -> journal::Now {
+    let now = ring::now();
+    journal::Now { mono_ns: now.mono_ns, unix_ns: now.unix_ns }
+}
+
+/// Locks a journal's directory, making it if need be.
+fn claim(all: &Path, number: usize, shards: usize) -> Result<FileDirectory, CollectionError> {
+    for journal in (number..JOURNALS_MAX).step_by(shards) {
+        let path = all.join(format!("{journal:03}"));
+        match FileDirectory::open_exclusive(&path) {
+            Ok(directory) => return Ok(directory),
+            Err(journal::Error::Locked) => {}
+            Err(source) => return Err(CollectionError::Open { path, source }),
+        }
+    }
+    Err(CollectionError::Locked(all.to_owned()))
+}
+
+fn restore(shard: &mut Shard, record: &journal::Record<'_>) {
+    // It was checked by its CRC: a payload that isn't a batch was written by something else, and holds no events.
+    if let Err(error) = shard.restore(record.producer, record.producer_sequence, record.payload) {
+        tracing::warn!(sequence = record.sequence, %error, "a record of the journal isn't remembered");
+    }
+}
+
+/// Remembers the last segment of each other journal: a producer that resends may come to another shard than before.
+fn restore_siblings(all: &Path, own: &Path, shard: &mut Shard) {
+    let Ok(entries) = std::fs::read_dir(all) else { return };
+    let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
+    paths.retain(|path| path != own && path.is_dir());
+    paths.sort_unstable();
+    for path in paths.into_iter().take(SIBLINGS_MAX) {
+        let mut directory = FileDirectory::open(&path);
+        let last = directory.list().ok().and_then(|files| {
+            let segments = files.into_iter().filter_map(|file| match file {
+                FileName::Segment(first) => Some(first),
+                FileName::Next => None,
+            });
+            segments.max()
+        });
+        let Some(last) = last else { continue };
+        let mut reader = Reader::new(directory, last);
+        // What is wrong with it is for its own shard to say.
+        while let Ok(Some(record)) = reader.next_record() {
+            restore(shard, &record);
+        }
+    }
+}
