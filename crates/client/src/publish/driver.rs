@@ -197,7 +197,9 @@ impl PublishDriver {
     }
 
     fn reject(&mut self, rejections: Vec<Rejection>) {
-        rejections.into_iter().for_each(|rejection| (self.observer)(PublishEvent::Rejected(rejection)));
+        rejections
+            .into_iter()
+            .for_each(|rejection| (self.observer)(PublishEvent::Rejected(Box::new(rejection))));
         // Verdicts before the end of a flush that they are part of.
         self.shared.tell();
     }

@@ -19,7 +19,7 @@ pub enum PublishEvent {
         duplicates: u32,
     },
     /// An event won't be accepted, however often it is sent. That is final.
-    Rejected(Rejection),
+    Rejected(Box<Rejection>),
     /// The server couldn't take some events of a batch at present. They go again, in another batch.
     Retrying {
         /// How many.

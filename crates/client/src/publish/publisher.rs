@@ -39,14 +39,14 @@ impl Publisher {
     pub(crate) async fn connect(config: Config, publishing: Publishing) -> Result<Self, Error> {
         publishing.check()?;
         // Before anything is sent: it may be another publisher's.
-        let disk = publishing.disk.as_ref().map(|disk| open_disk_queue(disk)).transpose()?;
+        let disk = publishing.disk.as_ref().map(open_disk_queue).transpose()?;
         let mut failure = Error::Closed;
         for server in 0..config.servers.len() {
             match PublishDriver::open(&config, server).await {
                 Ok(link) => return Ok(Self::start(config, publishing, disk, (server, link))),
                 // Another server may take them.
                 Err(error) if error.is_retryable() || matches!(error, Error::CollectionOff { .. }) => {
-                    failure = error
+                    failure = error;
                 }
                 Err(error) => return Err(error),
             }

@@ -437,7 +437,7 @@ impl Model {
                 0 => answer.accepted += 1,
                 1 => answer.duplicates += 1,
                 _ => {
-                    answer.rejected.push(Rejected { index, retryable: *verdict == 3, ..Rejected::default() })
+                    answer.rejected.push(Rejected { index, retryable: *verdict == 3, ..Rejected::default() });
                 }
             }
             if *verdict != 3 {
