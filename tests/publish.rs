@@ -1,15 +1,19 @@
-//! `tickstream publish` against a server that the tests play by hand.
+//! `tickstream publish` against a server that the tests play by hand, and against the real one.
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tickstream_client::json::parse_event;
-use tickstream_wire::messages::events::{Codec, Event, EventBatch, Publish, PublishAck, Rejected};
+use tickstream_client::json::{parse_event, write_event};
+use tickstream_journal::{FileDirectory, Reader};
+use tickstream_wire::messages::events::{
+    Codec, Event, EventBatch, Publish, PublishAck, Rejected, StoredBatch,
+};
 use tickstream_wire::messages::{Ack, Message, MsgType};
 use tickstream_wire::{Decoder, FrameType, frame};
 
@@ -171,6 +175,47 @@ fn unpack(batch: &[u8]) -> Vec<Event> {
     EventBatch::decode(batch).unwrap().events
 }
 
+/// The real server, with a journal.
+struct RealServer {
+    child: Child,
+    address: String,
+}
+
+impl RealServer {
+    fn start(journal: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--shards",
+            "1",
+            "--drain-seconds",
+            "1",
+            "--journal",
+        ]);
+        command.arg(journal).env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let address = loop {
+            let line: serde_json::Value = serde_json::from_str(&log.next().unwrap().unwrap()).unwrap();
+            if line["message"] == "serving" {
+                break line["address"].as_str().unwrap().to_owned();
+            }
+        };
+        // Goes on reading, so that the server can go on logging.
+        thread::spawn(move || log.for_each(drop));
+        Self { child, address }
+    }
+}
+
+impl Drop for RealServer {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 /// A line for each name.
 fn lines(names: &[&str]) -> String {
     names.iter().map(|name| format!("{{\"event_name\":\"{name}\"}}\n")).collect()
@@ -226,6 +271,39 @@ fn every_field_of_every_kind_arrives() {
     let stdout = check(&server.publish(&["--json", "-"], &lines), 0, &[]);
     let summary: serde_json::Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&summary["accepted"], &summary["duplicates"]), (&0.into(), &8.into()));
+}
+
+#[test]
+fn the_real_server_stores_every_field_of_every_kind_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RealServer::start(dir.path());
+    // It takes no events that are older than a month.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let examples = std::fs::read_to_string(ALL_KINDS).unwrap();
+    let events: Vec<Event> =
+        examples.lines().map(|line| Event { timestamp: now, ..parse_event(line).unwrap() }).collect();
+    let mut lines = Vec::new();
+    for event in &events {
+        write_event(event, &mut lines);
+        lines.push(b'\n');
+    }
+    let file = dir.path().join("events.jsonl");
+    std::fs::write(&file, &lines).unwrap();
+    for expected in ["8 events: 8 stored, 0 duplicates", "8 events: 0 stored, 8 duplicates"] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+        command.args(["publish", "--codec", "zstd", "--addr", &server.address]).arg(&file);
+        command.env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+        let stdout = check(&command.output().unwrap(), 0, &[]);
+        assert!(stdout.starts_with(expected), "{stdout}");
+    }
+    drop(server);
+
+    let mut journal = Reader::new(FileDirectory::open(dir.path().join("000")), 1);
+    let mut stored = Vec::new();
+    while let Some(record) = journal.next_record().unwrap() {
+        stored.extend(StoredBatch::decode(record.payload).unwrap().events);
+    }
+    assert_eq!(stored, events);
 }
 
 #[test]

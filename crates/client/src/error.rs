@@ -1,6 +1,6 @@
 //! Everything that can go wrong, and whether trying again makes sense.
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use tickstream_wire::{
     ErrorCode, FrameError, FrameType,
@@ -81,6 +81,14 @@ pub enum Error {
     CollectionOff {
         /// The server, as the builder was given it.
         server: String,
+    },
+    /// The disk queue can't be had.
+    #[error("can't open the disk queue in {}", dir.display())]
+    DiskQueue {
+        /// Its directory.
+        dir: PathBuf,
+        /// Why not.
+        source: io::Error,
     },
     /// The subscription was over already, or its runtime is.
     #[error("the subscription is over")]
@@ -184,6 +192,7 @@ impl Error {
             | Self::TlsConfig(_)
             | Self::BadMessage(_)
             | Self::CollectionOff { .. }
+            | Self::DiskQueue { .. }
             | Self::Closed => false,
         }
     }

@@ -73,7 +73,7 @@
 //! # }
 //! ```
 //!
-//! A [`Publisher`] has a connection and a task of its own. It guarantees, as long as it isn't dropped or closed:
+//! A [`Publisher`] has a connection and a task of its own. It guarantees, as long as it isn't dropped, closed or ended by an error that no reconnect cures:
 //!
 //! - Each event that [`Publisher::publish`] took gets one final answer: it is on the server's stable storage, or it was
 //!   rejected for good, which the [observer](Publishing::observer) is told. Events that the server can't take at
@@ -84,8 +84,8 @@
 //! - No more batches are on the way than the server gives credits for, none larger than it takes, and none before the
 //!   time for which it asked.
 //!
-//! What an application that ends leaves without an answer, [`Publisher::close`] gives back. docs/publishing.md tells
-//! more.
+//! What an application that ends leaves without an answer, [`Publisher::close`] gives back; with a
+//! [disk queue](Publishing::disk_queue), the next start sends it. docs/publishing.md tells more.
 //!
 //! # Encryption
 //!

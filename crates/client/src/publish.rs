@@ -3,6 +3,7 @@
 //! [`pipeline`] decides, without I/O or a clock; [`driver`] is the task around it, [`publisher`] the application's
 //! handle, [`shared`] what both hold.
 
+mod disk;
 mod driver;
 mod event;
 mod make;

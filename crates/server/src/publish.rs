@@ -208,12 +208,12 @@ async fn feed(
                     let mut text = Vec::new();
                     tickstream_client::json::write_event(&event, &mut text);
                     let text = String::from_utf8_lossy(&text).into_owned();
-                    bad_line(report, number, lines::BadLine { problem: error.to_string(), text });
+                    bad_line(report, number, &lines::BadLine { problem: error.to_string(), text });
                 }
                 published => published.map_err(FeedError::Publish)?,
             },
             Err(bad) => {
-                bad_line(report, number, bad);
+                bad_line(report, number, &bad);
                 if args.strict {
                     break;
                 }
@@ -223,8 +223,8 @@ async fn feed(
     Ok(())
 }
 
-fn bad_line(report: &SharedReport, number: u64, bad: lines::BadLine) {
-    report.with(|report| report.bad_line(number, &bad));
+fn bad_line(report: &SharedReport, number: u64, bad: &lines::BadLine) {
+    report.with(|report| report.bad_line(number, bad));
 }
 
 /// What has no answer after `patience`, or after Ctrl-C.

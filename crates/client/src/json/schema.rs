@@ -118,7 +118,13 @@ const fn key(field: &'static str) -> &'static str {
 }
 
 fn second_body<E: Error>(first: &Body, second: &str) -> E {
-    let first = match first {
+    let first = body_name(first);
+    E::custom(format_args!("an event has one body, this one has `{first}` and `{second}`"))
+}
+
+/// The key of a body.
+pub(super) fn body_name(body: &Body) -> &'static str {
+    match body {
         Body::UserInteraction(_) => "user_interaction",
         Body::Performance(_) => "performance",
         Body::Video(_) => "video",
@@ -127,8 +133,7 @@ fn second_body<E: Error>(first: &Body, second: &str) -> E {
         Body::Log(_) => "log",
         Body::InfrastructureMetric(_) => "infrastructure_metric",
         Body::Custom(_) => "custom",
-    };
-    E::custom(format_args!("an event has one body, this one has `{first}` and `{second}`"))
+    }
 }
 
 macro_rules! named {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tickstream_wire::messages::{Message, events::Event};
 
 use super::*;
-use crate::json::value::ENUM_MAX;
+use crate::json::{schema::body_name, value::ENUM_MAX};
 
 const ALL_KINDS: &str = include_str!("../../../../tests/events/all-kinds.jsonl");
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
@@ -185,6 +185,24 @@ fn the_examples_have_every_field_of_every_kind_and_are_as_we_write_them() {
     let bodies = schema.message("Event").oneofs().next().unwrap();
     let expected: Vec<_> = bodies.fields().map(|field| field.name().to_owned()).collect();
     assert_eq!(kinds, expected);
+}
+
+#[test]
+fn the_guide_s_examples_are_events() {
+    let guide = include_str!("../../../../docs/events.md");
+    let is_code = |line: &&str| line.starts_with("    ") || line.is_empty();
+    let blocks = guide.split("\n    {\n").skip(1);
+    let examples = blocks.map(|block| block.split_inclusive('\n').take_while(is_code).collect::<String>());
+    let kinds: Vec<_> = examples
+        .map(|example| {
+            let json = format!("{{{example}").replace(r#""…": "as below""#, "");
+            parse_event(&json)
+                .unwrap_or_else(|error| panic!("{error}: {json}"))
+                .body
+                .map(|body| body_name(&body))
+        })
+        .collect();
+    assert_eq!((kinds.len(), kinds.iter().flatten().collect::<BTreeSet<_>>().len()), (9, 8));
 }
 
 /// Every field of `message` is in `json`, and nothing else; of a oneof, the one that is there goes to `kinds`.

@@ -247,7 +247,7 @@ bytes! {
 /// Where a UUID's text has hyphens.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
-fn uuid(bytes: &Vec<u8>) -> String {
+fn uuid(bytes: &[u8]) -> String {
     let mut text = hex(bytes);
     if bytes.len() == 16 {
         HYPHENS.into_iter().for_each(|place| text.insert(place, '-'));
@@ -261,7 +261,7 @@ fn parse_uuid(text: &str) -> Option<Vec<u8>> {
     if is_uuid { parse_hex(&text.replace('-', "")) } else { parse_hex(text) }
 }
 
-fn hex(bytes: &Vec<u8>) -> String {
+fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()

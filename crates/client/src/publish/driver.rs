@@ -77,11 +77,12 @@ impl PublishDriver {
         }
     }
 
-    /// Runs until an error ends it or nobody needs it any more; then closes.
-    pub async fn drive(mut self, link: Link) {
+    /// Runs until an error ends it or nobody needs it any more; then closes. `rejections` are to be told first.
+    pub async fn drive(mut self, link: Link, rejections: Vec<Rejection>) {
         let shared = self.shared.clone();
         let _over = Over(shared.clone());
         let mut slot = Some(link);
+        self.reject(rejections);
         let ended = tokio::select! {
             biased;
             () = shared.abandoned() => None,
@@ -196,7 +197,9 @@ impl PublishDriver {
     }
 
     fn reject(&mut self, rejections: Vec<Rejection>) {
-        rejections.into_iter().for_each(|rejection| (self.observer)(PublishEvent::Rejected(rejection)));
+        rejections
+            .into_iter()
+            .for_each(|rejection| (self.observer)(PublishEvent::Rejected(Box::new(rejection))));
         // Verdicts before the end of a flush that they are part of.
         self.shared.tell();
     }

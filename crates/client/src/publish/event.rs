@@ -1,6 +1,6 @@
 //! What a publisher tells the application.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tickstream_wire::messages::events;
 
@@ -19,7 +19,7 @@ pub enum PublishEvent {
         duplicates: u32,
     },
     /// An event won't be accepted, however often it is sent. That is final.
-    Rejected(Rejection),
+    Rejected(Box<Rejection>),
     /// The server couldn't take some events of a batch at present. They go again, in another batch.
     Retrying {
         /// How many.
@@ -103,6 +103,9 @@ pub enum PublishError {
         /// At most so many are possible.
         bytes_max: usize,
     },
+    /// The disk queue couldn't be written.
+    #[error("the disk queue can't be written")]
+    Disk(#[source] Arc<io::Error>),
     /// The publisher was closed.
     #[error("the publisher is closed")]
     Closed,

@@ -1,6 +1,6 @@
 //! What a publisher is told before it starts.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{Error, PublishEvent};
 
@@ -18,6 +18,7 @@ pub struct Publishing {
     pub(crate) batch: BatchLimits,
     pub(crate) queue: QueueLimits,
     pub(crate) compression: Compression,
+    pub(crate) disk: Option<DiskOptions>,
     pub(crate) observer: Observer,
 }
 
@@ -29,6 +30,13 @@ pub(crate) type Observer = Box<dyn FnMut(PublishEvent) + Send>;
 pub(crate) struct Producer {
     pub id: [u8; 16],
     pub next_sequence: u64,
+}
+
+/// Where the disk queue is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DiskOptions {
+    pub dir: PathBuf,
+    pub bytes_max: u64,
 }
 
 /// When waiting events become a batch.
@@ -68,6 +76,7 @@ impl Default for Publishing {
             batch: BatchLimits { events: 20, bytes: 256 * 1024, linger: Duration::from_secs(10) },
             queue: QueueLimits { events: 10_000, bytes: 16 * 1024 * 1024 },
             compression: Compression::None,
+            disk: None,
             observer: Box::new(|_| {}),
         }
     }
@@ -117,6 +126,17 @@ impl Publishing {
         self
     }
 
+    /// Keeps what has no final answer in a file in `dir` as well, which is made where it isn't there: none by default.
+    /// What an application leaves there, however it ends, goes first when the next one starts, under the producer's id
+    /// and the numbers that it had. The directory is one publisher's at a time.
+    ///
+    /// The file has at most `bytes_max` bytes, about half of which are for events; beyond, the queue is full. It isn't
+    /// synced for each event: a power cut may lose those of the last seconds.
+    pub fn disk_queue(mut self, dir: impl Into<PathBuf>, bytes_max: u64) -> Self {
+        self.disk = Some(DiskOptions { dir: dir.into(), bytes_max });
+        self
+    }
+
     /// Sets who is told what happens: verdicts, lost connections. Nobody by default.
     ///
     /// It is called in the publisher's own task, which meanwhile neither sends nor heartbeats: it must not wait.
@@ -134,7 +154,14 @@ impl Publishing {
         let producer = self.producer.is_none_or(|producer| producer.id != [0; 16]);
         rule("producer", producer, "the id is all zeros")?;
         let sequence = self.producer.is_none_or(|producer| producer.next_sequence > 0);
-        rule("producer", sequence, "the first sequence is 0")
+        rule("producer", sequence, "the first sequence is 0")?;
+        let Some(disk) = &self.disk else { return Ok(()) };
+        rule(
+            "disk_queue",
+            disk.bytes_max >= 4 * self.batch.bytes as u64,
+            "fewer bytes than four batches may have",
+        )?;
+        rule("producer", self.producer.is_none(), "a disk queue has a producer of its own")
     }
 }
 
@@ -147,12 +174,13 @@ fn rule(setting: &'static str, holds: bool, problem: &'static str) -> Result<(),
 
 impl fmt::Debug for Publishing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { producer, batch, queue, compression, observer: _ } = self;
+        let Self { producer, batch, queue, compression, disk, observer: _ } = self;
         f.debug_struct("Publishing")
             .field("producer", producer)
             .field("batch", batch)
             .field("queue", queue)
             .field("compression", compression)
+            .field("disk", disk)
             .finish_non_exhaustive()
     }
 }
@@ -179,5 +207,8 @@ mod tests {
         check(publishing().producer([0; 16], 1), Some("producer"));
         check(publishing().producer([1; 16], 0), Some("producer"));
         check(publishing().producer([1; 16], 1), None);
+        check(publishing().disk_queue("queue", 1 << 20), None);
+        check(publishing().disk_queue("queue", (1 << 20) - 1), Some("disk_queue"));
+        check(publishing().disk_queue("queue", 1 << 20).producer([1; 16], 1), Some("producer"));
     }
 }

@@ -5,6 +5,7 @@
 //! answered, on whatever connection; a number is never given to other events, since the server drops what it has seen.
 
 mod acknowledge;
+mod ledger;
 
 use std::collections::VecDeque;
 
@@ -12,6 +13,7 @@ use tickstream_wire::messages::{Message, events};
 use tokio::time::Instant;
 
 use super::{
+    disk::DiskQueue,
     event::{Progress, PublishError, Rejection, Unanswered},
     options::{BatchLimits, Compression, Producer, QueueLimits},
     packing::{PAYLOAD_OVERHEAD, pack, packed_len},
@@ -40,6 +42,8 @@ pub(crate) struct Pipeline {
     retry: Backoff,
     totals: Progress,
     is_closed: bool,
+    /// Where all of this is written down, too.
+    disk: Option<DiskQueue>,
 }
 
 /// An event.
@@ -102,6 +106,7 @@ impl Pipeline {
             retry,
             totals: Progress::default(),
             is_closed: false,
+            disk: None,
         }
     }
 
@@ -124,6 +129,7 @@ impl Pipeline {
             self.flush();
             return Err(PublishError::Full { events, bytes: held });
         }
+        self.write_event(self.last_number + 1, bytes)?;
         self.held = Held { events: events + 1, bytes: held + cost };
         self.last_number += 1;
         self.totals.published += 1;
@@ -164,6 +170,7 @@ impl Pipeline {
                 self.batches.push_back(Batch { is_sent: false, ..batch });
             } else {
                 // It can't go as it was; the events' ids tell the server what it has of it.
+                self.write_answered(batch.sequence, &[]);
                 batch.items.into_iter().for_each(|item| self.wait(item));
             }
         }
@@ -290,6 +297,7 @@ impl Pipeline {
         self.waiting_bytes -= items.iter().map(|item| packed_len(item.bytes.len())).sum::<usize>();
         let sequence = self.producer.next_sequence;
         self.producer.next_sequence += 1;
+        self.write_batch(sequence, &items);
         self.batches.push_back(Batch { sequence, items, is_sent: false, was_sent: false });
     }
 
@@ -301,10 +309,11 @@ impl Pipeline {
     }
 
     fn reject_larger_than(&mut self, room: usize) -> Vec<Rejection> {
-        let (kept, larger): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
+        let (kept, mut larger): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.waiting)
             .into_iter()
             .partition(|item| packed_len(item.bytes.len()) <= room);
         self.waiting = kept;
+        self.write_answered(0, larger.make_contiguous());
         let reject = |item: Item| {
             self.waiting_bytes -= packed_len(item.bytes.len());
             let message =

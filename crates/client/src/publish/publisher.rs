@@ -6,10 +6,11 @@ use tickstream_wire::messages::{Message, events::Event};
 use tokio::time;
 
 use super::{
+    disk::{DiskQueue, Restored},
     driver::PublishDriver,
     event::{Progress, PublishError, Unanswered},
     make::new_producer_id,
-    options::{Producer, Publishing},
+    options::{DiskOptions, Producer, Publishing},
     pipeline::Pipeline,
     shared::Shared,
 };
@@ -37,13 +38,15 @@ impl Drop for TaskGuard {
 impl Publisher {
     pub(crate) async fn connect(config: Config, publishing: Publishing) -> Result<Self, Error> {
         publishing.check()?;
+        // Before anything is sent: it may be another publisher's.
+        let disk = publishing.disk.as_ref().map(open_disk_queue).transpose()?;
         let mut failure = Error::Closed;
         for server in 0..config.servers.len() {
             match PublishDriver::open(&config, server).await {
-                Ok(link) => return Ok(Self::start(config, publishing, server, link)),
+                Ok(link) => return Ok(Self::start(config, publishing, disk, (server, link))),
                 // Another server may take them.
                 Err(error) if error.is_retryable() || matches!(error, Error::CollectionOff { .. }) => {
-                    failure = error
+                    failure = error;
                 }
                 Err(error) => return Err(error),
             }
@@ -51,15 +54,25 @@ impl Publisher {
         Err(failure)
     }
 
-    fn start(config: Config, publishing: Publishing, server: usize, link: Link) -> Self {
-        let Publishing { producer, batch, queue, compression, observer } = publishing;
+    fn start(
+        config: Config,
+        publishing: Publishing,
+        disk: Option<(DiskQueue, Restored)>,
+        (server, link): (usize, Link),
+    ) -> Self {
+        let Publishing { producer, batch, queue, compression, disk: _, observer } = publishing;
+        let producer = disk.as_ref().map(|(_, restored)| restored.producer).or(producer);
         let producer = producer.unwrap_or_else(|| Producer { id: new_producer_id(), next_sequence: 1 });
         let backoff = || Backoff::new(config.backoff_min, config.backoff_max, fastrand::Rng::new());
         let mut pipeline = Pipeline::new((batch, queue, compression), producer, backoff());
-        pipeline.connected(link.session.publish_limits());
+        if let Some((disk, restored)) = disk {
+            pipeline.restore(disk, restored.content, time::Instant::now());
+        }
+        let larger = pipeline.connected(link.session.publish_limits());
         let shared = Arc::new(Shared::new(pipeline));
         let backoff = backoff();
-        tokio::spawn(PublishDriver::new(config, server, shared.clone(), observer, backoff).drive(link));
+        let driver = PublishDriver::new(config, server, shared.clone(), observer, backoff);
+        tokio::spawn(driver.drive(link, larger));
         Self { _task: Arc::new(TaskGuard(shared.clone())), shared }
     }
 
@@ -106,7 +119,7 @@ impl Publisher {
 
     /// Takes no more events, from no clone either, waits for the answers, for `patience` at the most, and closes the
     /// connection in good order, which may take 2 s more. Gives back what has no final answer, in the order in which
-    /// it was published.
+    /// it was published; with a disk queue it stays there, too, and goes when it is opened again.
     pub async fn close(self, patience: Duration) -> Vec<Unanswered> {
         self.shared.lock().pipeline.close();
         self.shared.call();
@@ -118,6 +131,11 @@ impl Publisher {
         self.shared.ended().await;
         self.shared.lock().pipeline.take_unanswered()
     }
+}
+
+fn open_disk_queue(options: &DiskOptions) -> Result<(DiskQueue, Restored), Error> {
+    let DiskOptions { dir, bytes_max } = options;
+    DiskQueue::open(dir, *bytes_max).map_err(|source| Error::DiskQueue { dir: dir.clone(), source })
 }
 
 impl super::shared::State {

@@ -472,3 +472,38 @@ async fn an_observer_that_panics_leaves_nobody_waiting() {
     assert!(matches!(soon(publisher.flush()).await, Err(PublishError::Closed)));
     assert_eq!(soon(publisher.close(LINGER)).await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_disk_queue_outlives_its_publisher() {
+    let server = server().await;
+    let dir = tempfile::tempdir().unwrap();
+    let settings = || Told::default().publishing().disk_queue(dir.path(), 4 << 20);
+    let (publisher, mut peer) = publishing(&server, settings()).await;
+    publish(&publisher, 1..=5).await;
+    let first = batch_of(&mut peer).await;
+    let second = batch_of(&mut peer).await;
+    let rejected = vec![verdict(1, "STORAGE_FULL", true)];
+    peer.send(&PublishAck { rejected, throttle_ms: 60_000, ..ack(&first.2, 1, 1) }).await;
+    soon(async {
+        while publisher.progress().accepted == 0 {
+            tokio::time::sleep(ms(1)).await;
+        }
+    })
+    .await;
+    let busy = server.client().publisher(settings()).await.unwrap_err();
+    assert!(matches!(busy, Error::DiskQueue { .. }), "{busy:?}");
+    drop(publisher);
+    assert_eq!(peer.frame().await, None);
+    drop(peer);
+
+    // Its task lets go of the directory when its connection is closed.
+    tokio::time::sleep(ms(100)).await;
+    let (publisher, mut peer) = publishing(&server, settings()).await;
+    let waiting = publisher.flush();
+    tokio::pin!(waiting);
+    assert!(timeout(ms(1), &mut waiting).await.is_err());
+    assert_eq!(batch_of(&mut peer).await, second);
+    let (sequence, names, producer) = batch_of(&mut peer).await;
+    assert_eq!((names, producer), (vec![2, 5], second.2));
+    assert!(sequence > 1 << 32);
+}

@@ -39,9 +39,10 @@ impl Pipeline {
         let mut rejections = Vec::new();
         let mut again = Vec::new();
         let mut verdicts = ack.rejected.into_iter().peekable();
+        let mut settled = Vec::with_capacity(items.len());
         for (index, item) in (0..).zip(items) {
             match verdicts.next_if(|verdict| verdict.index == index) {
-                None => self.settle(&item),
+                None => settled.push(item),
                 Some(verdict) if verdict.retryable => {
                     self.totals.retried += 1;
                     self.wait(item);
@@ -49,11 +50,14 @@ impl Pipeline {
                 }
                 Some(verdict) => {
                     self.totals.rejected += 1;
-                    self.settle(&item);
                     rejections.push(rejection(&item, verdict.code, verdict.message));
+                    settled.push(item);
                 }
             }
         }
+        self.write_answered(ack.sequence, &settled);
+        settled.iter().for_each(|item| self.settle(item));
+        self.tidy();
         let retry_in = self.pace(ack.throttle_ms, !again.is_empty(), now);
         let events = again.len();
         let retrying = again

@@ -430,13 +430,14 @@ impl Model {
             return;
         }
         let (sequence, names) = self.on_the_way.remove(which % self.on_the_way.len());
-        let mut answer = PublishAck { throttle_ms, ..ack(sequence, 0, &[]) };
+        let producer_id = self.pipeline.producer.id.to_vec();
+        let mut answer = PublishAck { throttle_ms, producer_id, ..ack(sequence, 0, &[]) };
         for (index, (name, verdict)) in (0..).zip(names.iter().zip(verdicts)) {
             match verdict {
                 0 => answer.accepted += 1,
                 1 => answer.duplicates += 1,
                 _ => {
-                    answer.rejected.push(Rejected { index, retryable: *verdict == 3, ..Rejected::default() })
+                    answer.rejected.push(Rejected { index, retryable: *verdict == 3, ..Rejected::default() });
                 }
             }
             if *verdict != 3 {
@@ -487,6 +488,36 @@ proptest! {
         let mut model = Model::new();
         steps.into_iter().for_each(|step| model.take(step));
         model.drain();
+    }
+
+    #[test]
+    fn a_disk_queue_holds_what_has_no_answer(steps in steps()) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut model = Model::new();
+        let (disk, restored) = DiskQueue::open(dir.path(), 100_000).unwrap();
+        model.pipeline.producer.id = restored.producer.id;
+        model.pipeline.restore(disk, restored.content, model.now);
+        steps.into_iter().for_each(|step| model.take(step));
+        let next_sequence = model.pipeline.producer.next_sequence;
+        let open: Vec<u64> = (1..=model.pushed).filter(|name| !model.answered.contains(name)).collect();
+        drop(model.pipeline);
+
+        let (disk, restored) = DiskQueue::open(dir.path(), 100_000).unwrap();
+        prop_assert!(restored.producer.next_sequence > next_sequence);
+        let mut pipeline = pipeline();
+        pipeline.producer = restored.producer;
+        pipeline.restore(disk, restored.content, model.now);
+        pipeline.connected(limits(100, 4096));
+        let mut resent = Vec::new();
+        while let Some((sequence, names)) = sent(&mut pipeline, model.now) {
+            let expected = model.numbers.get(&sequence);
+            prop_assert!(expected.is_none_or(|expected| *expected == names), "{} {:?}", sequence, names);
+            prop_assert!(expected.is_some() || sequence >= restored.producer.next_sequence);
+            resent.extend(expected.is_some().then_some(sequence));
+        }
+        prop_assert!(model.on_the_way.iter().all(|(sequence, _)| resent.contains(sequence)));
+        let left = pipeline.take_unanswered();
+        prop_assert!(left.iter().map(|left| left.event.timestamp).eq(open));
     }
 
     #[test]

@@ -1,0 +1,368 @@
+//! The disk queue: events without a final answer, in a file, so that they survive the process.
+//!
+//! The file is a log of what happens in the pipeline, in the journal's record format (docs/journal.md, "Record"):
+//!
+//! | record | sequence | producer_sequence | events | payload |
+//! | --- | --- | --- | --- | --- |
+//! | head, the first | 0 | the next batch's number | 0 | [`MAGIC`] |
+//! | an event was taken | its number | 0 | 1 | the event |
+//! | events became a batch | 0 | the batch's number | how many | their numbers, 8 bytes each, little-endian |
+//! | a batch was answered | 0 | the batch's number, 0: none | 0 | the numbers of its events that have a final answer |
+//!
+//! Where most of it is about events that are answered, it is written anew from what the pipeline holds, under another
+//! name, and takes the old one's place. Only that is synced: a power cut may lose the last events. It never makes a
+//! number stand for two batches, since each start leaves out [`LEAP`] of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind, Seek, Write},
+    path::{Path, PathBuf},
+};
+
+use tickstream_journal::record::{Record, encoded_len};
+
+use super::{make::new_producer_id, options::Producer};
+
+const MAGIC: &[u8] = b"tickstream queue 1";
+const NAME: &str = "queue";
+const NEXT_NAME: &str = "queue.next";
+/// More batches than go out in the time that the system takes to write a file by itself.
+const LEAP: u64 = 1 << 32;
+/// A shorter file isn't worth the work.
+const REWRITE_MIN: u64 = 1 << 20;
+
+/// The file, and what it has to be.
+pub(crate) struct DiskQueue {
+    dir: PathBuf,
+    _lock: File,
+    file: File,
+    /// Of whole records, bytes.
+    length: u64,
+    /// Of the records of events without a final answer, bytes.
+    live: u64,
+    bytes_max: u64,
+    producer: [u8; 16],
+    /// What is held by the file isn't all that it should: it is to be written anew.
+    is_incomplete: bool,
+    buffer: Vec<u8>,
+}
+
+/// What a process before has left.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Restored {
+    pub producer: Producer,
+    pub content: Content,
+}
+
+/// Events by their numbers, and batches of them.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Content {
+    pub events: BTreeMap<u64, Box<[u8]>>,
+    pub batches: BTreeMap<u64, Vec<u64>>,
+}
+
+/// Why an event can't be written down.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// First, the file must be written anew.
+    Rewrite,
+    /// There are too many.
+    Full,
+    /// The disk says so.
+    Disk(io::Error),
+}
+
+impl DiskQueue {
+    /// Opens or makes the queue in `dir`, which is this process's alone until it is dropped.
+    pub fn open(dir: &Path, bytes_max: u64) -> io::Result<(Self, Restored)> {
+        fs::create_dir_all(dir)?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(dir.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(io::Error::new(ErrorKind::WouldBlock, "another publisher has it open"));
+            }
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let restored = match fs::read(dir.join(NAME)) {
+            Ok(bytes) => read(&bytes)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let new = || Restored {
+            producer: Producer { id: new_producer_id(), next_sequence: 1 },
+            content: Content::default(),
+        };
+        let restored = restored.unwrap_or_else(new);
+        let Restored { producer, content } = &restored;
+        let mut queue = Self {
+            dir: dir.to_owned(),
+            _lock: lock,
+            file: File::create(dir.join(NEXT_NAME))?,
+            length: 0,
+            live: 0,
+            bytes_max,
+            producer: producer.id,
+            is_incomplete: false,
+            buffer: Vec::new(),
+        };
+        let events = content.events.iter().map(|(number, bytes)| (*number, &bytes[..]));
+        let batches = content.batches.iter().map(|(sequence, numbers)| (*sequence, numbers.clone()));
+        queue.rewrite(producer.next_sequence, events, batches)?;
+        Ok((queue, restored))
+    }
+
+    /// An event was taken.
+    pub fn event(&mut self, number: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        let length = encoded_len(bytes.len()) as u64;
+        if self.length + length > self.bytes_max {
+            // Half of it, or the same would soon be written again and again.
+            let is_worth_it = 2 * (self.live + length) <= self.bytes_max;
+            return Err(if is_worth_it { Refusal::Rewrite } else { Refusal::Full });
+        }
+        let record = Record {
+            sequence: number,
+            producer: self.producer,
+            producer_sequence: 0,
+            events: 1,
+            payload: bytes,
+        };
+        self.append(&record).map_err(Refusal::Disk)?;
+        self.live += length;
+        Ok(())
+    }
+
+    /// Events became a batch. Without a record of it, they are in another one after a restart: the server knows them by
+    /// their ids, then.
+    pub fn batch(&mut self, sequence: u64, numbers: &[u64]) {
+        let payload = to_bytes(numbers);
+        let record = batch_record(self.producer, sequence, numbers.len(), &payload);
+        self.is_incomplete |= self.append(&record).is_err();
+    }
+
+    /// A batch was answered, which frees so many bytes of events. Without a record of it, it goes again after a restart.
+    pub fn answered(&mut self, sequence: u64, numbers: &[u64], bytes: impl Iterator<Item = usize>) {
+        self.live -= bytes.map(|bytes| encoded_len(bytes) as u64).sum::<u64>();
+        let payload = to_bytes(numbers);
+        let record = batch_record(self.producer, sequence, 0, &payload);
+        self.is_incomplete |= self.append(&record).is_err();
+    }
+
+    /// Whether [`rewrite`](Self::rewrite) is worth it.
+    pub fn wants_rewrite(&self) -> bool {
+        self.is_incomplete || self.length > REWRITE_MIN && self.length > 4 * self.live
+    }
+
+    /// Writes the file anew.
+    pub fn rewrite<'a>(
+        &mut self,
+        next_sequence: u64,
+        events: impl Iterator<Item = (u64, &'a [u8])>,
+        batches: impl Iterator<Item = (u64, Vec<u64>)>,
+    ) -> io::Result<()> {
+        let (dir, producer) = (&self.dir, self.producer);
+        let mut out = io::BufWriter::new(File::create(dir.join(NEXT_NAME))?);
+        let (mut length, mut live) = (0, 0);
+        let buffer = &mut self.buffer;
+        let mut write = |record: &Record<'_>| {
+            buffer.clear();
+            record.encode_to(buffer);
+            length += buffer.len() as u64;
+            out.write_all(buffer)
+        };
+        write(&Record {
+            sequence: 0,
+            producer,
+            producer_sequence: next_sequence,
+            events: 0,
+            payload: MAGIC,
+        })?;
+        for (number, payload) in events {
+            live += encoded_len(payload.len()) as u64;
+            write(&Record { sequence: number, producer, producer_sequence: 0, events: 1, payload })?;
+        }
+        for (sequence, numbers) in batches {
+            write(&batch_record(producer, sequence, numbers.len(), &to_bytes(&numbers)))?;
+        }
+        let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_data()?;
+        fs::rename(dir.join(NEXT_NAME), dir.join(NAME))?;
+        File::open(dir)?.sync_all()?;
+        (self.file, self.length, self.live, self.is_incomplete) = (file, length, live, false);
+        Ok(())
+    }
+
+    fn append(&mut self, record: &Record<'_>) -> io::Result<()> {
+        self.buffer.clear();
+        record.encode_to(&mut self.buffer);
+        let written = self.file.write_all(&self.buffer);
+        if written.is_ok() {
+            self.length += self.buffer.len() as u64;
+        } else {
+            // What is behind half a record would be lost.
+            self.file.set_len(self.length).and_then(|()| self.file.seek(io::SeekFrom::End(0)))?;
+        }
+        written
+    }
+}
+
+fn batch_record(producer: [u8; 16], sequence: u64, events: usize, payload: &[u8]) -> Record<'_> {
+    Record { sequence: 0, producer, producer_sequence: sequence, events: events as u32, payload }
+}
+
+fn to_bytes(numbers: &[u64]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+fn to_numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().expect("eight bytes")))
+}
+
+/// What a file holds, up to its end or to a record that wasn't written whole; `None` if it isn't even begun.
+fn read(bytes: &[u8]) -> io::Result<Option<Restored>> {
+    let Ok((head, _)) = Record::decode(bytes) else {
+        return if bytes.len() < encoded_len(MAGIC.len()) { Ok(None) } else { Err(no_queue()) };
+    };
+    if head.payload != MAGIC {
+        return Err(no_queue());
+    }
+    let mut next_sequence = head.producer_sequence;
+    let mut content = Content::default();
+    let mut rest = &bytes[head.encoded_len()..];
+    while let Ok((record, _)) = Record::decode(rest) {
+        rest = &rest[record.encoded_len()..];
+        next_sequence = next_sequence.max(record.producer_sequence.saturating_add(1));
+        content.take(&record);
+    }
+    let producer = Producer { id: head.producer, next_sequence: next_sequence.saturating_add(LEAP) };
+    Ok(Some(Restored { producer, content }))
+}
+
+fn no_queue() -> io::Error {
+    io::Error::new(
+        ErrorKind::InvalidData,
+        "the file `queue` in it isn't a disk queue that this version knows",
+    )
+}
+
+impl Content {
+    fn take(&mut self, record: &Record<'_>) {
+        let Record { sequence: number, producer_sequence: sequence, events, payload, .. } = *record;
+        if number > 0 {
+            self.events.insert(number, payload.into());
+            return;
+        }
+        let numbers: BTreeSet<u64> = to_numbers(payload).collect();
+        if events == 0 {
+            numbers.iter().for_each(|number| drop(self.events.remove(number)));
+            self.batches.remove(&sequence);
+            return;
+        }
+        // An event is in one batch, the last, also where the record of an answer couldn't be written.
+        self.batches.values_mut().for_each(|batch| batch.retain(|number| !numbers.contains(number)));
+        self.batches.retain(|_, batch| !batch.is_empty());
+        let known = numbers.into_iter().filter(|number| self.events.contains_key(number)).collect();
+        self.batches.insert(sequence, known);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: u64 = 4 << 20;
+
+    fn open(dir: &Path) -> (DiskQueue, Restored) {
+        DiskQueue::open(dir, MAX).unwrap()
+    }
+
+    fn content(events: &[(u64, &str)], batches: &[(u64, &[u64])]) -> Content {
+        Content {
+            events: events.iter().map(|(number, event)| (*number, event.as_bytes().into())).collect(),
+            batches: batches.iter().map(|(sequence, numbers)| (*sequence, numbers.to_vec())).collect(),
+        }
+    }
+
+    #[test]
+    fn what_has_no_answer_is_there_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, restored) = open(dir.path());
+        let producer = restored.producer;
+        assert_eq!((producer.next_sequence, restored.content), (1, Content::default()));
+        for (number, event) in [(1, "a"), (2, "b"), (3, "c"), (4, "d"), (5, "e")] {
+            queue.event(number, event.as_bytes()).unwrap();
+        }
+        queue.batch(1, &[1, 2]);
+        queue.batch(2, &[3, 4]);
+        // The second event may come again.
+        queue.answered(1, &[1], [1].into_iter());
+        drop(queue);
+
+        let (mut queue, restored) = open(dir.path());
+        let next_sequence = 3 + LEAP;
+        assert_eq!(restored.producer, Producer { next_sequence, ..producer });
+        assert_eq!(restored.content, content(&[(2, "b"), (3, "c"), (4, "d"), (5, "e")], &[(2, &[3, 4])]));
+        queue.batch(next_sequence, &[2]);
+        queue.answered(2, &[3, 4], [1, 1].into_iter());
+        drop(queue);
+        let (_, restored) = open(dir.path());
+        assert_eq!(restored.producer.next_sequence, next_sequence + 1 + LEAP);
+        assert_eq!(restored.content, content(&[(2, "b"), (5, "e")], &[(next_sequence, &[2])]));
+    }
+
+    #[test]
+    fn a_file_that_was_cut_anywhere_gives_what_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path());
+        queue.event(1, b"a").unwrap();
+        queue.event(2, b"b").unwrap();
+        queue.batch(1, &[1, 2]);
+        drop(queue);
+        let path = dir.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        let head = encoded_len(MAGIC.len());
+        let event = encoded_len(1);
+        for cut in 0..whole.len() {
+            fs::write(&path, &whole[..cut]).unwrap();
+            let (queue, restored) = open(dir.path());
+            let events = cut.saturating_sub(head) / event;
+            assert_eq!(restored.content.events.len(), events.min(2), "{cut}");
+            assert!(restored.content.batches.is_empty());
+            drop(queue);
+        }
+    }
+
+    #[test]
+    fn something_else_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        fs::write(&path, "x".repeat(100)).unwrap();
+        assert_eq!(DiskQueue::open(dir.path(), MAX).err().unwrap().kind(), ErrorKind::InvalidData);
+        assert_eq!(fs::read(&path).unwrap().len(), 100);
+    }
+
+    #[test]
+    fn a_queue_is_one_process_s() {
+        let dir = tempfile::tempdir().unwrap();
+        let _queue = open(dir.path());
+        assert_eq!(DiskQueue::open(dir.path(), MAX).err().unwrap().kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn it_grows_no_further_than_it_may() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = DiskQueue::open(dir.path(), 10_000).unwrap();
+        let event = [7; 1000 - encoded_len(0)];
+        let numbers: Vec<u64> = (1..20).take_while(|number| queue.event(*number, &event).is_ok()).collect();
+        assert_eq!(numbers.len(), 9);
+        assert!(matches!(queue.event(10, &event), Err(Refusal::Full)));
+        queue.answered(0, &numbers[..6], [event.len(); 6].into_iter());
+        assert!(matches!(queue.event(10, &event), Err(Refusal::Rewrite)));
+        queue.rewrite(1, (7..10).map(|number| (number, &event[..])), std::iter::empty()).unwrap();
+        queue.event(10, &event).unwrap();
+        assert!(fs::metadata(dir.path().join(NAME)).unwrap().len() < 5000);
+        drop(queue);
+        assert_eq!(open(dir.path()).1.content.events.into_keys().collect::<Vec<_>>(), [7, 8, 9, 10]);
+    }
+}
