@@ -231,9 +231,8 @@ impl FrameReader {
                 Ok(())
             }
             None if frame.kind >= SKIPPABLE_FROM => Ok(()),
-            Some(FrameType::Auth | FrameType::Subscribe) | None => {
-                Err(Close::Malformed(format!("a frame of type 0x{:02x} from the server", frame.kind)))
-            }
+            Some(FrameType::Auth | FrameType::Subscribe | FrameType::Publish | FrameType::PublishAck)
+            | None => Err(Close::Malformed(format!("a frame of type 0x{:02x} from the server", frame.kind))),
         }
     }
 

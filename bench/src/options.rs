@@ -253,6 +253,9 @@ pub enum PlanError {
     /// TLS can't be had.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// `--resend` without pairs.
+    #[error("--resend needs two connections for each producer: an even number of -n on each of {0} threads")]
+    Resend(u32),
     /// Source addresses are IPv4.
     #[error("--source and --source-addresses need an IPv4 --addr")]
     SourceFamily,
@@ -302,6 +305,9 @@ impl Plan {
         let tls = TlsPlan::new(&options.tls, options.addr.ip())?;
         let buffer_len = if tls.is_some() { buffer_len.max(TLS_BUFFER_LEN) } else { buffer_len };
         let buffer_len = options.receive_buffer.map_or(buffer_len, NonZeroU32::get);
+        if options.modes.publish.resend && connections % (2 * threads) != 0 {
+            return Err(PlanError::Resend(threads));
+        }
         let plan = Self {
             schedule,
             threads,
@@ -434,6 +440,7 @@ mod tests {
         check("-n 5 --threads 6", "--threads 6");
         check("--slow 60 --stalled 60", "above 100 percent");
         check("-n 10 --storm 11", "--storm 11");
+        check("--publish -n 6 --threads 2 --resend", "an even number");
         check("--addr [::1]:900 --source 127.0.0.2", "IPv4");
         check("--pass-file /nonexistent", "/nonexistent");
         check("--tls-ca /nonexistent", "/nonexistent");

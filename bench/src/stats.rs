@@ -146,7 +146,8 @@ pub struct Window {
 }
 
 impl Window {
-    fn contains(self, due_us: u64) -> bool {
+    /// Whether this moment is within it.
+    pub fn contains(self, due_us: u64) -> bool {
         (self.from_us..self.until_us).contains(&due_us)
     }
 }

@@ -86,6 +86,11 @@ class Process:
         if self.running():
             os.kill(self.pid, signal.SIGINT)
 
+    def kill(self):
+        """Ends it at once, without a chance to do anything (SIGKILL)."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._timeout.wait(END_TIMEOUT_S)
+
     def end(self):
         """Ends it, if it still runs: SIGTERM, which timeout(1) passes on, then SIGKILL."""
         if self.running():

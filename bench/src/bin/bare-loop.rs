@@ -343,6 +343,7 @@ impl Timetable {
             batch_window_ms: 5,
             next_sequence: frame * self.ticks_per_frame,
             server_time_ms: wall_us() / 1_000,
+            ..Ack::default()
         };
         [seal(&ack(MsgType::Auth)), seal(&ack(MsgType::Subscribe))].concat()
     }

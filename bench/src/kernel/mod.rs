@@ -4,7 +4,7 @@
 mod ring;
 mod system;
 
-pub use ring::{Completion, Receipt, Ring, RingSetup};
+pub use ring::{Completion, Receipt, Returned, Ring, RingSetup};
 pub use system::{
     local_socket_options, pin_to_cpu, raise_descriptor_limit, thread_cpu_ns, thread_id, unshare_descriptors,
 };

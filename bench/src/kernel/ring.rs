@@ -3,7 +3,8 @@
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    io,
+    collections::HashMap,
+    io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU16, Ordering},
@@ -19,6 +20,8 @@ const GROUP: u16 = 0;
 const PAGE: usize = 4096;
 /// SENDs never block the ring: a full socket answers EAGAIN, a closed one EPIPE without a signal.
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+/// A SEND that waits for room, and is over when all is sent.
+const SEND_ALL_FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +41,8 @@ pub struct Ring {
     // Dropped before the buffers that it refers to.
     ring: IoUring,
     buffers: Buffers,
+    /// What SENDs that aren't over send, by their token, and how many bytes of it.
+    lent: HashMap<u64, (Vec<u8>, u32)>,
     waits_for_some: bool,
 }
 
@@ -54,6 +59,17 @@ pub struct Completion {
     pub more: bool,
     /// Bytes that were received; give it back with [`Ring::recycle`].
     pub receipt: Option<Receipt>,
+    /// What [`Ring::send_all`] was given.
+    pub returned: Option<Returned>,
+}
+
+/// What a SEND is done with.
+#[derive(Debug)]
+pub struct Returned {
+    /// What [`Ring::send_all`] was given.
+    pub bytes: Vec<u8>,
+    /// All was sent.
+    pub is_whole: bool,
 }
 
 /// A receive buffer that the kernel filled and the caller owns until it gives it back.
@@ -89,7 +105,7 @@ impl Ring {
             )?;
         }
         let waits_for_some = ring.params().is_feature_min_timeout();
-        let mut this = Self { ring, buffers, waits_for_some };
+        let mut this = Self { ring, buffers, lent: HashMap::new(), waits_for_some };
         for buffer in 0..setup.buffers {
             this.buffers.give(buffer);
         }
@@ -138,6 +154,23 @@ impl Ring {
     pub fn send(&mut self, socket: BorrowedFd<'_>, bytes: &'static [u8], token: u64) {
         // SAFETY: the bytes are 'static.
         unsafe { self.push_send(socket, bytes, token) }
+    }
+
+    /// Sends all of `bytes` from `start` on, however long the socket takes for it. The completion gives them back.
+    ///
+    /// # Panics
+    /// If `start` is behind the end, or if a SEND with this token isn't over.
+    pub fn send_all(&mut self, socket: BorrowedFd<'_>, bytes: Vec<u8>, start: usize, token: u64) {
+        let part = &bytes[start..];
+        let len = u32::try_from(part.len()).expect("frames are below 4 GiB");
+        let entry =
+            opcode::Send::new(types::Fd(socket.as_raw_fd()), part.as_ptr(), len).flags(SEND_ALL_FLAGS);
+        let entry = entry.build().user_data(token);
+        let before = self.lent.insert(token, (bytes, len));
+        assert!(before.is_none(), "one SEND for each token");
+        // SAFETY: a Vec that is moved leaves its bytes where they are. Nobody touches it in `lent` until the completion
+        // is there, nor does `drop` free it.
+        unsafe { self.push(&entry) }
     }
 
     /// Sends `bytes` to each of `sockets`, submitting after every `batch`; all are submitted on return.
@@ -189,19 +222,22 @@ impl Ring {
 
     /// Appends the completions that are there to `out`.
     pub fn completions(&mut self, out: &mut Vec<Completion>) {
-        out.extend(self.ring.completion().map(|entry| {
+        let Self { ring, lent, .. } = self;
+        out.extend(ring.completion().map(|entry| {
             let result = u32::try_from(entry.result()).map_err(|_| -entry.result());
             let buffer = cqueue::buffer_select(entry.flags());
             let accepted = result.ok().filter(|_| entry.user_data() == Self::ACCEPTED).map(|descriptor| {
                 // SAFETY: only accepts have this token (`push`), and each descriptor comes up once.
                 unsafe { OwnedFd::from_raw_fd(descriptor as i32) }
             });
+            let lent = if lent.is_empty() { None } else { lent.remove(&entry.user_data()) };
             Completion {
                 accepted,
                 token: entry.user_data(),
                 result,
                 more: cqueue::more(entry.flags()),
                 receipt: buffer.map(|buffer| Receipt { buffer, len: result.unwrap_or(0) }),
+                returned: lent.map(|(bytes, len)| Returned { bytes, is_whole: result == Ok(len) }),
             }
         }));
     }
@@ -259,6 +295,13 @@ impl Ring {
                 }
             }
         }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        // The kernel may go on reading them after the ring's descriptor is closed.
+        mem::forget(mem::take(&mut self.lent));
     }
 }
 
@@ -379,6 +422,35 @@ mod tests {
         }
         assert!(ended);
         assert_eq!(got, sent);
+    }
+
+    #[test]
+    fn sends_all_to_a_socket_that_takes_little_at_once() {
+        let setup = RingSetup { submissions: 4, completions: 64, buffers: 2, buffer_len: 16 };
+        let mut ring = Ring::new(setup).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut far, _) = listener.accept().unwrap();
+        let bytes: Vec<u8> = (0..20_000_000_u32).map(|n| n as u8).collect();
+        let expected = bytes[7..].to_vec();
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; expected.len()];
+            std::io::Read::read_exact(&mut far, &mut got).unwrap();
+            got == expected
+        });
+        ring.send_all(near.as_fd(), bytes, 7, 1);
+        let mut completions = Vec::new();
+        for _ in 0..100 {
+            ring.wait(1, Duration::ZERO, Duration::from_secs(1)).unwrap();
+            ring.completions(&mut completions);
+            if !completions.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(completions[0].result, Ok(20_000_000 - 7));
+        let returned = completions[0].returned.as_ref().unwrap();
+        assert_eq!((returned.bytes.len(), returned.is_whole), (20_000_000, true));
+        assert!(reader.join().unwrap());
     }
 
     #[test]

@@ -1,10 +1,11 @@
-//! Runs of another kind: connections that come and go, or hardly say anything, instead of subscriptions that are
-//! held. Each kind has its own file; this one starts threads and measures the server meanwhile.
+//! Runs of another kind: connections that come and go, hardly say anything, or publish, instead of subscriptions that
+//! are held. Each kind has its own file; this one starts threads and measures the server meanwhile.
 
 mod attempts;
 mod brute_force;
 mod dribble;
 mod handshakes;
+mod publish;
 
 use std::{fmt, io, io::Write, num::NonZeroU32, path::Path, sync::Arc, thread, time::Duration};
 
@@ -12,6 +13,7 @@ use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::Serialize;
 
+pub use self::publish::PublishOptions;
 use crate::{
     clock::wall_us,
     kernel::{pin_to_cpu, unshare_descriptors},
@@ -33,12 +35,14 @@ pub struct ModeOptions {
     /// closed them all, or for --duration
     #[arg(long, group = "run")]
     pub dribble: bool,
+    #[command(flatten)]
+    pub publish: PublishOptions,
 }
 
 impl ModeOptions {
     /// Whether another kind of run is wanted.
     pub fn is_any(&self) -> bool {
-        self.handshakes.is_some() || self.brute_force.is_some() || self.dribble
+        self.handshakes.is_some() || self.brute_force.is_some() || self.dribble || self.publish.publish
     }
 }
 
@@ -57,6 +61,8 @@ pub fn run(plan: Plan) -> anyhow::Result<bool> {
         tell(&plan, &handshakes::run(&plan, count)?)
     } else if let Some(rate) = modes.brute_force {
         tell(&plan, &brute_force::run(&plan, rate)?)
+    } else if modes.publish.publish {
+        tell(&plan, &publish::run(&plan)?)
     } else {
         tell(&plan, &dribble::run(&plan)?)
     }
@@ -123,30 +129,45 @@ struct Run<T> {
     server: Option<ServerCost>,
 }
 
+/// The server's process, if it is on this host or was named.
+fn server_pid(plan: &Plan) -> Option<u32> {
+    let local = plan.options.addr.ip().is_loopback();
+    plan.options.server_pid.or_else(|| local.then(|| sample::listener(plan.options.addr)).flatten())
+}
+
 /// Runs `work` on each of the plan's threads, which have a descriptor table of their own.
 fn on_threads<T: Send>(plan: &Plan, work: impl Fn(u32) -> io::Result<T> + Sync) -> anyhow::Result<Run<T>> {
-    let options = &plan.options;
-    let local = options.addr.ip().is_loopback();
-    let pid = options.server_pid.or_else(|| local.then(|| sample::listener(options.addr)).flatten());
+    let pid = server_pid(plan);
     let before = pid.and_then(sample::process);
     let began_us = wall_us();
-    let prepared = |number: u32| {
-        unshare_descriptors()?;
-        if let Some(cpus) = &options.cpus {
-            pin_to_cpu(cpus.of_thread(number as usize))?;
-        }
-        work(number)
-    };
-    let results = thread::scope(|scope| {
-        let prepared = &prepared;
-        let threads: Vec<_> = (0..plan.threads).map(|number| scope.spawn(move || prepared(number))).collect();
-        let join = |thread: thread::ScopedJoinHandle<'_, io::Result<T>>| {
-            thread.join().map_err(|_| anyhow!("a thread panicked"))?.map_err(anyhow::Error::from)
-        };
-        threads.into_iter().map(join).collect::<anyhow::Result<Vec<T>>>()
-    })?;
+    let (results, ()) = on_threads_led(plan, work, || ())?;
     let took = Duration::from_micros(wall_us().saturating_sub(began_us));
     let server = before.zip(pid.and_then(sample::process));
     let server = server.map(|(before, after)| ServerCost::between(before, after));
     Ok(Run { results, took, server })
+}
+
+/// The same, while `lead` runs on the calling thread.
+fn on_threads_led<T: Send, L>(
+    plan: &Plan,
+    work: impl Fn(u32) -> io::Result<T> + Sync,
+    lead: impl FnOnce() -> L,
+) -> anyhow::Result<(Vec<T>, L)> {
+    let prepared = |number: u32| {
+        unshare_descriptors()?;
+        if let Some(cpus) = &plan.options.cpus {
+            pin_to_cpu(cpus.of_thread(number as usize))?;
+        }
+        work(number)
+    };
+    thread::scope(|scope| {
+        let prepared = &prepared;
+        let threads: Vec<_> = (0..plan.threads).map(|number| scope.spawn(move || prepared(number))).collect();
+        let led = lead();
+        let join = |thread: thread::ScopedJoinHandle<'_, io::Result<T>>| {
+            thread.join().map_err(|_| anyhow!("a thread panicked"))?.map_err(anyhow::Error::from)
+        };
+        let results = threads.into_iter().map(join).collect::<anyhow::Result<Vec<T>>>()?;
+        Ok((results, led))
+    })
 }

@@ -11,11 +11,12 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use self::usage::{ThreadUsage, Usage, machine_percent, threads};
+use self::usage::Usage;
 pub use self::{
     second::SecondSum,
     text::{ms, percentiles},
-    usage::Percentiles,
+    usage::{Percentiles, ThreadUsage, cpus, machine_percent, threads},
+    verdict::{Circumstances, distrust},
 };
 use crate::{
     options::{ModeOption, Plan},
@@ -196,7 +197,7 @@ impl Summary {
             },
             ticks_per_second_due: plan.schedule.ticks_per_second(),
             started_ms: started_us / 1_000,
-            machine_cpus: usage::cpus(),
+            machine_cpus: cpus(),
             connections_wanted: options.connections.get(),
             connections_subscribed: counters.subscribed,
             connections_held: last.totals.subscribed,

@@ -1,6 +1,10 @@
 //! Whether a run has passed, and what to distrust in it.
 
-use super::{Summary, text::ms};
+use super::{
+    Summary,
+    text::ms,
+    usage::{Percentiles, ThreadUsage, cpus},
+};
 use crate::{
     options::{CpuList, Options},
     verify::Faults,
@@ -65,40 +69,61 @@ impl Summary {
             self.warnings
                 .push(format!("{} ticks came before they were due: clocks differ", self.ticks_early));
         }
-        self.distrust(options);
+        self.warnings.extend(distrust(
+            options,
+            Circumstances {
+                generator_threads: &self.generator_threads,
+                generator_turn: self.generator_turn,
+                others_percent: self.others_percent,
+                steal_percent: self.machine_steal_percent,
+            },
+        ));
         self.passed = failures.is_empty();
         self.failures = failures;
     }
+}
 
-    fn distrust(&mut self, options: &Options) {
-        let busiest = self.generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
-        let together: f64 = self.generator_threads.iter().map(|thread| thread.cpu_percent).sum();
-        let pinned = options.cpus.as_ref().map(CpuList::distinct);
-        let cpus = pinned.unwrap_or(self.machine_cpus).min(self.generator_threads.len().max(1));
-        let mut say = |warning| self.warnings.push(warning);
-        if busiest > BUSY_PERCENT || together > BUSY_PERCENT * cpus as f64 {
-            say(format!(
-                "the generator is a bottleneck: its busiest thread took {busiest:.0} % of a CPU, all of them \
-                 {together:.0} % of {cpus} CPUs"
-            ));
-        }
-        if let Some(turn) = self.generator_turn.filter(|turn| turn.p99_us > TURN_LONG_US) {
-            say(format!(
-                "the generator is a bottleneck: one turn of its loop in a hundred took {} or more",
-                ms(turn.p99_us)
-            ));
-        }
-        let waited = self.generator_threads.iter().map(|thread| thread.waited_percent).fold(0.0, f64::max);
-        if waited > WAITED_PERCENT {
-            say(format!(
-                "a generator thread waited for a CPU {waited:.0} % of the time: latencies include it"
-            ));
-        }
-        if let Some(others) = self.others_percent.filter(|&others| others > OTHERS_PERCENT) {
-            say(format!("other processes took {others:.0} % of the machine"));
-        }
-        if self.machine_steal_percent > STEAL_PERCENT {
-            say(format!("the hypervisor took {:.1} % of the machine", self.machine_steal_percent));
-        }
+/// What may have disturbed a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances<'a> {
+    pub generator_threads: &'a [ThreadUsage],
+    /// A turn of a worker's loop between two waits.
+    pub generator_turn: Option<Percentiles>,
+    /// Of the machine, by neither server nor generator.
+    pub others_percent: Option<f64>,
+    pub steal_percent: f64,
+}
+
+/// Reasons to distrust the figures.
+pub fn distrust(options: &Options, circumstances: Circumstances<'_>) -> Vec<String> {
+    let Circumstances { generator_threads, generator_turn, others_percent, steal_percent } = circumstances;
+    let mut warnings = Vec::new();
+    let mut say = |warning| warnings.push(warning);
+    let busiest = generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
+    let together: f64 = generator_threads.iter().map(|thread| thread.cpu_percent).sum();
+    let pinned = options.cpus.as_ref().map(CpuList::distinct);
+    let cpus = pinned.unwrap_or_else(cpus).min(generator_threads.len().max(1));
+    if busiest > BUSY_PERCENT || together > BUSY_PERCENT * cpus as f64 {
+        say(format!(
+            "the generator is a bottleneck: its busiest thread took {busiest:.0} % of a CPU, all of them \
+             {together:.0} % of {cpus} CPUs"
+        ));
     }
+    if let Some(turn) = generator_turn.filter(|turn| turn.p99_us > TURN_LONG_US) {
+        say(format!(
+            "the generator is a bottleneck: one turn of its loop in a hundred took {} or more",
+            ms(turn.p99_us)
+        ));
+    }
+    let waited = generator_threads.iter().map(|thread| thread.waited_percent).fold(0.0, f64::max);
+    if waited > WAITED_PERCENT {
+        say(format!("a generator thread waited for a CPU {waited:.0} % of the time: latencies include it"));
+    }
+    if let Some(others) = others_percent.filter(|&others| others > OTHERS_PERCENT) {
+        say(format!("other processes took {others:.0} % of the machine"));
+    }
+    if steal_percent > STEAL_PERCENT {
+        say(format!("the hypervisor took {steal_percent:.1} % of the machine"));
+    }
+    warnings
 }

@@ -60,6 +60,8 @@ impl Worker {
                 Kind::Heartbeat => self.sent(self.heartbeat, completion.result),
                 Kind::Receive => self.received(slot, &completion, now_us),
                 Kind::Hangup => self.hung_up(slot),
+                // Of `modes::publish` alone.
+                Kind::Publish => {}
             }
         }
         if let Some(receipt) = completion.receipt {

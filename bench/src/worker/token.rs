@@ -16,6 +16,7 @@ pub enum Kind {
     Heartbeat,
     Receive,
     Hangup,
+    Publish,
 }
 
 impl Token {
@@ -31,7 +32,8 @@ impl Token {
             1 => Kind::Greeting,
             2 => Kind::Heartbeat,
             3 => Kind::Receive,
-            _ => Kind::Hangup,
+            4 => Kind::Hangup,
+            _ => Kind::Publish,
         };
         Self { kind, generation: (token >> 32) as u16, slot: token as u32 }
     }
@@ -43,7 +45,8 @@ mod tests {
 
     #[test]
     fn tokens_survive_the_ring() {
-        for kind in [Kind::Connect, Kind::Greeting, Kind::Heartbeat, Kind::Receive, Kind::Hangup] {
+        use Kind::{Connect, Greeting, Hangup, Heartbeat, Publish, Receive};
+        for kind in [Connect, Greeting, Heartbeat, Receive, Hangup, Publish] {
             let token = Token { kind, generation: 0xFEDC, slot: u32::MAX - 1 };
             assert_eq!(Token::unpack(token.pack()), token);
         }

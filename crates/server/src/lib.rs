@@ -19,6 +19,7 @@ pub mod notify;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
+pub mod publish;
 pub mod published;
 pub mod reload;
 pub mod ring;

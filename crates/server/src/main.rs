@@ -3,11 +3,12 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, UpgradeArgs, WatchArgs, exit};
+use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeArgs, WatchArgs, exit};
 use tickstream::config::{Config, ConfigError, LogFormat};
 use tickstream::demo::{self, DemoError};
 use tickstream::doctor::{Host, Plan, Report};
 use tickstream::events::EventsArgs;
+use tickstream::publish;
 use tickstream::reload::Source;
 use tickstream::top::{self, TopArgs};
 use tickstream::watch::{self, WatchError};
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
         Ok(Command::Events(args)) => show_events(&args),
+        Ok(Command::Publish(args)) => publish(&args),
         Ok(Command::Top(args)) => top(&args),
         Ok(Command::Upgrade(args)) => upgrade(&args),
         Ok(Command::Demo(args)) => demo(&args),
@@ -66,6 +68,14 @@ fn show_events(args: &EventsArgs) -> ExitCode {
     match events::run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, exit::FAILURE),
+    }
+}
+
+fn publish(args: &PublishArgs) -> ExitCode {
+    match publish::run(args) {
+        Ok(publish::Outcome::AllStored) => ExitCode::SUCCESS,
+        Ok(publish::Outcome::NotAll) => ExitCode::from(exit::FAILURE),
+        Err(error) => fail(&error, if error.is_refusal() { exit::REFUSED } else { exit::FAILURE }),
     }
 }
 

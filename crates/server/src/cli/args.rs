@@ -16,9 +16,10 @@ use tickstream_wire::messages::Mode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer; events verify: damage
+  1  failed while running; doctor: something must be fixed; top: no answer; publish: not every line is stored;
+     events verify: damage
   2  wrong command line or configuration
-  3  refused by the server (watch)
+  3  refused by the server (watch, publish)
   4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)";
 
 /// How often top may ask. The server gathers its figures at most ten times a second.
@@ -41,10 +42,21 @@ pub fn command() -> clap::Command {
         ))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([serve(), watch(), events(), top(), upgrade(), demo(), doctor(), completions_command()])
+        .subcommands([
+            serve(),
+            watch(),
+            super::publish::command(),
+            events(),
+            top(),
+            upgrade(),
+            demo(),
+            doctor(),
+            completions_command(),
+        ])
 }
 
-fn examples(examples: &str) -> String {
+/// Examples, and the exit codes.
+pub(super) fn examples(examples: &str) -> String {
     format!("Examples:\n{examples}\n\n{EXIT_CODES}")
 }
 
@@ -78,16 +90,7 @@ fn watch() -> clap::Command {
       --stream-user alice --stream-pass-file /run/secrets/pass
   tickstream watch --addr a.example:7443 --tls-ca ca.pem --tls-client-cert alice.pem --tls-client-key alice.key",
         ))
-        .arg(
-            Arg::new("addr")
-                .long("addr")
-                .value_name("HOST:PORT")
-                .action(ArgAction::Append)
-                .value_delimiter(',')
-                .value_parser(host_and_port)
-                .default_value("127.0.0.1:7400")
-                .help("Server to connect to; several are tried in turn"),
-        )
+        .arg(addr_arg())
         .arg(mode_arg())
         .arg(
             Arg::new("resume-after")
@@ -369,6 +372,18 @@ fn completions_command() -> clap::Command {
         .about("Print a shell's completion script")
         .after_help(examples("  tickstream completions bash > /etc/bash_completion.d/tickstream"))
         .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)))
+}
+
+/// `--addr`
+pub(super) fn addr_arg() -> Arg {
+    Arg::new("addr")
+        .long("addr")
+        .value_name("HOST:PORT")
+        .action(ArgAction::Append)
+        .value_delimiter(',')
+        .value_parser(host_and_port)
+        .default_value("127.0.0.1:7400")
+        .help("Server to connect to; several are tried in turn")
 }
 
 fn config_arg() -> Arg {

@@ -1,8 +1,10 @@
 //! The command line: what was asked for, as a typed [`Command`].
 
 mod args;
+mod publish;
 
 pub use args::command;
+pub use publish::PublishArgs;
 
 use crate::config::{
     self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
@@ -56,6 +58,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Show what a server has collected.
     Events(EventsArgs),
+    /// Publish events from JSON lines.
+    Publish(PublishArgs),
     /// Show what a server does.
     Top(TopArgs),
     /// Run server and client in one process.
@@ -186,6 +190,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
         Some(("events", matches)) => Ok(Command::Events(events_from(matches))),
+        Some(("publish", matches)) => publish::from_matches(matches, env),
         Some(("top", matches)) => Ok(Command::Top(top_from(matches))),
         Some(("upgrade", matches)) => upgrade_from(matches),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
@@ -537,6 +542,62 @@ mod tests {
     }
 
     #[test]
+    fn publish_has_defaults_and_flags() {
+        let field = |command| match command {
+            Command::Publish(PublishArgs {
+                credentials: _,
+                tls: _,
+                addrs,
+                file,
+                batch,
+                linger,
+                producer,
+                ..
+            }) => {
+                format!("{addrs:?} {file:?} {batch} {linger:?} {producer:?}")
+            }
+            other => panic!("{other:?}"),
+        };
+        check("publish", &CREDENTIALS, field, Ok("[\"127.0.0.1:7400\"] None 200 10s None"));
+        check("publish -", &CREDENTIALS, field, Ok("[\"127.0.0.1:7400\"] None 200 10s None"));
+        check(
+            "publish --addr a:1 --batch 7 --linger 250ms events.jsonl --first-sequence 9 \
+             --producer-id 00000000-0000-0000-0000-0000000000ff",
+            &CREDENTIALS,
+            field,
+            Ok(
+                "[\"a:1\"] Some(\"events.jsonl\") 7 250ms Some(([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255], 9))",
+            ),
+        );
+        let rest = |command| match command {
+            Command::Publish(PublishArgs {
+                compression, dead_letters, strict, complete_only, json, ..
+            }) => {
+                format!("{compression:?} {dead_letters:?} {strict} {complete_only} {json}")
+            }
+            other => panic!("{other:?}"),
+        };
+        check("publish", &CREDENTIALS, rest, Ok("None None false false false"));
+        let all = "publish --codec zstd --dead-letters dead --strict --complete-only --json";
+        check(all, &CREDENTIALS, rest, Ok("Zstd Some(\"dead\") true true true"));
+    }
+
+    #[test]
+    fn publish_says_what_is_wrong() {
+        check_error("publish", &[], exit::USAGE, "no user name");
+        let id = "publish --producer-id 00000000-0000-0000-0000-0000000000ff";
+        check_error(id, &CREDENTIALS, exit::USAGE, "--first-sequence");
+        check_error("publish --first-sequence 1", &CREDENTIALS, exit::USAGE, "--producer-id");
+        for id in ["0", "00000000-0000-0000-0000-000000000000", "+0000000-0000-0000-0000-0000000000ff"] {
+            let line = format!("publish --producer-id {id} --first-sequence 1");
+            check_error(&line, &CREDENTIALS, exit::USAGE, "write a UUID");
+        }
+        check_error("publish --batch 0", &CREDENTIALS, exit::USAGE, "--batch");
+        check_error("publish --linger 5", &CREDENTIALS, exit::USAGE, "needs a unit");
+        check_error("publish --codec gzip", &CREDENTIALS, exit::USAGE, "[possible values: none, lz4, zstd]");
+    }
+
+    #[test]
     fn demo_needs_nothing() {
         let field = |command| match command {
             Command::Demo(demo) => format!("{demo:?}"),
@@ -582,7 +643,7 @@ mod tests {
 
     #[test]
     fn help_and_version_exit_with_0() {
-        check_error("--help", &[], exit::OK, "3  refused by the server (watch)");
+        check_error("--help", &[], exit::OK, "3  refused by the server (watch, publish)");
         check_error("--version", &[], exit::OK, env!("CARGO_PKG_VERSION"));
         check_error("serve --help", &[], exit::OK, "[env: HEARTBEAT_TIMEOUT=");
     }
