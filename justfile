@@ -19,6 +19,22 @@ protocol:
 faults *args:
     scripts/faults {{ args }}
 
+# One seed of the simulation, told in full; --seeds N for many
+sim *args:
+    scripts/sim {{ args }}
+
+# Bugs that are planted to be found by simulation and tests
+planted *names:
+    scripts/planted-bugs {{ names }}
+
+# Every target with libFuzzer, each for so many minutes; needs a nightly toolchain
+fuzz *args:
+    scripts/fuzz {{ args }}
+
+# 100,000 seeds, all planted bugs, an hour of fuzzing for each target
+nightly *args:
+    scripts/nightly {{ args }}
+
 # The server; needs STREAM_USER and STREAM_PASS (or STREAM_PASS_FILE)
 run *args:
     cargo run --release -- serve {{ args }}
@@ -35,7 +51,7 @@ bench *args:
 micro *args:
     scripts/micro {{ args }}
 
-# One of scripts/: load-100k, burst, storm, slow-clients, soak, compare, memory; --help tells more
+# One of scripts/: load-100k, burst, ingest, storm, slow-clients, soak, compare, memory, kill9; --help tells more
 measure script *args:
     scripts/{{ script }} {{ args }}
 

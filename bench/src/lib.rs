@@ -4,7 +4,7 @@
 //! next, samples CPU and memory, and sums up. Each worker holds its share of the connections on a ring and a
 //! descriptor table of its own, and shares nothing but a few gauges with the others.
 //!
-//! `modes` has other runs, which hold no subscriptions: handshakes, wrong passwords, one byte a second.
+//! `modes` has other runs, which hold no subscriptions: handshakes, wrong passwords, one byte a second, publishing.
 //!
 //! What bytes mean and whether they are right is decided without I/O in `connection`, `batch`, `verify` and
 //! `schedule`; `worker` does what comes out; `kernel` has all the `unsafe`.

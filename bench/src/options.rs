@@ -305,7 +305,7 @@ impl Plan {
         let tls = TlsPlan::new(&options.tls, options.addr.ip())?;
         let buffer_len = if tls.is_some() { buffer_len.max(TLS_BUFFER_LEN) } else { buffer_len };
         let buffer_len = options.receive_buffer.map_or(buffer_len, NonZeroU32::get);
-        if options.modes.publish.resend && connections % (2 * threads) != 0 {
+        if options.modes.publish.resend && !connections.is_multiple_of(2 * threads) {
             return Err(PlanError::Resend(threads));
         }
         let plan = Self {

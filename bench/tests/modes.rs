@@ -9,8 +9,9 @@ use std::{
 };
 
 use tickstream_wire::{
+    Decoder, FrameType,
     frame::seal,
-    messages::{Ack, ErrorMsg, MsgType},
+    messages::{Ack, ErrorMsg, Message, MsgType, Publish, PublishAck},
 };
 
 /// Serves each connection in a thread of its own.
@@ -118,6 +119,95 @@ fn dribblers_are_watched_until_they_are_closed() {
     let (output, summary) = load(patient, "--dribble -n 5 --duration 500ms");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(summary["left_open"], 5);
+}
+
+/// Answers each PUBLISH as `answer` says, until it says nothing: then it closes.
+fn collect(mut stream: TcpStream, mut answer: impl FnMut(&Publish) -> Option<PublishAck>) {
+    let (mut decoder, mut buffer) = (Decoder::new(), vec![0; 1 << 16]);
+    while let Ok(len) = stream.read(&mut buffer) {
+        let mut bytes = &buffer[..len];
+        while let Some(frame) = decoder.next(&mut bytes, 1 << 20).unwrap() {
+            let answer = if frame.kind == FrameType::Auth as u8 {
+                let acked_type = MsgType::Auth as i32;
+                seal(&Ack { acked_type, publish_credits: 4, max_publish_size: 1 << 19, ..Ack::default() })
+            } else {
+                let publish = Publish::decode(frame.payload).unwrap();
+                let Some(ack) = answer(&publish) else { return };
+                seal(&PublishAck { sequence: publish.sequence, producer_id: publish.producer_id, ..ack })
+            };
+            let _ = stream.write_all(&answer);
+        }
+        if len == 0 {
+            return;
+        }
+    }
+}
+
+fn accepted(publish: &Publish) -> PublishAck {
+    PublishAck { accepted: publish.events.len() as u32, ..PublishAck::default() }
+}
+
+#[test]
+fn what_is_published_is_acknowledged_and_noted() {
+    let port = serve(|stream| collect(stream, |publish| Some(accepted(publish))));
+    let folder = tempfile::tempdir().unwrap();
+    let acked = folder.path().join("acked");
+    let options =
+        "--publish -n 4 --threads 2 --rate 2000 --events-per-batch 20 --warmup 0s --duration 1s --acked";
+    let (output, summary) = load(port, &format!("{options} {}", acked.display()));
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    let events = summary["events_accepted"].as_u64().unwrap();
+    assert!((1_500..=2_100).contains(&events), "{summary:#}");
+    assert_eq!(
+        summary["ack_latency"]["count"].as_u64(),
+        summary["events"].as_u64().map(|events| events / 20)
+    );
+    assert!((290.0..310.0).contains(&summary["event_bytes"].as_f64().unwrap()), "{summary:#}");
+    let lines = std::fs::read_to_string(acked).unwrap();
+    assert_eq!(lines.lines().count() as u64 * 20, events);
+    assert!(lines.lines().all(|line| line.ends_with(" 20") && line.split(' ').next().unwrap().len() == 32));
+}
+
+#[test]
+fn what_a_server_lost_or_refused_is_seen() {
+    let check = |port, options: &str, expected: &str| {
+        let (output, summary) = load(port, &format!("--publish -n 2 --warmup 0s --duration 300ms {options}"));
+        assert_eq!(output.status.code(), Some(1), "{options}: {summary:#}");
+        let failures = summary["failures"].to_string();
+        assert!(failures.contains(expected), "{options}: {failures} instead of {expected}");
+    };
+    let short =
+        serve(|stream| collect(stream, |_| Some(PublishAck { accepted: 7, ..PublishAck::default() })));
+    check(short, "", "aren't as many as were sent");
+    let twice = serve(|stream| collect(stream, |publish| Some(accepted(publish))));
+    check(twice, "--resend --rate 1000", "published twice");
+    let known = serve(|stream| {
+        collect(stream, |publish| Some(PublishAck { accepted: 0, duplicates: 100, ..accepted(publish) }));
+    });
+    check(known, "--rate 1000", "0 were accepted");
+    let silent = serve(|stream| collect(stream, |_| None));
+    check(silent, "", "no batch was acknowledged");
+    check(serve(accept), "", "takes no events");
+    check(serve(refuse), "", "AUTH_FAILED");
+}
+
+#[test]
+fn what_was_not_acknowledged_is_sent_again_after_a_reconnect() {
+    let port = serve(|stream| {
+        let mut left = 3;
+        collect(stream, |publish| {
+            left -= 1;
+            (left >= 0).then(|| accepted(publish))
+        });
+    });
+    let options = "--publish -n 1 --reconnect --rate 5000 --warmup 0s --duration 500ms";
+    let (output, summary) = load(port, options);
+    assert_eq!(output.status.code(), Some(0), "{summary:#}");
+    assert!(
+        summary["batches_resent"].as_u64() > Some(0) && summary["reconnects"].as_u64() > Some(0),
+        "{summary:#}"
+    );
+    assert_eq!(summary["batches_distinct"], summary["batches_acknowledged"], "{summary:#}");
 }
 
 #[test]

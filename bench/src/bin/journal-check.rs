@@ -135,7 +135,7 @@ impl Found {
                     entry.insert(u64::from(record.events));
                 }
                 Entry::Occupied(_) => {
-                    self.faults.push(format!("record {place} is a batch that is stored already"))
+                    self.faults.push(format!("record {place} is a batch that is stored already"));
                 }
             }
         }

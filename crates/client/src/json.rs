@@ -65,7 +65,8 @@ pub fn parse_event(line: &str) -> Result<Event, JsonError> {
         let problem = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let problem = problem.strip_suffix(&place).unwrap_or(&problem).to_owned();
-        let path = if path == "." { String::new() } else { path };
+        // "." is the whole, "?" a key that hasn't been read.
+        let path = path.trim_end_matches(['.', '?']).to_owned();
         JsonError { column: error.column(), path, problem }
     })
 }

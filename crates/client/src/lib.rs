@@ -1,4 +1,5 @@
-//! A client of tickstream: ticks, once each and in order, for as long as the application wants them.
+//! A client of tickstream: ticks, once each and in order, for as long as the application wants them; and events, which
+//! are stored when they are acknowledged.
 //!
 //! ```no_run
 //! use tickstream_client::{Client, Event, Mode};
@@ -41,6 +42,50 @@
 //!   batches, the task stops reading, and TCP slows the server down. A server ends such a connection after a
 //!   while; the ticks are then replayed as far back as it keeps them.
 //! - Nothing that a server sends makes it panic: what isn't the protocol becomes an [`Error`].
+//!
+//! # Publishing
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use tickstream_client::{Client, PublishEvent, Publishing, events::{Body, Log, LogLevel}, new_event};
+//!
+//! # async fn publish() -> Result<(), Box<dyn std::error::Error>> {
+//! let publishing = Publishing::default().linger(Duration::from_secs(1)).observer(|event| match event {
+//!     PublishEvent::Rejected(rejection) => eprintln!("{}: {}", rejection.code, rejection.message),
+//!     PublishEvent::Disconnected { error, retry_in } => eprintln!("{error}; again in {retry_in:?}"),
+//!     _ => {}
+//! });
+//! let publisher = Client::builder("events.example.net:7400")
+//!     .credentials("alice", "correct horse battery staple")
+//!     .publisher(publishing)
+//!     .await?;
+//! let log = Log {
+//!     service: "payments".into(),
+//!     level: LogLevel::Error.into(),
+//!     message: "the card was declined".into(),
+//!     ..Log::default()
+//! };
+//! publisher.publish(&new_event("linux", "payment_failed", Body::Log(log))).await?;
+//! publisher.flush().await?;
+//! let left = publisher.close(Duration::from_secs(10)).await;
+//! assert!(left.is_empty(), "{} events have no answer", left.len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A [`Publisher`] has a connection and a task of its own. It guarantees, as long as it isn't dropped or closed:
+//!
+//! - Each event that [`Publisher::publish`] took gets one final answer: it is on the server's stable storage, or it was
+//!   rejected for good, which the [observer](Publishing::observer) is told. Events that the server can't take at
+//!   present go again, in another batch, after a random wait that grows.
+//! - A batch without an answer goes again on the next connection, under the number and with the events that it had, so
+//!   the server stores it once.
+//! - Memory is bounded: see [`Publishing::queue`].
+//! - No more batches are on the way than the server gives credits for, none larger than it takes, and none before the
+//!   time for which it asked.
+//!
+//! What an application that ends leaves without an answer, [`Publisher::close`] gives back. docs/publishing.md tells
+//! more.
 //!
 //! # Encryption
 //!

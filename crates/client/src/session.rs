@@ -36,6 +36,19 @@ pub(crate) struct PublishLimits {
     pub credits: u32,
     /// Largest payload of a PUBLISH, bytes.
     pub payload_max: u32,
+    /// Most events in a PUBLISH.
+    pub events_max: u32,
+}
+
+impl PublishLimits {
+    fn announced(ack: &Ack) -> Self {
+        let answer_max = if ack.max_msg_size == 0 { PAYLOAD_MAX_BEFORE_ACK } else { ack.max_msg_size };
+        Self {
+            credits: ack.publish_credits,
+            payload_max: ack.max_publish_size,
+            events_max: EVENTS_MAX.min(answer_max / VERDICT_LEN),
+        }
+    }
 }
 
 /// The session of one connection, from AUTH on.
@@ -189,8 +202,7 @@ impl Session {
         let mut pulse = Pulse::announced(ack, now);
         pulse.next = before.map_or(pulse.next, |before| before.min(pulse.next));
         self.pulse = Some(pulse);
-        self.publish_limits =
-            PublishLimits { credits: ack.publish_credits, payload_max: ack.max_publish_size };
+        self.publish_limits = PublishLimits::announced(ack);
         self.payload_max = match ack.max_msg_size {
             0 => self.payload_cap,
             announced => announced.min(self.payload_cap),
@@ -266,6 +278,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(20);
 const TIMEOUT_MIN: Duration = Duration::from_millis(40);
 /// The protocol's default `max_msg_size`: until the server names its own.
 const PAYLOAD_MAX_BEFORE_ACK: u32 = 65_536;
+/// The protocol's limit on the events of one PUBLISH, and what it reserves for the verdict on each in the answer, bytes.
+const EVENTS_MAX: u32 = 2048;
+const VERDICT_LEN: u32 = 32;
 /// As many heartbeats as anyone could want.
 const BEATS_OUT_MAX: u32 = 100;
 

@@ -159,7 +159,7 @@ impl Shard {
             ingest.begin_pass();
         }
         if self.clock.advance(now) {
-            self.streams.skip_to(now, self.clock.lived(), &mut self.counters);
+            self.streams.skip_to(now, &mut self.counters);
         }
     }
 
@@ -410,7 +410,7 @@ impl Shard {
             let Some(slot) = drain.next_slot(lived) else {
                 return;
             };
-            let closes_at = drain.closes_at(lived);
+            let (closes_at, lingers_until) = (drain.closes_at(lived), lived + drain.linger_ns());
             let session = &mut self.slots[slot];
             match session.state {
                 State::Authenticated => {
@@ -427,7 +427,11 @@ impl Shard {
                     session.ends = closes_at;
                     self.rearm(slot);
                 }
-                State::Free | State::Flushing | State::Lingering | State::Doomed => {}
+                State::Flushing | State::Lingering => {
+                    session.ends = session.ends.min(lingers_until);
+                    self.rearm(slot);
+                }
+                State::Free | State::Doomed => {}
             }
         }
     }

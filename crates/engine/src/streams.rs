@@ -103,10 +103,13 @@ struct Group {
     next_sequence: u64,
     /// Ticks that were left out last: a live subscriber goes on behind them.
     skipped: Range<u64>,
-    /// When that was.
-    skipped_at: Option<Lived>,
+    /// Published ticks below are in the log no more. From here on, what the log lacks between two batches and behind
+    /// the last was left out.
+    forgotten: u64,
     /// The newest batch's first tick, and when it was published; the log may hold it no more.
     latest: (u64, Lived),
+    /// The sequences after the newest batch, and after the one before it.
+    ends: (u64, u64),
     /// Batches of the last while, oldest first; consecutive but for ticks that were left out.
     log: VecDeque<Batch>,
     /// Bytes of their frames.
@@ -257,7 +260,7 @@ impl Streams {
         }
         let due_end = stream.due_end(now.unix_ns, group.phase_ms);
         let oldest = due_end.saturating_sub(stream.catch_up_ticks);
-        counters.ticks_skipped += group.skip_to(oldest, lived);
+        counters.ticks_skipped += group.skip_to(oldest);
         let first = group.next_sequence;
         let end = due_end.min(first + stream.sealer.ticks_max());
         if first >= end {
@@ -273,7 +276,13 @@ impl Streams {
             .front()
             .is_some_and(|batch| batch.published < stale || group.log_bytes > LOG_BYTES_MAX)
         {
-            group.log_bytes -= group.log.pop_front().map_or(0, |batch| u64::from(batch.frame.len()));
+            if let Some(batch) = group.log.pop_front() {
+                group.log_bytes -= u64::from(batch.frame.len());
+                group.forgotten = batch.end;
+            }
+        }
+        if group.log.is_empty() {
+            group.forgotten = group.forgotten.max(group.ends.0);
         }
         let frame = stream.sealer.seal(first, end, group.phase_ms);
         group.log_bytes += u64::from(frame.len());
@@ -282,6 +291,7 @@ impl Streams {
         let due_ns = now.mono_of(stream.tick_due_ns(first, group.phase_ms));
         group.log.push_back(Batch { first, end, frame, published: lived, due_ns });
         group.latest = (first, lived);
+        group.ends = (end, group.ends.0);
         group.next_sequence = end;
         group.unvisited = group.subscribers.len();
         group.in_wave = true;
@@ -302,11 +312,11 @@ impl Streams {
     }
 
     /// Leaves out the ticks that were due before `now`: the clock was set forward over them.
-    pub fn skip_to(&mut self, now: Now, lived: Lived, counters: &mut Counters) {
+    pub fn skip_to(&mut self, now: Now, counters: &mut Counters) {
         for group in &mut self.groups {
             let due_end = self.streams[group.mode as usize].due_end(now.unix_ns, group.phase_ms);
             if group.active {
-                counters.streams[group.mode as usize].ticks_skipped += group.skip_to(due_end, lived);
+                counters.streams[group.mode as usize].ticks_skipped += group.skip_to(due_end);
             }
         }
     }
@@ -387,14 +397,14 @@ impl Streams {
     ) -> Option<CatchUp> {
         let group = &self.groups[index as usize];
         let stream = &mut self.streams[group.mode as usize];
-        if replaying && next + stream.behind_ticks < group.next_sequence {
+        if replaying && group.published_since(next) > stream.behind_ticks {
             return None;
         }
         let at = group.log.partition_point(|batch| batch.end <= next);
         let logged = group.log.get(at);
         // Ticks that nobody was sent are no ticks that this subscriber missed.
         let next = match logged {
-            _ if replaying || !group.has_skipped_since(lived.saturating_sub(self.write_deadline_ns)) => next,
+            _ if replaying || next < group.forgotten => next,
             Some(batch) => next.max(batch.first),
             None => next.max(group.latest.0),
         };
@@ -465,8 +475,9 @@ impl Streams {
                 phase_ms,
                 next_sequence: 0,
                 skipped: 0..0,
-                skipped_at: None,
+                forgotten: 0,
                 latest: (0, 0),
+                ends: (0, 0),
                 log: VecDeque::new(),
                 log_bytes: 0,
                 subscribers: Vec::new(),
@@ -495,25 +506,27 @@ impl Streams {
 }
 
 impl Group {
-    /// Gives the log's memory back.
+    /// Gives the log's memory back. The newest batch can be sealed again.
     fn forget_log(&mut self) {
         (self.log, self.log_bytes) = (VecDeque::new(), 0);
+        self.forgotten = self.forgotten.max(self.ends.1);
+    }
+
+    /// Published ticks from `next` on, but for those that were left out last.
+    fn published_since(&self, next: u64) -> u64 {
+        let skipped = self.skipped.end.saturating_sub(self.skipped.start.max(next));
+        (self.next_sequence - next).saturating_sub(skipped)
     }
 
     /// Leaves out the ticks below `sequence` that aren't published, and answers how many.
-    fn skip_to(&mut self, sequence: u64, lived: Lived) -> u64 {
+    fn skip_to(&mut self, sequence: u64) -> u64 {
         if sequence <= self.next_sequence {
             return 0;
         }
         let first = self.next_sequence;
         self.skipped = if self.skipped.end == first { self.skipped.start..sequence } else { first..sequence };
-        self.skipped_at = Some(lived);
         self.next_sequence = sequence;
         sequence - first
-    }
-
-    fn has_skipped_since(&self, since: Lived) -> bool {
-        self.skipped_at.is_some_and(|at| at >= since)
     }
 
     fn newest(&self) -> &Batch {

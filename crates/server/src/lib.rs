@@ -26,6 +26,7 @@ pub mod ring;
 pub mod serve;
 pub mod shard;
 pub mod steering;
+mod sync;
 pub mod tls;
 pub mod top;
 pub mod upgrade;

@@ -19,8 +19,8 @@ fn main() -> ExitCode {
         Ok(Command::Serve(config, source)) => serve(*config, source),
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
         Ok(Command::Watch(args)) => watch(&args),
-        Ok(Command::Events(args)) => show_events(&args),
         Ok(Command::Publish(args)) => publish(&args),
+        Ok(Command::Events(args)) => show_events(&args),
         Ok(Command::Top(args)) => top(&args),
         Ok(Command::Upgrade(args)) => upgrade(&args),
         Ok(Command::Demo(args)) => demo(&args),
@@ -64,18 +64,18 @@ fn watch(args: &WatchArgs) -> ExitCode {
     }
 }
 
-fn show_events(args: &EventsArgs) -> ExitCode {
-    match events::run(args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, exit::FAILURE),
-    }
-}
-
 fn publish(args: &PublishArgs) -> ExitCode {
     match publish::run(args) {
         Ok(publish::Outcome::AllStored) => ExitCode::SUCCESS,
         Ok(publish::Outcome::NotAll) => ExitCode::from(exit::FAILURE),
         Err(error) => fail(&error, if error.is_refusal() { exit::REFUSED } else { exit::FAILURE }),
+    }
+}
+
+fn show_events(args: &EventsArgs) -> ExitCode {
+    match events::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, exit::FAILURE),
     }
 }
 

@@ -276,10 +276,10 @@ impl Session {
         }
         self.pending.pop_front();
         self.sent -= 1;
-        let Rules { window, events, ignore_throttle, .. } = *rules;
+        let Rules { window, ignore_throttle, .. } = *rules;
         let tally = &mut *rules.tally;
         let latency_us = now_us.saturating_sub(pending.sent_us);
-        tally.answered(window, now_us, latency_us, events, pending.payload_bytes);
+        tally.answered(window, now_us, latency_us, kept, pending.payload_bytes);
         tally.accepted += u64::from(ack.accepted);
         tally.duplicates += u64::from(ack.duplicates);
         for verdict in &ack.rejected {
@@ -427,7 +427,7 @@ mod tests {
         };
         assert!(client.receive(&seal(&ack), 2_000).close.is_none());
         assert_eq!(client.tally.rejected["CLOCK"], 2);
-        assert_eq!((client.tally.accepted, client.tally.duplicates), (7, 1));
+        assert_eq!((client.tally.accepted, client.tally.duplicates, client.tally.events), (7, 1, 8));
     }
 
     #[test]

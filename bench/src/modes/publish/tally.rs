@@ -9,7 +9,7 @@ use crate::stats::{Window, coarse, count, precise};
 /// Counters and latencies of one thread, or of all of them together.
 #[derive(Debug)]
 pub struct Tally {
-    // Of batches that were acknowledged in the measured time.
+    // Of what was acknowledged as stored in the measured time: batches, and events in them.
     pub batches: u64,
     pub events: u64,
     /// Of the payloads of those batches.
@@ -133,12 +133,13 @@ impl Tally {
         }
     }
 
-    /// A batch of so many events was acknowledged.
-    pub fn answered(&mut self, window: Window, now_us: u64, latency_us: u64, events: u32, bytes: u32) {
+    /// A batch was acknowledged. Where nothing of it is stored, neither does it count as published nor is the time
+    /// that of storing.
+    pub fn answered(&mut self, window: Window, now_us: u64, latency_us: u64, stored: u64, bytes: u32) {
         self.acknowledged += 1;
-        if window.contains(now_us) {
+        if stored > 0 && window.contains(now_us) {
             self.batches += 1;
-            self.events += u64::from(events);
+            self.events += stored;
             self.bytes += u64::from(bytes);
             self.latency.saturating_record(latency_us);
         }

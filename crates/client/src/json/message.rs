@@ -98,8 +98,7 @@ impl<M: Fields> Visitor<'_> for Key<M> {
 
     fn visit_str<E: Error>(self, key: &str) -> Result<usize, E> {
         const { assert!(M::NAMES.len() <= u32::BITS as usize) };
-        let unknown =
-            || E::custom(format_args!("no such key; there are {}", M::NAMES.join(", ")));
+        let unknown = || E::custom(format_args!("no such key; there are {}", M::NAMES.join(", ")));
         M::NAMES.iter().position(|name| *name == key).ok_or_else(unknown)
     }
 }

@@ -228,6 +228,8 @@ fn what_is_wrong_is_named_with_its_place() {
         assert_eq!(parse_event(line).unwrap_err().to_string(), expected, "{line}");
     };
     check("", "column 0: EOF while parsing a value");
+    check("{", "column 1: EOF while parsing an object");
+    check(r#"{"log":{"#, "column 8: log: EOF while parsing an object");
     check(
         "[]",
         "column 0: invalid type: sequence, expected an object with some of the keys event_id, timestamp, platform, session_id, user_id, event_type, event_name, context, properties, user_interaction, performance, video, application_metric, trace_span, log, infrastructure_metric, custom",

@@ -166,7 +166,7 @@ impl PublishDriver {
     }
 
     fn connected(&mut self, limits: PublishLimits) {
-        let larger = self.shared.lock().pipeline.connected(limits.credits, limits.payload_max);
+        let larger = self.shared.lock().pipeline.connected(limits);
         let server = self.config.servers[self.server].clone();
         let resent = std::mem::take(&mut self.unanswered);
         (self.observer)(PublishEvent::Reconnected { server, resent });

@@ -74,7 +74,7 @@ impl Default for Publishing {
 }
 
 impl Publishing {
-    /// Sets how many events make a batch: 20 by default, at most 65,536.
+    /// Sets how many events make a batch: 20 by default, at most 2,048; fewer where the server takes fewer.
     pub fn batch_events(mut self, events: usize) -> Self {
         self.batch.events = events;
         self
@@ -126,7 +126,7 @@ impl Publishing {
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
-        rule("batch_events", (1..=65_536).contains(&self.batch.events), "1 to 65,536 events")?;
+        rule("batch_events", (1..=2048).contains(&self.batch.events), "1 to 2,048 events")?;
         rule("batch_bytes", (1024..=BATCH_BYTES_MAX).contains(&self.batch.bytes), "1 KiB to 64 MiB")?;
         rule("linger", self.batch.linger <= DAY, "a day at the most")?;
         rule("queue", self.queue.events >= self.batch.events, "fewer events than make a batch")?;

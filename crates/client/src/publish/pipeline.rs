@@ -16,7 +16,7 @@ use super::{
     options::{BatchLimits, Compression, Producer, QueueLimits},
     packing::{PAYLOAD_OVERHEAD, pack, packed_len},
 };
-use crate::backoff::Backoff;
+use crate::{backoff::Backoff, session::PublishLimits};
 
 /// Everything that has no final answer.
 pub(crate) struct Pipeline {
@@ -70,6 +70,7 @@ struct Held {
 struct Connection {
     credits: u32,
     payload_max: usize,
+    events_max: usize,
     /// PUBLISHes without an answer.
     sent: u32,
     /// The server wants the client to go: no more PUBLISHes.
@@ -152,12 +153,14 @@ impl Pipeline {
     }
 
     /// A connection stands. What was on its way goes again. Gives events that are too large for this server.
-    pub fn connected(&mut self, credits: u32, payload_max: u32) -> Vec<Rejection> {
+    pub fn connected(&mut self, limits: PublishLimits) -> Vec<Rejection> {
+        let PublishLimits { credits, payload_max, events_max } = limits;
         let payload_max = (payload_max as usize).max(PAYLOAD_MAX_LEAST);
-        self.connection = Some(Connection { credits, payload_max, sent: 0, leaves: false });
+        let events_max = (events_max as usize).max(1);
+        self.connection = Some(Connection { credits, payload_max, events_max, sent: 0, leaves: false });
         let limit = self.payload_max();
         for batch in std::mem::take(&mut self.batches) {
-            if batch.payload_len() <= limit {
+            if batch.payload_len() <= limit && batch.items.len() <= events_max {
                 self.batches.push_back(Batch { is_sent: false, ..batch });
             } else {
                 // It can't go as it was; the events' ids tell the server what it has of it.
@@ -249,6 +252,12 @@ impl Pipeline {
         self.batch.bytes.min(announced)
     }
 
+    /// The most events of a batch at present.
+    fn events_max(&self) -> usize {
+        let announced = self.connection.as_ref().map_or(usize::MAX, |connection| connection.events_max);
+        self.batch.events.min(announced)
+    }
+
     fn may_send(&self) -> bool {
         self.connection
             .as_ref()
@@ -276,7 +285,7 @@ impl Pipeline {
             bytes <= room
         };
         // connected() has left none that doesn't fit alone.
-        let count = self.waiting.iter().take(self.batch.events).take_while(fits).count().max(1);
+        let count = self.waiting.iter().take(self.events_max()).take_while(fits).count().max(1);
         let items: Vec<Item> = self.waiting.drain(..count).collect();
         self.waiting_bytes -= items.iter().map(|item| packed_len(item.bytes.len())).sum::<usize>();
         let sequence = self.producer.next_sequence;

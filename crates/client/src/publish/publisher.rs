@@ -56,8 +56,7 @@ impl Publisher {
         let producer = producer.unwrap_or_else(|| Producer { id: new_producer_id(), next_sequence: 1 });
         let backoff = || Backoff::new(config.backoff_min, config.backoff_max, fastrand::Rng::new());
         let mut pipeline = Pipeline::new((batch, queue, compression), producer, backoff());
-        let limits = link.session.publish_limits();
-        pipeline.connected(limits.credits, limits.payload_max);
+        pipeline.connected(link.session.publish_limits());
         let shared = Arc::new(Shared::new(pipeline));
         let backoff = backoff();
         tokio::spawn(PublishDriver::new(config, server, shared.clone(), observer, backoff).drive(link));

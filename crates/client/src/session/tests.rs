@@ -191,3 +191,16 @@ fn payloads_that_are_none_are_refused() {
     }
     check(FrameType::Heartbeat, |bad| *bad == BadMessage::HeartbeatPayload { length: 2 });
 }
+
+#[test]
+fn a_batch_has_no_more_events_than_an_answer_has_room_for() {
+    let check = |max_msg_size, expected| {
+        let ack = Ack { max_msg_size, publish_credits: 3, max_publish_size: 9, ..Ack::default() };
+        let limits = PublishLimits { credits: 3, payload_max: 9, events_max: expected };
+        assert_eq!(PublishLimits::announced(&ack), limits);
+    };
+    check(0, 2048);
+    check(65_536, 2048);
+    check(1 << 20, 2048);
+    check(4096, 128);
+}

@@ -127,7 +127,12 @@ impl Shard {
                 session.peer = source.unwrap_or(session.peer);
                 self.arrived(slot)
             }
-            Ok(Parsed::NotProxy) if self.config.proxy_protocol == ProxyProtocol::Optional && held == 0 => {
+            // A first byte that a header has, too, decides: what came after it in pieces couldn't be handed on.
+            Ok(Parsed::NotProxy)
+                if self.config.proxy_protocol == ProxyProtocol::Optional
+                    && held == 0
+                    && proxy::parse(&bytes[..1]) == Ok(Parsed::NotProxy) =>
+            {
                 self.arrived(slot)
             }
             Ok(Parsed::NotProxy) => {

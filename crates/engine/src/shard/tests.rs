@@ -175,6 +175,37 @@ fn resume_from_the_far_future_is_a_bad_frame() {
 }
 
 #[test]
+fn fault_9_extreme_numbers_in_every_field_are_answered() {
+    let numbers = [0, 1, 2, 127, 1 << 31, (1 << 32) - 1, 1 << 32, 1 << 63, u64::MAX - 1, u64::MAX];
+    let varint = |mut number: u64| {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    };
+    for mode in numbers {
+        for after in numbers {
+            let mut world = World::new(config());
+            let client = world.connect();
+            world.send_auth(client);
+            let payload = [&[0x08][..], &varint(mode), &[0x10], &varint(after)].concat();
+            let mut bytes = Vec::new();
+            tickstream_wire::frame::seal_with(&mut bytes, 2, |out| out.extend_from_slice(&payload));
+            world.send(client, &bytes);
+            // A mode is an int32: its low 32 bits count. The replay window is ten minutes.
+            let is_far = after > if mode as i32 == 0 { 1_001 + 600 } else { 17 + 10 };
+            let is_bad = mode as u32 > 1 || is_far;
+            let seen = world.client(client).take();
+            let is_refused = seen.contains(&Seen::Error("BAD_FRAME".into()));
+            assert_eq!(is_refused, is_bad, "mode {mode}, resume_after {after}: {seen:?}");
+        }
+    }
+}
+
+#[test]
 fn a_long_replay_and_the_live_stream_join_without_a_seam() {
     let mut world = World::with(|config| {
         config.second = crate::Rate::new(Mode::Second, 10_000).unwrap();
@@ -314,6 +345,18 @@ fn a_drain_tells_everyone_then_closes_everyone() {
     assert_eq!(world.client(silent).take(), [Seen::Error("SHUTTING_DOWN".into()), Seen::Fin]);
 }
 
+/// Found by simulation.
+#[test]
+fn a_drain_waits_no_longer_for_who_lingers_already() {
+    let mut world = World::new(config());
+    let client = world.connect();
+    world.send(client, b"G");
+    world.run(10 * MS);
+    world.shard.begin_drain(1_000);
+    world.run(SECOND);
+    assert!(world.shard.is_empty());
+}
+
 #[test]
 fn one_connection_above_the_limit_is_refused_and_a_freed_slot_is_taken_again() {
     let mut world = World::with(|config| config.limits.connections = 2);
@@ -429,6 +472,38 @@ fn a_replay_that_never_catches_up_is_given_up() {
         }
     }
     assert_eq!(world.reasons(), [CloseReason::SlowConsumer]);
+}
+
+/// Found by simulation.
+#[test]
+fn a_laggard_is_not_excused_from_published_ticks_by_a_clock_set_forward() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 100).unwrap());
+    let (client, _other) = (world.subscribed(Mode::Second, None), world.subscribed(Mode::Second, None));
+    world.client(client).room = Some(0);
+    world.heartbeats(true);
+    world.run(4 * SECOND);
+    world.set_clock(1_004 * SECOND + 500 * MS + HOUR);
+    // Its first tick is past the deadline, which the wheel is about to notice; the log has dropped that tick and more.
+    world.run(1_040 * MS);
+    world.widen(client, 1 << 20);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), [CloseReason::SlowConsumer], "{:?}", world.client(client).sequences());
+}
+
+/// Found by simulation.
+#[test]
+fn a_replay_is_not_given_up_for_ticks_that_a_clock_set_forward_left_out() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 1_000).unwrap());
+    let client = world.connect();
+    world.client(client).room = Some(0);
+    world.send_auth(client);
+    world.send_subscribe(client, Mode::Second, Some(1_000_450));
+    world.run(SECOND);
+    world.set_clock(1_001 * SECOND + 500 * MS + HOUR);
+    world.run(MS);
+    world.widen(client, 1 << 30);
+    world.run(SECOND);
+    assert_eq!(world.reasons(), []);
 }
 
 #[test]

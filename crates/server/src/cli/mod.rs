@@ -56,10 +56,10 @@ pub enum Command {
     },
     /// Subscribe and print ticks.
     Watch(WatchArgs),
-    /// Show what a server has collected.
-    Events(EventsArgs),
     /// Publish events from JSON lines.
     Publish(PublishArgs),
+    /// Show what a server has collected.
+    Events(EventsArgs),
     /// Show what a server does.
     Top(TopArgs),
     /// Run server and client in one process.
@@ -189,8 +189,8 @@ pub fn parse_from<T: Into<OsString> + Clone>(
     match matches.subcommand() {
         Some(("serve", matches)) => serve_from(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
-        Some(("events", matches)) => Ok(Command::Events(events_from(matches))),
         Some(("publish", matches)) => publish::from_matches(matches, env),
+        Some(("events", matches)) => Ok(Command::Events(events_from(matches))),
         Some(("top", matches)) => Ok(Command::Top(top_from(matches))),
         Some(("upgrade", matches)) => upgrade_from(matches),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),

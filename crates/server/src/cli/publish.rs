@@ -84,9 +84,9 @@ pub(super) fn command() -> clap::Command {
             Arg::new("batch")
                 .long("batch")
                 .value_name("EVENTS")
-                .value_parser(value_parser!(u64).range(1..=65_536))
+                .value_parser(value_parser!(u64).range(1..=2048))
                 .default_value("200")
-                .help("Events in a batch; fewer where they have more bytes than the server takes"),
+                .help("Events in a batch; fewer where that is more than the server takes"),
         )
         .arg(
             Arg::new("linger")

@@ -44,18 +44,27 @@ pub(super) struct BufferRing {
 impl BufferRing {
     /// Registers a new ring of buffers under [`GROUP`]. It must outlive the io_uring's last use.
     pub fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
-        let mut this = Self {
-            entries: allocate(Self::entries_layout()).cast(),
-            bytes: allocate(Self::bytes_layout()),
-            tail: 0,
-        };
+        let mut this = Self::allocate();
         // SAFETY: the entries are page-aligned, of the length given, and live as long as this value, which
         // lives as long as its io_uring.
         unsafe { submitter.register_buf_ring_with_flags(this.entries.as_ptr() as u64, BUFFERS, GROUP, 0)? };
-        for id in 0..BUFFERS {
-            this.provide(id);
-        }
+        this.provide_all();
         Ok(this)
+    }
+
+    /// Memory that no io_uring knows of yet.
+    fn allocate() -> Self {
+        Self {
+            entries: allocate(Self::entries_layout()).cast(),
+            bytes: allocate(Self::bytes_layout()),
+            tail: 0,
+        }
+    }
+
+    fn provide_all(&mut self) {
+        for id in 0..BUFFERS {
+            self.provide(id);
+        }
     }
 
     pub fn bytes(&mut self, received: &mut Received) -> &mut [u8] {
@@ -72,6 +81,12 @@ impl BufferRing {
     #[allow(clippy::needless_pass_by_value, reason = "it must not be used afterwards")]
     pub fn recycle(&mut self, received: Received) {
         self.provide(received.id % BUFFERS);
+    }
+
+    /// How many buffers were ever provided, as the kernel counts them.
+    #[cfg(test)]
+    pub fn tail(&self) -> u16 {
+        self.tail
     }
 
     /// Appends a buffer to the ring.
@@ -113,4 +128,56 @@ impl Drop for BufferRing {
 fn allocate(layout: Layout) -> NonNull<u8> {
     // SAFETY: the layout isn't empty.
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+// `tests/miri` runs these under Miri, which knows no io_uring: here the test is the kernel.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the kernel does: takes the entry at `head`, and writes into its buffer.
+    fn fill(ring: &BufferRing, head: u16, text: &[u8]) -> Received {
+        // SAFETY: as the kernel: it reads entries below the tail, and writes into buffers that are its own.
+        unsafe {
+            let entry = &*ring.entries.as_ptr().add(usize::from(head % BUFFERS));
+            assert_eq!(entry.len() as usize, BUFFER_BYTES);
+            let start = ring.bytes.as_ptr().add(usize::from(entry.bid()) * BUFFER_BYTES);
+            assert_eq!(entry.addr(), start as u64);
+            std::ptr::copy_nonoverlapping(text.as_ptr(), start, text.len());
+            Received::new(entry.bid(), text.len() as i32)
+        }
+    }
+
+    #[test]
+    fn each_buffer_goes_out_and_comes_back_with_its_own_bytes() {
+        let mut ring = BufferRing::allocate();
+        ring.provide_all();
+        assert_eq!(ring.tail(), BUFFERS);
+        let mut out: Vec<_> = (0..BUFFERS).map(|head| fill(&ring, head, &head.to_be_bytes())).collect();
+        // Back in another order than they went out, and out again.
+        for (head, mut received) in out.drain(..).rev().enumerate() {
+            let expected = (BUFFERS - 1 - head as u16).to_be_bytes();
+            let bytes = ring.bytes(&mut received);
+            assert_eq!(bytes, expected);
+            bytes[0] ^= 0xff;
+            ring.recycle(received);
+        }
+        let mut again = fill(&ring, BUFFERS, b"whole");
+        assert_eq!(ring.bytes(&mut again), b"whole");
+        ring.recycle(again);
+    }
+
+    #[test]
+    fn the_tail_wraps_and_the_longest_bytes_fit() {
+        let mut ring = BufferRing::allocate();
+        ring.provide_all();
+        let longest = [7; BUFFER_BYTES];
+        ring.tail = u16::MAX - BUFFERS / 2;
+        ring.provide_all();
+        for head in [u16::MAX, 0, 1] {
+            let mut received = fill(&ring, head, &longest);
+            assert_eq!(ring.bytes(&mut received), longest);
+            ring.recycle(received);
+        }
+    }
 }

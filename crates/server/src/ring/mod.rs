@@ -19,6 +19,8 @@ mod buffers;
 mod completion;
 mod files;
 mod stats;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -277,7 +279,7 @@ impl SocketRing {
         loop {
             let entry = self.ring.completion().next()?;
             self.stats.completions += 1;
-            if let Some(completion) = self.translate(&entry) {
+            if let Some(completion) = self.translate(entry.user_data(), entry.result(), entry.flags()) {
                 return Some(completion);
             }
         }
@@ -304,9 +306,9 @@ impl SocketRing {
     }
 
     /// What a completion means; `None` if it is nobody's business any more.
-    fn translate(&mut self, entry: &cqueue::Entry) -> Option<Completion> {
-        let (data, result) = (UserData::from(entry.user_data()), entry.result());
-        let ended = !cqueue::more(entry.flags());
+    fn translate(&mut self, data: u64, result: i32, flags: u32) -> Option<Completion> {
+        let data = UserData::from(data);
+        let ended = !cqueue::more(flags);
         match data.operation() {
             Operation::Accept => {
                 let listener = data.listener();
@@ -315,7 +317,7 @@ impl SocketRing {
                 }
                 self.accepted(listener, result)
             }
-            Operation::Receive => self.received(data.conn_id(), result, entry.flags()),
+            Operation::Receive => self.received(data.conn_id(), result, flags),
             Operation::Send => {
                 let conn = self.known(data.conn_id())?;
                 Some(Completion::Sent { conn, result })

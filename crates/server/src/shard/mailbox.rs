@@ -6,14 +6,14 @@
 //! its own, in which that number is somebody else's, maybe a client's.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::sync::{Mutex, PoisonError};
 
 use tickstream_engine::{Connection, Counters, Latencies, Mode, Report, Standing};
 use tickstream_journal as journal;
 
 use crate::ring::RingStats;
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{Mutex, PoisonError};
 
 /// Questions that wait for one shard. A shard that lets so many wait has hung.
 const REQUESTS_MAX: usize = 64;

@@ -29,8 +29,12 @@ fn pipeline_of(batch: BatchLimits, queue: QueueLimits) -> Pipeline {
 
 fn connected(credits: u32) -> Pipeline {
     let mut pipeline = pipeline();
-    assert!(pipeline.connected(credits, 4096).is_empty());
+    assert!(pipeline.connected(limits(credits, 4096)).is_empty());
     pipeline
+}
+
+fn limits(credits: u32, payload_max: u32) -> PublishLimits {
+    PublishLimits { credits, payload_max, events_max: 2048 }
 }
 
 /// An event that is known by `name`.
@@ -83,7 +87,7 @@ fn a_batch_goes_when_it_is_full_or_its_first_event_has_waited() {
 fn a_batch_has_no_more_bytes_than_the_server_takes() {
     let t0 = Instant::now();
     let mut pipeline = pipeline_of(BatchLimits { events: 100, ..BATCH }, QUEUE);
-    pipeline.connected(8, 2048);
+    pipeline.connected(limits(8, 2048));
     let encoded = event(1, 900).encode_to_vec();
     assert!(pipeline.push(&encoded, 0, t0).unwrap(), "the first one starts the clock");
     assert!(!pipeline.push(&encoded, 0, t0).unwrap());
@@ -95,6 +99,20 @@ fn a_batch_has_no_more_bytes_than_the_server_takes() {
     let too_large = pipeline.push(&event(1, 2048).encode_to_vec(), 0, t0);
     assert!(matches!(too_large, Err(PublishError::TooLarge { bytes_max: 1995, .. })), "{too_large:?}");
     assert!(pipeline.push(&vec![0; 1995], 0, t0).is_ok());
+}
+
+#[test]
+fn a_batch_has_no_more_events_than_the_server_takes() {
+    let t0 = Instant::now();
+    let mut pipeline = connected(8);
+    push(&mut pipeline, 1..=3, t0);
+    assert_eq!(sent(&mut pipeline, t0), Some((1, vec![1, 2, 3])));
+    pipeline.disconnected();
+    assert!(pipeline.connected(PublishLimits { events_max: 2, ..limits(8, 4096) }).is_empty());
+    assert_eq!(sent(&mut pipeline, t0), Some((2, vec![1, 2])));
+    assert_eq!(sent(&mut pipeline, t0), None);
+    pipeline.flush();
+    assert_eq!(sent(&mut pipeline, t0), Some((3, vec![3])));
 }
 
 #[test]
@@ -124,7 +142,7 @@ fn what_a_lost_connection_left_unanswered_goes_again_as_it_was() {
     assert_eq!(pipeline.disconnected(), 2);
     assert_eq!((sent(&mut pipeline, t0), pipeline.next_timeout()), (None, None));
     push(&mut pipeline, 7..=9, t0);
-    pipeline.connected(2, 4096);
+    pipeline.connected(limits(2, 4096));
     assert_eq!([(); 3].map(|()| sent(&mut pipeline, t0)), [batches[0].clone(), batches[1].clone(), None]);
     pipeline.acknowledge(ack(1, 0, &[(0, false), (1, false), (2, false)]), t0).unwrap();
     assert_eq!(sent(&mut pipeline, t0), Some((3, vec![7, 8, 9])));
@@ -134,13 +152,13 @@ fn what_a_lost_connection_left_unanswered_goes_again_as_it_was() {
 fn a_batch_that_a_new_server_finds_too_large_gets_new_numbers() {
     let t0 = Instant::now();
     let mut pipeline = pipeline();
-    pipeline.connected(8, 4096);
+    pipeline.connected(limits(8, 4096));
     for name in 1..=3 {
         pipeline.push(&event(name, if name == 2 { 1500 } else { 700 }).encode_to_vec(), name, t0).unwrap();
     }
     assert_eq!(sent(&mut pipeline, t0), Some((1, vec![1, 2, 3])));
     pipeline.disconnected();
-    let rejected = pipeline.connected(8, 1024);
+    let rejected = pipeline.connected(limits(8, 1024));
     assert_eq!(
         rejected.iter().map(|rejection| (rejection.tag, &*rejection.code)).collect::<Vec<_>>(),
         [(2, "EVENT_TOO_LARGE")]
@@ -211,7 +229,7 @@ fn a_throttle_holds_up_everything() {
 fn a_full_queue_takes_no_more_and_waits_for_no_company() {
     let t0 = Instant::now();
     let mut pipeline = pipeline_of(BATCH, QueueLimits { events: 4, bytes: 1 << 20 });
-    pipeline.connected(8, 4096);
+    pipeline.connected(limits(8, 4096));
     push(&mut pipeline, 1..=4, t0);
     let encoded = event(5, 5).encode_to_vec();
     assert!(matches!(pipeline.push(&encoded, 5, t0), Err(PublishError::Full { events: 4, .. })));
@@ -259,7 +277,7 @@ fn who_is_to_leave_sends_no_more_but_takes_answers() {
     pipeline.acknowledge(ack(1, 3, &[]), t0).unwrap();
     assert!(pipeline.is_idle());
     pipeline.disconnected();
-    pipeline.connected(8, 4096);
+    pipeline.connected(limits(8, 4096));
     assert!(sent(&mut pipeline, t0).is_some());
 }
 
@@ -340,7 +358,7 @@ impl Model {
     fn new() -> Self {
         let batch = BatchLimits { events: 4, bytes: 2000, linger: Duration::from_secs(2) };
         let mut pipeline = pipeline_of(batch, QueueLimits { events: 12, bytes: 5000 });
-        pipeline.connected(2, 2000);
+        pipeline.connected(limits(2, 2000));
         Self {
             pipeline,
             now: Instant::now(),
@@ -363,7 +381,7 @@ impl Model {
                 assert_eq!(self.pipeline.disconnected(), self.on_the_way.len());
                 self.on_the_way.clear();
                 (self.credits, self.payload_max) = (credits, payload_max);
-                for rejection in self.pipeline.connected(credits, payload_max) {
+                for rejection in self.pipeline.connected(limits(credits, payload_max)) {
                     assert!(self.answered.insert(rejection.tag));
                 }
             }

@@ -211,6 +211,18 @@ fn a_proxy_header_is_refused_from_others_and_where_it_is_broken_or_missing() {
     assert_eq!(world.client(direct).take(), [Seen::AckAuth]);
 }
 
+/// Found by fuzzing.
+#[test]
+fn what_only_begins_like_a_proxy_header_ends_alike_whole_and_in_pieces() {
+    for pieces in [&[&b"PRxy"[..]][..], &[b"P", b"Rxy"], &[b"PRx", b"y"]] {
+        let mut world = proxied(ProxyProtocol::Optional);
+        let client = world.connect_from("10.0.0.1", true).unwrap();
+        let id = world.client(client).id;
+        pieces.iter().for_each(|piece| assert_eq!(world.shard.received(id, piece), b""));
+        assert_eq!(world.reasons(), [CloseReason::BadProxyHeader], "{pieces:?}");
+    }
+}
+
 #[test]
 fn tls_begins_behind_the_proxy_header() {
     let mut world = proxied(ProxyProtocol::Required);

@@ -1,0 +1,219 @@
+//! Completions as the kernel may send them, in any order and late: told to a ring that never enters the kernel.
+//!
+//! `SocketRing::translate` is the seam: it is what each completion goes through, and it takes three numbers.
+
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{IntoRawFd, OwnedFd};
+
+use super::*;
+
+const BUFFER: u32 = 1;
+const MORE: u32 = 2;
+
+fn conn(slot: u32, generation: u32) -> ConnId {
+    ConnId { slot, generation }
+}
+
+/// A ring with one listener, and a client's end that keeps a connected socket alive.
+struct Bench {
+    ring: SocketRing,
+    address: SocketAddr,
+    listener: TcpListener,
+    clients: Vec<TcpStream>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let ring = SocketRing::new([listener.try_clone().expect("a copy").into()]).expect("io_uring");
+        Self { ring, address, listener, clients: Vec::new() }
+    }
+
+    fn socket(&mut self) -> OwnedFd {
+        self.clients.push(TcpStream::connect(self.address).expect("a connection"));
+        self.listener.accept().expect("a connection").0.into()
+    }
+
+    fn adopt(&mut self, conn: ConnId) {
+        let fd = self.socket();
+        self.ring.adopt(conn, fd);
+    }
+
+    fn tell(&mut self, operation: Operation, conn: ConnId, result: i32, flags: u32) -> Option<Completion> {
+        self.ring.translate(UserData::conn(operation, conn).into(), result, flags)
+    }
+
+    /// Bytes in buffer `id`.
+    fn receive(&mut self, conn: ConnId, id: u32, result: i32, flags: u32) -> Option<Completion> {
+        self.tell(Operation::Receive, conn, result, flags | BUFFER | id << 16)
+    }
+
+    fn accepted(&mut self, result: i32, flags: u32) -> Option<Completion> {
+        self.ring.translate(UserData::accept(0).into(), result, flags)
+    }
+
+    fn armed(&self) -> (u64, u64) {
+        (self.ring.stats.accepts_armed, self.ring.stats.receives_armed)
+    }
+
+    fn is_receiving(&self, conn: ConnId) -> bool {
+        self.ring.sockets[conn.slot as usize].receiving
+    }
+}
+
+#[test]
+fn fault_17_a_multishot_recv_that_ends_with_bytes_is_armed_again_when_they_were_handled() {
+    let (mut bench, a) = (Bench::new(), conn(0, 0));
+    bench.adopt(a);
+    assert_eq!(bench.armed(), (1, 1));
+    assert!(matches!(bench.receive(a, 3, 5, MORE), Some(Completion::Received { .. })));
+    bench.ring.receive(a);
+    assert_eq!(bench.armed(), (1, 1), "it goes on");
+    assert!(matches!(bench.receive(a, 4, 5, 0), Some(Completion::Received { .. })));
+    bench.ring.receive(a);
+    assert_eq!(bench.armed(), (1, 2));
+}
+
+#[test]
+fn fault_19_a_recv_without_a_buffer_or_without_room_for_its_completion_is_armed_again() {
+    for (error, exhausted) in [(libc::ENOBUFS, 1), (libc::ECANCELED, 0)] {
+        let (mut bench, a) = (Bench::new(), conn(0, 0));
+        bench.adopt(a);
+        assert!(bench.tell(Operation::Receive, a, -error, 0).is_none(), "nothing happened to the peer");
+        assert_eq!((bench.armed(), bench.ring.stats.buffers_exhausted), ((1, 2), exhausted));
+        assert!(bench.is_receiving(a));
+    }
+}
+
+#[test]
+fn fault_17_a_multishot_accept_that_ends_is_armed_again() {
+    let mut bench = Bench::new();
+    let fd = bench.socket().into_raw_fd();
+    assert!(matches!(bench.accepted(fd, MORE), Some(Completion::Accepted { listener: 0, .. })));
+    bench.ring.accept();
+    assert_eq!(bench.armed().0, 1, "it goes on");
+    let fd = bench.socket().into_raw_fd();
+    assert!(matches!(bench.accepted(fd, 0), Some(Completion::Accepted { .. })));
+    bench.ring.accept();
+    assert_eq!(bench.armed().0, 2);
+    // A completion queue that was full.
+    assert!(bench.accepted(-libc::ECANCELED, 0).is_none());
+    assert_eq!(bench.armed().0, 3);
+}
+
+#[test]
+fn fault_16_an_accept_that_fails_is_not_armed_again_until_the_driver_says_so() {
+    for error in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ECONNABORTED] {
+        let mut bench = Bench::new();
+        let told = bench.accepted(-error, 0);
+        assert!(
+            matches!(&told, Some(Completion::AcceptFailed { error: told }) if told.raw_os_error() == Some(error)),
+            "{told:?}"
+        );
+        assert_eq!(bench.armed().0, 1);
+        bench.ring.accept();
+        assert_eq!((bench.armed().0, bench.ring.stats.accept_errors), (2, 1));
+    }
+}
+
+#[test]
+fn a_late_accept_of_a_closed_listener_arms_nothing_and_leaks_nothing() {
+    let mut bench = Bench::new();
+    bench.ring.close_listeners();
+    let fd = bench.socket();
+    let told = bench.accepted(fd.into_raw_fd(), 0);
+    assert!(matches!(told, Some(Completion::Accepted { .. })), "whoever gets it owns the socket");
+    assert!(bench.accepted(-libc::ECANCELED, 0).is_none());
+    assert_eq!(bench.armed().0, 1);
+}
+
+#[test]
+fn late_completions_never_reach_the_slot_s_next_connection() {
+    let (mut bench, old, new) = (Bench::new(), conn(5, 7), conn(5, 8));
+    bench.adopt(old);
+    bench.ring.await_writable(old);
+    bench.ring.close(old, false);
+    // Between close and the next connection, and behind it.
+    for round in 0..2 {
+        let recycled = bench.ring.buffers.tail();
+        assert!(bench.receive(old, 9, 100, 0).is_none());
+        assert_eq!(bench.ring.buffers.tail(), recycled.wrapping_add(1), "its buffer isn't lost");
+        for (operation, result) in [
+            (Operation::Receive, 0),
+            (Operation::Receive, -libc::ECONNRESET),
+            (Operation::Receive, -libc::ENOBUFS),
+            (Operation::Receive, -libc::ECANCELED),
+            (Operation::Send, 40),
+            (Operation::Send, -libc::EPIPE),
+            (Operation::Poll, libc::POLLOUT.into()),
+            (Operation::Poll, -libc::ECANCELED),
+        ] {
+            assert!(bench.tell(operation, old, result, 0).is_none(), "{operation:?} {result}");
+        }
+        if round == 0 {
+            bench.adopt(new);
+            bench.ring.await_writable(new);
+        }
+    }
+    assert!(bench.is_receiving(new), "its RECV is still armed");
+    assert!(bench.ring.sockets[5].polling);
+    assert!(matches!(bench.tell(Operation::Send, new, 40, 0), Some(Completion::Sent { result: 40, .. })));
+}
+
+#[test]
+fn the_end_of_a_connection_is_told_and_its_buffer_given_back() {
+    let (mut bench, a) = (Bench::new(), conn(0, 0));
+    bench.adopt(a);
+    let recycled = bench.ring.buffers.tail();
+    assert!(matches!(bench.receive(a, 1, 0, 0), Some(Completion::PeerClosed { .. })));
+    assert_eq!(bench.ring.buffers.tail(), recycled.wrapping_add(1));
+    assert!(matches!(bench.tell(Operation::Receive, a, 0, 0), Some(Completion::PeerClosed { .. })));
+    let reset = bench.tell(Operation::Receive, a, -libc::ECONNRESET, 0);
+    assert!(
+        matches!(&reset, Some(Completion::PeerReset { error, .. }) if error.raw_os_error() == Some(libc::ECONNRESET))
+    );
+    // The answer to a send that was before it comes behind it.
+    assert!(matches!(bench.tell(Operation::Send, a, -libc::EPIPE, 0), Some(Completion::Sent { .. })));
+}
+
+#[test]
+fn short_sends_and_a_full_socket_are_passed_on_as_they_are() {
+    let (mut bench, a) = (Bench::new(), conn(0, 0));
+    bench.adopt(a);
+    for result in [0, 1, 39, -libc::EAGAIN, -libc::EPIPE] {
+        let told = bench.tell(Operation::Send, a, result, 0);
+        assert!(matches!(told, Some(Completion::Sent { result: told, .. }) if told == result), "{told:?}");
+    }
+    bench.ring.await_writable(a);
+    bench.ring.await_writable(a);
+    assert!(matches!(
+        bench.tell(Operation::Poll, a, libc::POLLOUT.into(), 0),
+        Some(Completion::Writable { .. })
+    ));
+    assert!(!bench.ring.sockets[0].polling, "the next one is armed anew");
+}
+
+#[test]
+fn the_timer_is_armed_again_after_it_fired_and_moved_only_nearer() {
+    let mut bench = Bench::new();
+    let pushed = |bench: &mut Bench| bench.ring.ring.submission().len();
+    let before = pushed(&mut bench);
+    bench.ring.wake_at(2_000);
+    bench.ring.wake_at(3_000);
+    assert_eq!((pushed(&mut bench), bench.ring.timer.armed_ns), (before + 1, Some(2_000)));
+    bench.ring.wake_at(1_000);
+    assert_eq!((pushed(&mut bench), bench.ring.timer.armed_ns), (before + 2, Some(1_000)));
+    assert!(bench.ring.translate(UserData::of(Operation::Timer).into(), -libc::ETIME, 0).is_none());
+    assert_eq!(bench.ring.timer.armed_ns, None);
+    bench.ring.wake_at(5_000);
+    assert_eq!(pushed(&mut bench), before + 3);
+}
+
+#[test]
+fn completions_that_nobody_knows_are_passed_over() {
+    let mut bench = Bench::new();
+    for bits in [0, u64::MAX, 0xff << 56, 6 << 56, (2 << 56) | (0x00ff_ffff << 32)] {
+        assert!(bench.ring.translate(bits, -libc::EINVAL, 0).is_none(), "{bits:x}");
+    }
+}

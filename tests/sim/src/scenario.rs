@@ -1,0 +1,197 @@
+//! What one seed is about: a shard's settings, and how rough its world is.
+
+use std::num::NonZeroU32;
+
+use tickstream_engine::{Config, Credentials, Limits, Mode, Phase, ProxyProtocol, Rate};
+
+use crate::rng::Rng;
+use crate::ticks::{MS, SECOND, Stream};
+
+/// Settings in plain numbers, for the model as for the engine.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub user: &'static str,
+    pub pass: &'static str,
+    pub ticks: [u32; 2],
+    pub spread: bool,
+    pub window_ms: u32,
+    pub heartbeat_interval_ms: u32,
+    pub heartbeat_timeout_ms: u32,
+    /// 0 off, 1 optional, 2 required.
+    pub proxy: u8,
+    pub connections: u32,
+    pub connections_per_address: u32,
+    pub unauthenticated: u32,
+    pub unauthenticated_per_address: u32,
+    pub connections_per_second: u32,
+    pub auth_failures_per_minute: u32,
+    pub lag_ms: u32,
+    pub handshake_timeout_ms: u32,
+    pub payload_bytes: u32,
+    pub auth_timeout_ms: u32,
+    pub write_deadline_ms: u32,
+    pub frames_per_second: u32,
+    pub replay_window_ms: u32,
+    pub replay_ticks: u64,
+}
+
+/// Sources of PROXY headers that are believed.
+pub const TRUSTED: &str = "10.0.0.0/8";
+
+impl Rules {
+    pub fn stream(&self, mode: usize) -> Stream {
+        let (ticks, window) = (self.ticks[mode], self.window_ms);
+        Stream::new(mode == 1, ticks, window, self.spread, self.replay_window_ms, self.replay_ticks)
+    }
+
+    pub fn engine(&self, seed: u64) -> Config {
+        let rate = |mode: Mode| Rate::new(mode, self.ticks[mode as usize]).expect("a rate in range");
+        Config {
+            shard: (seed % 7) as u16,
+            credentials: Credentials::new(self.user, self.pass).expect("credentials"),
+            second: rate(Mode::Second),
+            minute: rate(Mode::Minute),
+            phase: if self.spread { Phase::Spread } else { Phase::Aligned },
+            batch_window_ms: self.window_ms,
+            heartbeat_interval_ms: self.heartbeat_interval_ms,
+            heartbeat_timeout_ms: self.heartbeat_timeout_ms,
+            proxy_protocol: [ProxyProtocol::Off, ProxyProtocol::Optional, ProxyProtocol::Required]
+                [usize::from(self.proxy)],
+            proxy_trusted: vec![TRUSTED.parse().expect("a network")],
+            seed,
+            limits: Limits {
+                connections: self.connections,
+                connections_per_address: NonZeroU32::new(self.connections_per_address),
+                unauthenticated: self.unauthenticated,
+                unauthenticated_per_address: NonZeroU32::new(self.unauthenticated_per_address),
+                connections_per_second: NonZeroU32::new(self.connections_per_second),
+                auth_failures_per_minute: self.auth_failures_per_minute,
+                lag_ms: self.lag_ms,
+                handshake_timeout_ms: self.handshake_timeout_ms,
+                payload_bytes: self.payload_bytes,
+                auth_timeout_ms: self.auth_timeout_ms,
+                write_deadline_ms: self.write_deadline_ms,
+                frames_per_second: self.frames_per_second,
+                replay_window_ms: self.replay_window_ms,
+                replay_ticks: self.replay_ticks,
+            },
+        }
+    }
+
+    /// What may change while a shard runs, changed.
+    pub fn changed(&self, rng: &mut Rng) -> Self {
+        let mut rules = self.clone();
+        match rng.below(6) {
+            0 => rules.pass = if self.pass == PASS { "changed" } else { PASS },
+            1 => rules.connections_per_address = rng.pick(&[0, 2, 5]),
+            2 => rules.unauthenticated_per_address = rng.pick(&[0, 2, 5]),
+            3 => rules.auth_failures_per_minute = rng.pick(&[0, 3, 10, 10]),
+            4 => {
+                (rules.frames_per_second, rules.connections_per_second) =
+                    (rng.pick(&[100, 40]), rng.pick(&[0, 5]));
+            }
+            _ => rules.auth_timeout_ms = rng.pick(&[5_000, 3_000]),
+        }
+        rules
+    }
+}
+
+pub const USER: &str = "ada";
+pub const PASS: &str = "s3cret";
+
+/// How rough the world of a seed is; times in nanoseconds.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    pub rules: Rules,
+    pub unix_ns: u64,
+    pub lasts: u64,
+    pub clients: u64,
+    /// New clients come this often, on average.
+    pub arrivals: u64,
+    /// Answers to sends may come so much later.
+    pub answers_late: u64,
+    /// The driver oversleeps by up to so much.
+    pub oversleeps: u64,
+    /// What one pass takes, at most.
+    pub completions: usize,
+    pub actions: usize,
+    /// Of so many sends, one is short although there is room; 0: none.
+    pub short_one_in: u64,
+    /// The wall clock is set, and the shard stalls, this often on average; 0: never.
+    pub steps_every: u64,
+    pub stalls_every: u64,
+    /// Settings change, and operators close connections, this often; 0: never.
+    pub meddles_every: u64,
+    /// When the drain begins, and how long it may take.
+    pub drain: Option<(u64, u32)>,
+    /// How likely each kind of client is.
+    pub kinds: [u32; 10],
+    pub tls_one_in: u64,
+}
+
+impl Scenario {
+    pub fn of(seed: u64, rng: &mut Rng) -> Self {
+        let is_large = seed.is_multiple_of(97);
+        let is_fast = !is_large && rng.one_in(5);
+        let rules = Rules {
+            user: USER,
+            pass: PASS,
+            ticks: if is_fast {
+                [rng.pick(&[200, 333, 1_000]), 60]
+            } else {
+                [rng.pick(&[1, 1, 2, 7]), rng.pick(&[1, 1, 4, 20])]
+            },
+            spread: rng.one_in(3),
+            window_ms: rng.pick(&[0, 5, 5, 50]),
+            heartbeat_interval_ms: 15_000,
+            heartbeat_timeout_ms: rng.pick(&[20_000, 20_000, 16_000]),
+            proxy: rng.pick(&[0, 0, 0, 1, 2]),
+            connections: if is_large { 3_000 } else { rng.pick(&[8, 20, 60, 60]) },
+            connections_per_address: rng.pick(&[0, 0, 0, 3, 10]) * if is_large { 0 } else { 1 },
+            unauthenticated: if is_large { 3_000 } else { rng.pick(&[3, 10, 60, 60]) },
+            unauthenticated_per_address: rng.pick(&[0, 0, 0, 2, 5]) * if is_large { 0 } else { 1 },
+            connections_per_second: rng.pick(&[0, 0, 0, 2, 10]) * if is_large { 0 } else { 1 },
+            auth_failures_per_minute: rng.pick(&[10, 10, 3, 0]),
+            lag_ms: rng.pick(&[0, 0, 300, 1_000]),
+            handshake_timeout_ms: rng.pick(&[5_000, 5_000, 2_000]),
+            payload_bytes: rng.pick(&[65_536, 65_536, 8_192, 1_024]),
+            auth_timeout_ms: 5_000,
+            write_deadline_ms: rng.pick(&[5_000, 5_000, 2_000]),
+            frames_per_second: rng.pick(&[100, 100, 40]),
+            replay_window_ms: rng.pick(&[600_000, 60_000, 3_600_000]),
+            replay_ticks: rng.pick(&[100_000, 500, 30]),
+        };
+        let roughness = rng.below(4);
+        let sometimes =
+            |rng: &mut Rng, values: &[u64]| if rng.below(4) < roughness { rng.pick(values) } else { 0 };
+        let lasts = if is_large {
+            rng.range(8..14)
+        } else if is_fast {
+            rng.range(6..14)
+        } else {
+            rng.range(25..75)
+        };
+        let clients = if is_large { 2_500 } else { rng.pick(&[6, 15, 40, 40]) };
+        let overload = sometimes(rng, &[1, 2]);
+        Self {
+            unix_ns: 1_790_000_000 * SECOND + rng.below(120_000) * MS,
+            lasts: lasts * SECOND,
+            clients,
+            arrivals: if is_large { MS } else { lasts * SECOND / clients / 2 },
+            answers_late: sometimes(rng, &[3 * MS, 40 * MS, 700 * MS]),
+            oversleeps: sometimes(rng, &[2 * MS, 90 * MS, 390 * MS]),
+            completions: if overload == 1 { rng.range(1..20) as usize } else { 1_024 },
+            actions: if overload > 0 { rng.range(1..12) as usize } else { 256 },
+            short_one_in: sometimes(rng, &[3, 20, 100]),
+            steps_every: sometimes(rng, &[2 * SECOND, 15 * SECOND]),
+            stalls_every: sometimes(rng, &[8 * SECOND, 20 * SECOND]),
+            meddles_every: sometimes(rng, &[500 * MS, 5 * SECOND]),
+            drain: rng
+                .one_in(3)
+                .then(|| (rng.range(lasts / 3..lasts) * SECOND, rng.pick(&[2_000, 4_500, 10_000]))),
+            kinds: std::array::from_fn(|kind| if kind == 0 { 8 } else { rng.pick(&[0, 1, 1, 4]) }),
+            tls_one_in: rng.pick(&[2, 5, 1_000]),
+            rules,
+        }
+    }
+}
