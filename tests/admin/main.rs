@@ -1,6 +1,7 @@
 //! The admin endpoint of the real binary: over HTTP as monitoring systems, operators and nuisances call it.
 
 mod changes;
+mod events;
 mod health;
 mod hostile;
 mod metrics;

@@ -230,6 +230,11 @@ fn promtool_finds_nothing_but_the_unit_of_a_required_name() {
     }
     let server = Server::start(&["--ticks-per-second", "50"]);
     Client::subscribed(&server, Mode::Second, None).read_ticks(10);
+    assert_eq!(promtool(&server), "publish_latency_ms metric names should not contain abbreviated units");
+}
+
+/// What `promtool check metrics` says.
+pub fn promtool(server: &Server) -> String {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -241,8 +246,7 @@ fn promtool_finds_nothing_but_the_unit_of_a_required_name() {
     input.write_all(server.metrics().0.as_bytes()).expect("promtool reads");
     drop(input);
     let output = promtool.wait_with_output().expect("promtool ends");
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
-    assert_eq!(said.trim(), "publish_latency_ms metric names should not contain abbreviated units");
+    String::from_utf8([output.stdout, output.stderr].concat()).expect("text").trim().to_owned()
 }
 
 #[test]

@@ -41,6 +41,7 @@ def main():
         real_server(browser, arguments.url, arguments.connections)
         with MadeUp(arguments.url) as server:
             large_server(browser, server)
+            collecting_server(browser, server)
             hostile_server(browser, server)
             troubled_server(browser, server)
     print("ok")
@@ -80,6 +81,7 @@ def real_server(browser, url, connections):
         page.wait_for("document.querySelector('#ticks').textContent !== '–'")
         page.wait_for("document.querySelectorAll('#slow tr th')[0].textContent !== ''")
         check("state", page.text("#state"), "serving")
+        check("no word of events that aren't collected", page.evaluate("document.querySelector('#collected').offsetHeight"), 0)
         by_shard = page.evaluate("[...document.querySelectorAll('#shards td .gauge span:first-child')].map((one) => one.textContent)")
         check("connections by shard", sum(int(text.replace(",", "")) for text in by_shard[::2]), connections)
         labels = page.evaluate("[...document.querySelectorAll('canvas')].map((one) => [one.getAttribute('role'), one.getAttribute('aria-label')])")
@@ -126,6 +128,28 @@ def large_server(browser, server):
         cut = "[...document.querySelectorAll('.tile .value')].filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
         check("figures that don't fit", page.evaluate(cut), [])
         is_calm(page)
+
+
+def collecting_server(browser, server):
+    server.figures = figures(shards=64, connections=100_000)
+    server.figures.collects = True
+    for size in (DESKTOP, PHONE):
+        page = opened(browser, server.url, size, dark=size == DESKTOP)
+        page.wait_for("document.querySelector('#stored').textContent !== '–'")
+        # Of 64 shards, 1,000 each a second, whenever it was asked.
+        stored = int(page.text("#stored").replace(",", ""))
+        check(f"events stored a second: {stored}", 60_000 < stored < 68_000, True)
+        check("rejected", page.text("#rejected-note").endswith("most TOO_OLD"), True)
+        check("batches", page.text("#waiting"), "192")
+        check("journal", (page.text("#journal"), page.text("#journal-unit"), page.text("#journal-note")), ("25.8", "GB", "192 segments"))
+        cut = "[...document.querySelectorAll('.tile .value')].filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.textContent)"
+        check("figures that don't fit", page.evaluate(cut), [])
+        check("complaints", page.complaints, [])
+        width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        check("width", width <= room, True)
+    server.figures.changes = {"full": 3}
+    page.wait_for("document.querySelector('#state').textContent === 'disk full'")
+    check("said", page.text("#status").startswith("Shard 3: the disk is full. Events are refused"), True)
 
 
 def hostile_server(browser, server):
@@ -177,6 +201,7 @@ class figures:
         self.shards, self.connections, self.text = shards, connections, text
         self.began = time.time() - 100_000
         self.changes = {}
+        self.collects = False
 
     def snapshot(self):
         age = time.time() - self.began
@@ -195,6 +220,9 @@ class figures:
             "limits_fired": {word: ticks // 120}, "streams": {"SECOND": stream, "MINUTE": stream},
             "latency": {"sum_ms": 1.0, "buckets": frames},
         } for shard in range(self.shards)]
+        if self.collects:
+            for shard in shards:
+                shard["events"] = self.collection(shard["shard"], int(age * 1_000))
         peer = self.text or "[2001:db8:85a3:1234:5678:8a2e:370:7334]:55778"
         event = {"unix_ms": int(time.time() * 1e3), "id": self.text or "63-1017420", "peer": peer, "reason": word,
                  "detail": self.text or "its oldest unsent byte is past the write deadline", "mode": word, "open_ms": 3_600_000,
@@ -207,6 +235,12 @@ class figures:
                         "log_lines_lost": 0, "collections": 1},
             "latency_bounds_ms": bounds, "shards": shards, "events": [event] * 64,
         }
+
+    def collection(self, shard, stored):
+        journal = {"disk_bytes": 3 << 27, "segments": 3, "waiting_bytes": 4 << 20, "waiting_bytes_max": 8 << 20,
+                   "full_since_unix_ms": 1 if shard == self.changes.get("full") else None}
+        return {"accepted": stored, "duplicates": stored // 100, "rejected": {"TOO_OLD": stored // 50, "MALFORMED": 7},
+                "in_flight": 3, "journal": journal}
 
     def slowest(self):
         one = {"id": self.text or "63-1017420", "shard": 63, "peer": self.text or "[2001:db8:85a3:1234:5678:8a2e:370:7334]:55778",
