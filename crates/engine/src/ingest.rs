@@ -50,8 +50,8 @@ use crate::limit::Limit;
 const EVENTS_MAX: u32 = 2_048;
 /// Bytes of a PUBLISH_ACK for one event, at most.
 const ACK_BYTES_PER_EVENT: u32 = 32;
-/// Bytes of PUBLISHes after which a pass should do something else: about a millisecond of work.
-const PASS_BYTES: usize = 256 << 10;
+/// Bytes of PUBLISHes after which a pass should do something else: some 0.2 ms of work.
+const PASS_BYTES: usize = 64 << 10;
 /// Smallest limit on a record's bytes: an event of the largest size fits, and what rules make of it.
 const RECORD_BYTES_MIN: u32 = 256 << 10;
 /// The number of `events` in Publish, EventBatch and StoredBatch.
