@@ -25,6 +25,7 @@ pub(crate) fn settings(proxy_protocol: ProxyProtocol) -> Config {
         proxy_protocol,
         proxy_trusted: vec!["10.0.0.0/8".parse().expect("a network")],
         seed: 1,
+        ingest: None,
         limits: Limits {
             connections: 8,
             connections_per_address: std::num::NonZeroU32::new(6),

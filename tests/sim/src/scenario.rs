@@ -59,6 +59,7 @@ impl Rules {
                 [usize::from(self.proxy)],
             proxy_trusted: vec![TRUSTED.parse().expect("a network")],
             seed,
+            ingest: None,
             limits: Limits {
                 connections: self.connections,
                 connections_per_address: NonZeroU32::new(self.connections_per_address),
