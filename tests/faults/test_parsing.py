@@ -110,8 +110,9 @@ class WrongState(FaultCase):
         self.check_all(b"", {kind: "AUTH_REQUIRED" for kind in range(256) if kind != MsgType.AUTH})
 
     def after_auth(self):
-        violations = self.known - {MsgType.SUBSCRIBE, MsgType.HEARTBEAT}
-        unknown = set(range(SKIPPABLE)) - self.known
+        violations = self.known - {MsgType.SUBSCRIBE, MsgType.HEARTBEAT, MsgType.PUBLISH}
+        # This server collects no events.
+        unknown = set(range(SKIPPABLE)) - self.known | {MsgType.PUBLISH}
         return {kind: "PROTOCOL_VIOLATION" for kind in violations} | {kind: "UNSUPPORTED_TYPE" for kind in unknown}
 
     def test_after_auth(self):

@@ -137,8 +137,9 @@ class Optional(Proxied):
             fixed_part(proxy_headers.PROXY, proxy_headers.TCP4, 65_535),
             version_2(CLIENT, tlvs=b"\xee\xff\xff"),
         )
-        # What only begins as a header is judged as a frame.
-        self.check_thrown_out("not_a_frame", b"PROXX", proxy_headers.SIGNATURE[:-1] + b"X", b"GET / HTTP/1.1\r\n\r\n")
+        # What only begins as a header is judged as one, in however many pieces it comes.
+        self.check_thrown_out("bad_proxy_header", b"PROXX", proxy_headers.SIGNATURE[:-1] + b"X")
+        self.check_thrown_out("not_a_frame", b"GET / HTTP/1.1\r\n\r\n")
         self.check_serving()
 
     def test_however_it_is_cut(self):

@@ -14,7 +14,7 @@ pub enum ConfigError {
     #[error("{}", missing(.0))]
     Missing(Vec<&'static str>),
     /// A key that no setting has.
-    #[error("unknown key {key:?} (from {place}); known keys: {}", known_keys())]
+    #[error("unknown key {key:?} (from {place}); {}", hint(key))]
     UnknownKey {
         /// The key.
         key: String,
@@ -90,6 +90,10 @@ fn missing(keys: &[&'static str]) -> String {
     how.collect::<Vec<_>>().join("; ")
 }
 
-fn known_keys() -> String {
-    settings::settings().map(|setting| setting.key).collect::<Vec<_>>().join(", ")
+/// What may have been meant.
+fn hint(key: &str) -> String {
+    let similar = settings::settings().map(|setting| (strsim::jaro_winkler(key, setting.key), setting.key));
+    let nearest = similar.max_by(|(a, _), (b, _)| a.total_cmp(b)).filter(|(likeness, _)| *likeness > 0.8);
+    let meant = nearest.map(|(_, key)| format!("did you mean {key:?}? ")).unwrap_or_default();
+    format!("{meant}`tickstream serve --help` lists all")
 }
