@@ -163,8 +163,7 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named_with_what_may_be_meant() {
-        let expected =
-            "unknown key \"heartbeat\" (from file dir/t.toml, line 2); did you mean \"heartbeat_timeout\"? `tickstream";
+        let expected = "unknown key \"heartbeat\" (from file dir/t.toml, line 2); did you mean \"heartbeat_timeout\"? `tickstream";
         check("shards = 1\nheartbeat = \"1s\"\nlisten = 1", "", Err(expected));
         check("[server]\nlisten = \"x\"", "", Err("unknown key \"server\""));
     }

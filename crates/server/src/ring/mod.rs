@@ -91,7 +91,7 @@ struct Timer {
 }
 
 impl SocketRing {
-    /// A ring that accepts on `listeners`. The calling thread is the only one that may ever use it.
+    /// A ring that accepts on `listeners` once it is told to: [`SocketRing::accept`]. The calling thread is the only one that may ever use it.
     ///
     /// # Errors
     /// What the kernel says, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
@@ -100,7 +100,7 @@ impl SocketRing {
         let ring = build()?;
         let buffers = BufferRing::register(&ring.submitter())?;
         let timer = Timer { spec: Box::new(Timespec::new()), armed_ns: None };
-        let mut this = Self {
+        Ok(Self {
             ring,
             buffers,
             sockets: Vec::new(),
@@ -110,9 +110,7 @@ impl SocketRing {
             files: None,
             refused: VecDeque::new(),
             stats: RingStats::default(),
-        };
-        this.accept();
-        Ok(this)
+        })
     }
 
     /// Arms the multishot ACCEPT of each listener that has none armed.

@@ -26,7 +26,8 @@ impl Bench {
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let ring = SocketRing::new([listener.try_clone().expect("a copy").into()]).expect("io_uring");
+        let mut ring = SocketRing::new([listener.try_clone().expect("a copy").into()]).expect("io_uring");
+        ring.accept();
         Self { ring, address, listener, clients: Vec::new() }
     }
 

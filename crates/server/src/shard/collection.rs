@@ -30,6 +30,10 @@ const THROTTLED_PERCENT: usize = 50;
 const THROTTLE_MS: u32 = 20;
 /// How long they are asked to wait while nothing can be taken, milliseconds.
 const REFUSE_MS: u32 = 200;
+/// How long the beginning of the shard waits for the first segment of a new journal.
+const READY_NS: u64 = 20_000_000_000;
+/// How long is waited for the disk at once, where there is nothing else to do.
+const DISK_WAIT_NS: u64 = 10_000_000;
 /// How long the end of the shard waits for the disk.
 const END_NS: u64 = 10_000_000_000;
 
@@ -146,7 +150,7 @@ impl Collection {
             read_records = recovered.records,
             "the journal is open"
         );
-        Ok(Self {
+        let mut collection = Self {
             journal,
             directory,
             appended: VecDeque::new(),
@@ -155,7 +159,35 @@ impl Collection {
             is_full: false,
             syncs: Latencies::default(),
             flushing_since_ns: None,
-        })
+        };
+        collection.make_ready(ring).map_err(system)?;
+        Ok(collection)
+    }
+
+    /// Has the first segment of a new journal made ready, unless the disk is full or takes too long: until then all
+    /// events are refused.
+    fn make_ready(&mut self, ring: &mut SocketRing) -> io::Result<()> {
+        let until_ns = ring::now().mono_ns + READY_NS;
+        let goes_on = |this: &Self| {
+            !this.journal.is_ready() && this.failure.is_none() && this.journal.stats().full_since_ns.is_none()
+        };
+        while goes_on(self) && ring::now().mono_ns < until_ns {
+            self.drive(ring);
+            self.await_disk(ring)?;
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for the disk. Only while the shard has no connections: what else completes is dropped.
+    fn await_disk(&mut self, ring: &mut SocketRing) -> io::Result<()> {
+        ring.wake_at(ring::now().mono_ns + DISK_WAIT_NS);
+        ring.submit_and_wait()?;
+        while let Some(completion) = ring.next_completion() {
+            if let Completion::File(completion) = completion {
+                self.completed(*completion);
+            }
+        }
+        Ok(())
     }
 
     /// An operation on the journal's files is done.
@@ -209,19 +241,10 @@ impl Collection {
     pub fn finish(mut self, ring: &mut SocketRing) -> io::Result<()> {
         let until_ns = ring::now().mono_ns + END_NS;
         self.journal.end();
-        while !self.journal.has_ended() && ring::now().mono_ns < until_ns {
+        while !self.journal.has_ended() && ring::now().mono_ns < until_ns && self.failure.is_none() {
             self.drive(ring);
-            if self.failure.is_some() {
-                break;
-            }
-            while let Some(completion) = ring.next_completion() {
-                if let Completion::File(completion) = completion {
-                    self.completed(*completion);
-                }
-            }
             if !self.journal.has_ended() {
-                ring.wake_at(ring::now().mono_ns + 10_000_000);
-                ring.submit_and_wait()?;
+                self.await_disk(ring)?;
             }
         }
         let path = self.directory.path().display();

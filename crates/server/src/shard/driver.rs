@@ -71,6 +71,7 @@ impl Driver {
         let place = (spec.shard, spec.config.shards.get());
         let open = |events| Collection::open(events, place, &mut shard, &mut ring);
         let collection = spec.config.events.as_ref().map(open).transpose()?;
+        ring.accept();
         Ok(Self {
             number: spec.shard,
             shard,
