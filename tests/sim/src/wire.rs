@@ -7,6 +7,8 @@ pub const DATA_BATCH: u8 = 4;
 pub const ERROR: u8 = 5;
 pub const ACK: u8 = 6;
 pub const GOAWAY: u8 = 7;
+pub const PUBLISH: u8 = 0x10;
+pub const PUBLISH_ACK: u8 = 0x11;
 
 pub const OVERHEAD: usize = 12;
 

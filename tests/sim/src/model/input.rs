@@ -152,6 +152,10 @@ impl Model {
     }
 
     fn request(&mut self, index: usize, kind: u8, payload: &[u8], said: Option<CloseReason>) -> Judged {
+        // Not of those that are counted by the second; events aren't collected here.
+        if kind == wire::PUBLISH {
+            return Err((CloseReason::UnsupportedType, (0, 0), None));
+        }
         let second = self.lived / SECOND;
         let conn = &mut self.conns[index];
         if conn.budget.0 != second {
@@ -170,7 +174,9 @@ impl Model {
                 self.tally.heartbeats += 1;
                 self.owe(index, Reply::Heartbeat, said)
             }
-            wire::AUTH | wire::DATA_BATCH..=wire::GOAWAY => bad(CloseReason::ProtocolViolation),
+            wire::AUTH | wire::DATA_BATCH..=wire::GOAWAY | wire::PUBLISH_ACK => {
+                bad(CloseReason::ProtocolViolation)
+            }
             0x80.. => Ok(()),
             _ => bad(CloseReason::UnsupportedType),
         }
