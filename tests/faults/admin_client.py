@@ -57,3 +57,8 @@ class Metrics:
         if not found:
             raise AssertionError(f"there is no metric {name} with {labels}")
         return sum(found)
+
+    def totals(self, name, label):
+        """The sums of `name` by what its series have as `label`."""
+        values = sorted({given[label] for series, given, _ in self._series if series == name})
+        return {value: int(self.total(name, **{label: value})) for value in values}
