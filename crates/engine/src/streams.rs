@@ -264,9 +264,8 @@ impl Streams {
         let first = group.next_sequence;
         let end = due_end.min(first + stream.sealer.ticks_max());
         if first >= end {
-            // The clock was set back, or the rest of a batch was published before: wait for what comes next.
-            let due_ns = stream.batch_due_ns(first, group.phase_ms).max(now.unix_ns + MS);
-            self.due.push(Reverse((due_ns, index)));
+            // The clock was set, or the rest of a batch was published before: wait for what comes next.
+            self.due.push(Reverse((stream.batch_due_ns(first, group.phase_ms), index)));
             return 0;
         }
         let late_ns = now.unix_ns.saturating_sub(stream.batch_due_ns(first, group.phase_ms));

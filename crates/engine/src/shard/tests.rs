@@ -280,6 +280,16 @@ fn a_clock_set_forward_skips_and_one_set_back_waits() {
 }
 
 #[test]
+fn a_tick_just_behind_a_step_of_the_clock_is_on_time() {
+    let mut world = World::new(config());
+    let client = world.subscribed(Mode::Second, None);
+    world.run(SECOND);
+    world.set_clock(1_100 * SECOND - MS / 2);
+    world.run(MS / 2);
+    assert_eq!(world.client(client).sequences(), [1_001, 1_100]);
+}
+
+#[test]
 fn a_shard_that_falls_behind_sends_larger_batches() {
     let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 1_000).unwrap());
     let clients: Vec<_> = (0..100).map(|_| world.subscribed(Mode::Second, None)).collect();

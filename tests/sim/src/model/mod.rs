@@ -216,9 +216,7 @@ impl Model {
             };
             let stream = &self.streams[subscription.mode];
             let phase = subscription.phase_ms.unwrap_or(stream.phases - 1);
-            // A clock that was set makes the shard look again after a millisecond.
-            let slack_ns = if self.steps.is_empty() { 0 } else { MS };
-            let expected = stream.due_end(self.wall - slack_ns, phase);
+            let expected = stream.due_end(self.wall, phase);
             let next = stepped_over(&self.steps[subscription.steps..], stream, subscription.next, phase);
             if subscription.phase_ms.is_none() && self.steps.len() > subscription.steps {
                 // What was stepped over depends on the phase.
@@ -235,8 +233,7 @@ impl Model {
             }
             let next_ns = stream.batch_due_ns(next.max(subscription.live.1)) + phase * MS;
             let sleeps_ns = due.map_or(u64::MAX, |due| due - self.mono);
-            let is_awake =
-                sleeps_ns <= slack_ns || next_ns.saturating_sub(self.wall) >= sleeps_ns.min(100 * MS);
+            let is_awake = next_ns.saturating_sub(self.wall) >= sleeps_ns.min(100 * MS);
             assert!(is_awake, "{conn:?} has a tick in {} ns, {sleeps_ns} ns are slept", next_ns - self.wall);
         }
     }
