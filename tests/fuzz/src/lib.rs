@@ -5,12 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+mod bytes;
 #[cfg(feature = "server")]
 mod config;
 mod decoder;
 mod memory;
 mod payloads;
 mod proxy;
+mod publish;
 mod session;
 #[cfg(feature = "server")]
 mod tls;
@@ -20,6 +22,7 @@ pub use config::config;
 pub use decoder::decoder;
 pub use payloads::payloads;
 pub use proxy::proxy;
+pub use publish::publish;
 pub use session::session;
 #[cfg(feature = "server")]
 pub use tls::tls;
@@ -32,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     ("decoder", decoder),
     ("payloads", payloads),
     ("proxy", proxy),
+    ("publish", publish),
     ("session", session),
     #[cfg(feature = "server")]
     ("config", config),

@@ -7,6 +7,7 @@ use tickstream_engine::{
 use tickstream_wire::frame;
 use tickstream_wire::messages::{Auth, Subscribe};
 
+use crate::bytes::Bytes;
 use crate::memory::allocated;
 
 const MS: u64 = 1_000_000;
@@ -42,23 +43,6 @@ pub(crate) fn settings(proxy_protocol: ProxyProtocol) -> Config {
             replay_window_ms: 60_000,
             replay_ticks: 600,
         },
-    }
-}
-
-/// Reads operations off its input.
-struct Bytes<'a>(&'a [u8]);
-
-impl<'a> Bytes<'a> {
-    fn next(&mut self) -> Option<u8> {
-        let (&first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(first)
-    }
-
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
-        self.0 = rest;
-        taken
     }
 }
 
