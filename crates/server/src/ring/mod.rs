@@ -51,6 +51,7 @@ const COMPLETIONS: u32 = 16_384;
 
 /// The sockets of one shard.
 pub struct SocketRing {
+    /// Dropped before the buffers that it receives into.
     ring: IoUring,
     buffers: BufferRing,
     /// By slot.
@@ -483,13 +484,10 @@ fn build() -> io::Result<IoUring> {
 /// # Errors
 /// As [`SocketRing::new`].
 pub fn probe() -> io::Result<()> {
-    let mut ring = build()?;
-    let _buffers = BufferRing::register(&ring.submitter())?;
+    let mut ring = SocketRing::new([])?;
     // A filter may allow io_uring_setup and not io_uring_enter.
-    // SAFETY: a NOP points to nothing.
-    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("a new queue has room");
-    ring.submit_and_wait(1)?;
-    Ok(())
+    ring.push(opcode::Nop::new().build(), UserData::of(Operation::Ignored));
+    ring.submit_and_wait()
 }
 
 /// Keeps signals from the calling thread and those that it starts: they are the main thread's to handle.
