@@ -3,7 +3,7 @@
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
@@ -156,7 +156,8 @@ impl Ring {
         unsafe { self.push_send(socket, bytes, token) }
     }
 
-    /// Sends all of `bytes` from `start` on, however long the socket takes for it. The completion gives them back.
+    /// Sends all of `bytes` from `start` on, however long the socket takes for it. The completion gives them back: until
+    /// then nothing else may have this token.
     ///
     /// # Panics
     /// If `start` is behind the end, or if a SEND with this token isn't over.
@@ -166,8 +167,9 @@ impl Ring {
         let entry =
             opcode::Send::new(types::Fd(socket.as_raw_fd()), part.as_ptr(), len).flags(SEND_ALL_FLAGS);
         let entry = entry.build().user_data(token);
-        let before = self.lent.insert(token, (bytes, len));
-        assert!(before.is_none(), "one SEND for each token");
+        // Not `insert`, which would free what is being sent before it could be found wrong.
+        let Entry::Vacant(place) = self.lent.entry(token) else { panic!("one SEND for each token") };
+        place.insert((bytes, len));
         // SAFETY: a Vec that is moved leaves its bytes where they are. Nobody touches it in `lent` until the completion
         // is there, nor does `drop` free it.
         unsafe { self.push(&entry) }
