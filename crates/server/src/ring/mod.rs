@@ -246,7 +246,8 @@ impl SocketRing {
         self.stats.enters += 1;
         self.stats.submissions += u64::from(pending);
         let submitter = self.ring.submitter();
-        // SAFETY: no argument is passed; each submission was valid when it was pushed.
+        // SAFETY: there is no signal set to read. What the submissions point to is there until they are consumed
+        // (`push`).
         let entered =
             unsafe { submitter.enter::<libc::sigset_t>(pending, completions, IORING_ENTER_GETEVENTS, None) };
         match entered.map_err(|error| (error.raw_os_error(), error)) {
@@ -332,7 +333,8 @@ impl SocketRing {
             }
             Operation::File => {
                 let (id, step) = data.file_step()?;
-                // SAFETY: the result of an OPENAT is a new descriptor that nobody else knows of.
+                // SAFETY: `Files` calls it at most once, with the result of an OPENAT that went well: a new
+                // descriptor that nobody else knows of.
                 let take = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
                 let completion = self.files.as_mut()?.completed(id, step, result, take)?;
                 Some(Completion::File(Box::new(completion)))
@@ -344,7 +346,8 @@ impl SocketRing {
     fn accepted(&mut self, listener: usize, result: i32) -> Option<Completion> {
         match result {
             fd @ 0.. => {
-                // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
+                // SAFETY: only ACCEPTs have this operation in their user data, without fixed files: a result of 0 or
+                // above is a new descriptor that nobody else knows of, and each completion is taken once.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                 Some(Completion::Accepted { fd, listener })
             }
@@ -427,7 +430,10 @@ impl SocketRing {
     fn push(&mut self, entry: squeue::Entry, data: UserData) {
         let entry = entry.user_data(data.into());
         loop {
-            // SAFETY: what the entry points to outlives its consumption; see the module's documentation.
+            // SAFETY: what the entry points to outlives its use (the module's documentation says why that is enough): a
+            // SEND's bytes are held by the caller until this returns, then in `unsubmitted` until the queue is empty;
+            // the timer's timespec by the ring; names and buffers of files by `Files` until they complete. RECVs use
+            // `buffers`, and the rest points to nothing.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -495,7 +501,7 @@ pub fn probe() -> io::Result<()> {
 /// # Errors
 /// None that is known.
 pub fn block_signals() -> io::Result<()> {
-    // SAFETY: a signal set of our own, initialised before it is read.
+    // SAFETY: the set is a local of plain numbers, filled before it is read; the kernel takes null for the old one.
     let errno = unsafe {
         let mut all = std::mem::zeroed::<libc::sigset_t>();
         libc::sigfillset(&raw mut all);
@@ -522,10 +528,11 @@ pub fn own_descriptor_table() -> io::Result<()> {
 /// thread whose table was copied from one that has both.
 pub fn keep_descriptors(own: &[RawFd], all: &[RawFd]) -> Vec<OwnedFd> {
     for fd in all.iter().filter(|fd| !own.contains(fd)) {
-        // SAFETY: the table is this thread's own, and nothing in it owns the copies that came with it.
+        // SAFETY: the table is this thread's own. What owns these numbers elsewhere owns descriptors of another
+        // table, so nothing owns the copies that came with this one; `all` names each once.
         drop(unsafe { OwnedFd::from_raw_fd(*fd) });
     }
-    // SAFETY: as above; each is taken over once.
+    // SAFETY: as above; `own` names each once, and they were left open.
     own.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
 }
 
@@ -534,11 +541,12 @@ pub fn keep_descriptors(own: &[RawFd], all: &[RawFd]) -> Vec<OwnedFd> {
 /// # Errors
 /// EBADF if it isn't open.
 pub fn take_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: only asks for flags.
+    // SAFETY: no pointers; F_GETFD changes nothing, whatever the number means.
     if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
         return Err(io::Error::from_raw_os_error(libc::EBADF));
     }
-    // SAFETY: it is open, and was passed to this process for nobody else.
+    // SAFETY: it is open. The environment says that it was passed on for who calls this, which happens once for each
+    // (see above), before anything else could own it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -553,7 +561,8 @@ pub fn thread_id() -> u32 {
 /// # Errors
 /// EINVAL if none of them may be used.
 pub fn run_on(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: a set of our own, which is all zeros when it is empty; CPU_SET takes numbers below CPU_SETSIZE only.
+    // SAFETY: the set is a local of plain numbers, all zeros when it is empty. CPU_SET indexes it, with numbers below
+    // CPU_SETSIZE only; the kernel reads as many bytes as it has.
     let result = unsafe {
         let mut set = std::mem::zeroed::<libc::cpu_set_t>();
         for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as usize) {
@@ -600,7 +609,8 @@ pub fn now() -> tickstream_engine::Now {
 /// Whether somebody disciplines the real-time clock, and its largest error in microseconds, as the kernel accounts
 /// for it; `None` where a seccomp filter forbids to ask.
 pub fn clock() -> Option<(bool, u64)> {
-    // SAFETY: `timex` is plain numbers; with no mode set, the kernel only writes into it.
+    // SAFETY: `timex` is a local of plain numbers, for which zeros are valid; with no mode set, the kernel only
+    // writes into it.
     let (state, timex) = unsafe {
         let mut timex = std::mem::zeroed::<libc::timex>();
         (libc::adjtimex(&raw mut timex), timex)
@@ -615,7 +625,7 @@ pub fn clock() -> Option<(bool, u64)> {
 /// EINVAL for a resource that doesn't exist.
 pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: an rlimit of our own to write into.
+    // SAFETY: the kernel writes one rlimit, into the local one; it refuses resources that it doesn't know.
     match unsafe { libc::getrlimit(resource, &raw mut limit) } {
         0 => Ok((limit.rlim_cur, limit.rlim_max)),
         _ => Err(io::Error::last_os_error()),
@@ -629,7 +639,7 @@ pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
 pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
     let (soft, hard) = limit(resource)?;
     let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
-    // SAFETY: an rlimit of our own to read from.
+    // SAFETY: the kernel reads one rlimit, the local one, and changes no memory.
     if soft < hard && unsafe { libc::setrlimit(resource, &raw const raised) } != 0 {
         return Err(io::Error::last_os_error());
     }
