@@ -151,6 +151,27 @@ fn top_has_defaults_and_flags() {
 }
 
 #[test]
+fn upgrade_has_defaults_and_flags() {
+    let field = |command| match command {
+        Command::Upgrade(UpgradeArgs { admin, token, timeout }) => {
+            format!("{admin} {token:?} {timeout:?}")
+        }
+        other => panic!("{other:?}"),
+    };
+    check("upgrade", &[], field, Ok("127.0.0.1:9090 None 90s"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "s3cret\n").unwrap();
+    let line = format!(
+        "upgrade --admin unix:/run/a.sock --timeout 100ms --admin-token-file {}",
+        file.path().display()
+    );
+    check(&line, &[], field, Ok("unix:/run/a.sock Some(\"s3cret\") 100ms"));
+    check_error("upgrade --timeout 99ms", &[], exit::USAGE, "out of range");
+    check_error("upgrade --timeout 2h", &[], exit::USAGE, "out of range");
+    check_error("upgrade --admin-token-file absent", &[], exit::USAGE, "absent");
+}
+
+#[test]
 fn events_are_asked_for_by_directory_and_filter() {
     let field = |command| match command {
         Command::Events(events) => format!("{events:?}"),
