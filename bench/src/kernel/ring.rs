@@ -3,7 +3,7 @@
 
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
@@ -95,7 +95,8 @@ impl Ring {
             .setup_cqsize(setup.completions)
             .build(setup.submissions)?;
         let buffers = Buffers::new(setup.buffers, setup.buffer_len);
-        // SAFETY: the entries are page-aligned, as many as said, and outlive the ring (field order of `Ring`).
+        // SAFETY: the entries are page-aligned memory for `count` of them (`Buffers::new`), and are freed after the
+        // ring: here if this fails, which registers nothing, otherwise by the field order of `Ring`.
         unsafe {
             ring.submitter().register_buf_ring_with_flags(
                 buffers.entries.as_ptr() as u64,
@@ -122,14 +123,14 @@ impl Ring {
     /// Accepts connections until a completion says that there won't be more. Their token is [`Ring::ACCEPTED`].
     pub fn accept(&mut self, listener: BorrowedFd<'_>) {
         let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).flags(libc::SOCK_CLOEXEC);
-        // SAFETY: the operation refers to no memory.
+        // SAFETY: the operation refers to no memory, and is an accept.
         unsafe { self.push_any(&entry.build().user_data(Self::ACCEPTED)) }
     }
 
     /// Receives until a completion says that there won't be more: end of stream, error, or no buffer left.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, token: u64) {
         let entry = opcode::RecvMulti::new(types::Fd(socket.as_raw_fd()), GROUP);
-        // SAFETY: the memory is the ring's own, in `buffers`.
+        // SAFETY: the memory is the ring's own, in `buffers`, which is freed after it.
         unsafe { self.push(&entry.build().user_data(token)) }
     }
 
@@ -138,7 +139,8 @@ impl Ring {
         let entry =
             opcode::Recv::new(types::Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0).buf_group(GROUP);
         let entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
-        // SAFETY: with BUFFER_SELECT the memory is the ring's own, in `buffers`.
+        // SAFETY: with BUFFER_SELECT the null pointer isn't used; the memory is the ring's own, in `buffers`, which
+        // is freed after it.
         unsafe { self.push(&entry.user_data(token)) }
     }
 
@@ -156,7 +158,8 @@ impl Ring {
         unsafe { self.push_send(socket, bytes, token) }
     }
 
-    /// Sends all of `bytes` from `start` on, however long the socket takes for it. The completion gives them back.
+    /// Sends all of `bytes` from `start` on, however long the socket takes for it. The completion gives them back: until
+    /// then nothing else may have this token.
     ///
     /// # Panics
     /// If `start` is behind the end, or if a SEND with this token isn't over.
@@ -166,10 +169,12 @@ impl Ring {
         let entry =
             opcode::Send::new(types::Fd(socket.as_raw_fd()), part.as_ptr(), len).flags(SEND_ALL_FLAGS);
         let entry = entry.build().user_data(token);
-        let before = self.lent.insert(token, (bytes, len));
-        assert!(before.is_none(), "one SEND for each token");
-        // SAFETY: a Vec that is moved leaves its bytes where they are. Nobody touches it in `lent` until the completion
-        // is there, nor does `drop` free it.
+        // Not `insert`, which would free what is being sent before it could be found wrong.
+        let Entry::Vacant(place) = self.lent.entry(token) else { panic!("one SEND for each token") };
+        place.insert((bytes, len));
+        // SAFETY: a Vec that is moved leaves its bytes where they are. In `lent` nobody touches it until a completion
+        // has its token, which is that of this SEND: tokens of SENDs have a kind of their own. `drop` doesn't free
+        // it, either.
         unsafe { self.push(&entry) }
     }
 
@@ -185,8 +190,8 @@ impl Ring {
     ) {
         let mut queued = 0;
         for (socket, token) in sockets {
-            // SAFETY: `bytes` outlives this call, and all is submitted before it returns. A submitted SEND with
-            // MSG_DONTWAIT is over when the submission returns: it has copied the bytes or failed with EAGAIN.
+            // SAFETY: `bytes` outlives this call, and all is submitted before it returns; if `sockets` panics, the
+            // ring goes with its thread, and what is queued is never submitted.
             unsafe { self.push_send(socket, bytes, token) }
             queued += 1;
             if queued % batch == 0 {
@@ -227,7 +232,8 @@ impl Ring {
             let result = u32::try_from(entry.result()).map_err(|_| -entry.result());
             let buffer = cqueue::buffer_select(entry.flags());
             let accepted = result.ok().filter(|_| entry.user_data() == Self::ACCEPTED).map(|descriptor| {
-                // SAFETY: only accepts have this token (`push`), and each descriptor comes up once.
+                // SAFETY: only accepts have this token (`push`), without fixed files: a result that is no error is a
+                // new descriptor, and each completion is taken once.
                 unsafe { OwnedFd::from_raw_fd(descriptor as i32) }
             });
             let lent = if lent.is_empty() { None } else { lent.remove(&entry.user_data()) };
@@ -258,7 +264,8 @@ impl Ring {
     unsafe fn push_send(&mut self, socket: BorrowedFd<'_>, bytes: &[u8], token: u64) {
         let len = u32::try_from(bytes.len()).expect("frames are below 4 GiB");
         let entry = opcode::Send::new(types::Fd(socket.as_raw_fd()), bytes.as_ptr(), len).flags(SEND_FLAGS);
-        // SAFETY: the caller's promise.
+        // SAFETY: a SEND with MSG_DONTWAIT is over when it was submitted: it has copied the bytes or failed with
+        // EAGAIN. Until then they are there, by the caller's promise.
         unsafe { self.push(&entry.build().user_data(token)) }
     }
 
@@ -266,14 +273,15 @@ impl Ring {
     /// Memory that the entry refers to must be valid until the operation is over.
     unsafe fn push(&mut self, entry: &squeue::Entry) {
         assert_ne!(entry.get_user_data(), Self::ACCEPTED, "this token means a descriptor");
-        // SAFETY: the caller's promise.
+        // SAFETY: the memory by the caller's promise, the token by the assertion.
         unsafe { self.push_any(entry) }
     }
 
     /// # Safety
     /// As for [`Ring::push`]; and only accepts may have their token.
     unsafe fn push_any(&mut self, entry: &squeue::Entry) {
-        // SAFETY: the caller's promise.
+        // SAFETY: what the entry refers to is there until it is over, by the caller's promise; a full queue takes no
+        // copy of it.
         while unsafe { self.ring.submission().push(entry) }.is_err() {
             self.submit();
         }
@@ -340,7 +348,8 @@ impl Buffers {
 
     fn get(&self, buffer: u16, len: u32) -> &[u8] {
         assert!(buffer < self.count && len <= self.len, "the kernel fills the buffers that it was given");
-        // SAFETY: within `memory`, by the assertion; not written to while borrowed, see above.
+        // SAFETY: within `memory`, by the assertion, which was zeroed, so that all of it may be read. The kernel
+        // doesn't write while it is borrowed: see `Buffers`.
         unsafe {
             let start = self.memory.add(usize::from(buffer) * self.len as usize);
             std::slice::from_raw_parts(start.as_ptr(), len as usize)
@@ -348,8 +357,10 @@ impl Buffers {
     }
 
     fn give(&mut self, buffer: u16) {
-        // SAFETY: the mask keeps the index within the entries. The entry at the tail is this side's until the
-        // tail moves past it; the tail is only ever written here, and read by the kernel.
+        // SAFETY: the mask keeps the index within the entries; `buffer` is below `count`, for `Ring::new` counts up
+        // to it and a `Receipt` has a number that the kernel was given here. There are as many entries as buffers,
+        // and each is given once at a time (a `Receipt` can't be copied), so that the entry at the tail is this
+        // side's until the tail moves past it; the tail is only ever written here, and read by the kernel.
         unsafe {
             let entry = self.entries.add(usize::from(self.tail & (self.count - 1))).as_mut();
             entry.set_addr(self.memory.add(usize::from(buffer) * self.len as usize).as_ptr() as u64);
@@ -364,7 +375,8 @@ impl Buffers {
 
 impl Drop for Buffers {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new` with the same layouts; the ring that used them is gone.
+        // SAFETY: allocated by `new` with the same layouts, for neither number changes. The ring that used them is
+        // gone (field order of `Ring`): nobody is inside its io_uring_enter any more, where the kernel writes.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), Self::entries_layout(self.count));
             dealloc(self.memory.as_ptr(), Self::memory_layout(self.count, self.len));
@@ -374,7 +386,7 @@ impl Drop for Buffers {
 
 fn allocate(layout: Layout) -> NonNull<u8> {
     assert!(layout.size() > 0);
-    // SAFETY: the size isn't 0.
+    // SAFETY: the size isn't 0, by the assertion.
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 

@@ -22,7 +22,8 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     }
-    // SAFETY: the set is plain data for which all zeroes is the empty set; `cpu` is within it.
+    // SAFETY: the set is a local of plain numbers, for which all zeroes is the empty set; CPU_SET indexes it with
+    // `cpu`, which is within it by the check above.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(cpu, &mut set);
@@ -50,7 +51,7 @@ pub fn thread_cpu_ns() -> u64 {
 /// What `getrlimit(2)` and `setrlimit(2)` answer.
 pub fn raise_descriptor_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls use a limit that lives on this stack.
+    // SAFETY: the kernel writes one rlimit and reads one, both times the local one.
     unsafe {
         checked(libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit))?;
         if limit.rlim_cur < limit.rlim_max {
@@ -74,7 +75,8 @@ pub fn local_socket_options(socket: BorrowedFd<'_>, source: Ipv4Addr) -> io::Res
         sin_addr: libc::in_addr { s_addr: u32::from(source).to_be() },
         sin_zero: [0; 8],
     };
-    // SAFETY: the option and the address live on this stack, with their sizes.
+    // SAFETY: the kernel reads the option, an int, and the address, a sockaddr_in, from this stack, and no more than
+    // the sizes that are told with them.
     unsafe {
         checked(libc::setsockopt(
             socket.as_raw_fd(),

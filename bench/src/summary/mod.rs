@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::usage::Usage;
 pub use self::{
     second::SecondSum,
-    text::{ms, percentiles},
+    text::{machine, ms, percentiles, turns},
     usage::{Percentiles, ThreadUsage, cpus, machine_percent, threads},
     verdict::{Circumstances, distrust},
 };

@@ -116,9 +116,7 @@ impl fmt::Display for Summary {
         row("generator", line(&self.generator_usage))?;
         let busiest = self.generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
         let waited = self.generator_threads.iter().map(|thread| thread.waited_percent).fold(0.0, f64::max);
-        let turn = self.generator_turn.map_or(String::new(), |turn| {
-            format!(", a turn {} at p99, {} at most", ms(turn.p99_us), ms(turn.max_us))
-        });
+        let turn = self.generator_turn.map_or(String::new(), |turn| format!(", {}", turns(&turn)));
         row(
             "",
             format!(
@@ -127,15 +125,7 @@ impl fmt::Display for Summary {
                 self.generator_turns_per_second
             ),
         )?;
-        row(
-            "machine",
-            format!(
-                "{:.1} % busy{}, {:.1} % stolen",
-                self.machine_busy_percent,
-                self.others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others")),
-                self.machine_steal_percent
-            ),
-        )?;
+        row("machine", machine(self.machine_busy_percent, self.others_percent, self.machine_steal_percent))?;
         for warning in &self.warnings {
             row("WARNING", warning.clone())?;
         }
@@ -157,6 +147,17 @@ pub fn percentiles(of: &Percentiles) -> String {
         ms(of.p99_9_us),
         ms(of.max_us)
     )
+}
+
+/// How long the generator's turns took.
+pub fn turns(of: &Percentiles) -> String {
+    format!("a turn {} at p99, {} at most", ms(of.p99_us), ms(of.max_us))
+}
+
+/// What the whole machine did: by all, by processes that aren't of this test, and for other guests.
+pub fn machine(busy_percent: f64, others_percent: Option<f64>, steal_percent: f64) -> String {
+    let others = others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others"));
+    format!("{busy_percent:.1} % busy{others}, {steal_percent:.1} % stolen")
 }
 
 /// µs as ms, with as many digits as mean something.

@@ -21,7 +21,7 @@ const REFUSAL_CHARS: usize = 200;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum GetError {
+pub enum AskError {
     /// Nobody listens, or it broke.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -50,8 +50,8 @@ pub enum GetError {
 /// What is at `path`.
 ///
 /// # Errors
-/// See [`GetError`].
-pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T, GetError> {
+/// See [`AskError`].
+pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T, AskError> {
     let request =
         format!("GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n", host(address));
     Ok(serde_json::from_slice(&ask(address, &request, PATIENCE)?)?)
@@ -61,13 +61,13 @@ pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T
 /// admin_token_file.
 ///
 /// # Errors
-/// See [`GetError`].
+/// See [`AskError`].
 pub fn post(
     address: &AdminAddress,
     path: &str,
     token: Option<&str>,
     patience: Duration,
-) -> Result<String, GetError> {
+) -> Result<String, AskError> {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let host = host(address);
     let request = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n{authorization}\r\n");
@@ -81,7 +81,7 @@ fn host(address: &AdminAddress) -> String {
     }
 }
 
-fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<u8>, GetError> {
+fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<u8>, AskError> {
     let until = Instant::now() + patience;
     let answer = match address {
         AdminAddress::Tcp(address) => {
@@ -96,8 +96,8 @@ fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<
         }
     };
     parse(&answer.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => GetError::Timeout(patience),
-        _ => GetError::Io(error),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::Timeout(patience),
+        _ => AskError::Io(error),
     })?)
 }
 
@@ -126,19 +126,19 @@ fn left(until: Instant) -> io::Result<Duration> {
 }
 
 /// The body of an answer with status 200.
-fn parse(answer: &[u8]) -> Result<Vec<u8>, GetError> {
+fn parse(answer: &[u8]) -> Result<Vec<u8>, AskError> {
     if answer.len() > BYTES_MAX {
-        return Err(GetError::TooLong);
+        return Err(AskError::TooLong);
     }
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(GetError::NoHttp)?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(AskError::NoHttp)?;
     let (head, body) = (String::from_utf8_lossy(&answer[..end]), &answer[end + 4..]);
     let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
-    match status.ok_or(GetError::NoHttp)? {
+    match status.ok_or(AskError::NoHttp)? {
         200 => Ok(body.to_vec()),
         status => {
             let text = String::from_utf8_lossy(body);
             let line = text.lines().next().unwrap_or_default();
-            Err(GetError::Refused { status, text: line.chars().take(REFUSAL_CHARS).collect() })
+            Err(AskError::Refused { status, text: line.chars().take(REFUSAL_CHARS).collect() })
         }
     }
 }
@@ -193,6 +193,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error =
             json::<Vec<u64>>(&AdminAddress::Unix(directory.path().join("none.sock")), "/").unwrap_err();
-        assert!(matches!(&error, GetError::Io(error) if error.kind() == io::ErrorKind::NotFound), "{error}");
+        assert!(matches!(&error, AskError::Io(error) if error.kind() == io::ErrorKind::NotFound), "{error}");
     }
 }

@@ -31,9 +31,11 @@ check "it runs as tickstream, with no capability and no-new-privileges, filtered
 check "its password is a credential that it alone can read" \
     '[[ $(tr "\\0" "\\n" < /proc/$PID/environ | grep ^STREAM_PASS_FILE=) == */credentials/* ]] &&
      ! tr "\\0" "\\n" < /proc/$PID/environ | grep -q s3cret'
-echo private > /root/private
+# In the home of the guest's root, which ProtectHome hides.
+IN_HOME=~root/of-the-guest
+echo private > "$IN_HOME"
 check "it sees no home and can't write to /etc" \
-    '! cat /proc/$PID/root/root/private && ! touch /proc/$PID/root/etc/tickstream/written'
+    'cat "$IN_HOME" && ! cat "/proc/$PID/root$IN_HOME" && ! touch /proc/$PID/root/etc/tickstream/written'
 check "doctor finds its limits by --pid" 'tickstream doctor --pid $PID --connections 10000'
 check "the admin endpoint answers, and its unix socket is for the server's user and root" \
     'exec 3<> /dev/tcp/127.0.0.1/9090 && printf "GET /readyz HTTP/1.0\\r\\n\\r\\n" >&3 && grep -q "200 OK" <&3 &&

@@ -14,7 +14,8 @@ use crate::{
     run::Snapshot,
     sample::ProcessSample,
     summary::{
-        Circumstances, Percentiles, ThreadUsage, cpus, distrust, machine_percent, ms, percentiles, threads,
+        Circumstances, Percentiles, ThreadUsage, cpus, distrust, machine, machine_percent, percentiles,
+        threads, turns,
     },
 };
 
@@ -332,9 +333,7 @@ impl Published {
             row("", format!("RSS per connection {idle:.0} bytes idle, {publishing:.0} bytes publishing"))?;
         }
         let busiest = self.generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
-        let turn = self.generator_turn.map_or(String::new(), |turn| {
-            format!("; a turn {} at p99, {} at most", ms(turn.p99_us), ms(turn.max_us))
-        });
+        let turn = self.generator_turn.map_or(String::new(), |turn| format!("; {}", turns(&turn)));
         row(
             "generator",
             format!(
@@ -344,14 +343,6 @@ impl Published {
                 self.generator_threads.len()
             ),
         )?;
-        row(
-            "machine",
-            format!(
-                "{:.1} % busy{}, {:.1} % stolen",
-                self.machine_busy_percent,
-                self.others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others")),
-                self.machine_steal_percent
-            ),
-        )
+        row("machine", machine(self.machine_busy_percent, self.others_percent, self.machine_steal_percent))
     }
 }

@@ -23,7 +23,15 @@ Exit codes:
   4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)";
 
 /// How often top may ask. The server gathers its figures at most ten times a second.
-const INTERVAL: DurationRange = DurationRange {
+const TOP_INTERVAL: DurationRange = DurationRange {
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(3_600),
+    step: Duration::from_millis(1),
+    zero_is_off: false,
+};
+
+/// How long upgrade may wait. By itself the server gives up on a new process after a minute, and says so.
+const UPGRADE_TIMEOUT: DurationRange = DurationRange {
     min: Duration::from_millis(100),
     max: Duration::from_secs(3_600),
     step: Duration::from_millis(1),
@@ -238,14 +246,7 @@ fn upgrade() -> clap::Command {
             "  tickstream upgrade --admin unix:/run/tickstream/admin.sock
   tickstream upgrade --admin 127.0.0.1:9090 --admin-token-file token",
         ))
-        .arg(
-            Arg::new("admin")
-                .long("admin")
-                .value_name("ADDRESS")
-                .value_parser(AdminAddress::parse_one)
-                .default_value("127.0.0.1:9090")
-                .help("The server's admin endpoint: an IP address and a port, or unix: and a path"),
-        )
+        .arg(admin_arg())
         .arg(
             Arg::new("admin-token-file")
                 .long("admin-token-file")
@@ -257,7 +258,7 @@ fn upgrade() -> clap::Command {
             Arg::new("timeout")
                 .long("timeout")
                 .value_name("DURATION")
-                .value_parser(|text: &str| config::duration(text, INTERVAL))
+                .value_parser(|text: &str| config::duration(text, UPGRADE_TIMEOUT))
                 .default_value("90s")
                 .help("How long the new process may take until it serves"),
         )
@@ -275,19 +276,12 @@ fn top() -> clap::Command {
   tickstream top --admin unix:/run/tickstream/admin.sock --interval 5s
   tickstream top --once | grep Lagging",
         ))
-        .arg(
-            Arg::new("admin")
-                .long("admin")
-                .value_name("ADDRESS")
-                .value_parser(AdminAddress::parse_one)
-                .default_value("127.0.0.1:9090")
-                .help("The server's admin endpoint: an IP address and a port, or unix: and a path"),
-        )
+        .arg(admin_arg())
         .arg(
             Arg::new("interval")
                 .long("interval")
                 .value_name("DURATION")
-                .value_parser(|text: &str| config::duration(text, INTERVAL))
+                .value_parser(|text: &str| config::duration(text, TOP_INTERVAL))
                 .default_value("1s")
                 .help("How often to ask"),
         )
@@ -384,6 +378,16 @@ pub(super) fn addr_arg() -> Arg {
         .value_parser(host_and_port)
         .default_value("127.0.0.1:7400")
         .help("Server to connect to; several are tried in turn")
+}
+
+/// `--admin`
+fn admin_arg() -> Arg {
+    Arg::new("admin")
+        .long("admin")
+        .value_name("ADDRESS")
+        .value_parser(AdminAddress::parse_one)
+        .default_value("127.0.0.1:9090")
+        .help("The server's admin endpoint: an IP address and a port, or unix: and a path")
 }
 
 fn config_arg() -> Arg {

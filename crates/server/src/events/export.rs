@@ -2,35 +2,19 @@
 
 use std::path::Path;
 
-use super::feed::Feed;
+use super::feed::each_batch;
 use super::filter::Filter;
-use super::{EventsError, Output, journals, lines};
+use super::{EventsError, Output, lines};
 
 pub fn run(directory: &Path, filter: &Filter, bare: bool, out: &mut Output) -> Result<(), EventsError> {
     let mut line = Vec::new();
-    let mut first_error = None;
-    for place in journals::find(directory)? {
-        let mut feed = Feed::new(place, 0);
-        loop {
-            let batch = match feed.next() {
-                Ok(Some(batch)) => batch,
-                Ok(None) => break,
-                // The others may be sound.
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                    break;
-                }
-            };
-            if !filter.takes_batch(&batch) {
-                continue;
-            }
-            for (index, _) in batch.stored.events.iter().enumerate().filter(|(_, event)| filter.takes(event))
-            {
-                line.clear();
-                lines::event(&mut line, &feed.place.name, &batch, index, bare);
-                out.write(&line)?;
-            }
+    let damage = each_batch(directory, filter, |journal, batch| {
+        for (index, _) in batch.stored.events.iter().enumerate().filter(|(_, event)| filter.takes(event)) {
+            line.clear();
+            lines::event(&mut line, journal, batch, index, bare);
+            out.write(&line)?;
         }
-    }
-    first_error.map_or(Ok(()), Err)
+        Ok(())
+    })?;
+    damage.map_or(Ok(()), Err)
 }

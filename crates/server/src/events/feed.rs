@@ -1,11 +1,14 @@
-//! A journal's batches, one after another.
+//! A journal's batches, one after another, and those of all journals.
+
+use std::path::Path;
 
 use tickstream_journal::{Directory, FileDirectory, FileName, Reader};
 use tickstream_wire::messages::Message;
 use tickstream_wire::messages::events::StoredBatch;
 
 use super::EventsError;
-use super::journals::Place;
+use super::filter::Filter;
+use super::journals::{self, Place};
 
 /// How often to look again where there is no next record: retention may have taken the segment that was being read, and
 /// the reader then finds its place in the next one.
@@ -59,6 +62,35 @@ impl Feed {
         }
         Ok(None)
     }
+}
+
+/// Hands `take` the batches of every journal in `directory` whose events can be meant, each with its journal's name.
+/// Where a journal can't be read on, the others may be sound: they are read all the same, and the first such error is the
+/// answer.
+///
+/// # Errors
+/// If there is no journal, and what `take` fails with, which ends it.
+pub fn each_batch(
+    directory: &Path,
+    filter: &Filter,
+    mut take: impl FnMut(&str, &Batch) -> Result<(), EventsError>,
+) -> Result<Option<EventsError>, EventsError> {
+    let mut first_error = None;
+    for place in journals::find(directory)? {
+        let mut feed = Feed::new(place, 0);
+        loop {
+            match feed.next() {
+                Ok(Some(batch)) if filter.takes_batch(&batch) => take(&feed.place.name, &batch)?,
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) => {
+                    first_error.get_or_insert(error);
+                    break;
+                }
+            }
+        }
+    }
+    Ok(first_error)
 }
 
 /// Sequences at which a journal's segments begin, oldest first.

@@ -5,43 +5,30 @@ use std::path::Path;
 
 use tickstream_wire::messages::events::DeadLetter;
 
-use super::feed::{Batch, Feed};
+use super::feed::{Batch, each_batch};
 use super::filter::Filter;
-use super::{EventsError, Output, journals, lines};
+use super::{EventsError, Output, lines};
 use tickstream_client::json::write_event;
 
 pub fn run(directory: &Path, filter: &Filter, replay: bool, out: &mut Output) -> Result<(), EventsError> {
-    let (mut line, mut left_out, mut first_error) = (Vec::new(), 0_u64, None);
-    for place in journals::find(directory)? {
-        let mut feed = Feed::new(place, 0);
-        loop {
-            let batch = match feed.next() {
-                Ok(Some(batch)) => batch,
-                Ok(None) => break,
-                Err(error) => {
-                    first_error.get_or_insert(error);
-                    break;
-                }
-            };
-            if !filter.takes_batch(&batch) {
-                continue;
-            }
-            for letter in &batch.stored.dead_letters {
-                line.clear();
-                if write(&mut line, filter, replay, (&feed.place.name, &batch), letter) {
-                    out.write(&line)?;
-                } else if replay && filter.kinds.is_empty() {
-                    left_out += 1;
-                }
+    let (mut line, mut left_out) = (Vec::new(), 0_u64);
+    let damage = each_batch(directory, filter, |journal, batch| {
+        for letter in &batch.stored.dead_letters {
+            line.clear();
+            if write(&mut line, filter, replay, (journal, batch), letter) {
+                out.write(&line)?;
+            } else if replay && filter.kinds.is_empty() {
+                left_out += 1;
             }
         }
-    }
+        Ok(())
+    })?;
     if left_out > 0 {
         out.flush()?;
         // Nobody to tell is no reason to fail.
         let _ = writeln!(io::stderr(), "left out {left_out} dead letters whose events can't be read as such");
     }
-    first_error.map_or(Ok(()), Err)
+    damage.map_or(Ok(()), Err)
 }
 
 /// Whether there is a line for this letter.

@@ -42,11 +42,11 @@ pub(super) struct BufferRing {
 }
 
 impl BufferRing {
-    /// Registers a new ring of buffers under [`GROUP`]. It must outlive the io_uring's last use.
+    /// Registers a new ring of buffers under [`GROUP`]. It must be dropped after the io_uring.
     pub fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
         let mut this = Self::allocate();
-        // SAFETY: the entries are page-aligned, of the length given, and live as long as this value, which
-        // lives as long as its io_uring.
+        // SAFETY: the entries are page-aligned memory for BUFFERS of them (`entries_layout`), freed only by this
+        // value's `drop`. The only caller keeps it until its io_uring is dropped (field order of `SocketRing`).
         unsafe { submitter.register_buf_ring_with_flags(this.entries.as_ptr() as u64, BUFFERS, GROUP, 0)? };
         this.provide_all();
         Ok(this)
@@ -70,9 +70,9 @@ impl BufferRing {
     pub fn bytes(&mut self, received: &mut Received) -> &mut [u8] {
         debug_assert!(received.id < BUFFERS && received.len <= BUFFER_BYTES);
         let start = usize::from(received.id % BUFFERS) * BUFFER_BYTES;
-        // SAFETY: within the allocation; the kernel has written `len` bytes there and doesn't touch the buffer
-        // until it is provided again, which takes `received` by value. Nobody else has these bytes: `received` is
-        // the one that names them, and is borrowed with them.
+        // SAFETY: within the allocation, by the bounds of both numbers, which was zeroed, so that all of it may be
+        // read. The kernel doesn't touch the buffer until it is provided again, which takes `received` by value.
+        // Nobody else has these bytes: `received` is the one that names them, and is borrowed with them.
         unsafe {
             std::slice::from_raw_parts_mut(self.bytes.as_ptr().add(start), received.len.min(BUFFER_BYTES))
         }
@@ -92,8 +92,10 @@ impl BufferRing {
     /// Appends a buffer to the ring.
     fn provide(&mut self, id: u16) {
         let index = usize::from(self.tail % BUFFERS);
-        // SAFETY: `index` is within the ring and `id` within the buffers. The kernel reads the entry only after
-        // it saw the new tail, which is stored behind it.
+        // SAFETY: `index` is within the ring, and `id` within the buffers: `provide_all` counts up to BUFFERS,
+        // `recycle` takes the remainder by it. There are as many entries as buffers, and each buffer is provided once
+        // at a time (`Received` can't be copied), so the entry at the tail is one that the kernel is done with. It
+        // reads it again only after it saw the new tail, which is stored behind it; the tail is written nowhere else.
         unsafe {
             let entry = &mut *self.entries.as_ptr().add(index);
             entry.set_addr(self.bytes.as_ptr().add(usize::from(id) * BUFFER_BYTES) as u64);
@@ -117,7 +119,9 @@ impl BufferRing {
 
 impl Drop for BufferRing {
     fn drop(&mut self) {
-        // SAFETY: allocated with these layouts, in `register`.
+        // SAFETY: `allocate` took them with these layouts, nothing else frees them, and what `bytes` lent out borrows
+        // this value. The kernel is done with them: the io_uring went first (see `register`), and with DEFER_TASKRUN
+        // a RECV writes only while the thread is inside io_uring_enter.
         unsafe {
             dealloc(self.entries.as_ptr().cast(), Self::entries_layout());
             dealloc(self.bytes.as_ptr(), Self::bytes_layout());
@@ -126,7 +130,7 @@ impl Drop for BufferRing {
 }
 
 fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: the layout isn't empty.
+    // SAFETY: both layouts are of constants above 0 bytes.
     NonNull::new(unsafe { alloc_zeroed(layout) }).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
@@ -137,7 +141,8 @@ mod tests {
 
     /// What the kernel does: takes the entry at `head`, and writes into its buffer.
     fn fill(ring: &BufferRing, head: u16, text: &[u8]) -> Received {
-        // SAFETY: as the kernel: it reads entries below the tail, and writes into buffers that are its own.
+        // SAFETY: as the kernel: `head` is below the tail, so that its entry is written and the buffer that it names
+        // is lent to nobody; the texts are no longer than a buffer.
         unsafe {
             let entry = &*ring.entries.as_ptr().add(usize::from(head % BUFFERS));
             assert_eq!(entry.len() as usize, BUFFER_BYTES);

@@ -71,7 +71,11 @@ impl Files {
 
     /// What `operation` takes. Its memory is held until [`Files::completed`] has told all of it; of an operation that
     /// can't be begun the completion is returned.
+    ///
+    /// # Panics
+    /// If one of this id hasn't completed: what the kernel reads would be freed.
     pub fn start(&mut self, id: OperationId, operation: Operation) -> Result<Submissions, Completion> {
+        assert!(self.underway[id as usize].is_none(), "{id:?} is on its way already");
         let mut underway = Underway {
             kind: Kind::Other,
             _paths: Vec::new(),

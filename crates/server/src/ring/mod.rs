@@ -1,4 +1,5 @@
-//! The socket ring: every socket of one shard on one io_uring, and all `unsafe` code of the server.
+//! The socket ring: every socket of one shard on one io_uring. With it, in `system`, system calls that std doesn't offer:
+//! all `unsafe` code of the server is in this module.
 //!
 //! Why a ring of our own inside a glommio executor, and how the two meet: docs/decisions/0002-socket-ring.md.
 //!
@@ -19,13 +20,13 @@ mod buffers;
 mod completion;
 mod files;
 mod stats;
+mod system;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ pub use completion::SLOTS;
 use completion::{Operation, UserData};
 use files::Files;
 pub use stats::RingStats;
+pub use system::{
+    be_nice, block_signals, clock, keep_descriptors, limit, now, own_descriptor_table, peer, raise_limit,
+    run_on, take_descriptor, thread_id,
+};
 
 /// Submissions that one call of the kernel takes; a fuller queue is submitted early.
 const SUBMISSIONS: u32 = 512;
@@ -51,6 +56,7 @@ const COMPLETIONS: u32 = 16_384;
 
 /// The sockets of one shard.
 pub struct SocketRing {
+    /// Dropped before the buffers that it receives into.
     ring: IoUring,
     buffers: BufferRing,
     /// By slot.
@@ -245,7 +251,8 @@ impl SocketRing {
         self.stats.enters += 1;
         self.stats.submissions += u64::from(pending);
         let submitter = self.ring.submitter();
-        // SAFETY: no argument is passed; each submission was valid when it was pushed.
+        // SAFETY: there is no signal set to read. What the submissions point to is there until they are consumed
+        // (`push`).
         let entered =
             unsafe { submitter.enter::<libc::sigset_t>(pending, completions, IORING_ENTER_GETEVENTS, None) };
         match entered.map_err(|error| (error.raw_os_error(), error)) {
@@ -331,7 +338,8 @@ impl SocketRing {
             }
             Operation::File => {
                 let (id, step) = data.file_step()?;
-                // SAFETY: the result of an OPENAT is a new descriptor that nobody else knows of.
+                // SAFETY: `Files` calls it at most once, with the result of an OPENAT that went well: a new
+                // descriptor that nobody else knows of.
                 let take = |fd| unsafe { OwnedFd::from_raw_fd(fd) };
                 let completion = self.files.as_mut()?.completed(id, step, result, take)?;
                 Some(Completion::File(Box::new(completion)))
@@ -343,7 +351,8 @@ impl SocketRing {
     fn accepted(&mut self, listener: usize, result: i32) -> Option<Completion> {
         match result {
             fd @ 0.. => {
-                // SAFETY: a result of 0 or above is a new descriptor that nobody else knows of.
+                // SAFETY: only ACCEPTs have this operation in their user data, without fixed files: a result of 0 or
+                // above is a new descriptor that nobody else knows of, and each completion is taken once.
                 let fd = unsafe { OwnedFd::from_raw_fd(fd) };
                 Some(Completion::Accepted { fd, listener })
             }
@@ -426,7 +435,10 @@ impl SocketRing {
     fn push(&mut self, entry: squeue::Entry, data: UserData) {
         let entry = entry.user_data(data.into());
         loop {
-            // SAFETY: what the entry points to outlives its consumption; see the module's documentation.
+            // SAFETY: what the entry points to outlives its use (the module's documentation says why that is enough): a
+            // SEND's bytes are held by the caller until this returns, then in `unsubmitted` until the queue is empty;
+            // the timer's timespec by the ring; names and buffers of files by `Files` until they complete. RECVs use
+            // `buffers`, and the rest points to nothing.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return;
             }
@@ -483,157 +495,8 @@ fn build() -> io::Result<IoUring> {
 /// # Errors
 /// As [`SocketRing::new`].
 pub fn probe() -> io::Result<()> {
-    let mut ring = build()?;
-    let _buffers = BufferRing::register(&ring.submitter())?;
+    let mut ring = SocketRing::new([])?;
     // A filter may allow io_uring_setup and not io_uring_enter.
-    // SAFETY: a NOP points to nothing.
-    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("a new queue has room");
-    ring.submit_and_wait(1)?;
-    Ok(())
-}
-
-/// Keeps signals from the calling thread and those that it starts: they are the main thread's to handle.
-///
-/// # Errors
-/// None that is known.
-pub fn block_signals() -> io::Result<()> {
-    // SAFETY: a signal set of our own, initialised before it is read.
-    let errno = unsafe {
-        let mut all = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut())
-    };
-    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
-}
-
-/// Gives the calling thread a descriptor table of its own: RLIMIT_NOFILE then holds for it alone, and other
-/// threads don't contend for it. What is open stays open in both.
-///
-/// # Errors
-/// ENOMEM, or EPERM from a seccomp filter.
-pub fn own_descriptor_table() -> io::Result<()> {
-    // SAFETY: no pointers. Numbers of descriptors that other threads open later mean nothing here: none is
-    // passed, and signal handlers, which write to such, don't run here (`block_signals`).
-    match unsafe { libc::unshare(libc::CLONE_FILES) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Takes over the descriptors that are this thread's own, and closes the others: after [`own_descriptor_table`], in a
-/// thread whose table was copied from one that has both.
-pub fn keep_descriptors(own: &[RawFd], all: &[RawFd]) -> Vec<OwnedFd> {
-    for fd in all.iter().filter(|fd| !own.contains(fd)) {
-        // SAFETY: the table is this thread's own, and nothing in it owns the copies that came with it.
-        drop(unsafe { OwnedFd::from_raw_fd(*fd) });
-    }
-    // SAFETY: as above; each is taken over once.
-    own.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) }).collect()
-}
-
-/// Takes over a descriptor that the process was started with. Call it once for each.
-///
-/// # Errors
-/// EBADF if it isn't open.
-pub fn take_descriptor(fd: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: only asks for flags.
-    if fd < 0 || unsafe { libc::fcntl(fd, libc::F_GETFD) } < 0 {
-        return Err(io::Error::from_raw_os_error(libc::EBADF));
-    }
-    // SAFETY: it is open, and was passed to this process for nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// The calling thread, as the kernel numbers it.
-pub fn thread_id() -> u32 {
-    // SAFETY: no arguments; it can't fail.
-    unsafe { libc::gettid() }.unsigned_abs()
-}
-
-/// Lets the calling thread, and those that it starts, run on these CPUs only.
-///
-/// # Errors
-/// EINVAL if none of them may be used.
-pub fn run_on(cpus: &[usize]) -> io::Result<()> {
-    // SAFETY: a set of our own, which is all zeros when it is empty; CPU_SET takes numbers below CPU_SETSIZE only.
-    let result = unsafe {
-        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
-        for &cpu in cpus.iter().filter(|&&cpu| cpu < libc::CPU_SETSIZE as usize) {
-            libc::CPU_SET(cpu, &mut set);
-        }
-        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-/// Lets others run before the calling thread, and those that it starts: adds to its niceness, 0 to 19.
-///
-/// # Errors
-/// None that is known for more than 0.
-pub fn be_nice(by: i32) -> io::Result<()> {
-    // SAFETY: no pointers. On Linux this is about the calling thread alone (setpriority(2), "C library/kernel
-    // differences").
-    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, by.clamp(0, 19)) } {
-        0 => Ok(()),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// The peer of a connected socket.
-///
-/// # Errors
-/// ENOTCONN if it is gone already.
-pub fn peer(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
-    let address = SockRef::from(&fd.as_fd()).peer_addr()?;
-    address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
-}
-
-/// Both clocks now: CLOCK_MONOTONIC, which the timer runs on, and CLOCK_REALTIME.
-pub fn now() -> tickstream_engine::Now {
-    let read = |clock| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: a timespec of our own to write into; both clocks exist on every Linux, so it can't fail.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-    };
-    tickstream_engine::Now { mono_ns: read(libc::CLOCK_MONOTONIC), unix_ns: read(libc::CLOCK_REALTIME) }
-}
-
-/// Whether somebody disciplines the real-time clock, and its largest error in microseconds, as the kernel accounts
-/// for it; `None` where a seccomp filter forbids to ask.
-pub fn clock() -> Option<(bool, u64)> {
-    // SAFETY: `timex` is plain numbers; with no mode set, the kernel only writes into it.
-    let (state, timex) = unsafe {
-        let mut timex = std::mem::zeroed::<libc::timex>();
-        (libc::adjtimex(&raw mut timex), timex)
-    };
-    let is_synchronized = state != libc::TIME_ERROR && timex.status & libc::STA_UNSYNC == 0;
-    (state >= 0).then(|| (is_synchronized, u64::try_from(timex.maxerror).unwrap_or(0)))
-}
-
-/// A soft and a hard limit of the process.
-///
-/// # Errors
-/// EINVAL for a resource that doesn't exist.
-pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: an rlimit of our own to write into.
-    match unsafe { libc::getrlimit(resource, &raw mut limit) } {
-        0 => Ok((limit.rlim_cur, limit.rlim_max)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Raises the soft limit on a resource to the hard one, and answers with it.
-///
-/// # Errors
-/// What the kernel says.
-pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
-    let (soft, hard) = limit(resource)?;
-    let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };
-    // SAFETY: an rlimit of our own to read from.
-    if soft < hard && unsafe { libc::setrlimit(resource, &raw const raised) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(hard)
+    ring.push(opcode::Nop::new().build(), UserData::of(Operation::Ignored));
+    ring.submit_and_wait()
 }

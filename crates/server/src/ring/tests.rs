@@ -2,7 +2,7 @@
 //!
 //! `SocketRing::translate` is the seam: it is what each completion goes through, and it takes three numbers.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{IntoRawFd, OwnedFd};
 
 use super::*;

@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::admin::report::{ConnectionsReport, Report};
-use crate::ask::{self, GetError};
+use crate::ask::{self, AskError};
 use crate::config::AdminAddress;
 use history::History;
 use screen::{Seen, Silence};
@@ -50,7 +50,7 @@ pub enum TopError {
         /// Where it was looked for.
         address: AdminAddress,
         /// What went wrong.
-        source: GetError,
+        source: AskError,
     },
     /// Standard output.
     #[error("standard output is no terminal to draw on: --once prints plain text")]
@@ -67,7 +67,7 @@ pub enum TopError {
 enum Told {
     Report(Box<Report>),
     Slowest(ConnectionsReport),
-    Silent(GetError),
+    Silent(AskError),
 }
 
 /// Shows the server until `q` is pressed or a signal comes, or once.
