@@ -35,7 +35,8 @@ check "its password is a credential that it alone can read" \
 IN_HOME=~root/of-the-guest
 echo private > "$IN_HOME"
 check "it sees no home and can't write to /etc" \
-    'cat "$IN_HOME" && ! cat "/proc/$PID/root$IN_HOME" && ! touch /proc/$PID/root/etc/tickstream/written'
+    'cat "$IN_HOME" /proc/$PID/root/etc/os-release && ! cat "/proc/$PID/root$IN_HOME" &&
+     ! touch /proc/$PID/root/etc/tickstream/written'
 check "doctor finds its limits by --pid" 'tickstream doctor --pid $PID --connections 10000'
 check "the admin endpoint answers, and its unix socket is for the server's user and root" \
     'exec 3<> /dev/tcp/127.0.0.1/9090 && printf "GET /readyz HTTP/1.0\\r\\n\\r\\n" >&3 && grep -q "200 OK" <&3 &&
