@@ -51,7 +51,7 @@ bench *args:
 micro *args:
     scripts/micro {{ args }}
 
-# One of scripts/: load-100k, burst, ingest, storm, slow-clients, soak, torture, compare, memory, kill9; --help tells more
+# One of scripts/: load-100k, burst, ingest, storm, slow-clients, soak, torture, compare, memory, kill9, upgrades, drain, failover; --help tells more
 measure script *args:
     scripts/{{ script }} {{ args }}
 

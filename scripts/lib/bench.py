@@ -29,6 +29,7 @@ SYSTEM_PATH = os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin"])
 LOAD_SPARE_S = 180
 SERVER_LIMIT_S = 3_600
 NOT_RUN = 3
+PROGRAMS = ["--package", "tickstream", "--package", "tickstream-load"]
 
 
 class Bench:
@@ -177,9 +178,9 @@ def target_directory():
     return pathlib.Path(json.loads(output)["target_directory"])
 
 
-def build():
-    """Builds server and loads; cargo tells what is wrong where it fails."""
-    command = ["cargo", "build", "--release", "--package", "tickstream", "--package", "tickstream-load"]
+def build(*options):
+    """Builds server and loads, or what cargo's options name; cargo tells what is wrong where it fails."""
+    command = ["cargo", "build", "--release", *(options or PROGRAMS)]
     if subprocess.run(command, cwd=ROOT, timeout=1_800).returncode != 0:
         sys.exit(NOT_RUN)
 

@@ -464,6 +464,7 @@ pub(crate) fn engine_config(
 }
 
 fn ingest_config(events: &Events) -> engine::IngestConfig {
+    let defaults = engine::IngestConfig::new(&events.server_id, seed());
     engine::IngestConfig {
         credits: events.credits,
         publish_bytes: events.publish_bytes,
@@ -472,8 +473,10 @@ fn ingest_config(events: &Events) -> engine::IngestConfig {
         ahead_ms_max: events.ahead_max.as_millis() as u64,
         age_ms_max: events.age_max.as_millis() as u64,
         event_ids: events.event_ids,
+        // docs/protocol.md: what may be sent as it is may be sent packed.
+        unpacked_bytes: defaults.unpacked_bytes.max(events.publish_bytes),
         privacy: events.privacy.clone(),
-        ..engine::IngestConfig::new(&events.server_id, seed())
+        ..defaults
     }
 }
 
@@ -490,6 +493,20 @@ fn millis(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packed_batch_may_be_as_long_as_one_that_is_not() {
+        let check = |size: &str, expected| {
+            let settings =
+                [("stream_user", "u"), ("stream_pass", "p"), ("journal", "j"), ("publish_size_max", size)];
+            let values = crate::config::Values::of_program(settings).unwrap();
+            let config = Config::from_merged(&values).unwrap();
+            let ingest = ingest_config(config.events.as_ref().unwrap());
+            assert_eq!(ingest.unpacked_bytes, expected, "{size}");
+        };
+        check("512KiB", 1 << 20);
+        check("4MiB", 4 << 20);
+    }
 
     #[test]
     fn a_shard_without_a_pulse_is_noticed_and_one_that_ended_is_not() {

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import textwrap
 
-from deploy.context import require
+from deploy.context import EVENT, require
 
 SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
 BOOT_S = 180
@@ -71,6 +71,18 @@ check "the first client starts the service through tickstream.socket, and one th
      systemctl is-active tickstream && { systemctl restart tickstream & } &&
      for i in {1..20}; do timeout 5 bash -c "exec 3<> /dev/tcp/127.0.0.1/7400" || exit 1; sleep 0.05; done && wait &&
      tickstream watch --addr 127.0.0.1:7400 --count 1 && systemctl stop tickstream.socket tickstream'
+collect() {
+    mkdir -p /etc/systemd/system/$1.d && printf "[Service]\\nEnvironment=STREAM_JOURNAL=%s JOURNAL_SEGMENT_MIB=4\\n" "$2" \\
+        > /etc/systemd/system/$1.d/events.conf && systemctl daemon-reload
+}
+check "events are collected below StateDirectory=, which the server alone can read and a restart leaves" \\
+    'collect tickstream.service %S/tickstream/events && systemctl start tickstream && tickstream publish /event.jsonl &&
+     [[ $(stat -c "%U %a" /var/lib/tickstream) == "tickstream 700" ]] && systemctl restart tickstream &&
+     tickstream publish /event.jsonl && systemctl stop tickstream && tickstream events verify /var/lib/tickstream/events &&
+     [[ $(tickstream events export /var/lib/tickstream/events | wc -l) == 2 ]]'
+check "an instance of the template has a directory of its own" \\
+    'collect tickstream@.service %S/tickstream-%i/events && systemctl start tickstream@0 && tickstream publish /event.jsonl &&
+     systemctl stop tickstream@0 && [[ $(tickstream events export /var/lib/tickstream-0/events | wc -l) == 1 ]]'
 journalctl -b -u tickstream -u tickstream@0 --no-pager -o cat > /journal
 echo END
 """
@@ -127,12 +139,17 @@ def install(context, machine):
     ]:
         put(machine / target, source.read_bytes(), mode)
     put(machine / "etc/tickstream/stream_pass", b"s3cret", 0o600)
+    put(machine / "event.jsonl", EVENT, 0o644)
     put(machine / "probe.sh", PROBE.encode(), 0o755)
     put(machine / "etc/systemd/system/probe.service", UNIT.encode(), 0o644)
     here = drop_in(context).encode()
     for unit in ("tickstream.service", "tickstream@.service"):
         put(machine / f"etc/systemd/system/{unit}.d/here.conf", here, 0o644)
     (machine / "probe.out").unlink(missing_ok=True)
+    # What an earlier run left: its events, and the settings under which it collected them.
+    for unit, folder in (("tickstream.service", "tickstream"), ("tickstream@.service", "tickstream-0")):
+        (machine / f"etc/systemd/system/{unit}.d/events.conf").unlink(missing_ok=True)
+        shutil.rmtree(machine / "var/lib" / folder, ignore_errors=True)
     context.run(["systemd-sysusers", f"--root={machine}"])
 
 

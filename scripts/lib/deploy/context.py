@@ -6,6 +6,8 @@ import subprocess
 
 # Servers and system tools are in sbin on Debian, which isn't on everybody's PATH.
 SEARCH = ":/usr/local/sbin:/usr/sbin:/sbin"
+# A line for tickstream publish, which gives it an id and a time.
+EVENT = b'{"platform":"linux","event_type":"log","event_name":"up","log":{"service":"deploy","level":"info","message":"up"}}\n'
 
 
 class Failure(Exception):

@@ -93,6 +93,30 @@ def rows():
             series("Logins", {rate("auth_successes_total"): "accepted", rate("auth_failures_total"): "failed"}, THIRD, "cps"),
             series("Limits that fired", {rate("limits_fired_total", "limit"): "{{limit}}"}, THIRD, "cps"),
         ]),
+        # Empty where none are collected (--journal).
+        ("Event collection", [
+            series("Events", {rate("events_accepted_total"): "accepted", rate("events_duplicate_total"): "known already",
+                              rate("events_rejected_total"): "rejected"}, THIRD, "cps"),
+            series("Rejected, by verdict", {rate("events_rejected_total", "code"): "{{code}}"}, THIRD, "cps", stack=True),
+            series("Dead letters, and records that weren't stored",
+                   {rate("event_dead_letters_total"): "dead letters",
+                    rate("event_records_refused_total"): "records refused"}, THIRD, "cps"),
+            series("A flush, until it is on stable storage",
+                   {quantile(q, "journal_sync_seconds"): f"p{q * 100:g}" for q in (0.5, 0.95, 0.99)}, THIRD, "s"),
+            # No histogram has it. By Little's law: those on the way, as scrapes see them, by those that come in a second.
+            series("A PUBLISH, until its PUBLISH_ACK, average",
+                   {f"sum by (instance) (avg_over_time(event_publishes_in_flight{{{SELECTED}}}[$__rate_interval])) / "
+                    f"{rate('event_publishes_total', 'instance')}": "{{instance}}"}, THIRD, "s"),
+            series("Back-pressure: answers that ask clients to wait",
+                   {rate("event_acks_throttled_total", "instance"): "{{instance}}"}, THIRD, "cps"),
+            series("PUBLISHes received, and written",
+                   {rate("event_publish_bytes_total"): "received", rate("journal_record_bytes_total"): "records",
+                    rate("journal_flushed_bytes_total"): "written, padding included"}, THIRD, "Bps"),
+            series("Records in memory, of what they may take",
+                   {f"max by (instance, shard) (journal_waiting_bytes{{{SELECTED}}} / "
+                    f"journal_waiting_bytes_max{{{SELECTED}}})": "{{instance}} {{shard}}"}, THIRD, "percentunit"),
+            series("Journals on the disk", {total("journal_disk_bytes", "instance"): "{{instance}}"}, THIRD, "bytes"),
+        ]),
         ("Machine", [
             series("Loop busy, of a core", {per_shard("loop_busy_seconds_total"): "{{instance}} {{shard}}"}, THIRD, "percentunit"),
             series("Waiting for a CPU that others have", {per_shard("loop_delayed_seconds_total"): "{{instance}} {{shard}}"},
@@ -130,8 +154,8 @@ def per_shard(metric):
     return f"sum by (instance, shard) (rate({metric}{{{SELECTED}}}[$__rate_interval]))"
 
 
-def quantile(q):
-    return f"histogram_quantile({q}, sum by (le) (rate(publish_latency_ms_bucket{{{SELECTED}}}[$__rate_interval])))"
+def quantile(q, histogram="publish_latency_ms"):
+    return f"histogram_quantile({q}, sum by (le) (rate({histogram}_bucket{{{SELECTED}}}[$__rate_interval])))"
 
 
 def grouping(by):

@@ -13,9 +13,10 @@ import time
 import urllib.request
 from pathlib import Path
 
-from deploy.context import Failure, require, words
+from deploy.context import EVENT, Failure, require, words
 
 USER = 65532
+STATE = "/var/lib/tickstream"
 SHARDS = 1
 START_S, STOP_S = 20, 20
 # Of the runtimes' own profiles, what matters here: none lets io_uring or unshare through.
@@ -84,17 +85,20 @@ def assemble(context, image):
     # What an engine adds.
     (image / "etc").mkdir()
     (image / "etc/hosts").write_text("127.0.0.1 localhost\n")
-    for folder in ("proc", "sys", "run/secrets", "dev"):
+    for folder in ("proc", "sys", "run/secrets", "dev", "var/lib/tickstream"):
         (image / folder).mkdir(parents=True)
     return len(listed)
 
 
 def serves(context, bwrap, image, profile, scratch):
-    """Starts, sends ticks to a client that is confined alike, and drains on SIGTERM."""
-    arguments = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", SHARDS, "--drain-seconds", "1"]
+    """Starts, sends ticks to a client that is confined alike, stores an event, and drains on SIGTERM."""
+    arguments = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--shards", SHARDS, "--drain-seconds", "1",
+                 "--journal", f"{STATE}/events", "--journal-segment-mib", 4]
+    volume = scratch / "volume"
+    volume.mkdir()
     told = scratch / "log"
     with told.open("w") as log:
-        command = confine(bwrap, image, profile, arguments)
+        command = confine(bwrap, image, profile, arguments, volume)
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         try:
             port, admin = port_of(server, told, "address"), port_of(server, told, "admin")
@@ -105,6 +109,9 @@ def serves(context, bwrap, image, profile, scratch):
             lines = context.run(client, timeout=30).splitlines()
             ticks = [json.loads(line) for line in lines if "sequence" in line]
             require(len(ticks) == 3, f"the client got {lines}")
+            (volume / "event.jsonl").write_bytes(EVENT)
+            publish = ["publish", "--addr", f"localhost:{port}", f"{STATE}/event.jsonl"]
+            context.run(confine(bwrap, image, profile, publish, volume), timeout=30)
         finally:
             # To the server itself: bwrap, whose only child it is, passes no signals on.
             if server.poll() is None:
@@ -114,13 +121,15 @@ def serves(context, bwrap, image, profile, scratch):
             except subprocess.TimeoutExpired:
                 server.kill()
                 raise Failure(f"the server doesn't end on SIGTERM:\n{told.read_text()}") from None
+    stored = context.run(confine(bwrap, image, profile, ["events", "export", f"{STATE}/events"], volume)).splitlines()
+    require(len(stored) == 1, f"the journal has {stored}")
     log = told.read_text()
     require(code == 0, f"the server ends with {code}:\n{log}")
     # What the profile forbids, the server might do without, and only complain.
     require('"level":"WARN"' not in log and '"level":"ERROR"' not in log, f"the server complains:\n{log}")
     context.say("with this file system alone, read-only, as user 65532, without capabilities, with no-new-privileges and "
-                "the seccomp profile: it serves, a client gets ticks, the "
-                "admin endpoint answers, SIGTERM drains and ends it with 0")
+                "the seccomp profile: it serves, a client gets ticks, an "
+                "event is stored in a volume, the admin endpoint answers, SIGTERM drains and ends it with 0")
 
 
 def refuses(context, bwrap, image, profile):
@@ -146,10 +155,11 @@ def confined(context, profile):
     context.say(f"the profile forbids {', '.join(tries)}")
 
 
-def confine(bwrap, image, profile, arguments):
-    """A command as a container engine starts it; the network is this machine's."""
+def confine(bwrap, image, profile, arguments, volume=None):
+    """A command as a container engine starts it, with a volume for its state; the network is this machine's."""
     user = ["--unshare-user", "--uid", USER, "--gid", USER, "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     files = ["--ro-bind", image, "/", "--proc", "/proc", "--dev", "/dev", "--ro-bind", "/sys", "/sys"]
+    files += ["--bind", volume, STATE] if volume else []
     environment = ["--clearenv", "--setenv", "STREAM_USER", "ticks", "--setenv", "STREAM_PASS", "s3cret"]
     # Outside: bwrap needs more than the profile allows, and its own filter is loaded last of all.
     command = [bwrap, *user, *files, *environment, "--cap-drop", "ALL", "--die-with-parent", "--as-pid-1",

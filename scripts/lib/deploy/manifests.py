@@ -1,6 +1,9 @@
 """Kubernetes manifests and the compose file: schemas, and what no schema sees: names and times that must agree."""
 
+import os
 import re
+import tempfile
+from pathlib import Path
 
 import yaml
 
@@ -27,13 +30,42 @@ def check(context):
         schemas(context, name, objects)
     fits(context, by_kind(built["example"]), by_kind(built["seccomp"]))
     require("replicas" not in by_kind(built["example"])["Deployment"]["spec"], "autoscaling leaves replicas in")
+    events(context, kubectl)
 
 
-def build(context, kubectl, name):
-    text = context.run([kubectl, "kustomize", context.deploy / "kubernetes" / name])
+def build(context, kubectl, name, folder=None):
+    text = context.run([kubectl, "kustomize", folder or context.deploy / "kubernetes" / name])
     objects = [found for found in yaml.safe_load_all(text) if found]
     context.say(f"kubectl kustomize {name}: {len(objects)} objects")
     return objects
+
+
+def events(context, kubectl):
+    """The example with its line for event collection: a volume for each pod, in which the journals are."""
+    source = context.deploy / "kubernetes/example"
+    text = (source / "kustomization.yaml").read_text()
+    require("  # - ../events\n" in text, "the example has no line for event collection")
+    # Not beside the others: what is checked stays as it is.
+    with tempfile.TemporaryDirectory() as scratch:
+        up = os.path.relpath(source.parent, Path(scratch).resolve())
+        (Path(scratch) / "kustomization.yaml").write_text(text.replace("# - ../events", "- ../events").replace("../", f"{up}/"))
+        objects = build(context, kubectl, "example with events", scratch)
+    schemas(context, "example with events", objects)
+    require("Deployment" not in by_kind(objects), "events/ leaves the Deployment")
+    pods = by_kind(objects)["StatefulSet"]["spec"]
+    labels = pods["template"]["metadata"]["labels"]
+    service = next(found for found in objects if found["metadata"]["name"] == pods["serviceName"])
+    require(service["spec"]["selector"].items() <= labels.items(), "the pods' Service selects others")
+    require(by_kind(objects)["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["kind"] == "StatefulSet",
+            "the autoscaler scales something else")
+    container, = pods["template"]["spec"]["containers"]
+    claim, = pods["volumeClaimTemplates"]
+    mount, = (mount for mount in container["volumeMounts"] if mount["name"] == claim["metadata"]["name"])
+    values = {entry["name"]: entry.get("value") for entry in container["env"]}
+    require(values["STREAM_JOURNAL"].startswith(f"{mount['mountPath']}/"), "the journals aren't in the volume")
+    size = re.fullmatch(r"(\d+)Gi", claim["spec"]["resources"]["requests"]["storage"]).group(1)
+    require(int(values["JOURNAL_MAX_MIB"]) <= 0.9 * 1024 * int(size), "the journals may fill the volume")
+    context.say("with events, a StatefulSet whose pods have a volume for their journals, a tenth larger than these may be")
 
 
 def schemas(context, name, objects):
@@ -129,3 +161,12 @@ def compose(context):
     profile = next(option for option in server["security_opt"] if option.startswith("seccomp")).split("seccomp=")[1]
     require((path.parent / profile).resolve() == context.deploy / "container/seccomp.json", "compose: another profile")
     context.say(f"{relative(context, path)}: files that it names are there")
+    # Its lines for event collection, as if they were no comments.
+    lines = r"^( *)# (STREAM_JOURNAL: |JOURNAL_MAX_MIB: |volumes: \[|journals:$)"
+    collecting = yaml.safe_load(re.sub(lines, r"\1\2", path.read_text(), flags=re.MULTILINE))
+    server = collecting["services"]["tickstream"]
+    volume, folder = server["volumes"][0].split(":")
+    require(volume in collecting["volumes"], f"compose: there is no volume {volume}")
+    require(server["environment"]["STREAM_JOURNAL"].startswith(f"{folder}/"), "compose: the journals aren't in the volume")
+    require(f" {folder}\n" in (path.parent / "Dockerfile").read_text(), f"the image has no {folder} of its user's")
+    context.say("with its lines for event collection, the journals are in a volume")

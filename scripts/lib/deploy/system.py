@@ -10,7 +10,7 @@ from deploy.context import Failure, relative, require
 # systemd-analyze security: 0 is the best, 10 the worst. The network, AF_UNIX and /proc/sys are needed.
 EXPOSURE_MAX = 1.6
 # What tickstream@.service may have for its own.
-OWN_LINES = ("Description=", "ExecStart=", "RuntimeDirectory=")
+OWN_LINES = ("Description=", "ExecStart=", "RuntimeDirectory=", "StateDirectory=")
 
 
 def units(context):

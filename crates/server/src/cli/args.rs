@@ -16,8 +16,8 @@ use tickstream_wire::messages::Mode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer; publish: not every line is stored; events
-     verify: damage
+  1  failed while running; doctor: something must be fixed; top: no answer;
+     publish: not every line is stored; events verify: damage
   2  wrong command line or configuration
   3  refused by the server (watch, publish)
   4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)";

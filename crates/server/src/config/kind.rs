@@ -8,7 +8,7 @@ use std::{fmt, time::Duration};
 pub enum Kind {
     /// A user name or password.
     Credential,
-    /// A file's path.
+    /// A file's or a directory's path.
     Path,
     /// An IP address and a port.
     Address,
@@ -97,7 +97,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credential => write!(f, "text of 1 to {} bytes", Credentials::BYTES_MAX),
-            Self::Path => f.write_str("a file's path"),
+            Self::Path => f.write_str("a path"),
             Self::Address => f.write_str("an IP address and a port, such as 127.0.0.1:7400 or [::1]:7400"),
             Self::Networks => f.write_str("networks and addresses, such as 10.0.0.0/8,2001:db8::/32"),
             Self::PrivacyRules => f.write_str(

@@ -29,10 +29,15 @@ pub(super) fn text(report: &Report, colour: bool) -> String {
         format_cpus(&plan.cpus)
     ));
     for (area, _) in AREAS {
+        let mut checks = report.checks.iter().filter(|check| check.area == *area).peekable();
+        // Events are collected only where there is a journal.
+        if checks.peek().is_none() {
+            continue;
+        }
         out.line("");
         let heading = out.painted(BOLD, area);
         out.line(&heading);
-        for check in report.checks.iter().filter(|check| check.area == *area) {
+        for check in checks {
             out.check(check);
         }
     }
