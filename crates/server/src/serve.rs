@@ -433,10 +433,11 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
         spans_lost: server.spans_lost.clone(),
         shown: Arc::clone(&server.shown),
     };
-    // Until the end: dropping it removes its unix sockets.
-    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
     server.reload_from(source, config, log.filter())?;
     server.obey(signals)?;
+    // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
+    // since dropping it removes its unix sockets.
+    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
