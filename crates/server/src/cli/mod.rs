@@ -91,7 +91,7 @@ pub struct WatchArgs {
     pub json: bool,
 }
 
-/// What `upgrade` is told. Has no `Debug`, since the token is a secret.
+/// What `upgrade` is told. `Debug` doesn't show the token, which is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpgradeArgs {
     /// The server's admin endpoint.
@@ -147,6 +147,14 @@ pub enum CliError {
     /// A wrong configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A token that can't be read.
+    #[error("can't read the token from {}: {reason}", .path.display())]
+    Token {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        reason: io::Error,
+    },
 }
 
 impl CliError {
@@ -162,7 +170,7 @@ impl CliError {
     pub fn print(&self) {
         let _ = match self {
             Self::Usage(error) => error.print(),
-            Self::Config(error) => writeln!(io::stderr(), "error: {error}"),
+            error => writeln!(io::stderr(), "error: {error}"),
         };
     }
 }
@@ -247,7 +255,7 @@ fn upgrade_from(matches: &ArgMatches) -> Result<Command, CliError> {
     let file: Option<&PathBuf> = matches.get_one("admin-token-file");
     let token = file.map(|path| {
         let read = std::fs::read_to_string(path);
-        let unreadable = |reason| ConfigError::File { path: path.clone(), reason };
+        let unreadable = |reason| CliError::Token { path: path.clone(), reason };
         read.map(|token| token.trim_end().to_owned()).map_err(unreadable)
     });
     Ok(Command::Upgrade(UpgradeArgs {
@@ -454,6 +462,12 @@ mod tests {
                  resume_after: Some(0), count: Some(9), json: true }}"
             )),
         );
+    }
+
+    #[test]
+    fn a_token_that_cannot_be_read_is_named_as_such() {
+        let line = "upgrade --admin-token-file /nowhere/token";
+        check_error(line, &[], exit::USAGE, "can't read the token from /nowhere/token: No such file");
     }
 
     #[test]
