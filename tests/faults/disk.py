@@ -17,7 +17,7 @@ def why_not():
     """Why this machine can't; None if it can."""
     if os.geteuid() != 0:
         return "needs root to mount a file system"
-    missing = [tool for tool in ("mkfs.ext4", "mount", "umount") if not shutil.which(tool)]
+    missing = [tool for tool in ("mkfs.ext4", "mount", "umount", "fsfreeze") if not shutil.which(tool)]
     if missing:
         return f"needs {' and '.join(missing)}"
     if not os.path.exists("/dev/loop-control"):
@@ -60,6 +60,13 @@ class Disk:
     def fail(self):
         """As after an error of the device: ext4 turns itself read-only."""
         run("mount", "-o", "remount,abort", self.path)
+
+    def freeze(self):
+        """Writes stand still until `thaw`."""
+        run("fsfreeze", "--freeze", self.path)
+
+    def thaw(self):
+        run("fsfreeze", "--unfreeze", self.path)
 
     def close(self):
         subprocess.run(["umount", "--lazy", str(self.path)], check=False)

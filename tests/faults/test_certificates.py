@@ -194,6 +194,17 @@ class MutualTlsTurnedOn(FileCase, TlsCase):
         self.reload("certificates reloaded")
         self.check_tls_serving()
 
+    def test_files_that_cannot_be_used_leave_all_as_it_was(self):
+        """Not the settings beside them in use, and the certificates not."""
+        before = self.admin.get("/config")
+        for bad in ("/nowhere.pem", self.file):
+            self.write(f"frames_per_second_max = 5\ntls_client_ca = '{bad}'\n")
+            line = self.reload("the settings can't be reloaded; those in use stay")
+            self.assertIn(str(bad), line["error"])
+            self.assertEqual(self.lines("settings reloaded"), [])
+            self.assertEqual(self.admin.get("/config"), before)
+            self.check_tls_serving()
+
 
 class Renewal(TlsCase):
     """A certificate that is replaced under an open session."""

@@ -1,9 +1,10 @@
-"""Faults 47 to 53: what event collection promises when the disk, the journal or the process fails."""
+"""Faults 47 to 54: what event collection promises when the disk, the journal or the process fails."""
 
 import os
 import pathlib
 import re
 import tempfile
+import threading
 import time
 
 import disk
@@ -319,3 +320,28 @@ class RestartedCollection(EventsCase):
             self.assertEqual(ack["accepted"] + ack["duplicates"], 10)
             self.assertEqual(publisher.publish([event()])["accepted"], 1)
         self.assertEqual(len(self.check_stored(*publishers)), 4 * (31 * 10 + 1))
+
+
+class FrozenDisk(EventsCase):
+    fault = 54
+    promise = "A disk that stands still while the server ends: it is waited for, and what came is stored"
+    disk_mib = 64
+    has_neighbour = False
+    # Longer than the watchdog waits for a shard, shorter than the server for a disk.
+    frozen_s = 7.5
+
+    def tearDown(self):
+        self.thawing.join()
+
+    def test_it_is_waited_for(self):
+        publisher = self.publisher()
+        publisher.publish([event() for _ in range(10)])
+        last = event()
+        self.disk.freeze()
+        self.thawing = threading.Timer(self.frozen_s, self.disk.thaw)
+        self.thawing.start()
+        publisher.send([last])
+        time.sleep(0.5)
+        publisher.client.close()
+        self.assertEqual(self.server.stop(), 0, self.server.log_tail())
+        self.assertIn(last["event_id"], self.check_stored(publisher))

@@ -269,6 +269,31 @@ class FailedUpgrades(FileCase):
         self.check_goes_on("ended before it served")
 
 
+class FailedUpgradeByCommand(FileCase):
+    """The unix socket that it is asked by stays the old process's."""
+
+    fault = 44
+    promise = Upgrades.promise
+    has_admin = False
+
+    def write(self, text):
+        self.socket = self.folder / "admin.sock"
+        super().write(f"admin = 'unix:{self.socket}'\n" + text)
+
+    def test_it_can_be_asked_again(self):
+        # What only a shard or its certificates notice: the new process is far on its way.
+        self.write("tls_cert = '/nowhere.pem'\ntls_key = '/nowhere.key'\n")
+        before = self.socket.stat()
+        for _ in range(2):
+            command = [os.environ["TICKSTREAM_BIN"], "upgrade", "--admin", f"unix:{self.socket}"]
+            run = subprocess.run(command, capture_output=True, text=True, timeout=30)
+            self.assertEqual(run.returncode, 1)
+            self.assertIn("ended before it served", run.stderr)
+            self.check_serving()
+        self.assertEqual(self.socket.stat().st_ino, before.st_ino)
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["admin.sock", "tickstream.toml"])
+
+
 class ReplaceableBinary(FaultCase):
     """A server whose program is a copy of its own."""
 

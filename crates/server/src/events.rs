@@ -121,6 +121,8 @@ pub enum EventsError {
 /// # Errors
 /// [`EventsError`]; what was read before is printed.
 pub fn run(args: &EventsArgs) -> Result<(), EventsError> {
+    // Before a file is replaced: a mistyped directory must not cost an earlier export.
+    journals::find(&args.directory)?;
     let mut out = match &args.action {
         EventsAction::Export { output: Some(path), .. } => Output::file(path)?,
         _ => Output::standard(),
@@ -173,5 +175,23 @@ impl Output {
 
     fn told(&self, done: io::Result<()>) -> Result<(), EventsError> {
         done.map_err(|source| EventsError::Output { to: self.to.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_journals_no_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("january.jsonl");
+        std::fs::write(&output, "precious").unwrap();
+        for directory in [folder.path().to_owned(), folder.path().join("absent")] {
+            let (filter, output) = (Filter::default(), Some(output.clone()));
+            let action = EventsAction::Export { filter, bare: false, output };
+            run(&EventsArgs { directory, action }).unwrap_err();
+        }
+        assert_eq!(std::fs::read_to_string(&output).unwrap(), "precious");
     }
 }

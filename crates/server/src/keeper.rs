@@ -8,7 +8,6 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use crate::config::Tls;
 use crate::reload::Reloader;
 use crate::shard::Control;
 use crate::tls::watch::Certificates;
@@ -73,9 +72,8 @@ fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Rec
             Ok(Order::Install(new)) => reloader = Some(new),
             Ok(Order::Reload) => match &mut reloader {
                 Some(reloader) => {
-                    if let Some(config) = reloader.reload() {
+                    if let Some(config) = reloader.reload(certificates.as_mut()) {
                         memory.set_watermark(config.memory_max_mib);
-                        change(&mut certificates, config.tls.as_ref());
                     }
                 }
                 None => {
@@ -97,19 +95,6 @@ fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Rec
         {
             warned = certificates.warn_of_end(EXPIRES_SOON_S).then(Instant::now).or(warned);
         }
-    }
-}
-
-/// Reads certificates from where the settings say now.
-fn change(certificates: &mut Option<Certificates>, tls: Option<&Tls>) {
-    match (certificates, tls) {
-        (Some(certificates), Some(tls)) => {
-            if let Err(error) = certificates.change(tls.clone()) {
-                tracing::error!(%error, "new certificates can't be used; the old ones stay in use");
-            }
-        }
-        (None, None) => {}
-        (Some(_), None) | (None, Some(_)) => tracing::warn!("turning TLS on or off needs a restart"),
     }
 }
 

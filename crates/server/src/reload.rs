@@ -13,6 +13,8 @@ use crate::config::{self, Config, ConfigError, File, Flags, Values};
 use crate::logs::LogFilter;
 use crate::published::Published;
 use crate::serve;
+use crate::tls::MaterialError;
+use crate::tls::watch::Certificates;
 
 /// Where a server's settings came from.
 #[derive(Clone)]
@@ -39,6 +41,15 @@ impl fmt::Debug for Source {
         // A flag may be the password.
         f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
     }
+}
+
+/// Why settings can't be reloaded.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Certificates(#[from] MaterialError),
 }
 
 /// Reads settings again.
@@ -74,10 +85,11 @@ impl Reloader {
         Ok(Self { source, started, values, config, connections, settings, filter, shown })
     }
 
-    /// Reads all settings again and puts those in use that can change; says in the log which, and which can't.
-    /// Answers the new settings; `None` if they can't be used: then all stays as it was.
-    pub fn reload(&mut self) -> Option<&Config> {
-        match self.try_reload() {
+    /// Reads all settings again, and the files of `certificates`, and puts those in use that can change; says in the
+    /// log which, and which can't. Answers the new settings; `None` if they, or files that they name anew, can't be
+    /// used: then all stays as it was.
+    pub fn reload(&mut self, certificates: Option<&mut Certificates>) -> Option<&Config> {
+        match self.try_reload(certificates) {
             Ok(()) => Some(&self.config),
             Err(error) => {
                 tracing::error!(%error, "the settings can't be reloaded; those in use stay");
@@ -86,9 +98,15 @@ impl Reloader {
         }
     }
 
-    fn try_reload(&mut self) -> Result<(), ConfigError> {
+    fn try_reload(&mut self, certificates: Option<&mut Certificates>) -> Result<(), ReloadError> {
         let values = self.source.read()?;
         let config = Config::from_merged(&values)?;
+        // The last that may fail, before the first that is put to use.
+        match (certificates, &config.tls) {
+            (Some(certificates), Some(tls)) => certificates.change(tls)?,
+            (None, None) => {}
+            (Some(_), None) | (None, Some(_)) => tracing::warn!("turning TLS on or off needs a restart"),
+        }
         let changed = |since: &Values, live| {
             let keys = since.changed(&values).into_iter().filter(|setting| setting.live == live);
             keys.map(|setting| setting.key).collect::<Vec<_>>().join(" ")

@@ -31,7 +31,8 @@ use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
 use crate::upgrade;
 
-/// How long a shard may take to listen; a healthy one takes a tenth of a second.
+/// How long a shard may go without a sign of life before it listens. A healthy one takes a tenth of a second, unless it
+/// has long journals to read, and then it has a pulse.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often the shards' pulses are looked at.
@@ -82,9 +83,12 @@ pub enum ServeError {
         /// Which.
         shard: usize,
     },
-    /// A shard neither listened nor failed.
-    #[error("a shard didn't start within {} s", START_TIMEOUT.as_secs())]
-    StartTimeout,
+    /// A shard neither listened nor failed, nor had a pulse.
+    #[error("shard {shard} hasn't started, and has given no sign of life for {} s", START_TIMEOUT.as_secs())]
+    StartTimeout {
+        /// Which.
+        shard: usize,
+    },
 }
 
 impl ServeError {
@@ -288,15 +292,16 @@ impl Server {
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
             self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
         }
-        for _ in 0..cpus.len() {
+        let mut starting = Starting::new(cpus.len());
+        while starting.is_any() {
             match self.events.recv_timeout(START_TIMEOUT) {
-                Ok(Event::Listening { .. }) => {}
+                Ok(Event::Listening { shard }) => starting.listens(shard),
                 Ok(Event::Ended { shard, outcome }) => {
                     let error =
                         outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
                     return Err(ServeError::Shard { shard, error });
                 }
-                Err(_) => return Err(ServeError::StartTimeout),
+                Err(_) => starting.look(&self.control.pulses())?,
             }
         }
         Ok(())
@@ -332,6 +337,36 @@ fn act_on(steering: &Steering, signal: i32) {
             tracing::info!(signal, "told to end");
             steering.end();
         }
+    }
+}
+
+/// Shards that don't listen yet: for each its pulse at the last look.
+#[derive(Debug)]
+struct Starting(Vec<Option<u64>>);
+
+impl Starting {
+    fn new(shards: usize) -> Self {
+        Self(vec![Some(0); shards])
+    }
+
+    fn is_any(&self) -> bool {
+        self.0.iter().any(Option::is_some)
+    }
+
+    fn listens(&mut self, shard: usize) {
+        self.0[shard] = None;
+    }
+
+    /// An error if one of them hasn't had a pulse since the last look.
+    fn look(&mut self, pulses: &[u64]) -> Result<(), ServeError> {
+        for (shard, (seen, &pulse)) in self.0.iter_mut().zip(pulses).enumerate() {
+            let Some(last) = seen else { continue };
+            if *last == pulse {
+                return Err(ServeError::StartTimeout { shard });
+            }
+            *last = pulse;
+        }
+        Ok(())
     }
 }
 
@@ -398,10 +433,11 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
         spans_lost: server.spans_lost.clone(),
         shown: Arc::clone(&server.shown),
     };
-    // Until the end: dropping it removes its unix sockets.
-    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
     server.reload_from(source, config, log.filter())?;
     server.obey(signals)?;
+    // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
+    // since dropping it removes its unix sockets.
+    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
@@ -506,6 +542,19 @@ mod tests {
         };
         check("512KiB", 1 << 20);
         check("4MiB", 4 << 20);
+    }
+
+    #[test]
+    fn a_shard_that_reads_long_journals_is_waited_for_and_one_that_hangs_is_not() {
+        let mut starting = Starting::new(3);
+        starting.listens(1);
+        assert!(starting.look(&[10, 0, 10]).is_ok());
+        assert!(starting.look(&[11, 0, 20]).is_ok());
+        starting.listens(2);
+        let hung = starting.look(&[11, 0, 20]);
+        assert!(matches!(hung, Err(ServeError::StartTimeout { shard: 0 })), "{hung:?}");
+        starting.listens(0);
+        assert!(!starting.is_any());
     }
 
     #[test]

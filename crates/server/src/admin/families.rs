@@ -88,7 +88,7 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
     counter("ring_completions_total", |s| s.ring.completions, "Completions taken from the socket ring."),
     counter(
         "ring_accepts_rearmed_total",
-        |s| s.ring.accepts_armed.saturating_sub(1),
+        |s| s.ring.accepts_rearmed,
         "Times that accepting had ended and was begun again.",
     ),
     counter(

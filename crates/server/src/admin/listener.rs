@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::AdminError;
 use crate::config::AdminAddress;
@@ -16,6 +16,8 @@ use crate::upgrade;
 
 /// Rights of a unix socket: its owner's alone. Whoever may connect may drain the server.
 const SOCKET_MODE: u32 = 0o600;
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// One socket that is listened on, in non-blocking mode.
 #[derive(Debug)]
@@ -31,21 +33,43 @@ pub enum Listener {
 pub struct SocketFile {
     path: PathBuf,
     inode: u64,
+    /// The directory that it is in until it is moved to its path.
+    made_in: Option<PathBuf>,
 }
 
 impl Listener {
+    /// Takes an address. Whoever takes over from another process doesn't listen there before [`Listener::begin`]: it
+    /// may fail until then, and the other goes on.
     pub fn bind(address: &AdminAddress) -> Result<Self, AdminError> {
-        let listen = |source| AdminError::Listen { address: address.clone(), source };
-        match address {
-            AdminAddress::Tcp(address) => bind_tcp(*address).map(Self::Tcp).map_err(listen),
-            AdminAddress::Unix(path) => {
-                // What is left of a process that was killed refuses connections.
-                if !upgrade::is_successor() && UnixStream::connect(path).is_ok() {
-                    return Err(AdminError::InUse(path.clone()));
-                }
-                bind_unix(path).map_err(listen)
-            }
+        if upgrade::is_successor() {
+            return Self::open(address);
         }
+        // What is left of a process that was killed refuses connections.
+        if let AdminAddress::Unix(path) = address
+            && UnixStream::connect(path).is_ok()
+        {
+            return Err(AdminError::InUse(path.clone()));
+        }
+        let mut listener = Self::open(address)?;
+        listener.begin()?;
+        Ok(listener)
+    }
+
+    fn open(address: &AdminAddress) -> Result<Self, AdminError> {
+        let opened = match address {
+            AdminAddress::Tcp(address) => bind_tcp(*address).map(Self::Tcp),
+            AdminAddress::Unix(path) => bind_unix(path),
+        };
+        opened.map_err(|source| AdminError::Listen { address: address.clone(), source })
+    }
+
+    /// Listens at the address, unless it does already.
+    pub fn begin(&mut self) -> Result<(), AdminError> {
+        let begun = match self {
+            Self::Tcp(listener) => SockRef::from(&*listener).listen(BACKLOG),
+            Self::Unix(_, file) => file.as_mut().map_or(Ok(()), SocketFile::put_in_place),
+        };
+        begun.map_err(|source| AdminError::Listen { address: self.address(), source })
     }
 
     pub fn descriptor(&self) -> RawFd {
@@ -81,7 +105,7 @@ impl Listener {
     }
 }
 
-/// Listens on a TCP address: beside the process that this one takes over from, but beside no other.
+/// Takes a TCP address: beside the process that this one takes over from, but beside no other.
 fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     if !upgrade::is_successor() {
         // Fails if it is taken, which with SO_REUSEPORT it wouldn't.
@@ -92,7 +116,6 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(128)?;
     Ok(socket.into())
 }
 
@@ -100,30 +123,27 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 /// socket is then moved to where it belongs, in place of what was left there.
 fn bind_unix(path: &Path) -> io::Result<Listener> {
     let directory = path.with_extension(std::process::id().to_string());
+    // In a container a process that was killed had the same number.
+    remove_made(&directory);
     DirBuilder::new().mode(0o700).create(&directory)?;
-    let bound = bind_in(&directory, path);
-    let _ = fs::remove_dir(&directory);
-    bound
+    let mut file = SocketFile { path: path.to_owned(), inode: 0, made_in: Some(directory.clone()) };
+    let place = place_in(&directory);
+    let listener = UnixListener::bind(&place)?;
+    fs::set_permissions(&place, Permissions::from_mode(SOCKET_MODE))?;
+    is_no_other_file(path)?;
+    listener.set_nonblocking(true)?;
+    file.inode = fs::symlink_metadata(&place)?.ino();
+    Ok(Listener::Unix(listener, Some(file)))
 }
 
-fn bind_in(directory: &Path, path: &Path) -> io::Result<Listener> {
-    let place = directory.join("s");
-    let listener = UnixListener::bind(&place)?;
-    let moved = fs::set_permissions(&place, Permissions::from_mode(SOCKET_MODE))
-        .and_then(|()| is_no_other_file(path))
-        .and_then(|()| fs::rename(&place, path))
-        .and_then(|()| listener.set_nonblocking(true))
-        .and_then(|()| fs::symlink_metadata(path));
-    match moved {
-        Ok(metadata) => {
-            let file = SocketFile { path: path.to_owned(), inode: metadata.ino() };
-            Ok(Listener::Unix(listener, Some(file)))
-        }
-        Err(error) => {
-            let _ = fs::remove_file(&place);
-            Err(error)
-        }
-    }
+fn place_in(directory: &Path) -> PathBuf {
+    directory.join("s")
+}
+
+/// Removes a directory that [`bind_unix`] made, and nothing else.
+fn remove_made(directory: &Path) {
+    let _ = fs::remove_file(place_in(directory));
+    let _ = fs::remove_dir(directory);
 }
 
 /// A mistyped path must not cost anybody a file.
@@ -137,9 +157,22 @@ fn is_no_other_file(path: &Path) -> io::Result<()> {
     }
 }
 
+impl SocketFile {
+    fn put_in_place(&mut self) -> io::Result<()> {
+        if let Some(directory) = &self.made_in {
+            fs::rename(place_in(directory), &self.path)?;
+            let _ = fs::remove_dir(directory);
+            self.made_in = None;
+        }
+        Ok(())
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
+        if let Some(directory) = &self.made_in {
+            remove_made(directory);
+        } else if fs::symlink_metadata(&self.path).is_ok_and(|metadata| metadata.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -178,6 +211,39 @@ mod tests {
         let error = unix(&path).unwrap_err().to_string();
         assert!(error.contains("no socket") && error.contains("admin.sock"), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn who_takes_over_leaves_the_other_s_socket_alone_until_it_begins() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let address = AdminAddress::Unix(path.clone());
+        let count = || fs::read_dir(directory.path()).unwrap().count();
+        let old = unix(&path).unwrap();
+        let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino();
+        let before = inode(&path);
+        let failed = Listener::open(&address).unwrap();
+        assert_eq!((inode(&path), count()), (before, 2));
+        drop(failed);
+        assert_eq!((inode(&path), count()), (before, 1));
+        let mut new = Listener::open(&address).unwrap();
+        new.begin().unwrap();
+        new.begin().unwrap();
+        assert_eq!(count(), 1);
+        assert_ne!(inode(&path), before);
+        drop(old);
+        assert!(UnixStream::connect(&path).is_ok(), "the old one's end doesn't remove it");
+    }
+
+    #[test]
+    fn a_tcp_address_that_was_only_taken_refuses() {
+        let taken = Listener::open(&AdminAddress::Tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+        let AdminAddress::Tcp(address) = taken.address() else { panic!("{taken:?}") };
+        let connect = || std::net::TcpStream::connect(address);
+        assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        let mut taken = taken;
+        taken.begin().unwrap();
+        assert!(connect().is_ok());
     }
 
     #[test]

@@ -150,8 +150,9 @@ impl Endpoint {
     /// Begins to answer, on a thread of its own.
     ///
     /// # Errors
-    /// [`AdminError::Setup`].
+    /// [`AdminError::Setup`], [`AdminError::Listen`].
     pub fn serve(mut self, subject: Subject) -> Result<Admin, AdminError> {
+        self.listeners.iter_mut().try_for_each(Listener::begin)?;
         let is_local = self.listeners.iter().all(Listener::is_local);
         let place = Place::beside(&subject.cpus);
         let files = self.listeners.iter_mut().filter_map(Listener::take_file).collect();

@@ -519,6 +519,7 @@ impl From<RingStats> for RingReport {
             submissions,
             completions,
             accepts_armed,
+            accepts_rearmed: _,
             receives_armed,
             buffers_exhausted,
             overflows,

@@ -93,7 +93,7 @@ pub struct WatchArgs {
     pub json: bool,
 }
 
-/// What `upgrade` is told. Has no `Debug`, since the token is a secret.
+/// What `upgrade` is told. `Debug` doesn't show the token, which is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpgradeArgs {
     /// The server's admin endpoint.
@@ -149,6 +149,14 @@ pub enum CliError {
     /// A wrong configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A token that can't be read.
+    #[error("can't read the token from {}: {reason}", .path.display())]
+    Token {
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        reason: io::Error,
+    },
 }
 
 impl CliError {
@@ -164,7 +172,7 @@ impl CliError {
     pub fn print(&self) {
         let _ = match self {
             Self::Usage(error) => error.print(),
-            Self::Config(error) => writeln!(io::stderr(), "error: {error}"),
+            error => writeln!(io::stderr(), "error: {error}"),
         };
     }
 }
@@ -249,7 +257,7 @@ fn upgrade_from(matches: &ArgMatches) -> Result<Command, CliError> {
     let file: Option<&PathBuf> = matches.get_one("admin-token-file");
     let token = file.map(|path| {
         let read = std::fs::read_to_string(path);
-        let unreadable = |reason| ConfigError::File { path: path.clone(), reason };
+        let unreadable = |reason| CliError::Token { path: path.clone(), reason };
         read.map(|token| token.trim_end().to_owned()).map_err(unreadable)
     });
     Ok(Command::Upgrade(UpgradeArgs {

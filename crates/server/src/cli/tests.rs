@@ -133,6 +133,12 @@ fn watch_has_defaults_and_flags() {
 }
 
 #[test]
+fn a_token_that_cannot_be_read_is_named_as_such() {
+    let line = "upgrade --admin-token-file /nowhere/token";
+    check_error(line, &[], exit::USAGE, "can't read the token from /nowhere/token: No such file");
+}
+
+#[test]
 fn top_has_defaults_and_flags() {
     let field = |command| match command {
         Command::Top(TopArgs { admin, interval, once }) => format!("{admin} {interval:?} {once}"),

@@ -116,6 +116,17 @@ fn check_rules(config: &Config, values: &Values) -> Result<(), ConfigError> {
         let reason = ValueError::Overlaps { other: "listen", value: config.listen, own: listen_tls };
         return Err(values.get("listen_tls").invalid(reason));
     }
+    for (listens, other) in [(Some(config.listen), "listen"), (config.listen_tls, "listen_tls")] {
+        let own = config.admin.iter().find_map(|admin| match (admin, listens) {
+            (AdminAddress::Tcp(admin), Some(listens)) => {
+                Some(*admin).filter(|&admin| overlap(listens, admin))
+            }
+            _ => None,
+        });
+        if let Some((own, value)) = own.zip(listens) {
+            return Err(values.get("admin").invalid(ValueError::Overlaps { other, value, own }));
+        }
+    }
     let shards = config.shards.get();
     if config.max_connections.is_some_and(|max| (max.get() as usize) < shards) {
         let reason = ValueError::LessThan { other: "shards", value: shards };
@@ -126,8 +137,9 @@ fn check_rules(config: &Config, values: &Values) -> Result<(), ConfigError> {
 
 /// Whether a connection to one address may be accepted at the other.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let any = a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || any)
+    // All IPv6 addresses are all IPv4 ones, too (ipv6(7), IPV6_V6ONLY); the reverse isn't so.
+    let is_any = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());
+    a.port() != 0 && a.port() == b.port() && (a.ip() == b.ip() || is_any(a, b) || is_any(b, a))
 }
 
 /// The certificates, if there are any; what means nothing without them is an error.
@@ -430,6 +442,21 @@ mod tests {
         check(&with(&[("tls_client_ca", "a")]), clients, Ok("Some((false, false))"));
         let more = [("tls_client_ca", "a"), ("tls_client_auth", "optional"), ("tls_user", "certificate")];
         check(&with(&more), clients, Ok("Some((true, true))"));
+    }
+
+    #[test]
+    fn the_admin_endpoint_takes_no_address_of_clients() {
+        let at = |admin| check_error(&[("admin", admin)], "is also where listen (0.0.0.0:7400) accepts");
+        at("0.0.0.0:7400");
+        at("127.0.0.1:9090,127.0.0.1:7400");
+        check(&[("admin", "127.0.0.1:9090,[::1]:7400,unix:/run/a")], |_| (), Ok("()"));
+        check(&[("admin", "127.0.0.1:0"), ("listen", "127.0.0.1:0")], |_| (), Ok("()"));
+        let tls = [("tls_cert", "c"), ("tls_key", "k"), ("listen_tls", "10.0.0.1:9090")];
+        check_error(
+            &[&tls[..], &[("admin", "[::]:9090")]].concat(),
+            "admin = \"[::]:9090\" (from program): is also where listen_tls (10.0.0.1:9090) accepts connections; give \
+             [::]:9090 another port",
+        );
     }
 
     #[test]

@@ -77,6 +77,8 @@ struct Listener {
     fd: OwnedFd,
     /// A multishot ACCEPT is armed.
     accepting: bool,
+    /// One was armed before.
+    has_accepted: bool,
 }
 
 /// What the ring knows of one slot.
@@ -112,7 +114,7 @@ impl SocketRing {
             sockets: Vec::new(),
             unsubmitted: Vec::with_capacity(SUBMISSIONS as usize),
             timer,
-            listeners: listeners.into_iter().map(|fd| Listener { fd, accepting: false }).collect(),
+            listeners: listeners.into_iter().map(Listener::new).collect(),
             files: None,
             refused: VecDeque::new(),
             stats: RingStats::default(),
@@ -126,6 +128,7 @@ impl SocketRing {
             if !std::mem::replace(&mut listener.accepting, true) {
                 let fd = Fd(listener.fd.as_raw_fd());
                 self.stats.accepts_armed += 1;
+                self.stats.accepts_rearmed += u64::from(std::mem::replace(&mut listener.has_accepted, true));
                 self.push(
                     opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
                     UserData::accept(index),
@@ -469,6 +472,12 @@ impl journal::Storage for SocketRing {
             }
             Err(refused) => self.refused.push_back(refused),
         }
+    }
+}
+
+impl Listener {
+    fn new(fd: OwnedFd) -> Self {
+        Self { fd, accepting: false, has_accepted: false }
     }
 }
 

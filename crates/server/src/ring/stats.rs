@@ -9,8 +9,10 @@ pub struct RingStats {
     pub submissions: u64,
     /// Completions taken.
     pub completions: u64,
-    /// Times that the multishot ACCEPT was armed: more than once means that it had ended.
+    /// Times that a multishot ACCEPT was armed.
     pub accepts_armed: u64,
+    /// Of these, those that weren't the first of their listener: it had ended.
+    pub accepts_rearmed: u64,
     /// Times that a multishot RECV was armed: more than one a connection means that it had ended.
     pub receives_armed: u64,
     /// Multishot RECVs that ended because all provided buffers were out (ENOBUFS).

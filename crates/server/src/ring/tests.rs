@@ -104,6 +104,16 @@ fn fault_17_a_multishot_accept_that_ends_is_armed_again() {
 }
 
 #[test]
+fn the_first_accept_of_each_listener_is_none_that_had_ended() {
+    let mut bench = Bench::new();
+    bench.ring.listeners.push(Listener::new(bench.listener.try_clone().expect("a copy").into()));
+    bench.ring.accept();
+    assert_eq!((bench.armed().0, bench.ring.stats.accepts_rearmed), (2, 0));
+    assert!(bench.accepted(-libc::ECANCELED, 0).is_none());
+    assert_eq!((bench.armed().0, bench.ring.stats.accepts_rearmed), (3, 1));
+}
+
+#[test]
 fn fault_16_an_accept_that_fails_is_not_armed_again_until_the_driver_says_so() {
     for error in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ECONNABORTED] {
         let mut bench = Bench::new();

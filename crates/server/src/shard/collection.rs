@@ -115,7 +115,8 @@ fn journal_config(events: &Events) -> journal::Config {
 
 impl Collection {
     /// Opens the first journal that is free of those that are this shard's: `shard`, `shard + shards`, … While a new
-    /// process takes over from an old one, which still writes, it has others. The engine is told what is in it.
+    /// process takes over from an old one, which still writes, it has others. The engine is told what is in it, and
+    /// `beat` is called all the while: long journals take their time.
     ///
     /// # Errors
     /// See [`CollectionError`].
@@ -124,10 +125,11 @@ impl Collection {
         (number, shards): (usize, usize),
         shard: &mut Shard,
         ring: &mut SocketRing,
+        beat: impl Fn(),
     ) -> Result<Self, CollectionError> {
         let mut directory = claim(&events.journal, number, shards)?;
         let path = directory.path().to_owned();
-        restore_siblings(&events.journal, &path, shard);
+        restore_siblings(&events.journal, &path, shard, &beat);
         let open = |source| CollectionError::Open { path: path.clone(), source };
         let system = |source| CollectionError::System { path: path.clone(), source };
         let mut id = JournalId([0; 16]);
@@ -135,6 +137,7 @@ impl Collection {
         let window = Restore::Window { records: 0, bytes: RESTORED_BYTES, since_ns: u64::MAX };
         let (journal, recovered) =
             journal::recover(&mut directory, journal_config(events), id, now(), window, |record| {
+                beat();
                 restore(shard, &record);
             })
             .map_err(open)?;
@@ -237,12 +240,14 @@ impl Collection {
         self.journal.next_timeout()
     }
 
-    /// Brings what is there to stable storage, and acknowledges no more: the shard has no connections.
-    pub fn finish(mut self, ring: &mut SocketRing) -> io::Result<()> {
+    /// Brings what is there to stable storage, and acknowledges no more: the shard has no connections. `beat` is called
+    /// all the while: the watchdog is not for a disk that is slow.
+    pub fn finish(mut self, ring: &mut SocketRing, beat: impl Fn()) -> io::Result<()> {
         let until_ns = ring::now().mono_ns + END_NS;
         self.journal.end();
         while !self.journal.has_ended() && ring::now().mono_ns < until_ns && self.failure.is_none() {
             self.drive(ring);
+            beat();
             if !self.journal.has_ended() {
                 self.await_disk(ring)?;
             }
@@ -383,7 +388,7 @@ fn restore(shard: &mut Shard, record: &journal::Record<'_>) {
 }
 
 /// Remembers the last segment of each other journal: a producer that resends may come to another shard than before.
-fn restore_siblings(all: &Path, own: &Path, shard: &mut Shard) {
+fn restore_siblings(all: &Path, own: &Path, shard: &mut Shard, beat: impl Fn()) {
     let Ok(entries) = std::fs::read_dir(all) else { return };
     let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
     paths.retain(|path| path != own && path.is_dir());
@@ -401,6 +406,7 @@ fn restore_siblings(all: &Path, own: &Path, shard: &mut Shard) {
         let mut reader = Reader::new(directory, last);
         // What is wrong with it is for its own shard to say.
         while let Ok(Some(record)) = reader.next_record() {
+            beat();
             restore(shard, &record);
         }
     }

@@ -69,7 +69,8 @@ impl Driver {
         let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
-        let open = |events| Collection::open(events, place, &mut shard, &mut ring);
+        let beat = || spec.control.beat(spec.shard);
+        let open = |events| Collection::open(events, place, &mut shard, &mut ring, beat);
         let collection = spec.config.events.as_ref().map(open).transpose()?;
         ring.accept();
         Ok(Self {
@@ -108,7 +109,7 @@ impl Driver {
             self.control.beat(self.number);
         }
         if let Some(collection) = self.collection.take() {
-            collection.finish(&mut self.ring).map_err(ShardError::Ring)?;
+            collection.finish(&mut self.ring, || self.control.beat(self.number)).map_err(ShardError::Ring)?;
         }
         self.log.finish(&self.shard.counters());
         Ok(())

@@ -73,14 +73,18 @@ impl Certificates {
         left_s < within_s
     }
 
-    /// Reads other files from now on.
+    /// Reads the files that `tls` names from now on. If they are those from before, it is [`Certificates::reload`].
     ///
     /// # Errors
-    /// If they can't be used; the old ones stay in use.
-    pub fn change(&mut self, tls: Tls) -> Result<(), MaterialError> {
-        let seen = stamps(&tls);
-        let acceptor = Acceptor::load(&tls, Arc::clone(&self.ticketer))?;
-        (self.tls, self.seen) = (tls, seen);
+    /// If others can't be used: then nothing has changed.
+    pub fn change(&mut self, tls: &Tls) -> Result<(), MaterialError> {
+        if *tls == self.tls {
+            self.reload();
+            return Ok(());
+        }
+        let seen = stamps(tls);
+        let acceptor = Acceptor::load(tls, Arc::clone(&self.ticketer))?;
+        (self.tls, self.seen) = (tls.clone(), seen);
         self.install(acceptor);
         Ok(())
     }

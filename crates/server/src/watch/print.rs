@@ -7,6 +7,9 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use tickstream_client::{Error, Mode, Tick, with_causes};
 
+/// The end of the year 9999, up to which RFC 3339 has a form for times, Unix milliseconds. Servers may say what they like.
+const EPOCH_MS_END: u64 = 253_402_300_800_000;
+
 /// Something to print.
 pub enum Line<'a> {
     Ticks { mode: Mode, ticks: &'a [Tick], latencies: &'a [Option<Duration>] },
@@ -99,14 +102,13 @@ fn text_of_ticks(
     let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else {
         return Ok(());
     };
-    let due = std::time::UNIX_EPOCH + Duration::from_millis(last.epoch_ms);
-    write!(
-        out,
-        "{}  {}  tick {}",
-        humantime::format_rfc3339_millis(due),
-        mode.as_str_name(),
-        first.sequence
-    )?;
+    if last.epoch_ms < EPOCH_MS_END {
+        let due = std::time::UNIX_EPOCH + Duration::from_millis(last.epoch_ms);
+        write!(out, "{}", humantime::format_rfc3339_millis(due))?;
+    } else {
+        write!(out, "{} ms", last.epoch_ms)?;
+    }
+    write!(out, "  {}  tick {}", mode.as_str_name(), first.sequence)?;
     if ticks.len() > 1 {
         write!(out, " to {} ({} ticks)", last.sequence, ticks.len())?;
     }
@@ -181,6 +183,19 @@ mod tests {
             "2026-11-21T20:00:00.000Z  SECOND  tick 1795291200  replayed",
             r#"{"epoch_ms":1795291200000,"event":"tick","latency_ms":null,"mode":"SECOND","sequence":1795291200}"#,
         );
+        for epoch_ms in [EPOCH_MS_END, u64::MAX] {
+            check(
+                &Line::Ticks {
+                    mode: Mode::Minute,
+                    ticks: &[Tick { sequence: 1, epoch_ms }],
+                    latencies: &[None],
+                },
+                &format!("{epoch_ms} ms  MINUTE  tick 1  replayed"),
+                &format!(
+                    r#"{{"epoch_ms":{epoch_ms},"event":"tick","latency_ms":null,"mode":"MINUTE","sequence":1}}"#
+                ),
+            );
+        }
         check(
             &Line::Gap { expected: 3, got: 7 },
             "gap: 4 ticks from 3 to 6",
