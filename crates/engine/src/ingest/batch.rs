@@ -215,7 +215,10 @@ impl Ingest {
         let pending = &mut *batch.pending;
         let (producer, sequence) = (pending.producer, pending.sequence);
         self.counters.duplicates += u64::from(pending.duplicates);
-        if !pending.doubtful.is_empty() {
+        // The dead letters of a batch that comes again are in the record of the first.
+        let letters_wait =
+            !pending.verdicts.is_empty() && batch.repeats.is_some_and(|record| record > batch.settled);
+        if !pending.doubtful.is_empty() || letters_wait {
             pending.after = self.last;
         }
         // What may have to come again must not be taken for a duplicate then.
