@@ -1,8 +1,8 @@
 //! What a PUBLISH_ACK says, and what the record for the journal holds, where the two could part.
 
 use tickstream_wire::frame;
-use tickstream_wire::messages::PublishAck;
-use tickstream_wire::messages::events::{Event, Publish};
+use tickstream_wire::messages::events::{Event, Publish, StoredBatch};
+use tickstream_wire::messages::{Message, PublishAck};
 
 use super::world::{Seen, World, config};
 use crate::ingest::tests::samples::{log, publish};
@@ -55,4 +55,40 @@ fn a_verdict_that_comes_again_waits_for_the_dead_letter_of_the_first() {
     let told = acks(&mut world, first);
     assert_eq!(told[0].rejected[0].code, "FIELD_MISSING");
     assert_eq!(told, acks(&mut world, second));
+}
+
+/// Key or length in the ten bytes that a varint may have at most.
+fn long_varint(value: u8) -> [u8; 10] {
+    let mut bytes = [0x80; 10];
+    (bytes[0], bytes[9]) = (value | 0x80, 0);
+    bytes
+}
+
+#[test]
+fn no_record_is_larger_than_the_limit_however_its_events_were_encoded() {
+    const LIMIT: usize = 256 << 10;
+    // Heads of different lengths, so that the last event that fits leaves more or less of a rest.
+    for name in (0..200).step_by(9) {
+        let mut world = world(|ingest| {
+            ingest.server = "n".repeat(name).into();
+            ingest.record_bytes = LIMIT as u32;
+        });
+        let client = publisher(&mut world);
+        let mut payload = publish(1, 1, vec![]).encode_to_vec();
+        for number in 1..=2_000 {
+            let event = log(number).encode_to_vec();
+            payload.extend(long_varint(0x1A));
+            let mut length = long_varint(event.len() as u8);
+            length[1] |= (event.len() >> 7) as u8;
+            payload.extend(length);
+            payload.extend(event);
+        }
+        let mut bytes = Vec::new();
+        frame::seal_with(&mut bytes, 0x10, |out| out.extend(payload));
+        world.send(client, &bytes);
+        let record = records(&mut world).remove(0);
+        let batch = StoredBatch::decode(&record[..]).unwrap();
+        assert!(batch.is_partial && batch.events.len() > 1_000, "{}", batch.events.len());
+        assert!(record.len() <= LIMIT, "{} bytes are above the limit of {LIMIT}", record.len());
+    }
 }
