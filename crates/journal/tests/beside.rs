@@ -3,7 +3,7 @@
 use std::io;
 
 use tickstream_journal::{
-    Config, Directory, FileName, Journal, JournalId, Now, Restore, SimulatedDisk, recover, verify,
+    Config, Directory, FileName, Journal, JournalId, Now, Reader, Restore, SimulatedDisk, recover, verify,
 };
 
 fn config() -> Config {
@@ -108,4 +108,28 @@ fn segments_that_retention_takes_while_it_verifies_are_no_error() {
     assert_eq!((report.segments, report.damage, report.last_sequence), (3, None, 20));
     // Retention doesn't take one from the middle.
     assert!(verify(&mut without(&segments[1..2])).is_err());
+}
+
+#[test]
+fn what_a_reader_has_synced_outlives_a_power_cut_whoever_wrote_it() {
+    for seed in 0..50 {
+        // The second record is written, as a writer that was killed leaves it, and not synced.
+        let mut disk = SimulatedDisk::new(seed);
+        journal_of(1, &mut disk);
+        let file = FileName::Segment(1);
+        let mut later = disk.clone();
+        let (mut journal, _) = open(&mut later);
+        settle(&mut journal, &mut later);
+        journal.append([1; 16], 0, 1, &[0xE7; 100]).unwrap();
+        settle(&mut journal, &mut later);
+        let flush = later.bytes(file).unwrap()[2 * 4096..3 * 4096].to_vec();
+        disk.write_at(file, 2 * 4096, &flush).unwrap();
+
+        let mut reader = Reader::new(&mut disk, 1);
+        while reader.next_record().unwrap().is_some() {}
+        assert_eq!(reader.position(), 3);
+        reader.sync().unwrap();
+        disk.cut_power();
+        assert_eq!(open(&mut disk).1, [1, 2], "seed {seed}");
+    }
 }
