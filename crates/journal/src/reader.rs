@@ -23,12 +23,14 @@ pub struct Reader<D> {
     given: usize,
     /// The next record to give.
     next: Sequence,
+    /// The first segment that was read.
+    entered: Option<Sequence>,
 }
 
 impl<D: Directory> Reader<D> {
     /// Starts at record `from`, or at the oldest that there is if that is later.
     pub fn new(directory: D, from: Sequence) -> Self {
-        Self { directory, scan: None, flush: None, given: 0, next: from.max(1) }
+        Self { directory, scan: None, flush: None, given: 0, next: from.max(1), entered: None }
     }
 
     /// Sequence of the next record. It jumps ahead where retention has removed what comes before.
@@ -48,6 +50,19 @@ impl<D: Directory> Reader<D> {
             self.next = self.scan.as_ref().map_or(self.next, |scan| self.next.max(scan.at.sequence));
         }
         Ok(())
+    }
+
+    /// Brings all records that were given to stable storage, whatever becomes of their writer: for who answers for them.
+    pub fn sync(&mut self) -> Result<(), Error> {
+        let Some(entered) = self.entered else { return Ok(()) };
+        for segment in segments(&mut self.directory)?.into_iter().filter(|&segment| segment >= entered) {
+            let file = FileName::Segment(segment);
+            match self.directory.sync(file).map_err(Error::io("fsync of", Some(file))) {
+                Err(error) if !is_gone(&error) => return Err(error),
+                _ => {}
+            }
+        }
+        self.directory.sync_directory().map_err(Error::io("fsync of", None))
     }
 
     /// The next record; `None` if there is none yet: ask again later.
@@ -150,6 +165,7 @@ impl<D: Directory> Reader<D> {
             }
         }
         self.next = self.next.max(segment);
+        self.entered.get_or_insert(segment);
         self.scan = Some(Scan::new(header, crc));
         self.flush = None;
         Ok(true)

@@ -85,8 +85,9 @@ fn check_all(directory: &mut impl Directory, report: &mut Report) -> Result<(), 
         let (header, crc) = match read_header(directory, segment) {
             Ok(Some(found)) => found,
             Ok(None) => return Err(Damage { file, offset: 0, what: Fault::SegmentHeader }.into()),
-            // Retention took it away since the directory was listed.
-            Err(error) if is_gone(&error) && before.is_none() => {
+            // Since the directory was listed, retention took it away, and all before it.
+            Err(error) if is_gone(&error) && is_before_all(directory, segment)? => {
+                before = None;
                 continue;
             }
             Err(error) => return Err(error),
@@ -104,6 +105,11 @@ fn check_all(directory: &mut impl Directory, report: &mut Report) -> Result<(), 
         before = Some((scan, torn));
     }
     Ok(())
+}
+
+/// Whether all segments that there are come behind this one.
+fn is_before_all(directory: &mut impl Directory, segment: Sequence) -> Result<bool, Error> {
+    Ok(segments(directory)?.first().is_none_or(|&first| first > segment))
 }
 
 fn check_chain(before: &Scan, torn: Option<u64>, header: &SegmentHeader) -> Result<(), Error> {

@@ -133,6 +133,19 @@ fn memory_is_bounded() {
 }
 
 #[test]
+fn a_record_that_needs_the_next_segment_gets_it_though_the_current_one_is_almost_empty() {
+    // Two of the largest flushes don't fit a segment.
+    let config = Config { segment_bytes: 5 * 4096, flush_bytes: 4 * 4096, ..config() };
+    let max = config.payload_max();
+    let mut world = World::new(config);
+    assert_eq!(world.append(100), Ok(1));
+    world.settle();
+    assert_eq!(world.append(max), Ok(2));
+    world.settle();
+    assert_eq!((world.journal.synced(), world.segments()), (2, 2));
+}
+
+#[test]
 fn a_record_that_no_flush_holds_is_refused() {
     let mut world = World::new(config());
     let max = config().payload_max();

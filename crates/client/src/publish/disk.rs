@@ -41,6 +41,8 @@ pub(crate) struct DiskQueue {
     length: u64,
     /// Of the records of events without a final answer, bytes.
     live: u64,
+    /// Length when it was last written anew, bytes.
+    rewritten: u64,
     bytes_max: u64,
     producer: [u8; 16],
     /// What is held by the file isn't all that it should: it is to be written anew.
@@ -102,6 +104,7 @@ impl DiskQueue {
             file: File::create(dir.join(NEXT_NAME))?,
             length: 0,
             live: 0,
+            rewritten: 0,
             bytes_max,
             producer: producer.id,
             is_incomplete: false,
@@ -116,10 +119,12 @@ impl DiskQueue {
     /// An event was taken.
     pub fn event(&mut self, number: u64, bytes: &[u8]) -> Result<(), Refusal> {
         let length = encoded_len(bytes.len()) as u64;
+        // Half of it is for what happens to them, or the same would soon be written again and again.
+        if 2 * (self.live + length) > self.bytes_max {
+            return Err(Refusal::Full);
+        }
         if self.length + length > self.bytes_max {
-            // Half of it, or the same would soon be written again and again.
-            let is_worth_it = 2 * (self.live + length) <= self.bytes_max;
-            return Err(if is_worth_it { Refusal::Rewrite } else { Refusal::Full });
+            return Err(Refusal::Rewrite);
         }
         let record = Record {
             sequence: number,
@@ -149,9 +154,13 @@ impl DiskQueue {
         self.is_incomplete |= self.append(&record).is_err();
     }
 
-    /// Whether [`rewrite`](Self::rewrite) is worth it.
+    /// Whether [`rewrite`](Self::rewrite) is due: what the records of the next answer take must fit, too.
     pub fn wants_rewrite(&self) -> bool {
-        self.is_incomplete || self.length > REWRITE_MIN && self.length > 4 * self.live
+        let is_full = self.length > self.bytes_max - self.bytes_max / 8;
+        let is_worth_it = self.length > self.rewritten + self.bytes_max / 8;
+        self.is_incomplete
+            || is_full && is_worth_it
+            || self.length > REWRITE_MIN && self.length > 4 * self.live
     }
 
     /// Writes the file anew.
@@ -188,9 +197,10 @@ impl DiskQueue {
         let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_data()?;
         fs::rename(dir.join(NEXT_NAME), dir.join(NAME))?;
-        File::open(dir)?.sync_all()?;
+        // It is the queue from here on, whatever else fails: what went to the old one would be lost.
         (self.file, self.length, self.live, self.is_incomplete) = (file, length, live, false);
-        Ok(())
+        self.rewritten = length;
+        File::open(&self.dir)?.sync_all()
     }
 
     fn append(&mut self, record: &Record<'_>) -> io::Result<()> {
@@ -354,15 +364,37 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (mut queue, _) = DiskQueue::open(dir.path(), 10_000).unwrap();
         let event = [7; 1000 - encoded_len(0)];
-        let numbers: Vec<u64> = (1..20).take_while(|number| queue.event(*number, &event).is_ok()).collect();
-        assert_eq!(numbers.len(), 9);
-        assert!(matches!(queue.event(10, &event), Err(Refusal::Full)));
-        queue.answered(0, &numbers[..6], [event.len(); 6].into_iter());
+        let fill = |queue: &mut DiskQueue, first| -> Vec<u64> {
+            (first..100).take_while(|number| queue.event(*number, &event).is_ok()).collect()
+        };
+        assert_eq!(fill(&mut queue, 1), [1, 2, 3, 4, 5]);
+        assert!(matches!(queue.event(6, &event), Err(Refusal::Full)), "half of it is for events");
+        queue.answered(0, &[1, 2, 3, 4], [event.len(); 4].into_iter());
+        assert_eq!(fill(&mut queue, 6), [6, 7, 8, 9]);
+        queue.answered(0, &[5, 6, 7], [event.len(); 3].into_iter());
         assert!(matches!(queue.event(10, &event), Err(Refusal::Rewrite)));
-        queue.rewrite(1, (7..10).map(|number| (number, &event[..])), std::iter::empty()).unwrap();
+        queue.rewrite(1, (8..10).map(|number| (number, &event[..])), std::iter::empty()).unwrap();
         queue.event(10, &event).unwrap();
         assert!(fs::metadata(dir.path().join(NAME)).unwrap().len() < 5000);
         drop(queue);
-        assert_eq!(open(dir.path()).1.content.events.into_keys().collect::<Vec<_>>(), [7, 8, 9, 10]);
+        assert_eq!(open(dir.path()).1.content.events.into_keys().collect::<Vec<_>>(), [8, 9, 10]);
+    }
+
+    #[test]
+    fn a_file_that_took_the_old_one_s_place_is_the_one_that_is_written_to() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path());
+        queue.event(1, b"a").unwrap();
+        let allow = |mode| fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
+        // Files can be made and renamed in it, it can't be opened to be synced. Root can do that, too.
+        allow(0o300);
+        let is_synced = File::open(dir.path()).is_ok();
+        let events = [(1, &b"a"[..])].into_iter();
+        assert_eq!(queue.rewrite(1, events, std::iter::empty()).is_ok(), is_synced);
+        allow(0o700);
+        queue.event(2, b"b").unwrap();
+        drop(queue);
+        assert_eq!(open(dir.path()).1.content.events.into_keys().collect::<Vec<_>>(), [1, 2]);
     }
 }

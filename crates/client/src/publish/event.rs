@@ -106,7 +106,7 @@ pub enum PublishError {
     /// The disk queue couldn't be written.
     #[error("the disk queue can't be written")]
     Disk(#[source] Arc<io::Error>),
-    /// The publisher was closed.
+    /// The publisher was closed, or its task is gone: with its runtime, or by a panic of the application's observer.
     #[error("the publisher is closed")]
     Closed,
     /// The publisher was ended by an error that no reconnect cures.

@@ -144,11 +144,7 @@ impl super::shared::State {
         if self.pipeline.answered() >= target || self.pipeline.is_empty() {
             return Some(Ok(()));
         }
-        match &self.error {
-            Some(error) => Some(Err(PublishError::Ended(error.clone()))),
-            None if self.has_ended => Some(Err(PublishError::Closed)),
-            None => None,
-        }
+        self.ended().map(Err)
     }
 }
 

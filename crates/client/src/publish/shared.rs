@@ -29,6 +29,16 @@ pub(crate) struct State {
     pub error: Option<Arc<Error>>,
 }
 
+impl State {
+    /// Why nothing is sent any more, if that is so.
+    pub fn ended(&self) -> Option<PublishError> {
+        match &self.error {
+            Some(error) => Some(PublishError::Ended(error.clone())),
+            None => self.has_ended.then_some(PublishError::Closed),
+        }
+    }
+}
+
 impl Shared {
     pub fn new(pipeline: Pipeline) -> Self {
         Self {
@@ -49,8 +59,8 @@ impl Shared {
     /// Takes an event, if there is room.
     pub fn push(&self, bytes: &[u8], tag: u64) -> Result<(), PublishError> {
         let mut state = self.lock();
-        if let Some(error) = &state.error {
-            return Err(PublishError::Ended(error.clone()));
+        if let Some(ended) = state.ended() {
+            return Err(ended);
         }
         let pushed = state.pipeline.push(bytes, tag, Instant::now());
         drop(state);
@@ -129,5 +139,39 @@ impl Shared {
     pub async fn ended(&self) {
         // An error would mean that this is dropped.
         _ = self.is_closed.subscribe().wait_for(|closed| *closed).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::publish::{
+        Compression, Publishing,
+        options::{Producer, QueueLimits},
+    };
+
+    #[tokio::test]
+    async fn without_a_task_nothing_is_taken_and_nobody_waits_for_room() {
+        let Publishing { batch, .. } = Publishing::default();
+        let queue = QueueLimits { events: 2, bytes: 1 << 20 };
+        let producer = Producer { id: [7; 16], next_sequence: 1 };
+        let retry = crate::backoff::Backoff::new(
+            std::time::Duration::from_millis(1),
+            std::time::Duration::from_millis(1),
+            fastrand::Rng::with_seed(1),
+        );
+        let shared = Shared::new(Pipeline::new((batch, queue, Compression::None), producer, retry));
+        shared.push(b"one", 0).unwrap();
+        shared.push(b"two", 0).unwrap();
+        let waits = shared.push_when_there_is_room(b"three", 0);
+        let ends = async {
+            tokio::task::yield_now().await;
+            shared.closed();
+        };
+        let both = async { tokio::join!(waits, ends).0 };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(5), both).await;
+        assert!(matches!(waited, Ok(Err(PublishError::Closed))), "{waited:?}");
+        assert!(matches!(shared.push(b"four", 0), Err(PublishError::Closed)));
+        assert_eq!(shared.lock().pipeline.progress().unanswered, 2);
     }
 }

@@ -17,8 +17,10 @@ use crate::close::Fault;
 const DEAD_LETTERS: u32 = 7;
 /// The number of `is_partial` in StoredBatch.
 pub(super) const IS_PARTIAL: u32 = 8;
-/// Bytes of the key and the length of an event or a dead letter, at most.
-const FIELD_BYTES: usize = 6;
+/// Bytes of `is_partial`, with its key.
+const IS_PARTIAL_BYTES: usize = 2;
+/// Bytes of the key and the length that an event or a dead letter gets, at most.
+const FIELD_BYTES: usize = 4;
 
 /// The fields of a PUBLISH.
 pub(super) struct Envelope<'a> {
@@ -119,7 +121,7 @@ impl Ingest {
             }
             let Ok(event) = cursor.bytes() else { break };
             let field = start..cursor.at();
-            match self.judge_one(event, index, run.len(), batch) {
+            match self.judge_one(event, field.len(), index, run.len(), batch) {
                 Kept::AsItCame if run.end == field.start && !run.is_empty() => run.end = field.end,
                 Kept::AsItCame => {
                     batch.out.extend_from_slice(&events[std::mem::replace(&mut run, field)]);
@@ -135,8 +137,15 @@ impl Ingest {
         batch.out.extend_from_slice(&events[run]);
     }
 
-    /// Judges one event; `run` bytes before it wait to be copied.
-    fn judge_one(&mut self, event: &[u8], index: u32, run: usize, batch: &mut Batch<'_>) -> Kept {
+    /// Judges one event, which takes `field` bytes with its key and length; `run` bytes before it wait to be copied.
+    fn judge_one(
+        &mut self,
+        event: &[u8],
+        field: usize,
+        index: u32,
+        run: usize,
+        batch: &mut Batch<'_>,
+    ) -> Kept {
         let valid = match validate(&self.plan, event, batch.clocks) {
             Ok(valid) => valid,
             Err(finding) => {
@@ -148,16 +157,16 @@ impl Ingest {
             batch.duplicate(index, record);
             return Kept::Not;
         }
-        let mut length = event.len();
+        let mut length = field;
         if valid.is_private {
             self.redacted.clear();
             if self.redactor.redact(&self.plan, event, &mut self.redacted).is_err() {
                 self.reject(event, index, Finding::new(VerdictCode::Malformed), run, batch);
                 return Kept::Not;
             }
-            length = self.redacted.len();
+            length = self.redacted.len() + FIELD_BYTES;
         }
-        if batch.stored_bytes() + run + length + FIELD_BYTES > self.config.record_bytes as usize {
+        if batch.stored_bytes() + run + length > self.config.record_bytes as usize {
             self.reject(event, index, Finding::new(VerdictCode::BatchFull), run, batch);
             return Kept::Not;
         }
@@ -215,7 +224,10 @@ impl Ingest {
         let pending = &mut *batch.pending;
         let (producer, sequence) = (pending.producer, pending.sequence);
         self.counters.duplicates += u64::from(pending.duplicates);
-        if !pending.doubtful.is_empty() {
+        // The dead letters of a batch that comes again are in the record of the first.
+        let letters_wait =
+            !pending.verdicts.is_empty() && batch.repeats.is_some_and(|record| record > batch.settled);
+        if !pending.doubtful.is_empty() || letters_wait {
             pending.after = self.last;
         }
         // What may have to come again must not be taken for a duplicate then.
@@ -260,7 +272,7 @@ impl Ingest {
 impl Batch<'_> {
     /// Bytes that it takes in storage so far.
     fn stored_bytes(&self) -> usize {
-        self.out.len() + self.letters.len()
+        self.out.len() + self.letters.len() + IS_PARTIAL_BYTES
     }
 
     /// Notes that an event is one of `record`, which may not be stored yet.

@@ -294,6 +294,11 @@ fn a_field_that_comes_twice_is_refused_though_readers_would_take_the_last() {
         assert!(Event::decode(&twice[..]).is_ok());
         assert_eq!(judge(&twice).unwrap_err().code, Code::FieldRepeated, "{field:x?}");
     }
+    // The first one has its default value, which counts as absent, and is there all the same.
+    for field in [&b"\x0a\0"[..], b"\x30\0", b"\x11\0\0\0\0\0\0\0\0"] {
+        let twice = [field, &bytes].concat();
+        assert_eq!(judge(&twice).unwrap_err().code, Code::FieldRepeated, "{field:x?}");
+    }
     let other_body = [&bytes, &b"\x8a\x01\0"[..]].concat();
     assert_eq!(judge(&other_body).unwrap_err().code, Code::BodyMismatch);
 }

@@ -110,7 +110,7 @@ impl Walk<'_> {
         let plan = self.plan;
         let node = plan.node(node);
         let malformed = |Malformed| Finding { field: at, ..Finding::new(VerdictCode::Malformed) };
-        let mut seen = 0_u32;
+        let (mut seen, mut defaults) = (0_u32, 0);
         // Of maps and lists, of which no message has more than two.
         let mut items = [(NOWHERE, 0_u32); 2];
         let mut cursor = Cursor::new(bytes);
@@ -139,23 +139,24 @@ impl Walk<'_> {
                 Wire::Bytes => {
                     let bytes = cursor.bytes().map_err(broken)?;
                     if !self.bytes_field(id, field, bytes)? {
-                        seen &= !bit;
+                        defaults |= bit;
                     }
                 }
                 Wire::Fixed64 => {
                     let bits = cursor.fixed64().map_err(broken)?;
                     if !self.fixed_field(id, field, bits)? {
-                        seen &= !bit;
+                        defaults |= bit;
                     }
                 }
                 _ => {
                     let value = cursor.varint().map_err(broken)?;
                     if !self.varint_field(id, field, value)? {
-                        seen &= !bit;
+                        defaults |= bit;
                     }
                 }
             }
         }
+        let seen = seen & !defaults;
         let missing = node.required & !seen;
         if missing != 0
             && let Some((id, _)) = plan.lookup(node, missing.trailing_zeros())

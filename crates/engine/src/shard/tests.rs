@@ -3,6 +3,7 @@
 mod arrival;
 mod counting;
 mod publishing;
+mod stored;
 mod world;
 
 use tickstream_wire::messages::Mode;

@@ -81,10 +81,11 @@ impl Journal {
     }
 
     /// How far the next segment is to be zeroed, bytes: all of it by the time that half of the current one is used,
-    /// so that each append pays a little of it, and none waits for it.
+    /// so that each append pays a little of it, and none waits for it. At once where the current one doesn't hold the
+    /// largest flush any more: an append may need the next.
     fn zeroed_target(&self) -> u64 {
         let size = self.config.segment_bytes;
-        if self.tail.segment == 0 {
+        if self.tail.room() < self.config.flush_bytes as u64 {
             return size;
         }
         let share = 2 * u128::from(self.tail.offset) * u128::from(size) / u128::from(self.tail.capacity);

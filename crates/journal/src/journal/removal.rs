@@ -45,7 +45,8 @@ impl Journal {
                 self.removal.step = Step::Syncing;
                 Operation::SyncDirectory
             }
-            _ => return,
+            // A removal that failed is due no more: the clock was set back.
+            _ => return self.removal.retry_at = None,
         };
         self.start(storage, OperationId::Remove, operation);
     }

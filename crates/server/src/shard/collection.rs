@@ -129,7 +129,7 @@ impl Collection {
     ) -> Result<Self, CollectionError> {
         let mut directory = claim(&events.journal, number, shards)?;
         let path = directory.path().to_owned();
-        restore_siblings(&events.journal, &path, shard, &beat);
+        restore_siblings(&events.journal, &path, shard, &beat)?;
         let open = |source| CollectionError::Open { path: path.clone(), source };
         let system = |source| CollectionError::System { path: path.clone(), source };
         let mut id = JournalId([0; 16]);
@@ -388,8 +388,17 @@ fn restore(shard: &mut Shard, record: &journal::Record<'_>) {
 }
 
 /// Remembers the last segment of each other journal: a producer that resends may come to another shard than before.
-fn restore_siblings(all: &Path, own: &Path, shard: &mut Shard, beat: impl Fn()) {
-    let Ok(entries) = std::fs::read_dir(all) else { return };
+///
+/// # Errors
+/// If what was read can't be brought to stable storage. Whoever sends it again is told at once that it is there, though
+/// its writer may have been killed before its sync, or hasn't had that yet.
+fn restore_siblings(
+    all: &Path,
+    own: &Path,
+    shard: &mut Shard,
+    beat: impl Fn(),
+) -> Result<(), CollectionError> {
+    let Ok(entries) = std::fs::read_dir(all) else { return Ok(()) };
     let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
     paths.retain(|path| path != own && path.is_dir());
     paths.sort_unstable();
@@ -409,5 +418,7 @@ fn restore_siblings(all: &Path, own: &Path, shard: &mut Shard, beat: impl Fn()) 
             beat();
             restore(shard, &record);
         }
+        reader.sync().map_err(|source| CollectionError::Open { path, source })?;
     }
+    Ok(())
 }

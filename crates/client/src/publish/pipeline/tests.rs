@@ -482,6 +482,35 @@ impl Model {
     }
 }
 
+#[test]
+fn a_disk_queue_stays_within_its_bound_while_events_go_again_and_again() {
+    const BYTES_MAX: u64 = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let (disk, restored) = DiskQueue::open(dir.path(), BYTES_MAX).unwrap();
+    let mut now = Instant::now();
+    let mut pipeline = connected(100);
+    pipeline.producer = restored.producer;
+    pipeline.restore(disk, restored.content, now);
+    let full = (1..1000).find(|name| pipeline.push(&event(*name, 50).encode_to_vec(), *name, now).is_err());
+    let events = full.unwrap() - 1;
+    assert!((60..=100).contains(&events), "about half of the file is for events, {events} of some 120 bytes");
+    let mut length_max = 0;
+    for _ in 0..200 {
+        while let Some((sequence, names)) = sent(&mut pipeline, now) {
+            let again: Vec<_> = (0..names.len() as u32).map(|index| (index, true)).collect();
+            let answer =
+                PublishAck { producer_id: restored.producer.id.to_vec(), ..ack(sequence, 0, &again) };
+            pipeline.acknowledge(answer, now).unwrap();
+            length_max = length_max.max(std::fs::metadata(dir.path().join("queue")).unwrap().len());
+        }
+        now += 2 * RETRY_MAX;
+    }
+    assert!(length_max <= BYTES_MAX, "the file had {length_max} bytes");
+    drop(pipeline);
+    let (_, restored) = DiskQueue::open(dir.path(), BYTES_MAX).unwrap();
+    assert_eq!(restored.content.events.len() as u64, events);
+}
+
 proptest! {
     #[test]
     fn every_event_gets_one_final_answer_and_no_number_is_used_twice(steps in steps()) {
