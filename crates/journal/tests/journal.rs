@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tickstream_journal::{
-    Action, AppendError, Config, Directory, FileName, Journal, JournalId, Now, OperationId, Reader,
-    Recovered, Restore, Retention, SimulatedDisk, recover,
+    Action, AppendError, Completion, Config, Directory, Failure, FileName, Journal, JournalId, Now,
+    OperationId, Reader, Recovered, Restore, Retention, SimulatedDisk, recover,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -309,6 +309,31 @@ fn old_segments_go_except_the_one_being_written() {
     world.settle();
     assert_eq!(world.segments(), 1);
     assert_eq!(world.journal.first_sequence(), 11);
+}
+
+/// Its time to be tried again would be in the past for good, and whoever waits for it would never sleep.
+#[test]
+fn a_failed_removal_that_is_due_no_more_is_not_waited_for() {
+    let retention = Retention { bytes: None, age: Some(Duration::from_secs(60)) };
+    let mut world = World::new(Config { retention, ..config() });
+    for _ in 0..12 {
+        while world.append(3000).is_err() {
+            world.settle();
+        }
+        world.settle();
+    }
+    world.pass(Duration::from_secs(61));
+    world.drive();
+    let completion = world.disk.complete(OperationId::Remove).unwrap();
+    world
+        .journal
+        .completed(world.now, Completion { result: Err(Failure::Operation(1)), ..completion })
+        .unwrap();
+    world.settle();
+    world.now.unix_ns -= 61 * SECOND;
+    world.now.mono_ns += 60 * SECOND;
+    world.settle();
+    assert_eq!(world.journal.next_timeout(), None);
 }
 
 #[test]
