@@ -177,6 +177,8 @@ impl Transport {
             Socket::Idle | Socket::FullForEngine => match connection.seal(&frame, offset, outgoing) {
                 Ok(()) => connection.send_record(conn, ring),
                 Err(error) => {
+                    // What was put together for it is for nobody else.
+                    outgoing.clear();
                     connection.stage = Stage::Failed;
                     shard.tls_failed(conn, error.to_string());
                     shard.sent(conn, SendOutcome::Broken);
