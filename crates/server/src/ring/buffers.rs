@@ -89,6 +89,31 @@ impl BufferRing {
         self.tail
     }
 
+    /// What the kernel does: takes the entry at `head`, and writes into its buffer. Answers with the buffer's number.
+    #[cfg(test)]
+    pub fn fill(&self, head: u16, bytes: &[u8]) -> u16 {
+        assert!(head != self.tail && bytes.len() <= BUFFER_BYTES, "no buffer for {} bytes", bytes.len());
+        // SAFETY: as the kernel: it reads entries below the tail, and writes into buffers that are its own.
+        unsafe {
+            let entry = &*self.entries.as_ptr().add(usize::from(head % BUFFERS));
+            assert_eq!(entry.len() as usize, BUFFER_BYTES);
+            let start = self.bytes.as_ptr().add(usize::from(entry.bid()) * BUFFER_BYTES);
+            assert_eq!(entry.addr(), start as u64);
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), start, bytes.len());
+            entry.bid()
+        }
+    }
+
+    /// That each buffer is in the ring once, of which the kernel has taken what was before `head`.
+    #[cfg(test)]
+    pub fn check_all_are_back(&self, head: u16) {
+        assert_eq!(self.tail.wrapping_sub(head), BUFFERS, "buffers that are in the ring");
+        // SAFETY: within the ring.
+        let number = |index| unsafe { (*self.entries.as_ptr().add(usize::from(index))).bid() };
+        let numbers: std::collections::BTreeSet<_> = (0..BUFFERS).map(number).collect();
+        assert_eq!(numbers.len(), usize::from(BUFFERS), "one is in the ring twice");
+    }
+
     /// Appends a buffer to the ring.
     fn provide(&mut self, id: u16) {
         let index = usize::from(self.tail % BUFFERS);
@@ -139,18 +164,9 @@ fn allocate(layout: Layout) -> NonNull<u8> {
 mod tests {
     use super::*;
 
-    /// What the kernel does: takes the entry at `head`, and writes into its buffer.
+    /// What a completion says of bytes that the kernel has written.
     fn fill(ring: &BufferRing, head: u16, text: &[u8]) -> Received {
-        // SAFETY: as the kernel: `head` is below the tail, so that its entry is written and the buffer that it names
-        // is lent to nobody; the texts are no longer than a buffer.
-        unsafe {
-            let entry = &*ring.entries.as_ptr().add(usize::from(head % BUFFERS));
-            assert_eq!(entry.len() as usize, BUFFER_BYTES);
-            let start = ring.bytes.as_ptr().add(usize::from(entry.bid()) * BUFFER_BYTES);
-            assert_eq!(entry.addr(), start as u64);
-            std::ptr::copy_nonoverlapping(text.as_ptr(), start, text.len());
-            Received::new(entry.bid(), text.len() as i32)
-        }
+        Received::new(ring.fill(head, text), text.len() as i32)
     }
 
     #[test]

@@ -23,6 +23,8 @@ mod stats;
 mod system;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod told;
 
 use std::collections::VecDeque;
 use std::io;
@@ -70,6 +72,9 @@ pub struct SocketRing {
     /// Operations of the journal that couldn't even be begun.
     refused: VecDeque<journal::Completion>,
     stats: RingStats,
+    /// What stands in the kernel's place.
+    #[cfg(test)]
+    kernel: Option<told::Kernel>,
 }
 
 /// A socket that connections come from.
@@ -118,6 +123,8 @@ impl SocketRing {
             files: None,
             refused: VecDeque::new(),
             stats: RingStats::default(),
+            #[cfg(test)]
+            kernel: None,
         })
     }
 
@@ -246,6 +253,11 @@ impl SocketRing {
     }
 
     fn enter(&mut self, completions: u32) -> io::Result<()> {
+        #[cfg(test)]
+        if self.kernel.is_some() {
+            self.enter_told();
+            return Ok(());
+        }
         let pending = {
             let mut queue = self.ring.submission();
             queue.sync();
@@ -285,12 +297,22 @@ impl SocketRing {
             return Some(Completion::File(Box::new(refused)));
         }
         loop {
-            let entry = self.ring.completion().next()?;
+            let (data, result, flags) = self.next_entry()?;
             self.stats.completions += 1;
-            if let Some(completion) = self.translate(entry.user_data(), entry.result(), entry.flags()) {
+            if let Some(completion) = self.translate(data, result, flags) {
                 return Some(completion);
             }
         }
+    }
+
+    /// What the kernel says of one completion: whose it is, its result, its flags.
+    fn next_entry(&mut self) -> Option<(u64, i32, u32)> {
+        #[cfg(test)]
+        if let Some(kernel) = &mut self.kernel {
+            return kernel.next_completion();
+        }
+        let entry = self.ring.completion().next()?;
+        Some((entry.user_data(), entry.result(), entry.flags()))
     }
 
     /// Whether a completion is there without the kernel: then don't wait for one.
@@ -437,6 +459,10 @@ impl SocketRing {
 
     fn push(&mut self, entry: squeue::Entry, data: UserData) {
         let entry = entry.user_data(data.into());
+        #[cfg(test)]
+        if let Some(kernel) = &mut self.kernel {
+            return kernel.submit(entry, data);
+        }
         loop {
             // SAFETY: what the entry points to outlives its use (the module's documentation says why that is enough): a
             // SEND's bytes are held by the caller until this returns, then in `unsubmitted` until the queue is empty;

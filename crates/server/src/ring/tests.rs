@@ -141,7 +141,13 @@ fn a_late_accept_of_a_closed_listener_arms_nothing_and_leaks_nothing() {
 
 #[test]
 fn late_completions_never_reach_the_slot_s_next_connection() {
-    let (mut bench, old, new) = (Bench::new(), conn(5, 7), conn(5, 8));
+    for (old, new) in [(7, 8), (u32::MAX, 0)] {
+        check_late_completions(conn(5, old), conn(5, new));
+    }
+}
+
+fn check_late_completions(old: ConnId, new: ConnId) {
+    let mut bench = Bench::new();
     bench.adopt(old);
     bench.ring.await_writable(old);
     bench.ring.close(old, false);

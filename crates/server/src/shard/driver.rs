@@ -1,5 +1,8 @@
 //! The driver of one shard: carries completions to the engine and its actions to the ring.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;

@@ -177,6 +177,8 @@ impl Transport {
             Socket::Idle | Socket::FullForEngine => match connection.seal(&frame, offset, outgoing) {
                 Ok(()) => connection.send_record(conn, ring),
                 Err(error) => {
+                    // What was put together for it is for nobody else.
+                    outgoing.clear();
                     connection.stage = Stage::Failed;
                     shard.tls_failed(conn, error.to_string());
                     shard.sent(conn, SendOutcome::Broken);
@@ -255,12 +257,16 @@ impl Transport {
     /// Forgets a connection whose socket is about to be closed: in good order, unless it is aborted.
     pub fn close(&mut self, conn: ConnId, abort: bool, ring: &mut SocketRing) {
         let Some(connection) = self.find(conn) else { return };
+        let Busy { record, owed, .. } = connection.busy.take().map_or_else(Busy::default, |busy| *busy);
         if !abort
             && !connection.closing
             && connection.socket == Socket::Idle
+            // What is left of one had a SEND that failed: the peer couldn't tell what comes behind it from its rest.
+            && record.is_none()
             && let Stage::Established(session) = &mut connection.stage
         {
-            let mut bytes = Vec::new();
+            // What TLS has to say still was sealed before it: without that, the peer couldn't open it.
+            let mut bytes = owed;
             if session.close_notify(&mut bytes).is_ok() {
                 ring.send(conn, bytes.into(), 0);
             }
