@@ -104,7 +104,8 @@ struct Timer {
 }
 
 impl SocketRing {
-    /// A ring that accepts on `listeners` once it is told to: [`SocketRing::accept`]. The calling thread is the only one that may ever use it.
+    /// A ring that accepts on `listeners` once it is told to: [`SocketRing::accept`]. The calling thread is the only
+    /// one that may ever use it.
     ///
     /// # Errors
     /// What the kernel says, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
