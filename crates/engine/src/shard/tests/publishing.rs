@@ -260,12 +260,12 @@ fn the_good_events_of_a_batch_are_kept_and_the_bad_ones_get_a_verdict_each() {
     let client = site.publisher();
     let mut batch = logs(0, 6);
     batch[1].platform.clear();
-    batch[4].timestamp += 3_600 * SECOND;
+    batch[4].body = None;
     site.publish(client, &publish(1, 1, batch.clone()));
     site.sync();
     let ack = site.acks(client).remove(0);
     assert_eq!((ack.accepted, ack.duplicates, ack.throttle_ms), (4, 0, 0));
-    assert_eq!(verdicts(&ack), [(1, "FIELD_MISSING"), (4, "CLOCK_AHEAD")]);
+    assert_eq!(verdicts(&ack), [(1, "FIELD_MISSING"), (4, "BODY_MISMATCH")]);
     assert!(ack.rejected[0].message.contains("platform"), "{ack:?}");
     assert_eq!(site.stored(), [0, 2, 3, 5].map(|index: usize| batch[index].clone()));
     let letters = site.appended[0].batch().dead_letters;
@@ -281,6 +281,36 @@ fn the_good_events_of_a_batch_are_kept_and_the_bad_ones_get_a_verdict_each() {
     assert_eq!(again.rejected, ack.rejected);
     assert_eq!(site.appended.len(), 1);
     assert_eq!(site.world.shard.counters().ingest.dead_letters, 2);
+}
+
+/// Found by simulation: seed 4 of its first with publishers.
+#[test]
+fn what_was_rejected_for_its_time_alone_is_not_a_duplicate_when_its_time_has_come() {
+    let mut site = Site::new();
+    let client = site.publisher();
+    let mut batch = logs(1, 3);
+    batch[1].timestamp = site.world.now().unix_ns + 605 * SECOND;
+    site.publish(client, &publish(1, 1, batch.clone()));
+    site.sync();
+    assert_eq!(verdicts(&site.acks(client)[0]), [(1, "CLOCK_AHEAD")]);
+    site.world.run(6 * SECOND);
+    // That answer was lost, and so the batch comes again, under its number.
+    site.publish(client, &publish(1, 1, batch.clone()));
+    assert_eq!(site.acked(client), [], "not before the sync");
+    site.sync();
+    assert_eq!(site.acked(client), [(1, 1, 2)]);
+    assert_eq!(site.stored(), [batch[0].clone(), batch[2].clone(), batch[1].clone()]);
+    // Now it is known as a whole, after a restart, too.
+    site.publish(client, &publish(1, 1, batch.clone()));
+    assert_eq!(site.acked(client), [(1, 0, 3)]);
+    let mut next = Site::new();
+    let first = &site.appended[0];
+    next.world.shard.restore(first.producer, first.sequence, &first.payload).unwrap();
+    next.world.run(6 * SECOND);
+    let client = next.publisher();
+    next.publish(client, &publish(1, 1, batch));
+    next.sync();
+    assert_eq!(next.acked(client), [(1, 1, 2)]);
 }
 
 #[test]
