@@ -570,7 +570,8 @@ impl Model {
                 }
                 _ => 0,
             });
-            let underway = conn.underway.as_ref().map_or(0, |underway| underway.bytes.len());
+            let underway = conn.underway.as_ref().filter(|underway| underway.kind == wire::PUBLISH_ACK);
+            let underway = underway.map_or(0, |underway| underway.bytes.len());
             conn.frames() * 512 + answers.sum::<usize>() + 2 * underway
         };
         let owed: usize = alive.map(owed).sum();
