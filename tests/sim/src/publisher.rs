@@ -99,6 +99,19 @@ impl Publisher {
         }
     }
 
+    /// What it published before the shard began, of which it has some answers.
+    pub fn past(&mut self, wall: u64, rng: &mut Rng) -> Vec<Rc<Publish>> {
+        let mut past = Vec::new();
+        for _ in 0..rng.range(1..40) {
+            let batch = self.batch(wall, rng);
+            past.push(Rc::new(Publish::new(batch, rng)));
+        }
+        let (answered, unanswered) = past.split_at(past.len() - rng.below(past.len() as u64 + 1) as usize);
+        self.answered.extend(answered.iter().cloned());
+        self.resent.extend(unanswered.iter().cloned());
+        past
+    }
+
     /// It is told what became of a batch.
     pub fn hears(&mut self, ack: &Ack, now: u64) {
         let is_it = |publish: &Rc<Publish>| publish.batch().sequence == ack.sequence;

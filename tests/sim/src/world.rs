@@ -131,6 +131,7 @@ impl World {
         };
         world.after(0, Event::Arrive);
         world.change_disk();
+        world.restore();
         let scenario = world.scenario.clone();
         for (every, event) in [
             (scenario.steps_every, Event::Step),

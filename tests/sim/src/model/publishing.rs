@@ -12,10 +12,10 @@ use super::gate::Bucket;
 use super::input::{BUSY_RETRY, Judged};
 use super::stored::{Fate, Letter, Record, Stored};
 use super::{Model, Phase};
-use crate::events::{Ack, Batch, EventRules, Publish, Reason, Rejected, What};
+use crate::events::{Ack, Batch, Event, EventRules, Publish, Reason, Rejected, What};
 use crate::ticks::{MS, SECOND};
 use crate::trace::hash;
-use crate::wire;
+use crate::wire::{self, put_bytes, put_number};
 
 /// Event collection, as far as it isn't one connection's.
 #[derive(Debug)]
@@ -86,6 +86,34 @@ impl Publishing {
     /// A client has made this.
     pub fn made(&mut self, publish: Rc<Publish>) {
         self.made.insert(hash(&publish.payload), publish);
+    }
+
+    /// A batch that came before the shard began, at `now`: its record, if it has one.
+    pub fn restore(&mut self, batch: &Batch, rules: &EventRules, now: u64) -> Option<Vec<u8>> {
+        let (mut events, mut out, mut letters, mut is_partial) =
+            (Vec::<Rc<Event>>::new(), Vec::new(), Vec::new(), false);
+        put_bytes(&mut out, 2, b"192.0.2.1");
+        for (event, index) in batch.events.iter().zip(0..) {
+            if let Some((code, message)) = event.reason(rules, now) {
+                let mut letter = Vec::new();
+                put_number(&mut letter, 1, index);
+                put_bytes(&mut letter, 2, code.as_bytes());
+                put_bytes(&mut letter, 3, message.as_bytes());
+                put_bytes(&mut letters, 7, &letter);
+                is_partial |= is_of_the_clock(code);
+            } else if self.stored.known(event.id).is_none() && events.iter().all(|other| other.id != event.id)
+            {
+                put_bytes(&mut out, 3, &event.bytes);
+                events.push(event.clone());
+            }
+        }
+        if events.is_empty() && letters.is_empty() {
+            return None;
+        }
+        self.stored.restore((batch.producer, batch.sequence), &events, is_partial);
+        out.append(&mut letters);
+        put_number(&mut out, 8, is_partial.into());
+        Some(out)
     }
 
     fn queue_bytes(&self) -> usize {
@@ -175,9 +203,9 @@ impl Publishing {
         });
         let is_doubtful = depends.clone().next().is_some();
         // What depends on another record may have to come again, and what depends on the clock may be judged otherwise.
-        let is_of_the_clock =
-            |verdict: &Verdict| matches!(verdict, Verdict::Rejected(("CLOCK_AHEAD" | "TOO_OLD", _)));
-        let is_partial = depends.any(|record| record != own) || verdicts.iter().any(is_of_the_clock);
+        let of_the_clock =
+            |verdict: &Verdict| matches!(verdict, Verdict::Rejected((code, _)) if is_of_the_clock(code));
+        let is_partial = depends.any(|record| record != own) || verdicts.iter().any(of_the_clock);
         if !is_partial {
             self.stored.remember(name);
         }
@@ -243,6 +271,11 @@ impl Publishing {
         }
         ack
     }
+}
+
+/// Time may change it.
+fn is_of_the_clock(code: &str) -> bool {
+    matches!(code, "CLOCK_AHEAD" | "TOO_OLD")
 }
 
 fn code_of(fault: StorageFault) -> &'static str {
@@ -392,7 +425,7 @@ impl Model {
     /// Bytes that event collection may hold.
     pub(super) fn collected_max(&self) -> usize {
         let (Some(rules), Some(publishing)) = (&self.rules.events, &self.publishing) else { return 0 };
-        if publishing.tally.publishes == 0 {
+        if publishing.tally.publishes == 0 && publishing.stored.is_empty() {
             return 0;
         }
         let ids = 48 * rules.event_ids.max(16).next_power_of_two() as usize;

@@ -210,6 +210,23 @@ impl Stored {
         }
     }
 
+    /// A journal from before has these events of a batch, all that will be if it isn't partial.
+    pub fn restore(&mut self, name: Name, events: &[Rc<Event>], is_partial: bool) {
+        for event in events {
+            self.ids.insert(event.id, (self.accepted, 0));
+            self.accepted += 1;
+            self.durable.insert(event.id);
+        }
+        if !is_partial {
+            self.remember(name);
+        }
+    }
+
+    /// Nothing was ever known.
+    pub fn is_empty(&self) -> bool {
+        self.accepted == 0 && self.sequences.is_empty()
+    }
+
     pub fn push(&mut self, record: Record) {
         self.records.push(record);
     }

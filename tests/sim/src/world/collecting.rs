@@ -6,7 +6,7 @@ use super::{Event, World, allocated};
 use crate::client::Kind;
 use crate::events::Ack;
 use crate::journal::{Appended, Journal};
-use crate::publisher::Publisher;
+use crate::publisher::{Manner, Publisher};
 use crate::ticks::{MS, SECOND};
 use crate::wire;
 
@@ -30,6 +30,26 @@ impl World {
         self.call(|shard| shard.set_ingest_pressure(pressure));
         self.model.press(pressure);
         self.journal = Some(journal);
+    }
+
+    /// Some journals have something from before, of publishers that are still there.
+    pub(super) fn restore(&mut self) {
+        let Some(rules) = self.scenario.rules.events.clone() else { return };
+        for _ in 0..self.rng.pick(&[0, 0, 1, 3]) {
+            let kind = Kind::Publisher(self.rng.pick(&[Manner::Steady, Manner::Returning]));
+            let mut publisher = self.publisher(kind).expect("events are collected");
+            for publish in publisher.past(self.wall, &mut self.rng) {
+                let (batch, now) = (publish.batch(), self.wall);
+                let publishing = self.model.publishing.as_mut().expect("events are collected");
+                if let Some(payload) = publishing.restore(batch, &rules, now) {
+                    let restored = self.call(|shard| shard.restore(batch.producer, batch.sequence, &payload));
+                    restored.expect("it is a StoredBatch");
+                }
+            }
+            self.returning.push_back((kind, publisher));
+            let pause = self.rng.below(5 * SECOND);
+            self.after(pause, Event::Return);
+        }
     }
 
     fn append_all(&mut self, journal: &mut Journal) {
