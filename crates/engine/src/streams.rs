@@ -52,7 +52,7 @@ struct Stream {
     /// A replay that is farther behind is given up: it will never catch up. Who asks for the oldest tick is
     /// `replay_ticks` behind before its first frame is sealed, and a stall of the shard is no fault of its.
     behind_ticks: u64,
-    /// A batch is past the write deadline when the next is published.
+    /// A batch is past the write deadline when the next is published, unless the shard stalls meanwhile.
     sparse: bool,
     sealer: Sealer,
 }
@@ -270,6 +270,14 @@ impl Streams {
         }
         let late_ns = now.unix_ns.saturating_sub(stream.batch_due_ns(first, group.phase_ms));
         let stale = lived.saturating_sub(self.write_deadline_ns);
+        let (latest, published) = group.latest;
+        if stream.sparse && group.log.is_empty() && latest < group.ends.0 && published >= stale {
+            // A stall has brought two batches of a sparse stream nearer to each other: the last is still owed.
+            let frame = stream.sealer.seal(latest, group.ends.0, group.phase_ms);
+            group.log_bytes += u64::from(frame.len());
+            let due_ns = now.mono_of(stream.tick_due_ns(latest, group.phase_ms));
+            group.log.push_back(Batch { first: latest, end: group.ends.0, frame, published, due_ns });
+        }
         while group
             .log
             .front()
@@ -454,7 +462,7 @@ impl Streams {
     fn schedule(&mut self, index: u32) {
         let group = &mut self.groups[index as usize];
         let stream = &self.streams[group.mode as usize];
-        if stream.sparse {
+        if stream.sparse && group.log.len() == 1 {
             group.forget_log();
         }
         let due_ns = stream.batch_due_ns(group.next_sequence, group.phase_ms);

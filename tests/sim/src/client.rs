@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 
+use crate::events::Publish;
+use crate::publisher::{Manner, Publisher};
 use crate::rng::Rng;
 use crate::scenario::{PASS, USER};
 use crate::ticks::{MS, SECOND};
@@ -21,9 +24,10 @@ pub enum Kind {
     Forgetful,
     Leaver,
     Prober,
+    Publisher(Manner),
 }
 
-pub const KINDS: [Kind; 10] = [
+pub const KINDS: [Kind; 14] = [
     Kind::Steady,
     Kind::Silent,
     Kind::Dribbler,
@@ -34,6 +38,10 @@ pub const KINDS: [Kind; 10] = [
     Kind::Forgetful,
     Kind::Leaver,
     Kind::Prober,
+    Kind::Publisher(Manner::Steady),
+    Kind::Publisher(Manner::Returning),
+    Kind::Publisher(Manner::Greedy),
+    Kind::Publisher(Manner::Botching),
 ];
 
 /// How it reads what it is sent.
@@ -77,6 +85,21 @@ pub struct Client {
     pub unread: u64,
     pub is_authed: bool,
     pub turns: u32,
+    /// Of a client that publishes.
+    pub publisher: Option<Box<Publisher>>,
+    /// PUBLISHes that it made and of which the model doesn't know yet.
+    pub made: Vec<Rc<Publish>>,
+    /// When it sent its last HEARTBEAT.
+    heartbeat: u64,
+}
+
+/// The time of a turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub mono: u64,
+    pub wall: u64,
+    /// What is due of each stream.
+    pub sequences: [u64; 2],
 }
 
 impl Client {
@@ -111,6 +134,9 @@ impl Client {
             unread: 0,
             is_authed: false,
             turns: 0,
+            publisher: None,
+            made: Vec::new(),
+            heartbeat: 0,
         }
     }
 
@@ -127,7 +153,8 @@ impl Client {
     }
 
     /// Takes its turn: writes something. Answers when the next one is, if there is one.
-    pub fn turn(&mut self, now_sequences: [u64; 2], rng: &mut Rng) -> Option<u64> {
+    pub fn turn(&mut self, moment: Moment, rng: &mut Rng) -> Option<u64> {
+        let now_sequences = moment.sequences;
         self.turns += 1;
         let first = self.turns == 1;
         match self.kind {
@@ -207,7 +234,23 @@ impl Client {
                 self.rude(rng);
                 rng.one_in(2).then(|| rng.below(SECOND))
             }
+            Kind::Publisher(_) => self.publish(moment, rng),
         }
+    }
+
+    fn publish(&mut self, moment: Moment, rng: &mut Rng) -> Option<u64> {
+        if self.heartbeat + 5 * SECOND <= moment.mono {
+            self.heartbeat = moment.mono;
+            self.write(&wire::frame(wire::HEARTBEAT, b""));
+        }
+        let turn = self.publisher.as_mut()?.turn(moment.mono, moment.wall, rng);
+        self.write(&turn.bytes);
+        self.made.extend(turn.made);
+        if turn.leaves {
+            self.end = Some(rng.pick(&[End::Fin, End::Reset]));
+            return None;
+        }
+        Some(turn.pause.min(4 * SECOND))
     }
 
     fn become_steady(&mut self, rng: &mut Rng) -> Option<u64> {

@@ -1,15 +1,18 @@
 //! A whole shard of the engine against virtual clients, under virtual time and one seed.
 //!
-//! `scenario` draws settings and roughness, `client` plays clients, `world` the driver, its clocks and the network;
-//! `model` says after each call what the shard may and must have done. The model is written from docs/protocol.md and
-//! shares no code with what it judges: `wire` and `ticks` are its own.
+//! `scenario` draws settings and roughness, `client` and `publisher` play clients, `journal` the disk, `world` the driver,
+//! its clocks and the network; `model` says after each call what the shard may and must have done. The model is written
+//! from docs/protocol.md and shares no code with what it judges: `wire`, `events` and `ticks` are its own.
 //!
 //! What is reproducible here is everything: the same seed gives the same trace, on every machine.
 
 #![forbid(unsafe_code)]
 
 mod client;
+mod events;
+mod journal;
 mod model;
+mod publisher;
 mod rng;
 mod scenario;
 mod ticks;

@@ -2,8 +2,12 @@
 
 use std::num::NonZeroU32;
 
-use tickstream_engine::{Config, Credentials, Limits, Mode, Phase, ProxyProtocol, Rate};
+use tickstream_engine::{Config, Credentials, IngestConfig, Limits, Mode, Phase, ProxyProtocol, Rate};
 
+use crate::client::{KINDS, Kind};
+use crate::events::EventRules;
+use crate::model::SERVER;
+use crate::publisher::Manner;
 use crate::rng::Rng;
 use crate::ticks::{MS, SECOND, Stream};
 
@@ -33,6 +37,8 @@ pub struct Rules {
     pub frames_per_second: u32,
     pub replay_window_ms: u32,
     pub replay_ticks: u64,
+    /// `None`: events aren't collected.
+    pub events: Option<EventRules>,
 }
 
 /// Sources of PROXY headers that are believed.
@@ -47,7 +53,7 @@ impl Rules {
     pub fn engine(&self, seed: u64) -> Config {
         let rate = |mode: Mode| Rate::new(mode, self.ticks[mode as usize]).expect("a rate in range");
         Config {
-            shard: (seed % 7) as u16,
+            shard: shard_of(seed),
             credentials: Credentials::new(self.user, self.pass).expect("credentials"),
             second: rate(Mode::Second),
             minute: rate(Mode::Minute),
@@ -59,7 +65,18 @@ impl Rules {
                 [usize::from(self.proxy)],
             proxy_trusted: vec![TRUSTED.parse().expect("a network")],
             seed,
-            ingest: None,
+            ingest: self.events.as_ref().map(|events| IngestConfig {
+                credits: NonZeroU32::new(events.credits).expect("not 0"),
+                publish_bytes: events.publish_bytes,
+                unpacked_bytes: events.unpacked_bytes,
+                partial_bytes: events.partial_bytes,
+                queue_bytes: events.queue_bytes,
+                events_per_second: NonZeroU32::new(events.events_per_second),
+                ahead_ms_max: events.ahead_ms,
+                age_ms_max: events.age_ms,
+                event_ids: events.event_ids,
+                ..IngestConfig::new(SERVER, seed)
+            }),
             limits: Limits {
                 connections: self.connections,
                 connections_per_address: NonZeroU32::new(self.connections_per_address),
@@ -97,8 +114,28 @@ impl Rules {
     }
 }
 
+/// Which shard of its process a seed's is.
+pub fn shard_of(seed: u64) -> u16 {
+    (seed % 7) as u16
+}
+
 pub const USER: &str = "ada";
 pub const PASS: &str = "s3cret";
+
+/// Limits of event collection, small and large.
+fn event_rules(rng: &mut Rng) -> EventRules {
+    EventRules {
+        credits: rng.pick(&[1, 2, 8]),
+        publish_bytes: rng.pick(&[4_000, 20_000, 524_288]),
+        unpacked_bytes: rng.pick(&[2_000, 16_000, 1 << 20]),
+        partial_bytes: rng.pick(&[5_000, 50_000, 64 << 20]),
+        queue_bytes: rng.pick(&[2_000, 50_000, 16 << 20]),
+        events_per_second: rng.pick(&[0, 0, 5, 40]),
+        event_ids: rng.pick(&[16, 100, 1_024, 1 << 16]),
+        ahead_ms: rng.pick(&[600_000, 5_000]),
+        age_ms: rng.pick(&[2_592_000_000, 3_000_000]),
+    }
+}
 
 /// How rough the world of a seed is; times in nanoseconds.
 #[derive(Clone, Debug)]
@@ -126,7 +163,7 @@ pub struct Scenario {
     /// When the drain begins, and how long it may take.
     pub drain: Option<(u64, u32)>,
     /// How likely each kind of client is.
-    pub kinds: [u32; 10],
+    pub kinds: [u32; KINDS.len()],
     pub tls_one_in: u64,
 }
 
@@ -134,6 +171,7 @@ impl Scenario {
     pub fn of(seed: u64, rng: &mut Rng) -> Self {
         let is_large = seed.is_multiple_of(97);
         let is_fast = !is_large && rng.one_in(5);
+        let collects = !is_large && rng.one_in(3);
         let rules = Rules {
             user: USER,
             pass: PASS,
@@ -161,6 +199,7 @@ impl Scenario {
             frames_per_second: rng.pick(&[100, 100, 40]),
             replay_window_ms: rng.pick(&[600_000, 60_000, 3_600_000]),
             replay_ticks: rng.pick(&[100_000, 500, 30]),
+            events: collects.then(|| event_rules(rng)),
         };
         let roughness = rng.below(4);
         let sometimes =
@@ -190,7 +229,13 @@ impl Scenario {
             drain: rng
                 .one_in(3)
                 .then(|| (rng.range(lasts / 3..lasts) * SECOND, rng.pick(&[2_000, 4_500, 10_000]))),
-            kinds: std::array::from_fn(|kind| if kind == 0 { 8 } else { rng.pick(&[0, 1, 1, 4]) }),
+            kinds: KINDS.map(|kind| match kind {
+                Kind::Steady => 8,
+                Kind::Publisher(Manner::Steady) if collects => 6,
+                Kind::Publisher(_) if collects => rng.pick(&[0, 2, 4]),
+                Kind::Publisher(_) => 0,
+                _ => rng.pick(&[0, 1, 1, 4]),
+            }),
             tls_one_in: rng.pick(&[2, 5, 1_000]),
             rules,
         }

@@ -26,3 +26,10 @@ impl Trace {
         self.hash
     }
 }
+
+/// A hash of bytes.
+pub fn hash(bytes: &[u8]) -> u64 {
+    let mut trace = Trace::new(false);
+    trace.bytes(bytes);
+    trace.hash()
+}

@@ -66,6 +66,21 @@ pub fn subscribe(mode: u64, resume_after: Option<u64>) -> Vec<u8> {
     frame(SUBSCRIBE, &payload)
 }
 
+/// Field `number`, bytes or text; there even where it is empty.
+pub fn put_bytes(out: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+    put_varint(out, number << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend(bytes);
+}
+
+/// Field `number`, unless it is 0.
+pub fn put_number(out: &mut Vec<u8>, number: u64, value: u64) {
+    if value != 0 {
+        put_varint(out, number << 3);
+        put_varint(out, value);
+    }
+}
+
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
@@ -94,10 +109,12 @@ pub fn open(bytes: &[u8]) -> Result<(u8, &[u8]), String> {
 #[derive(Clone, Copy, Debug)]
 pub enum Value<'a> {
     Number(u64),
+    /// Of eight bytes.
+    Fixed(u64),
     Bytes(&'a [u8]),
 }
 
-/// The fields of a message; those of fixed width are passed over.
+/// The fields of a message; those of four bytes are passed over.
 pub fn fields(mut bytes: &[u8]) -> Result<Vec<(u64, Value<'_>)>, String> {
     let mut found = Vec::new();
     while !bytes.is_empty() {
@@ -115,10 +132,12 @@ pub fn fields(mut bytes: &[u8]) -> Result<Vec<(u64, Value<'_>)>, String> {
                 found.push((number, Value::Bytes(value)));
                 bytes = rest;
             }
-            1 | 5 => {
-                let width = if wire_type == 1 { 8 } else { 4 };
-                bytes = bytes.get(width..).ok_or("a field is longer than the message")?;
+            1 => {
+                let (value, rest) = bytes.split_first_chunk().ok_or("a field is longer than the message")?;
+                found.push((number, Value::Fixed(u64::from_le_bytes(*value))));
+                bytes = rest;
             }
+            5 => bytes = bytes.get(4..).ok_or("a field is longer than the message")?,
             other => return Err(format!("wire type {other}")),
         }
     }
@@ -141,11 +160,11 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, String> {
     Err("a varint of more than ten bytes".to_owned())
 }
 
-/// Numbers of a message by field, up to field 7, and the same for text.
+/// Numbers of a message by field, up to field 9, and the same for text.
 #[derive(Debug, Default)]
 pub struct Message {
-    pub numbers: [Option<u64>; 8],
-    pub texts: [Option<String>; 8],
+    pub numbers: [Option<u64>; 10],
+    pub texts: [Option<String>; 10],
 }
 
 impl Message {

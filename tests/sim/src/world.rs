@@ -1,16 +1,28 @@
 //! A driver, its clocks and the network, all of them virtual, around a real shard and the model.
 
+macro_rules! say {
+    ($world:expr, $($what:tt)*) => {
+        if $world.trace.is_verbose {
+            println!("{:>12} {}", $world.mono / 1_000, format_args!($($what)*));
+        }
+    };
+}
+
+mod collecting;
+
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use tickstream_engine::{Action, CloseReason, ConnId, Now, Report, Secured, SendOutcome, Shard};
 
-use crate::client::{Client, End, KINDS, Kind, Reader, proxy_header};
+use crate::client::{Client, End, KINDS, Kind, Moment, Reader, proxy_header};
+use crate::journal::Journal;
 use crate::model::{Header, Model, Phase};
+use crate::publisher::Publisher;
 use crate::rng::Rng;
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, shard_of};
 use crate::ticks::{MS, SECOND};
 use crate::trace::Trace;
 
@@ -46,6 +58,12 @@ enum Event {
     Stall,
     Meddle,
     Drain,
+    /// A flush of the journal ends.
+    Flush,
+    /// The journal's disk changes.
+    Disk,
+    /// A publisher comes back.
+    Return,
 }
 
 /// A driver, clocks, a network, clients, a shard and its model.
@@ -55,6 +73,10 @@ pub struct World {
     shard: Shard,
     model: Model,
     clients: Vec<Client>,
+    /// `None`: events aren't collected.
+    journal: Option<Journal>,
+    /// Publishers that have lost their connections.
+    returning: VecDeque<(Kind, Box<Publisher>)>,
     seed: u64,
     events: BinaryHeap<Reverse<(u64, u64, Event)>>,
     events_pushed: u64,
@@ -66,14 +88,6 @@ pub struct World {
     held: isize,
     held_most: isize,
     trace: Trace,
-}
-
-macro_rules! say {
-    ($world:expr, $($what:tt)*) => {
-        if $world.trace.is_verbose {
-            println!("{:>12} {}", $world.mono / 1_000, format_args!($($what)*));
-        }
-    };
 }
 
 fn allocated() -> isize {
@@ -93,13 +107,15 @@ impl World {
         let before = allocated();
         let shard = Shard::new(scenario.rules.engine(seed), Now { mono_ns: mono, unix_ns: wall });
         let held = allocated() - before;
-        let mut model = Model::new(scenario.rules.clone(), mono, wall);
+        let mut model = Model::new(scenario.rules.clone(), shard_of(seed), mono, wall);
         model.is_overloaded =
             scenario.actions < 256 || scenario.oversleeps > 100 * MS || scenario.clients > 1_000;
         let mut world = Self {
             shard,
             model,
             clients: Vec::new(),
+            journal: scenario.rules.events.as_ref().map(|_| Journal::new(&mut rng)),
+            returning: VecDeque::new(),
             seed,
             events: BinaryHeap::new(),
             events_pushed: 0,
@@ -114,6 +130,8 @@ impl World {
             rng,
         };
         world.after(0, Event::Arrive);
+        world.change_disk();
+        world.restore();
         let scenario = world.scenario.clone();
         for (every, event) in [
             (scenario.steps_every, Event::Step),
@@ -178,6 +196,9 @@ impl World {
         self.call(|shard| shard.advance(now));
         self.model.advance(now.mono_ns, now.unix_ns);
         for _ in 0..self.scenario.completions {
+            if self.pass_is_spent() {
+                break;
+            }
             match self.events.peek() {
                 Some(&Reverse((at, _, event))) if at <= self.mono => {
                     self.events.pop();
@@ -192,6 +213,7 @@ impl World {
         self.call(|shard| shard.handle_timeout(now));
         self.reports();
         self.model.timed();
+        self.collect();
         for _ in 0..self.scenario.actions {
             let action = self.call(Shard::poll_action);
             self.reports();
@@ -313,6 +335,7 @@ impl World {
                 self.trace.number(4 << 60 | u64::from(conn.slot) << 1 | u64::from(abort));
                 let index = self.index(conn);
                 self.model.released(index, abort);
+                self.leave(index);
             }
         }
     }
@@ -401,6 +424,9 @@ impl World {
                 self.after(pause, Event::Stall);
             }
             Event::Meddle => self.meddle(),
+            Event::Flush => self.flushed(),
+            Event::Disk => self.change_disk(),
+            Event::Return => self.come_back(),
             Event::Drain => {
                 let over_ms = self.scenario.drain.expect("a drain").1;
                 say!(self, "a drain of {over_ms} ms");
@@ -418,10 +444,21 @@ impl World {
         self.arrived += 1;
         let kind = KINDS[self.rng.weighted(&self.scenario.kinds)];
         let tls = self.rng.one_in(self.scenario.tls_one_in);
-        self.connect(kind, tls);
+        let publisher = self.publisher(kind);
+        // Who is refused doesn't come again.
+        let _ = self.connect(kind, tls, publisher);
     }
 
-    fn connect(&mut self, kind: Kind, tls: bool) {
+    /// A client connects.
+    ///
+    /// # Errors
+    /// If it is refused: its publisher.
+    fn connect(
+        &mut self,
+        kind: Kind,
+        tls: bool,
+        publisher: Option<Box<Publisher>>,
+    ) -> Result<(), Option<Box<Publisher>>> {
         let is_trusted = self.scenario.rules.proxy > 0 && self.rng.below(3) > 0;
         let host: &str = if is_trusted { "10.1.2.3" } else { self.rng.pick(&ADDRESSES) };
         let peer = SocketAddr::new(host.parse().expect("an address"), self.rng.range(1_024..60_000) as u16);
@@ -453,14 +490,16 @@ impl World {
         );
         let index = self.model.accepted(peer, tls, is_trusted, header, &answer);
         self.drop(answer);
-        let Some(index) = index else { return };
+        let Some(index) = index else { return Err(publisher) };
         assert_eq!(index, self.clients.len());
+        client.publisher = publisher;
         self.clients.push(client);
         if self.clients[index].bare > 0 {
             self.deliver_soon(index);
         }
         let pause = self.rng.pick(&[0, 10 * MS, SECOND, 4_950 * MS]);
         self.after(pause, Event::Turn(index));
+        Ok(())
     }
 
     fn turn(&mut self, index: usize) {
@@ -469,7 +508,9 @@ impl World {
         if client.ended.is_some() || self.model.conns[index].is_gone {
             return;
         }
-        let pause = client.turn(sequences, &mut self.rng);
+        let moment = Moment { mono: self.mono, wall: self.wall, sequences };
+        let pause = client.turn(moment, &mut self.rng);
+        self.tell_made(index);
         if let Some(pause) = pause {
             self.after(pause, Event::Turn(index));
         }
@@ -558,6 +599,7 @@ impl World {
             self.reports();
             self.model.check_reported(index);
         }
+        self.leave(index);
     }
 
     /// A handshake is done, or has failed.
@@ -595,6 +637,7 @@ impl World {
         let outcome = answer.unwrap_or(SendOutcome::Sent(17));
         say!(self, "{id:?} is answered {outcome:?}");
         self.call(|shard| shard.sent(id, outcome));
+        self.hear(index);
         self.model.answered(index);
         self.reports();
         self.model.check_reported(index);

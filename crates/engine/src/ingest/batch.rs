@@ -47,7 +47,7 @@ struct Batch<'p> {
     out: Vec<u8>,
     letters: Vec<u8>,
     letters_count: u64,
-    /// There are verdicts after which an event may come again.
+    /// There are verdicts after which an event may come again, or be judged otherwise if it does.
     is_partial: bool,
 }
 
@@ -201,7 +201,7 @@ impl Ingest {
                 finding = Finding::new(VerdictCode::BatchFull);
             }
         }
-        batch.is_partial |= finding.code.is_retryable();
+        batch.is_partial |= finding.code.is_retryable() || finding.code.depends_on_time();
         batch.pending.verdicts.push(Verdict { index, finding });
         self.counters.rejected[finding.code as usize] += 1;
     }

@@ -93,6 +93,12 @@ impl VerdictCode {
         }
     }
 
+    /// Whether the same event, sent again as it is, may get another answer because time has passed. Nobody is told to
+    /// try, but who has missed the answer does.
+    pub(crate) const fn depends_on_time(self) -> bool {
+        matches!(self, Self::ClockAhead | Self::TooOld)
+    }
+
     /// Whether the same event may be accepted later.
     pub const fn is_retryable(self) -> bool {
         matches!(

@@ -441,6 +441,26 @@ fn a_stall_across_the_minute_closes_nobody_who_asked_meanwhile() {
     }
 }
 
+/// Found by simulation, seed 2867.
+#[test]
+fn a_stall_over_a_minute_s_tick_forgives_who_was_behind_before_it() {
+    let mut world = World::new(config()); // 1,000.5 s; ticks are due at 1,020, 1,080, 1,140 and 1,200
+    let client = world.subscribed(Mode::Minute, None);
+    world.run(18 * SECOND);
+    world.client(client).room = Some(0);
+    world.send_heartbeat(client); // its echo keeps the socket full
+    world.run(2_500 * MS);
+    for _ in 0..3 {
+        world.stall(60 * SECOND);
+        world.run(10 * MS);
+    }
+    world.client(client).take();
+    world.widen(client, 1 << 20);
+    world.run(100 * MS);
+    assert_eq!(world.reasons(), [], "the pause was the server's");
+    assert_eq!(world.client(client).sequences(), [17, 18, 19, 20]);
+}
+
 #[test]
 fn who_resumes_ahead_of_this_clock_survives_a_stall() {
     let mut world = World::new(config());

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 
 use tickstream_engine::{CloseReason, ConnId, SendOutcome};
 
+use super::publishing::Publisher;
+use crate::events::Ack;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Proxied,
@@ -36,6 +39,7 @@ pub enum Reply {
         unix_ms: u64,
     },
     Heartbeat,
+    PublishAck(Ack),
     Error {
         code: &'static str,
         retry_ms: (u32, u32),
@@ -120,6 +124,7 @@ pub struct Conn {
     pub unread: Vec<u8>,
     pub budget: (u64, u32),
     pub owed: VecDeque<Owed>,
+    pub publisher: Publisher,
     pub subscription: Option<Subscription>,
     /// The last SUBSCRIBE that was accepted.
     pub mode: Option<usize>,

@@ -20,13 +20,13 @@ pub fn address(ip: IpAddr) -> Address {
 
 /// Time that may be spent; it comes back as time passes.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
-    left_ns: u64,
-    at: u64,
+pub struct Bucket {
+    pub left_ns: u64,
+    pub at: u64,
 }
 
 impl Bucket {
-    fn refill(&mut self, most_ns: u64, lived: u64) {
+    pub fn refill(&mut self, most_ns: u64, lived: u64) {
         self.left_ns = (self.left_ns + lived - self.at).min(most_ns);
         self.at = lived;
     }

@@ -9,12 +9,12 @@ use crate::ticks::{MS, SECOND};
 use crate::wire;
 
 /// Why a connection ends, when its client may come back, and the limit that fired.
-type Fault = (CloseReason, (u32, u32), Option<Limit>);
-type Judged = Result<(), Fault>;
+pub(super) type Fault = (CloseReason, (u32, u32), Option<Limit>);
+pub(super) type Judged = Result<(), Fault>;
 
 /// Longest payload before AUTH.
 const PAYLOAD_BEFORE_AUTH: u32 = 4_096;
-const BUSY_RETRY: (u32, u32) = (1_000, 1_999);
+pub(super) const BUSY_RETRY: (u32, u32) = (1_000, 1_999);
 
 impl Model {
     /// Bytes came. `said` is why the shard ended the connection meanwhile, if it did, for what may go two ways.
@@ -32,10 +32,11 @@ impl Model {
         if !conn.speaks() {
             return;
         }
-        conn.unread.extend_from_slice(bytes);
+        let held = self.partial_bytes(index);
+        self.conns[index].unread.extend_from_slice(bytes);
         while self.conns[index].speaks() {
             match self.frame(index, said) {
-                None => return,
+                None => return self.hold_partial(index, held),
                 Some(judged) => {
                     self.tally.frames_received += 1;
                     if let Err((reason, retry_ms, limit)) = judged {
@@ -100,8 +101,9 @@ impl Model {
         }
         let &[_, _, _, kind, a, b, c, d] = unread.first_chunk()?;
         let length = u32::from_be_bytes([a, b, c, d]);
-        let most = match conn.phase {
-            Phase::Authenticated => self.rules.payload_bytes,
+        let most = match (conn.phase, &self.rules.events) {
+            (Phase::Authenticated, Some(events)) if kind == wire::PUBLISH => events.publish_bytes,
+            (Phase::Authenticated, _) => self.rules.payload_bytes,
             _ => self.rules.payload_bytes.min(PAYLOAD_BEFORE_AUTH),
         };
         if length > most {
@@ -152,19 +154,12 @@ impl Model {
     }
 
     fn request(&mut self, index: usize, kind: u8, payload: &[u8], said: Option<CloseReason>) -> Judged {
-        // Not of those that are counted by the second; events aren't collected here.
+        // Not of those that are counted by the second, unless it is refused.
         if kind == wire::PUBLISH {
-            return Err((CloseReason::UnsupportedType, (0, 0), None));
+            return self.publish(index, payload, said);
         }
-        let second = self.lived / SECOND;
+        self.spend_frame(index)?;
         let conn = &mut self.conns[index];
-        if conn.budget.0 != second {
-            conn.budget = (second, 0);
-        }
-        conn.budget.1 += 1;
-        if conn.budget.1 > self.rules.frames_per_second {
-            return Err((CloseReason::RateLimited, BUSY_RETRY, Some(Limit::Frames)));
-        }
         let bad = |reason| Err((reason, (0, 0), None));
         match kind {
             wire::SUBSCRIBE => self.subscribe(index, payload, said),
@@ -180,6 +175,20 @@ impl Model {
             0x80.. => Ok(()),
             _ => bad(CloseReason::UnsupportedType),
         }
+    }
+
+    /// Counts a frame against those of the running second.
+    pub(super) fn spend_frame(&mut self, index: usize) -> Judged {
+        let second = self.lived / SECOND;
+        let budget = &mut self.conns[index].budget;
+        if budget.0 != second {
+            *budget = (second, 0);
+        }
+        budget.1 += 1;
+        if budget.1 > self.rules.frames_per_second {
+            return Err((CloseReason::RateLimited, BUSY_RETRY, Some(Limit::Frames)));
+        }
+        Ok(())
     }
 
     fn subscribe(&mut self, index: usize, payload: &[u8], said: Option<CloseReason>) -> Judged {
@@ -221,7 +230,7 @@ impl Model {
     }
 
     /// Owes a reply, unless the client asks without reading the answers.
-    fn owe(&mut self, index: usize, reply: Reply, said: Option<CloseReason>) -> Judged {
+    pub(super) fn owe(&mut self, index: usize, reply: Reply, said: Option<CloseReason>) -> Judged {
         let may_be_told = usize::from(self.drain.is_some() && !self.conns[index].goaway_seen);
         let conn = &mut self.conns[index];
         let frames = conn.frames();

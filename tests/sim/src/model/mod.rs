@@ -7,6 +7,8 @@ mod gate;
 mod history;
 mod input;
 mod output;
+mod publishing;
+mod stored;
 
 use std::net::SocketAddr;
 
@@ -16,6 +18,8 @@ use conn::Owed;
 pub use conn::{Closing, Conn, Header, Phase, Reply};
 use gate::{Gate, address};
 use history::History;
+use publishing::{Publisher, Publishing};
+pub use stored::SERVER;
 
 use crate::scenario::Rules;
 use crate::ticks::{MS, Stream};
@@ -45,8 +49,10 @@ pub struct Model {
     pub streams: [Stream; 2],
     pub conns: Vec<Conn>,
     pub gate: Gate,
-    /// What the shard should have counted.
+    /// What the shard should have counted, but for events.
     pub tally: Counters,
+    /// `None`: events aren't collected.
+    pub publishing: Option<Publishing>,
     mono: u64,
     pub wall: u64,
     pub lived: u64,
@@ -65,12 +71,13 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(rules: Rules, mono: u64, wall: u64) -> Self {
+    pub fn new(rules: Rules, shard: u16, mono: u64, wall: u64) -> Self {
         let streams = [rules.stream(0), rules.stream(1)];
         let mut history = History::default();
         history.push(wall, wall, 0);
         history.settle();
         Self {
+            publishing: rules.events.as_ref().map(|events| Publishing::new(events, shard.into())),
             rules,
             streams,
             conns: Vec::new(),
@@ -324,6 +331,7 @@ impl Model {
             unread: Vec::new(),
             budget: (0, 0),
             owed: Default::default(),
+            publisher: Publisher::new(),
             subscription: None,
             mode: None,
             underway: None,
@@ -398,6 +406,8 @@ impl Model {
         }
         conn.phase = Phase::Closing;
         conn.unread = Vec::new();
+        // Nobody waits for the answers; what was published is stored all the same.
+        conn.publisher.pending.clear();
         self.proven(index);
         self.tally.closed[reason as usize] += 1;
         if let Some(limit) = limit {
@@ -495,6 +505,10 @@ impl Model {
         expected.connections = self.gate.open;
         expected.unauthenticated = self.gate.unauthenticated;
         expected.lagging = self.conns.iter().filter(|conn| !conn.is_gone && conn.is_awaited).count() as u32;
+        if let Some(publishing) = &self.publishing {
+            let in_flight = self.conns.iter().map(|conn| conn.publisher.pending.len()).sum();
+            expected.ingest = publishing.counters(in_flight, self.all_partial_bytes());
+        }
         for (expected, counted) in expected.streams.iter_mut().zip(&counted.streams) {
             // What the shard seals is its own affair; what it sends isn't.
             assert_eq!(counted.batch_sizes.iter().sum::<u64>(), counted.batches);
@@ -548,8 +562,19 @@ impl Model {
         let alive = self.conns.iter().filter(|conn| !conn.is_gone);
         let unread: usize =
             alive.clone().map(|conn| 2 * conn.unread.len() + conn.header_seen.min(2_048)).sum();
-        // A frame that is owed is shared, or small.
-        let owed: usize = alive.map(|conn| conn.frames() * 512).sum();
+        // A frame that is owed is shared, or small, but for the answer to a PUBLISH with many verdicts.
+        let owed = |conn: &Conn| {
+            let answers = conn.owed.iter().map(|owed| match &owed.reply {
+                Reply::PublishAck(ack) => {
+                    ack.rejected.iter().map(|rejected| 64 + 2 * rejected.message.len()).sum()
+                }
+                _ => 0,
+            });
+            let underway = conn.underway.as_ref().filter(|underway| underway.kind == wire::PUBLISH_ACK);
+            let underway = underway.map_or(0, |underway| underway.bytes.len());
+            conn.frames() * 512 + answers.sum::<usize>() + 2 * underway
+        };
+        let owed: usize = alive.map(owed).sum();
         let deadline_s = u64::from(self.rules.write_deadline_ms) / 1_000 + 3;
         let logged: u64 = (0..2)
             .map(|mode| {
@@ -562,7 +587,7 @@ impl Model {
             .sum();
         // The table of failed AUTHs comes with the first of them.
         let failures = if self.tally.auth_failures > 0 { 400 << 10 } else { 0 };
-        (128 << 10) + failures + slots * 1_024 + unread + owed + 2 * logged as usize
+        (128 << 10) + failures + slots * 1_024 + unread + owed + 2 * logged as usize + self.collected_max()
     }
 
     fn check_error(&self, frame: &[u8], code: &str, retry_ms: (u32, u32)) {

@@ -5,6 +5,7 @@ use tickstream_engine::{CloseReason, SealedFrame, SendOutcome};
 use super::conn::{Owed, Phase, Reply, Subscription, Underway};
 use super::gate::address;
 use super::{LATE_NS, Model, stepped_over};
+use crate::events::Ack;
 use crate::ticks::MS;
 use crate::wire;
 
@@ -82,6 +83,10 @@ impl Model {
                 assert!(!is_draining || !is_drain || knows, "SHUTTING_DOWN without GOAWAY: {conn:?}");
                 self.check_error(frame.as_bytes(), code, retry_ms);
             }
+            Reply::PublishAck(ref expected) => {
+                assert_eq!(kind, wire::PUBLISH_ACK, "the reply");
+                self.publish_ack(payload, expected);
+            }
             Reply::AckAuth { unix_ms } => {
                 let next = self.ack(kind, payload, wire::AUTH, unix_ms);
                 assert_eq!(next, 0, "next_sequence of AUTH's ACK");
@@ -105,15 +110,33 @@ impl Model {
     /// `next_sequence` of an ACK.
     fn ack(&self, kind: u8, payload: &[u8], of: u8, unix_ms: u64) -> u64 {
         assert_eq!(kind, wire::ACK, "the reply");
-        let ack =
-            wire::message(payload, &[1, 2, 3, 4, 5, 6, 7], &[]).unwrap_or_else(|error| panic!("{error}"));
+        let numbers = [1, 2, 3, 4, 5, 6, 7, 8, 9];
+        let ack = wire::message(payload, &numbers, &[]).unwrap_or_else(|error| panic!("{error}"));
         let rules = &self.rules;
         let found = [1, 2, 3, 4, 5, 7].map(|field| ack.number(field));
         let limits =
             [rules.heartbeat_interval_ms, rules.heartbeat_timeout_ms, rules.payload_bytes, rules.window_ms];
         let [interval, timeout, bytes, window] = limits.map(u64::from);
         assert_eq!(found, [u64::from(of), interval, timeout, bytes, window, unix_ms], "ACK");
+        let events = rules.events.as_ref().map(|events| [events.credits, events.publish_bytes]);
+        let expected = events.unwrap_or_default().map(u64::from);
+        assert_eq!([ack.number(8), ack.number(9)], expected, "credits and size of a PUBLISH");
         ack.number(6)
+    }
+
+    /// Messages may be left out, but for the first where there is room.
+    fn publish_ack(&self, payload: &[u8], expected: &Ack) {
+        let mut found = Ack::read(payload).unwrap_or_else(|error| panic!("{error}"));
+        let first = found.rejected.first();
+        let is_told = first.is_none_or(|first| !first.message.is_empty());
+        assert!(is_told || self.rules.payload_bytes < 8_192, "no message: {found:?}");
+        for (found, expected) in found.rejected.iter_mut().zip(&expected.rejected) {
+            // What is said of a whole batch isn't the model's affair.
+            if found.message.is_empty() || expected.message.is_empty() {
+                found.message.clone_from(&expected.message);
+            }
+        }
+        assert_eq!(found, *expected, "PUBLISH_ACK");
     }
 
     /// Ticks: the next ones, by their right names, and none before its time.

@@ -4,6 +4,7 @@ use tickstream_wire::messages::events::{Body, CustomEvent, Event};
 
 use super::site::{Site, logs, verdicts};
 use crate::StorageFault;
+use crate::clock::SECOND;
 use crate::ingest::tests::samples::{event, log, publish};
 
 #[test]
@@ -162,4 +163,34 @@ fn a_partial_batch_is_not_restored_as_a_whole() {
     next.publish(client, &publish(1, 1, batch));
     next.sync();
     assert_eq!(next.acked(client), [(1, 2, 4)]);
+}
+
+/// Found by simulation: seed 4 of its first with publishers.
+#[test]
+fn what_was_rejected_for_its_time_alone_is_not_a_duplicate_when_its_time_has_come() {
+    let mut site = Site::new();
+    let client = site.publisher();
+    let mut batch = logs(1, 3);
+    batch[1].timestamp = site.world.now().unix_ns + 605 * SECOND;
+    site.publish(client, &publish(1, 1, batch.clone()));
+    site.sync();
+    assert_eq!(verdicts(&site.acks(client)[0]), [(1, "CLOCK_AHEAD")]);
+    site.world.run(6 * SECOND);
+    // That answer was lost, and so the batch comes again, under its number.
+    site.publish(client, &publish(1, 1, batch.clone()));
+    assert_eq!(site.acked(client), [], "not before the sync");
+    site.sync();
+    assert_eq!(site.acked(client), [(1, 1, 2)]);
+    assert_eq!(site.stored(), [batch[0].clone(), batch[2].clone(), batch[1].clone()]);
+    // Now it is known as a whole, after a restart, too.
+    site.publish(client, &publish(1, 1, batch.clone()));
+    assert_eq!(site.acked(client), [(1, 0, 3)]);
+    let mut next = Site::new();
+    let first = &site.appended[0];
+    next.world.shard.restore(first.producer, first.sequence, &first.payload).unwrap();
+    next.world.run(6 * SECOND);
+    let client = next.publisher();
+    next.publish(client, &publish(1, 1, batch));
+    next.sync();
+    assert_eq!(next.acked(client), [(1, 1, 2)]);
 }
