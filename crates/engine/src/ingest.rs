@@ -178,6 +178,7 @@ struct Outstanding {
     /// The number of its first event id, and how many it has.
     first: u64,
     events: u32,
+    dead_letters: u32,
 }
 
 /// A record that wasn't stored.
@@ -349,6 +350,7 @@ impl Ingest {
             events: count as u32,
             after: RecordId(0),
             own: None,
+            letters: None,
             verdicts: Vec::new(),
             duplicates: 0,
             doubtful: Vec::new(),

@@ -46,7 +46,7 @@ struct Batch<'p> {
     /// The StoredBatch.
     out: Vec<u8>,
     letters: Vec<u8>,
-    letters_count: u64,
+    letters_count: u32,
     /// There are verdicts after which an event may come again, or be judged otherwise if it does.
     is_partial: bool,
 }
@@ -225,9 +225,9 @@ impl Ingest {
         let (producer, sequence) = (pending.producer, pending.sequence);
         self.counters.duplicates += u64::from(pending.duplicates);
         // The dead letters of a batch that comes again are in the record of the first.
-        let letters_wait =
-            !pending.verdicts.is_empty() && batch.repeats.is_some_and(|record| record > batch.settled);
-        if !pending.doubtful.is_empty() || letters_wait {
+        let first = batch.repeats.filter(|record| *record > batch.settled);
+        pending.letters = first.filter(|_| !pending.verdicts.is_empty());
+        if !pending.doubtful.is_empty() || pending.letters.is_some() {
             pending.after = self.last;
         }
         // What may have to come again must not be taken for a duplicate then.
@@ -241,14 +241,15 @@ impl Ingest {
         batch.out.append(&mut batch.letters);
         put_number(&mut batch.out, IS_PARTIAL, is_partial.into());
         self.last = batch.id;
-        pending.own = Some(batch.id);
+        (pending.own, pending.letters) = (Some(batch.id), Some(batch.id));
         pending.after = batch.id;
-        self.counters.dead_letters += batch.letters_count;
         self.queue_bytes += batch.out.len() as u64;
         self.counters.records += 1;
         self.counters.record_bytes += batch.out.len() as u64;
         let (id, events) = (batch.id, batch.accepted);
-        self.outstanding.push_back(Outstanding { id, producer, sequence, first: batch.first, events });
+        let dead_letters = batch.letters_count;
+        let (first, outstanding) = (batch.first, &mut self.outstanding);
+        outstanding.push_back(Outstanding { id, producer, sequence, first, events, dead_letters });
         self.queue.push_back(Queued { id, producer, sequence, events, payload: batch.out });
     }
 

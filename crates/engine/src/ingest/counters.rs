@@ -15,7 +15,7 @@ pub struct IngestCounters {
     pub duplicates: u64,
     /// Events that were rejected, in the order of [`VerdictCode::ALL`].
     pub rejected: [u64; VerdictCode::ALL.len()],
-    /// Dead letters written.
+    /// Dead letters that are on stable storage.
     pub dead_letters: u64,
     /// PUBLISH_ACKs that ask to wait.
     pub throttled: u64,

@@ -33,6 +33,8 @@ pub(crate) struct Pending {
     pub after: RecordId,
     /// The record with its events.
     pub own: Option<RecordId>,
+    /// The record with the dead letters of its verdicts, if that may still be refused.
+    pub letters: Option<RecordId>,
     /// By rising index.
     pub verdicts: Vec<Verdict>,
     /// Events that were stored before, or are being stored.
@@ -85,9 +87,12 @@ impl Pending {
             let at = refused.binary_search_by_key(&record, |refused| refused.id).ok()?;
             Some(refused[at].fault)
         };
-        let own = self.own.and_then(fault_of);
+        let (own, letters) = (self.own.and_then(fault_of), self.letters.and_then(fault_of));
         let mut rejected = Rejections::new(ingest, payload_bytes);
-        if own.is_none() && self.doubtful.iter().all(|(_, record)| fault_of(*record).is_none()) {
+        if own.is_none()
+            && letters.is_none()
+            && self.doubtful.iter().all(|(_, record)| fault_of(*record).is_none())
+        {
             for verdict in &self.verdicts {
                 rejected.push(verdict.index, &verdict.finding);
             }
@@ -99,7 +104,11 @@ impl Pending {
         let mut doubtful = self.doubtful.iter().peekable();
         for index in 0..self.events {
             if let Some(verdict) = verdicts.next_if(|verdict| verdict.index == index) {
-                rejected.push(index, &verdict.finding);
+                // A verdict is final once its dead letter is kept.
+                match letters.filter(|_| !verdict.finding.code.is_retryable()) {
+                    Some(fault) => rejected.push(index, &Finding::new(fault.verdict())),
+                    None => rejected.push(index, &verdict.finding),
+                }
                 continue;
             }
             let fault = match doubtful.next_if(|(doubtful, _)| *doubtful == index) {

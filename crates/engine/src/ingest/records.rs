@@ -27,6 +27,7 @@ impl Ingest {
     pub fn synced(&mut self, up_to: RecordId) {
         while let Some(record) = self.outstanding.front().filter(|record| record.id <= up_to) {
             self.counters.accepted += u64::from(record.events);
+            self.counters.dead_letters += u64::from(record.dead_letters);
             self.outstanding.pop_front();
         }
     }

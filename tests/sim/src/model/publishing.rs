@@ -53,7 +53,17 @@ pub struct Pending {
     after: u64,
     /// Its own; 0: none.
     own: u64,
+    /// The record with its dead letters, if that isn't settled; 0: none.
+    letters: u64,
     throttle_ms: u32,
+}
+
+/// What was found of a batch, as in [`Pending`].
+struct Judgement {
+    verdicts: Vec<Verdict>,
+    after: u64,
+    own: u64,
+    letters: u64,
 }
 
 #[derive(Debug)]
@@ -174,7 +184,7 @@ impl Publishing {
         rules: &EventRules,
         now: u64,
         (peer, user): (String, String),
-    ) -> (Vec<Verdict>, u64, u64) {
+    ) -> Judgement {
         let name = (batch.producer, batch.sequence);
         let (settled, own) = (self.stored.settled(), self.stored.last() + 1);
         let repeats = self.stored.repeats(name);
@@ -210,10 +220,13 @@ impl Publishing {
             self.stored.remember(name);
         }
         if events.is_empty() && letters.is_empty() {
-            return (verdicts, if is_doubtful { self.stored.last() } else { 0 }, 0);
+            // The dead letters of a batch that comes again are in the record of the first.
+            let is_told = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Rejected(_)));
+            let letters = repeats.map_or(0, |record| if is_told { certain(record) } else { 0 });
+            let after = if is_doubtful || letters > 0 { self.stored.last() } else { 0 };
+            return Judgement { verdicts, after, own: 0, letters };
         }
         self.tally.records += 1;
-        self.tally.dead_letters += letters.len() as u64;
         let fate = Fate::Queued;
         let shard = self.shard;
         let record = Record { name, events, letters, is_partial, received: now, peer, user, shard, fate };
@@ -223,7 +236,7 @@ impl Publishing {
         self.queue.push_back((own, length));
         self.stored.push(record);
         self.outstanding_most = self.outstanding_most.max(self.stored.outstanding().count());
-        (verdicts, own, own)
+        Judgement { verdicts, after: own, own, letters: own }
     }
 
     /// The answer to a PUBLISH of which all records that it waits for are durable or refused.
@@ -248,6 +261,12 @@ impl Publishing {
             let fault = match verdict {
                 Verdict::Rejected((code, message)) => {
                     let is_retryable = matches!(*code, "RATE_LIMITED" | "SERVER_BUSY");
+                    // Where its dead letter isn't kept, it is to come again.
+                    if let Some(fault) = fault_of(pending.letters).filter(|_| !is_retryable) {
+                        let (code, message) = (code_of(fault).to_owned(), String::new());
+                        ack.rejected.push(Rejected { index, code, message, is_retryable: true });
+                        continue;
+                    }
                     let (code, message) = ((*code).to_owned(), message.clone());
                     ack.rejected.push(Rejected { index, code, message, is_retryable });
                     continue;
@@ -324,17 +343,19 @@ impl Model {
         let quota = &mut conn.publisher.quota;
         let (refused, throttle_ms) = publishing.refusal(quota, &rules, count, events_max, self.lived);
         publishing.tally.throttled += u64::from(throttle_ms > 0);
-        let (verdicts, after, own) = match &refused {
+        let judgement = match &refused {
             Some((_, reason)) => {
                 publishing.count_rejected(reason.0, count);
-                (batch.events.iter().map(|_| Verdict::Rejected(reason.clone())).collect(), 0, 0)
+                let verdicts = batch.events.iter().map(|_| Verdict::Rejected(reason.clone())).collect();
+                Judgement { verdicts, after: 0, own: 0, letters: 0 }
             }
             None => {
                 let user = conn.user.clone().unwrap_or_else(|| self.rules.user.to_owned());
                 publishing.judge(batch, &rules, self.wall, (conn.peer.ip().to_string(), user))
             }
         };
-        conn.publisher.pending.push_back(Pending { publish, verdicts, after, own, throttle_ms });
+        let Judgement { verdicts, after, own, letters } = judgement;
+        conn.publisher.pending.push_back(Pending { publish, verdicts, after, own, letters, throttle_ms });
         let waiting = self.conns.iter().map(|conn| conn.publisher.pending.len()).sum();
         publishing.waiting_most = publishing.waiting_most.max(waiting);
         if let Some((limit, _)) = refused {
@@ -382,7 +403,9 @@ impl Model {
     /// All records up to this one that weren't refused are durable.
     pub fn synced(&mut self, up_to: u64) {
         let publishing = self.publishing.as_mut().expect("events are collected");
-        publishing.tally.accepted += publishing.stored.sync(up_to);
+        let (events, letters) = publishing.stored.sync(up_to);
+        publishing.tally.accepted += events;
+        publishing.tally.dead_letters += letters;
         self.settled();
     }
 

@@ -236,19 +236,20 @@ impl Stored {
         self.records[id as usize - 1].fate = Fate::Appended;
     }
 
-    /// All up to one that weren't refused are durable. Answers with how many events that is.
-    pub fn sync(&mut self, up_to: u64) -> u64 {
-        let mut events = 0;
+    /// All up to one that weren't refused are durable. Answers with how many events and dead letters that is.
+    pub fn sync(&mut self, up_to: u64) -> (u64, u64) {
+        let (mut events, mut letters) = (0, 0);
         for record in &mut self.records[self.unsettled..up_to as usize] {
             assert_ne!(record.fate, Fate::Queued, "the journal doesn't have it");
             if record.fate == Fate::Appended {
                 record.fate = Fate::Durable;
                 events += record.events.len() as u64;
+                letters += record.letters.len() as u64;
                 self.durable.extend(record.events.iter().map(|event| event.id));
             }
         }
         self.settle();
-        events
+        (events, letters)
     }
 
     /// A record won't be stored: it is as if it had never come.
