@@ -122,10 +122,15 @@ class Process:
 
 def links(directory):
     """What each descriptor in a /proc/…/fd refers to: no two tables with a socket are alike."""
-    for entry in directory.iterdir():
+    try:
+        entries = list(directory.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        # The thread has ended.
+        return
+    for entry in entries:
         try:
             yield entry.name, os.readlink(entry)
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
 
 
