@@ -64,6 +64,16 @@ impl World {
         self.now.unix_ns += duration.as_nanos() as u64;
     }
 
+    /// Appends `count` records of a block each, as soon as there is room for each.
+    fn append_all(&mut self, count: usize) {
+        for _ in 0..count {
+            while self.append(3000).is_err() {
+                self.settle();
+            }
+            self.settle();
+        }
+    }
+
     /// Appends records of a block each until one is refused; why, and how many were taken.
     fn fill(&mut self) -> (AppendError, u64) {
         let mut taken = 0;
@@ -276,10 +286,7 @@ fn the_oldest_segments_go_when_there_are_too_many() {
     let retention = Retention { bytes: Some(4 * config().segment_bytes), age: None };
     let mut world = World::new(Config { retention, ..config() });
     for _ in 0..100 {
-        while world.append(3000).is_err() {
-            world.settle();
-        }
-        world.settle();
+        world.append_all(1);
         assert!(world.journal.stats().disk_bytes <= 5 * config().segment_bytes);
     }
     assert!(world.segments() <= 4);
@@ -295,12 +302,7 @@ fn the_oldest_segments_go_when_there_are_too_many() {
 fn old_segments_go_except_the_one_being_written() {
     let retention = Retention { bytes: None, age: Some(Duration::from_secs(60)) };
     let mut world = World::new(Config { retention, ..config() });
-    for _ in 0..12 {
-        while world.append(3000).is_err() {
-            world.settle();
-        }
-        world.settle();
-    }
+    world.append_all(12);
     assert_eq!(world.segments(), 3);
     world.pass(Duration::from_secs(59));
     world.settle();
@@ -316,12 +318,7 @@ fn old_segments_go_except_the_one_being_written() {
 fn a_failed_removal_that_is_due_no_more_is_not_waited_for() {
     let retention = Retention { bytes: None, age: Some(Duration::from_secs(60)) };
     let mut world = World::new(Config { retention, ..config() });
-    for _ in 0..12 {
-        while world.append(3000).is_err() {
-            world.settle();
-        }
-        world.settle();
-    }
+    world.append_all(12);
     world.pass(Duration::from_secs(61));
     world.drive();
     let completion = world.disk.complete(OperationId::Remove).unwrap();

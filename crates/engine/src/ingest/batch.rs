@@ -246,10 +246,8 @@ impl Ingest {
         self.queue_bytes += batch.out.len() as u64;
         self.counters.records += 1;
         self.counters.record_bytes += batch.out.len() as u64;
-        let (id, events) = (batch.id, batch.accepted);
-        let dead_letters = batch.letters_count;
-        let (first, outstanding) = (batch.first, &mut self.outstanding);
-        outstanding.push_back(Outstanding { id, producer, sequence, first, events, dead_letters });
+        let (id, first, events, dead_letters) = (batch.id, batch.first, batch.accepted, batch.letters_count);
+        self.outstanding.push_back(Outstanding { id, producer, sequence, first, events, dead_letters });
         self.queue.push_back(Queued { id, producer, sequence, events, payload: batch.out });
     }
 
