@@ -11,7 +11,7 @@ use tickstream_engine as engine;
 use crate::admin::Shown;
 use crate::config::{self, Config, ConfigError, File, Flags, Values};
 use crate::logs::LogFilter;
-use crate::published::Published;
+use crate::versioned::Versioned;
 use crate::serve;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
@@ -63,9 +63,9 @@ pub struct Reloader {
     config: Config,
     /// Connections of each shard: what the machine allows doesn't change.
     connections: NonZeroU32,
-    settings: Arc<Published<engine::Config>>,
+    settings: Arc<Versioned<engine::Config>>,
     filter: Option<LogFilter>,
-    shown: Arc<Published<Shown>>,
+    shown: Arc<Versioned<Shown>>,
 }
 
 impl Reloader {
@@ -77,9 +77,9 @@ impl Reloader {
         source: Source,
         config: Config,
         connections: NonZeroU32,
-        settings: Arc<Published<engine::Config>>,
+        settings: Arc<Versioned<engine::Config>>,
         filter: Option<LogFilter>,
-        shown: Arc<Published<Shown>>,
+        shown: Arc<Versioned<Shown>>,
     ) -> Result<Self, ConfigError> {
         let (started, values) = (source.read()?, source.read()?);
         Ok(Self { source, started, values, config, connections, settings, filter, shown })

@@ -22,7 +22,7 @@ use crate::logs::{LogFilter, LogGuard};
 use crate::notify::Notify;
 use crate::otlp::{Exporter, Exporting, Lost};
 use crate::preflight::{self, Unfit};
-use crate::published::Published;
+use crate::versioned::Versioned;
 use crate::reload::{Reloader, Source};
 use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
@@ -104,9 +104,9 @@ impl ServeError {
 pub struct Server {
     /// Where it listens, and whether TLS is spoken there.
     addresses: Vec<(SocketAddr, bool)>,
-    certificates: Option<Arc<Published<Acceptor>>>,
-    settings: Arc<Published<engine::Config>>,
-    shown: Arc<Published<Shown>>,
+    certificates: Option<Arc<Versioned<Acceptor>>>,
+    settings: Arc<Versioned<engine::Config>>,
+    shown: Arc<Versioned<Shown>>,
     connections: NonZeroU32,
     steering: Steering,
     control: Arc<Control>,
@@ -143,8 +143,8 @@ impl Server {
         let mut server = Self {
             addresses: listeners.addresses(),
             certificates: current,
-            settings: Arc::new(Published::new(engine_config(config, connections)?)),
-            shown: Arc::new(Published::new(Shown::of(config))),
+            settings: Arc::new(Versioned::new(engine_config(config, connections)?)),
+            shown: Arc::new(Versioned::new(Shown::of(config))),
             connections,
             steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain)
                 .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,

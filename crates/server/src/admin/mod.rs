@@ -30,7 +30,7 @@ use crate::config::{AdminAddress, AdminToken, Config};
 use crate::logs::LogLosses;
 use crate::otlp::Lost;
 use crate::placement::{self, Machine};
-use crate::published::Published;
+use crate::versioned::Versioned;
 use crate::ring;
 use crate::shard::Control;
 use crate::steering::Steering;
@@ -85,7 +85,7 @@ pub struct Subject {
     /// Spans that were lost.
     pub spans_lost: Lost,
     /// Settings, as they are in use at the time.
-    pub shown: Arc<Published<Shown>>,
+    pub shown: Arc<Versioned<Shown>>,
 }
 
 /// What of the settings the endpoint uses while it runs. Reloading replaces it.

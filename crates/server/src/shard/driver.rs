@@ -18,7 +18,7 @@ use super::desk::Desk;
 use super::transport::Transport;
 use super::{Control, Order, ShardError, Spec};
 use crate::otlp::{Tracer, Work};
-use crate::published::Seen;
+use crate::versioned::Reader;
 use crate::ring::{self, Completion, SocketRing};
 use crate::tls::Acceptor;
 
@@ -45,8 +45,8 @@ pub(super) struct Driver {
     transport: Transport,
     /// Whether TLS is spoken, by listener.
     listeners: Vec<bool>,
-    certificates: Option<Seen<Acceptor>>,
-    settings: Seen<engine::Config>,
+    certificates: Option<Reader<Acceptor>>,
+    settings: Reader<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
     desk: Desk,
@@ -67,8 +67,8 @@ impl Driver {
     /// # Errors
     /// If the shard's journal can't be opened.
     pub fn new(spec: Spec, mut ring: SocketRing) -> Result<Self, ShardError> {
-        let (certificates, acceptor) = spec.certificates.map(Seen::new).unzip();
-        let (settings, engine) = Seen::new(spec.settings);
+        let (certificates, acceptor) = spec.certificates.map(Reader::new).unzip();
+        let (settings, engine) = Reader::new(spec.settings);
         let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
@@ -284,7 +284,7 @@ impl Driver {
     /// Does what the process is told: takes new certificates and settings, refuses connections, drains.
     fn obey(&mut self) {
         self.shard.set_memory_is_short(self.control.memory_is_short());
-        if let Some(acceptor) = self.certificates.as_mut().and_then(Seen::replaced) {
+        if let Some(acceptor) = self.certificates.as_mut().and_then(Reader::replaced) {
             self.transport.set_acceptor(acceptor);
         }
         if let Some(settings) = self.settings.replaced() {

@@ -21,7 +21,7 @@ use tickstream_wire::{Decoder, FrameType, frame};
 
 use super::*;
 use crate::config::Config;
-use crate::published::Published;
+use crate::versioned::Versioned;
 use crate::serve::engine_config;
 use crate::tls::material;
 
@@ -89,9 +89,9 @@ impl Bench {
             cpu: 0,
             listeners: vec![(0, false), (0, true)],
             all_listeners: Vec::new(),
-            certificates: Some(Arc::new(Published::new(acceptor))),
+            certificates: Some(Arc::new(Versioned::new(acceptor))),
             config: Arc::new(config),
-            settings: Arc::new(Published::new(engine)),
+            settings: Arc::new(Versioned::new(engine)),
             control: Arc::new(Control::new(1)),
             tracer: None,
         };
