@@ -3,7 +3,7 @@
 //! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
 //! Every decision about a connection is made in `tickstream-engine`.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod ask;

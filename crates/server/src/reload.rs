@@ -11,10 +11,10 @@ use tickstream_engine as engine;
 use crate::admin::Shown;
 use crate::config::{self, Config, ConfigError, File, Flags, Values};
 use crate::logs::LogFilter;
-use crate::versioned::Versioned;
 use crate::serve;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
+use crate::versioned::Versioned;
 
 /// Where a server's settings came from.
 #[derive(Clone)]

@@ -22,7 +22,6 @@ use crate::logs::{LogFilter, LogGuard};
 use crate::notify::Notify;
 use crate::otlp::{Exporter, Exporting, Lost};
 use crate::preflight::{self, Unfit};
-use crate::versioned::Versioned;
 use crate::reload::{Reloader, Source};
 use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
@@ -30,6 +29,7 @@ use crate::tls::Acceptor;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
 use crate::upgrade;
+use crate::versioned::Versioned;
 
 /// How long a shard may go without a sign of life before it listens. A healthy one takes a tenth of a second, unless it
 /// has long journals to read, and then it has a pulse.

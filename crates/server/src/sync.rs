@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// A family of locks and atomics.
-pub trait Sync {
+pub trait Primitives {
     /// A mutual exclusion lock.
     type Lock<T: Debug>: Lock<T>;
     /// An atomic number.
@@ -43,7 +43,7 @@ pub trait Atomic: Debug {
 #[derive(Clone, Copy, Debug)]
 pub struct Std;
 
-impl Sync for Std {
+impl Primitives for Std {
     type Lock<T: Debug> = Mutex<T>;
     type Atomic = AtomicU64;
 }

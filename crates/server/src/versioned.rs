@@ -4,23 +4,23 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::sync::{Atomic, Lock, Std, Sync};
+use crate::sync::{Atomic, Lock, Primitives, Std};
 
 /// The current value. Shards look at its generation in each pass, and take the value only when that has changed.
 #[derive(Debug)]
-pub struct Versioned<T: Debug, S: Sync = Std> {
+pub struct Versioned<T: Debug, S: Primitives = Std> {
     value: S::Lock<Arc<T>>,
     generation: S::Atomic,
 }
 
 /// One shard's view of a [`Versioned`], and the generation that it has read.
 #[derive(Debug)]
-pub struct Reader<T: Debug, S: Sync = Std> {
+pub struct Reader<T: Debug, S: Primitives = Std> {
     versioned: Arc<Versioned<T, S>>,
     generation: u64,
 }
 
-impl<T: Debug, S: Sync> Versioned<T, S> {
+impl<T: Debug, S: Primitives> Versioned<T, S> {
     /// The first value.
     pub fn new(value: T) -> Self {
         Self { value: Lock::new(Arc::new(value)), generation: Atomic::zero() }
@@ -38,7 +38,7 @@ impl<T: Debug, S: Sync> Versioned<T, S> {
     }
 }
 
-impl<T: Debug, S: Sync> Reader<T, S> {
+impl<T: Debug, S: Primitives> Reader<T, S> {
     /// A view that has read the current value, and that value.
     pub fn new(versioned: Arc<Versioned<T, S>>) -> (Self, Arc<T>) {
         // The generation first: a value that is replaced in between is read again.

@@ -10,13 +10,13 @@ use std::sync::PoisonError;
 
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicU64, Ordering};
-use tickstream::sync::{Atomic, Lock, Sync};
+use tickstream::sync::{Atomic, Lock, Primitives};
 
 /// loom's family of locks and atomics.
 #[derive(Clone, Copy, Debug)]
 pub struct Loom;
 
-impl Sync for Loom {
+impl Primitives for Loom {
     type Lock<T: Debug> = LoomLock<T>;
     type Atomic = LoomAtomic;
 }

@@ -30,10 +30,10 @@ use crate::config::{AdminAddress, AdminToken, Config};
 use crate::logs::LogLosses;
 use crate::otlp::Lost;
 use crate::placement::{self, Machine};
-use crate::versioned::Versioned;
 use crate::ring;
 use crate::shard::Control;
 use crate::steering::Steering;
+use crate::versioned::Versioned;
 use listener::{Listener, SocketFile};
 
 /// Added to the niceness of a thread that shares its CPUs with shards: where both want to run, they get nine tenths.

@@ -9,14 +9,14 @@ use std::fmt::Debug;
 use std::sync::atomic::Ordering;
 
 use super::request::Request;
-use crate::sync::{Atomic, Lock, Std, Sync};
+use crate::sync::{Atomic, Lock, Primitives, Std};
 
 /// Requests that wait for one shard. A shard that lets so many wait has hung.
 const REQUESTS_MAX: usize = 64;
 
 /// The mailbox of one shard.
 #[derive(Debug)]
-pub struct Mailbox<R: Debug = Request, S: Sync = Std> {
+pub struct Mailbox<R: Debug = Request, S: Primitives = Std> {
     requests: S::Lock<Vec<R>>,
     /// Their number.
     waiting: S::Atomic,
@@ -27,7 +27,7 @@ pub struct Mailbox<R: Debug = Request, S: Sync = Std> {
 #[error("{REQUESTS_MAX} questions wait for the shard already")]
 pub struct Unanswered;
 
-impl<R: Debug, S: Sync> Mailbox<R, S> {
+impl<R: Debug, S: Primitives> Mailbox<R, S> {
     /// Leaves a request. The shard answers within some 100 ms, unless it has hung or ended.
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl<R: Debug, S: Sync> Mailbox<R, S> {
     }
 }
 
-impl<R: Debug, S: Sync> Default for Mailbox<R, S> {
+impl<R: Debug, S: Primitives> Default for Mailbox<R, S> {
     fn default() -> Self {
         Self { requests: Lock::new(Vec::new()), waiting: Atomic::zero() }
     }

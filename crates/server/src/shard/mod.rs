@@ -23,9 +23,9 @@ use tickstream_engine as engine;
 
 use crate::config::Config;
 use crate::otlp::Tracer;
-use crate::versioned::Versioned;
 use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
+use crate::versioned::Versioned;
 use driver::Driver;
 
 pub use collection::{CollectionError, record_bytes_max, with_cause};
