@@ -140,12 +140,12 @@ pub fn percentiles(of: &Percentiles) -> String {
     )
 }
 
-/// How long the generator's turns took.
+/// Durations of the generator's turns.
 pub fn turns(of: &Percentiles) -> String {
     format!("a turn {} at p99, {} at most", ms(of.p99_us), ms(of.max_us))
 }
 
-/// What the whole machine did: by all, by processes that aren't of this test, and for other guests.
+/// Load of the whole machine: by all, by processes that aren't of this test, and for other guests.
 pub fn machine(busy_percent: f64, others_percent: Option<f64>, steal_percent: f64) -> String {
     let others = others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others"));
     format!("{busy_percent:.1} % busy{others}, {steal_percent:.1} % stolen")
