@@ -167,7 +167,9 @@ fn publish(given: &Value) -> Publish {
             attributes: map(&given["custom"]["attributes"]),
             measurements: Vec::new(),
             payload: bytes(&given["custom"]["payload"]),
+            ..Default::default()
         })),
+        ..Default::default()
     };
     Publish {
         producer_id: bytes(&given["producer_id"]),

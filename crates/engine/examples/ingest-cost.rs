@@ -148,6 +148,7 @@ fn event(number: u64, event_type: EventType, body: Body) -> Event {
         properties: [("campaign".to_owned(), "spring".to_owned()), ("variant".to_owned(), "b".to_owned())]
             .into(),
         body: Some(body),
+        ..Default::default()
     }
 }
 
@@ -172,6 +173,7 @@ fn interaction(number: u64) -> Event {
             os: "Android".into(),
             version: "16".into(),
             manufacturer: "Fairphone".into(),
+            ..Default::default()
         }),
         properties: Some(InteractionProperties {
             screen_name: "cart".into(),
@@ -209,6 +211,7 @@ fn span(number: u64) -> Event {
             ..Default::default()
         }),
         resource: Some(SpanResource { service_name: "checkout".into(), ..Default::default() }),
+        ..Default::default()
     };
     event(number, EventType::TraceSpan, Body::TraceSpan(body))
 }

@@ -15,13 +15,20 @@ pub use prost::{DecodeError, Message};
 /// Events, and what carries and stores them: `proto/events.proto`.
 pub mod events {
     pub use super::generated::event::Body;
+    pub use super::generated::value::Kind;
     pub use super::generated::{
-        ApplicationMetric, Codec, CostData, CustomEvent, DeadLetter, DeviceInfo, Event, EventBatch,
-        EventType, HostInfo, InfrastructureMeasurements, InfrastructureMetric, InteractionContext,
-        InteractionProperties, Log, LogContext, LogLevel, Measurement, MetricType, NetworkInfo, Performance,
-        PerformanceCategory, PerformanceContext, Publish, PublishAck, Rejected, ResourceType, SpanAttributes,
-        SpanResource, SpanStatus, StoredBatch, TraceSpan, UserInteraction, Video, VideoContext,
-        VideoEventName, VideoMeasurements, VideoQualityMetrics,
+        Access, AccessOutcome, Alias, App, ApplicationMetric, Campaign, CodeImage, Codec, Consent,
+        ConsentPurpose, Cost, CostData, Crash, CrashType, CustomEvent, DeadLetter, Deployment,
+        DeploymentStatus, DeviceInfo, Entity, Event, EventBatch, EventType, Exemplar, ExponentialBuckets,
+        ExponentialHistogram, Exposure, Feedback, Finding, FindingStatus, Group, Histogram, HostInfo,
+        Identify, Incident, IncidentStatus, InfrastructureMeasurements, InfrastructureMetric,
+        InteractionContext, InteractionProperties, Log, LogContext, LogLevel, Measurement, MetricPoint,
+        MetricSeries, MetricType, NetworkInfo, Page, Performance, PerformanceCategory, PerformanceContext,
+        Publish, PublishAck, Rejected, ReplayChunk, Resource, ResourceType, Revenue, Scope, Sender,
+        SeriesType, Severity, SpanAttributes, SpanEvent, SpanKind, SpanLink, SpanResource, SpanStatus,
+        StoredBatch, Summary, SummaryQuantile, Temporality, TraceSpan, UserInteraction, Value, ValueList,
+        ValueMap, Video, VideoContext, VideoError, VideoErrorSource, VideoEventName, VideoMeasurements,
+        VideoQualityMetrics, VideoStreamType,
     };
 }
 

@@ -50,6 +50,7 @@ macro_rules! fields {
                     $(Some(Body::$kind(body)) => {
                         map.serialize_entry(stringify!($name), &Message(body))?;
                     })*
+                    Some(_) => {}
                 })?
                 Ok(())
             }
@@ -133,6 +134,20 @@ pub(super) fn body_name(body: &Body) -> &'static str {
         Body::Log(_) => "log",
         Body::InfrastructureMetric(_) => "infrastructure_metric",
         Body::Custom(_) => "custom",
+        Body::MetricSeries(_) => "metric_series",
+        Body::Exposure(_) => "exposure",
+        Body::Identify(_) => "identify",
+        Body::Alias(_) => "alias",
+        Body::Group(_) => "group",
+        Body::Consent(_) => "consent",
+        Body::Feedback(_) => "feedback",
+        Body::Crash(_) => "crash",
+        Body::ReplayChunk(_) => "replay_chunk",
+        Body::Incident(_) => "incident",
+        Body::Finding(_) => "finding",
+        Body::Deployment(_) => "deployment",
+        Body::Access(_) => "access",
+        Body::Cost(_) => "cost",
     }
 }
 

@@ -78,6 +78,20 @@ fn event_type(body: &Body) -> EventType {
         Body::Log(_) => EventType::Log,
         Body::InfrastructureMetric(_) => EventType::InfrastructureMetric,
         Body::Custom(_) => EventType::Custom,
+        Body::MetricSeries(_) => EventType::MetricSeries,
+        Body::Exposure(_) => EventType::Exposure,
+        Body::Identify(_) => EventType::Identify,
+        Body::Alias(_) => EventType::Alias,
+        Body::Group(_) => EventType::Group,
+        Body::Consent(_) => EventType::Consent,
+        Body::Feedback(_) => EventType::Feedback,
+        Body::Crash(_) => EventType::Crash,
+        Body::ReplayChunk(_) => EventType::ReplayChunk,
+        Body::Incident(_) => EventType::Incident,
+        Body::Finding(_) => EventType::Finding,
+        Body::Deployment(_) => EventType::Deployment,
+        Body::Access(_) => EventType::Access,
+        Body::Cost(_) => EventType::Cost,
     }
 }
 

@@ -31,6 +31,7 @@ pub(crate) fn event(number: u64, body: Body) -> Event {
         context: text_map([("client_ip", "192.0.2.77"), ("campaign", "spring")]),
         properties: text_map([("email", "ada@example.org"), ("größe", "12 €")]),
         body: Some(body),
+        ..Default::default()
     }
 }
 
@@ -44,6 +45,20 @@ pub(crate) fn kind_of(body: &Body) -> EventType {
         Body::Log(_) => EventType::Log,
         Body::InfrastructureMetric(_) => EventType::InfrastructureMetric,
         Body::Custom(_) => EventType::Custom,
+        Body::MetricSeries(_) => EventType::MetricSeries,
+        Body::Exposure(_) => EventType::Exposure,
+        Body::Identify(_) => EventType::Identify,
+        Body::Alias(_) => EventType::Alias,
+        Body::Group(_) => EventType::Group,
+        Body::Consent(_) => EventType::Consent,
+        Body::Feedback(_) => EventType::Feedback,
+        Body::Crash(_) => EventType::Crash,
+        Body::ReplayChunk(_) => EventType::ReplayChunk,
+        Body::Incident(_) => EventType::Incident,
+        Body::Finding(_) => EventType::Finding,
+        Body::Deployment(_) => EventType::Deployment,
+        Body::Access(_) => EventType::Access,
+        Body::Cost(_) => EventType::Cost,
     }
 }
 
@@ -60,6 +75,7 @@ pub(crate) fn bodies() -> [Body; 8] {
                 os: "Android".into(),
                 version: "16".into(),
                 manufacturer: "Fairphone".into(),
+                ..Default::default()
             }),
             properties: Some(InteractionProperties {
                 screen_name: "cart".into(),
@@ -96,6 +112,7 @@ pub(crate) fn bodies() -> [Body; 8] {
                 resolution: "1920x1080".into(),
                 fps: Some(50.0),
                 latency: Some(2_100.5),
+                ..Default::default()
             }),
             quality_metrics: Some(VideoQualityMetrics {
                 video_quality_score: Some(93.0),
@@ -106,7 +123,9 @@ pub(crate) fn bodies() -> [Body; 8] {
                 cdn_provider: "cdn-1".into(),
                 player_version: "2.19".into(),
                 drm_type: "widevine".into(),
+                ..Default::default()
             }),
+            ..Default::default()
         }),
         Body::ApplicationMetric(ApplicationMetric {
             service: "checkout".into(),
@@ -120,6 +139,7 @@ pub(crate) fn bodies() -> [Body; 8] {
                 ip: "2001:db8:1:2:3:4:5:6".into(),
                 region: "eu-1".into(),
             }),
+            ..Default::default()
         }),
         Body::TraceSpan(TraceSpan {
             trace_id: vec![7; 16],
@@ -138,12 +158,14 @@ pub(crate) fn bodies() -> [Body; 8] {
                 db_statement: "INSERT INTO orders VALUES (?)".into(),
                 error_message: "out of stock".into(),
                 other: text_map([("retry", "1")]),
+                ..Default::default()
             }),
             resource: Some(SpanResource {
                 service_name: "checkout".into(),
                 service_version: "1.8".into(),
                 host_name: "web-7".into(),
             }),
+            ..Default::default()
         }),
         Body::Log(Log {
             service: "checkout".into(),
@@ -156,8 +178,10 @@ pub(crate) fn bodies() -> [Body; 8] {
                 request_id: "r-1".into(),
                 user_id: Some("user-1".into()),
                 trace_id: Some(vec![7; 16]),
+                ..Default::default()
             }),
             metadata: text_map([("pid", "12")]),
+            ..Default::default()
         }),
         Body::InfrastructureMetric(InfrastructureMetric {
             resource_type: ResourceType::Database.into(),
@@ -169,6 +193,7 @@ pub(crate) fn bodies() -> [Body; 8] {
                 memory_usage: Some(0.0),
                 disk_io: Some(1e9),
                 network_io: Some(12.5),
+                ..Default::default()
             }),
             cost_data: Some(CostData { cost_per_hour: Some(0.0), currency: "EUR".into() }),
         }),
@@ -177,6 +202,7 @@ pub(crate) fn bodies() -> [Body; 8] {
             attributes: text_map([("level", "9")]),
             measurements: vec![measurement("score", -4.0)],
             payload: vec![0, 255, 1],
+            ..Default::default()
         }),
     ]
 }
