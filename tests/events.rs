@@ -204,7 +204,7 @@ fn journals_are_verified_beside_their_writer() {
     let output = server.events("verify", &[]);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
-    for part in ["events/000\n", "1 segment, ", " 8 events, ", "sound"] {
+    for part in ["events/000\n", "1 segment, ", " 22 events, ", "sound"] {
         assert!(said.contains(part), "no {part:?} in {said}");
     }
     // One journal, by its own directory.

@@ -1,9 +1,9 @@
 //! What is told of published events, where they are collected.
 
 use tickstream_engine::VerdictCode;
+use tickstream_schema::events::Publish;
+use tickstream_schema::events::{Body, CustomEvent, Event, EventType};
 use tickstream_wire::frame;
-use tickstream_wire::messages::Publish;
-use tickstream_wire::messages::events::{Body, CustomEvent, Event, EventType};
 
 use crate::metrics::promtool;
 use crate::support::{Client, Server, has_tool};
@@ -37,7 +37,7 @@ fn what_is_collected_is_counted() {
     for sequence in [1, 1] {
         let publish =
             Publish { producer_id: vec![7; 16], sequence, events: events.clone(), ..Publish::default() };
-        client.send(&frame::seal(&publish));
+        client.send(&frame::seal_as(FrameType::Publish, &publish));
     }
     let metrics = server.wait_for_metric("events_duplicate_total{shard=\"0\"}", 2.0);
     for (name, expected) in [

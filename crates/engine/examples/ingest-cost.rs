@@ -15,9 +15,10 @@ use tickstream_engine::{
     Action, Config, Credentials, IngestConfig, Limits, Mode, Now, Phase, PrivacyConfig, ProxyProtocol, Rate,
     SendOutcome, Shard,
 };
+use tickstream_schema::events::*;
+use tickstream_schema::events::{Message, Publish};
 use tickstream_wire::frame;
-use tickstream_wire::messages::events::*;
-use tickstream_wire::messages::{Auth, Message, Publish};
+use tickstream_wire::messages::Auth;
 
 const AT_NS: u64 = 1_700_000_000_000_000_000;
 /// Events that one measurement sends.
@@ -43,8 +44,9 @@ fn main() {
 }
 
 fn measure(name: &str, batch: usize, make: Make, codec: Codec, rules: &[&str]) {
-    let frames: Vec<Vec<u8>> =
-        (0..EVENTS / batch).map(|at| frame::seal(&publish(at as u64, batch, make, codec))).collect();
+    let frames: Vec<Vec<u8>> = (0..EVENTS / batch)
+        .map(|at| frame::seal_as(frame::FrameType::Publish, &publish(at as u64, batch, make, codec)))
+        .collect();
     let mut shard = shard(rules);
     let conn = shard.accept(([127, 0, 0, 1], 5_000).into(), false).expect("room for one");
     shard.received(conn, &frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() }));

@@ -10,31 +10,26 @@
 mod batch;
 mod config;
 mod counters;
-mod cursor;
 mod dedup;
-mod plan;
-mod privacy;
 mod publisher;
 mod records;
-mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unpack;
-mod validate;
 mod verdict;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
-use tickstream_wire::messages::events::Codec;
+use tickstream_schema::cursor::{self, Malformed};
+use tickstream_schema::events::Codec;
+use tickstream_schema::{Plan, Redactor, table as schema};
+pub use tickstream_schema::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
 
 use batch::{Envelope, count_events, envelope, unpack};
-pub use config::{IngestConfig, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
+pub use config::IngestConfig;
 pub use counters::IngestCounters;
-use cursor::Malformed;
 use dedup::{EventIds, Producers};
-use plan::Plan;
-use privacy::Redactor;
 pub(crate) use publisher::Publisher;
 use publisher::{Pending, Quota};
 use unpack::{UnpackError, Unpacker};
@@ -212,7 +207,7 @@ impl Ingest {
     pub fn new(config: &IngestConfig, payload_bytes: u32) -> Self {
         Self {
             events_max: EVENTS_MAX.min(payload_bytes / ACK_BYTES_PER_EVENT),
-            plan: Plan::new(config.privacy.rules()).expect("PrivacyConfig has looked at its rules"),
+            plan: config.privacy.plan(),
             redactor: Redactor::new(&config.privacy),
             redacted: Vec::new(),
             unpacker: Unpacker::new(config.unpacked_bytes),

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tickstream_wire::messages::{
-    Message,
-    events::{
-        ApplicationMetric, Body, CostData, DeviceInfo, Event, EventType, HostInfo,
-        InfrastructureMeasurements, InfrastructureMetric, InteractionContext, InteractionProperties, Log,
-        LogContext, LogLevel, Measurement, MetricType, NetworkInfo, Performance, PerformanceCategory,
-        PerformanceContext, ResourceType, SpanAttributes, SpanResource, SpanStatus, TraceSpan,
-        UserInteraction, Video, VideoContext, VideoEventName, VideoMeasurements, VideoQualityMetrics,
-    },
+use tickstream_schema::events::{
+    ApplicationMetric, Body, CostData, DeviceInfo, Event, EventType, HostInfo, InfrastructureMeasurements,
+    InfrastructureMetric, InteractionContext, InteractionProperties, Log, LogContext, LogLevel, Measurement,
+    Message, MetricType, NetworkInfo, Performance, PerformanceCategory, PerformanceContext, ResourceType,
+    SpanAttributes, SpanResource, SpanStatus, TraceSpan, UserInteraction, Video, VideoContext,
+    VideoEventName, VideoMeasurements, VideoQualityMetrics,
 };
 
 /// The longest value of a map (`proto/events.proto`).
@@ -229,7 +226,8 @@ fn shorten(event: &mut Event) {
             body.metadata.clear();
         }
         Some(Body::InfrastructureMetric(body)) => body.cost_data = None,
-        Some(Body::Custom(_)) | None => {}
+        // Those that aren't made here.
+        _ => {}
     }
 }
 

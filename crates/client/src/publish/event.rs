@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use tickstream_wire::messages::events;
+use tickstream_schema::events;
 
 use crate::Error;
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use tickstream_wire::messages::{Message, events::Event};
+use tickstream_schema::events::{Event, Message};
 use tokio::time;
 
 use super::{

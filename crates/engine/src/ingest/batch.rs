@@ -1,17 +1,17 @@
 //! A batch: its envelope, the judgement of each event, and the record that comes out.
 
+use tickstream_schema::events::{Codec, DeadLetter};
 use tickstream_wire::messages::Message;
-use tickstream_wire::messages::events::{Codec, DeadLetter};
 
 use super::cursor::{Cursor, Malformed, Wire, put_bytes, put_number, put_varint};
 use super::publisher::Pending;
 use super::schema::EVENT_BYTES_MAX;
 use super::unpack::{UnpackError, Unpacker};
-use super::validate::{Clocks, Valid, is_readable, validate};
 use super::verdict::{Finding, Verdict, VerdictCode};
 use super::{EVENTS, Ingest, Outstanding, Queued, RecordId, Source, bad_frame};
 use crate::clock::{MS, Now};
 use crate::close::Fault;
+use tickstream_schema::validate::{Clocks, Valid, is_readable, validate};
 
 /// The number of `dead_letters` in StoredBatch.
 const DEAD_LETTERS: u32 = 7;

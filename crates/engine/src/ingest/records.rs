@@ -1,6 +1,6 @@
 //! Records on their way to the journal, what becomes of them, and the answers that wait for it.
 
-use tickstream_wire::messages::PublishAck;
+use tickstream_schema::events::PublishAck;
 
 use super::batch::IS_PARTIAL;
 use super::cursor::{Cursor, Malformed, Wire};

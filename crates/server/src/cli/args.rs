@@ -224,7 +224,7 @@ fn filter_args() -> [Arg; 5] {
             .value_name("KIND")
             .value_delimiter(',')
             .action(ArgAction::Append)
-            .value_parser(PossibleValuesParser::new(KINDS.map(|(name, _)| name)).try_map(|name| kind(&name)))
+            .value_parser(PossibleValuesParser::new(KINDS).try_map(|name| kind(&name)))
             .help("Only these kinds"),
         Arg::new("producer")
             .long("producer")

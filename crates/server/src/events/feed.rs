@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use tickstream_journal::{Directory, FileDirectory, FileName, Reader};
+use tickstream_schema::events::StoredBatch;
 use tickstream_wire::messages::Message;
-use tickstream_wire::messages::events::StoredBatch;
 
 use super::EventsError;
 use super::filter::Filter;

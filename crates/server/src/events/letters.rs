@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use tickstream_wire::messages::events::DeadLetter;
+use tickstream_schema::events::DeadLetter;
 
 use super::feed::{Batch, each_batch};
 use super::filter::Filter;

@@ -3,8 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
+use tickstream_schema::events::{DeadLetter, Event};
 use tickstream_wire::messages::Message;
-use tickstream_wire::messages::events::{DeadLetter, Event};
 
 use super::feed::Batch;
 use tickstream_client::json::write_event;

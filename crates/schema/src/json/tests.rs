@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 use protox::prost_reflect::{DescriptorPool, Kind, MessageDescriptor};
 use serde_json::Value;
-use tickstream_wire::messages::{Message, events::Event};
 
 use super::*;
-use crate::json::{schema::body_name, value::ENUM_MAX};
+use crate::events::{Event, Message as _};
 
 const ALL_KINDS: &str = include_str!("../../../../tests/events/all-kinds.jsonl");
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
@@ -32,17 +31,23 @@ struct Maker {
     random: fastrand::Rng,
     /// Every field is there and isn't empty.
     full: bool,
+    /// Messages around what is made: with more than 8, a Value is no list and no map.
+    depth: u32,
 }
 
 impl Maker {
     fn message(&mut self, descriptor: &MessageDescriptor) -> Vec<u8> {
         let mut out = Vec::new();
+        self.depth += 1;
         let mut oneofs = BTreeSet::new();
         for field in descriptor.fields() {
             if let Some(oneof) = field.containing_oneof().filter(|oneof| !oneof.is_synthetic()) {
                 let of: Vec<_> = oneof.fields().collect();
                 if oneofs.insert(oneof.name().to_owned()) && (self.full || self.random.bool()) {
                     let field = &of[self.random.usize(..of.len())];
+                    if self.depth > 8 && matches!(field.name(), "list" | "map") {
+                        continue;
+                    }
                     self.value(field.number(), &field.kind(), &mut out);
                 }
                 continue;
@@ -55,6 +60,7 @@ impl Maker {
             };
             (0..count).for_each(|_| self.value(field.number(), &field.kind(), &mut out));
         }
+        self.depth -= 1;
         out
     }
 
@@ -78,6 +84,20 @@ impl Maker {
             Kind::Uint64 => {
                 key(0);
                 prost::encoding::encode_varint(self.random.u64(..), out);
+            }
+            Kind::Sint32 => {
+                key(0);
+                let value = self.random.i32(..) >> self.random.u32(..32);
+                prost::encoding::encode_varint((value << 1 ^ value >> 31) as u32 as u64, out);
+            }
+            Kind::Sint64 => {
+                key(0);
+                let value = self.random.i64(..) >> self.random.u32(..64);
+                prost::encoding::encode_varint((value << 1 ^ value >> 63) as u64, out);
+            }
+            Kind::Bool => {
+                key(0);
+                out.push(u8::from(self.full || self.random.bool()));
             }
             Kind::Enum(_) => {
                 key(0);
@@ -132,7 +152,7 @@ impl Maker {
 
 fn event(seed: u64, full: bool) -> Event {
     thread_local!(static SCHEMA: Schema = Schema::read());
-    let mut maker = Maker { random: fastrand::Rng::with_seed(seed), full };
+    let mut maker = Maker { random: fastrand::Rng::with_seed(seed), full, depth: 0 };
     let bytes = SCHEMA.with(|schema| maker.message(&schema.message("Event")));
     Event::decode(&bytes[..]).unwrap()
 }
@@ -151,7 +171,7 @@ proptest! {
         prop_assert!(!line.contains('\n'));
         let read = parse_event(&line).map_err(|error| TestCaseError::fail(format!("{error}: {line}")))?;
         // As bytes: NaN isn't equal to itself.
-        prop_assert_eq!(read.encode_to_vec(), event.encode_to_vec(), "{}", line);
+        prop_assert!(read.encode_to_vec() == event.encode_to_vec(), "{}", line);
     }
 
     #[test]
@@ -196,19 +216,16 @@ fn the_guide_s_examples_are_events() {
     let kinds: Vec<_> = examples
         .map(|example| {
             let json = format!("{{{example}").replace(r#""…": "as below""#, "");
-            parse_event(&json)
-                .unwrap_or_else(|error| panic!("{error}: {json}"))
-                .body
-                .map(|body| body_name(&body))
+            parse_event(&json).unwrap_or_else(|error| panic!("{error}: {json}")).body.map(|body| body.name())
         })
         .collect();
-    assert_eq!((kinds.len(), kinds.iter().flatten().collect::<BTreeSet<_>>().len()), (9, 8));
+    assert_eq!((kinds.len(), kinds.iter().flatten().collect::<BTreeSet<_>>().len()), (23, 22));
 }
 
 /// Every field of `message` is in `json`, and nothing else; of a oneof, the one that is there goes to `kinds`.
 fn has_all(message: &MessageDescriptor, json: &mut Value, kinds: &mut Vec<String>, path: &str) {
     let object = json.as_object_mut().unwrap_or_else(|| panic!("{path} is no object"));
-    for field in message.fields() {
+    for field in message.fields().filter(|field| !field.name().starts_with("typed_")) {
         let path = format!("{path}.{}", field.name());
         let Some(mut value) = object.remove(field.name()) else {
             let is_other_kind = field.containing_oneof().is_some_and(|oneof| !oneof.is_synthetic());
@@ -219,7 +236,12 @@ fn has_all(message: &MessageDescriptor, json: &mut Value, kinds: &mut Vec<String
             kinds.push(field.name().to_owned());
         }
         match (field.kind(), &mut value) {
-            (Kind::Message(_), Value::Object(map)) if field.is_map() => assert!(!map.is_empty(), "{path}"),
+            (Kind::Message(_), Value::Object(map)) if field.is_map() => {
+                let has_values = message.get_field_by_name(&format!("typed_{}", field.name())).is_some();
+                assert!(map.values().any(Value::is_string), "{path}");
+                assert!(!has_values || map.values().any(|value| !value.is_string()), "{path}");
+            }
+            (Kind::Message(inner), _) if inner.name() == "Value" => {}
             (Kind::Message(inner), Value::Array(list)) => {
                 assert!(!list.is_empty(), "{path}");
                 list.iter_mut().for_each(|value| has_all(&inner, value, kinds, &path));
@@ -232,15 +254,6 @@ fn has_all(message: &MessageDescriptor, json: &mut Value, kinds: &mut Vec<String
 }
 
 #[test]
-fn enums_have_no_numbers_above_those_that_are_looked_for() {
-    for of in Schema::read().0.all_enums() {
-        assert!(of.values().all(|value| (0..=ENUM_MAX).contains(&value.number())), "{}", of.full_name());
-        let mut values = of.values();
-        assert!(values.next().is_some_and(|value| value.number() == 0));
-    }
-}
-
-#[test]
 fn what_is_wrong_is_named_with_its_place() {
     let check = |line: &str, expected: &str| {
         assert_eq!(parse_event(line).unwrap_err().to_string(), expected, "{line}");
@@ -250,16 +263,24 @@ fn what_is_wrong_is_named_with_its_place() {
     check(r#"{"log":{"#, "column 8: log: EOF while parsing an object");
     check(
         "[]",
-        "column 0: invalid type: sequence, expected an object with some of the keys event_id, timestamp, platform, session_id, user_id, event_type, event_name, context, properties, user_interaction, performance, video, application_metric, trace_span, log, infrastructure_metric, custom",
+        "column 0: invalid type: sequence, expected an object with some of the keys event_id, timestamp, platform, session_id, user_id, event_type, event_name, context, properties, user_interaction, performance, video, application_metric, trace_span, log, infrastructure_metric, custom, metric_series, exposure, identify, alias, group, consent, feedback, crash, replay_chunk, incident, finding, deployment, access, cost, anonymous_id, group_id, app, device, campaign, page, revenue, sender, resource, scope",
     );
     check(r#"{"platform":"web"} {"#, "column 20: trailing characters");
     check(
         r#"{"log":{"servcie":"x"}}"#,
-        "column 17: log.servcie: no such key; there are service, level, message, logger_name, thread_name, stack_trace, context, metadata",
+        "column 17: log.servcie: no such key; there are service, level, message, logger_name, thread_name, stack_trace, context, metadata, body, severity_number, severity_text, observed_time, flags, dropped_attributes_count, event_name",
     );
     check(r#"{"platform":"web","platform":"web"}"#, "column 28: the key `platform` comes twice");
     check(r#"{"context":{"a":"1","a":"2"}}"#, "column 28: context: the key `a` comes twice");
-    check(r#"{"context":{"a":1}}"#, "column 17: context.a: invalid type: integer `1`, expected a string");
+    check(
+        r#"{"sender":{"headers":{"a":1}}}"#,
+        "column 27: sender.headers.a: invalid type: integer `1`, expected a string",
+    );
+    check(r#"{"context":{"a":"1","a":2}}"#, "column 26: context: the key `a` comes twice");
+    check(
+        r#"{"context":{"a":{"$bytes":"","b":1}}}"#,
+        "column 32: context.a: `$bytes` stands alone, there is `b` beside it",
+    );
     check(r#"{"log":{},"video":{}}"#, "column 21: an event has one body, this one has `log` and `video`");
     check(
         r#"{"trace_span":{"attributes":{"http_status_code":"404"}}}"#,
@@ -271,7 +292,7 @@ fn what_is_wrong_is_named_with_its_place() {
     );
     check(
         r#"{"log":{"level":"warning"}}"#,
-        "column 25: log.level: invalid value: string \"warning\", expected one of debug, info, warn, error, fatal",
+        "column 25: log.level: invalid value: string \"warning\", expected one of debug, info, warn, error, fatal, trace",
     );
     check(
         r#"{"event_id":"4711x"}"#,
@@ -303,6 +324,20 @@ fn several_forms_are_read() {
     check(
         r#"{"event_id":"017F22E279B07CC398C4DC0C0C07398F"}"#,
         r#"{"event_id":"017f22e2-79b0-7cc3-98c4-dc0c0c07398f"}"#,
+    );
+    check(
+        r#"{"properties":{"n":5,"d":5.5,"t":"x","l":[1,null,"y"],"m":{"a":true},"b":{"$bytes":"AP8="},"i":{"$number":"NaN"},"s":{"$text":"z"}}}"#,
+        r#"{"properties":{"t":"x","b":{"$bytes":"AP8="},"d":5.5,"i":{"$number":"NaN"},"l":[1,null,"y"],"m":{"a":true},"n":5,"s":{"$text":"z"}}}"#,
+    );
+    check(
+        r#"{"log":{"body":{"$map":{"$bytes":1,"$map":2}}}}"#,
+        r#"{"log":{"body":{"$map":{"$bytes":1,"$map":2}}}}"#,
+    );
+    check(r#"{"log":{"body":{"$null":true}}}"#, r#"{"log":{"body":{"$null":true}}}"#);
+    check(r#"{"log":{"body":18446744073709551615}}"#, r#"{"log":{"body":1.8446744073709552e+19}}"#);
+    check(
+        r#"{"properties":{"a":{"$string":"x","$value":1}}}"#,
+        r#"{"properties":{"a":{"$string":"x","$value":1}}}"#,
     );
     check(
         r#"{"application_metric":{"value":3,"labels":{"a":"\u00e9"}}}"#,

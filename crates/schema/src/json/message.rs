@@ -8,13 +8,13 @@ use serde::{
     ser::SerializeMap,
 };
 
-/// A message of the schema, by its fields. The table in `schema` implements it.
+/// A message of the schema, by its fields. The build script implements it.
 pub(super) trait Fields: Default {
     /// The fields' names.
     const NAMES: &'static [&'static str];
 
-    /// Reads the value of the field that is called `name`, one of `NAMES`.
-    fn read<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
+    /// Reads the value of the field with the name at `key` in `NAMES`.
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: usize, map: &mut A) -> Result<(), A::Error>;
 
     /// Writes all fields that aren't absent.
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
@@ -66,13 +66,13 @@ impl<'de, M: Fields> Visitor<'de> for MessageSeed<M> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<M, A::Error> {
         let mut message = M::default();
-        let mut seen = 0_u32;
+        let mut seen = 0_u64;
         while let Some(key) = map.next_key_seed(Key::<M>(PhantomData))? {
-            if seen & 1 << key != 0 {
+            if seen & 1_u64 << key != 0 {
                 return Err(A::Error::custom(format_args!("the key `{}` comes twice", M::NAMES[key])));
             }
             seen |= 1 << key;
-            message.read(M::NAMES[key], &mut map)?;
+            message.read(key, &mut map)?;
         }
         Ok(message)
     }
@@ -97,7 +97,7 @@ impl<M: Fields> Visitor<'_> for Key<M> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<usize, E> {
-        const { assert!(M::NAMES.len() <= u32::BITS as usize) };
+        const { assert!(M::NAMES.len() <= u64::BITS as usize) };
         let unknown = || E::custom(format_args!("no such key; there are {}", M::NAMES.join(", ")));
         M::NAMES.iter().position(|name| *name == key).ok_or_else(unknown)
     }
@@ -138,6 +138,15 @@ impl<'de, T: Default, C: Codec<T>> Visitor<'de> for FieldSeed<T, C> {
     fn visit_some<D: Deserializer<'de>>(self, json: D) -> Result<T, D::Error> {
         C::read(json)
     }
+}
+
+/// Reads one field.
+pub(super) fn read_field<'de, T: Default, C: Codec<T>, A: MapAccess<'de>>(
+    value: &mut T,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    *value = map.next_value_seed(FieldSeed::<T, C>::new())?;
+    Ok(())
 }
 
 /// A field's value to write.

@@ -5,32 +5,39 @@ const GROUP_DEPTH_MAX: u32 = 64;
 
 /// Bytes that no protobuf reader takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
+pub struct Malformed;
 
-/// How a field's value is laid out.
+/// The layout of a field's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wire {
+pub enum Wire {
+    /// A varint.
     Varint,
+    /// Eight bytes.
     Fixed64,
+    /// Bytes behind their length.
     Bytes,
+    /// The begin of a group.
     GroupStart,
+    /// The end of a group.
     GroupEnd,
+    /// Four bytes.
     Fixed32,
 }
 
 /// A place in the fields of one message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cursor<'a> {
+pub struct Cursor<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// The first field of a message.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
-    /// How many bytes were read.
+    /// Bytes that were read.
     pub fn at(&self) -> usize {
         self.at
     }
@@ -95,6 +102,7 @@ impl<'a> Cursor<'a> {
         Ok(&rest[..length as usize])
     }
 
+    /// Eight bytes, little-endian.
     #[inline]
     pub fn fixed64(&mut self) -> Result<u64, Malformed> {
         let &bytes = self.bytes[self.at..].first_chunk::<8>().ok_or(Malformed)?;
@@ -133,7 +141,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// Appends a varint.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -142,19 +150,19 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Bytes that [`put_varint`] appends.
-pub(crate) const fn varint_len(value: u64) -> usize {
+pub const fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
 /// Appends key, length and value of a field of bytes.
-pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     put_varint(out, u64::from(number << 3 | 2));
     put_varint(out, value.len() as u64);
     out.extend_from_slice(value);
 }
 
 /// Appends key and value of a varint field, unless it is 0.
-pub(crate) fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
+pub fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
     if value != 0 {
         put_varint(out, u64::from(number << 3));
         put_varint(out, value);
@@ -163,8 +171,8 @@ pub(crate) fn put_number(out: &mut Vec<u8>, number: u32, value: u64) {
 
 #[cfg(test)]
 mod tests {
+    use crate::events::{Message, Rejected};
     use proptest::prelude::*;
-    use tickstream_wire::messages::{Message, Subscribe};
 
     use super::*;
 
@@ -214,17 +222,17 @@ mod tests {
 
         #[test]
         fn noise_is_passed_over_where_prost_passes_over_it(noise in prop::collection::vec(any::<u8>(), 0..40)) {
-            // Fields of Subscribe (1 and 2) have layouts that prost checks: all others are unknown to it.
+            // Fields of Rejected (1 to 4) have layouts that prost checks: all others are unknown to it.
             let mut cursor = Cursor::new(&noise);
             let mut known = false;
             while let Ok(Some((number, wire))) = cursor.key() {
-                known |= number <= 2;
+                known |= number <= 4;
                 if cursor.skip(number, wire).is_err() {
                     break;
                 }
             }
             if !known {
-                prop_assert_eq!(walks(&noise), Subscribe::decode(&noise[..]).is_ok());
+                prop_assert_eq!(walks(&noise), Rejected::decode(&noise[..]).is_ok());
             }
         }
     }

@@ -5,7 +5,7 @@
 //! reject. A key that the schema doesn't have, or one that comes twice, is an error: it would be lost without a word.
 //!
 //! ```
-//! use tickstream_client::json::{parse_event, write_event};
+//! use tickstream_schema::json::{parse_event, write_event};
 //!
 //! let line = r#"{"platform":"web","event_type":"custom","event_name":"signed_up","custom":{"schema":"sign-up/1"}}"#;
 //! let event = parse_event(line)?;
@@ -15,16 +15,17 @@
 //!
 //! let error = parse_event(r#"{"custom":{"measurements":[{"name":7}]}}"#).unwrap_err();
 //! assert_eq!(error.path, "custom.measurements[0].name");
-//! # Ok::<(), tickstream_client::json::JsonError>(())
+//! # Ok::<(), tickstream_schema::json::JsonError>(())
 //! ```
 
 mod message;
 mod schema;
 mod time;
+mod typed;
 mod value;
 
+use crate::events::Event;
 use serde::Serialize;
-use tickstream_wire::messages::events::Event;
 
 use message::{Message, MessageSeed};
 
@@ -47,7 +48,7 @@ impl std::fmt::Display for JsonError {
     }
 }
 
-/// The event that a line describes. What the line leaves out is absent: [`fill_event`](crate::fill_event) adds an id
+/// The event that a line describes. What the line leaves out is absent: the client's `fill_event` adds an id
 /// and a time.
 ///
 /// # Errors

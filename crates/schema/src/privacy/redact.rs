@@ -1,28 +1,30 @@
-//! Taking out of an event what privacy rules name, before it is stored.
+//! Redaction of an event by privacy rules, before it is stored.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ring::hmac;
 
-use super::config::{PrivacyAction, PrivacyConfig};
-use super::cursor::{Cursor, Malformed, Wire, put_bytes, put_varint, varint_len};
-use super::plan::{Field, Plan, ROOT};
-use super::schema::Rule;
-use super::validate::entry;
+use super::{PrivacyAction, PrivacyConfig};
+use crate::cursor::{Cursor, Malformed, Wire, put_bytes, put_varint, varint_len};
+use crate::plan::{Field, Plan, Privacy, ROOT};
+use crate::table::Rule;
+use crate::validate::entry;
+use crate::value;
 
-/// What a masked text becomes.
+/// A masked text.
 const MASK: &str = "***";
 /// Bytes of a hash, of the 32 that HMAC-SHA-256 has.
 const HASH_BYTES: usize = 16;
 
 /// The privacy rules of a [`Plan`], with their key.
 #[derive(Debug)]
-pub(crate) struct Redactor {
+pub struct Redactor {
     key: hmac::Key,
     truncate_peer: bool,
 }
 
 impl Redactor {
+    /// The redactor of these rules. The [`Plan`] that it is used with is made of the same.
     pub fn new(config: &PrivacyConfig) -> Self {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, config.key()), truncate_peer: config.truncates_peer() }
     }
@@ -52,10 +54,10 @@ impl Redactor {
                 out.extend_from_slice(&bytes[start..cursor.at()]);
                 continue;
             };
-            if wire != field.wire {
+            if wire != field.wire && !field.is_packed() {
                 return Err(Malformed);
             }
-            if wire != Wire::Bytes {
+            if wire != Wire::Bytes || field.is_packed() {
                 // Numbers can only be dropped.
                 cursor.skip(number, wire)?;
                 continue;
@@ -82,7 +84,15 @@ impl Redactor {
                     None => self.put_entry(number, key, value, out),
                 }
             }
+            (Rule::TypedMap, _) => self.value_entry(&field.privacy, "", number, value, out)?,
             (_, Some(PrivacyAction::Drop)) => {}
+            (Rule::Value, whole) => {
+                let redacted = match whole {
+                    Some(action) if field.privacy.entries.is_empty() => self.any(action, value)?,
+                    _ => self.value(&field.privacy, "", value)?,
+                };
+                put_bytes(out, number, &redacted);
+            }
             (Rule::Message(_) | Rule::List { .. }, _) => {
                 put_varint(out, u64::from(number << 3 | 2));
                 let start = out.len();
@@ -92,7 +102,7 @@ impl Redactor {
                 self.message(plan, field.child, value, out)?;
                 close(out, start, reserved);
             }
-            (Rule::Id { len }, Some(_)) => put_bytes(out, number, &self.hash(value)[..len as usize]),
+            (Rule::Id { len, .. }, Some(_)) => put_bytes(out, number, &self.hash(value)[..len as usize]),
             (Rule::Blob { .. }, Some(_)) => put_bytes(out, number, &self.hash(value)),
             (_, Some(action)) => put_bytes(out, number, self.text(action, value)?.as_bytes()),
             (_, None) => put_bytes(out, number, value),
@@ -108,7 +118,109 @@ impl Redactor {
         put_bytes(out, 2, value.as_bytes());
     }
 
-    /// What a text becomes. An empty one tells nothing and stays.
+    /// Appends an entry of a map of Values; `path` is the way to that map from the field, with a dot behind it.
+    fn value_entry(
+        &self,
+        rules: &Privacy,
+        path: &str,
+        number: u32,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Malformed> {
+        let (key, value) = value::entry(bytes).map_err(|_| Malformed)?;
+        let path = format!("{path}{key}");
+        let named = rules.entries.iter().rev().find(|(named, _)| **named == *path);
+        let redacted = match named.map(|(_, action)| *action) {
+            Some(PrivacyAction::Drop) => return Ok(()),
+            Some(action) => self.any(action, value)?,
+            None => {
+                let is_deeper = rules
+                    .entries
+                    .iter()
+                    .any(|(named, _)| named.strip_prefix(&*path).is_some_and(|rest| rest.starts_with('.')));
+                match rules.whole {
+                    _ if is_deeper => self.value(rules, &format!("{path}."), value)?,
+                    Some(PrivacyAction::Drop) => return Ok(()),
+                    Some(action) => self.any(action, value)?,
+                    None => value.to_owned(),
+                }
+            }
+        };
+        let mut entry = Vec::with_capacity(key.len() + redacted.len() + 8);
+        put_bytes(&mut entry, 1, key.as_bytes());
+        put_bytes(&mut entry, 2, &redacted);
+        put_bytes(out, number, &entry);
+        Ok(())
+    }
+
+    /// A Value in whose maps rules may name keys; those in a list count as if they stood in its place.
+    fn value(&self, rules: &Privacy, path: &str, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut has_items = false;
+        let mut cursor = Cursor::new(bytes);
+        loop {
+            let start = cursor.at();
+            let Some((number, wire)) = cursor.key()? else { break };
+            if let (value::LIST | value::MAP, Wire::Bytes) = (number, wire) {
+                has_items = true;
+                let items = self.items(rules, path, number, cursor.bytes()?)?;
+                put_bytes(&mut out, number, &items);
+            } else {
+                cursor.skip(number, wire)?;
+                if rules.whole.is_none() {
+                    out.extend_from_slice(&bytes[start..cursor.at()]);
+                }
+            }
+        }
+        match rules.whole {
+            Some(PrivacyAction::Drop) if !has_items => Ok(Vec::new()),
+            Some(action) if !has_items => self.any(action, bytes),
+            _ => Ok(out),
+        }
+    }
+
+    /// A ValueList or a ValueMap.
+    fn items(&self, rules: &Privacy, path: &str, kind: u32, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let mut out = Vec::with_capacity(bytes.len());
+        let mut cursor = Cursor::new(bytes);
+        loop {
+            let start = cursor.at();
+            match cursor.key()? {
+                None => return Ok(out),
+                Some((1, Wire::Bytes)) if kind == value::LIST => {
+                    let item = self.value(rules, path, cursor.bytes()?)?;
+                    put_bytes(&mut out, 1, &item);
+                }
+                Some((1, Wire::Bytes)) => self.value_entry(rules, path, 1, cursor.bytes()?, &mut out)?,
+                Some((number, wire)) => {
+                    cursor.skip(number, wire)?;
+                    out.extend_from_slice(&bytes[start..cursor.at()]);
+                }
+            }
+        }
+    }
+
+    /// Treats a Value as a whole. Null tells nothing and stays; all others become texts.
+    fn any(&self, action: PrivacyAction, bytes: &[u8]) -> Result<Vec<u8>, Malformed> {
+        let mut cursor = Cursor::new(bytes);
+        let text = match cursor.key()? {
+            None => return Ok(Vec::new()),
+            Some((value::TEXT, Wire::Bytes)) => Some(cursor.bytes()?),
+            Some((value::BYTES, Wire::Bytes)) if action == PrivacyAction::Hash => Some(cursor.bytes()?),
+            Some(_) => None,
+        };
+        let redacted = match (text.filter(|_| cursor.at() == bytes.len()), action) {
+            (Some(bytes), PrivacyAction::Hash) if !bytes.is_empty() => hex(&self.hash(bytes)),
+            (Some(text), _) => self.text(action, text)?,
+            (None, PrivacyAction::Hash) => hex(&self.hash(bytes)),
+            (None, _) => MASK.to_owned(),
+        };
+        let mut out = Vec::with_capacity(redacted.len() + 2);
+        put_bytes(&mut out, value::TEXT, redacted.as_bytes());
+        Ok(out)
+    }
+
+    /// A text as the action leaves it. An empty one tells nothing and stays.
     fn text(&self, action: PrivacyAction, value: &[u8]) -> Result<String, Malformed> {
         let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
         Ok(match action {

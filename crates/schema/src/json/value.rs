@@ -10,9 +10,10 @@ use serde::{
 };
 
 use super::{
-    message::{Codec, Fields, Message, MessageSeed},
+    message::{Codec, FieldSeed, FieldValue, Fields, Message, MessageSeed},
     time,
 };
+use crate::table::EnumDef;
 
 /// As JSON has it: texts, numbers, maps of texts, messages and lists of them.
 pub(super) struct Plain;
@@ -27,18 +28,35 @@ pub(super) struct Time;
 /// An enum by its short name in lower case; a number that has no name as it is.
 pub(super) struct Name<E>(PhantomData<E>);
 
-impl Codec<String> for Plain {
-    fn read<'de, D: Deserializer<'de>>(json: D) -> Result<String, D::Error> {
-        String::deserialize(json)
-    }
+/// Fields that are absent when they have the default of their type.
+macro_rules! plain {
+    ($($value:ty, $read:expr, $write:expr;)*) => {$(
+        impl Codec<$value> for Plain {
+            fn read<'de, D: Deserializer<'de>>(json: D) -> Result<$value, D::Error> {
+                $read(json)
+            }
 
-    fn is_absent(value: &String) -> bool {
-        value.is_empty()
-    }
+            fn is_absent(value: &$value) -> bool {
+                *value == <$value>::default()
+            }
 
-    fn write<S: Serializer>(value: &String, json: S) -> Result<S::Ok, S::Error> {
-        json.serialize_str(value)
-    }
+            fn write<S: Serializer>(value: &$value, json: S) -> Result<S::Ok, S::Error> {
+                $write(value, json)
+            }
+        }
+    )*};
+}
+
+plain! {
+    String, String::deserialize, String::serialize;
+    u32, u32::deserialize, u32::serialize;
+    u64, u64::deserialize, u64::serialize;
+    i32, i32::deserialize, i32::serialize;
+    bool, bool::deserialize, bool::serialize;
+    f64, Number::read, Number::write;
+    Vec<String>, Vec::deserialize, Vec::serialize;
+    Vec<u64>, Vec::deserialize, Vec::serialize;
+    Vec<f64>, Number::read_list, Number::write_list;
 }
 
 /// `optional` fields: an empty text or 0 is not the same as absent.
@@ -67,6 +85,8 @@ optional! {
     Plain: String, String::deserialize, String::serialize;
     Plain: u32, u32::deserialize, u32::serialize;
     Plain: u64, u64::deserialize, u64::serialize;
+    Plain: i64, i64::deserialize, i64::serialize;
+    Time: u64, <Time as Codec<u64>>::read, <Time as Codec<u64>>::write;
     Plain: f64, Number::read, Number::write;
     Hex: Vec<u8>, <Hex as Codec<Vec<u8>>>::read, <Hex as Codec<Vec<u8>>>::write;
 }
@@ -155,20 +175,50 @@ impl<'de> Visitor<'de> for Texts {
 }
 
 /// JSON has no number for those that aren't finite; they are written as proto3 JSON does.
-struct Number;
+pub(super) struct Number;
 
 impl Number {
-    fn read<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
+    fn read_list<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<f64>, D::Error> {
+        json.deserialize_seq(Numbers)
+    }
+
+    fn write_list<S: Serializer>(value: &[f64], json: S) -> Result<S::Ok, S::Error> {
+        let mut list = json.serialize_seq(Some(value.len()))?;
+        value
+            .iter()
+            .try_for_each(|number| list.serialize_element(&FieldValue::<f64, Plain>(number, PhantomData)))?;
+        list.end()
+    }
+
+    pub fn read<'de, D: Deserializer<'de>>(json: D) -> Result<f64, D::Error> {
         json.deserialize_any(Self)
     }
 
-    fn write<S: Serializer>(value: &f64, json: S) -> Result<S::Ok, S::Error> {
+    pub fn write<S: Serializer>(value: &f64, json: S) -> Result<S::Ok, S::Error> {
         match *value {
             value if value.is_finite() => json.serialize_f64(value),
             value if value.is_nan() => json.serialize_str("NaN"),
             value if value > 0.0 => json.serialize_str("Infinity"),
             _ => json.serialize_str("-Infinity"),
         }
+    }
+}
+
+struct Numbers;
+
+impl<'de> Visitor<'de> for Numbers {
+    type Value = Vec<f64>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of numbers")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<f64>, A::Error> {
+        let mut numbers = Vec::new();
+        while let Some(number) = list.next_element_seed(FieldSeed::<f64, Plain>::new())? {
+            numbers.push(number);
+        }
+        Ok(numbers)
     }
 }
 
@@ -311,11 +361,9 @@ impl Visitor<'_> for TimeVisitor {
 }
 
 /// An enum of the schema.
-pub(super) trait Named: Copy + TryFrom<i32> {
-    /// What all its names begin with.
-    const PREFIX: &'static str;
-
-    fn full_name(self) -> &'static str;
+pub(super) trait Named {
+    /// Its names.
+    const DEF: &'static EnumDef;
 }
 
 impl<E: Named> Codec<i32> for Name<E> {
@@ -328,8 +376,9 @@ impl<E: Named> Codec<i32> for Name<E> {
     }
 
     fn write<S: Serializer>(value: &i32, json: S) -> Result<S::Ok, S::Error> {
-        match short_name::<E>(*value) {
-            Some(name) => json.serialize_str(&name),
+        let place = usize::try_from(*value).ok().and_then(|number| number.checked_sub(1));
+        match place.and_then(|place| E::DEF.values.get(place)) {
+            Some(name) => json.serialize_str(name),
             None => json.serialize_i32(*value),
         }
     }
@@ -341,13 +390,13 @@ impl<N: Named> Visitor<'_> for NameVisitor<N> {
     type Value = i32;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = numbers().filter_map(short_name::<N>).collect();
-        write!(f, "one of {}", names.join(", "))
+        write!(f, "one of {}", N::DEF.values.join(", "))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<i32, E> {
-        let number = numbers().find(|number| short_name::<N>(*number).is_some_and(|name| name == text));
-        number.ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        let place = N::DEF.values.iter().position(|name| *name == text);
+        let place = place.ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))?;
+        Ok(place as i32 + 1)
     }
 
     fn visit_u64<E: de::Error>(self, number: u64) -> Result<i32, E> {
@@ -357,17 +406,4 @@ impl<N: Named> Visitor<'_> for NameVisitor<N> {
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<i32, E> {
         i32::try_from(number).map_err(|_| E::invalid_value(de::Unexpected::Signed(number), &self))
     }
-}
-
-/// Numbers that may have a name; 0 is "unspecified" everywhere, and written as absent. A test holds it against the enums.
-fn numbers() -> std::ops::RangeInclusive<i32> {
-    1..=ENUM_MAX
-}
-
-/// Above the number of every name.
-pub(super) const ENUM_MAX: i32 = 15;
-
-fn short_name<E: Named>(number: i32) -> Option<String> {
-    let value = E::try_from(number).ok()?;
-    value.full_name().strip_prefix(E::PREFIX).map(str::to_ascii_lowercase)
 }
