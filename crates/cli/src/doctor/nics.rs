@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Finding, Host, Plan, Topic, Verdict};
-use crate::placement::format_cpus;
+use tickstream_server::placement::format_cpus;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {

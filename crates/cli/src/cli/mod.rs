@@ -8,13 +8,8 @@ mod tests;
 pub use args::command;
 pub use publish::PublishArgs;
 
-use crate::config::{
-    self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
-};
 use crate::doctor::Host;
 use crate::events::{EventsAction, EventsArgs, Filter};
-use crate::placement::Machine;
-use crate::reload::Source;
 use crate::top::TopArgs;
 use clap::ArgMatches;
 use clap_complete::Shell;
@@ -27,6 +22,11 @@ use std::{
     time::Duration,
 };
 use tickstream_client::TlsConfig;
+use tickstream_server::config::{
+    self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
+};
+use tickstream_server::placement::Machine;
+use tickstream_server::reload::Source;
 use tickstream_wire::messages::Mode;
 
 /// Exit codes, as `--help` documents them.

@@ -1,6 +1,5 @@
 //! The command tree, as clap has it.
 
-use crate::config::{self, AdminAddress, DurationRange, Kind, flags, settings};
 use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
     Arg, ArgAction,
@@ -11,6 +10,7 @@ use clap_complete::Shell;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
+use tickstream_server::config::{self, AdminAddress, DurationRange, Kind, flags, settings};
 use tickstream_wire::messages::Mode;
 
 const EXIT_CODES: &str = "\

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::{AREAS, Check, Report, Verdict, grouped};
-use crate::placement::format_cpus;
+use tickstream_server::placement::format_cpus;
 
 /// Where prose is broken; commands are not.
 const WIDTH: usize = 110;

@@ -16,12 +16,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::admin::report::{ConnectionsReport, Report};
 use crate::ask::{self, AskError};
-use crate::config::AdminAddress;
 use history::History;
 use screen::{Seen, Silence};
 use terminal::Terminal;
+use tickstream_server::admin::report::{ConnectionsReport, Report};
+use tickstream_server::config::AdminAddress;
 
 /// Connections are listed at most that often: it makes the shards look at all of theirs.
 const LISTS_APART: Duration = Duration::from_secs(5);

@@ -173,7 +173,7 @@ mod tests {
     use tickstream_client::{Mode, Tick};
 
     use super::*;
-    use crate::config::Credentials;
+    use tickstream_server::config::Credentials;
 
     fn args(count: Option<u64>) -> WatchArgs {
         WatchArgs {

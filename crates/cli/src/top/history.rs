@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::admin::report::{CollectionReport, Report, ShardReport, StreamReport};
+use tickstream_server::admin::report::{CollectionReport, Report, ShardReport, StreamReport};
 
 /// The streams, as reports name them.
 pub const STREAMS: [&str; 2] = ["SECOND", "MINUTE"];

@@ -17,9 +17,9 @@ mod tcp;
 
 use std::num::NonZeroU32;
 
-use crate::config::Config;
+use tickstream_server::config::Config;
 
-pub use host::{Clock, Host};
+pub use host::Host;
 pub use journal::JournalPlan;
 
 /// Connections to check for where neither `--connections` nor `max_connections` says.
@@ -185,11 +185,6 @@ impl Report {
         let areas = AREAS.iter().filter(|(area, _)| *area != EVENTS || plan.journal.is_some());
         let checks = areas.flat_map(|(area, topics)| topics.iter().map(|topic| answer(*area, topic)));
         Self { checks: checks.collect(), plan }
-    }
-
-    /// What was found, in order.
-    pub fn checks(&self) -> &[Check] {
-        &self.checks
     }
 
     /// Whether the plan can be met.

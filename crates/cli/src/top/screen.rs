@@ -7,7 +7,7 @@ use super::history::{Change, EventTotals, History, STREAMS, Sample, of_stream, q
 use super::parts;
 use super::text::{Cell, Line, Style, numbers, printable, table, words};
 use super::units::{age, byte_rate, bytes, count, decade, duration, latency, percent, rate};
-use crate::admin::report::{ConnectionsReport, Report, ShardReport};
+use tickstream_server::admin::report::{ConnectionsReport, Report, ShardReport};
 
 /// Rows of the longest lists in plain text.
 const PLAIN_ROWS: usize = 12;
@@ -399,7 +399,7 @@ fn totals(history: &History) -> Vec<Line> {
 }
 
 fn connections(slowest: &ConnectionsReport) -> Vec<Line> {
-    let row = |one: &crate::admin::report::ConnectionReport| {
+    let row = |one: &tickstream_server::admin::report::ConnectionReport| {
         let unsent = if one.unsent_ms > 0 { duration(one.unsent_ms) } else { super::units::NONE.to_owned() };
         vec![
             (Style::Plain, printable(&one.id)),
@@ -424,7 +424,7 @@ fn connections(slowest: &ConnectionsReport) -> Vec<Line> {
 }
 
 fn events(report: &Report) -> Vec<Line> {
-    let row = |event: &crate::admin::report::EventReport| {
+    let row = |event: &tickstream_server::admin::report::EventReport| {
         vec![
             (Style::Plain, printable(&event.id)),
             (Style::Plain, printable(&event.peer)),
@@ -458,7 +458,7 @@ fn warned(number: u64) -> Cell {
 mod tests {
     use super::super::history::tests::report;
     use super::*;
-    use crate::admin::report::{CollectionReport, JournalReport};
+    use tickstream_server::admin::report::{CollectionReport, JournalReport};
 
     fn history() -> History {
         let mut history = History::new(Duration::from_secs(1));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use crate::config::AdminAddress;
+use tickstream_server::config::AdminAddress;
 
 /// How long an answer to a question may take.
 const PATIENCE: Duration = Duration::from_secs(3);

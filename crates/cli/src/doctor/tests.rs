@@ -110,7 +110,7 @@ fn machine(files: &[(&str, Option<&str>)]) -> (tempfile::TempDir, Host) {
     }
     let mut host = Host::at(root.path().to_owned(), None);
     host.io_uring = Some(Ok(()));
-    host.clock = Some(Clock { is_synchronized: true, error_max_us: 1_500 });
+    host.clock = Some(super::host::Clock { is_synchronized: true, error_max_us: 1_500 });
     (root, host)
 }
 
@@ -123,12 +123,7 @@ fn write(root: &Path, path: &str, text: &str) {
 /// One topic's check.
 fn look(host: &Host, plan: Plan, name: &str) -> Check {
     let report = Report::of(host, plan);
-    report
-        .checks()
-        .iter()
-        .find(|check| check.name == name)
-        .unwrap_or_else(|| panic!("no topic {name}"))
-        .clone()
+    report.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no topic {name}")).clone()
 }
 
 /// What a topic makes of the fit machine with these files, and what its words have in them.
@@ -155,7 +150,7 @@ fn judge(check: &Check, expected: Verdict, parts: &[&str]) {
 fn a_fit_machine_has_nothing_amiss() {
     let (_root, host) = machine(&[]);
     let report = Report::of(&host, plan());
-    for check in report.checks() {
+    for check in &report.checks {
         judge(check, Verdict::Ok, &[]);
     }
     assert!(report.is_fit());
@@ -165,7 +160,7 @@ fn a_fit_machine_has_nothing_amiss() {
 fn what_cannot_be_read_is_unknown_and_no_alarm() {
     let root = tempfile::tempdir().unwrap();
     let report = Report::of(&Host::at(root.path().to_owned(), None), plan());
-    for check in report.checks() {
+    for check in &report.checks {
         let expected = if check.name == "max_connections" { Verdict::Ok } else { Verdict::Unknown };
         judge(check, expected, &[]);
     }
@@ -231,7 +226,7 @@ fn slow_clocks_and_wrong_ones_are_told() {
     check("clock source", &[(&current, "acpi_pm"), (&available, "acpi_pm tsc")], Verdict::Advice, &[fix]);
     let (_root, mut host) = machine(&[]);
     judge(&look(&host, plan(), "time sync"), Verdict::Ok, &["at most 1.5 ms"]);
-    host.clock = Some(Clock { is_synchronized: false, error_max_us: 16_000_000 });
+    host.clock = Some(super::host::Clock { is_synchronized: false, error_max_us: 16_000_000 });
     judge(&look(&host, plan(), "time sync"), Verdict::Advice, &["chrony"]);
 }
 
@@ -523,7 +518,7 @@ fn a_report_is_text_and_json() {
         (&false.into(), &1.into(), &100_000.into())
     );
     let checks = json["checks"].as_array().unwrap();
-    assert_eq!(checks.len(), report.checks().len());
+    assert_eq!(checks.len(), report.checks.len());
     let failed = checks.iter().find(|check| check["verdict"] == "must_fix").unwrap();
     assert_eq!(
         (&failed["name"], &failed["fix"][0]),
@@ -580,7 +575,7 @@ fn the_journals_directory_is_tried() {
         &["only files"],
     );
     let asked =
-        |plan: Plan| Report::of(&host, plan).checks().iter().filter(|check| check.area == EVENTS).count();
+        |plan: Plan| Report::of(&host, plan).checks.iter().filter(|check| check.area == EVENTS).count();
     assert_eq!((asked(plan()), asked(with_journal(folder.path(), None))), (0, journal::TOPICS.len()));
 }
 

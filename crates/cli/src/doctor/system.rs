@@ -1,7 +1,7 @@
 //! Kernel, io_uring and clocks.
 
 use super::{Finding, Host, Plan, Topic, Verdict};
-use crate::preflight;
+use tickstream_server::preflight;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {

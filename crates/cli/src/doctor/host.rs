@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::placement;
-use crate::{preflight, ring};
+use tickstream_server::placement;
+use tickstream_server::{preflight, ring};
 
 /// A machine: the one that this process runs on, or the files of another.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Limits of the process: connections, descriptors, locked memory, CPU time.
 
 use super::{Finding, Host, Plan, Topic, Verdict, grouped, in_bytes};
-use crate::preflight;
+use tickstream_server::preflight;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {

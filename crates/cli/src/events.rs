@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use tickstream_journal as journal;
 use tickstream_wire::messages::DecodeError;
 
-use crate::shard::with_cause;
+use tickstream_server::shard::with_cause;
 
 pub use filter::{Filter, KINDS, Moment, kind, producer};
 

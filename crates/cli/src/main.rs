@@ -1,18 +1,26 @@
 //! The `tickstream` command.
 
+mod ask;
+mod cli;
+mod demo;
+mod doctor;
+mod events;
+mod publish;
+mod top;
+mod watch;
+
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-use tickstream::cli::{self, Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeArgs, WatchArgs, exit};
-use tickstream::config::{Config, ConfigError, LogFormat};
-use tickstream::demo::{self, DemoError};
-use tickstream::doctor::{Host, Plan, Report};
-use tickstream::events::EventsArgs;
-use tickstream::publish;
-use tickstream::reload::Source;
-use tickstream::top::{self, TopArgs};
-use tickstream::watch::{self, WatchError};
-use tickstream::{ask, events, logs, serve};
+use crate::cli::{Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeArgs, WatchArgs, exit};
+use crate::demo::DemoError;
+use crate::doctor::{Host, Plan, Report};
+use crate::events::EventsArgs;
+use crate::top::TopArgs;
+use crate::watch::WatchError;
+use tickstream_server::config::{Config, ConfigError, LogFormat};
+use tickstream_server::reload::Source;
+use tickstream_server::{logs, serve};
 
 fn main() -> ExitCode {
     match cli::parse() {

@@ -6,9 +6,9 @@ use std::io::{self, Read, Write};
 use tickstream_client::Mode;
 
 use crate::cli::{DemoArgs, WatchArgs};
-use crate::config::{Config, ConfigError, Credentials};
-use crate::serve::{ServeError, Server};
 use crate::watch::{self, WatchError};
+use tickstream_server::config::{Config, ConfigError, Credentials};
+use tickstream_server::serve::{ServeError, Server};
 
 /// Bytes of the password before they are written in hexadecimal.
 const PASSWORD_BYTES: usize = 16;

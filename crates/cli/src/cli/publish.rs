@@ -14,7 +14,7 @@ use super::{
     args::{addr_arg, examples},
     required,
 };
-use crate::config::{self, Credentials, DurationRange, Environment, Values, flags, settings};
+use tickstream_server::config::{self, Credentials, DurationRange, Environment, Values, flags, settings};
 
 /// What `publish` is told.
 #[derive(Clone, Debug)]
