@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use tickstream_server::config::AdminAddress;
+use tickstream_service::admin::AdminAddress;
 
 /// How long an answer to a question may take.
 const PATIENCE: Duration = Duration::from_secs(3);

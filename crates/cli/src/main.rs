@@ -2,6 +2,7 @@
 
 mod ask;
 mod cli;
+mod client_tls;
 mod demo;
 mod doctor;
 mod events;
@@ -18,9 +19,9 @@ use crate::doctor::{Host, Plan, Report};
 use crate::events::EventsArgs;
 use crate::top::TopArgs;
 use crate::watch::WatchError;
-use tickstream_server::config::{Config, ConfigError, LogFormat};
-use tickstream_server::reload::Source;
-use tickstream_server::{logs, serve};
+use tickstream_server::config::{Config, ConfigError, LogFormat, Source};
+use tickstream_server::serve;
+use tickstream_service::logs;
 
 fn main() -> ExitCode {
     match cli::parse() {
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config, source: Source) -> ExitCode {
-    let guard = match logs::init(&config.log_level, config.log_format) {
+    let guard = match logs::init(&config.standard.log_level, config.standard.log_format) {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };

@@ -173,7 +173,7 @@ mod tests {
     use tickstream_client::{Mode, Tick};
 
     use super::*;
-    use tickstream_server::config::Credentials;
+    use tickstream_service::credentials::Credentials;
 
     fn args(count: Option<u64>) -> WatchArgs {
         WatchArgs {

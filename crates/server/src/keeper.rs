@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use crate::reload::Reloader;
+use crate::reload::{ReloadError, Reloaded, Reloader};
 use crate::shard::Control;
 use crate::tls::watch::Certificates;
 
@@ -32,7 +32,8 @@ pub struct Keeper {
 enum Order {
     /// Settings come from here.
     Install(Box<Reloader>),
-    Reload,
+    /// Read them again, and answer here.
+    Reload(Sender<Result<Reloaded, ReloadError>>),
 }
 
 impl Keeper {
@@ -42,9 +43,14 @@ impl Keeper {
         let _ = self.orders.send(Order::Install(Box::new(reloader)));
     }
 
-    /// Has settings and certificates read again, changed or not.
-    pub fn reload(&self) {
-        let _ = self.orders.send(Order::Reload);
+    /// Reads settings and certificates again, changed or not.
+    ///
+    /// # Errors
+    /// If they can't be used: those in use stay.
+    pub fn reload(&self) -> Result<Reloaded, ReloadError> {
+        let (answer, answered) = mpsc::channel();
+        self.orders.send(Order::Reload(answer)).map_err(|_| ReloadError::Ending)?;
+        answered.recv().map_err(|_| ReloadError::Ending)?
     }
 }
 
@@ -70,18 +76,21 @@ fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Rec
     loop {
         match orders.recv_timeout(LOOK_INTERVAL) {
             Ok(Order::Install(new)) => reloader = Some(new),
-            Ok(Order::Reload) => match &mut reloader {
-                Some(reloader) => {
-                    if let Some(config) = reloader.reload(certificates.as_mut()) {
-                        memory.set_watermark(config.memory_max_mib);
+            Ok(Order::Reload(answer)) => {
+                let reloaded = match &mut reloader {
+                    Some(reloader) => {
+                        let reloaded = reloader.reload(certificates.as_mut());
+                        memory.set_watermark(reloader.config().settings.memory_max_mib);
+                        reloaded
                     }
-                }
-                None => {
-                    if let Some(certificates) = &mut certificates {
-                        certificates.reload();
+                    None => {
+                        certificates.iter_mut().for_each(Certificates::reload);
+                        Ok(Reloaded::default())
                     }
-                }
-            },
+                };
+                // An operator who has gone isn't answered.
+                let _ = answer.send(reloaded);
+            }
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(certificates) = &mut certificates {
                     certificates.look();

@@ -7,10 +7,9 @@
 
 pub mod admin;
 pub mod config;
+pub mod engine_config;
 pub mod keeper;
 pub mod listeners;
-pub mod logs;
-pub mod notify;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
@@ -21,5 +20,6 @@ pub mod serve;
 pub mod shard;
 pub mod steering;
 mod sync;
+mod threads;
 pub mod tls;
 pub mod upgrade;

@@ -96,7 +96,7 @@ pub fn check(config: &Config) -> Result<NonZeroU32, Unfit> {
         return Err(Unfit::Limit { what, limit: descriptors, needed, how });
     }
     probe().map_err(|source| Unfit::IoUring { cause: cause(&source), source })?;
-    share(config.max_connections, config.shards.get(), descriptors)
+    share(config.settings.max_connections, config.shards.get(), descriptors)
 }
 
 /// Tries to make a ring as a shard needs it, in a thread that is thrown away with it.

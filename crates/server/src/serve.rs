@@ -9,23 +9,25 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use std::{io, process};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
-use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
-use tickstream_wire::messages::Mode;
+use tickstream_service::admin::{AdminAddress, AdminError, Endpoint};
+use tickstream_service::logs::{LogFilter, LogGuard};
+use tickstream_service::notify::Notify;
+use tickstream_service::otlp::{Exporting, Lost};
+use tickstream_service::signals::{Signal, Signals};
 
-use crate::admin::{AdminError, Endpoint, Shown, Subject};
-use crate::config::{Config, ConfigError, Events};
+use crate::admin::{self, Subject};
+use crate::config::{Config, ConfigError, ListenAddress, Source};
+use crate::engine_config::engine_config;
 use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
-use crate::logs::{LogFilter, LogGuard};
-use crate::notify::Notify;
-use crate::otlp::{Exporter, Exporting, Lost};
+use crate::otlp::{self, Exporter, tracer};
 use crate::preflight::{self, Unfit};
 use crate::published::Published;
-use crate::reload::{Reloader, Source};
+use crate::reload::{Reloader, Shown};
 use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
+use crate::threads::Place;
 use crate::tls::Acceptor;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
@@ -102,8 +104,7 @@ impl ServeError {
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens, and whether TLS is spoken there.
-    addresses: Vec<(SocketAddr, bool)>,
+    addresses: Vec<ListenAddress>,
     certificates: Option<Arc<Published<Acceptor>>>,
     settings: Arc<Published<engine::Config>>,
     shown: Arc<Published<Shown>>,
@@ -133,7 +134,7 @@ impl Server {
         let control = Arc::new(Control::new(config.shards.get()));
         let certificates = config.tls.clone().map(Certificates::load).transpose()?;
         let current = certificates.as_ref().map(Certificates::current);
-        let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
+        let keeper = keeper::spawn(certificates, config.settings.memory_max_mib, Arc::clone(&control))
             .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
         let listeners = Listeners::open(config, listeners::inherited(config)?)?;
         let plan = Plan {
@@ -146,7 +147,7 @@ impl Server {
             settings: Arc::new(Published::new(engine_config(config, connections)?)),
             shown: Arc::new(Published::new(Shown::of(config))),
             connections,
-            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain)
+            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.settings.drain_seconds)
                 .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,
             control,
             events,
@@ -155,7 +156,7 @@ impl Server {
             spans_lost: Lost::default(),
             exporting: None,
         };
-        let exporter = config.otlp.as_ref().map(Exporter::new);
+        let exporter = config.otlp.as_ref().map(otlp::exporter);
         let started = server
             .spawn(config, plan, exporter.as_ref(), &sender)
             .and_then(|()| server.export(exporter, config));
@@ -171,11 +172,11 @@ impl Server {
 
     /// Where it listens; the first of the addresses, if there are two.
     pub fn address(&self) -> SocketAddr {
-        self.addresses[0].0
+        self.addresses[0].address
     }
 
-    /// Where it listens, and whether TLS is spoken there.
-    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
+    /// The addresses that it listens on.
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 
@@ -195,8 +196,8 @@ impl Server {
         filter: Option<LogFilter>,
     ) -> Result<(), ConfigError> {
         let (settings, shown) = (Arc::clone(&self.settings), Arc::clone(&self.shown));
-        let reloader = Reloader::new(source, config, self.connections, settings, filter, shown)?;
-        self.steering.install(reloader);
+        let reloader = Reloader::new(source.clone(), config, self.connections, settings, filter, shown)?;
+        self.steering.install(reloader, source);
         Ok(())
     }
 
@@ -219,16 +220,9 @@ impl Server {
     ///
     /// # Errors
     /// If the thread that waits for them can't be started.
-    pub fn obey(&self, mut signals: Signals) -> Result<(), ServeError> {
+    pub fn obey(&self, signals: Signals) -> Result<(), ServeError> {
         let steering = self.steering();
-        let thread = std::thread::Builder::new().name("signals".to_owned());
-        let wait = move || {
-            for signal in signals.forever() {
-                act_on(&steering, signal);
-            }
-        };
-        thread.spawn(wait).map_err(no_signals)?;
-        Ok(())
+        signals.forward(move |signal| act_on(&steering, signal)).map_err(no_signals)
     }
 
     /// Waits until all shards have ended as they were asked to.
@@ -265,7 +259,8 @@ impl Server {
         let Some(exporter) = exporter else { return Ok(()) };
         self.spans_lost = exporter.lost();
         let setup = |source| ServeError::Setup { what: "the thread that exports traces", source };
-        self.exporting = Some(exporter.start(config.shard_cpus()).map_err(setup)?);
+        let place = Place::beside(&config.shard_cpus());
+        self.exporting = Some(exporter.start(move || place.take("traces")).map_err(setup)?);
         Ok(())
     }
 
@@ -287,7 +282,9 @@ impl Server {
                 config: Arc::clone(config),
                 settings: Arc::clone(&self.settings),
                 control: Arc::clone(&self.control),
-                tracer: exporter.map(|exporter| exporter.tracer(shard)),
+                tracer: exporter
+                    .zip(config.otlp.as_ref())
+                    .map(|(exporter, otlp)| tracer(exporter, otlp, shard)),
             };
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
             self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
@@ -322,19 +319,20 @@ struct Plan {
 }
 
 /// Does what a signal asks for.
-fn act_on(steering: &Steering, signal: i32) {
+fn act_on(steering: &Steering, signal: Signal) {
     match signal {
-        SIGHUP => {
+        Signal::Reload => {
             tracing::info!("told to reload");
-            steering.reload();
+            // The log says how it ended.
+            let _ = steering.reload();
         }
-        SIGUSR2 => {
+        Signal::Upgrade => {
             tracing::info!("told to upgrade");
             // It takes a while, during which other signals count.
             steering.begin_upgrade();
         }
-        signal => {
-            tracing::info!(signal, "told to end");
+        Signal::End => {
+            tracing::info!("told to end");
             steering.end();
         }
     }
@@ -414,9 +412,10 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let started = SystemTime::now();
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
     // Before the shards listen: by default a signal would end the process, and cut off who has come already.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
+    let signals = Signals::take().map_err(no_signals)?;
+    upgrade::close_kept_config();
     // Also before they do, so that a taken port drops no client.
-    let endpoint = Endpoint::bind(&config)?;
+    let endpoint = Endpoint::bind(&config.standard.admin, upgrade::is_successor())?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
     let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
     let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
@@ -437,21 +436,18 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     server.obey(signals)?;
     // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
     // since dropping it removes its unix sockets.
-    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
+    let _admin = endpoint.map(|endpoint| admin::serve(endpoint, subject)).transpose()?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
-        tls = server.addresses().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
+        tls = server.addresses().iter().find(|at| at.is_tls).map(|at| tracing::field::display(at.address)),
         shards,
         cpus,
-        admin = %crate::config::AdminAddress::list(&admin),
+        admin = %AdminAddress::list(&admin),
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    if let Some(admin) = &admin_endpoint {
-        admin.log();
-    }
     upgrade::tell_predecessor();
     server.wait()?;
     tracing::info!("ended");
@@ -462,87 +458,9 @@ fn no_signals(source: io::Error) -> ServeError {
     ServeError::Setup { what: "signal handling", source }
 }
 
-/// The engine's settings, for the shard 0; `connections` for each.
-pub(crate) fn engine_config(
-    config: &Config,
-    connections: NonZeroU32,
-) -> Result<engine::Config, engine::ConfigError> {
-    Ok(engine::Config {
-        shard: 0,
-        credentials: engine::Credentials::new(&config.credentials.user, &config.credentials.pass)?,
-        second: engine::Rate::new(Mode::Second, config.ticks_per_second.get())?,
-        minute: engine::Rate::new(Mode::Minute, config.ticks_per_minute.get())?,
-        phase: config.phase,
-        batch_window_ms: millis(config.batch_window),
-        heartbeat_interval_ms: millis(config.heartbeat_interval),
-        heartbeat_timeout_ms: millis(config.heartbeat_timeout),
-        proxy_protocol: config.proxy_protocol,
-        proxy_trusted: config.proxy_trusted.clone(),
-        seed: seed(),
-        ingest: config.events.as_ref().map(ingest_config),
-        limits: engine::Limits {
-            connections: connections.get(),
-            connections_per_address: config.max_connections_per_ip,
-            unauthenticated: config.unauthenticated_max.get(),
-            unauthenticated_per_address: config.unauthenticated_per_ip_max,
-            connections_per_second: config.connections_per_second_max,
-            auth_failures_per_minute: config.auth_failures_per_minute_max,
-            lag_ms: config.overload_lag.map_or(0, millis),
-            payload_bytes: config.max_msg_size.get(),
-            handshake_timeout_ms: millis(config.handshake_timeout),
-            auth_timeout_ms: millis(config.auth_timeout),
-            write_deadline_ms: millis(config.write_deadline),
-            frames_per_second: config.frames_per_second_max.get(),
-            replay_window_ms: millis(config.replay_window),
-            replay_ticks: u64::from(config.replay_ticks_max),
-        },
-    })
-}
-
-fn ingest_config(events: &Events) -> engine::IngestConfig {
-    let defaults = engine::IngestConfig::new(&events.server_id, seed());
-    engine::IngestConfig {
-        credits: events.credits,
-        publish_bytes: events.publish_bytes,
-        record_bytes: shard::record_bytes_max(events),
-        events_per_second: events.events_per_second,
-        ahead_ms_max: events.ahead_max.as_millis() as u64,
-        age_ms_max: events.age_max.as_millis() as u64,
-        event_ids: events.event_ids,
-        // docs/protocol.md: what may be sent as it is may be sent packed.
-        unpacked_bytes: defaults.unpacked_bytes.max(events.publish_bytes),
-        privacy: events.privacy.clone(),
-        ..defaults
-    }
-}
-
-/// A number that nobody can guess: std keys its hash tables with such.
-fn seed() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
-}
-
-/// Whole milliseconds; every duration of [`Config`] is below 49 days.
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_packed_batch_may_be_as_long_as_one_that_is_not() {
-        let check = |size: &str, expected| {
-            let settings =
-                [("stream_user", "u"), ("stream_pass", "p"), ("journal", "j"), ("publish_size_max", size)];
-            let values = crate::config::Values::of_program(settings).unwrap();
-            let config = Config::from_merged(&values).unwrap();
-            let ingest = ingest_config(config.events.as_ref().unwrap());
-            assert_eq!(ingest.unpacked_bytes, expected, "{size}");
-        };
-        check("512KiB", 1 << 20);
-        check("4MiB", 4 << 20);
-    }
 
     #[test]
     fn a_shard_that_reads_long_journals_is_waited_for_and_one_that_hangs_is_not() {

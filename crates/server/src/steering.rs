@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tickstream_service::notify::Notify;
+
+use crate::config::Source;
 use crate::keeper::Keeper;
 use crate::listeners::Listeners;
-use crate::notify::Notify;
-use crate::reload::Reloader;
+use crate::reload::{ReloadError, Reloaded, Reloader};
 use crate::shard::{Control, Order};
 use crate::upgrade::{self, UpgradeError};
 
@@ -37,6 +39,8 @@ struct Leaving {
     control: Arc<Control>,
     /// The process's copies of all listening sockets, until it stops accepting.
     listeners: Mutex<Option<Listeners>>,
+    /// The sources of the settings, of which a new process can't read all by itself.
+    source: Mutex<Option<Source>>,
     /// Held by the one upgrade that is underway.
     upgrading: Mutex<()>,
     handed_over: AtomicBool,
@@ -56,6 +60,7 @@ impl Steering {
         let leaving = Arc::new(Leaving {
             control,
             listeners: Mutex::new(Some(listeners)),
+            source: Mutex::default(),
             upgrading: Mutex::default(),
             handed_over: AtomicBool::new(false),
         });
@@ -79,8 +84,9 @@ impl Steering {
         self.notify = notify;
     }
 
-    /// Reads settings again by `reloader` from now on.
-    pub(crate) fn install(&self, reloader: Reloader) {
+    /// Reads settings again by `reloader` from now on, and hands `source` to a new process.
+    pub(crate) fn install(&self, reloader: Reloader, source: Source) {
+        *self.leaving.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
         self.keeper.install(reloader);
     }
 
@@ -100,9 +106,12 @@ impl Steering {
         if self.leaving.control.order() == Order::Serve { self.drain() } else { self.stop() }
     }
 
-    /// Reads again what can change while the server runs.
-    pub fn reload(&self) {
-        self.keeper.reload();
+    /// Reads settings again, and uses those that can change while the server runs.
+    ///
+    /// # Errors
+    /// If they can't be used: those in use stay.
+    pub fn reload(&self) -> Result<Reloaded, ReloadError> {
+        self.keeper.reload()
     }
 
     /// Starts the program again, hands it the listening sockets, and drains once it serves. Takes as long as the new
@@ -148,7 +157,9 @@ impl Leaving {
         let _one = self.upgrading.lock().unwrap_or_else(PoisonError::into_inner);
         let successor = {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?)?
+            let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = source.as_ref().map_or(Ok(None), Source::hand_over).map_err(UpgradeError::Settings)?;
+            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, kept)?
         };
         // Not while the sockets are locked: whoever ends this process doesn't wait for the new one.
         let pid = successor.wait(|| self.control.order() == Order::Serve)?;

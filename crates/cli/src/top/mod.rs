@@ -21,7 +21,7 @@ use history::History;
 use screen::{Seen, Silence};
 use terminal::Terminal;
 use tickstream_server::admin::report::{ConnectionsReport, Report};
-use tickstream_server::config::AdminAddress;
+use tickstream_service::admin::AdminAddress;
 
 /// Connections are listed at most that often: it makes the shards look at all of theirs.
 const LISTS_APART: Duration = Duration::from_secs(5);

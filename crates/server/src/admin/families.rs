@@ -2,42 +2,10 @@
 
 use tickstream_engine::{CloseReason, IngestCounters, Latencies, StreamCounters};
 use tickstream_journal::Stats;
+use tickstream_service::metrics::{About, Family, counter, gauge};
 
 use super::collect::{Gathered, Shard};
 use crate::shard::{Lag, Snapshot};
-
-/// A metric whose samples are whole counters or gauges, read from an `S`.
-pub struct Family<S> {
-    /// Its name.
-    pub name: &'static str,
-    /// What it means.
-    pub help: &'static str,
-    /// Its type, and where it is.
-    pub value: Value<S>,
-}
-
-/// A type, and where the value is.
-pub enum Value<S> {
-    /// Only ever rises.
-    Counter(fn(&S) -> u64),
-    /// Goes up and down.
-    Gauge(fn(&S) -> f64),
-}
-
-/// A metric that the exporter can't hold: its type and meaning.
-pub struct Other {
-    pub name: &'static str,
-    pub kind: &'static str,
-    pub help: &'static str,
-}
-
-const fn counter<S>(name: &'static str, read: fn(&S) -> u64, help: &'static str) -> Family<S> {
-    Family { name, help, value: Value::Counter(read) }
-}
-
-const fn gauge<S>(name: &'static str, read: fn(&S) -> f64, help: &'static str) -> Family<S> {
-    Family { name, help, value: Value::Gauge(read) }
-}
 
 /// What a shard counts. Label: `shard`.
 pub const OF_SHARD: &[Family<Snapshot>] = &[
@@ -291,80 +259,58 @@ pub const OF_THREAD: &[Family<Shard>] = &[
     ),
 ];
 
-/// What is told of the process. Without labels.
-pub const OF_PROCESS: &[Family<Gathered>] = &[
-    gauge(
-        "process_resident_memory_bytes",
-        |g| g.process.resident_bytes.unwrap_or_default() as f64,
-        "Resident memory.",
-    ),
-    gauge("process_threads", |g| g.process.threads.unwrap_or_default() as f64, "Threads."),
-    gauge(
-        "process_open_fds",
-        |g| g.process.open_fds.unwrap_or_default() as f64,
-        "Open descriptors of the process but for its shards, which have tables of their own.",
-    ),
-    counter(
-        "admin_collections_total",
-        |g| g.collections,
-        "Times that the shards were asked for their counters.",
-    ),
-];
+/// Without labels, and beside those of every process.
+pub const OF_SERVER: &[Family<Gathered>] = &[counter(
+    "admin_collections_total",
+    |g| g.collections,
+    "Times that the shards were asked for their counters.",
+)];
 
-/// What is told of the process, too, but isn't gathered.
-pub const FIXED: &[(&str, &str, &str)] = &[
-    ("process_max_fds", "gauge", "Limit on descriptors, of the process and of each shard."),
-    ("process_start_time_seconds", "gauge", "When the server began, Unix time."),
-    ("log_lines_lost_total", "counter", "Lines of the log that were lost because nobody read them in time."),
-    (
-        "otlp_spans_dropped_total",
-        "counter",
-        "Spans that were lost: more ended than were exported, or the endpoint didn't take them.",
-    ),
-    ("tickstream_build_info", "gauge", "1; the labels say which build it is."),
-];
+/// Without labels.
+pub const SPANS_DROPPED: About = about(
+    "otlp_spans_dropped_total",
+    "counter",
+    "Spans that were lost: more ended than were exported, or the endpoint didn't take them.",
+);
 
 /// Connections closed, by shard and by reason.
-pub const CLOSED: (&str, &str) = ("connections_closed_total", "Connections that ended, by reason.");
+pub const CLOSED: About = about("connections_closed_total", "counter", "Connections that ended, by reason.");
 /// Limits that fired, by shard and by limit.
-pub const FIRED: (&str, &str) =
-    ("limits_fired_total", "How often each limit refused, delayed or ended something.");
+pub const FIRED: About =
+    about("limits_fired_total", "counter", "How often each limit refused, delayed or ended something.");
 
 /// Events that were rejected, by shard and by verdict; only where events are collected.
-pub const REJECTED: (&str, &str) =
-    ("events_rejected_total", "Events that were rejected, by the code of their verdict.");
+pub const REJECTED: About =
+    about("events_rejected_total", "counter", "Events that were rejected, by the code of their verdict.");
 
 /// See the constants of this type below.
-const fn other(name: &'static str, kind: &'static str, help: &'static str) -> Other {
-    Other { name, kind, help }
+const fn about(name: &'static str, kind: &'static str, help: &'static str) -> About {
+    About { name, kind, help }
 }
 
 /// Label: `shard`.
-pub const LATENCY: Other = other(
+pub const LATENCY: About = about(
     "publish_latency_ms",
     "histogram",
     "Milliseconds from when a live frame's first tick was due until its socket had taken the frame.",
 );
 /// Labels: `shard`, `stream`.
-pub const BATCH_TICKS: Other =
-    other("batch_ticks", "histogram", "Ticks of a batch sealed for the stream's subscribers.");
+pub const BATCH_TICKS: About =
+    about("batch_ticks", "histogram", "Ticks of a batch sealed for the stream's subscribers.");
 /// Label: `shard`.
-pub const BUSY: Other = other(
+pub const BUSY: About = about(
     "loop_busy_seconds_total",
     "counter",
     "CPU time of the shard's thread, the kernel's work for it included: its rate is how busy the loop is.",
 );
 /// Label: `shard`.
-pub const DELAYED: Other = other(
+pub const DELAYED: About = about(
     "loop_delayed_seconds_total",
     "counter",
     "Time that the shard's thread was ready to run, but something else had its CPU.",
 );
-/// No label.
-pub const CPU: Other = other("process_cpu_seconds_total", "counter", "CPU time of all threads.");
-
 /// Label: `shard`. Only where events are collected.
-pub const SYNC: Other = other(
+pub const SYNC: About = about(
     "journal_sync_seconds",
     "histogram",
     "Seconds from when a flush was handed to the kernel until it was on stable storage.",
@@ -432,6 +378,7 @@ pub fn batch_buckets(counters: &StreamCounters) -> impl Iterator<Item = (Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tickstream_service::metrics::{PROCESS_FAMILIES, ProcessMetrics, Value};
 
     #[test]
     fn fine_buckets_are_folded_exactly() {
@@ -475,40 +422,42 @@ mod tests {
     /// Every metric has a row `| name | type | labels | meaning |`, and no other metric has one.
     #[test]
     fn the_documentation_lists_every_metric_with_its_type_and_meaning() {
+        fn row(name: &str, kind: &str, labels: &str, help: &str) -> String {
+            format!("| `{name}` | {kind} | {labels} | {help} |")
+        }
         fn rows<S>(families: &[Family<S>], labels: &str) -> Vec<String> {
-            let row = |family: &Family<S>| {
-                let kind = if matches!(family.value, Value::Counter(_)) { "counter" } else { "gauge" };
-                format!("| `{}` | {kind} | {labels} | {} |", family.name, family.help)
+            let kind = |family: &Family<S>| match family.value {
+                Value::Counter(_) => "counter",
+                Value::Gauge(_) => "gauge",
             };
-            families.iter().map(row).collect()
+            families.iter().map(|family| row(family.name, kind(family), labels, family.help)).collect()
         }
         let mut expected = [
             rows(OF_SHARD, "shard"),
             rows(OF_STREAM, "shard, stream"),
             rows(OF_EVENTS, "shard"),
             rows(OF_THREAD, "shard"),
-            rows(OF_PROCESS, "none"),
+            rows(OF_SERVER, "none"),
+            rows(PROCESS_FAMILIES, "none"),
         ]
         .concat();
-        let fixed = FIXED.iter().map(|(name, kind, help)| {
-            let labels = if *name == "tickstream_build_info" { "version" } else { "none" };
-            format!("| `{name}` | {kind} | {labels} | {help} |")
+        let with_labels = [
+            (CLOSED, "shard, reason"),
+            (FIRED, "shard, limit"),
+            (REJECTED, "shard, code"),
+            (LATENCY, "shard"),
+            (BATCH_TICKS, "shard, stream"),
+            (SYNC, "shard"),
+            (BUSY, "shard"),
+            (DELAYED, "shard"),
+            (SPANS_DROPPED, "none"),
+        ];
+        let of_process = ProcessMetrics::ABOUT.map(|about| {
+            let labels = if about.name == "tickstream_build_info" { "version" } else { "none" };
+            (about, labels)
         });
-        expected.extend(fixed);
-        expected.extend(
-            [(CLOSED, "shard, reason"), (FIRED, "shard, limit"), (REJECTED, "shard, code")]
-                .map(|((name, help), labels)| format!("| `{name}` | counter | {labels} | {help} |")),
-        );
-        expected.extend([&LATENCY, &BATCH_TICKS, &SYNC, &BUSY, &DELAYED, &CPU].map(
-            |Other { name, kind, help }| {
-                let labels = match *name {
-                    "batch_ticks" => "shard, stream",
-                    "process_cpu_seconds_total" => "none",
-                    _ => "shard",
-                };
-                format!("| `{name}` | {kind} | {labels} | {help} |")
-            },
-        ));
+        let others = with_labels.into_iter().chain(of_process);
+        expected.extend(others.map(|(About { name, kind, help }, labels)| row(name, kind, labels, help)));
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
         let text = std::fs::read_to_string(path).unwrap();
         let kinds = ["counter", "gauge", "histogram"];

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tickstream_engine::{CloseReason, Connection, IngestCounters, Latencies, Limit, Mode, VerdictCode};
+use tickstream_service::metrics::Process;
 
 use super::collect::{self, Gathered, Listed};
-use super::process::Process;
 use crate::ring::RingStats;
 use crate::shard::{Closing, JournalSnapshot, Lag, Order, Snapshot};
 

@@ -81,7 +81,7 @@ impl Driver {
             shard,
             ring,
             collection,
-            transport: Transport::new(acceptor, spec.config.handshakes_max.get()),
+            transport: Transport::new(acceptor, spec.config.settings.handshakes_max.get()),
             listeners: spec.listeners.iter().map(|(_, tls)| *tls).collect(),
             certificates,
             settings,
@@ -91,7 +91,7 @@ impl Driver {
             tracer: spec.tracer,
             #[cfg(debug_assertions)]
             chaos: Chaos::of_environment(spec.shard),
-            drain_ms: spec.config.drain.as_millis() as u32,
+            drain_ms: spec.config.settings.drain_seconds.as_millis() as u32,
             drain_ends_ns: None,
             tell_at_ns: None,
             accept_again_ns: None,
