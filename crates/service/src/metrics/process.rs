@@ -33,7 +33,7 @@ const CPU: About =
 const STARTED: About =
     About { name: "process_start_time_seconds", kind: "gauge", help: "When the server began, Unix time." };
 const LINES_LOST: About = About {
-    name: "log_lines_lost_total",
+    name: "tickstream_log_lines_lost_total",
     kind: "counter",
     help: "Lines of the log that were lost because nobody read them in time.",
 };
