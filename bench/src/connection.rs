@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use tickstream_wire::{
     Decoder, ErrorCode, Frame, FrameType,
-    frame::{SKIPPABLE_FROM, heartbeat, seal},
+    frame::{SKIPPABLE_FROM, seal},
     messages::{Ack, Auth, ErrorMsg, Message, Mode, MsgType, Subscribe},
 };
 
@@ -281,21 +281,14 @@ pub fn greeting(user: &str, password: &str, mode: Mode, resume_after: Option<u64
     bytes
 }
 
-/// A frame that stays for the life of the process, so that the ring can send it at any time.
-pub fn forever(frame: Vec<u8>) -> &'static [u8] {
-    Box::leak(frame.into_boxed_slice())
-}
-
-/// A HEARTBEAT, for ever.
-pub fn heartbeat_forever() -> &'static [u8] {
-    forever(heartbeat())
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 
-    use tickstream_wire::messages::{DataBatch, Tick};
+    use tickstream_wire::{
+        frame::heartbeat,
+        messages::{DataBatch, Tick},
+    };
 
     use super::*;
     use crate::{stats::Window, verify::Faults};

@@ -5,8 +5,11 @@ use std::{
     fmt::{self, Write},
 };
 
-use super::{Percentiles, Summary, Usage};
-use crate::verify::Faults;
+use super::Summary;
+use crate::{
+    figures::{Usage, machine, ms, percentiles, turns},
+    verify::Faults,
+};
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,36 +137,6 @@ impl fmt::Display for Summary {
         }
         row("verdict", if self.passed { "every tick was right" } else { "failed" }.into())
     }
-}
-
-/// Latencies in one line.
-pub fn percentiles(of: &Percentiles) -> String {
-    format!(
-        "p50 {}  p90 {}  p95 {}  p99 {}  p99.9 {}  max {}",
-        ms(of.p50_us),
-        ms(of.p90_us),
-        ms(of.p95_us),
-        ms(of.p99_us),
-        ms(of.p99_9_us),
-        ms(of.max_us)
-    )
-}
-
-/// How long the generator's turns took.
-pub fn turns(of: &Percentiles) -> String {
-    format!("a turn {} at p99, {} at most", ms(of.p99_us), ms(of.max_us))
-}
-
-/// What the whole machine did: by all, by processes that aren't of this test, and for other guests.
-pub fn machine(busy_percent: f64, others_percent: Option<f64>, steal_percent: f64) -> String {
-    let others = others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others"));
-    format!("{busy_percent:.1} % busy{others}, {steal_percent:.1} % stolen")
-}
-
-/// µs as ms, with as many digits as mean something.
-pub fn ms(us: u64) -> String {
-    let ms = us as f64 / 1e3;
-    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
 }
 
 fn counts(map: &BTreeMap<String, u64>) -> String {

@@ -3,7 +3,7 @@
 //! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
 //! Every decision about a connection is made in `tickstream-engine`.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod config;
@@ -13,13 +13,13 @@ pub mod listeners;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
-pub mod published;
 pub mod reload;
 pub mod ring;
 pub mod serve;
 pub mod shard;
 pub mod steering;
-mod sync;
+pub mod sync;
 mod threads;
 pub mod tls;
 pub mod upgrade;
+pub mod versioned;

@@ -11,9 +11,10 @@ use tickstream_service::settings;
 
 use crate::config::{AdminToken, Config, ConfigError, Source, Values};
 use crate::engine_config::engine_config;
-use crate::published::Published;
+use crate::versioned::Versioned;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
+use crate::versioned::Versioned;
 
 /// The settings that the admin endpoint uses while the server runs. Reloading replaces them.
 #[derive(Clone, Debug)]
@@ -68,9 +69,9 @@ pub struct Reloader {
     config: Config,
     /// Connections of each shard: what the machine allows doesn't change.
     connections: NonZeroU32,
-    settings: Arc<Published<engine::Config>>,
+    settings: Arc<Versioned<engine::Config>>,
     filter: Option<LogFilter>,
-    shown: Arc<Published<Shown>>,
+    shown: Arc<Versioned<Shown>>,
 }
 
 impl Reloader {
@@ -82,9 +83,9 @@ impl Reloader {
         source: Source,
         config: Config,
         connections: NonZeroU32,
-        settings: Arc<Published<engine::Config>>,
+        settings: Arc<Versioned<engine::Config>>,
         filter: Option<LogFilter>,
-        shown: Arc<Published<Shown>>,
+        shown: Arc<Versioned<Shown>>,
     ) -> Result<Self, ConfigError> {
         let (started, values) = (read(&source)?, read(&source)?);
         Ok(Self { source, started, values, config, connections, settings, filter, shown })

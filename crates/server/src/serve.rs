@@ -23,7 +23,7 @@ use crate::keeper;
 use crate::listeners::{self, ListenError, Listeners};
 use crate::otlp::{self, Exporter, tracer};
 use crate::preflight::{self, Unfit};
-use crate::published::Published;
+use crate::versioned::Versioned;
 use crate::reload::{Reloader, Shown};
 use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
@@ -32,6 +32,7 @@ use crate::tls::Acceptor;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
 use crate::upgrade;
+use crate::versioned::Versioned;
 
 /// How long a shard may go without a sign of life before it listens. A healthy one takes a tenth of a second, unless it
 /// has long journals to read, and then it has a pulse.
@@ -105,9 +106,9 @@ impl ServeError {
 #[derive(Debug)]
 pub struct Server {
     addresses: Vec<ListenAddress>,
-    certificates: Option<Arc<Published<Acceptor>>>,
-    settings: Arc<Published<engine::Config>>,
-    shown: Arc<Published<Shown>>,
+    certificates: Option<Arc<Versioned<Acceptor>>>,
+    settings: Arc<Versioned<engine::Config>>,
+    shown: Arc<Versioned<Shown>>,
     connections: NonZeroU32,
     steering: Steering,
     control: Arc<Control>,
@@ -144,8 +145,8 @@ impl Server {
         let mut server = Self {
             addresses: listeners.addresses(),
             certificates: current,
-            settings: Arc::new(Published::new(engine_config(config, connections)?)),
-            shown: Arc::new(Published::new(Shown::of(config))),
+            settings: Arc::new(Versioned::new(engine_config(config, connections)?)),
+            shown: Arc::new(Versioned::new(Shown::of(config))),
             connections,
             steering: Steering::new(Arc::clone(&control), listeners, keeper, config.settings.drain_seconds)
                 .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,

@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use tickstream_load::{kernel::pin_to_cpu, wall_us};
+use tickstream_load::wall_us;
+use tickstream_uring::system::run_on;
 
 use crate::{
     harvest::latency_histogram,
@@ -76,7 +77,7 @@ impl Publisher {
     /// If the server refuses, or the connection breaks.
     pub fn run(mut self, timetable: Timetable, shared: &Shared) -> anyhow::Result<Published> {
         if let Some(cpus) = &self.options.cpus {
-            pin_to_cpu(cpus.of_thread(self.options.threads() as usize - 1))?;
+            run_on(&[cpus.of_thread(self.options.threads() as usize - 1)])?;
         }
         let mut published = Published { messages: 0, late: latency_histogram() };
         while !shared.stop_publishing.load(Ordering::Acquire) {

@@ -39,8 +39,8 @@ impl Host {
     /// The machine that this process runs on, and the limits of a process: of this one, unless another is named.
     pub fn this(process: Option<u32>) -> Self {
         let probe = preflight::probe();
-        let clock =
-            ring::clock().map(|(is_synchronized, error_max_us)| Clock { is_synchronized, error_max_us });
+        let clock = ring::clock_discipline()
+            .map(|(is_synchronized, error_max_us)| Clock { is_synchronized, error_max_us });
         Self { io_uring: Some(probe), clock, ..Self::at(PathBuf::from("/"), process) }
     }
 

@@ -25,7 +25,7 @@ use tickstream_service::admin::{Admin, AdminError, Endpoint};
 use tickstream_service::logs::LogLosses;
 use tickstream_service::otlp::Lost;
 
-use crate::published::Published;
+use crate::versioned::Versioned;
 use crate::reload::Shown;
 use crate::shard::Control;
 use crate::steering::Steering;
@@ -55,7 +55,7 @@ pub struct Subject {
     /// Spans that were lost.
     pub spans_lost: Lost,
     /// Settings, as they are in use at the time.
-    pub shown: Arc<Published<Shown>>,
+    pub shown: Arc<Versioned<Shown>>,
 }
 
 /// Begins to answer, on a thread of its own, until another process has taken over.

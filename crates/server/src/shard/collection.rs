@@ -12,7 +12,7 @@ use tickstream_journal::{
     OperationId, Reader, Restore, Retention, Sequence, Storage,
 };
 
-use super::mailbox::JournalSnapshot;
+use super::request::JournalSnapshot;
 use crate::config::Events;
 use crate::ring::{self, Completion, SocketRing};
 

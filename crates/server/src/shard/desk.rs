@@ -6,7 +6,8 @@ use std::collections::{BinaryHeap, VecDeque};
 use tickstream_engine::{ConnId, Connection, Report, Shard, Standing};
 
 use super::collection::Collection;
-use super::mailbox::{Closed, Closing, Lag, Mailbox, Page, PageFound, Request, Snapshot};
+use super::mailbox::Mailbox;
+use super::request::{Closed, Closing, Lag, Page, PageFound, Request, Snapshot};
 use crate::ring::SocketRing;
 
 /// Slots of the connection table that one pass looks at: tens of microseconds.
@@ -212,7 +213,7 @@ mod tests {
     use tickstream_engine::{Config, Credentials, Limits, Mode, Now, Phase, ProxyProtocol, Rate};
 
     use super::*;
-    use crate::shard::mailbox::Filter;
+    use crate::shard::request::Filter;
 
     /// Connections: more than three passes look at.
     const CONNECTIONS: u32 = 3 * SLOTS_PER_PASS + 1;

@@ -18,9 +18,9 @@ use super::desk::Desk;
 use super::transport::Transport;
 use super::{Control, Order, ShardError, Spec};
 use crate::otlp::{Tracer, Work};
-use crate::published::Seen;
-use crate::ring::{self, Completion, SocketRing};
+use crate::ring::{self, Completion, SocketRing, conn_id, socket_id};
 use crate::tls::Acceptor;
+use crate::versioned::Reader;
 
 /// Completions of one pass, so that sending gets its turn.
 const COMPLETIONS_PER_PASS: usize = 1_024;
@@ -45,8 +45,8 @@ pub(super) struct Driver {
     transport: Transport,
     /// Whether TLS is spoken, by listener.
     listeners: Vec<bool>,
-    certificates: Option<Seen<Acceptor>>,
-    settings: Seen<engine::Config>,
+    certificates: Option<Reader<Acceptor>>,
+    settings: Reader<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
     desk: Desk,
@@ -67,8 +67,8 @@ impl Driver {
     /// # Errors
     /// If the shard's journal can't be opened.
     pub fn new(spec: Spec, mut ring: SocketRing) -> Result<Self, ShardError> {
-        let (certificates, acceptor) = spec.certificates.map(Seen::new).unzip();
-        let (settings, engine) = Seen::new(spec.settings);
+        let (certificates, acceptor) = spec.certificates.map(Reader::new).unzip();
+        let (settings, engine) = Reader::new(spec.settings);
         let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
@@ -190,14 +190,16 @@ impl Driver {
         match completion {
             Completion::Accepted { fd, listener } => self.accepted(fd, self.listeners[listener]),
             Completion::AcceptFailed { error } => self.accept_failed(&error),
-            Completion::Received { conn, received } => {
-                self.transport.received(conn, received, &mut self.shard, &mut self.ring);
-                self.ring.receive(conn);
+            Completion::Received { socket, received } => {
+                self.transport.received(conn_id(socket), received, &mut self.shard, &mut self.ring);
+                self.ring.receive(socket);
             }
-            Completion::PeerClosed { conn } => self.shard.peer_closed(conn),
-            Completion::PeerReset { conn, error } => self.shard.peer_reset(conn, error.to_string()),
-            Completion::Sent { conn, result } => {
-                self.transport.sent(conn, result, &mut self.shard, &mut self.ring);
+            Completion::PeerClosed { socket } => self.shard.peer_closed(conn_id(socket)),
+            Completion::PeerReset { socket, error } => {
+                self.shard.peer_reset(conn_id(socket), error.to_string());
+            }
+            Completion::Sent { socket, result } => {
+                self.transport.sent(conn_id(socket), result, &mut self.shard, &mut self.ring);
             }
             #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "chaos changes it"))]
             Completion::File(mut completion) => {
@@ -207,7 +209,9 @@ impl Driver {
                     collection.completed(*completion);
                 }
             }
-            Completion::Writable { conn } => self.transport.writable(conn, &mut self.shard, &mut self.ring),
+            Completion::Writable { socket } => {
+                self.transport.writable(conn_id(socket), &mut self.shard, &mut self.ring);
+            }
         }
     }
 
@@ -216,11 +220,11 @@ impl Driver {
             Action::Send { conn, frame, offset } => {
                 self.transport.send(conn, frame, offset, &mut self.shard, &mut self.ring);
             }
-            Action::AwaitWritable { conn } => self.ring.await_writable(conn),
+            Action::AwaitWritable { conn } => self.ring.await_writable(socket_id(conn)),
             Action::Shutdown { conn } => self.transport.shutdown(conn, &mut self.ring),
             Action::Close { conn, abort } => {
                 self.transport.close(conn, abort, &mut self.ring);
-                self.ring.close(conn, abort);
+                self.ring.close(socket_id(conn), abort);
             }
         }
     }
@@ -251,7 +255,7 @@ impl Driver {
                 if tls {
                     self.transport.adopt(conn);
                 }
-                self.ring.adopt(conn, fd);
+                self.ring.adopt(socket_id(conn), fd);
             }
             Err(refused) => refuse(&fd, &refused),
         }
@@ -284,7 +288,7 @@ impl Driver {
     /// Does what the process is told: takes new certificates and settings, refuses connections, drains.
     fn obey(&mut self) {
         self.shard.set_memory_is_short(self.control.memory_is_short());
-        if let Some(acceptor) = self.certificates.as_mut().and_then(Seen::replaced) {
+        if let Some(acceptor) = self.certificates.as_mut().and_then(Reader::replaced) {
             self.transport.set_acceptor(acceptor);
         }
         if let Some(settings) = self.settings.replaced() {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tickstream_engine::{ConnId, SealedFrame, Secured, SendOutcome, Shard};
 
-use crate::ring::{Received, SocketRing};
+use crate::ring::{Received, SocketRing, socket_id};
 use crate::tls::{Acceptor, Progress, RECORD_BYTES_MAX, TlsError, TlsSession, material};
 
 /// Most that TLS may have to say for itself while the socket is full, bytes. Who makes it say more without reading
@@ -140,7 +140,7 @@ impl Transport {
         shard: &mut Shard,
         ring: &mut SocketRing,
     ) {
-        let bytes = ring.bytes(&mut received);
+        let bytes = ring.bytes_mut(&mut received);
         if self.find(conn).is_none() {
             shard.received(conn, bytes);
         } else {
@@ -166,7 +166,7 @@ impl Transport {
     ) {
         let outgoing = &mut self.outgoing;
         let Some(connection) = find(&mut self.connections, conn) else {
-            return ring.send(conn, frame.into_shared(), offset);
+            return ring.send(socket_id(conn), frame.into_shared(), offset);
         };
         match connection.socket {
             Socket::Sending => connection.busy().deferred = Some((frame, offset)),
@@ -219,7 +219,7 @@ impl Transport {
             }
             _ => {
                 connection.socket = Socket::FullForTls;
-                ring.await_writable(conn);
+                ring.await_writable(socket_id(conn));
             }
         }
     }
@@ -238,7 +238,7 @@ impl Transport {
     /// Sends close_notify and FIN, behind what is on its way.
     pub fn shutdown(&mut self, conn: ConnId, ring: &mut SocketRing) {
         let Some(connection) = self.find(conn) else {
-            return ring.shutdown(conn);
+            return ring.shutdown(socket_id(conn));
         };
         connection.closing = true;
         let underway = connection.is_underway();
@@ -268,7 +268,7 @@ impl Transport {
             // What TLS has to say still was sealed before it: without that, the peer couldn't open it.
             let mut bytes = owed;
             if session.close_notify(&mut bytes).is_ok() {
-                ring.send(conn, bytes.into(), 0);
+                ring.send(socket_id(conn), bytes.into(), 0);
             }
         }
         let underway = connection.is_underway();
@@ -489,14 +489,14 @@ impl Connection {
             }
         }
         if self.closing {
-            ring.shutdown(conn);
+            ring.shutdown(socket_id(conn));
         }
     }
 
     fn send_record(&mut self, conn: ConnId, ring: &mut SocketRing) {
         if let Some(record) = self.busy.as_ref().and_then(|busy| busy.record.as_ref()) {
             self.socket = Socket::Sending;
-            ring.send(conn, Rc::clone(&record.bytes), record.sent);
+            ring.send(socket_id(conn), Rc::clone(&record.bytes), record.sent);
         }
     }
 

@@ -6,8 +6,9 @@ use std::{
 };
 
 use socket2::{Domain, SockRef, Socket, Type};
+use tickstream_uring::system::bind_source;
 
-use crate::{kernel::local_socket_options, options::Plan, stats::Class};
+use crate::{plan::Plan, stats::Class};
 
 /// A socket for the connection with this index, bound to its source address.
 ///
@@ -21,7 +22,7 @@ pub fn open_socket(plan: &Plan, class: Class, index: u64) -> io::Result<OwnedFd>
     }
     if !plan.sources.is_empty() {
         let source = plan.sources[(index % plan.sources.len() as u64) as usize];
-        local_socket_options(socket.as_fd(), source)?;
+        bind_source(socket.as_fd(), source)?;
     }
     Ok(socket.into())
 }

@@ -18,7 +18,7 @@ use tickstream_journal::{Buffer, Completion, Failure, FileName, Operation, Opera
 const LOCK: &str = "lock";
 
 /// The files of one journal.
-pub(super) struct Files {
+pub(crate) struct Files {
     directory: OwnedFd,
     /// O_DIRECT, or nothing where the file system refuses it.
     direct: i32,
@@ -51,13 +51,13 @@ enum Kind {
 /// Which submission of an operation a completion is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Step {
+pub(crate) enum Step {
     First = 0,
     Sync = 1,
 }
 
 /// What to hand to the kernel for one operation, in order; two are linked.
-pub(super) type Submissions = Vec<(squeue::Entry, Step)>;
+pub(crate) type Submissions = Vec<(squeue::Entry, Step)>;
 
 impl Files {
     /// Those in `directory`, which is open. Tries whether they can be opened with O_DIRECT.

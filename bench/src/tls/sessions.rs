@@ -13,18 +13,18 @@ use super::{
 use crate::stats::coarse;
 
 /// The sessions of one worker's connections, by slot.
-pub struct TlsRoom {
+pub struct TlsSessions {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
     tickets: Arc<Tickets>,
-    sessions: Vec<Option<Box<Tenant>>>,
+    sessions: Vec<Option<Box<Entry>>>,
     scratch: Scratch,
     /// From the TCP connection to the client's Finished, µs.
     pub full: Histogram<u32>,
     pub resumed: Histogram<u32>,
 }
 
-struct Tenant {
+struct Entry {
     session: Session,
     connected_us: u64,
 }
@@ -38,8 +38,8 @@ pub struct Opened {
     pub closed: bool,
 }
 
-impl TlsRoom {
-    /// A room for `slots` connections.
+impl TlsSessions {
+    /// No session yet, of `slots` connections.
     pub fn new(plan: &TlsPlan, slots: usize) -> Self {
         let tickets = Arc::new(Tickets::new(slots));
         let mut sessions = Vec::new();
@@ -62,7 +62,7 @@ impl TlsRoom {
     pub fn enter(&mut self, slot: u32, now_us: u64) -> Result<(), rustls::Error> {
         self.clear(slot);
         let session = Session::start(&self.config, self.name.clone(), &mut self.scratch)?;
-        self.sessions[slot as usize] = Some(Box::new(Tenant { session, connected_us: now_us }));
+        self.sessions[slot as usize] = Some(Box::new(Entry { session, connected_us: now_us }));
         Ok(())
     }
 
@@ -78,16 +78,16 @@ impl TlsRoom {
     /// What ends the session.
     pub fn receive(&mut self, slot: u32, bytes: &[u8], now_us: u64) -> Result<Opened, rustls::Error> {
         self.clear(slot);
-        let Some(tenant) = &mut self.sessions[slot as usize] else {
+        let Some(entry) = &mut self.sessions[slot as usize] else {
             return Ok(Opened::default());
         };
-        let progress = tenant.session.receive(bytes, &mut self.scratch)?;
+        let progress = entry.session.receive(bytes, &mut self.scratch)?;
         if let Some(kind) = progress.agreed {
             let histogram = match kind {
                 HandshakeKind::Resumed => &mut self.resumed,
                 HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest => &mut self.full,
             };
-            histogram.saturating_record(now_us.saturating_sub(tenant.connected_us));
+            histogram.saturating_record(now_us.saturating_sub(entry.connected_us));
         }
         Ok(Opened { agreed: progress.agreed.is_some(), closed: progress.closed })
     }
@@ -97,10 +97,10 @@ impl TlsRoom {
     /// # Errors
     /// If the handshake isn't over, or the session is.
     pub fn seal_more(&mut self, slot: u32, frame: &[u8]) -> Result<(), rustls::Error> {
-        let Some(tenant) = &mut self.sessions[slot as usize] else {
+        let Some(entry) = &mut self.sessions[slot as usize] else {
             return Err(rustls::Error::HandshakeNotComplete);
         };
-        tenant.session.seal(frame, &mut self.scratch)
+        entry.session.seal(frame, &mut self.scratch)
     }
 
     /// Seals a frame: all that is to be sent.
@@ -119,7 +119,7 @@ impl TlsRoom {
     pub fn say_goodbye(&mut self, slot: u32) -> Result<(), rustls::Error> {
         self.clear(slot);
         match &mut self.sessions[slot as usize] {
-            Some(tenant) => tenant.session.close_notify(&mut self.scratch),
+            Some(entry) => entry.session.close_notify(&mut self.scratch),
             None => Err(rustls::Error::HandshakeNotComplete),
         }
     }

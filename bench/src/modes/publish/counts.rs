@@ -8,7 +8,7 @@ use crate::stats::{Window, coarse, count, precise};
 
 /// Counters and latencies of one thread, or of all of them together.
 #[derive(Debug)]
-pub struct Tally {
+pub struct Counts {
     // Of what was acknowledged as stored in the measured time: batches, and events in them.
     pub batches: u64,
     pub events: u64,
@@ -58,7 +58,7 @@ pub struct InFlight {
     pub most: u64,
 }
 
-impl Tally {
+impl Counts {
     pub fn new() -> Self {
         Self {
             batches: 0,
@@ -89,10 +89,10 @@ impl Tally {
     }
 
     /// All together.
-    pub fn merged(tallies: Vec<Self>) -> Self {
+    pub fn merged(all: Vec<Self>) -> Self {
         let mut sum = Self::new();
-        for tally in tallies {
-            sum.add(tally);
+        for counts in all {
+            sum.add(counts);
         }
         sum
     }

@@ -1,9 +1,11 @@
-//! Latencies, CPU and memory as they are told.
+//! Latencies, CPU and memory as summaries show them.
+
+use std::collections::BTreeMap;
 
 use hdrhistogram::{Counter, Histogram};
 use serde::Serialize;
 
-use crate::{run::Snapshot, sample::ProcessSample};
+use crate::sample::{MachineSample, ProcessSample, ThreadSample};
 
 /// Latencies, µs.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -61,14 +63,14 @@ pub fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// How much of the machine was busy and how much stolen, percent.
-pub fn machine_percent(from: &Snapshot, until: &Snapshot) -> (f64, f64) {
-    let total = until.machine.total.saturating_sub(from.machine.total) as f64;
+/// Share of the machine that was busy, and that was stolen by other guests, percent.
+pub fn machine_percent(from: MachineSample, until: MachineSample) -> (f64, f64) {
+    let total = until.total.saturating_sub(from.total) as f64;
     if total == 0.0 {
         return (0.0, 0.0);
     }
-    let idle = until.machine.idle.saturating_sub(from.machine.idle) as f64;
-    let steal = until.machine.steal.saturating_sub(from.machine.steal) as f64;
+    let idle = until.idle.saturating_sub(from.idle) as f64;
+    let steal = until.steal.saturating_sub(from.steal) as f64;
     ((total - idle - steal) * 100.0 / total, steal * 100.0 / total)
 }
 
@@ -88,10 +90,10 @@ impl Usage {
     }
 }
 
-/// Each worker between two snapshots, where the kernel tells.
-pub fn threads(from: &Snapshot, until: &Snapshot) -> Vec<ThreadUsage> {
-    let us = until.at_us.saturating_sub(from.at_us).max(1) as f64;
-    let pairs = from.threads.iter().zip(&until.threads).filter_map(|(before, after)| (*before).zip(*after));
+/// Threads between two samples, `us` apart, where the kernel gives both.
+pub fn threads(us: u64, from: &[Option<ThreadSample>], until: &[Option<ThreadSample>]) -> Vec<ThreadUsage> {
+    let us = us.max(1) as f64;
+    let pairs = from.iter().zip(until).filter_map(|(before, after)| (*before).zip(*after));
     pairs
         .map(|(before, after)| ThreadUsage {
             cpu_percent: after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 10.0 / us,
@@ -99,4 +101,43 @@ pub fn threads(from: &Snapshot, until: &Snapshot) -> Vec<ThreadUsage> {
             turns_per_second: after.turns.saturating_sub(before.turns) as f64 * 1e6 / us,
         })
         .collect()
+}
+
+/// Ticks by whole ms of latency.
+pub fn wave(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let mut wave = BTreeMap::new();
+    for value in histogram.iter_recorded() {
+        *wave.entry(value.value_iterated_to() / 1_000).or_default() += value.count_since_last_iteration();
+    }
+    wave.into_iter().collect()
+}
+
+/// Latencies in one line.
+pub fn percentiles(of: &Percentiles) -> String {
+    format!(
+        "p50 {}  p90 {}  p95 {}  p99 {}  p99.9 {}  max {}",
+        ms(of.p50_us),
+        ms(of.p90_us),
+        ms(of.p95_us),
+        ms(of.p99_us),
+        ms(of.p99_9_us),
+        ms(of.max_us)
+    )
+}
+
+/// How long the generator's turns took.
+pub fn turns(of: &Percentiles) -> String {
+    format!("a turn {} at p99, {} at most", ms(of.p99_us), ms(of.max_us))
+}
+
+/// What the whole machine did: by all, by processes that aren't of this test, and for other guests.
+pub fn machine(busy_percent: f64, others_percent: Option<f64>, steal_percent: f64) -> String {
+    let others = others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others"));
+    format!("{busy_percent:.1} % busy{others}, {steal_percent:.1} % stolen")
+}
+
+/// µs as ms, with as many digits as mean something.
+pub fn ms(us: u64) -> String {
+    let ms = us as f64 / 1e3;
+    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
 }

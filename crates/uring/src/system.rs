@@ -1,8 +1,8 @@
-//! What neither std nor glommio offers of Linux: a thread's signals, descriptors, CPUs and clocks, and limits.
+//! Calls of Linux that std doesn't offer: a thread's signals, descriptors, CPUs and clocks, and limits.
 
 use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use socket2::SockRef;
 
@@ -105,20 +105,35 @@ pub fn peer(fd: BorrowedFd<'_>) -> io::Result<SocketAddr> {
     address.as_socket().ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
-/// Both clocks now: CLOCK_MONOTONIC, which the timer runs on, and CLOCK_REALTIME.
-pub fn now() -> tickstream_engine::Now {
-    let read = |clock| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: a timespec of our own to write into; both clocks exist on every Linux, so it can't fail.
-        unsafe { libc::clock_gettime(clock, &raw mut time) };
-        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
-    };
-    tickstream_engine::Now { mono_ns: read(libc::CLOCK_MONOTONIC), unix_ns: read(libc::CLOCK_REALTIME) }
+/// Both clocks at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// CLOCK_MONOTONIC, which the ring's timer runs on, nanoseconds.
+    pub mono_ns: u64,
+    /// CLOCK_REALTIME, nanoseconds since 1970.
+    pub unix_ns: u64,
 }
 
-/// Whether somebody disciplines the real-time clock, and its largest error in microseconds, as the kernel accounts
-/// for it; `None` where a seccomp filter forbids to ask.
-pub fn clock() -> Option<(bool, u64)> {
+/// Reads both clocks.
+pub fn clocks() -> Clocks {
+    Clocks { mono_ns: clock_ns(libc::CLOCK_MONOTONIC), unix_ns: clock_ns(libc::CLOCK_REALTIME) }
+}
+
+/// CPU time of the calling thread, nanoseconds.
+pub fn thread_cpu_ns() -> u64 {
+    clock_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a timespec of our own to write into; all three clocks exist on every Linux, so it can't fail.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// The real-time clock's discipline: true if something synchronizes it, and its largest error in microseconds, as the
+/// kernel accounts for it; `None` where a seccomp filter forbids to ask.
+pub fn clock_discipline() -> Option<(bool, u64)> {
     // SAFETY: `timex` is a local of plain numbers, for which zeros are valid; with no mode set, the kernel only
     // writes into it.
     let (state, timex) = unsafe {
@@ -154,4 +169,27 @@ pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
         return Err(io::Error::last_os_error());
     }
     Ok(hard)
+}
+
+/// Binds `socket` to a source address and leaves the port to `connect`, which can then use a port once per
+/// destination instead of once at all.
+///
+/// # Errors
+/// If the address isn't one of this host's.
+pub fn bind_source(socket: BorrowedFd<'_>, source: Ipv4Addr) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the kernel reads the option, an int, from this stack, and no more than the size that is passed with it.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of_val(&on) as libc::socklen_t,
+        )
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    SockRef::from(&socket).bind(&SocketAddrV4::new(source, 0).into())
 }

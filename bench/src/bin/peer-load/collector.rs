@@ -1,4 +1,4 @@
-//! What subscribers have found: latencies, and what was lost.
+//! Latencies of subscribers, and messages that were lost.
 
 use std::collections::BTreeMap;
 
@@ -40,9 +40,9 @@ impl Tracker {
     }
 }
 
-/// What one thread has found, or all of them.
+/// The findings of one thread, or of all of them.
 #[derive(Debug)]
-pub struct Harvest {
+pub struct Collector {
     /// Of messages that were due in the measured time, µs.
     pub latency: Histogram<u64>,
     pub faults: Faults,
@@ -55,7 +55,7 @@ pub struct Harvest {
     trackers: Vec<Tracker>,
 }
 
-impl Default for Harvest {
+impl Default for Collector {
     fn default() -> Self {
         Self {
             latency: latency_histogram(),
@@ -68,7 +68,7 @@ impl Default for Harvest {
     }
 }
 
-impl Harvest {
+impl Collector {
     /// Adds the trackers of a thread that has ended.
     pub fn end(&mut self, trackers: impl Iterator<Item = Tracker>) {
         self.trackers.extend(trackers);
@@ -90,7 +90,7 @@ impl Harvest {
     }
 
     /// Counts what is missing of `published` messages.
-    pub fn judge(&mut self, published: u64) {
+    pub fn count_missing(&mut self, published: u64) {
         let subscribed = self.trackers.iter().filter(|tracker| tracker.subscribed);
         self.faults.missing = subscribed.map(|tracker| published.saturating_sub(tracker.next)).sum();
     }
@@ -110,16 +110,16 @@ pub fn latency_histogram() -> Histogram<u64> {
 mod tests {
     use super::*;
 
-    fn judged(came: &[u64], published: u64) -> Faults {
-        let mut harvest = Harvest::default();
+    fn faults_of(came: &[u64], published: u64) -> Faults {
+        let mut collector = Collector::default();
         let mut tracker = Tracker { subscribed: true, next: 0 };
         for &sequence in came {
-            tracker.take(sequence, &mut harvest.faults);
+            tracker.take(sequence, &mut collector.faults);
         }
-        harvest.end([tracker, Tracker::default()].into_iter());
-        let mut all = Harvest::default();
-        all.merge(harvest);
-        all.judge(published);
+        collector.end([tracker, Tracker::default()].into_iter());
+        let mut all = Collector::default();
+        all.merge(collector);
+        all.count_missing(published);
         assert_eq!(all.subscribed(), 1);
         all.faults
     }
@@ -127,9 +127,9 @@ mod tests {
     #[test]
     fn whatever_is_lost_or_comes_twice_is_counted() {
         let faults = |gaps, duplicates, missing| Faults { gaps, duplicates, missing };
-        assert_eq!(judged(&[0, 1, 2], 3), faults(0, 0, 0));
-        assert_eq!(judged(&[1, 2, 5], 6), faults(3, 0, 0));
-        assert_eq!(judged(&[0, 0, 1], 5), faults(0, 1, 3));
-        assert_eq!(judged(&[], 4), faults(0, 0, 4));
+        assert_eq!(faults_of(&[0, 1, 2], 3), faults(0, 0, 0));
+        assert_eq!(faults_of(&[1, 2, 5], 6), faults(3, 0, 0));
+        assert_eq!(faults_of(&[0, 0, 1], 5), faults(0, 1, 3));
+        assert_eq!(faults_of(&[], 4), faults(0, 0, 4));
     }
 }

@@ -1,23 +1,15 @@
-//! The command line, and the plan that it is turned into, once.
+//! The plan of a run: options, checked against each other and against this machine, once.
 
-use std::{
-    collections::HashSet,
-    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
-    num::NonZeroU32,
-    ops::RangeInclusive,
-    path::PathBuf,
-    str::FromStr,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, num::NonZeroU32, path::PathBuf};
 
-use clap::{Parser, ValueEnum};
 use tickstream_wire::messages::Mode;
 
 use crate::{
-    modes::ModeOptions,
+    options::{ModeOption, Options},
+    sample,
     schedule::Schedule,
     stats::Class,
-    tls::{TlsError, TlsOptions, TlsPlan},
+    tls::{TlsError, TlsPlan},
 };
 
 /// Connections per thread where `--threads` isn't given.
@@ -28,8 +20,6 @@ const CONNECTIONS_PER_SOURCE: u32 = 20_000;
 const DESCRIPTORS_SPARE: u64 = 16;
 /// The first of the addresses that `--source-addresses` takes.
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
-/// As many as an affinity mask of the C library has.
-const CPUS_MAX: usize = 1024;
 /// Receive buffers of a worker where ticks come slowly and are small, and where they come in batches.
 const SMALL_BUFFERS: (u16, u32) = (1024, 512);
 const LARGE_BUFFERS: (u16, u32) = (256, 16 << 10);
@@ -38,176 +28,7 @@ const TLS_BUFFER_LEN: u32 = 2048;
 /// From here on batches are larger than a small buffer.
 const TICKS_PER_SECOND_SMALL: f64 = 1_000.0;
 
-/// Load generator and verifier for a tickstream server: holds any number of connections, checks every tick of
-/// each, and measures how late they come.
-#[derive(Clone, Debug, Parser)]
-#[command(name = "tickstream-load", version, max_term_width = 110)]
-pub struct Options {
-    /// Server, host:port
-    #[arg(long, default_value = "127.0.0.1:7400", value_parser = resolve)]
-    pub addr: SocketAddr,
-    /// Connections to hold
-    #[arg(short = 'n', long, default_value = "1000")]
-    pub connections: NonZeroU32,
-    /// Worker threads, each with a descriptor table of its own [default: one per 15,000 connections]
-    #[arg(long)]
-    pub threads: Option<NonZeroU32>,
-    /// CPUs to keep the workers on, in turn: 1 or 0,2-3
-    #[arg(long)]
-    pub cpus: Option<CpuList>,
-    /// Source addresses to connect from, in turn
-    #[arg(long, value_delimiter = ',', value_name = "ADDRESS", conflicts_with = "source_addresses")]
-    pub source: Vec<Ipv4Addr>,
-    /// How many addresses from 127.0.1.1 on to connect from [default: one per 20,000 connections]
-    #[arg(long, alias = "sources", value_name = "N")]
-    pub source_addresses: Option<NonZeroU32>,
-
-    /// Connections to open per second, 0: as fast as they are answered
-    #[arg(long, default_value_t = 0, value_name = "PER_SECOND")]
-    pub ramp: u32,
-    /// Connections that may be on their way at a time
-    #[arg(long, default_value = "1024", value_name = "N")]
-    pub in_flight: NonZeroU32,
-    /// How long all connections may take beyond what the ramp needs
-    #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
-    pub connect_timeout: Duration,
-    /// Attempts to connect before a connection is given up
-    #[arg(long, default_value_t = 5, value_name = "N")]
-    pub attempts: u8,
-    /// Connect again, and resume, after the server closed
-    #[arg(long)]
-    pub reconnect: bool,
-
-    /// Stream to subscribe to
-    #[arg(long, default_value = "second")]
-    pub mode: ModeOption,
-    /// The server's rate in mode second
-    #[arg(long, default_value = "1", value_name = "N")]
-    pub ticks_per_second: NonZeroU32,
-    /// The server's rate in mode minute
-    #[arg(long, default_value = "1", value_name = "N")]
-    pub ticks_per_minute: NonZeroU32,
-    /// Time after all are connected that isn't measured
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
-    pub warmup: Duration,
-    /// Time that is measured
-    #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
-    pub duration: Duration,
-    /// How late a tick may be before it counts as missing at the end
-    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
-    pub grace: Duration,
-    /// How often each connection sends HEARTBEAT, spread evenly over the connections; 0s: never [default: what the
-    /// server announces]
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub heartbeat_interval: Option<Duration>,
-
-    /// Connections that read one buffer, then pause
-    #[arg(long, default_value_t = 0.0, value_parser = percent, value_name = "PCT")]
-    pub slow: f64,
-    /// How long slow ones pause
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub slow_pause: Duration,
-    /// Connections that stop reading once they are subscribed
-    #[arg(long, default_value_t = 0.0, value_parser = percent, value_name = "PCT")]
-    pub stalled: f64,
-    /// SO_RCVBUF of slow and stalled ones, bytes
-    #[arg(long, default_value_t = 4096, value_name = "BYTES")]
-    pub slow_receive_buffer: u32,
-    /// Connections to drop and resume per second, from the warm-up to the end of the measured time; N or N/s
-    #[arg(long, default_value = "0", value_parser = per_second, value_name = "N/s")]
-    pub churn: u32,
-    /// After the measured time drop so many connections at once, and time how long it takes until all are back:
-    /// connected, authenticated and subscribed
-    #[arg(long, num_args = 0..=1, default_missing_value = "all", value_parser = storm_size, value_name = "N|all")]
-    pub storm: Option<u32>,
-
-    /// User name
-    #[arg(long, env = "STREAM_USER", default_value = "")]
-    pub user: String,
-    /// File whose first line is the password [default: the environment's STREAM_PASS]
-    #[arg(long, value_name = "FILE")]
-    pub pass_file: Option<PathBuf>,
-
-    /// Process whose CPU and memory to sample [default: who listens on --addr, if that is this host]
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
-    /// Completions that wake a worker before --receive-wait is over, and that it takes per system call
-    #[arg(long, default_value = "256", value_name = "N")]
-    pub receive_batch: NonZeroU32,
-    /// How long a worker lets arrivals gather before it wakes for fewer than --receive-batch. Saves CPU, and adds
-    /// at most this to a latency; 0s: wakes for the first
-    #[arg(long, default_value = "200us", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub receive_wait: Duration,
-    /// Bytes of a receive buffer [default: 512, or 2048 with TLS, or 16384 above 1,000 ticks a second]
-    #[arg(long, value_name = "BYTES")]
-    pub receive_buffer: Option<NonZeroU32>,
-
-    /// Write the results as JSON; - is standard output
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Write the latencies, µs, as an HdrHistogram log (V2, compressed)
-    #[arg(long, value_name = "FILE")]
-    pub hdr: Option<PathBuf>,
-    /// Write a report with plots, one self-contained page
-    #[arg(long, value_name = "FILE.html")]
-    pub report: Option<PathBuf>,
-    /// Faults of churned connections, too, make the run fail
-    #[arg(long)]
-    pub strict: bool,
-    /// No progress, only the summary
-    #[arg(short, long)]
-    pub quiet: bool,
-
-    #[command(flatten)]
-    pub tls: TlsOptions,
-    #[command(flatten)]
-    pub modes: ModeOptions,
-}
-
-/// `--mode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ModeOption {
-    /// SECOND
-    Second,
-    /// MINUTE
-    Minute,
-}
-
-/// CPUs, in the order given; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CpuList(Vec<usize>);
-
-impl CpuList {
-    /// The CPU of the thread with this number, in turn.
-    pub fn of_thread(&self, number: usize) -> usize {
-        self.0[number % self.0.len()]
-    }
-
-    /// How many different ones there are.
-    pub fn distinct(&self) -> usize {
-        self.0.iter().collect::<HashSet<_>>().len()
-    }
-}
-
-impl FromStr for CpuList {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut cpus = Vec::new();
-        for part in text.split(',') {
-            let (from, to) = part.split_once('-').unwrap_or((part, part));
-            let parse = |text: &str| text.trim().parse().map_err(|_| format!("{part:?} is no CPU or range"));
-            let range: RangeInclusive<usize> = parse(from)?..=parse(to)?;
-            if range.is_empty() || *range.end() >= CPUS_MAX {
-                return Err(format!("{part:?} is no range of CPUs"));
-            }
-            cpus.extend(range);
-        }
-        Ok(Self(cpus))
-    }
-}
-
-/// What the command line asks for, checked.
+/// The run that the command line asks for, checked.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub options: Options,
@@ -328,7 +149,7 @@ impl Plan {
         self.options.storm.map(|size| if size == 0 { self.steady() } else { size })
     }
 
-    /// How the connection with this index, of all, reads.
+    /// The class of the connection with this index, of all.
     pub fn class(&self, index: u32) -> Class {
         let Options { slow, stalled, .. } = self.options;
         let Some(troubled) = nth_of_share(index, slow + stalled) else {
@@ -338,7 +159,7 @@ impl Plan {
         if nth_of_share(troubled, stalled_share).is_some() { Class::Stalled } else { Class::Slow }
     }
 
-    /// Which connections a worker holds: it takes every `threads`-th.
+    /// Indices of a worker's connections: every `threads`-th.
     pub fn indices(&self, worker: u32) -> impl Iterator<Item = u32> + use<> {
         (worker..self.options.connections.get()).step_by(self.threads as usize)
     }
@@ -346,6 +167,12 @@ impl Plan {
     /// A worker's part of a number that is meant for all.
     pub fn share(&self, of: u32, worker: u32) -> u32 {
         of / self.threads + u32::from(worker < of % self.threads)
+    }
+
+    /// The server's process, if it is on this host or was named.
+    pub fn server_pid(&self) -> Option<u32> {
+        let local = self.options.addr.ip().is_loopback();
+        self.options.server_pid.or_else(|| local.then(|| sample::listener(self.options.addr)).flatten())
     }
 
     fn steady(&self) -> u32 {
@@ -378,43 +205,15 @@ fn sources(options: &Options) -> Result<Vec<Ipv4Addr>, PlanError> {
     Ok((0..count).map(|n| Ipv4Addr::from(u32::from(FIRST_SOURCE) + n)).collect())
 }
 
-fn resolve(text: &str) -> Result<SocketAddr, String> {
-    let mut addresses = text.to_socket_addrs().map_err(|error| error.to_string())?;
-    addresses.next().ok_or_else(|| "no address".to_owned())
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    match text.trim_end_matches('%').parse() {
-        Ok(percent) if (0.0..=100.0).contains(&percent) => Ok(percent),
-        _ => Err("a percentage is a number from 0 to 100".to_owned()),
-    }
-}
-
-pub fn per_second(text: &str) -> Result<u32, String> {
-    text.trim_end_matches("/s").parse().map_err(|_| "a rate is a number per second, such as 100/s".to_owned())
-}
-
-/// 0 stands for all.
-fn storm_size(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        _ if text == "all" => Ok(0),
-        Ok(size) if size > 0 => Ok(size),
-        _ => Err("a storm is a number of connections, or all".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     fn plan(arguments: &str) -> Result<Plan, PlanError> {
         let arguments = format!("tickstream-load --user u {arguments}");
         Plan::new(Options::parse_from(arguments.split_whitespace()), Some("p".into()), 20_000)
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        <Options as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
@@ -454,10 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_and_rates_are_read() {
-        assert_eq!("0,2-4".parse(), Ok(CpuList(vec![0, 2, 3, 4])));
-        assert!(["2-1", "x", "", "0-99999999"].iter().all(|text| text.parse::<CpuList>().is_err()));
-        assert_eq!(per_second("25/s"), Ok(25));
+    fn a_storm_without_a_number_drops_all() {
         assert_eq!(plan("-n 10 --storm").unwrap().storm_size(), Some(10));
         assert_eq!(plan("-n 10 --storm 4").unwrap().storm_size(), Some(4));
         assert_eq!(plan("-n 10").unwrap().storm_size(), None);
