@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tickstream_engine::{CloseReason, Limit};
-use tickstream_server::shard::Order;
+use tickstream_server::shard;
 use tickstream_wire::frame;
 use tickstream_wire::messages::Mode;
 
@@ -318,5 +318,5 @@ fn the_snapshot_says_the_same() {
         ("auth_failed", stranger.peer().to_string().as_str())
     );
     assert!(event.unix_ms >= report.started_unix_ms && event.unix_ms <= report.now_unix_ms);
-    assert_eq!(tickstream_server::admin::report::state(Order::Drain), "draining");
+    assert_eq!(tickstream_server::admin::report::state(shard::Command::Drain), "draining");
 }

@@ -8,8 +8,9 @@
 pub mod admin;
 pub mod config;
 pub mod engine_config;
-pub mod keeper;
+pub mod handle;
 pub mod listeners;
+pub mod maintenance;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
@@ -18,7 +19,6 @@ pub mod reload;
 pub mod ring;
 pub mod serve;
 pub mod shard;
-pub mod steering;
 mod sync;
 mod threads;
 pub mod tls;

@@ -17,14 +17,14 @@ use crate::tls::watch::Certificates;
 
 /// The settings that the admin endpoint uses while the server runs. Reloading replaces them.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct VisibleConfig {
     /// The settings in use, as `/config` shows them.
     pub effective: String,
     /// The token that changes need on TCP; `None`: they are refused there.
     pub token: Option<AdminToken>,
 }
 
-impl Shown {
+impl VisibleConfig {
     /// Those of a configuration.
     pub fn of(config: &Config) -> Self {
         Self { effective: config.effective.clone(), token: config.admin_token.clone() }
@@ -70,7 +70,7 @@ pub struct Reloader {
     connections: NonZeroU32,
     settings: Arc<Published<engine::Config>>,
     filter: Option<LogFilter>,
-    shown: Arc<Published<Shown>>,
+    visible: Arc<Published<VisibleConfig>>,
 }
 
 impl Reloader {
@@ -84,10 +84,10 @@ impl Reloader {
         connections: NonZeroU32,
         settings: Arc<Published<engine::Config>>,
         filter: Option<LogFilter>,
-        shown: Arc<Published<Shown>>,
+        visible: Arc<Published<VisibleConfig>>,
     ) -> Result<Self, ConfigError> {
         let (started, values) = (read(&source)?, read(&source)?);
-        Ok(Self { source, started, values, config, connections, settings, filter, shown })
+        Ok(Self { source, started, values, config, connections, settings, filter, visible })
     }
 
     /// The settings in use.
@@ -141,7 +141,7 @@ impl Reloader {
             filter.set(&config.standard.log_level);
         }
         let effective = settings::effective(&self.started.with_live_of(&values));
-        self.shown.replace(Shown { effective, token: config.admin_token.clone() });
+        self.visible.replace(VisibleConfig { effective, token: config.admin_token.clone() });
         (self.config, self.values) = (config, values);
         Ok(reloaded)
     }
