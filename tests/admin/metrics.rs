@@ -103,7 +103,7 @@ fn frames_and_bytes_are_those_that_clients_got() {
     // Draining tells everybody goodbye: then each has got all that was sent to it.
     let before = server.metrics();
     assert_eq!(sum(&before, "active_connections"), 6.0);
-    assert_eq!(sum(&before, "subscribers"), 6.0);
+    assert_eq!(sum(&before, "tickstream_subscribers"), 6.0);
     let ids: Vec<String> =
         connections(&server).iter().map(|connection| connection["id"].as_str().unwrap().to_owned()).collect();
     for id in ids {
