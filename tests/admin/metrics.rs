@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tickstream_engine::{CloseReason, Limit};
-use tickstream_server::shard::Order;
+use tickstream_server::shard;
 use tickstream_wire::frame;
 use tickstream_wire::messages::Mode;
 
@@ -103,7 +103,7 @@ fn frames_and_bytes_are_those_that_clients_got() {
     // Draining tells everybody goodbye: then each has got all that was sent to it.
     let before = server.metrics();
     assert_eq!(sum(&before, "active_connections"), 6.0);
-    assert_eq!(sum(&before, "subscribers"), 6.0);
+    assert_eq!(sum(&before, "tickstream_subscribers"), 6.0);
     let ids: Vec<String> =
         connections(&server).iter().map(|connection| connection["id"].as_str().unwrap().to_owned()).collect();
     for id in ids {
@@ -318,5 +318,5 @@ fn the_snapshot_says_the_same() {
         ("auth_failed", stranger.peer().to_string().as_str())
     );
     assert!(event.unix_ms >= report.started_unix_ms && event.unix_ms <= report.now_unix_ms);
-    assert_eq!(tickstream_server::admin::report::state(Order::Drain), "draining");
+    assert_eq!(tickstream_server::admin::report::state(shard::Command::Drain), "draining");
 }

@@ -87,7 +87,8 @@ impl Target {
             for to in module.paths.iter().filter_map(|path| self.definition(from, path, 0)) {
                 let common = from.iter().zip(to).take_while(|(one, other)| one == other).count();
                 if from.len() > common && to.len() > common {
-                    let ancestor = |name: &Name| self.modules.get_key_value(&name[..=common]).expect("a module").0;
+                    let ancestor =
+                        |name: &Name| self.modules.get_key_value(&name[..=common]).expect("a module").0;
                     imports.entry(ancestor(from)).or_default().insert(ancestor(to));
                 }
             }
@@ -239,7 +240,8 @@ fn a_circle_over_a_name_that_is_passed_on_is_found() {
     write("b.rs", "#[cfg(test)] mod tests { use crate::c::C; } fn f(_: crate::Deep) {}");
     write("c.rs", "pub struct C;");
     let target = Target::read(&folder.join("lib.rs"));
-    let found: Vec<Vec<_>> = target.circles().iter().map(|circle| circle.iter().map(|n| n.join("::")).collect()).collect();
+    let found: Vec<Vec<_>> =
+        target.circles().iter().map(|circle| circle.iter().map(|n| n.join("::")).collect()).collect();
     fs::remove_dir_all(&folder).expect("its own folder");
     assert_eq!(found, [["a", "b"]]);
 }

@@ -52,7 +52,8 @@ fn crates_use_each_other_only_as_shown() {
         };
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let used = dependency["name"].as_str().expect("a name");
-            if let Some(used) = dependency["path"].as_str().and_then(|path| workspace.name_of(Path::new(path)))
+            if let Some(used) =
+                dependency["path"].as_str().and_then(|path| workspace.name_of(Path::new(path)))
                 && !allowed.contains(&used.as_str())
             {
                 wrong.push(format!("{name} uses {used}"));
@@ -80,17 +81,25 @@ fn crates_below_the_server_have_no_tokio() {
 fn unsafe_code_is_in_the_ring_alone() {
     let workspace = Workspace::read();
     let is_unsafe = |file: &&PathBuf| {
-        rust::tokens(&fs::read_to_string(file).expect("a file")).iter().any(|(token, _)| token.is_name("unsafe"))
+        rust::tokens(&fs::read_to_string(file).expect("a file"))
+            .iter()
+            .any(|(token, _)| token.is_name("unsafe"))
     };
     let files = workspace.files();
-    let (ring, others): (Vec<_>, Vec<_>) =
-        files.iter().filter(is_unsafe).partition(|file| file.starts_with(workspace.root.join("crates/uring")));
+    let (ring, others): (Vec<_>, Vec<_>) = files
+        .iter()
+        .filter(is_unsafe)
+        .partition(|file| file.starts_with(workspace.root.join("crates/uring")));
     assert!(others.is_empty(), "unsafe code outside crates/uring: {others:#?}");
     assert!(!ring.is_empty(), "this test would find it");
     for (name, package) in workspace.crates.iter().filter(|(name, _)| *name != "uring") {
         for root in roots(package) {
             let source = fs::read_to_string(&root).expect("a root");
-            assert!(source.contains("#![forbid(unsafe_code)]"), "{name}: {} doesn't forbid it", root.display());
+            assert!(
+                source.contains("#![forbid(unsafe_code)]"),
+                "{name}: {} doesn't forbid it",
+                root.display()
+            );
         }
     }
 }
@@ -117,7 +126,8 @@ fn files_and_functions_are_short_or_listed() {
     for file in workspace.files() {
         let source = fs::read_to_string(&file).expect("a file");
         let name = workspace.relative(&file);
-        let long = rust::functions(&rust::tokens(&source)).into_iter().filter(|f| f.lines > FUNCTION_LINES_MAX);
+        let long =
+            rust::functions(&rust::tokens(&source)).into_iter().filter(|f| f.lines > FUNCTION_LINES_MAX);
         functions.extend(long.map(|function| format!("{name} {}", function.name)));
         if source.lines().count() > FILE_LINES_MAX {
             files.insert(name);
@@ -161,12 +171,14 @@ impl Workspace {
         let root = PathBuf::from(text(&metadata["workspace_root"]));
         let all = metadata["packages"].as_array().expect("packages");
         let members = metadata["workspace_members"].as_array().expect("members");
-        let packages: Vec<_> = all.iter().filter(|package| members.contains(&package["id"])).cloned().collect();
+        let packages: Vec<_> =
+            all.iter().filter(|package| members.contains(&package["id"])).cloned().collect();
         let folder = |package: &Value| {
             let manifest = PathBuf::from(text(&package["manifest_path"]));
             manifest.parent()?.strip_prefix(root.join("crates")).ok()?.to_str().map(str::to_owned)
         };
-        let crates = packages.iter().filter_map(|package| Some((folder(package)?, package.clone()))).collect();
+        let crates =
+            packages.iter().filter_map(|package| Some((folder(package)?, package.clone()))).collect();
         let nodes = metadata["resolve"]["nodes"].as_array().expect("nodes");
         let uses = nodes.iter().map(|node| (text(&node["id"]), dependencies(node))).collect();
         let names = all.iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
@@ -194,9 +206,11 @@ impl Workspace {
     /// All Rust sources of the members.
     fn files(&self) -> Vec<PathBuf> {
         let mut files = Vec::new();
-        let mut folders: Vec<_> = ["crates", "bench", "tests"].iter().map(|name| self.root.join(name)).collect();
+        let mut folders: Vec<_> =
+            ["crates", "bench", "tests"].iter().map(|name| self.root.join(name)).collect();
         while let Some(folder) = folders.pop() {
-            for entry in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
+            for entry in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+            {
                 if entry.is_dir() && !entry.ends_with("target") {
                     folders.push(entry);
                 } else if entry.extension().is_some_and(|extension| extension == "rs") {

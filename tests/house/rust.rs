@@ -71,7 +71,9 @@ fn skipped(text: &[char]) -> Option<usize> {
     match text {
         [c, ..] if c.is_whitespace() => Some(1),
         ['/', '/', ..] => Some(text.iter().position(|c| *c == '\n').unwrap_or(text.len())),
-        ['/', '*', ..] => Some(text.windows(2).position(|two| two == ['*', '/']).map_or(text.len(), |at| at + 2)),
+        ['/', '*', ..] => {
+            Some(text.windows(2).position(|two| two == ['*', '/']).map_or(text.len(), |at| at + 2))
+        }
         ['b' | 'c', 'r', '"' | '#', ..] => raw(2),
         ['r', '"' | '#', ..] => raw(1),
         ['b' | 'c', '"', ..] => Some(1 + quoted(&text[1..], '"')),

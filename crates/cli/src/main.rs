@@ -1,6 +1,6 @@
 //! The `tickstream` command.
 
-mod ask;
+mod admin_client;
 mod cli;
 mod client_tls;
 mod demo;
@@ -96,7 +96,7 @@ fn top(args: &TopArgs) -> ExitCode {
 }
 
 fn upgrade(args: &UpgradeArgs) -> ExitCode {
-    match ask::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
+    match admin_client::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
         Ok(said) => print(said.as_bytes()),
         Err(error) => {
             let _ = write!(io::stderr(), "at {}: ", args.admin);

@@ -8,8 +8,9 @@
 pub mod admin;
 pub mod config;
 pub mod engine_config;
-pub mod keeper;
+pub mod handle;
 pub mod listeners;
+pub mod maintenance;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
@@ -17,7 +18,6 @@ pub mod reload;
 pub mod ring;
 pub mod serve;
 pub mod shard;
-pub mod steering;
 pub mod sync;
 mod threads;
 pub mod tls;

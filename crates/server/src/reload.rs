@@ -11,21 +11,20 @@ use tickstream_service::settings;
 
 use crate::config::{AdminToken, Config, ConfigError, Source, Values};
 use crate::engine_config::engine_config;
-use crate::versioned::Versioned;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
 use crate::versioned::Versioned;
 
 /// The settings that the admin endpoint uses while the server runs. Reloading replaces them.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct VisibleConfig {
     /// The settings in use, as `/config` shows them.
     pub effective: String,
     /// The token that changes need on TCP; `None`: they are refused there.
     pub token: Option<AdminToken>,
 }
 
-impl Shown {
+impl VisibleConfig {
     /// Those of a configuration.
     pub fn of(config: &Config) -> Self {
         Self { effective: config.effective.clone(), token: config.admin_token.clone() }
@@ -71,7 +70,7 @@ pub struct Reloader {
     connections: NonZeroU32,
     settings: Arc<Versioned<engine::Config>>,
     filter: Option<LogFilter>,
-    shown: Arc<Versioned<Shown>>,
+    visible: Arc<Versioned<VisibleConfig>>,
 }
 
 impl Reloader {
@@ -85,10 +84,10 @@ impl Reloader {
         connections: NonZeroU32,
         settings: Arc<Versioned<engine::Config>>,
         filter: Option<LogFilter>,
-        shown: Arc<Versioned<Shown>>,
+        visible: Arc<Versioned<VisibleConfig>>,
     ) -> Result<Self, ConfigError> {
         let (started, values) = (read(&source)?, read(&source)?);
-        Ok(Self { source, started, values, config, connections, settings, filter, shown })
+        Ok(Self { source, started, values, config, connections, settings, filter, visible })
     }
 
     /// The settings in use.
@@ -142,7 +141,7 @@ impl Reloader {
             filter.set(&config.standard.log_level);
         }
         let effective = settings::effective(&self.started.with_live_of(&values));
-        self.shown.replace(Shown { effective, token: config.admin_token.clone() });
+        self.visible.replace(VisibleConfig { effective, token: config.admin_token.clone() });
         (self.config, self.values) = (config, values);
         Ok(reloaded)
     }

@@ -16,17 +16,16 @@ use tickstream_service::notify::Notify;
 use tickstream_service::otlp::{Exporting, Lost};
 use tickstream_service::signals::{Signal, Signals};
 
-use crate::admin::{self, Subject};
+use crate::admin::{self, ServerInfo};
 use crate::config::{Config, ConfigError, ListenAddress, Source};
 use crate::engine_config::engine_config;
-use crate::keeper;
+use crate::handle::ServerHandle;
 use crate::listeners::{self, ListenError, Listeners};
+use crate::maintenance;
 use crate::otlp::{self, Exporter, tracer};
-use crate::preflight::{self, Unfit};
-use crate::versioned::Versioned;
-use crate::reload::{Reloader, Shown};
+use crate::preflight::{self, PreflightError};
+use crate::reload::{Reloader, VisibleConfig};
 use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
-use crate::steering::Steering;
 use crate::threads::Place;
 use crate::tls::Acceptor;
 use crate::tls::MaterialError;
@@ -35,12 +34,12 @@ use crate::upgrade;
 use crate::versioned::Versioned;
 
 /// How long a shard may go without a sign of life before it listens. A healthy one takes a tenth of a second, unless it
-/// has long journals to read, and then it has a pulse.
+/// has long journals to read, and then it says that it is alive.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the shards' pulses are looked at.
+/// Interval of looks at the shards' liveness.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Looks in a row without a pulse that make a shard a dead one. A shard's loop turns ten times a second.
+/// Looks in a row without a turn of its loop that make a shard a dead one. A shard's loop turns ten times a second.
 const WATCH_MISSES_MAX: u32 = 5;
 
 /// Why the server didn't start, or ended by itself.
@@ -48,7 +47,7 @@ const WATCH_MISSES_MAX: u32 = 5;
 pub enum ServeError {
     /// The machine isn't fit.
     #[error(transparent)]
-    Unfit(#[from] Unfit),
+    PreflightError(#[from] PreflightError),
     /// A shard failed.
     #[error("shard {shard}: {error}")]
     Shard {
@@ -86,7 +85,7 @@ pub enum ServeError {
         /// Which.
         shard: usize,
     },
-    /// A shard neither listened nor failed, nor had a pulse.
+    /// A shard neither listened nor failed, nor said that it is alive.
     #[error("shard {shard} hasn't started, and has given no sign of life for {} s", START_TIMEOUT.as_secs())]
     StartTimeout {
         /// Which.
@@ -108,9 +107,9 @@ pub struct Server {
     addresses: Vec<ListenAddress>,
     certificates: Option<Arc<Versioned<Acceptor>>>,
     settings: Arc<Versioned<engine::Config>>,
-    shown: Arc<Versioned<Shown>>,
+    visible: Arc<Versioned<VisibleConfig>>,
     connections: NonZeroU32,
-    steering: Steering,
+    handle: ServerHandle,
     control: Arc<Control>,
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
@@ -135,8 +134,9 @@ impl Server {
         let control = Arc::new(Control::new(config.shards.get()));
         let certificates = config.tls.clone().map(Certificates::load).transpose()?;
         let current = certificates.as_ref().map(Certificates::current);
-        let keeper = keeper::spawn(certificates, config.settings.memory_max_mib, Arc::clone(&control))
-            .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
+        let maintenance =
+            maintenance::spawn(certificates, config.settings.memory_max_mib, Arc::clone(&control))
+                .map_err(|source| ServeError::Setup { what: "the maintenance's thread", source })?;
         let listeners = Listeners::open(config, listeners::inherited(config)?)?;
         let plan = Plan {
             of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),
@@ -146,10 +146,15 @@ impl Server {
             addresses: listeners.addresses(),
             certificates: current,
             settings: Arc::new(Versioned::new(engine_config(config, connections)?)),
-            shown: Arc::new(Versioned::new(Shown::of(config))),
+            visible: Arc::new(Versioned::new(VisibleConfig::of(config))),
             connections,
-            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.settings.drain_seconds)
-                .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,
+            handle: ServerHandle::new(
+                Arc::clone(&control),
+                listeners,
+                maintenance,
+                config.settings.drain_seconds,
+            )
+            .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,
             control,
             events,
             threads: Vec::new(),
@@ -182,8 +187,8 @@ impl Server {
     }
 
     /// The way to steer it from elsewhere.
-    pub fn steering(&self) -> Steering {
-        self.steering.clone()
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
     }
 
     /// Reads settings again from `source`, when it is told to reload; `filter` is the log's.
@@ -196,9 +201,9 @@ impl Server {
         config: Config,
         filter: Option<LogFilter>,
     ) -> Result<(), ConfigError> {
-        let (settings, shown) = (Arc::clone(&self.settings), Arc::clone(&self.shown));
-        let reloader = Reloader::new(source.clone(), config, self.connections, settings, filter, shown)?;
-        self.steering.install(reloader, source);
+        let (settings, visible) = (Arc::clone(&self.settings), Arc::clone(&self.visible));
+        let reloader = Reloader::new(source.clone(), config, self.connections, settings, filter, visible)?;
+        self.handle.install(reloader, source);
         Ok(())
     }
 
@@ -209,21 +214,21 @@ impl Server {
 
     /// Asks it to close every connection in good order and end.
     pub fn drain(&self) {
-        self.steering.drain();
+        self.handle.drain();
     }
 
     /// Asks it to end at once.
     pub fn stop(&self) {
-        self.steering.stop();
+        self.handle.stop();
     }
 
     /// Passes on signals: SIGINT and SIGTERM drain, and stop if they come again; SIGHUP reloads; SIGUSR2 upgrades.
     ///
     /// # Errors
     /// If the thread that waits for them can't be started.
-    pub fn obey(&self, signals: Signals) -> Result<(), ServeError> {
-        let steering = self.steering();
-        signals.forward(move |signal| act_on(&steering, signal)).map_err(no_signals)
+    pub fn apply_signals(&self, signals: Signals) -> Result<(), ServeError> {
+        let handle = self.handle();
+        signals.forward(move |signal| apply(&handle, signal)).map_err(no_signals)
     }
 
     /// Waits until all shards have ended as they were asked to.
@@ -243,13 +248,13 @@ impl Server {
                     unreachable!("each shard listens once, before `start` returns")
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    watchdog.look(&self.control.pulses())?;
+                    watchdog.look(&self.control.liveness())?;
                     self.notify.alive();
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.steering.settle_upgrade();
+        self.handle.settle_upgrade();
         let exporting = self.exporting.take();
         self.join();
         exporting.into_iter().for_each(Exporting::finish);
@@ -299,7 +304,7 @@ impl Server {
                         outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
                     return Err(ServeError::Shard { shard, error });
                 }
-                Err(_) => starting.look(&self.control.pulses())?,
+                Err(_) => starting.look(&self.control.liveness())?,
             }
         }
         Ok(())
@@ -320,26 +325,26 @@ struct Plan {
 }
 
 /// Does what a signal asks for.
-fn act_on(steering: &Steering, signal: Signal) {
+fn apply(handle: &ServerHandle, signal: Signal) {
     match signal {
         Signal::Reload => {
             tracing::info!("told to reload");
             // The log says how it ended.
-            let _ = steering.reload();
+            let _ = handle.reload();
         }
         Signal::Upgrade => {
             tracing::info!("told to upgrade");
             // It takes a while, during which other signals count.
-            steering.begin_upgrade();
+            handle.begin_upgrade();
         }
         Signal::End => {
             tracing::info!("told to end");
-            steering.end();
+            handle.end();
         }
     }
 }
 
-/// Shards that don't listen yet: for each its pulse at the last look.
+/// Shards that don't listen yet: for each its liveness counter at the last look.
 #[derive(Debug)]
 struct Starting(Vec<Option<u64>>);
 
@@ -356,14 +361,14 @@ impl Starting {
         self.0[shard] = None;
     }
 
-    /// An error if one of them hasn't had a pulse since the last look.
-    fn look(&mut self, pulses: &[u64]) -> Result<(), ServeError> {
-        for (shard, (seen, &pulse)) in self.0.iter_mut().zip(pulses).enumerate() {
+    /// An error if one of them hasn't turned since the last look.
+    fn look(&mut self, liveness: &[u64]) -> Result<(), ServeError> {
+        for (shard, (seen, &alive)) in self.0.iter_mut().zip(liveness).enumerate() {
             let Some(last) = seen else { continue };
-            if *last == pulse {
+            if *last == alive {
                 return Err(ServeError::StartTimeout { shard });
             }
-            *last = pulse;
+            *last = alive;
         }
         Ok(())
     }
@@ -374,7 +379,7 @@ impl Starting {
 /// It counts its own looks, not time: a process that was stopped as a whole has no dead shards.
 #[derive(Debug)]
 struct Watchdog {
-    /// For each shard that runs: its pulse at the last look, and looks since it changed.
+    /// For each shard that runs: its liveness counter at the last look, and looks since it changed.
     shards: Vec<Option<(u64, u32)>>,
 }
 
@@ -392,11 +397,11 @@ impl Watchdog {
         self.shards[shard] = None;
     }
 
-    fn look(&mut self, pulses: &[u64]) -> Result<(), ServeError> {
-        for (shard, (seen, &pulse)) in self.shards.iter_mut().zip(pulses).enumerate() {
+    fn look(&mut self, liveness: &[u64]) -> Result<(), ServeError> {
+        for (shard, (seen, &alive)) in self.shards.iter_mut().zip(liveness).enumerate() {
             let Some((last, misses)) = seen else { continue };
-            *misses = if *last == pulse { *misses + 1 } else { 0 };
-            *last = pulse;
+            *misses = if *last == alive { *misses + 1 } else { 0 };
+            *last = alive;
             if *misses >= WATCH_MISSES_MAX {
                 return Err(ServeError::Hung { shard });
             }
@@ -421,23 +426,23 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
     let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
-    server.steering.set_notify(server.notify.clone());
-    let subject = Subject {
+    server.handle.set_notify(server.notify.clone());
+    let info = ServerInfo {
         control: Arc::clone(server.control()),
-        steering: server.steering(),
+        handle: server.handle(),
         address: server.address(),
         cpus: config.shard_cpus(),
         collects_events: config.events.is_some(),
         started,
         losses: log.losses(),
         spans_lost: server.spans_lost.clone(),
-        shown: Arc::clone(&server.shown),
+        visible: Arc::clone(&server.visible),
     };
     server.reload_from(source, config, log.filter())?;
-    server.obey(signals)?;
+    server.apply_signals(signals)?;
     // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
     // since dropping it removes its unix sockets.
-    let _admin = endpoint.map(|endpoint| admin::serve(endpoint, subject)).transpose()?;
+    let _admin = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),

@@ -66,7 +66,7 @@ def rows():
                                             rate("tickstream_connections_refused_total"): "refused",
                                             rate("tickstream_accept_errors_total"): "failed"}, THIRD, "cps"),
             series("Closed, by reason", {rate("tickstream_connections_closed_total", "reason"): "{{reason}}"}, THIRD, "cps", stack=True),
-            series("Subscribers by stream", {total("subscribers", "stream"): "{{stream}}"}, THIRD, stack=True),
+            series("Subscribers by stream", {total("tickstream_subscribers", "stream"): "{{stream}}"}, THIRD, stack=True),
         ]),
         ("Latency", [
             series("From due to taken by the socket", {quantile(q): f"p{q * 100:g}" for q in (0.5, 0.95, 0.99)}, HALF, "ms"),

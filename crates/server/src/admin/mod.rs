@@ -2,10 +2,10 @@
 //!
 //! - `routes`: the server's own paths; [`Page`](tickstream_service::admin::Page): the live page;
 //! - `collect`: asks the shards, at most ten times a second however many ask for it; `health` doesn't ask them, but
-//!   looks at their pulses;
+//!   looks at their liveness counters;
 //! - [`report`]: what is told as JSON; `prometheus` and `families`: what is told to Prometheus.
 //!
-//! Nothing of it runs on a shard but the answers of `shard/desk.rs`.
+//! Nothing of it runs on a shard but the answers of `shard/inspector.rs`.
 
 mod collect;
 mod families;
@@ -25,11 +25,11 @@ use tickstream_service::admin::{Admin, AdminError, Endpoint};
 use tickstream_service::logs::LogLosses;
 use tickstream_service::otlp::Lost;
 
-use crate::versioned::Versioned;
-use crate::reload::Shown;
+use crate::handle::ServerHandle;
+use crate::reload::VisibleConfig;
 use crate::shard::Control;
-use crate::steering::Steering;
 use crate::threads::Place;
+use crate::versioned::Versioned;
 use routes::ServerAdmin;
 
 /// The live page: one file, which reads `/snapshot` each second.
@@ -37,11 +37,11 @@ const PAGE: &str = include_str!("page.html");
 
 /// What the endpoint tells of.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct ServerInfo {
     /// The shards.
     pub control: Arc<Control>,
     /// The way to steer the server.
-    pub steering: Steering,
+    pub handle: ServerHandle,
     /// Where they listen.
     pub address: SocketAddr,
     /// The CPU of each.
@@ -55,20 +55,20 @@ pub struct Subject {
     /// Spans that were lost.
     pub spans_lost: Lost,
     /// Settings, as they are in use at the time.
-    pub shown: Arc<Versioned<Shown>>,
+    pub visible: Arc<Versioned<VisibleConfig>>,
 }
 
 /// Begins to answer, on a thread of its own, until another process has taken over.
 ///
 /// # Errors
 /// See [`Endpoint::serve`].
-pub fn serve(endpoint: Endpoint, subject: Subject) -> Result<Admin, AdminError> {
-    let place = Place::beside(&subject.cpus);
+pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Admin, AdminError> {
+    let place = Place::beside(&info.cpus);
     let settle = {
         let place = place.clone();
         move || place.take("the admin endpoint")
     };
-    let program = Arc::new(ServerAdmin::new(subject));
+    let program = Arc::new(ServerAdmin::new(info));
     let admin = endpoint.serve(routes::router(&program), settle, look_until_handed_over(program))?;
     place.log();
     if !admin.is_local() {

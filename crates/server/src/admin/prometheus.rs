@@ -8,7 +8,7 @@ use tickstream_engine::{CloseReason, Limit, Mode, VerdictCode};
 use tickstream_service::metrics::{About, Counter, Label, ProcessMetrics, Registry, Series, Text};
 use tickstream_service::otlp::Lost;
 
-use super::Subject;
+use super::ServerInfo;
 use super::collect::{Gathered, Shard};
 use super::families::{self, Collected, Stream};
 use crate::shard::Snapshot;
@@ -47,15 +47,15 @@ struct EventSeries {
 
 impl Metrics {
     /// The series of a server, with those of events, if it collects them.
-    pub fn new(subject: &Subject) -> Self {
+    pub fn new(info: &ServerInfo) -> Self {
         let registry = Registry::default();
-        let (version, losses) = (env!("CARGO_PKG_VERSION"), Some(subject.losses.clone()));
-        let shards = 0..subject.control.shards();
+        let (version, losses) = (env!("CARGO_PKG_VERSION"), Some(info.losses.clone()));
+        let shards = 0..info.control.shards();
         Self {
-            shards: shards.map(|shard| ShardSeries::new(&registry, shard, subject.collects_events)).collect(),
-            process: ProcessMetrics::new(&registry, version, subject.started, losses),
+            shards: shards.map(|shard| ShardSeries::new(&registry, shard, info.collects_events)).collect(),
+            process: ProcessMetrics::new(&registry, version, info.started, losses),
             server: registry.series(families::OF_SERVER, &[]),
-            spans_lost: (subject.spans_lost.clone(), registry.counter(&families::SPANS_DROPPED, vec![])),
+            spans_lost: (info.spans_lost.clone(), registry.counter(&families::SPANS_DROPPED, vec![])),
             registry,
             turn: Mutex::new(()),
         }

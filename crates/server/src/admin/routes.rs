@@ -11,13 +11,13 @@ use super::health::Health;
 use super::list::List;
 use super::prometheus::Metrics;
 use super::report::{self, ConnectionsReport, Frame, Report};
-use super::{PAGE, Subject};
+use super::{PAGE, ServerInfo};
 use crate::reload::Reloaded;
-use crate::shard::{Closed, Order};
+use crate::shard::{Closed, Command};
 
 /// What requests are answered from.
 pub struct ServerAdmin {
-    subject: Subject,
+    info: ServerInfo,
     collector: Arc<Collector>,
     health: Health,
     metrics: Metrics,
@@ -47,11 +47,11 @@ pub fn router(program: &Arc<ServerAdmin>) -> Router<ServerAdmin> {
 
 impl Program for ServerAdmin {
     fn config(&self) -> String {
-        self.subject.shown.value().effective.clone()
+        self.info.visible.value().effective.clone()
     }
 
     fn token(&self) -> Option<AdminToken> {
-        self.subject.shown.value().token.clone()
+        self.info.visible.value().token.clone()
     }
 
     /// Well while every shard's loop turns.
@@ -68,9 +68,9 @@ impl Program for ServerAdmin {
 
     /// Ready while connections are accepted.
     fn readiness(&self) -> Result<(), String> {
-        match self.subject.control.order() {
-            Order::Serve => self.health(),
-            order => Err(format!("{}\n", report::state(order))),
+        match self.info.control.command() {
+            Command::Serve => self.health(),
+            command => Err(format!("{}\n", report::state(command))),
         }
     }
 
@@ -80,41 +80,41 @@ impl Program for ServerAdmin {
 }
 
 impl ServerAdmin {
-    /// Answers for `subject`.
-    pub fn new(subject: Subject) -> Self {
+    /// Answers for `info`.
+    pub fn new(info: ServerInfo) -> Self {
         Self {
-            collector: Arc::new(Collector::new(Arc::clone(&subject.control))),
-            health: Health::new(subject.control.shards()),
-            metrics: Metrics::new(&subject),
-            subject,
+            collector: Arc::new(Collector::new(Arc::clone(&info.control))),
+            health: Health::new(info.control.shards()),
+            metrics: Metrics::new(&info),
+            info,
         }
     }
 
     /// Looks whether the shards turn. Call it every [`super::health::LOOK_INTERVAL`].
     pub fn look(&self) {
-        self.health.look(&self.subject.control);
+        self.health.look(&self.info.control);
     }
 
     /// Another process has taken over.
     pub fn is_handed_over(&self) -> bool {
-        self.subject.steering.is_handed_over()
+        self.info.handle.is_handed_over()
     }
 
     async fn snapshot(&self) -> Result<Answer, Refusal> {
         let gathered = self.collector.gathered().await;
         let frame = Frame {
-            address: self.subject.address.to_string(),
-            order: self.subject.control.order(),
-            started: self.subject.started,
-            cpus: self.subject.cpus.clone(),
+            address: self.info.address.to_string(),
+            command: self.info.control.command(),
+            started: self.info.started,
+            cpus: self.info.cpus.clone(),
             sick: self.health.sick(),
-            log_lines_lost: self.subject.losses.lines(),
+            log_lines_lost: self.info.losses.lines(),
         };
         json(StatusCode::OK, &Report::new(&frame, &gathered))
     }
 
     async fn connections(&self, call: &Call) -> Result<Answer, Refusal> {
-        let List { shard, filter, offset, limit } = List::parse(call, self.subject.control.shards())?;
+        let List { shard, filter, offset, limit } = List::parse(call, self.info.control.shards())?;
         let listed = self.collector.connections(shard, filter, offset, limit).await;
         let listed = listed.map_err(|error| Refusal::unavailable(error.to_string()))?;
         json(StatusCode::OK, &ConnectionsReport::new(offset, limit, listed))
@@ -123,7 +123,7 @@ impl ServerAdmin {
     async fn close(&self, id: &str) -> Result<Answer, Refusal> {
         let unknown = || Refusal::not_found(format!("there is no connection {id}"));
         let (shard, number) = id.split_once('-').ok_or_else(unknown)?;
-        let shard = shard.parse().ok().filter(|&shard: &usize| shard < self.subject.control.shards());
+        let shard = shard.parse().ok().filter(|&shard: &usize| shard < self.info.control.shards());
         let (shard, number) = shard.zip(number.parse().ok()).ok_or_else(unknown)?;
         let closed = self.collector.close(shard, number).await;
         match closed.map_err(|error| Refusal::unavailable(error.to_string()))? {
@@ -138,21 +138,21 @@ impl ServerAdmin {
 
     fn drain(&self) -> Answer {
         tracing::info!("an operator drains the server");
-        self.subject.steering.drain();
+        self.info.handle.drain();
         text(StatusCode::ACCEPTED, "draining\n")
     }
 
     /// Answers once the settings are in use, or refused.
     async fn reload(&self) -> Result<Answer, Refusal> {
         tracing::info!("an operator has the settings reloaded");
-        let steering = self.subject.steering.clone();
+        let handle = self.info.handle.clone();
         let refused = |error: &dyn std::fmt::Display| {
             Refusal::new(
                 StatusCode::UNPROCESSABLE_ENTITY,
                 format!("the settings can't be reloaded; those in use stay: {error}"),
             )
         };
-        match tokio::task::spawn_blocking(move || steering.reload()).await {
+        match tokio::task::spawn_blocking(move || handle.reload()).await {
             Ok(Ok(reloaded)) => Ok(text(StatusCode::OK, said_of(&reloaded))),
             Ok(Err(error)) => Err(refused(&error)),
             Err(error) => Err(refused(&error)),
@@ -162,11 +162,11 @@ impl ServerAdmin {
     /// Answers once a new process serves, or isn't going to.
     async fn upgrade(&self) -> Result<Answer, Refusal> {
         tracing::info!("an operator upgrades the server");
-        let steering = self.subject.steering.clone();
+        let handle = self.info.handle.clone();
         let refused = |error: &dyn std::fmt::Display| {
             Refusal::failed(format!("no upgrade, this process goes on serving: {error}"))
         };
-        match tokio::task::spawn_blocking(move || steering.upgrade()).await {
+        match tokio::task::spawn_blocking(move || handle.upgrade()).await {
             Ok(Ok(pid)) => Ok(text(StatusCode::OK, format!("process {pid} serves; this one drains\n"))),
             Ok(Err(error)) => Err(refused(&error)),
             Err(error) => Err(refused(&error)),

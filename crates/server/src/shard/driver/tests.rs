@@ -23,7 +23,6 @@ use tickstream_wire::{Decoder, FrameType, frame};
 use super::*;
 use crate::config::Config;
 use crate::engine_config::engine_config;
-use crate::versioned::Versioned;
 use crate::tls::material;
 use crate::versioned::Versioned;
 

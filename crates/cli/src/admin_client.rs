@@ -21,7 +21,7 @@ const REFUSAL_CHARS: usize = 200;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub enum AdminClientError {
     /// Nobody listens, or it broke.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -50,8 +50,8 @@ pub enum AskError {
 /// What is at `path`.
 ///
 /// # Errors
-/// See [`AskError`].
-pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T, AskError> {
+/// See [`AdminClientError`].
+pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T, AdminClientError> {
     let request =
         format!("GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n", host(address));
     Ok(serde_json::from_slice(&ask(address, &request, PATIENCE)?)?)
@@ -61,13 +61,13 @@ pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T
 /// admin_token_file.
 ///
 /// # Errors
-/// See [`AskError`].
+/// See [`AdminClientError`].
 pub fn post(
     address: &AdminAddress,
     path: &str,
     token: Option<&str>,
     patience: Duration,
-) -> Result<String, AskError> {
+) -> Result<String, AdminClientError> {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let host = host(address);
     let request = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n{authorization}\r\n");
@@ -81,7 +81,7 @@ fn host(address: &AdminAddress) -> String {
     }
 }
 
-fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<u8>, AskError> {
+fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<u8>, AdminClientError> {
     let until = Instant::now() + patience;
     let answer = match address {
         AdminAddress::Tcp(address) => {
@@ -96,8 +96,8 @@ fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<
         }
     };
     parse(&answer.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AskError::Timeout(patience),
-        _ => AskError::Io(error),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AdminClientError::Timeout(patience),
+        _ => AdminClientError::Io(error),
     })?)
 }
 
@@ -126,19 +126,19 @@ fn left(until: Instant) -> io::Result<Duration> {
 }
 
 /// The body of an answer with status 200.
-fn parse(answer: &[u8]) -> Result<Vec<u8>, AskError> {
+fn parse(answer: &[u8]) -> Result<Vec<u8>, AdminClientError> {
     if answer.len() > BYTES_MAX {
-        return Err(AskError::TooLong);
+        return Err(AdminClientError::TooLong);
     }
-    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(AskError::NoHttp)?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(AdminClientError::NoHttp)?;
     let (head, body) = (String::from_utf8_lossy(&answer[..end]), &answer[end + 4..]);
     let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
-    match status.ok_or(AskError::NoHttp)? {
+    match status.ok_or(AdminClientError::NoHttp)? {
         200 => Ok(body.to_vec()),
         status => {
             let text = String::from_utf8_lossy(body);
             let line = text.lines().next().unwrap_or_default();
-            Err(AskError::Refused { status, text: line.chars().take(REFUSAL_CHARS).collect() })
+            Err(AdminClientError::Refused { status, text: line.chars().take(REFUSAL_CHARS).collect() })
         }
     }
 }
@@ -193,6 +193,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let error =
             json::<Vec<u64>>(&AdminAddress::Unix(directory.path().join("none.sock")), "/").unwrap_err();
-        assert!(matches!(&error, AskError::Io(error) if error.kind() == io::ErrorKind::NotFound), "{error}");
+        assert!(
+            matches!(&error, AdminClientError::Io(error) if error.kind() == io::ErrorKind::NotFound),
+            "{error}"
+        );
     }
 }

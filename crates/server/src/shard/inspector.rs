@@ -12,11 +12,11 @@ use crate::ring::SocketRing;
 
 /// Slots of the connection table that one pass looks at: tens of microseconds.
 const SLOTS_PER_PASS: u32 = 2_048;
-/// Ends of connections that are kept to be shown.
+/// Ends of connections that are kept to be visible.
 const CLOSES_KEPT: usize = 32;
 
 /// A shard's side of its mailbox.
-pub(super) struct Desk {
+pub(super) struct Inspector {
     shard: usize,
     passes: u64,
     jobs: VecDeque<Job>,
@@ -38,7 +38,7 @@ struct Job {
     slowest: BinaryHeap<Reverse<Slowness>>,
 }
 
-impl Desk {
+impl Inspector {
     pub fn new(shard: usize) -> Self {
         Self { shard, passes: 0, jobs: VecDeque::new(), closes: VecDeque::with_capacity(CLOSES_KEPT) }
     }
@@ -68,7 +68,7 @@ impl Desk {
         !self.jobs.is_empty()
     }
 
-    /// Keeps the end of a connection, to be shown.
+    /// Keeps the end of a connection, to be visible.
     pub fn keep(&mut self, report: Report, unix_ns: u64) {
         if self.closes.len() == CLOSES_KEPT {
             self.closes.pop_front();

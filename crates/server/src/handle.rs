@@ -10,10 +10,10 @@ use std::time::Duration;
 use tickstream_service::notify::Notify;
 
 use crate::config::Source;
-use crate::keeper::Keeper;
 use crate::listeners::Listeners;
+use crate::maintenance::Maintenance;
 use crate::reload::{ReloadError, Reloaded, Reloader};
-use crate::shard::{Control, Order};
+use crate::shard::{Command, Control};
 use crate::upgrade::{self, UpgradeError};
 
 /// What ending takes beyond the drain, at most: the service manager waits for it.
@@ -21,11 +21,11 @@ const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// The way to a running server. Clones steer the same one. Not for shards, whose descriptor tables are their own.
 #[derive(Clone, Debug)]
-pub struct Steering {
+pub struct ServerHandle {
     leaving: Arc<Leaving>,
     /// To the thread that starts new processes.
     upgrades: Sender<Upgrade>,
-    keeper: Keeper,
+    maintenance: Maintenance,
     notify: Notify,
     drain: Duration,
 }
@@ -46,7 +46,7 @@ struct Leaving {
     handed_over: AtomicBool,
 }
 
-impl Steering {
+impl ServerHandle {
     /// Call it on a thread that may run wherever the process may: a new process inherits its CPUs and its niceness.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Steering {
     pub(crate) fn new(
         control: Arc<Control>,
         listeners: Listeners,
-        keeper: Keeper,
+        maintenance: Maintenance,
         drain: Duration,
     ) -> io::Result<Self> {
         let leaving = Arc::new(Leaving {
@@ -76,7 +76,7 @@ impl Steering {
             }
         };
         thread.spawn(upgrade)?;
-        Ok(Self { leaving, upgrades, keeper, notify: Notify::default(), drain })
+        Ok(Self { leaving, upgrades, maintenance, notify: Notify::default(), drain })
     }
 
     /// Tells the service manager from now on.
@@ -87,23 +87,23 @@ impl Steering {
     /// Reads settings again by `reloader` from now on, and hands `source` to a new process.
     pub(crate) fn install(&self, reloader: Reloader, source: Source) {
         *self.leaving.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
-        self.keeper.install(reloader);
+        self.maintenance.install(reloader);
     }
 
     /// Closes every connection in good order, then ends.
     pub fn drain(&self) {
         self.notify.stopping(self.drain + AFTER_DRAIN);
-        self.leaving.leave(Order::Drain);
+        self.leaving.leave(Command::Drain);
     }
 
     /// Ends at once.
     pub fn stop(&self) {
-        self.leaving.leave(Order::Stop);
+        self.leaving.leave(Command::Stop);
     }
 
     /// Drains; told so again, stops.
     pub fn end(&self) {
-        if self.leaving.control.order() == Order::Serve { self.drain() } else { self.stop() }
+        if self.leaving.control.command() == Command::Serve { self.drain() } else { self.stop() }
     }
 
     /// Reads settings again, and uses those that can change while the server runs.
@@ -111,7 +111,7 @@ impl Steering {
     /// # Errors
     /// If they can't be used: those in use stay.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
-        self.keeper.reload()
+        self.maintenance.reload()
     }
 
     /// Starts the program again, hands it the listening sockets, and drains once it serves. Takes as long as the new
@@ -125,7 +125,7 @@ impl Steering {
         told.recv().map_err(|_| UpgradeError::Draining)?
     }
 
-    /// As [`Steering::upgrade`], without waiting for what comes of it: the log says so.
+    /// As [`ServerHandle::upgrade`], without waiting for what comes of it: the log says so.
     pub(crate) fn begin_upgrade(&self) {
         let (teller, _) = mpsc::channel();
         let _ = self.upgrades.send(teller);
@@ -162,16 +162,16 @@ impl Leaving {
             upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, kept)?
         };
         // Not while the sockets are locked: whoever ends this process doesn't wait for the new one.
-        let pid = successor.wait(|| self.control.order() == Order::Serve)?;
+        let pid = successor.wait(|| self.control.command() == Command::Serve)?;
         self.handed_over.store(true, Ordering::Relaxed);
         // The service goes on: its manager is told by the new process.
-        self.leave(Order::Drain);
+        self.leave(Command::Drain);
         Ok(pid)
     }
 
     /// Gives up the listening sockets: as soon as the shards have, too, nobody is accepted here any more.
-    fn leave(&self, order: Order) {
+    fn leave(&self, command: Command) {
         drop(self.listeners.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.control.give(order);
+        self.control.issue(command);
     }
 }

@@ -23,24 +23,24 @@ const WARNED_AGAIN: Duration = Duration::from_secs(86_400);
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
 
-/// The way to the keeper's thread, which ends with the last of its clones.
+/// The way to the maintenance's thread, which ends with the last of its clones.
 #[derive(Clone, Debug)]
-pub struct Keeper {
-    orders: Sender<Order>,
+pub struct Maintenance {
+    requests: Sender<Request>,
 }
 
-enum Order {
+enum Request {
     /// Settings come from here.
     Install(Box<Reloader>),
     /// Read them again, and answer here.
     Reload(Sender<Result<Reloaded, ReloadError>>),
 }
 
-impl Keeper {
+impl Maintenance {
     /// Has settings read again from now on, when that is asked for.
     pub fn install(&self, reloader: Reloader) {
         // Its thread ends only with the process.
-        let _ = self.orders.send(Order::Install(Box::new(reloader)));
+        let _ = self.requests.send(Request::Install(Box::new(reloader)));
     }
 
     /// Reads settings and certificates again, changed or not.
@@ -49,12 +49,12 @@ impl Keeper {
     /// If they can't be used: those in use stay.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
         let (answer, answered) = mpsc::channel();
-        self.orders.send(Order::Reload(answer)).map_err(|_| ReloadError::Ending)?;
+        self.requests.send(Request::Reload(answer)).map_err(|_| ReloadError::Ending)?;
         answered.recv().map_err(|_| ReloadError::Ending)?
     }
 }
 
-/// Starts the keeper. Above `memory_max_mib`, or nine tenths of what there is, it lets shards refuse connections.
+/// Starts the maintenance. Above `memory_max_mib`, or nine tenths of what there is, it lets shards refuse connections.
 ///
 /// # Errors
 /// If the thread can't be started.
@@ -62,21 +62,23 @@ pub fn spawn(
     certificates: Option<Certificates>,
     memory_max_mib: Option<NonZeroU32>,
     control: Arc<Control>,
-) -> io::Result<Keeper> {
-    let (sender, orders) = mpsc::channel();
+) -> io::Result<Maintenance> {
+    let (sender, requests) = mpsc::channel();
     let mut memory = Memory { watermark: 0, is_short: false, group: None, control };
     memory.set_watermark(memory_max_mib);
-    thread::Builder::new().name("keeper".to_owned()).spawn(move || keep(certificates, memory, &orders))?;
-    Ok(Keeper { orders: sender })
+    thread::Builder::new()
+        .name("maintenance".to_owned())
+        .spawn(move || keep(certificates, memory, &requests))?;
+    Ok(Maintenance { requests: sender })
 }
 
-fn keep(mut certificates: Option<Certificates>, mut memory: Memory, orders: &Receiver<Order>) {
+fn keep(mut certificates: Option<Certificates>, mut memory: Memory, requests: &Receiver<Request>) {
     let mut reloader: Option<Box<Reloader>> = None;
     let mut warned: Option<Instant> = None;
     loop {
-        match orders.recv_timeout(LOOK_INTERVAL) {
-            Ok(Order::Install(new)) => reloader = Some(new),
-            Ok(Order::Reload(answer)) => {
+        match requests.recv_timeout(LOOK_INTERVAL) {
+            Ok(Request::Install(new)) => reloader = Some(new),
+            Ok(Request::Reload(answer)) => {
                 let reloaded = match &mut reloader {
                     Some(reloader) => {
                         let reloaded = reloader.reload(certificates.as_mut());
