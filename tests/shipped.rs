@@ -64,7 +64,9 @@ fn the_documented_configuration_starts() {
 fn a_printed_configuration_starts() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("printed.toml");
-    for more in [&[][..], &["--frames-per-second-max", "7", "--drain-seconds", "1500ms", "--journal-max-days", "7"]] {
+    for more in
+        [&[][..], &["--frames-per-second-max", "7", "--drain-seconds", "1500ms", "--journal-max-days", "7"]]
+    {
         let mut print = serve(&root().join("config/tickstream.toml"));
         let printed = print.arg("--print-config").args(more).output().unwrap();
         assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
@@ -81,7 +83,12 @@ fn the_configurations_of_systemd_and_kubernetes_start() {
     std::fs::write(&token, "0123456789abcdef\n").unwrap();
     std::fs::write(&password, "s3cret\n").unwrap();
     let mut command = serve(&root().join("deploy/kubernetes/base/tickstream.toml"));
-    command.env_remove("STREAM_PASS").arg("--admin-token-file").arg(token).arg("--stream-pass-file").arg(password);
+    command
+        .env_remove("STREAM_PASS")
+        .arg("--admin-token-file")
+        .arg(token)
+        .arg("--stream-pass-file")
+        .arg(password);
     check("deploy/kubernetes/base/tickstream.toml", &mut command);
 }
 

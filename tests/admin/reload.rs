@@ -34,7 +34,10 @@ fn a_reload_answers_what_changed_and_what_is_wrong() {
     assert_eq!(status, 422, "{said}");
     assert!(said.contains("unknown key \"bogus_key\"") && said.contains("those in use stay"), "{said}");
     let (status, said) = reload("frames_per_second_max = 0");
-    assert!(status == 422 && said.contains("frames_per_second_max") && said.contains("out of range"), "{said}");
+    assert!(
+        status == 422 && said.contains("frames_per_second_max") && said.contains("out of range"),
+        "{said}"
+    );
     assert!(server.get("/config").body.contains("frames_per_second_max = 7 #"));
     let (status, said) = reload("frames_per_second_max = 8\nreplay_ticks_max = 9");
     assert_eq!(status, 200, "{said}");

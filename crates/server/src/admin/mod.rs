@@ -35,20 +35,20 @@ use routes::ServerAdmin;
 /// The live page: one file, which reads `/snapshot` each second.
 const PAGE: &str = include_str!("page.html");
 
-/// What the endpoint tells of.
+/// The server, for the admin endpoint.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
     /// The shards.
     pub control: Arc<Control>,
-    /// The way to steer the server.
+    /// Commands to the server.
     pub handle: ServerHandle,
-    /// Where they listen.
+    /// Their address.
     pub address: SocketAddr,
     /// The CPU of each.
     pub cpus: Vec<usize>,
-    /// Whether it collects events.
+    /// It collects events.
     pub collects_events: bool,
-    /// When the server began.
+    /// Start of the server.
     pub started: SystemTime,
     /// Lines that the log lost.
     pub losses: LogLosses,
