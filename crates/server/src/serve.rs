@@ -424,7 +424,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let endpoint = Endpoint::bind(&config.standard.admin, upgrade::is_successor())?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
     let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
-    let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
+    let admin_addresses = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
     server.handle.set_notify(server.notify.clone());
     let info = ServerInfo {
@@ -442,18 +442,19 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     server.apply_signals(signals)?;
     // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
     // since dropping it removes its unix sockets.
-    let _admin = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
+    let admin_endpoint = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
         tls = server.addresses().iter().find(|at| at.is_tls).map(|at| tracing::field::display(at.address)),
         shards,
         cpus,
-        admin = %AdminAddress::list(&admin),
+        admin = %AdminAddress::list(&admin_addresses),
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
+    admin_endpoint.iter().for_each(admin::Serving::log);
     upgrade::tell_predecessor();
     server.wait()?;
     tracing::info!("ended");

@@ -58,11 +58,28 @@ pub struct ServerInfo {
     pub visible: Arc<Published<VisibleConfig>>,
 }
 
+/// The running endpoint. Dropping this removes its unix sockets.
+#[derive(Debug)]
+pub struct Serving {
+    admin: Admin,
+    place: Place,
+}
+
+impl Serving {
+    /// Logs what an operator should know of it.
+    pub fn log(&self) {
+        self.place.log();
+        if !self.admin.is_local() {
+            tracing::info!("the admin endpoint isn't on the loopback: whoever reaches it can read from it");
+        }
+    }
+}
+
 /// Begins to answer, on a thread of its own, until another process has taken over.
 ///
 /// # Errors
 /// See [`Endpoint::serve`].
-pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Admin, AdminError> {
+pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Serving, AdminError> {
     let place = Place::beside(&info.cpus);
     let settle = {
         let place = place.clone();
@@ -70,11 +87,7 @@ pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Admin, AdminError> 
     };
     let program = Arc::new(ServerAdmin::new(info));
     let admin = endpoint.serve(routes::router(&program), settle, look_until_handed_over(program))?;
-    place.log();
-    if !admin.is_local() {
-        tracing::info!("the admin endpoint isn't on the loopback: whoever reaches it can read from it");
-    }
-    Ok(admin)
+    Ok(Serving { admin, place })
 }
 
 /// Looks at the shards, and ends once another process has taken over: it answers at the same addresses from then on.
