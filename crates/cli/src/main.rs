@@ -1,5 +1,7 @@
 //! The `tickstream` command.
 
+#![forbid(unsafe_code)]
+
 mod admin_client;
 mod cli;
 mod client_tls;

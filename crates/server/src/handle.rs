@@ -1,4 +1,4 @@
-//! What operators can tell a running server: by signals, by the admin endpoint, by a program that embeds it.
+//! Commands to a running server: of signals, of the admin endpoint, of a program that embeds it.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use crate::reload::{ReloadError, Reloaded, Reloader};
 use crate::shard::{Command, Control};
 use crate::upgrade::{self, UpgradeError};
 
-/// What ending takes beyond the drain, at most: the service manager waits for it.
+/// Longest time that ending takes beyond the drain: the service manager waits for it.
 const AFTER_DRAIN: Duration = Duration::from_secs(10);
 
 /// The way to a running server. Clones steer the same one. Not for shards, whose descriptor tables are their own.
@@ -30,10 +30,10 @@ pub struct ServerHandle {
     drain: Duration,
 }
 
-/// Where the outcome of an upgrade is to be told.
+/// Takes the outcome of an upgrade.
 type Upgrade = Sender<Result<u32, UpgradeError>>;
 
-/// How this process stops serving: with or without another that takes over.
+/// The way in which this process stops serving, with or without another that takes over.
 #[derive(Debug)]
 struct Leaving {
     control: Arc<Control>,
@@ -136,7 +136,7 @@ impl ServerHandle {
         drop(self.leaving.upgrading.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Whether another process has taken over.
+    /// Tells whether another process has taken over.
     pub fn is_handed_over(&self) -> bool {
         self.leaving.handed_over.load(Ordering::Relaxed)
     }

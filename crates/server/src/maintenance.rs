@@ -12,13 +12,13 @@ use crate::reload::{ReloadError, Reloaded, Reloader};
 use crate::shard::Control;
 use crate::tls::watch::Certificates;
 
-/// How often it looks.
+/// Interval of its looks.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// Where control groups are.
+/// The directory of control groups.
 const GROUPS: &str = "/sys/fs/cgroup";
-/// How long before its end a certificate is warned of, seconds.
+/// Time before the end of a certificate at which the log warns of it, seconds.
 const EXPIRES_SOON_S: i64 = 14 * 86_400;
-/// How often.
+/// Interval of these warnings.
 const WARNED_AGAIN: Duration = Duration::from_secs(86_400);
 /// Bytes in a MiB.
 const MIB: u64 = 1 << 20;
@@ -188,7 +188,7 @@ fn group_limit() -> Option<(u64, PathBuf)> {
     limits.min()
 }
 
-/// What a control group uses, but for file pages that can be dropped at once, bytes.
+/// Memory of a control group, but for file pages that can be dropped at once, bytes.
 fn group_bytes(group: &Path) -> Option<u64> {
     let current: u64 = fs::read_to_string(group.join("memory.current")).ok()?.trim().parse().ok()?;
     let stat = fs::read_to_string(group.join("memory.stat")).ok()?;

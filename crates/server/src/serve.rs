@@ -33,7 +33,7 @@ use crate::tls::watch::Certificates;
 use crate::upgrade;
 use crate::versioned::Versioned;
 
-/// How long a shard may go without a sign of life before it listens. A healthy one takes a tenth of a second, unless it
+/// Longest time without a sign of life of a shard that doesn't listen yet. A healthy one takes a tenth of a second, unless it
 /// has long journals to read, and then it says that it is alive.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -53,15 +53,15 @@ pub enum ServeError {
     Shard {
         /// Which.
         shard: usize,
-        /// How.
+        /// The failure.
         error: ShardError,
     },
     /// A thread or a signal handler couldn't be set up.
     #[error("can't set up {what}: {source}")]
     Setup {
-        /// What.
+        /// The part.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's reason.
         source: io::Error,
     },
     /// The admin endpoint.
@@ -94,7 +94,7 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// Whether a shard's journal can't be opened: another start won't help by itself.
+    /// Tells whether a shard's journal can't be opened: another start won't help by itself.
     pub fn is_of_journal(&self) -> bool {
         let Self::Shard { error: ShardError::Collection(error), .. } = self else { return false };
         !matches!(error, CollectionError::Failed { .. })
@@ -176,7 +176,7 @@ impl Server {
         }
     }
 
-    /// Where it listens; the first of the addresses, if there are two.
+    /// The address that it listens on; the first, if there are two.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0].address
     }
@@ -207,7 +207,7 @@ impl Server {
         Ok(())
     }
 
-    /// What its shards share with the process.
+    /// The part that its shards share with the process.
     pub fn control(&self) -> &Arc<Control> {
         &self.control
     }
@@ -376,7 +376,7 @@ impl Starting {
 
 /// Notices shards whose loop has stopped turning.
 ///
-/// It counts its own looks, not time: a process that was stopped as a whole has no dead shards.
+/// Its measure are its own looks, not time: a process that was stopped as a whole has no dead shards.
 #[derive(Debug)]
 struct Watchdog {
     /// For each shard that runs: its liveness counter at the last look, and looks since it changed.
@@ -424,7 +424,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let endpoint = Endpoint::bind(&config.standard.admin, upgrade::is_successor())?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
     let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
-    let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
+    let admin_addresses = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
     server.handle.set_notify(server.notify.clone());
     let info = ServerInfo {
@@ -442,18 +442,19 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     server.apply_signals(signals)?;
     // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
     // since dropping it removes its unix sockets.
-    let _admin = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
+    let admin_endpoint = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
     server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
         tls = server.addresses().iter().find(|at| at.is_tls).map(|at| tracing::field::display(at.address)),
         shards,
         cpus,
-        admin = %AdminAddress::list(&admin),
+        admin = %AdminAddress::list(&admin_addresses),
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
+    admin_endpoint.iter().for_each(admin::Serving::log);
     upgrade::tell_predecessor();
     server.wait()?;
     tracing::info!("ended");

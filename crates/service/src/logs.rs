@@ -128,7 +128,7 @@ impl Drop for LogGuard {
     }
 }
 
-/// Whether the queue takes a line (here an empty one), within 100 ms.
+/// Tries for 100 ms whether the queue takes a line, here an empty one.
 fn has_room(queue: &mut NonBlocking) -> bool {
     let refused = queue.error_counter();
     (0..10).any(|attempt| {

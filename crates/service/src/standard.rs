@@ -14,7 +14,7 @@ crate::settings! {
     pub struct Standard, handles in setting;
 
     section "Admin endpoint" {
-        /// Where metrics, health and settings are served over HTTP. Whoever reaches it can read them: keep it on the
+        /// Addresses at which metrics, health and settings are served over HTTP. All who reach it can read them: keep it on the
         /// loopback or on a network of your own.
         admin: Vec<AdminAddress> = admin::addresses().or_none_of_them("none: there is no admin endpoint");
         /// File with the token that changes need on TCP.
@@ -23,13 +23,13 @@ crate::settings! {
     }
 
     section "OpenTelemetry" {
-        /// Where a collector takes OTLP over HTTP; /v1/traces is appended. Spans name clients' addresses, and go there
+        /// Endpoint of a collector that takes OTLP over HTTP; /v1/traces is appended. Spans name clients' addresses, and go there
         /// unencrypted: keep it on the loopback or on a network of your own.
         otlp_endpoint: Option<OtlpEndpoint> = otlp::endpoint().or_none("none: nothing is traced");
     }
 
     section "Logs" {
-        /// What is logged: a level, or a filter of tracing-subscriber.
+        /// Lines that are logged: a level, or a filter of tracing-subscriber.
         log_level: String = kind::log_filter().default("info").live();
         /// Format of the log on stderr; auto: human on a terminal, else json.
         log_format: LogFormat = kind::choice(LOG_FORMATS).value_name("FORMAT").default("auto");

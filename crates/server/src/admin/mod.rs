@@ -35,20 +35,20 @@ use routes::ServerAdmin;
 /// The live page: one file, which reads `/snapshot` each second.
 const PAGE: &str = include_str!("page.html");
 
-/// What the endpoint tells of.
+/// The server, for the admin endpoint.
 #[derive(Clone, Debug)]
 pub struct ServerInfo {
     /// The shards.
     pub control: Arc<Control>,
-    /// The way to steer the server.
+    /// Commands to the server.
     pub handle: ServerHandle,
-    /// Where they listen.
+    /// Their address.
     pub address: SocketAddr,
     /// The CPU of each.
     pub cpus: Vec<usize>,
-    /// Whether it collects events.
+    /// It collects events.
     pub collects_events: bool,
-    /// When the server began.
+    /// Start of the server.
     pub started: SystemTime,
     /// Lines that the log lost.
     pub losses: LogLosses,
@@ -58,11 +58,28 @@ pub struct ServerInfo {
     pub visible: Arc<Versioned<VisibleConfig>>,
 }
 
+/// The running endpoint. Dropping this removes its unix sockets.
+#[derive(Debug)]
+pub struct Serving {
+    admin: Admin,
+    place: Place,
+}
+
+impl Serving {
+    /// Logs what an operator should know of it.
+    pub fn log(&self) {
+        self.place.log();
+        if !self.admin.is_local() {
+            tracing::info!("the admin endpoint isn't on the loopback: whoever reaches it can read from it");
+        }
+    }
+}
+
 /// Begins to answer, on a thread of its own, until another process has taken over.
 ///
 /// # Errors
 /// See [`Endpoint::serve`].
-pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Admin, AdminError> {
+pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Serving, AdminError> {
     let place = Place::beside(&info.cpus);
     let settle = {
         let place = place.clone();
@@ -70,11 +87,7 @@ pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Admin, AdminError> 
     };
     let program = Arc::new(ServerAdmin::new(info));
     let admin = endpoint.serve(routes::router(&program), settle, look_until_handed_over(program))?;
-    place.log();
-    if !admin.is_local() {
-        tracing::info!("the admin endpoint isn't on the loopback: whoever reaches it can read from it");
-    }
-    Ok(admin)
+    Ok(Serving { admin, place })
 }
 
 /// Looks at the shards, and ends once another process has taken over: it answers at the same addresses from then on.

@@ -15,7 +15,7 @@ use super::{PAGE, ServerInfo};
 use crate::reload::Reloaded;
 use crate::shard::{Closed, Command};
 
-/// What requests are answered from.
+/// The server, as the admin endpoint sees it.
 pub struct ServerAdmin {
     info: ServerInfo,
     collector: Arc<Collector>,

@@ -96,7 +96,7 @@ fn check_rules(config: &Config, values: &Values) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether a connection to one address may be accepted at the other.
+/// Tells whether a connection to one address may be accepted at the other.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     // All IPv6 addresses are all IPv4 ones, too (ipv6(7), IPV6_V6ONLY); the reverse isn't so.
     let is_any = |a: SocketAddr, b: SocketAddr| a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4());

@@ -1,4 +1,4 @@
-//! Event collection: where the journal is, what is kept, what is taken out.
+//! Event collection: the journal, its retention, privacy.
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -16,21 +16,21 @@ const MIB: u64 = 1 << 20;
 const KEY_BYTES: usize = 32;
 /// A file with a key holds its hexadecimal digits and at most a newline.
 const KEY_FILE_BYTES_MAX: u64 = 2 * KEY_BYTES as u64 + 2;
-/// Where the kernel says what the host is called.
+/// The file with the host's name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";
 
-/// How events are collected; a [`Config`](super::Config) has it if they are.
+/// Event collection; a [`Config`](super::Config) has it if events are collected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Events {
     /// The directory that holds a journal for each shard.
     pub journal: PathBuf,
     /// Length of a segment of a journal, bytes.
     pub segment_bytes: u64,
-    /// What one shard's journal may take, bytes.
+    /// Largest size of one shard's journal, bytes.
     pub journal_bytes_max: Option<u64>,
-    /// How long events are kept.
+    /// Time that events are kept.
     pub journal_age_max: Option<Duration>,
-    /// What the server is called in records.
+    /// The server's name in records.
     pub server_id: Box<str>,
     /// PUBLISHes of one connection that may be on the way.
     pub credits: NonZeroU32,
@@ -38,13 +38,13 @@ pub struct Events {
     pub publish_bytes: u32,
     /// Events of one connection in a second.
     pub events_per_second: Option<NonZeroU32>,
-    /// How long ago an event may have happened.
+    /// Greatest age of an event.
     pub age_max: Duration,
-    /// How far an event's time may be ahead of the clock.
+    /// Greatest lead of an event's time over the clock.
     pub ahead_max: Duration,
     /// Event ids that a shard remembers.
     pub event_ids: u32,
-    /// What is taken out of events before they are stored.
+    /// Rules for fields of events, applied before they are stored.
     pub privacy: PrivacyConfig,
 }
 

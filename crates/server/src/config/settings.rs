@@ -1,7 +1,7 @@
 //! The server's settings: one entry each, from which flags, variables, file, help and the typed [`Settings`] come.
 //!
-//! A new setting is an entry here, and its use: `config.settings.key`, or `settings.key` in [`Config::engine`]
-//! (super::Config::engine). A test says how to write `config/tickstream.toml` anew.
+//! A new setting is an entry here, and its use: `config.settings.key`, for the engine in `engine_config.rs`. A test says how
+//! to write `config/tickstream.toml` anew.
 
 use super::readers;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
@@ -104,10 +104,10 @@ settings! {
         tls_key: Option<PathBuf> = kind::path().or_none("no TLS").live();
         /// File with the authorities that clients' certificates are checked against, PEM. Turns mutual TLS on.
         tls_client_ca: Option<PathBuf> = kind::path().or_none("none").live();
-        /// Whether a client must have a certificate. Needs tls_client_ca.
+        /// Demand for a client's certificate. Needs tls_client_ca.
         tls_client_auth: Option<ClientAuth> =
             kind::choice(CLIENT_AUTHS).value_name("WHEN").or_none("required, where tls_client_ca is set").live();
-        /// Where the user's name comes from: from AUTH, or from the subject of the client's certificate, beside which
+        /// Source of the user's name: AUTH, or the subject of the client's certificate, beside which
         /// AUTH needs the password alone.
         tls_user: UserName = kind::choice(USER_NAMES).value_name("WHERE").default("auth").live();
         /// A client whose TLS handshake takes longer is closed.
@@ -117,7 +117,7 @@ settings! {
     }
 
     section "PROXY protocol" {
-        /// Whether connections from proxy_trusted begin with a PROXY header (version 1 or 2) that names the client.
+        /// PROXY header (version 1 or 2) at the begin of connections from proxy_trusted, which names the client.
         /// required: connections from elsewhere are closed.
         proxy_protocol: ProxyProtocol = kind::choice(PROXY_PROTOCOLS).value_name("WHEN").default("off").live();
         /// Networks whose PROXY headers are believed: those of your load balancers, and no others.
@@ -125,7 +125,7 @@ settings! {
     }
 
     section "Protocol" {
-        /// How often clients are told to send a heartbeat.
+        /// Interval at which clients send a heartbeat.
         heartbeat_interval: Duration =
             kind::duration(ms(50), HOUR).variable("HEARTBEAT_INTERVAL").default("15s");
         /// A client without heartbeat for this long is closed. Longer than heartbeat_interval.
@@ -138,7 +138,7 @@ settings! {
             kind::duration(ms(10), secs(600)).bare(ms(1)).variable("WRITE_DEADLINE_MS").default("5000");
         /// Largest payload of a frame, in either direction.
         max_msg_size: NonZeroU32 = kind::size(KIB, 16 * MIB).variable("MAX_MSG_SIZE").default("64KiB");
-        /// How long clients have to leave after the server was told to stop.
+        /// Time for clients to leave after the server was told to stop.
         drain_seconds: Duration = kind::duration(ms(0), HOUR).bare(secs(1)).default("5");
     }
 
@@ -147,12 +147,12 @@ settings! {
         ticks_per_second: NonZeroU32 = kind::positive(1, 10_000_000, "").default("1");
         /// Ticks in each minute of the stream MINUTE.
         ticks_per_minute: NonZeroU32 = kind::positive(1, 600_000_000, "").default("1");
-        /// When ticks are due: for all at once, or spread over the interval, client by client.
+        /// Phase of ticks: due for all at once, or spread over the interval, client by client.
         phase: Phase = kind::choice(PHASES).value_name("PHASE").default("aligned");
         /// Longest that a tick waits for others to share its frame; 0: no batching.
         batch_window_ms: Duration =
             kind::duration(ms(0), secs(1)).bare(ms(1)).variable("BATCH_WINDOW_MS").default("5");
-        /// How far back a client may resume; 0s: no replay.
+        /// Longest time back to which a client may resume; 0s: no replay.
         replay_window: Duration = kind::duration(ms(0), DAY).default("1h");
         /// Most ticks that one resume replays.
         replay_ticks_max: u32 = kind::integer(0, 100_000_000, "").default("100000");
@@ -167,10 +167,10 @@ settings! {
         /// All journals together: beyond, the oldest events are removed. Without a limit, a full disk refuses new ones.
         journal_max_mib: Option<NonZeroU32> =
             kind::positive_or_none(1, u32::MAX, "MiB").value_name("MIB").or_none("no limit");
-        /// How long events are kept, at least; they go with the file that they are in.
+        /// Time that events are kept, at least; they go with the file that they are in.
         journal_max_days: Option<Duration> =
             kind::optional_duration(DAY, CENTURY).bare(DAY).value_name("DAYS").or_none("no limit");
-        /// What this server is called in the records of its events.
+        /// Name of this server in the records of its events.
         server_id: Option<String> = readers::name().or_none("the host's name");
         /// Batches that a client may have on the way without an acknowledgement.
         publish_credits: NonZeroU32 = kind::positive(1, 1_024, "").default("8");
@@ -190,7 +190,7 @@ settings! {
         privacy_rules: Vec<PrivacyRule> = readers::privacy_rules().or_none_of_them("none");
         /// File with the key that values are hashed with: 64 hexadecimal digits.
         privacy_key_file: Option<PathBuf> = kind::path().or_none("none");
-        /// Whether records hold a client's address, or its network alone: /24 of IPv4, /48 of IPv6.
+        /// Client addresses in records: whole, or their network alone (/24 of IPv4, /48 of IPv6).
         privacy_peer: PeerPrivacy = kind::choice(PEERS).value_name("HOW").default("store");
     }
 

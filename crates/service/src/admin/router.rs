@@ -11,7 +11,7 @@ use hyper::{Method, Request, StatusCode};
 use super::answer::{Answer, Refusal, of_type, text};
 use super::{AdminToken, Page};
 
-/// What the admin endpoint asks of a program.
+/// A program, as the admin endpoint sees it.
 pub trait Program: Send + Sync + 'static {
     /// The settings in use, secrets masked, as TOML: `/config`.
     fn config(&self) -> String;

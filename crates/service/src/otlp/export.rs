@@ -20,7 +20,7 @@ use super::post::post;
 use super::span::{self, SAMPLED};
 use super::{IntoSpan, Lost, OtlpEndpoint, QUEUE_MAX, Service, Spans};
 
-/// How often the queue is emptied.
+/// Interval at which the queue is emptied.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Spans of one POST: some 200 KiB.
 const BATCH_MAX: usize = 512;
@@ -28,9 +28,9 @@ const BATCH_MAX: usize = 512;
 const TRIES_MAX: u32 = 5;
 /// The longest pause, whatever the endpoint asks for.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// How long the last spans may take when the server ends.
+/// Longest time for the last spans when the program ends.
 const FLUSH_MAX: Duration = Duration::from_millis(1_900);
-/// How long ending waits for that, at most.
+/// Longest wait for that.
 const FINISH_MAX: Duration = Duration::from_secs(2);
 /// Between two lines of the log about trouble.
 const LINES_APART: Duration = Duration::from_secs(60);
@@ -110,7 +110,7 @@ struct Worker<T> {
     lost: Lost,
     resource: Resource,
     random: SystemRandom,
-    /// What is being sent, also if it failed before.
+    /// Spans that are being sent, also if that failed before.
     batch: Option<Batch>,
     /// Until the next turn.
     pause: Duration,

@@ -27,22 +27,22 @@ const ANSWER_BYTES_MAX: usize = 64 << 10;
 /// Errors of sending spans.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// Nobody answers there.
+    /// No connection.
     #[error("can't connect: {0}")]
     Connect(#[from] io::Error),
     /// The exchange was cut off.
     #[error("the exchange failed: {0}")]
     Http(#[from] hyper::Error),
-    /// It took too long.
+    /// No answer in time.
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     /// The endpoint is no URL after all.
     #[error("the endpoint can't be asked")]
     Endpoint,
-    /// It was answered, but with no.
+    /// An answer that refuses.
     #[error("it answered {status}")]
     Refused {
-        /// How.
+        /// Its status.
         status: StatusCode,
         /// When to try again.
         retry_after: Option<Duration>,
@@ -50,7 +50,7 @@ pub enum PostError {
 }
 
 impl PostError {
-    /// Whether the same spans may be taken later. OTLP names the answers that mean so.
+    /// Tells whether the same spans may be taken later. OTLP names the answers that mean so.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect(_) | Self::Http(_) | Self::Timeout => true,

@@ -41,7 +41,7 @@ pub enum ConfigError {
         key: &'static str,
         /// The type that it has.
         found: &'static str,
-        /// What is accepted.
+        /// Accepted values.
         accepted: String,
     },
     /// The file is no TOML.
@@ -49,9 +49,9 @@ pub enum ConfigError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where, from 1.
+        /// Its line, from 1.
         line: usize,
-        /// What the parser has to say.
+        /// The parser's message.
         message: String,
     },
     /// The file can't be read.
@@ -75,9 +75,9 @@ pub struct WrongValue {
     pub key: &'static str,
     /// Its value, masked if it is a secret.
     pub value: String,
-    /// Where it comes from.
+    /// Its origin.
     pub origin: Origin,
-    /// What is wrong.
+    /// The reason.
     pub reason: ValueError,
 }
 

@@ -101,7 +101,7 @@ pub trait AnySetting: Sync + fmt::Debug {
     /// Reads a value and forgets it.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why it isn't accepted.
     fn check(&self, text: &str) -> Result<(), ValueError>;
 }
 
@@ -187,7 +187,7 @@ impl<T> Setting<T> {
     /// Reads a text.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why it isn't accepted.
     pub fn read(&self, text: &str) -> Result<T, ValueError> {
         match self.empty {
             Some(empty) if text.is_empty() => Ok(empty()),

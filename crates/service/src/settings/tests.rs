@@ -1,6 +1,6 @@
 //! A small table that the tests of this module share.
 
-use super::{AnySetting, Table, ValueError, kind};
+use super::{AnySetting, Table, ValueError, Values, kind};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -70,4 +70,17 @@ fn settings_are_found_by_key() {
 fn a_doc_comment_is_the_help() {
     assert_eq!(setting::write_deadline_ms.about().help, "Deadline, in two lines.");
     assert!(setting::max_msg_size.about().live && !setting::listen.about().live);
+}
+
+#[test]
+fn every_value_is_read_as_its_type() {
+    let values =
+        [("stream_user", "u"), ("stream_pass", "p"), ("shards", "3"), ("write_deadline_ms", "1m 30s")];
+    let values = Values::of_program(&TABLE, values).unwrap();
+    let settings = Settings::read(&values).unwrap();
+    assert_eq!((settings.shards, settings.write_deadline_ms.as_secs()), (NonZeroU32::new(3), 90));
+    let wrong =
+        Values::of_program(&TABLE, [("stream_user", "u"), ("stream_pass", "p"), ("shards", "0")]).unwrap();
+    let error = Settings::read(&wrong).unwrap_err().to_string();
+    assert!(error.starts_with("shards = \"0\" (from program): is out of range; accepted: "), "{error}");
 }

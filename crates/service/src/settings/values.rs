@@ -27,7 +27,7 @@ pub enum Origin {
     },
     /// The program itself: [`Values::of_program`].
     Program,
-    /// Nobody set it.
+    /// The default.
     Default,
 }
 
