@@ -1,7 +1,7 @@
-//! The journal of one shard: takes records, gathers them into flushes, and says when they are on stable storage.
+//! The journal of one shard: takes records, gathers them into commit groups, and says when they are on stable storage.
 
-mod draft;
-mod flight;
+mod in_flight;
+mod open_group;
 mod prepare;
 mod removal;
 
@@ -16,15 +16,15 @@ use crate::record::{ProducerId, Record, Sequence, encoded_len};
 use crate::segment::{FileName, JournalId};
 use crate::stats::Stats;
 use crate::storage::{Completion, Failure, Operation, OperationId, Storage};
-use draft::Draft;
-use flight::Flight;
+use in_flight::InFlight;
+use open_group::OpenGroup;
 use prepare::Preparation;
 use removal::Removal;
 
 /// A durable event log, without I/O: it starts operations on a [`Storage`] and is told of their completions.
 ///
 /// One pass of whoever drives it: [`Journal::completed`] for each completion, any number of [`Journal::append`],
-/// then [`Journal::drive`]. What was appended in a pass is one flush; while it is written, the next fills. Records
+/// then [`Journal::drive`]. What was appended in a pass is one commit group; while it is written, the next fills. Records
 /// up to [`Journal::synced`] may be acknowledged.
 ///
 /// [`recover`](crate::recover) makes one.
@@ -37,11 +37,11 @@ pub struct Journal {
     pool: Pool,
     tail: Tail,
     chain: Chain,
-    /// The flush that appends go to.
-    open: Option<Draft>,
-    /// Flushes that are full and wait for those before them.
-    full: VecDeque<Draft>,
-    flight: Option<Flight>,
+    /// The group that appends go to.
+    open: Option<OpenGroup>,
+    /// Commit groups that are full and wait for those before them.
+    full: VecDeque<OpenGroup>,
+    in_flight: Option<InFlight>,
     /// Segments with synced records, oldest first. The last is the one being written.
     segments: VecDeque<Segment>,
     preparation: Preparation,
@@ -52,7 +52,7 @@ pub struct Journal {
     handles: VecDeque<Handle>,
     /// Whether each [`OperationId`] is on its way.
     busy: [bool; OperationId::ALL.len()],
-    /// When the last flush was synced, if it carried records: a mark is owed.
+    /// When the last group was synced, if it carried records: a marker is owed.
     unmarked_since: Option<u64>,
     full_since_ns: Option<u64>,
     failure: Option<Fatal>,
@@ -60,7 +60,7 @@ pub struct Journal {
     counted: Counted,
 }
 
-/// Where the next flush goes.
+/// Where the next group goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tail {
     /// First sequence of the segment; 0 if there is none yet.
@@ -69,25 +69,25 @@ pub(crate) struct Tail {
     pub offset: u64,
     /// Length of the segment, bytes: 0 if there is none.
     pub capacity: u64,
-    /// The most that may be written beyond the last synced flush, bytes, as the segment's header promises.
+    /// The most that may be written beyond the last synced group, bytes, as the segment's header promises.
     pub reach: u64,
 }
 
 impl Tail {
     pub const NONE: Self = Self { segment: 0, offset: 0, capacity: 0, reach: 0 };
 
-    /// The longest flush that fits here, bytes.
+    /// The longest group that fits here, bytes.
     fn room(&self) -> u64 {
         self.reach.min(self.capacity - self.offset)
     }
 }
 
-/// The last flush that was sealed, which the next one refers to.
+/// The last group that was sealed, which the next one refers to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Chain {
     pub number: u64,
     pub crc: u32,
-    /// Number of the last flush on stable storage.
+    /// Number of the last group on stable storage.
     pub synced: u64,
 }
 
@@ -107,9 +107,9 @@ enum Handle {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counted {
-    flushes: u64,
-    marks: u64,
-    flushed_bytes: u64,
+    groups: u64,
+    markers: u64,
+    written_bytes: u64,
     record_bytes: u64,
     removed: u64,
     removals_failed: u64,
@@ -123,7 +123,7 @@ pub(crate) struct Start {
     pub tail: Tail,
     pub chain: Chain,
     pub segments: VecDeque<Segment>,
-    /// Whether the last flush is a mark.
+    /// Whether the last group is a marker.
     pub is_marked: bool,
 }
 
@@ -137,12 +137,12 @@ impl Journal {
             id: start.id,
             now,
             progress: Progress::recovered(start.last),
-            pool: Pool::new(config.buffers, BLOCK + config.flush_bytes),
+            pool: Pool::new(config.buffers, BLOCK + config.group_bytes),
             tail: start.tail,
             chain: start.chain,
             open: None,
             full: VecDeque::new(),
-            flight: None,
+            in_flight: None,
             unmarked_since: (!start.is_marked).then_some(now.mono_ns),
             segments: start.segments,
             preparation: Preparation::default(),
@@ -177,7 +177,7 @@ impl Journal {
         }
         let bytes = encoded_len(length);
         if !self.open.as_ref().is_some_and(|open| open.fits(bytes)) {
-            self.open_draft(bytes)?;
+            self.open_group(bytes)?;
         }
         let sequence = self.progress.appended() + 1;
         let open = self.open.as_mut().expect("there is one with room");
@@ -186,7 +186,7 @@ impl Journal {
         Ok(sequence)
     }
 
-    /// Starts what there is to do: the next flush, and the work in the background. To be called after appends, after
+    /// Starts what there is to do: the next group, and the work in the background. To be called after appends, after
     /// completions and at [`Journal::next_timeout`].
     pub fn drive(&mut self, now: Now, storage: &mut impl Storage) -> Result<(), Fatal> {
         self.now = now;
@@ -194,7 +194,7 @@ impl Journal {
             return Err(failure);
         }
         self.drive_handles(storage);
-        self.drive_flight(storage);
+        self.drive_commit(storage);
         if !self.ending {
             self.drive_preparation(storage);
             self.drive_removal(storage);
@@ -211,7 +211,7 @@ impl Journal {
             return Err(failure);
         }
         let result = match id {
-            OperationId::Flush => self.flight_completed(result, buffer),
+            OperationId::Commit => self.commit_completed(result, buffer),
             OperationId::Directory => self.directory_completed(result),
             OperationId::Prepare => self.preparation_completed(result, buffer),
             OperationId::Remove => self.removal_completed(result),
@@ -247,17 +247,17 @@ impl Journal {
         if self.failure.is_some() {
             return None;
         }
-        let mark_after = nanos(self.config.mark_after);
+        let marker_after = nanos(self.config.marker_after);
         let has_room = self.tail.room() >= BLOCK as u64;
-        let mark = self.unmarked_since.filter(|_| has_room).map(|since| since.saturating_add(mark_after));
-        let flight = self.flight.as_ref().and_then(Flight::retry_at);
+        let marker = self.unmarked_since.filter(|_| has_room).map(|since| since.saturating_add(marker_after));
+        let in_flight = self.in_flight.as_ref().and_then(InFlight::retry_at);
         let idle = |id| !self.is_busy(id) && !self.ending;
         let prepare = self.preparation.retry_at.filter(|_| idle(OperationId::Prepare));
         let remove = self.removal.retry_at.filter(|_| idle(OperationId::Remove));
-        [mark, flight, prepare, remove].into_iter().flatten().min()
+        [marker, in_flight, prepare, remove].into_iter().flatten().min()
     }
 
-    /// Takes no more records, and brings what there is to stable storage with a mark behind it. Goes on in
+    /// Takes no more records, and brings what there is to stable storage with a marker behind it. Goes on in
     /// [`Journal::drive`] until [`Journal::has_ended`].
     pub fn end(&mut self) {
         self.ending = true;
@@ -266,7 +266,7 @@ impl Journal {
     /// Whether all that [`Journal::end`] began is done and no operation is on the way.
     pub fn has_ended(&self) -> bool {
         let waiting =
-            self.open.is_some() || !self.full.is_empty() || self.flight.is_some() || self.mark_is_due();
+            self.open.is_some() || !self.full.is_empty() || self.in_flight.is_some() || self.marker_is_due();
         self.ending && !waiting && !self.busy.contains(&true)
     }
 
@@ -288,21 +288,21 @@ impl Journal {
 
     /// Counters and gauges.
     pub fn stats(&self) -> Stats {
-        let flight = self.flight.iter().map(|flight| flight.draft.length());
-        let waiting = self.open.iter().chain(&self.full).map(Draft::length).chain(flight);
+        let in_flight = self.in_flight.iter().map(|in_flight| in_flight.group.length());
+        let waiting = self.open.iter().chain(&self.full).map(OpenGroup::length).chain(in_flight);
         Stats {
             progress: self.progress,
             first_sequence: self.first_sequence(),
-            flushes: self.counted.flushes,
-            marks: self.counted.marks,
-            flushed_bytes: self.counted.flushed_bytes,
+            groups: self.counted.groups,
+            markers: self.counted.markers,
+            written_bytes: self.counted.written_bytes,
             record_bytes: self.counted.record_bytes,
             segments: self.segments.len(),
             removed: self.counted.removed,
             removals_failed: self.counted.removals_failed,
             disk_bytes: self.disk_bytes(),
             waiting_bytes: waiting.sum(),
-            waiting_bytes_max: self.config.buffers * self.config.flush_bytes,
+            waiting_bytes_max: self.config.buffers * self.config.group_bytes,
             full_since_ns: self.full_since_ns,
         }
     }

@@ -5,7 +5,7 @@
 //! [`Reader`] and [`verify`] read those files, also while a server writes them. docs/journal.md has the format,
 //! the guarantees, and how a torn tail is told from damage.
 //!
-//! Where to look: `record`, `flush` and `segment` are the bytes, from the inside out; `journal` takes and writes,
+//! Where to look: `record`, `group` and `segment` are the bytes, from the inside out; `journal` takes and writes,
 //! `scan` reads and judges, `recovery` puts a journal back into order; `files` and `simulated` are two disks.
 
 #![forbid(unsafe_code)]
@@ -17,7 +17,7 @@ mod config;
 mod error;
 #[cfg(unix)]
 mod files;
-mod flush;
+mod group;
 mod journal;
 mod progress;
 mod reader;
@@ -36,7 +36,7 @@ pub use config::{Config, ConfigError, Retention};
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]
 pub use files::{FileDirectory, FileStorage};
-pub use flush::BodyError;
+pub use group::BodyError;
 pub use journal::Journal;
 pub use progress::Progress;
 pub use reader::Reader;

@@ -1,7 +1,7 @@
 //! Reads records in order, also while somebody writes them.
 
 use crate::error::{Damage, Error, Fault};
-use crate::flush::FlushHeader;
+use crate::group::GroupHeader;
 use crate::record::{Record, Sequence};
 use crate::recovery::check_joint;
 use crate::scan::{Found, Look, Scan, read_header};
@@ -11,14 +11,14 @@ use crate::storage::Directory;
 /// A place in a journal that is read forwards.
 ///
 /// A record that is given may not be acknowledged yet, and after a power cut it may be gone: who follows a live journal
-/// sees it a moment early. Damage in the very last flush looks like a flush that is just being written, and is taken for
+/// sees it a moment early. Damage in the very last group looks like a group that is just being written, and is taken for
 /// the end: who must know asks [`verify`](crate::verify).
 #[derive(Debug)]
 pub struct Reader<D> {
     directory: D,
     scan: Option<Scan>,
-    /// The flush whose records are given now.
-    flush: Option<FlushHeader>,
+    /// The group whose records are given now.
+    group: Option<GroupHeader>,
     /// Bytes of its records that were given.
     given: usize,
     /// The next record to give.
@@ -30,7 +30,7 @@ pub struct Reader<D> {
 impl<D: Directory> Reader<D> {
     /// Starts at record `from`, or at the oldest that there is if that is later.
     pub fn new(directory: D, from: Sequence) -> Self {
-        Self { directory, scan: None, flush: None, given: 0, next: from.max(1), entered: None }
+        Self { directory, scan: None, group: None, given: 0, next: from.max(1), entered: None }
     }
 
     /// Sequence of the next record. It jumps ahead where retention has removed what comes before.
@@ -42,11 +42,11 @@ impl<D: Directory> Reader<D> {
     pub fn skip_to_end(&mut self) -> Result<(), Error> {
         if let Some(&last) = segments(&mut self.directory)?.last() {
             self.scan = None;
-            self.flush = None;
+            self.group = None;
             self.next = self.next.max(last);
         }
-        while self.next_flush()? {
-            self.flush = None;
+        while self.next_group()? {
+            self.group = None;
             self.next = self.scan.as_ref().map_or(self.next, |scan| self.next.max(scan.at.sequence));
         }
         Ok(())
@@ -68,31 +68,31 @@ impl<D: Directory> Reader<D> {
     /// The next record; `None` if there is none yet: ask again later.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
         loop {
-            match self.in_flush() {
+            match self.in_group() {
                 Some(true) => break,
                 Some(false) => {}
                 None => {
-                    if !self.next_flush()? {
+                    if !self.next_group()? {
                         return Ok(None);
                     }
                 }
             }
         }
-        let (scan, flush) =
-            (self.scan.as_ref().expect("it is read"), self.flush.as_ref().expect("it is read"));
-        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+        let (scan, group) =
+            (self.scan.as_ref().expect("it is read"), self.group.as_ref().expect("it is read"));
+        let rest = &scan.bytes(group)[self.given..group.length as usize];
         let record = Record::parse(rest).expect("it was checked");
         self.given += record.encoded_len();
         self.next = record.sequence + 1;
         Ok(Some(record))
     }
 
-    /// Whether the next record of this flush is wanted; `None` if there is none.
-    fn in_flush(&mut self) -> Option<bool> {
-        let (scan, flush) = (self.scan.as_ref()?, self.flush.as_ref()?);
-        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+    /// Whether the next record of this group is wanted; `None` if there is none.
+    fn in_group(&mut self) -> Option<bool> {
+        let (scan, group) = (self.scan.as_ref()?, self.group.as_ref()?);
+        let rest = &scan.bytes(group)[self.given..group.length as usize];
         if rest.is_empty() {
-            self.flush = None;
+            self.group = None;
             return None;
         }
         let record = Record::parse(rest).expect("it was checked");
@@ -103,20 +103,20 @@ impl<D: Directory> Reader<D> {
         Some(true)
     }
 
-    /// Goes to the next flush; whether there is one.
-    fn next_flush(&mut self) -> Result<bool, Error> {
+    /// Goes to the next group; whether there is one.
+    fn next_group(&mut self) -> Result<bool, Error> {
         if self.scan.is_none() && !self.enter(None)? {
             return Ok(false);
         }
         let scan = self.scan.as_mut().expect("it was entered");
         // What is in memory may be older than the file: good enough for what it has.
-        if let Ok(Found::Flush(header)) = scan.next(&mut self.directory, Look::Reach) {
+        if let Ok(Found::Group(header)) = scan.next(&mut self.directory, Look::Reach) {
             return Ok(self.found(header));
         }
         // Asked before the end is looked at: a segment that has a successor is complete.
         let successor = successor(&mut self.directory, scan.header.first_sequence)?;
         match scan.next_live(&mut self.directory, successor.is_none()) {
-            Ok(Found::Flush(header)) => Ok(self.found(header)),
+            Ok(Found::Group(header)) => Ok(self.found(header)),
             Ok(Found::End | Found::Torn { .. }) => match successor {
                 Some(next) => self.enter(Some(next)),
                 None => Ok(false),
@@ -129,9 +129,9 @@ impl<D: Directory> Reader<D> {
         }
     }
 
-    fn found(&mut self, header: FlushHeader) -> bool {
-        self.flush = Some(header);
-        self.given = crate::flush::HEADER_LEN;
+    fn found(&mut self, header: GroupHeader) -> bool {
+        self.group = Some(header);
+        self.given = crate::group::HEADER_LEN;
         true
     }
 
@@ -167,7 +167,7 @@ impl<D: Directory> Reader<D> {
         self.next = self.next.max(segment);
         self.entered.get_or_insert(segment);
         self.scan = Some(Scan::new(header, crc));
-        self.flush = None;
+        self.group = None;
         Ok(true)
     }
 

@@ -7,7 +7,7 @@ use crate::buffer::BLOCK;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::error::{Damage, Error, Fault};
-use crate::flush::FlushHeader;
+use crate::group::GroupHeader;
 use crate::journal::{Chain, Journal, Segment, Start, Tail};
 use crate::record::{Record, Sequence};
 use crate::scan::{Found, Look, Scan, read_header};
@@ -42,7 +42,7 @@ pub struct Recovered {
     pub segments: usize,
     /// Records that were checked and given.
     pub records: u64,
-    /// Bytes of the flushes that were checked.
+    /// Bytes of the groups that were checked.
     pub bytes: u64,
     /// Where a torn tail was cut: its segment and offset. It was never acknowledged.
     pub cut: Option<(FileName, u64)>,
@@ -165,7 +165,7 @@ fn chain(directory: &mut impl Directory, recovered: &mut Recovered) -> Result<Ve
     Ok(segments)
 }
 
-/// Whether not even the first flush of the last segment was on stable storage. Header and first flush are one write.
+/// Whether not even the first group of the last segment was on stable storage. Header and first group are one write.
 pub(crate) fn never_synced(
     directory: &mut impl Directory,
     last: Sequence,
@@ -176,17 +176,17 @@ pub(crate) fn never_synced(
     let torn = match read_header(directory, last)? {
         None => {
             // Without its header, which has its length and reach, all of the file is looked at: nothing may follow
-            // the first flush before that is on stable storage.
-            if let Some((at, later)) = second_flush(directory, last)? {
+            // the first group before that is on stable storage.
+            if let Some((at, later)) = second_group(directory, last)? {
                 return damage(0, Fault::Synced { number: later.synced, later: later.number, at });
             }
             true
         }
         Some((header, crc)) => {
-            !matches!(Scan::new(header, crc).next(directory, Look::Everywhere)?, Found::Flush(_))
+            !matches!(Scan::new(header, crc).next(directory, Look::Everywhere)?, Found::Group(_))
         }
     };
-    // Retention removes the segment before only when this one has a synced flush. So without one there's a segment
+    // Retention removes the segment before only when this one has a synced group. So without one there's a segment
     // before, unless nothing was ever synced.
     if torn && is_only && last != 1 {
         return damage(0, Fault::Lost);
@@ -194,17 +194,17 @@ pub(crate) fn never_synced(
     Ok(torn)
 }
 
-/// A flush that can't be a segment's first: it says that its predecessor here was synced.
-fn second_flush(
+/// A group that can't be a segment's first: it says that its predecessor here was synced.
+fn second_group(
     directory: &mut impl Directory,
     segment: Sequence,
-) -> Result<Option<(u64, FlushHeader)>, Error> {
+) -> Result<Option<(u64, GroupHeader)>, Error> {
     let file = FileName::Segment(segment);
     let length = directory.length(file).map_err(Error::io("reading", Some(file)))?;
     let mut block = vec![0; BLOCK];
     for offset in (2 * BLOCK as u64..length).step_by(BLOCK) {
         directory.read_at(file, offset, &mut block).map_err(Error::io("reading", Some(file)))?;
-        if let Some((header, _)) = FlushHeader::decode(&block, crate::flush::Place { segment, offset }) {
+        if let Some((header, _)) = GroupHeader::decode(&block, crate::group::Place { segment, offset }) {
             return Ok(Some((offset, header)));
         }
     }
@@ -229,18 +229,18 @@ fn first_to_read(segments: &[Link], restore: Restore) -> usize {
     index
 }
 
-/// Reads one segment to its end: the last flush, and where a torn tail ends if there is one.
+/// Reads one segment to its end: the last group, and where a torn tail ends if there is one.
 fn read_segment(
     directory: &mut impl Directory,
     scan: &mut Scan,
     look: Look,
     recovered: &mut Recovered,
     on_record: &mut impl FnMut(Record<'_>),
-) -> Result<(Option<FlushHeader>, Option<u64>), Error> {
+) -> Result<(Option<GroupHeader>, Option<u64>), Error> {
     let mut last = None;
     loop {
         match scan.next(directory, look)? {
-            Found::Flush(header) => {
+            Found::Group(header) => {
                 recovered.records += u64::from(header.records);
                 recovered.bytes += header.padded_len() as u64;
                 scan.records(&header).for_each(&mut *on_record);
@@ -260,7 +260,7 @@ pub(crate) fn check_joint(scan: &Scan, torn: Option<u64>, next: &SegmentHeader) 
     if previous.end > offset {
         // The next segment was begun when all of this one was on stable storage.
         let number = scan.at.number;
-        return damage(Fault::Synced { number, later: next.first_flush, at: 0 });
+        return damage(Fault::Synced { number, later: next.first_group, at: 0 });
     }
     if torn.is_some() {
         return damage(Fault::NotBlank);
@@ -268,32 +268,32 @@ pub(crate) fn check_joint(scan: &Scan, torn: Option<u64>, next: &SegmentHeader) 
     let fits = previous.end == offset
         && previous.crc == scan.at.previous
         && next.first_sequence == scan.at.sequence
-        && next.first_flush == scan.at.number;
+        && next.first_group == scan.at.number;
     if fits { Ok(()) } else { damage(Fault::Chain) }
 }
 
-/// Makes the end of the last segment what it should be, durably. Says whether it ends with a mark.
+/// Makes the end of the last segment what it should be, durably. Says whether it ends with a marker.
 ///
-/// The last flush is written once more, because it alone may not be on stable storage: a process that was killed left
+/// The last group is written once more, because it alone may not be on stable storage: a process that was killed left
 /// it in the page cache, maybe after a failed fsync, which makes Linux forget that the pages are dirty. For the same
 /// reason all that may hold remains behind it is overwritten with zeros, whether they show or not: they would be inside
 /// the journal at the next start.
 fn settle(
     directory: &mut impl Directory,
     scan: &mut Scan,
-    last: Option<FlushHeader>,
+    last: Option<GroupHeader>,
     torn: Option<u64>,
     recovered: &mut Recovered,
 ) -> Result<bool, Error> {
     let file = scan.file();
     let write_failed = || Error::io("writing to", Some(file));
-    let last = last.expect("a segment without a whole flush was removed");
+    let last = last.expect("a segment without a whole group was removed");
     let start = scan.at.offset - last.padded_len() as u64;
     // What the scan holds of the file is of the tail by now.
     let mut bytes = vec![0; last.padded_len()];
     directory.read_at(file, start, &mut bytes).map_err(Error::io("reading", Some(file)))?;
     directory.write_at(file, start, &bytes).map_err(write_failed())?;
-    if last.number == scan.header.first_flush {
+    if last.number == scan.header.first_group {
         let mut block = vec![0; BLOCK];
         scan.header.encode(&mut block);
         directory.write_at(file, 0, &block).map_err(write_failed())?;

@@ -63,13 +63,13 @@ impl fmt::Display for FileName {
 pub(crate) struct SegmentHeader {
     pub journal: JournalId,
     pub first_sequence: Sequence,
-    /// Number of the first flush here.
-    pub first_flush: u64,
+    /// Number of the first group here.
+    pub first_group: u64,
     /// When it was begun, nanoseconds since the Unix epoch.
     pub created_ns: u64,
     /// Length of the file, bytes; all of it is there before the first record is.
     pub capacity: u64,
-    /// How many bytes beyond the last synced flush may have been written, at most.
+    /// How many bytes beyond the last synced group may have been written, at most.
     pub reach: u64,
     pub previous: Option<Previous>,
 }
@@ -78,9 +78,9 @@ pub(crate) struct SegmentHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Previous {
     pub first_sequence: Sequence,
-    /// Where its last flush ends, bytes.
+    /// Where its last group ends, bytes.
     pub end: u64,
-    /// CRC of its last flush's header.
+    /// CRC of its last group's header.
     pub crc: u32,
 }
 
@@ -104,7 +104,7 @@ impl SegmentHeader {
         out[8..12].copy_from_slice(&VERSION.to_le_bytes());
         out[16..32].copy_from_slice(&self.journal.0);
         out[32..40].copy_from_slice(&self.first_sequence.to_le_bytes());
-        out[40..48].copy_from_slice(&self.first_flush.to_le_bytes());
+        out[40..48].copy_from_slice(&self.first_group.to_le_bytes());
         out[48..56].copy_from_slice(&self.created_ns.to_le_bytes());
         out[56..64].copy_from_slice(&self.capacity.to_le_bytes());
         out[64..72].copy_from_slice(&self.reach.to_le_bytes());
@@ -121,7 +121,7 @@ impl SegmentHeader {
     /// The header in `block`, and its CRC.
     pub fn decode(block: &[u8]) -> Result<(Self, u32), HeaderError> {
         let block = &block[..BLOCK];
-        if crate::flush::first_nonzero(block).is_none() {
+        if crate::group::first_nonzero(block).is_none() {
             return Err(HeaderError::Blank);
         }
         if block[..8] != MAGIC {
@@ -140,7 +140,7 @@ impl SegmentHeader {
         let header = Self {
             journal: JournalId(block[16..32].try_into().expect("sixteen bytes")),
             first_sequence: u64_at(block, 32),
-            first_flush: u64_at(block, 40),
+            first_group: u64_at(block, 40),
             created_ns: u64_at(block, 48),
             capacity: u64_at(block, 56),
             reach: u64_at(block, 64),
@@ -157,7 +157,7 @@ mod tests {
     const HEADER: SegmentHeader = SegmentHeader {
         journal: JournalId([9; 16]),
         first_sequence: 17,
-        first_flush: 4,
+        first_group: 4,
         created_ns: 5,
         capacity: 1 << 20,
         reach: 8192,

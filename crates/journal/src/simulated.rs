@@ -6,7 +6,7 @@ use std::io;
 use fastrand::Rng;
 
 use crate::buffer::Buffer;
-use crate::flush::SECTOR;
+use crate::group::SECTOR;
 use crate::segment::FileName;
 use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
 

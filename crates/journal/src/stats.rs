@@ -10,12 +10,12 @@ pub struct Stats {
     pub progress: Progress,
     /// The oldest record that is kept: 0 if there is no segment.
     pub first_sequence: Sequence,
-    /// Flushes that are on stable storage, marks included, since start.
-    pub flushes: u64,
-    /// Of these, marks without a record.
-    pub marks: u64,
-    /// Bytes of these flushes, padding included.
-    pub flushed_bytes: u64,
+    /// Commit groups that are on stable storage, markers included, since start.
+    pub groups: u64,
+    /// Of these, commit markers: groups without a record.
+    pub markers: u64,
+    /// Bytes of these groups, padding included.
+    pub written_bytes: u64,
     /// Bytes of their records.
     pub record_bytes: u64,
     /// Segments with records.

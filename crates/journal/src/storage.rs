@@ -12,7 +12,7 @@ use crate::segment::FileName;
 #[repr(u8)]
 pub enum OperationId {
     /// Renaming and writing for records.
-    Flush = 0,
+    Commit = 0,
     /// Makes the name of a new segment durable.
     Directory = 1,
     /// Makes the next segment ready.
@@ -25,7 +25,7 @@ pub enum OperationId {
 
 impl OperationId {
     /// All of them: the most operations of one journal that are ever on the way together.
-    pub const ALL: [Self; 5] = [Self::Flush, Self::Directory, Self::Prepare, Self::Remove, Self::Handle];
+    pub const ALL: [Self; 5] = [Self::Commit, Self::Directory, Self::Prepare, Self::Remove, Self::Handle];
 
     /// The one with this number.
     pub fn from_byte(byte: u8) -> Option<Self> {

@@ -15,35 +15,35 @@ pub struct Report {
     pub journal: Option<JournalId>,
     /// Segments that were checked.
     pub segments: u64,
-    /// Whole flushes, marks included.
-    pub flushes: u64,
-    /// Flushes without a record.
-    pub marks: u64,
+    /// Whole commit groups, markers included.
+    pub groups: u64,
+    /// Commit markers: groups without a record.
+    pub markers: u64,
     /// Records in them.
     pub records: u64,
     /// Events in the records, as their producers counted them.
     pub events: u64,
-    /// Bytes of the flushes, padding included.
+    /// Bytes of the groups, padding included.
     pub bytes: u64,
     /// The first record: 0 if there is none.
     pub first_sequence: Sequence,
     /// The last record: 0 if there is none.
     pub last_sequence: Sequence,
-    /// When the last flush was written, Unix time in nanoseconds.
+    /// When the last group was written, Unix time in nanoseconds.
     pub last_time_ns: u64,
-    /// What is behind the last whole flush.
+    /// What is behind the last whole group.
     pub tail: Tail,
     /// The first damage. What comes behind it isn't counted.
     pub damage: Option<Damage>,
 }
 
-/// What is behind the last whole flush of a journal.
+/// What is behind the last whole group of a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tail {
     /// Nothing: all up to here was written whole.
     #[default]
     Clean,
-    /// Bytes that are no whole flush: the remains of one that was never acknowledged, one that is just being
+    /// Bytes that are no whole group: the remains of one that was never acknowledged, one that is just being
     /// written, or bytes that changed where nothing was ever written. Recovery cuts them.
     Torn {
         /// The file.
@@ -124,7 +124,7 @@ fn check_chain(before: &Scan, torn: Option<u64>, header: &SegmentHeader) -> Resu
     }
 }
 
-/// Counts a segment's flushes; where a torn tail ends, if it has one.
+/// Counts a segment's groups; where a torn tail ends, if it has one.
 fn check_segment(
     directory: &mut impl Directory,
     scan: &mut Scan,
@@ -132,9 +132,9 @@ fn check_segment(
 ) -> Result<Option<u64>, Error> {
     loop {
         match scan.next(directory, Look::Everywhere)? {
-            Found::Flush(header) => {
-                report.flushes += 1;
-                report.marks += u64::from(header.records == 0);
+            Found::Group(header) => {
+                report.groups += 1;
+                report.markers += u64::from(header.records == 0);
                 report.records += u64::from(header.records);
                 report.events += header.events;
                 report.bytes += header.padded_len() as u64;

@@ -13,7 +13,7 @@ const PRODUCER: [u8; 16] = [1; 16];
 fn config() -> Config {
     Config {
         segment_bytes: 6 * 4096,
-        flush_bytes: 2 * 4096,
+        group_bytes: 2 * 4096,
         buffers: 2,
         zero_bytes: 2 * 4096,
         ..Config::default()
@@ -96,7 +96,7 @@ fn open(disk: &mut SimulatedDisk, config: Config, now: Now, restore: Restore) ->
 }
 
 #[test]
-fn what_comes_while_a_flush_is_written_is_the_next_flush() {
+fn what_comes_while_a_group_is_written_is_the_next_group() {
     let mut world = World::new(config());
     world.append(100).unwrap();
     world.drive();
@@ -107,7 +107,7 @@ fn what_comes_while_a_flush_is_written_is_the_next_flush() {
     assert_eq!(world.journal.synced(), 0);
     world.settle();
     let stats = world.journal.stats();
-    assert_eq!((stats.progress.synced(), stats.flushes), (6, 2));
+    assert_eq!((stats.progress.synced(), stats.groups), (6, 2));
     assert_eq!(stats.record_bytes, 6 * 148);
 }
 
@@ -123,8 +123,8 @@ fn nothing_is_synced_before_its_file_has_a_durable_name() {
     };
     world.journal.append(PRODUCER, 0, 1, b"first").unwrap();
     // Renamed, then written and synced.
-    complete(&mut world, OperationId::Flush, 0, 0);
-    complete(&mut world, OperationId::Flush, 1, 0);
+    complete(&mut world, OperationId::Commit, 0, 0);
+    complete(&mut world, OperationId::Commit, 1, 0);
     complete(&mut world, OperationId::Directory, 1, 1);
 }
 
@@ -135,7 +135,7 @@ fn memory_is_bounded() {
         world.drive();
         world.append(3000).ok()
     });
-    // Two buffers of two blocks; the first flush was begun with what was there.
+    // Two buffers of two blocks; the first group was begun with what was there.
     assert_eq!(taken.count(), 3);
     assert_eq!(world.append(3000), Err(AppendError::Busy));
     world.settle();
@@ -144,8 +144,8 @@ fn memory_is_bounded() {
 
 #[test]
 fn a_record_that_needs_the_next_segment_gets_it_though_the_current_one_is_almost_empty() {
-    // Two of the largest flushes don't fit a segment.
-    let config = Config { segment_bytes: 5 * 4096, flush_bytes: 4 * 4096, ..config() };
+    // Two of the largest groups don't fit a segment.
+    let config = Config { segment_bytes: 5 * 4096, group_bytes: 4 * 4096, ..config() };
     let max = config.payload_max();
     let mut world = World::new(config);
     assert_eq!(world.append(100), Ok(1));
@@ -156,7 +156,7 @@ fn a_record_that_needs_the_next_segment_gets_it_though_the_current_one_is_almost
 }
 
 #[test]
-fn a_record_that_no_flush_holds_is_refused() {
+fn a_record_that_no_group_holds_is_refused() {
     let mut world = World::new(config());
     let max = config().payload_max();
     assert_eq!(world.append(max + 1), Err(AppendError::TooLarge { length: max + 1, max }));
@@ -193,7 +193,7 @@ fn a_failed_fsync_ends_the_journal() {
 
 #[test]
 fn a_cut_that_a_failed_fsync_made_linux_forget_is_made_again() {
-    let config = Config { segment_bytes: 16 * 4096, flush_bytes: 4 * 4096, ..config() };
+    let config = Config { segment_bytes: 16 * 4096, group_bytes: 4 * 4096, ..config() };
     for seed in 0..500 {
         let mut world = World::with_disk(config.clone(), SimulatedDisk::new(seed));
         world.append(100).unwrap();
@@ -229,7 +229,7 @@ fn a_failed_write_ends_the_journal() {
     world.drive();
     let failed = std::iter::from_fn(|| world.disk.complete_one()).find_map(|completion| {
         let id = completion.id;
-        world.journal.completed(world.now, completion).err().filter(|_| id == OperationId::Flush)
+        world.journal.completed(world.now, completion).err().filter(|_| id == OperationId::Commit)
     });
     assert!(failed.is_some() || world.journal.failure().is_some());
     assert_eq!(world.journal.failure().unwrap().action, Action::Write);
@@ -338,12 +338,12 @@ fn a_quiet_journal_ends_with_one_mark() {
     let mut world = World::new(config());
     world.append(100).unwrap();
     world.settle();
-    assert_eq!(world.journal.stats().marks, 0);
+    assert_eq!(world.journal.stats().markers, 0);
     assert_eq!(world.journal.next_timeout(), Some(world.now.mono_ns + SECOND));
     for _ in 0..3 {
         world.pass(Duration::from_secs(1));
         world.settle();
-        assert_eq!((world.journal.stats().marks, world.journal.next_timeout()), (1, None));
+        assert_eq!((world.journal.stats().markers, world.journal.next_timeout()), (1, None));
     }
 }
 

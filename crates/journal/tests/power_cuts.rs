@@ -197,7 +197,7 @@ impl World {
         }
         for _ in 0..self.rng.u32(0..3) {
             journal.drive(self.now, &mut self.disk).map_err(drop)?;
-            if let Some(completion) = self.disk.complete(OperationId::Flush) {
+            if let Some(completion) = self.disk.complete(OperationId::Commit) {
                 journal.completed(self.now, completion).map_err(drop)?;
             }
         }
@@ -274,19 +274,19 @@ impl World {
 }
 
 fn some_config(rng: &mut fastrand::Rng) -> Config {
-    let flush_blocks = rng.u64(1..=4);
-    let segment_bytes = BLOCK * (1 + flush_blocks + rng.u64(0..8));
+    let group_blocks = rng.u64(1..=4);
+    let segment_bytes = BLOCK * (1 + group_blocks + rng.u64(0..8));
     let retention = Retention {
         bytes: rng.bool().then(|| segment_bytes * rng.u64(3..6)),
         age: (rng.u8(..4) == 0).then(|| Duration::from_secs(rng.u64(1..30))),
     };
     Config {
         segment_bytes,
-        flush_bytes: (BLOCK * flush_blocks) as usize,
+        group_bytes: (BLOCK * group_blocks) as usize,
         buffers: rng.usize(2..5),
         zero_bytes: (BLOCK * rng.u64(1..4)) as usize,
         retention,
-        mark_after: Duration::from_millis(rng.u64(1..3000)),
+        marker_after: Duration::from_millis(rng.u64(1..3000)),
         retry_after: Duration::from_millis(500),
     }
 }

@@ -24,7 +24,7 @@ enum Step {
     Writing(u64),
     Syncing,
     Ready,
-    /// A flush is going to be its first, and gives it a name.
+    /// A group is going to be its first, and gives it a name.
     Promised,
 }
 
@@ -82,10 +82,10 @@ impl Journal {
 
     /// How far the next segment is to be zeroed, bytes: all of it by the time that half of the current one is used,
     /// so that each append pays a little of it, and none waits for it. At once where the current one doesn't hold the
-    /// largest flush any more: an append may need the next.
+    /// largest group any more: an append may need the next.
     fn zeroed_target(&self) -> u64 {
         let size = self.config.segment_bytes;
-        if self.tail.room() < self.config.flush_bytes as u64 {
+        if self.tail.room() < self.config.group_bytes as u64 {
             return size;
         }
         let share = 2 * u128::from(self.tail.offset) * u128::from(size) / u128::from(self.tail.capacity);
@@ -121,7 +121,7 @@ impl Journal {
             (_, Err(failure)) => return Err(fatal(action, Some(FileName::Next), offset, failure)),
         };
         if self.preparation.retry_at.take().is_some()
-            && self.flight.as_ref().is_none_or(|f| f.retry_at().is_none())
+            && self.in_flight.as_ref().is_none_or(|f| f.retry_at().is_none())
         {
             self.full_since_ns = None;
         }

@@ -52,7 +52,7 @@ impl Journal {
     }
 
     fn oldest_is_due(&self) -> bool {
-        // The segment being written is the last in the list, and a new one comes into it when its first flush is on
+        // The segment being written is the last in the list, and a new one comes into it when its first group is on
         // stable storage.
         let (Some(oldest), Some(next)) = (self.segments.front(), self.segments.get(1)) else { return false };
         let file = FileName::Segment(oldest.first_sequence);

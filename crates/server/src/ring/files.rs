@@ -251,15 +251,15 @@ mod tests {
                     buffer: Buffer::new(8192),
                     sync: true,
                 };
-                let submissions = files.start(OperationId::Flush, operation).unwrap();
+                let submissions = files.start(OperationId::Commit, operation).unwrap();
                 assert_eq!(submissions.len(), 2);
                 let mut steps = [(Step::First, write), (Step::Sync, sync)];
                 if sync_first {
                     steps.reverse();
                 }
                 let [(one, result), (other, last)] = steps;
-                assert!(files.completed(OperationId::Flush, one, result, no_descriptor).is_none());
-                let done = files.completed(OperationId::Flush, other, last, no_descriptor).unwrap();
+                assert!(files.completed(OperationId::Commit, one, result, no_descriptor).is_none());
+                let done = files.completed(OperationId::Commit, other, last, no_descriptor).unwrap();
                 assert_eq!((done.result, done.buffer.is_some()), (expected, true));
             }
         };
@@ -285,8 +285,8 @@ mod tests {
         files.start(OperationId::Prepare, Operation::Create { file: FileName::Next, bytes: 4096 }).unwrap();
         assert_eq!(files.completed(OperationId::Prepare, Step::First, 7, open).unwrap().result, Ok(0));
         let to = FileName::Segment(1);
-        files.start(OperationId::Flush, Operation::Rename { from: FileName::Next, to }).unwrap();
-        files.completed(OperationId::Flush, Step::First, 0, no_descriptor).unwrap();
+        files.start(OperationId::Commit, Operation::Rename { from: FileName::Next, to }).unwrap();
+        files.completed(OperationId::Commit, Step::First, 0, no_descriptor).unwrap();
         assert!(files.fd(FileName::Next).is_none() && files.fd(to).is_some());
     }
 }

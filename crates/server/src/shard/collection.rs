@@ -107,7 +107,7 @@ pub fn record_bytes_max(events: &Events) -> u32 {
 fn journal_config(events: &Events) -> journal::Config {
     journal::Config {
         segment_bytes: events.segment_bytes,
-        flush_bytes: FLUSH_BYTES,
+        group_bytes: FLUSH_BYTES,
         retention: Retention { bytes: events.journal_bytes_max, age: events.journal_age_max },
         ..journal::Config::default()
     }
@@ -196,7 +196,7 @@ impl Collection {
     /// An operation on the journal's files is done.
     pub fn completed(&mut self, completion: journal::Completion) {
         let now = now();
-        if completion.id == OperationId::Flush
+        if completion.id == OperationId::Commit
             && let Some(since_ns) = self.flushing_since_ns.take()
             && completion.result.is_ok()
         {
@@ -347,7 +347,7 @@ struct Timed<'a> {
 
 impl Storage for Timed<'_> {
     fn start(&mut self, id: OperationId, operation: Operation) {
-        if matches!(operation, Operation::Write { sync: true, .. }) && id == OperationId::Flush {
+        if matches!(operation, Operation::Write { sync: true, .. }) && id == OperationId::Commit {
             *self.since_ns = Some(self.now_ns);
         }
         self.ring.start(id, operation);

@@ -1,7 +1,7 @@
-//! The one flush that is being written. It begins when the one before is on stable storage, so records gather
+//! The in-flight group, the one that is being written. Its write begins when the one before is on stable storage, so records gather
 //! meanwhile and there is no timer.
 
-use super::draft::Draft;
+use super::open_group::OpenGroup;
 use super::{Handle, Journal, Segment, fatal, is_full};
 use crate::buffer::{BLOCK, Buffer};
 use crate::error::{Action, Fatal};
@@ -9,8 +9,8 @@ use crate::segment::FileName;
 use crate::storage::{Failure, Operation, OperationId, Storage};
 
 #[derive(Debug)]
-pub(super) struct Flight {
-    pub draft: Draft,
+pub(super) struct InFlight {
+    pub group: OpenGroup,
     step: Step,
     /// Where the rest is to be written, bytes.
     offset: u64,
@@ -37,7 +37,7 @@ enum Step {
     },
 }
 
-impl Flight {
+impl InFlight {
     pub fn retry_at(&self) -> Option<u64> {
         match self.step {
             Step::Refused { retry_at, .. } => Some(retry_at),
@@ -46,38 +46,42 @@ impl Flight {
     }
 
     fn file(&self) -> FileName {
-        FileName::Segment(self.draft.place().segment)
+        FileName::Segment(self.group.place().segment)
     }
 
     fn opens_segment(&self) -> bool {
-        self.draft.left().is_some()
+        self.group.left().is_some()
     }
 }
 
 impl Journal {
-    pub(super) fn drive_flight(&mut self, storage: &mut impl Storage) {
-        if self.flight.is_none() && self.is_open() {
-            self.begin_flight();
+    pub(super) fn drive_commit(&mut self, storage: &mut impl Storage) {
+        if self.in_flight.is_none() && self.is_open() {
+            self.begin_commit();
         }
-        let Some(flight) = &mut self.flight else { return };
-        let file = flight.file();
-        if let Step::Refused { named, retry_at } = flight.step
+        let Some(in_flight) = &mut self.in_flight else { return };
+        let file = in_flight.file();
+        if let Step::Refused { named, retry_at } = in_flight.step
             && retry_at <= self.now.mono_ns
         {
-            flight.step = if named { Step::Unwritten } else { Step::Unnamed };
+            in_flight.step = if named { Step::Unwritten } else { Step::Unnamed };
         }
-        match flight.step {
+        match in_flight.step {
             Step::Unnamed => {
-                flight.step = Step::Naming;
-                self.start(storage, OperationId::Flush, Operation::Rename { from: FileName::Next, to: file });
-            }
-            Step::Unwritten => {
-                flight.step = Step::Writing;
-                let (offset, buffer) = (flight.offset, flight.draft.take_buffer());
-                let named = flight.named;
+                in_flight.step = Step::Naming;
                 self.start(
                     storage,
-                    OperationId::Flush,
+                    OperationId::Commit,
+                    Operation::Rename { from: FileName::Next, to: file },
+                );
+            }
+            Step::Unwritten => {
+                in_flight.step = Step::Writing;
+                let (offset, buffer) = (in_flight.offset, in_flight.group.take_buffer());
+                let named = in_flight.named;
+                self.start(
+                    storage,
+                    OperationId::Commit,
                     Operation::Write { file, offset, buffer, sync: true },
                 );
                 if !named && !self.is_busy(OperationId::Directory) {
@@ -88,78 +92,78 @@ impl Journal {
         }
     }
 
-    fn begin_flight(&mut self) {
-        if self.full.is_empty() && self.open.is_none() && self.mark_is_due() {
-            self.open_mark();
+    fn begin_commit(&mut self) {
+        if self.full.is_empty() && self.open.is_none() && self.marker_is_due() {
+            self.open_marker();
         }
         if self.full.is_empty() {
-            self.close_draft();
+            self.close_group();
         }
-        let Some(mut draft) = self.full.pop_front() else { return };
+        let Some(mut group) = self.full.pop_front() else { return };
         self.unmarked_since = None;
-        draft.seal(
+        group.seal(
             self.id,
             &mut self.chain,
             self.now.unix_ns,
             self.config.segment_bytes,
-            self.config.flush_bytes as u64,
+            self.config.group_bytes as u64,
         );
-        let opens_segment = draft.left().is_some();
-        let place = draft.place();
-        self.flight = Some(Flight {
+        let opens_segment = group.left().is_some();
+        let place = group.place();
+        self.in_flight = Some(InFlight {
             step: if opens_segment { Step::Unnamed } else { Step::Unwritten },
             offset: if opens_segment { 0 } else { place.offset },
-            bytes: draft.padded_len() + if opens_segment { BLOCK } else { 0 },
+            bytes: group.padded_len() + if opens_segment { BLOCK } else { 0 },
             named: !opens_segment,
-            draft,
+            group,
         });
     }
 
-    pub(super) fn flight_completed(
+    pub(super) fn commit_completed(
         &mut self,
         result: Result<usize, Failure>,
         buffer: Option<Buffer>,
     ) -> Result<(), Fatal> {
         let retry_at = self.retry_at();
-        let flight = self.flight.as_mut().expect("one is on its way");
-        let file = flight.file();
+        let in_flight = self.in_flight.as_mut().expect("one is on its way");
+        let file = in_flight.file();
         if let Some(buffer) = buffer {
-            flight.draft.put_buffer(buffer);
+            in_flight.group.put_buffer(buffer);
         }
-        let refused = match (flight.step, result) {
+        let refused = match (in_flight.step, result) {
             (Step::Naming, Ok(_)) => {
-                flight.step = Step::Unwritten;
+                in_flight.step = Step::Unwritten;
                 self.preparation.named();
                 false
             }
             (Step::Naming, Err(Failure::Operation(errno))) if is_full(errno) => {
-                flight.step = Step::Refused { named: false, retry_at };
+                in_flight.step = Step::Refused { named: false, retry_at };
                 true
             }
             (Step::Naming, Err(failure)) => return Err(fatal(Action::Rename, Some(file), 0, failure)),
-            (Step::Writing, Ok(written)) if written >= flight.bytes => {
-                self.progress.write(flight.draft.last_sequence());
-                flight.step = Step::Synced;
+            (Step::Writing, Ok(written)) if written >= in_flight.bytes => {
+                self.progress.write(in_flight.group.last_sequence());
+                in_flight.step = Step::Synced;
                 false
             }
             (Step::Writing, Ok(written)) => {
                 // A part of a block is written again with the rest: the same bytes at the same place.
                 let whole = written - written % BLOCK;
-                flight.draft_advance(whole);
+                in_flight.advance(whole);
                 // Nothing at all, without an error: not for a loop.
-                flight.step =
+                in_flight.step =
                     if whole > 0 { Step::Unwritten } else { Step::Refused { named: true, retry_at } };
                 whole == 0
             }
             (Step::Writing, Err(Failure::Operation(errno))) if is_full(errno) => {
-                flight.step = Step::Refused { named: true, retry_at };
+                in_flight.step = Step::Refused { named: true, retry_at };
                 true
             }
             (Step::Writing, Err(failure)) => {
                 if let Failure::Sync(_) = failure {
-                    self.progress.write(flight.draft.last_sequence());
+                    self.progress.write(in_flight.group.last_sequence());
                 }
-                return Err(fatal(Action::Write, Some(file), flight.offset, failure));
+                return Err(fatal(Action::Write, Some(file), in_flight.offset, failure));
             }
             (step, _) => unreachable!("nothing was started in step {step:?}"),
         };
@@ -174,49 +178,51 @@ impl Journal {
         if let Err(failure) = result {
             return Err(fatal(Action::Sync, None, 0, failure));
         }
-        self.flight.as_mut().expect("its file's name was made durable").named = true;
+        self.in_flight.as_mut().expect("its file's name was made durable").named = true;
         self.land();
         Ok(())
     }
 
-    /// Ends the flight if all of it is on stable storage, under a name that is.
+    /// Ends the flight of the group if all of it is on stable storage, under a name that is.
     fn land(&mut self) {
-        let Some(flight) = self.flight.take_if(|flight| flight.step == Step::Synced && flight.named) else {
+        let Some(in_flight) =
+            self.in_flight.take_if(|in_flight| in_flight.step == Step::Synced && in_flight.named)
+        else {
             return;
         };
-        self.progress.sync(flight.draft.last_sequence());
+        self.progress.sync(in_flight.group.last_sequence());
         // One at a time: what is sealed last is what was written.
         self.chain.synced = self.chain.number;
-        self.counted.flushes += 1;
-        self.counted.flushed_bytes += flight.draft.padded_len() as u64;
-        if flight.draft.is_mark() {
-            self.counted.marks += 1;
+        self.counted.groups += 1;
+        self.counted.written_bytes += in_flight.group.padded_len() as u64;
+        if in_flight.group.is_marker() {
+            self.counted.markers += 1;
         } else {
-            self.counted.record_bytes += (flight.draft.length() - crate::flush::HEADER_LEN) as u64;
+            self.counted.record_bytes += (in_flight.group.length() - crate::group::HEADER_LEN) as u64;
             self.unmarked_since = Some(self.now.mono_ns);
         }
         if !self.preparation.is_refused() {
             self.full_since_ns = None;
         }
-        if flight.opens_segment() {
+        if in_flight.opens_segment() {
             self.segments.push_back(Segment {
-                first_sequence: flight.draft.place().segment,
+                first_sequence: in_flight.group.place().segment,
                 created_ns: self.now.unix_ns,
                 bytes: self.config.segment_bytes,
             });
-            if let Some(left) = flight.draft.left().filter(|left| left.segment != 0) {
+            if let Some(left) = in_flight.group.left().filter(|left| left.segment != 0) {
                 self.handles.push_back(Handle::Close(FileName::Segment(left.segment)));
             }
         }
-        self.pool.give(flight.draft.into_buffer());
+        self.pool.give(in_flight.group.into_buffer());
     }
 }
 
-impl Flight {
-    fn draft_advance(&mut self, written: usize) {
-        let mut buffer = self.draft.take_buffer();
+impl InFlight {
+    fn advance(&mut self, written: usize) {
+        let mut buffer = self.group.take_buffer();
         buffer.advance(written);
-        self.draft.put_buffer(buffer);
+        self.group.put_buffer(buffer);
         self.offset += written as u64;
         self.bytes -= written;
     }
