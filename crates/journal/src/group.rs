@@ -1,14 +1,12 @@
 //! A commit group: what one write puts into a segment. Records behind a header, padded to whole blocks, never rewritten.
 //! Layout: docs/journal.md, "Group".
 
-use crate::buffer::padded;
+use crate::buffer::{SECTOR, first_nonzero, padded};
 use crate::record::{Record, RecordError, Sequence, crc32c, u32_at, u64_at};
 use crate::segment::JournalId;
 
 /// Bytes before a group's records.
 pub const HEADER_LEN: usize = 96;
-/// What a power cut leaves whole or doesn't touch, bytes: the smallest sector of any disk.
-pub(crate) const SECTOR: usize = 512;
 
 const MAGIC: [u8; 4] = *b"TSJF";
 
@@ -191,13 +189,6 @@ pub(crate) fn may_be_torn(header: &GroupHeader, group: &[u8]) -> bool {
     group[..header.length as usize].chunks(SECTOR).skip(1).any(|sector| first_nonzero(sector).is_none())
 }
 
-/// Where the first byte is that isn't zero.
-pub(crate) fn first_nonzero(bytes: &[u8]) -> Option<usize> {
-    // Chunks first: the compiler makes vector code of the inner loop.
-    let start = bytes.chunks(64).position(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) != 0)? * 64;
-    bytes[start..].iter().position(|&byte| byte != 0).map(|at| start + at)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,15 +265,5 @@ mod tests {
         check(|bytes| bytes[600] ^= 1, false);
         check(|bytes| bytes[600..1000].fill(0), false);
         check(|bytes| bytes[4000] = 1, false);
-    }
-
-    #[test]
-    fn the_first_byte_that_is_not_zero_is_found() {
-        let mut bytes = [0; 200];
-        assert_eq!(first_nonzero(&bytes), None);
-        for at in (0..200).rev() {
-            bytes[at] = 1;
-            assert_eq!(first_nonzero(&bytes), Some(at));
-        }
     }
 }

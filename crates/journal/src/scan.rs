@@ -1,9 +1,9 @@
 //! Walks the groups of one segment, and tells a torn tail from damage. docs/journal.md, "Torn or damaged", has the
 //! argument.
 
-use crate::buffer::BLOCK;
+use crate::buffer::{BLOCK, SECTOR, first_nonzero};
 use crate::error::{Damage, Error, Fault};
-use crate::group::{self, Digest, GroupHeader, HEADER_LEN, Place, SECTOR, first_nonzero};
+use crate::group::{self, Digest, GroupHeader, HEADER_LEN, Place};
 use crate::record::{Record, Sequence};
 use crate::segment::{FileName, HeaderError, SegmentHeader};
 use crate::storage::Directory;

@@ -121,7 +121,7 @@ impl SegmentHeader {
     /// The header in `block`, and its CRC.
     pub fn decode(block: &[u8]) -> Result<(Self, u32), HeaderError> {
         let block = &block[..BLOCK];
-        if crate::group::first_nonzero(block).is_none() {
+        if crate::buffer::first_nonzero(block).is_none() {
             return Err(HeaderError::Blank);
         }
         if block[..8] != MAGIC {

@@ -5,8 +5,7 @@ use std::io;
 
 use fastrand::Rng;
 
-use crate::buffer::Buffer;
-use crate::group::SECTOR;
+use crate::buffer::{Buffer, SECTOR};
 use crate::segment::FileName;
 use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
 
