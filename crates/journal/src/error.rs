@@ -137,8 +137,17 @@ pub struct Damage {
 }
 
 fn advice(file: &FileName, what: &Fault) -> String {
-    if let Fault::Missing { .. } = what {
-        return "Put the missing segments back, or move all older ones out of the directory to go on without them".into();
+    match what {
+        Fault::Missing { .. } => {
+            return "Put the missing segments back, or move all older ones out of the directory to go on without them"
+                .into();
+        }
+        Fault::Gone { .. } => {
+            return "Put the newest segments back, or start the server: it goes on with a new journal id"
+                .into();
+        }
+        Fault::SyncedFile => return "All records can be read".into(),
+        _ => {}
     }
     format!(
         "Records before it can still be exported. Restore the file from a copy, or move it and all later ones out of \
@@ -206,6 +215,19 @@ pub enum Fault {
     /// The only segment has no whole group, though segments before it were removed.
     #[error("the first group isn't whole, but it was on stable storage when the segment before was removed")]
     Lost,
+    /// The file `synced` isn't as it was written.
+    #[error(
+        "the file isn't valid; it holds no records, and the next start writes it again and begins a new journal id"
+    )]
+    SyncedFile,
+    /// The newest records aren't there any more.
+    #[error("records up to {synced} were on stable storage, the last one that is there is {last}")]
+    Gone {
+        /// The last record that was on stable storage.
+        synced: Sequence,
+        /// The last record that is there.
+        last: Sequence,
+    },
     /// Something was written where nothing ever was.
     #[error("there are bytes behind the last group")]
     NotBlank,

@@ -86,6 +86,11 @@ impl GroupHeader {
         })
     }
 
+    /// The last record in it, or the one before if there is none.
+    pub fn last_sequence(&self) -> Sequence {
+        self.first_sequence + u64::from(self.records) - 1
+    }
+
     /// Bytes of the group with its padding.
     pub fn padded_len(&self) -> usize {
         padded(self.length as usize)

@@ -16,6 +16,7 @@ use crate::record::{ProducerId, Record, Sequence, encoded_len};
 use crate::segment::{FileName, JournalId};
 use crate::stats::Stats;
 use crate::storage::{Completion, Failure, Operation, OperationId, Storage};
+use crate::synced::Synced;
 use in_flight::InFlight;
 use open_group::OpenGroup;
 use prepare::Preparation;
@@ -34,6 +35,8 @@ pub struct Journal {
     id: JournalId,
     now: Now,
     progress: Progress,
+    /// The last record that readers were told of.
+    published: Sequence,
     pool: Pool,
     tail: Tail,
     chain: Chain,
@@ -63,6 +66,8 @@ pub struct Journal {
 /// Where the next group goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tail {
+    /// Journal of the segment.
+    pub journal: JournalId,
     /// First sequence of the segment; 0 if there is none yet.
     pub segment: Sequence,
     /// Where in the segment, bytes.
@@ -74,7 +79,7 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub const NONE: Self = Self { segment: 0, offset: 0, capacity: 0, reach: 0 };
+    pub const NONE: Self = Self { journal: JournalId([0; 16]), segment: 0, offset: 0, capacity: 0, reach: 0 };
 
     /// The longest group that fits here, bytes.
     fn room(&self) -> u64 {
@@ -94,6 +99,7 @@ pub(crate) struct Chain {
 /// A segment with synced records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
+    pub journal: JournalId,
     pub first_sequence: Sequence,
     pub created_ns: u64,
     pub bytes: u64,
@@ -137,6 +143,7 @@ impl Journal {
             id: start.id,
             now,
             progress: Progress::recovered(start.last),
+            published: start.last,
             pool: Pool::new(config.buffers, BLOCK + config.group_bytes),
             tail: start.tail,
             chain: start.chain,
@@ -193,6 +200,7 @@ impl Journal {
         if let Some(failure) = self.failure {
             return Err(failure);
         }
+        self.publish(self.progress.synced(), storage);
         self.drive_handles(storage);
         self.drive_commit(storage);
         if !self.ending {
@@ -310,6 +318,14 @@ impl Journal {
     fn disk_bytes(&self) -> u64 {
         let segments: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
         segments + self.preparation.bytes(self.config.segment_bytes)
+    }
+
+    /// Shows readers that all up to `synced` is on stable storage.
+    fn publish(&mut self, synced: Sequence, storage: &mut impl Storage) {
+        if synced > self.published {
+            storage.publish(Synced { journal: self.id, sequence: synced });
+            self.published = synced;
+        }
     }
 
     fn start(&mut self, storage: &mut impl Storage, id: OperationId, operation: Operation) {

@@ -14,9 +14,13 @@
 mod buffer;
 mod clock;
 mod config;
+#[cfg(unix)]
+mod consumers;
 mod error;
 #[cfg(unix)]
 mod files;
+#[cfg(unix)]
+mod follow;
 mod group;
 mod journal;
 mod progress;
@@ -28,22 +32,28 @@ mod segment;
 mod simulated;
 mod stats;
 mod storage;
+mod synced;
 mod verify;
 
 pub use buffer::{BLOCK, Buffer};
 pub use clock::Now;
 pub use config::{Config, ConfigError, Retention};
+#[cfg(unix)]
+pub use consumers::{Consumer, ConsumerError, ConsumerState, Position, consumers};
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]
 pub use files::{FileDirectory, FileStorage};
+#[cfg(unix)]
+pub use follow::{Batch, Follower, Problem, Step, journals};
 pub use group::BodyError;
 pub use journal::Journal;
 pub use progress::Progress;
-pub use reader::Reader;
+pub use reader::{CommitGroup, Reader};
 pub use record::{ProducerId, Record, Sequence};
-pub use recovery::{Recovered, Restore, recover};
+pub use recovery::{NewId, Recovered, Restore, recover};
 pub use segment::{FileName, JournalId, VERSION};
 pub use simulated::{Faults, SimulatedDisk};
 pub use stats::Stats;
 pub use storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+pub use synced::Synced;
 pub use verify::{Report, Tail, verify};

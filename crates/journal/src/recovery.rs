@@ -13,6 +13,7 @@ use crate::record::{Record, Sequence};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
 use crate::storage::Directory;
+use crate::synced::{Content, Synced};
 
 /// How much of a journal recovery reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,29 @@ pub struct Recovered {
     pub bytes: u64,
     /// Where a torn tail was cut: its segment and offset. It was never acknowledged.
     pub cut: Option<(FileName, u64)>,
+    /// Why the journal goes on under a new id, if it does.
+    pub new_id: Option<NewId>,
+}
+
+/// Why a journal goes on under a new id: sequences that were given before may be given again, to other records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NewId {
+    /// Segments were removed at the new end, or a disk has lost what it said was on stable storage.
+    #[error("records up to {synced} were on stable storage and aren't there any more")]
+    Gone {
+        /// The last record that was on stable storage.
+        synced: Sequence,
+    },
+    /// The file `synced` is of another journal: the segments were put there, or a process before began that one and
+    /// took no records.
+    #[error("the file \"synced\" is of journal {journal}")]
+    Other {
+        /// The journal that it is of.
+        journal: JournalId,
+    },
+    /// The file `synced` has changed, so that nothing is known of the records that were there.
+    #[error("the file \"synced\" isn't valid")]
+    Invalid,
 }
 
 /// A segment of the chain, by its header.
@@ -68,7 +92,8 @@ pub fn recover(
 ) -> Result<(Journal, Recovered), Error> {
     config.check()?;
     let mut recovered = Recovered::default();
-    let segments = chain(directory, &mut recovered)?;
+    let synced = Content::read(directory)?;
+    let segments = chain(directory, &synced, &mut recovered)?;
     let look = if restore == Restore::All { Look::Everywhere } else { Look::Reach };
     let mut end = None;
     for index in first_to_read(&segments, restore)..segments.len() {
@@ -84,34 +109,63 @@ pub fn recover(
     recovered.first_sequence = segments.first().map_or(0, |first| first.header.first_sequence);
     let start = match end {
         None => {
-            directory.sync_directory().map_err(Error::io("fsync of", None))?;
+            // Retention may have taken all that was here: the sequences go on, so that none is of two records.
+            let last = synced.sequence();
             let chain = Chain { number: 0, crc: 0, synced: 0 };
-            Start { id: new_id, last: 0, tail: Tail::NONE, chain, segments: VecDeque::new(), is_marked: true }
+            Start { id: new_id, last, tail: Tail::NONE, chain, segments: VecDeque::new(), is_marked: true }
         }
         Some((mut scan, last, torn)) => {
             let is_marked = settle(directory, &mut scan, last, torn, &mut recovered)?;
             recovered.last_sequence = scan.at.sequence - 1;
-            start_behind(&scan, &segments, is_marked)
+            recovered.new_id = new_id_because(&synced, scan.header.journal, recovered.last_sequence);
+            let id = if recovered.new_id.is_some() { new_id } else { scan.header.journal };
+            let mut start = start_behind(id, &scan, &segments, is_marked);
+            if recovered.new_id.is_some() {
+                start.last = start.last.max(synced.sequence());
+            }
+            start
         }
     };
+    record(directory, Synced { journal: start.id, sequence: start.last })?;
     Ok((Journal::new(config, start, now), recovered))
 }
 
-fn start_behind(scan: &Scan, segments: &[Link], is_marked: bool) -> Start {
+fn new_id_because(synced: &Content, journal: JournalId, last: Sequence) -> Option<NewId> {
+    match *synced {
+        Content::Absent => None,
+        Content::Invalid => Some(NewId::Invalid),
+        Content::Valid(synced) if synced.journal != journal => Some(NewId::Other { journal: synced.journal }),
+        Content::Valid(synced) => (synced.sequence > last).then_some(NewId::Gone { synced: synced.sequence }),
+    }
+}
+
+/// Writes the file `synced`, durably: all that was recovered is on stable storage by now.
+fn record(directory: &mut impl Directory, synced: Synced) -> Result<(), Error> {
+    let file = FileName::Synced;
+    directory.write_at(file, 0, &synced.encode()).map_err(Error::io("writing to", Some(file)))?;
+    directory.sync(file).map_err(Error::io("fsync of", Some(file)))?;
+    directory.sync_directory().map_err(Error::io("fsync of", None))
+}
+
+fn start_behind(id: JournalId, scan: &Scan, segments: &[Link], is_marked: bool) -> Start {
     let number = scan.at.number - 1;
+    // Another journal begins with a segment of its own.
+    let capacity = if id == scan.header.journal { scan.header.capacity } else { scan.at.offset };
     Start {
-        id: scan.header.journal,
+        id,
         last: scan.at.sequence - 1,
         tail: Tail {
+            journal: scan.header.journal,
             segment: scan.header.first_sequence,
             offset: scan.at.offset,
-            capacity: scan.header.capacity,
+            capacity,
             reach: scan.header.reach,
         },
         chain: Chain { number, crc: scan.at.previous, synced: number },
         segments: segments
             .iter()
             .map(|Link { header, .. }| Segment {
+                journal: header.journal,
                 first_sequence: header.first_sequence,
                 created_ns: header.created_ns,
                 bytes: header.capacity,
@@ -122,7 +176,11 @@ fn start_behind(scan: &Scan, segments: &[Link], is_marked: bool) -> Start {
 }
 
 /// Lists the segments, checks that they are one chain, and removes what was never part of it.
-fn chain(directory: &mut impl Directory, recovered: &mut Recovered) -> Result<Vec<Link>, Error> {
+fn chain(
+    directory: &mut impl Directory,
+    synced: &Content,
+    recovered: &mut Recovered,
+) -> Result<Vec<Link>, Error> {
     let mut names = directory.list().map_err(Error::io("listing", None))?;
     names.sort_unstable();
     if names.contains(&FileName::Next) {
@@ -132,11 +190,11 @@ fn chain(directory: &mut impl Directory, recovered: &mut Recovered) -> Result<Ve
         .into_iter()
         .filter_map(|name| match name {
             FileName::Segment(first) => Some(first),
-            FileName::Next => None,
+            FileName::Next | FileName::Synced => None,
         })
         .collect();
     if let Some(&last) = sequences.last()
-        && never_synced(directory, last, sequences.len() == 1)?
+        && never_synced(directory, last, sequences.len() == 1, synced)?
     {
         let file = FileName::Segment(last);
         directory.remove(file).map_err(Error::io("removing", Some(file)))?;
@@ -154,8 +212,12 @@ fn chain(directory: &mut impl Directory, recovered: &mut Recovered) -> Result<Ve
         if let Some(before) = segments.last() {
             let Link { header: before, .. } = before;
             match header.previous {
+                Some(previous) if previous.first_sequence == before.first_sequence => {
+                    if previous.journal != before.journal {
+                        return damage(Fault::Foreign);
+                    }
+                }
                 _ if header.journal != before.journal => return damage(Fault::Foreign),
-                Some(previous) if previous.first_sequence == before.first_sequence => {}
                 Some(previous) => return damage(Fault::Missing { previous: previous.first_sequence }),
                 None => return damage(Fault::Foreign),
             }
@@ -170,6 +232,7 @@ pub(crate) fn never_synced(
     directory: &mut impl Directory,
     last: Sequence,
     is_only: bool,
+    synced: &Content,
 ) -> Result<bool, Error> {
     let file = FileName::Segment(last);
     let damage = |offset, what| Err(Error::from(Damage { file, offset, what }));
@@ -186,9 +249,13 @@ pub(crate) fn never_synced(
             !matches!(Scan::new(header, crc).next(directory, Look::Everywhere)?, Found::Group(_))
         }
     };
-    // Retention removes the segment before only when this one has a synced group. So without one there's a segment
-    // before, unless nothing was ever synced.
-    if torn && is_only && last != 1 {
+    // The file `synced` says durably that a segment holds records before any of them counts. Without that file, retention
+    // has removed the segment before only when this one had a synced group, so there is one before, unless it's the first.
+    let held_records = match synced {
+        Content::Valid(synced) => synced.sequence >= last,
+        Content::Absent | Content::Invalid => is_only && last != 1,
+    };
+    if torn && held_records {
         return damage(0, Fault::Lost);
     }
     Ok(torn)
@@ -265,10 +332,17 @@ pub(crate) fn check_joint(scan: &Scan, torn: Option<u64>, next: &SegmentHeader) 
     if torn.is_some() {
         return damage(Fault::NotBlank);
     }
+    // Another journal leaves out the sequences of records that are gone.
+    let is_next = if next.journal == scan.header.journal {
+        next.first_sequence == scan.at.sequence
+    } else {
+        next.first_sequence >= scan.at.sequence
+    };
     let fits = previous.end == offset
+        && previous.journal == scan.header.journal
         && previous.crc == scan.at.previous
-        && next.first_sequence == scan.at.sequence
-        && next.first_group == scan.at.number;
+        && next.first_group == scan.at.number
+        && is_next;
     if fits { Ok(()) } else { damage(Fault::Chain) }
 }
 
@@ -295,7 +369,7 @@ fn settle(
     directory.write_at(file, start, &bytes).map_err(write_failed())?;
     if last.number == scan.header.first_group {
         let mut block = vec![0; BLOCK];
-        scan.header.encode(&mut block);
+        directory.read_at(file, 0, &mut block).map_err(Error::io("reading", Some(file)))?;
         directory.write_at(file, 0, &block).map_err(write_failed())?;
     }
     if torn.is_some() {

@@ -11,6 +11,9 @@ use crate::storage::Directory;
 /// What is read at once, bytes; a longer group is read whole.
 const CHUNK: usize = 256 << 10;
 
+/// How far to look for a proof that groups are on stable storage, groups.
+const GROUPS_AHEAD: usize = 1_024;
+
 /// A segment that is being read.
 #[derive(Debug)]
 pub(crate) struct Scan {
@@ -149,6 +152,45 @@ impl Scan {
     /// The bytes of the group that was just found, with its padding.
     pub fn bytes(&self, header: &GroupHeader) -> &[u8] {
         self.window.held(self.at.offset - header.padded_len() as u64, header.padded_len())
+    }
+
+    /// Goes to where it was before, and reads the file again from there.
+    pub fn go_back(&mut self, at: Position) {
+        self.at = at;
+        self.window.bytes.clear();
+    }
+
+    /// Number of the last group here that a later one says was on stable storage; some groups ahead at most.
+    pub fn proven(&self, directory: &mut impl Directory) -> Result<u64, Error> {
+        let mut ahead = Self {
+            header: self.header,
+            at: self.at,
+            window: Window::of(self.header.capacity),
+            digest: Digest::default(),
+        };
+        let mut proven = 0;
+        for _ in 0..GROUPS_AHEAD {
+            match ahead.next(directory, Look::Reach) {
+                Ok(Found::Group(header)) => proven = header.synced,
+                // A header says it even if the rest of its group isn't whole. What is wrong is for who reads up to there.
+                Ok(_) | Err(Error::Damage(_)) => {
+                    return Ok(ahead.synced_here(directory)?.map_or(proven, |synced| proven.max(synced)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(proven)
+    }
+
+    /// The last synced group, as the header of the next group says.
+    fn synced_here(&self, directory: &mut impl Directory) -> Result<Option<u64>, Error> {
+        let mut block = [0; HEADER_LEN];
+        let (file, offset) = (self.file(), self.at.offset);
+        directory.read_at(file, offset, &mut block).map_err(Error::io("reading", Some(file)))?;
+        let header = GroupHeader::decode(&block, self.place(offset)).map(|(header, _)| header);
+        let belongs =
+            |header: &GroupHeader| header.journal == self.header.journal && header.number == self.at.number;
+        Ok(header.filter(belongs).map(|header| header.synced))
     }
 
     /// Like [`Scan::next`], from the file as it is now and while it is being written. If it `is_last`, bytes at its end

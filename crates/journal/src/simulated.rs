@@ -8,6 +8,7 @@ use fastrand::Rng;
 use crate::buffer::{Buffer, SECTOR};
 use crate::segment::FileName;
 use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::synced::Synced;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -184,7 +185,8 @@ impl SimulatedDisk {
                 return (result, Some(buffer));
             }
             Operation::Sync { file } => {
-                self.sync_content(self.open[&file]).map(|()| 0).map_err(Failure::Operation)
+                let open = if file == FileName::Synced { &self.names } else { &self.open };
+                self.sync_content(open[&file]).map(|()| 0).map_err(Failure::Operation)
             }
             Operation::Rename { from, to } => {
                 assert!(!self.names.contains_key(&to), "{to} exists already");
@@ -368,6 +370,11 @@ impl Change {
 }
 
 impl Storage for SimulatedDisk {
+    fn publish(&mut self, synced: Synced) {
+        let index = self.names[&FileName::Synced];
+        self.files[index].write(Synced::WORD_AT, &synced.word_bytes());
+    }
+
     fn start(&mut self, id: OperationId, operation: Operation) {
         assert!(self.pending.iter().all(|(pending, _)| *pending != id), "{id:?} is on its way already");
         self.pending.push((id, operation));
@@ -394,8 +401,17 @@ impl Directory for SimulatedDisk {
     }
 
     fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let index = *self.names.get(&file).ok_or_else(not_found)?;
         let burnt = self.burn();
+        if !self.names.contains_key(&file) {
+            if file != FileName::Synced {
+                return Err(not_found());
+            }
+            burnt?;
+            self.files.push(Content::default());
+            self.change(Change::Link(file, self.files.len() - 1));
+            return self.write_at(file, offset, bytes);
+        }
+        let index = self.names[&file];
         if burnt.is_ok() || self.rng.bool() {
             self.files[index].write(offset as usize, bytes);
         }

@@ -5,6 +5,7 @@ use std::io;
 
 use crate::buffer::Buffer;
 use crate::segment::FileName;
+use crate::synced::Synced;
 
 /// Which of a journal's operations this is. There is at most one of each on the way, so it is all the name that an
 /// operation needs.
@@ -60,7 +61,7 @@ pub enum Operation {
         /// are one completion.
         sync: bool,
     },
-    /// fdatasync of an open file.
+    /// fdatasync of an open file; [`FileName::Synced`] counts as open.
     Sync {
         /// The file.
         file: FileName,
@@ -114,6 +115,10 @@ pub trait Storage {
     /// [`Journal::completed`](crate::Journal::completed); an operation that can't even be started completes with
     /// [`Failure::Operation`].
     fn start(&mut self, id: OperationId, operation: Operation);
+
+    /// Writes [`Synced::word`] into the file `synced`, which recovery has made, where readers see it at once. Doesn't
+    /// wait for the disk: [`Operation::Sync`] of [`FileName::Synced`] does.
+    fn publish(&mut self, synced: Synced);
 }
 
 /// A directory whose calls wait: for recovery, before anything is served, and for readers.
@@ -124,7 +129,7 @@ pub trait Directory {
     fn length(&mut self, file: FileName) -> io::Result<u64>;
     /// Fills `out` from `offset` on as far as the file goes, and says how far that was.
     fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize>;
-    /// Overwrites part of a file.
+    /// Overwrites part of a file. [`FileName::Synced`] is made if it isn't there.
     fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// fdatasync of a file.
     fn sync(&mut self, file: FileName) -> io::Result<()>;

@@ -7,6 +7,7 @@ use crate::recovery::{check_joint, never_synced};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
 use crate::storage::Directory;
+use crate::synced::Content;
 
 /// What is in a journal, up to its first damage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,12 +74,24 @@ pub fn verify(directory: &mut impl Directory) -> Result<Report, Error> {
 }
 
 fn check_all(directory: &mut impl Directory, report: &mut Report) -> Result<(), Error> {
+    // First: it must not say more than what is looked at afterwards.
+    let synced = Content::read(directory)?;
+    check_segments(directory, &synced, report)?;
+    let Some(journal) = report.journal else { return Ok(()) };
+    Ok(synced.check(journal, report.last_sequence)?)
+}
+
+fn check_segments(
+    directory: &mut impl Directory,
+    synced: &Content,
+    report: &mut Report,
+) -> Result<(), Error> {
     let all = segments(directory)?;
     let mut before: Option<(Scan, Option<u64>)> = None;
     for (index, &segment) in all.iter().enumerate() {
         let file = FileName::Segment(segment);
         let is_last = index + 1 == all.len();
-        if is_last && never_synced(directory, segment, index == 0)? {
+        if is_last && never_synced(directory, segment, index == 0, synced)? {
             report.tail = Tail::Torn { file, offset: 0 };
             return Ok(());
         }
@@ -116,10 +129,13 @@ fn check_chain(before: &Scan, torn: Option<u64>, header: &SegmentHeader) -> Resu
     let damage =
         |what| Err(Damage { file: FileName::Segment(header.first_sequence), offset: 0, what }.into());
     match header.previous {
-        _ if header.journal != before.header.journal => damage(Fault::Foreign),
         Some(previous) if previous.first_sequence != before.header.first_sequence => {
+            if header.journal != before.header.journal {
+                return damage(Fault::Foreign);
+            }
             damage(Fault::Missing { previous: previous.first_sequence })
         }
+        Some(previous) if previous.journal != before.header.journal => damage(Fault::Foreign),
         _ => check_joint(before, torn, header),
     }
 }

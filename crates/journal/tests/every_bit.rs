@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use tickstream_journal::{
-    Config, Directory, Error, FileName, Journal, JournalId, Now, Restore, SimulatedDisk, Tail, recover,
-    verify,
+    Config, Damage, Directory, Error, Fault, FileName, Journal, JournalId, Now, Restore, SimulatedDisk, Tail,
+    recover, verify,
 };
 
 const NOW: Now = Now { mono_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
@@ -61,7 +61,7 @@ fn journal_on_disk(ended: bool) -> (SimulatedDisk, Vec<Vec<u8>>) {
 
 fn segments(disk: &mut SimulatedDisk) -> Vec<FileName> {
     let mut files = disk.list().unwrap();
-    files.retain(|file| *file != FileName::Next);
+    files.retain(|file| matches!(file, FileName::Segment(_)));
     files.sort_unstable();
     files
 }
@@ -83,7 +83,7 @@ fn flip_every_bit(ended: bool) {
     assert_eq!((clean.records, clean.last_sequence, clean.markers), (8, 8, u64::from(ended)));
     let files = segments(&mut disk);
     assert!(files.len() >= 3, "{files:?}");
-    for file in files {
+    for file in files.into_iter().chain([FileName::Synced]) {
         for bit in 0..disk.bytes(file).unwrap().len() * 8 {
             disk.flip_bit(file, bit);
             match verify(&mut disk) {
@@ -133,9 +133,11 @@ fn damage_in_the_last_group_is_told_from_a_torn_one() {
     check(None, Some(marker), Some(payloads.len()));
     // The group before the marker isn't there: the marker says that it was.
     check(None, Some(marker - 4096), None);
-    // Neither is there: both were written by nobody, as far as the disk shows. It's the one loss that can't be seen.
+    // Neither is there: both were written by nobody, as far as segments show. The file "synced" says that they were.
     let mut disk = whole.clone();
     disk.write_at(last, marker as u64 - 4096, &[0; 8192]).unwrap();
+    let report = verify(&mut disk).unwrap();
+    assert!(matches!(report.damage, Some(Damage { what: Fault::Gone { .. }, .. })), "{report:?}");
     assert!(open(&mut disk).is_ok());
 }
 

@@ -128,7 +128,8 @@ impl World {
                 };
                 given.push((record.sequence, appended));
             })?;
-        let Recovered { first_sequence, last_sequence, .. } = recovered;
+        let Recovered { first_sequence, last_sequence, new_id, .. } = recovered;
+        assert_eq!(new_id, None, "a crash looks like records that were removed");
         assert!(last_sequence >= self.acknowledged, "{} was acknowledged, {recovered:?}", self.acknowledged);
         assert!(last_sequence <= self.model.len() as u64, "invented: {recovered:?}");
         assert!(first_sequence <= self.first_kept, "{} was to be kept, {recovered:?}", self.first_kept);
@@ -207,16 +208,26 @@ impl World {
     /// Somebody reads while it is written.
     fn read_along(&mut self) {
         let from = self.rng.u64(..=self.model.len() as u64);
+        let mut given = 0;
         let mut reader = Reader::new(&mut self.disk, from);
         for _ in 0..20 {
             match reader.next_record() {
                 Ok(Some(record)) => {
                     assert_eq!(record.payload, self.model[record.sequence as usize - 1].payload);
+                    given = record.sequence;
                 }
                 Ok(None) => break,
                 Err(error) => panic!("a live journal looks damaged: {error}"),
             }
         }
+        // If the power were cut now, all that was given would be there.
+        let mut disk = self.disk.clone();
+        disk.cut_power();
+        disk.faults = Faults::default();
+        let id = JournalId([7; 16]);
+        let recovered =
+            recover(&mut disk, self.config.clone(), id, self.now, Restore::All, |_| {}).unwrap().1;
+        assert!(given <= recovered.last_sequence, "{given} was given and is gone: {recovered:?}");
     }
 
     fn append(&mut self, journal: &mut Journal) {

@@ -18,6 +18,10 @@ pub(super) struct InFlight {
     bytes: usize,
     /// Whether the name of the file is durable.
     named: bool,
+    /// Whether the file `synced` says durably that the segment holds records. Then a segment that was removed is missed.
+    recorded: bool,
+    /// After the disk was full for that: when to try again.
+    record_at: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ impl InFlight {
     pub fn retry_at(&self) -> Option<u64> {
         match self.step {
             Step::Refused { retry_at, .. } => Some(retry_at),
-            _ => None,
+            _ => self.record_at,
         }
     }
 
@@ -88,7 +92,19 @@ impl Journal {
                     self.start(storage, OperationId::Directory, Operation::SyncDirectory);
                 }
             }
+            Step::Synced if in_flight.named && !in_flight.recorded => self.record(storage),
             Step::Naming | Step::Writing | Step::Synced | Step::Refused { .. } => {}
+        }
+    }
+
+    /// Has the file `synced` say durably that the new segment holds records, before any of them counts as synced.
+    fn record(&mut self, storage: &mut impl Storage) {
+        let in_flight = self.in_flight.as_mut().expect("it is on stable storage");
+        let is_due = in_flight.record_at.is_none_or(|at| at <= self.now.mono_ns);
+        let last = in_flight.group.last_sequence();
+        if is_due && !self.is_busy(OperationId::Directory) {
+            self.publish(last, storage);
+            self.start(storage, OperationId::Directory, Operation::Sync { file: FileName::Synced });
         }
     }
 
@@ -115,6 +131,8 @@ impl Journal {
             offset: if opens_segment { 0 } else { place.offset },
             bytes: group.padded_len() + if opens_segment { BLOCK } else { 0 },
             named: !opens_segment,
+            recorded: !opens_segment,
+            record_at: None,
             group,
         });
     }
@@ -175,18 +193,27 @@ impl Journal {
     }
 
     pub(super) fn directory_completed(&mut self, result: Result<usize, Failure>) -> Result<(), Fatal> {
-        if let Err(failure) = result {
-            return Err(fatal(Action::Sync, None, 0, failure));
+        let retry_at = self.retry_at();
+        let in_flight = self.in_flight.as_mut().expect("it began a segment");
+        match result {
+            Err(failure) if !in_flight.named => return Err(fatal(Action::Sync, None, 0, failure)),
+            Err(Failure::Operation(errno)) if is_full(errno) => {
+                in_flight.record_at = Some(retry_at);
+                self.disk_is_full();
+            }
+            Err(failure) => return Err(fatal(Action::Sync, Some(FileName::Synced), 0, failure)),
+            Ok(_) if !in_flight.named => in_flight.named = true,
+            Ok(_) => in_flight.recorded = true,
         }
-        self.in_flight.as_mut().expect("its file's name was made durable").named = true;
         self.land();
         Ok(())
     }
 
     /// Ends the flight of the group if all of it is on stable storage, under a name that is.
     fn land(&mut self) {
-        let Some(in_flight) =
-            self.in_flight.take_if(|in_flight| in_flight.step == Step::Synced && in_flight.named)
+        let Some(in_flight) = self
+            .in_flight
+            .take_if(|in_flight| in_flight.step == Step::Synced && in_flight.named && in_flight.recorded)
         else {
             return;
         };
@@ -206,6 +233,7 @@ impl Journal {
         }
         if in_flight.opens_segment() {
             self.segments.push_back(Segment {
+                journal: self.id,
                 first_sequence: in_flight.group.place().segment,
                 created_ns: self.now.unix_ns,
                 bytes: self.config.segment_bytes,

@@ -73,6 +73,7 @@ impl OpenGroup {
                 capacity: segment_bytes,
                 reach,
                 previous: (left.segment != 0).then_some(Previous {
+                    journal: left.journal,
                     first_sequence: left.segment,
                     end: left.offset,
                     crc: chain.crc,
@@ -159,6 +160,7 @@ impl Journal {
             self.preparation.promise();
             left = Some(self.tail);
             self.tail = Tail {
+                journal: self.id,
                 segment: first_sequence,
                 offset: BLOCK as u64,
                 capacity: self.config.segment_bytes,

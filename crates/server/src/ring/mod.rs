@@ -20,6 +20,7 @@ mod buffers;
 mod completion;
 mod files;
 mod stats;
+mod synced;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -283,7 +284,7 @@ impl SocketRing {
         Ok(())
     }
 
-    /// Has the journal's files in `directory` from now on, in which there is the file `lock`.
+    /// Has the journal's files in `directory` from now on, in which there are the files `lock` and `synced`.
     ///
     /// # Errors
     /// If the directory can't be used.
@@ -499,6 +500,10 @@ impl journal::Storage for SocketRing {
             }
             Err(refused) => self.refused.push_back(refused),
         }
+    }
+
+    fn publish(&mut self, synced: journal::Synced) {
+        self.files.as_mut().expect("a journal is given its files before it is driven").publish(synced);
     }
 }
 

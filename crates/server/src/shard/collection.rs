@@ -145,6 +145,13 @@ impl Collection {
         if let Some((file, offset)) = recovered.cut {
             tracing::warn!(journal = %path.display(), %file, offset, "a torn tail was cut off; none of it was acknowledged");
         }
+        if let Some(because) = recovered.new_id {
+            tracing::error!(
+                journal = %path.display(),
+                id = %journal.id(),
+                "the journal goes on under a new id: {because}"
+            );
+        }
         tracing::info!(
             journal = %path.display(),
             segments = recovered.segments,
@@ -352,6 +359,10 @@ impl Storage for Timed<'_> {
         }
         self.ring.start(id, operation);
     }
+
+    fn publish(&mut self, synced: journal::Synced) {
+        self.ring.publish(synced);
+    }
 }
 
 fn now() -> journal::Now {
@@ -407,12 +418,12 @@ fn restore_siblings(
         let last = directory.list().ok().and_then(|files| {
             let segments = files.into_iter().filter_map(|file| match file {
                 FileName::Segment(first) => Some(first),
-                FileName::Next => None,
+                FileName::Next | FileName::Synced => None,
             });
             segments.max()
         });
         let Some(last) = last else { continue };
-        let mut reader = Reader::new(directory, last);
+        let mut reader = Reader::of_written(directory, last);
         // What is wrong with it is for its own shard to say.
         while let Ok(Some(record)) = reader.next_record() {
             beat();
