@@ -10,6 +10,8 @@ use crate::{group, record};
 pub struct Config {
     /// Length of a segment's file, bytes, all of it allocated and zeroed before its first record.
     pub segment_bytes: u64,
+    /// A segment that is this old is left for the next one, be it full or not, so that retention can remove it.
+    pub segment_age: Option<Duration>,
     /// The most that one group writes, bytes. It bounds a record: [`Config::payload_max`].
     pub group_bytes: usize,
     /// How many groups memory is held for: one is being written, the others fill. At least 2.
@@ -24,19 +26,25 @@ pub struct Config {
     pub retry_after: Duration,
 }
 
-/// Whole segments are removed, the oldest first, until both bounds hold; the one being written stays.
+/// Whole segments are removed, the oldest first, until both bounds hold; of the one being written only the age counts.
+///
+/// While a journal has consumers ([`Journal::heed`](crate::Journal::heed)), a segment with a record that one of them hasn't
+/// loaded stays, and appends that don't fit are refused as [`AppendError::Full`](crate::AppendError::Full).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// All files of the journal together, bytes; the next segment counts from the moment it is begun.
     pub bytes: Option<u64>,
     /// Age of a segment's last record.
     pub age: Option<Duration>,
+    /// Whether age removes what a consumer hasn't loaded, too.
+    pub age_removes_unloaded: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             segment_bytes: 128 << 20,
+            segment_age: Some(Duration::from_secs(3600)),
             group_bytes: 1 << 20,
             buffers: 4,
             zero_bytes: 256 << 10,

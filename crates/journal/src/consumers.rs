@@ -195,6 +195,30 @@ pub fn consumers(journal: &Path) -> io::Result<Vec<ConsumerState>> {
     Ok(all)
 }
 
+/// The last record of a journal that all of `consumers` have loaded, `None` without consumers. `segments` are first
+/// sequences with journal ids, oldest first, and `last` is the last record: sequences of another id count only in its own
+/// segments.
+pub(crate) fn loaded_by_all(
+    consumers: &[Option<Position>],
+    segments: impl DoubleEndedIterator<Item = (JournalId, Sequence)> + Clone,
+    current: JournalId,
+    last: Sequence,
+) -> Option<Sequence> {
+    let loaded = |position: &Option<Position>| {
+        let Some(position) = *position else { return 0 };
+        let mut end = (position.journal == current).then_some(last);
+        let mut before = last;
+        for (journal, first) in segments.clone().rev() {
+            if end.is_none() && journal == position.journal {
+                end = Some(before);
+            }
+            before = first - 1;
+        }
+        end.map_or(0, |end| end.min(position.sequence))
+    };
+    consumers.iter().map(loaded).min()
+}
+
 fn is_name(name: &str) -> bool {
     let is_char = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_char)
@@ -271,6 +295,23 @@ mod tests {
         assert_eq!(Consumer::open(journal.path(), "tables").unwrap().position(), Some(position(2, 7)));
         tables.remove().unwrap();
         assert_eq!(consumers(journal.path()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_loaded_counts_in_the_journal_that_it_was_loaded_of() {
+        let segments = [(1, 1), (1, 10), (2, 31), (2, 40)].map(|(id, first)| (JournalId([id; 16]), first));
+        let check = |consumers: &[Option<Position>], expected| {
+            let loaded = loaded_by_all(consumers, segments.into_iter(), JournalId([2; 16]), 50);
+            assert_eq!(loaded, expected, "{consumers:?}");
+        };
+        check(&[], None);
+        check(&[Some(position(2, 35)), Some(position(2, 42))], Some(35));
+        check(&[Some(position(2, 99))], Some(50));
+        check(&[Some(position(1, 12))], Some(12));
+        // Records of the old id that were moved away don't count as those that have their place.
+        check(&[Some(position(1, 33))], Some(30));
+        check(&[Some(position(3, 33))], Some(0));
+        check(&[Some(position(2, 35)), None], Some(0));
     }
 
     #[test]

@@ -118,6 +118,10 @@ impl Directory for FileDirectory {
         self.file(file)?.sync_data()
     }
 
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()> {
+        release(self.file(file)?, offset)
+    }
+
     fn remove(&mut self, file: FileName) -> io::Result<()> {
         self.last = None;
         fs::remove_file(self.join(file))
@@ -218,6 +222,9 @@ impl Storage for FileStorage {
             }
             Operation::Rename { from, to } => self.rename(from, to).map_err(Failure::from),
             Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(Failure::from),
+            Operation::Release { file, offset } => {
+                self.opened(file).and_then(|file| release(file, offset)).map(|()| 0).map_err(Failure::from)
+            }
             Operation::Close { file } => {
                 self.open.remove(&file);
                 Ok(0)
@@ -233,6 +240,19 @@ impl Storage for FileStorage {
     fn publish(&mut self, synced: Synced) {
         self.unpublished = self.write_synced(synced).err();
     }
+}
+
+#[cfg(target_os = "linux")]
+fn release(file: &File, offset: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let rest = file.metadata()?.len().saturating_sub(offset);
+    Ok(fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, rest)?)
+}
+
+/// Elsewhere the space is kept.
+#[cfg(not(target_os = "linux"))]
+fn release(_: &File, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl From<io::Error> for Failure {

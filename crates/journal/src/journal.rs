@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use crate::buffer::{BLOCK, Buffer, Pool};
 use crate::clock::{Now, nanos};
 use crate::config::Config;
+use crate::consumers::{Position, loaded_by_all};
 use crate::error::{Action, AppendError, Fatal};
 use crate::progress::Progress;
 use crate::record::{ProducerId, Record, Sequence, encoded_len};
@@ -51,6 +52,13 @@ pub struct Journal {
     /// What the next segment is filled with, unless it is on its way.
     zeros: Option<Buffer>,
     removal: Removal,
+    /// What consumers have loaded: those that there are, as far as they are, and all of them together.
+    consumers: Vec<Option<Position>>,
+    loaded: Option<Sequence>,
+    /// Since when records that consumers haven't loaded keep the next segment from being made, Unix time.
+    held_since_ns: Option<u64>,
+    /// When the last group was written, Unix time.
+    last_commit_ns: u64,
     /// What happens to the file handles of segments, in order.
     handles: VecDeque<Handle>,
     /// Whether each [`OperationId`] is on its way.
@@ -72,6 +80,8 @@ pub(crate) struct Tail {
     pub segment: Sequence,
     /// Where in the segment, bytes.
     pub offset: u64,
+    /// Whether retention takes the segment, so that nothing is appended to it any more.
+    pub is_retired: bool,
     /// Length of the segment, bytes: 0 if there is none.
     pub capacity: u64,
     /// The most that may be written beyond the last synced group, bytes, as the segment's header promises.
@@ -79,7 +89,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    pub const NONE: Self = Self { journal: JournalId([0; 16]), segment: 0, offset: 0, capacity: 0, reach: 0 };
+    pub const NONE: Self =
+        Self { journal: JournalId([0; 16]), segment: 0, offset: 0, is_retired: false, capacity: 0, reach: 0 };
 
     /// The longest group that fits here, bytes.
     fn room(&self) -> u64 {
@@ -108,6 +119,8 @@ pub(crate) struct Segment {
 #[derive(Clone, Copy, Debug)]
 enum Handle {
     Open(FileName),
+    /// Gives back what was never used of a segment, from this offset on.
+    Release(Sequence, u64),
     Close(FileName),
 }
 
@@ -118,6 +131,7 @@ struct Counted {
     written_bytes: u64,
     record_bytes: u64,
     removed: u64,
+    removed_unloaded: u64,
     removals_failed: u64,
 }
 
@@ -129,6 +143,8 @@ pub(crate) struct Start {
     pub tail: Tail,
     pub chain: Chain,
     pub segments: VecDeque<Segment>,
+    /// When the last group was written, Unix time in nanoseconds.
+    pub last_commit_ns: u64,
     /// Whether the last group is a marker.
     pub is_marked: bool,
 }
@@ -155,6 +171,10 @@ impl Journal {
             preparation: Preparation::default(),
             zeros: None,
             removal: Removal::default(),
+            consumers: Vec::new(),
+            loaded: None,
+            held_since_ns: None,
+            last_commit_ns: start.last_commit_ns,
             handles,
             busy: [false; OperationId::ALL.len()],
             full_since_ns: None,
@@ -278,6 +298,18 @@ impl Journal {
         self.ending && !waiting && !self.busy.contains(&true)
     }
 
+    /// Says how far the journal's consumers are: one entry for each, `None` for one that has loaded nothing. Without this,
+    /// and with no entry, retention goes by size and age alone.
+    pub fn heed(&mut self, consumers: Vec<Option<Position>>) {
+        self.consumers = consumers;
+        self.find_loaded();
+    }
+
+    fn find_loaded(&mut self) {
+        let segments = self.segments.iter().map(|segment| (segment.journal, segment.first_sequence));
+        self.loaded = loaded_by_all(&self.consumers, segments, self.id, self.progress.synced());
+    }
+
     /// Why the journal has failed, if it has.
     pub fn failure(&self) -> Option<Fatal> {
         self.failure
@@ -307,6 +339,11 @@ impl Journal {
             record_bytes: self.counted.record_bytes,
             segments: self.segments.len(),
             removed: self.counted.removed,
+            removed_unloaded: self.counted.removed_unloaded,
+            loaded: self.loaded,
+            unloaded_bytes: self.unloaded().map(|segment| segment.bytes).sum(),
+            unloaded_since_ns: self.unloaded().next().map(|segment| segment.created_ns),
+            held_since_ns: self.held_since_ns,
             removals_failed: self.counted.removals_failed,
             disk_bytes: self.disk_bytes(),
             waiting_bytes: waiting.sum(),
@@ -315,9 +352,19 @@ impl Journal {
         }
     }
 
+    /// Segments with a record that a consumer hasn't loaded, oldest first.
+    fn unloaded(&self) -> impl Iterator<Item = &Segment> {
+        let loaded = self.loaded.unwrap_or(Sequence::MAX);
+        let ends = self.segments.iter().skip(1).map(|next| next.first_sequence - 1);
+        let ends = ends.chain([self.progress.synced()]);
+        self.segments.iter().zip(ends).filter(move |(_, last)| *last > loaded).map(|(segment, _)| segment)
+    }
+
     fn disk_bytes(&self) -> u64 {
         let segments: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
-        segments + self.preparation.bytes(self.config.segment_bytes)
+        let begins = self.in_flight.as_ref().is_some_and(InFlight::has_named_segment);
+        let begun = if begins { self.config.segment_bytes } else { 0 };
+        segments + begun + self.preparation.bytes(self.config.segment_bytes)
     }
 
     /// Shows readers that all up to `synced` is on stable storage.
@@ -351,6 +398,9 @@ impl Journal {
         }
         let operation = match self.handles.front() {
             Some(&Handle::Open(file)) => Operation::Open { file },
+            Some(&Handle::Release(segment, offset)) => {
+                Operation::Release { file: FileName::Segment(segment), offset }
+            }
             Some(&Handle::Close(file)) => Operation::Close { file },
             None => return,
         };
@@ -360,8 +410,16 @@ impl Journal {
     fn handle_completed(&mut self, result: Result<usize, Failure>) -> Result<(), Fatal> {
         match (self.handles.pop_front().expect("the one that was started"), result) {
             (Handle::Open(file), Err(failure)) => Err(fatal(Action::Open, Some(file), 0, failure)),
-            // Whatever closing says: all of a full segment is on stable storage.
-            (Handle::Open(_) | Handle::Close(_), _) => Ok(()),
+            (Handle::Release(segment, offset), Ok(_)) => {
+                let of_file = |one: &&mut Segment| one.first_sequence == segment;
+                if let Some(segment) = self.segments.iter_mut().find(of_file) {
+                    segment.bytes = offset;
+                }
+                Ok(())
+            }
+            // A file system that can't do it keeps the space. Whatever closing says: all of a full segment is on stable
+            // storage.
+            (Handle::Open(_) | Handle::Release(..) | Handle::Close(_), _) => Ok(()),
         }
     }
 

@@ -14,7 +14,6 @@
 mod buffer;
 mod clock;
 mod config;
-#[cfg(unix)]
 mod consumers;
 mod error;
 #[cfg(unix)]
@@ -33,12 +32,13 @@ mod simulated;
 mod stats;
 mod storage;
 mod synced;
+#[cfg(unix)]
+mod unowned;
 mod verify;
 
 pub use buffer::{BLOCK, Buffer};
 pub use clock::Now;
 pub use config::{Config, ConfigError, Retention};
-#[cfg(unix)]
 pub use consumers::{Consumer, ConsumerError, ConsumerState, Position, consumers};
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]
@@ -56,4 +56,6 @@ pub use simulated::{Faults, SimulatedDisk};
 pub use stats::Stats;
 pub use storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
 pub use synced::Synced;
+#[cfg(unix)]
+pub use unowned::{Removed, remove_unowned};
 pub use verify::{Report, Tail, verify};

@@ -37,7 +37,7 @@ pub enum Restore {
 pub struct Recovered {
     /// The oldest record in the journal; 0 if it is empty.
     pub first_sequence: Sequence,
-    /// The last record in the journal; 0 if it never had any.
+    /// The last record in the journal, be it removed by now; 0 if it never had any.
     pub last_sequence: Sequence,
     /// Segments in the journal.
     pub segments: usize,
@@ -76,6 +76,8 @@ pub enum NewId {
 struct Link {
     header: SegmentHeader,
     crc: u32,
+    /// What it takes of the disk, bytes.
+    bytes: u64,
 }
 
 /// Opens the journal in `directory`: `on_record` is given its records, oldest first. An empty directory becomes a
@@ -93,11 +95,11 @@ pub fn recover(
     config.check()?;
     let mut recovered = Recovered::default();
     let synced = Content::read(directory)?;
-    let segments = chain(directory, &synced, &mut recovered)?;
+    let mut segments = chain(directory, &synced, &mut recovered)?;
     let look = if restore == Restore::All { Look::Everywhere } else { Look::Reach };
     let mut end = None;
     for index in first_to_read(&segments, restore)..segments.len() {
-        let Link { header, crc } = &segments[index];
+        let Link { header, crc, .. } = &segments[index];
         let mut scan = Scan::new(*header, *crc);
         let (last, torn) = read_segment(directory, &mut scan, look, &mut recovered, &mut on_record)?;
         match segments.get(index + 1) {
@@ -111,15 +113,27 @@ pub fn recover(
         None => {
             // Retention may have taken all that was here: the sequences go on, so that none is of two records.
             let last = synced.sequence();
+            recovered.last_sequence = last;
             let chain = Chain { number: 0, crc: 0, synced: 0 };
-            Start { id: new_id, last, tail: Tail::NONE, chain, segments: VecDeque::new(), is_marked: true }
+            Start {
+                id: new_id,
+                last_commit_ns: 0,
+                last,
+                tail: Tail::NONE,
+                chain,
+                segments: VecDeque::new(),
+                is_marked: true,
+            }
         }
         Some((mut scan, last, torn)) => {
+            let last_commit_ns = last.as_ref().map_or(0, |last| last.time_ns);
             let is_marked = settle(directory, &mut scan, last, torn, &mut recovered)?;
+            release_unused(directory, &mut segments);
             recovered.last_sequence = scan.at.sequence - 1;
             recovered.new_id = new_id_because(&synced, scan.header.journal, recovered.last_sequence);
             let id = if recovered.new_id.is_some() { new_id } else { scan.header.journal };
             let mut start = start_behind(id, &scan, &segments, is_marked);
+            start.last_commit_ns = last_commit_ns;
             if recovered.new_id.is_some() {
                 start.last = start.last.max(synced.sequence());
             }
@@ -140,7 +154,7 @@ fn new_id_because(synced: &Content, journal: JournalId, last: Sequence) -> Optio
 }
 
 /// Writes the file `synced`, durably: all that was recovered is on stable storage by now.
-fn record(directory: &mut impl Directory, synced: Synced) -> Result<(), Error> {
+pub(crate) fn record(directory: &mut impl Directory, synced: Synced) -> Result<(), Error> {
     let file = FileName::Synced;
     directory.write_at(file, 0, &synced.encode()).map_err(Error::io("writing to", Some(file)))?;
     directory.sync(file).map_err(Error::io("fsync of", Some(file)))?;
@@ -158,20 +172,38 @@ fn start_behind(id: JournalId, scan: &Scan, segments: &[Link], is_marked: bool) 
             journal: scan.header.journal,
             segment: scan.header.first_sequence,
             offset: scan.at.offset,
+            is_retired: false,
             capacity,
             reach: scan.header.reach,
         },
         chain: Chain { number, crc: scan.at.previous, synced: number },
         segments: segments
             .iter()
-            .map(|Link { header, .. }| Segment {
+            .map(|Link { header, bytes, .. }| Segment {
                 journal: header.journal,
                 first_sequence: header.first_sequence,
                 created_ns: header.created_ns,
-                bytes: header.capacity,
+                bytes: *bytes,
             })
             .collect(),
+        last_commit_ns: 0,
         is_marked,
+    }
+}
+
+/// Gives back what was never used of segments that are complete: a process that ended may have left that for the one
+/// before the last. Where the file system can't do it, all of them have kept it.
+fn release_unused(directory: &mut impl Directory, segments: &mut [Link]) {
+    let ends: Vec<_> = segments
+        .iter()
+        .skip(1)
+        .filter_map(|next| next.header.previous.map(|previous| previous.end))
+        .collect();
+    let Some(&end) = ends.last() else { return };
+    let complete = &mut segments[..ends.len()];
+    let last = complete.last().expect("there is one for each end").header;
+    if directory.release(FileName::Segment(last.first_sequence), end).is_ok() {
+        complete.iter_mut().zip(ends).for_each(|(segment, end)| segment.bytes = end);
     }
 }
 
@@ -222,7 +254,7 @@ fn chain(
                 None => return damage(Fault::Foreign),
             }
         }
-        segments.push(Link { header, crc });
+        segments.push(Link { header, crc, bytes: header.capacity });
     }
     Ok(segments)
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use fastrand::Rng;
 
-use crate::buffer::{Buffer, SECTOR};
+use crate::buffer::{Buffer, SECTOR, first_nonzero};
 use crate::segment::FileName;
 use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
 use crate::synced::Synced;
@@ -200,6 +200,10 @@ impl SimulatedDisk {
                 self.change(Change::Unlink(file, self.names[&file]));
                 Ok(0)
             }
+            Operation::Release { file, offset } => {
+                self.files[self.open[&file]].check_blank(offset);
+                Ok(0)
+            }
             Operation::Close { file } => {
                 self.open.remove(&file).expect("it is open");
                 Ok(0)
@@ -310,6 +314,12 @@ fn not_found() -> io::Error {
 }
 
 impl Content {
+    /// Zeros stay zeros when their space is given back, whenever the power is cut.
+    fn check_blank(&self, from: u64) {
+        let rest = |bytes: &[u8]| bytes.get(from as usize..).is_none_or(|rest| first_nonzero(rest).is_none());
+        assert!(rest(&self.now) && rest(&self.durable), "what is behind offset {from} isn't blank");
+    }
+
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
         if self.now.len() < end {
@@ -422,6 +432,12 @@ impl Directory for SimulatedDisk {
         let index = *self.names.get(&file).ok_or_else(not_found)?;
         self.burn()?;
         self.sync_content(index).map_err(io::Error::from_raw_os_error)
+    }
+
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()> {
+        let index = *self.names.get(&file).ok_or_else(not_found)?;
+        self.files[index].check_blank(offset);
+        Ok(())
     }
 
     fn remove(&mut self, file: FileName) -> io::Result<()> {

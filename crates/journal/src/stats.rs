@@ -22,6 +22,17 @@ pub struct Stats {
     pub segments: usize,
     /// Segments removed by retention since start.
     pub removed: u64,
+    /// Of these, those with a record that a consumer hadn't loaded: age may remove them.
+    pub removed_unloaded: u64,
+    /// The last record that all consumers have loaded; `None` without consumers.
+    pub loaded: Option<Sequence>,
+    /// Bytes of segments with a record that a consumer hasn't loaded.
+    pub unloaded_bytes: u64,
+    /// When the oldest of these was begun, Unix time in nanoseconds.
+    pub unloaded_since_ns: Option<u64>,
+    /// Since when such records take all that the journal may, Unix time in nanoseconds: appends that need a new segment are
+    /// refused.
+    pub held_since_ns: Option<u64>,
     /// Removals that failed and are tried again.
     pub removals_failed: u64,
     /// Length of all files, the next segment included, bytes.

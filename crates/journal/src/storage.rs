@@ -78,6 +78,14 @@ pub enum Operation {
         /// Its name.
         file: FileName,
     },
+    /// Gives the space of an open file from `offset` on, where it holds zeros, back to the file system; its length stays.
+    /// A file system that can't do it refuses.
+    Release {
+        /// The file.
+        file: FileName,
+        /// From where on, bytes.
+        offset: u64,
+    },
     /// Closes an open file.
     Close {
         /// The file.
@@ -133,6 +141,8 @@ pub trait Directory {
     fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// fdatasync of a file.
     fn sync(&mut self, file: FileName) -> io::Result<()>;
+    /// Gives the space of a file from `offset` on, where it holds zeros, back to the file system; its length stays.
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, file: FileName) -> io::Result<()>;
     /// fsync of the directory.
@@ -158,6 +168,10 @@ impl<D: Directory> Directory for &mut D {
 
     fn sync(&mut self, file: FileName) -> io::Result<()> {
         (**self).sync(file)
+    }
+
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()> {
+        (**self).release(file, offset)
     }
 
     fn remove(&mut self, file: FileName) -> io::Result<()> {

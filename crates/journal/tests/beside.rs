@@ -79,6 +79,10 @@ impl Directory for Shrinking {
         unreachable!("it is only read")
     }
 
+    fn release(&mut self, _: FileName, _: u64) -> io::Result<()> {
+        unreachable!("it is only read")
+    }
+
     fn remove(&mut self, _: FileName) -> io::Result<()> {
         unreachable!("it is only read")
     }

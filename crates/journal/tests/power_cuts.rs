@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tickstream_journal::{
-    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, OperationId, Reader,
-    Record, Recovered, Restore, Retention, SimulatedDisk, recover, verify,
+    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, OperationId, Position,
+    Reader, Record, Recovered, Restore, Retention, SimulatedDisk, recover, verify,
 };
 
 const BLOCK: u64 = 4096;
@@ -65,7 +65,7 @@ impl World {
             }
             let mut journal = self.recover_at_last(coverage);
             let journal_failed = self.work(&mut journal).is_err() || self.hurry(&mut journal).is_err();
-            self.first_kept = self.first_kept.max(journal.first_sequence());
+            self.first_kept = self.first_kept.max(first_kept(&journal));
             *coverage
                 .entry(if journal_failed { "failed journal" } else { "healthy journal" })
                 .or_default() += 1;
@@ -86,7 +86,9 @@ impl World {
         self.end(&mut journal);
         let report = verify(&mut self.disk).unwrap();
         assert!(report.is_clean(), "{report:?}");
-        assert_eq!(report.last_sequence, self.model.len() as u64);
+        if report.segments > 0 {
+            assert_eq!(report.last_sequence, self.model.len() as u64);
+        }
     }
 
     /// Recovers; mostly some attempts end in crashes of their own.
@@ -135,6 +137,8 @@ impl World {
         assert!(first_sequence <= self.first_kept, "{} was to be kept, {recovered:?}", self.first_kept);
         let first_given = given.first().map_or(last_sequence + 1, |&(sequence, _)| sequence);
         let expected = match restore {
+            // Retention may have taken the last segment, too.
+            _ if first_sequence == 0 => last_sequence + 1,
             Restore::All => first_sequence.max(1),
             Restore::Window { .. } => first_sequence.max(1).max((last_sequence + 1).saturating_sub(records)),
         };
@@ -176,9 +180,11 @@ impl World {
                 journal.acknowledge(journal.synced());
                 self.acknowledged = self.acknowledged.max(journal.synced());
             }
-            self.first_kept = self.first_kept.max(journal.first_sequence());
-            if self.rng.u8(..32) == 0 {
-                self.read_along();
+            self.first_kept = self.first_kept.max(first_kept(journal));
+            match self.rng.u8(..64) {
+                0..2 => self.read_along(),
+                2 => self.load(journal),
+                _ => {}
             }
         }
         self.ended = self.rng.u8(..8) == 0 && self.disk.faults == Faults::default();
@@ -203,6 +209,20 @@ impl World {
             }
         }
         journal.drive(self.now, &mut self.disk).map_err(drop)
+    }
+
+    /// Consumers load some more, or there are others, or none.
+    fn load(&mut self, journal: &mut Journal) {
+        let unloaded_before = journal.stats().removed_unloaded;
+        let consumers = (0..self.rng.usize(..3)).map(|_| {
+            let sequence = self.rng.u64(..=journal.synced());
+            self.rng.bool().then(|| Position { journal: journal.id(), sequence, group_crc: 0 })
+        });
+        journal.heed(consumers.collect());
+        let stats = journal.stats();
+        let may_remove_unloaded = self.config.retention.age_removes_unloaded;
+        assert!(may_remove_unloaded || stats.removed_unloaded == unloaded_before, "{stats:?}");
+        assert!(may_remove_unloaded || stats.removed_unloaded == 0, "{stats:?}");
     }
 
     /// Somebody reads while it is written.
@@ -274,7 +294,7 @@ impl World {
                 None if journal.has_ended() => {
                     assert_eq!(journal.synced(), self.model.len() as u64);
                     self.acknowledged = journal.synced();
-                    self.first_kept = self.first_kept.max(journal.first_sequence());
+                    self.first_kept = self.first_kept.max(first_kept(journal));
                     return;
                 }
                 None => self.now.mono_ns += SECOND,
@@ -284,15 +304,25 @@ impl World {
     }
 }
 
+/// The first record that retention hasn't taken.
+fn first_kept(journal: &Journal) -> u64 {
+    match journal.first_sequence() {
+        0 => journal.synced() + 1,
+        first => first,
+    }
+}
+
 fn some_config(rng: &mut fastrand::Rng) -> Config {
     let group_blocks = rng.u64(1..=4);
     let segment_bytes = BLOCK * (1 + group_blocks + rng.u64(0..8));
     let retention = Retention {
         bytes: rng.bool().then(|| segment_bytes * rng.u64(3..6)),
         age: (rng.u8(..4) == 0).then(|| Duration::from_secs(rng.u64(1..30))),
+        age_removes_unloaded: rng.u8(..4) == 0,
     };
     Config {
         segment_bytes,
+        segment_age: (rng.u8(..3) == 0).then(|| Duration::from_secs(rng.u64(1..20))),
         group_bytes: (BLOCK * group_blocks) as usize,
         buffers: rng.usize(2..5),
         zero_bytes: (BLOCK * rng.u64(1..4)) as usize,
@@ -312,6 +342,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::Sync { .. } => "sync",
         Operation::Rename { .. } => "rename",
         Operation::Remove { .. } => "remove",
+        Operation::Release { .. } => "release",
         Operation::Close { .. } => "close",
         Operation::SyncDirectory => "sync directory",
     }
@@ -353,6 +384,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
             "rename",
             "remove",
             "close",
+            "release",
             "sync directory",
             "failed journal",
             "healthy journal",

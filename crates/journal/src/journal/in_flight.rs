@@ -53,6 +53,12 @@ impl InFlight {
         FileName::Segment(self.group.place().segment)
     }
 
+    /// Whether its segment has its name, and isn't among those with synced records yet.
+    pub fn has_named_segment(&self) -> bool {
+        self.opens_segment()
+            && !matches!(self.step, Step::Unnamed | Step::Naming | Step::Refused { named: false, .. })
+    }
+
     fn opens_segment(&self) -> bool {
         self.group.left().is_some()
     }
@@ -220,6 +226,7 @@ impl Journal {
         self.progress.sync(in_flight.group.last_sequence());
         // One at a time: what is sealed last is what was written.
         self.chain.synced = self.chain.number;
+        self.last_commit_ns = self.now.unix_ns;
         self.counted.groups += 1;
         self.counted.written_bytes += in_flight.group.padded_len() as u64;
         if in_flight.group.is_marker() {
@@ -238,7 +245,10 @@ impl Journal {
                 created_ns: self.now.unix_ns,
                 bytes: self.config.segment_bytes,
             });
-            if let Some(left) = in_flight.group.left().filter(|left| left.segment != 0) {
+            if let Some(left) = in_flight.group.left().filter(|left| left.segment != 0 && !left.is_retired) {
+                if left.capacity > left.offset {
+                    self.handles.push_back(Handle::Release(left.segment, left.offset));
+                }
                 self.handles.push_back(Handle::Close(FileName::Segment(left.segment)));
             }
         }

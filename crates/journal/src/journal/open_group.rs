@@ -149,9 +149,11 @@ impl Journal {
             return Err(AppendError::Full);
         }
         let needed = padded(HEADER_LEN + bytes) as u64;
-        let in_next = needed > self.tail.room();
-        if in_next && !self.preparation.is_ready() {
-            return Err(if self.full_since_ns.is_some() { AppendError::Full } else { AppendError::Busy });
+        let must_go = needed > self.tail.room();
+        let in_next = must_go || (self.segment_is_older_than(8) && self.preparation.is_ready());
+        if must_go && !self.preparation.is_ready() {
+            let is_full = self.full_since_ns.is_some() || self.held_since_ns.is_some();
+            return Err(if is_full { AppendError::Full } else { AppendError::Busy });
         }
         let buffer = self.pool.take().ok_or(AppendError::Busy)?;
         let first_sequence = self.progress.appended() + 1;
@@ -163,6 +165,7 @@ impl Journal {
                 journal: self.id,
                 segment: first_sequence,
                 offset: BLOCK as u64,
+                is_retired: false,
                 capacity: self.config.segment_bytes,
                 reach: self.config.group_bytes as u64,
             };
