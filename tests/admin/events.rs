@@ -53,7 +53,7 @@ fn what_is_collected_is_counted() {
         ("tickstream_journal_acknowledged_sequence", 1.0),
         (
             "tickstream_journal_sync_seconds_count",
-            metrics.get("tickstream_journal_flushes_total{shard=\"0\"}").unwrap(),
+            metrics.get("tickstream_journal_commit_groups_total{shard=\"0\"}").unwrap(),
         ),
         ("tickstream_journal_full", 0.0),
     ] {

@@ -111,7 +111,7 @@ def rows():
                    {rate("tickstream_event_acks_throttled_total", "instance"): "{{instance}}"}, THIRD, "cps"),
             series("PUBLISHes received, and written",
                    {rate("tickstream_event_publish_bytes_total"): "received", rate("tickstream_journal_record_bytes_total"): "records",
-                    rate("tickstream_journal_flushed_bytes_total"): "written, padding included"}, THIRD, "Bps"),
+                    rate("tickstream_journal_written_bytes_total"): "written, padding included"}, THIRD, "Bps"),
             series("Records in memory, of what they may take",
                    {f"max by (instance, shard) (tickstream_journal_waiting_bytes{{{SELECTED}}} / "
                     f"tickstream_journal_waiting_bytes_max{{{SELECTED}}})": "{{instance}} {{shard}}"}, THIRD, "percentunit"),

@@ -102,7 +102,7 @@ pub fn segments(place: &Place) -> Result<Vec<u64>, EventsError> {
     let files = files.map_err(|source| EventsError::Directory { path: place.path.clone(), source })?;
     let first = |file| match file {
         FileName::Segment(first) => Some(first),
-        FileName::Next => None,
+        FileName::Next | FileName::Synced => None,
     };
     let mut segments: Vec<_> = files.into_iter().filter_map(first).collect();
     segments.sort_unstable();

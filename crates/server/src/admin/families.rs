@@ -241,14 +241,18 @@ pub const OF_EVENTS: &[Family<Collected>] = &[
         "Sequence of the last record whose PUBLISH was acknowledged.",
     ),
     counter(
-        "tickstream_journal_flushes_total",
-        |e| e.journal.flushes,
-        "Writes that were brought to stable storage, marks included.",
+        "tickstream_journal_commit_groups_total",
+        |e| e.journal.groups,
+        "Writes that were brought to stable storage, commit markers included.",
     ),
-    counter("tickstream_journal_marks_total", |e| e.journal.marks, "Of these, those without a record."),
     counter(
-        "tickstream_journal_flushed_bytes_total",
-        |e| e.journal.flushed_bytes,
+        "tickstream_journal_commit_markers_total",
+        |e| e.journal.markers,
+        "Of these, those without a record.",
+    ),
+    counter(
+        "tickstream_journal_written_bytes_total",
+        |e| e.journal.written_bytes,
         "Bytes of these, padding included.",
     ),
     counter(

@@ -107,7 +107,7 @@ pub fn record_bytes_max(events: &Events) -> u32 {
 fn journal_config(events: &Events) -> journal::Config {
     journal::Config {
         segment_bytes: events.segment_bytes,
-        flush_bytes: FLUSH_BYTES,
+        group_bytes: FLUSH_BYTES,
         retention: Retention { bytes: events.journal_bytes_max, age: events.journal_age_max },
         ..journal::Config::default()
     }
@@ -144,6 +144,13 @@ impl Collection {
         ring.open_files(File::open(&path).map_err(system)?.into()).map_err(system)?;
         if let Some((file, offset)) = recovered.cut {
             tracing::warn!(journal = %path.display(), %file, offset, "a torn tail was cut off; none of it was acknowledged");
+        }
+        if let Some(because) = recovered.new_id {
+            tracing::error!(
+                journal = %path.display(),
+                id = %journal.id(),
+                "the journal goes on under a new id: {because}"
+            );
         }
         tracing::info!(
             journal = %path.display(),
@@ -196,7 +203,7 @@ impl Collection {
     /// An operation on the journal's files is done.
     pub fn completed(&mut self, completion: journal::Completion) {
         let now = now();
-        if completion.id == OperationId::Flush
+        if completion.id == OperationId::Commit
             && let Some(since_ns) = self.flushing_since_ns.take()
             && completion.result.is_ok()
         {
@@ -347,10 +354,14 @@ struct Timed<'a> {
 
 impl Storage for Timed<'_> {
     fn start(&mut self, id: OperationId, operation: Operation) {
-        if matches!(operation, Operation::Write { sync: true, .. }) && id == OperationId::Flush {
+        if matches!(operation, Operation::Write { sync: true, .. }) && id == OperationId::Commit {
             *self.since_ns = Some(self.now_ns);
         }
         self.ring.start(id, operation);
+    }
+
+    fn publish(&mut self, synced: journal::Synced) {
+        self.ring.publish(synced);
     }
 }
 
@@ -407,12 +418,12 @@ fn restore_siblings(
         let last = directory.list().ok().and_then(|files| {
             let segments = files.into_iter().filter_map(|file| match file {
                 FileName::Segment(first) => Some(first),
-                FileName::Next => None,
+                FileName::Next | FileName::Synced => None,
             });
             segments.max()
         });
         let Some(last) = last else { continue };
-        let mut reader = Reader::new(directory, last);
+        let mut reader = Reader::of_written(directory, last);
         // What is wrong with it is for its own shard to say.
         while let Ok(Some(record)) = reader.next_record() {
             beat();

@@ -1,24 +1,22 @@
-//! A flush: what one write puts into a segment. Records behind a header, padded to whole blocks, never rewritten.
-//! Layout: docs/journal.md, "Flush".
+//! A commit group: what one write puts into a segment. Records behind a header, padded to whole blocks, never rewritten.
+//! Layout: docs/journal.md, "Group".
 
-use crate::buffer::padded;
+use crate::buffer::{SECTOR, first_nonzero, padded};
 use crate::record::{Record, RecordError, Sequence, crc32c, u32_at, u64_at};
 use crate::segment::JournalId;
 
-/// Bytes before a flush's records.
+/// Bytes before a group's records.
 pub const HEADER_LEN: usize = 96;
-/// What a power cut leaves whole or doesn't touch, bytes: the smallest sector of any disk.
-pub(crate) const SECTOR: usize = 512;
 
 const MAGIC: [u8; 4] = *b"TSJF";
 
-/// The header of a flush.
+/// The header of a commit group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FlushHeader {
+pub(crate) struct GroupHeader {
     pub journal: JournalId,
     /// Consecutive in the journal, from 1.
     pub number: u64,
-    /// The last flush that was on stable storage when this one was written: 0 for none.
+    /// The last group that was on stable storage when this one was written: 0 for none.
     pub synced: u64,
     /// Sequence of the first record here, or of the next one if there is none.
     pub first_sequence: Sequence,
@@ -29,12 +27,12 @@ pub(crate) struct FlushHeader {
     pub records: u32,
     /// CRC32C over the records' CRCs.
     pub digest: u32,
-    /// CRC of the flush before, or of the segment's header if this is the first here.
+    /// CRC of the group before, or of the segment's header if this is the first here.
     pub previous: u32,
     pub events: u64,
 }
 
-/// Where a flush lies. It goes into the CRC, so that bytes from elsewhere are no flush.
+/// Where a group lies. It goes into the CRC, so that bytes from elsewhere are no group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// First sequence of the segment.
@@ -43,7 +41,7 @@ pub(crate) struct Place {
     pub offset: u64,
 }
 
-impl FlushHeader {
+impl GroupHeader {
     /// Writes the header to the front of `out`, and gives its CRC.
     pub fn encode(&self, place: Place, out: &mut [u8]) -> u32 {
         let out = &mut out[..HEADER_LEN];
@@ -88,7 +86,12 @@ impl FlushHeader {
         })
     }
 
-    /// Bytes of the flush with its padding.
+    /// The last record in it, or the one before if there is none.
+    pub fn last_sequence(&self) -> Sequence {
+        self.first_sequence + u64::from(self.records) - 1
+    }
+
+    /// Bytes of the group with its padding.
     pub fn padded_len(&self) -> usize {
         padded(self.length as usize)
     }
@@ -140,20 +143,20 @@ pub enum BodyError {
         found: Sequence,
     },
     /// Records are valid, but they aren't those that the header describes.
-    #[error("the records don't add up to what the flush says of them")]
+    #[error("the records don't add up to what the group says of them")]
     Digest,
     /// The padding isn't zero.
-    #[error("the padding of the flush isn't zero at its byte {at}")]
+    #[error("the padding of the group isn't zero at its byte {at}")]
     Padding {
-        /// Bytes from the start of the flush.
+        /// Bytes from the start of the group.
         at: usize,
     },
 }
 
-/// Checks a whole flush with its padding: after this, every bit of it is as it was written.
-pub(crate) fn check(header: &FlushHeader, flush: &[u8], digest: &mut Digest) -> Result<(), BodyError> {
+/// Checks a whole group with its padding: after this, every bit of it is as it was written.
+pub(crate) fn check(header: &GroupHeader, group: &[u8], digest: &mut Digest) -> Result<(), BodyError> {
     digest.clear();
-    let (used, padding) = flush.split_at(header.length as usize);
+    let (used, padding) = group.split_at(header.length as usize);
     let mut rest = &used[HEADER_LEN..];
     let (mut sequence, mut events) = (header.first_sequence, 0);
     for _ in 0..header.records {
@@ -175,27 +178,20 @@ pub(crate) fn check(header: &FlushHeader, flush: &[u8], digest: &mut Digest) -> 
     }
 }
 
-/// The records of a flush that [`check`] found whole.
-pub(crate) fn records(flush: &[u8], count: u32) -> impl Iterator<Item = Record<'_>> {
-    let mut rest = &flush[HEADER_LEN..];
+/// The records of a group that [`check`] found whole.
+pub(crate) fn records(group: &[u8], count: u32) -> impl Iterator<Item = Record<'_>> {
+    let mut rest = &group[HEADER_LEN..];
     (0..count).map(move |_| {
-        let record = Record::parse(rest).expect("the flush was checked");
+        let record = Record::parse(rest).expect("the group was checked");
         rest = &rest[record.encoded_len()..];
         record
     })
 }
 
-/// Whether a power cut may have left these bytes of a flush that isn't whole: a sector that should hold something
+/// Whether a power cut may have left these bytes of a group that isn't whole: a sector that should hold something
 /// is as it was before, zero. If every sector was written, something else changed them.
-pub(crate) fn may_be_torn(header: &FlushHeader, flush: &[u8]) -> bool {
-    flush[..header.length as usize].chunks(SECTOR).skip(1).any(|sector| first_nonzero(sector).is_none())
-}
-
-/// Where the first byte is that isn't zero.
-pub(crate) fn first_nonzero(bytes: &[u8]) -> Option<usize> {
-    // Chunks first: the compiler makes vector code of the inner loop.
-    let start = bytes.chunks(64).position(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) != 0)? * 64;
-    bytes[start..].iter().position(|&byte| byte != 0).map(|at| start + at)
+pub(crate) fn may_be_torn(header: &GroupHeader, group: &[u8]) -> bool {
+    group[..header.length as usize].chunks(SECTOR).skip(1).any(|sector| first_nonzero(sector).is_none())
 }
 
 #[cfg(test)]
@@ -205,7 +201,7 @@ mod tests {
 
     const PLACE: Place = Place { segment: 1, offset: 4096 };
 
-    fn flush(payloads: &[&[u8]]) -> (FlushHeader, Vec<u8>) {
+    fn group(payloads: &[&[u8]]) -> (GroupHeader, Vec<u8>) {
         let mut bytes = vec![0; HEADER_LEN];
         let mut digest = Digest::default();
         for (sequence, payload) in (5..).zip(payloads) {
@@ -214,7 +210,7 @@ mod tests {
             record.encode_to(&mut bytes);
             digest.push(u32_at(&bytes, start));
         }
-        let header = FlushHeader {
+        let header = GroupHeader {
             journal: JournalId([3; 16]),
             number: 4,
             synced: 3,
@@ -232,15 +228,15 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_of_a_flush_is_found() {
-        let (header, mut bytes) = flush(&[b"one", b"", b"three"]);
+    fn every_flipped_bit_of_a_group_is_found() {
+        let (header, mut bytes) = group(&[b"one", b"", b"three"]);
         assert_eq!(bytes.len(), BLOCK);
-        let whole = |bytes: &[u8]| match FlushHeader::decode(bytes, PLACE) {
+        let whole = |bytes: &[u8]| match GroupHeader::decode(bytes, PLACE) {
             Some((header, _)) => check(&header, bytes, &mut Digest::default()).is_ok(),
             None => false,
         };
         assert!(whole(&bytes));
-        assert_eq!(FlushHeader::decode(&bytes, PLACE).unwrap().0, header);
+        assert_eq!(GroupHeader::decode(&bytes, PLACE).unwrap().0, header);
         for bit in 0..bytes.len() * 8 {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(!whole(&bytes), "bit {bit}");
@@ -253,16 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn a_flush_from_elsewhere_is_none() {
-        let (_, bytes) = flush(&[b"one"]);
-        assert!(FlushHeader::decode(&bytes, PLACE).is_some());
-        assert!(FlushHeader::decode(&bytes, Place { offset: 8192, ..PLACE }).is_none());
-        assert!(FlushHeader::decode(&bytes, Place { segment: 2, ..PLACE }).is_none());
+    fn a_group_from_elsewhere_is_none() {
+        let (_, bytes) = group(&[b"one"]);
+        assert!(GroupHeader::decode(&bytes, PLACE).is_some());
+        assert!(GroupHeader::decode(&bytes, Place { offset: 8192, ..PLACE }).is_none());
+        assert!(GroupHeader::decode(&bytes, Place { segment: 2, ..PLACE }).is_none());
     }
 
     #[test]
     fn only_missing_sectors_count_as_torn() {
-        let (header, whole) = flush(&[&[7; 2000]]);
+        let (header, whole) = group(&[&[7; 2000]]);
         let check = |change: fn(&mut Vec<u8>), expected: bool| {
             let mut bytes = whole.clone();
             change(&mut bytes);
@@ -274,15 +270,5 @@ mod tests {
         check(|bytes| bytes[600] ^= 1, false);
         check(|bytes| bytes[600..1000].fill(0), false);
         check(|bytes| bytes[4000] = 1, false);
-    }
-
-    #[test]
-    fn the_first_byte_that_is_not_zero_is_found() {
-        let mut bytes = [0; 200];
-        assert_eq!(first_nonzero(&bytes), None);
-        for at in (0..200).rev() {
-            bytes[at] = 1;
-            assert_eq!(first_nonzero(&bytes), Some(at));
-        }
     }
 }
