@@ -22,6 +22,7 @@ pub mod preflight;
 pub mod publish;
 pub mod published;
 pub mod reload;
+mod retention;
 pub mod ring;
 pub mod serve;
 pub mod shard;

@@ -24,6 +24,7 @@ use crate::otlp::{Exporter, Exporting, Lost};
 use crate::preflight::{self, Unfit};
 use crate::published::Published;
 use crate::reload::{Reloader, Source};
+use crate::retention;
 use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
 use crate::tls::Acceptor;
@@ -135,6 +136,10 @@ impl Server {
         let current = certificates.as_ref().map(Certificates::current);
         let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
             .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
+        if let Some(events) = &config.events {
+            retention::spawn(events.clone(), Arc::clone(&control))
+                .map_err(|source| ServeError::Setup { what: "the retention's thread", source })?;
+        }
         let listeners = Listeners::open(config, listeners::inherited(config)?)?;
         let plan = Plan {
             of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),

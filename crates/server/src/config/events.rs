@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tickstream_engine::{PrivacyAction, PrivacyConfig, PrivacyRule};
+use tickstream_journal::Retention;
 
 use super::{ConfigError, Values, file::read_bounded, kind::Kind, parse::ValueError};
 
@@ -29,6 +30,10 @@ pub struct Events {
     pub journal_bytes_max: Option<u64>,
     /// How long events are kept.
     pub journal_age_max: Option<Duration>,
+    /// Whether events that are too old are removed although a consumer hasn't loaded them.
+    pub age_removes_unloaded: bool,
+    /// Age of a segment at which the next one is begun.
+    pub segment_age: Duration,
     /// What the server is called in records.
     pub server_id: Box<str>,
     /// PUBLISHes of one connection that may be on the way.
@@ -58,6 +63,8 @@ impl Events {
             journal_age_max: values
                 .if_set("journal_max_days", Values::positive)?
                 .map(|days| Duration::from_secs(u64::from(days.get()) * 86_400)),
+            age_removes_unloaded: values.choice("journal_unloaded", &UNLOADED)?,
+            segment_age: values.duration("journal_segment_age")?,
             server_id: server_id(values)?,
             credits: values.positive("publish_credits")?,
             publish_bytes: values.size("publish_size_max")?.get(),
@@ -70,6 +77,19 @@ impl Events {
         Ok(values.get("journal").is_set().then_some(events))
     }
 }
+
+impl Events {
+    /// Retention of one shard's journal.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            bytes: self.journal_bytes_max,
+            age: self.journal_age_max,
+            age_removes_unloaded: self.age_removes_unloaded,
+        }
+    }
+}
+
+const UNLOADED: [(&str, bool); 2] = [("keep", false), ("remove", true)];
 
 /// Each shard's share of what all journals may take. It must hold a segment that is full, one that is written and one
 /// that is made ready.
@@ -157,6 +177,11 @@ mod tests {
         check(
             &[journal, ("journal_max_mib", "2000")],
             Ok(|events| events.journal_bytes_max == Some(1000 * MIB)),
+        );
+        check(&[journal], Ok(|events| !events.age_removes_unloaded && events.segment_age.as_secs() == 3600));
+        check(
+            &[journal, ("journal_unloaded", "remove")],
+            Ok(|events| events.retention().age_removes_unloaded),
         );
         check(&[journal, ("journal_max_mib", "700")], Err("at least 768"));
         check(&[journal, ("privacy_rules", "user_id=hash")], Err("needs privacy_key_file"));

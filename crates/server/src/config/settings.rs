@@ -299,6 +299,15 @@ const EVENTS: Section = Section {
             .default("")
             .empty("no limit")
             .help("How long events are kept, at least; they go with the file that they are in."),
+        Setting::new("journal_unloaded", "JOURNAL_UNLOADED", Kind::Choice(&["keep", "remove"]), "HOW")
+            .default("keep")
+            .help(
+                "Events that are older than journal_max_days, while a consumer of the journal hasn't loaded them. \
+                 journal_max_mib never removes them: it refuses new ones.",
+            ),
+        Setting::new("journal_segment_age", "JOURNAL_SEGMENT_AGE", Kind::millis(secs(60), DAY), "DURATION")
+            .default("1h")
+            .help("Age at which a journal begins a new file, so that old ones can be loaded and removed."),
         Setting::new("server_id", "SERVER_ID", Kind::Name, "NAME")
             .default("")
             .empty("the host's name")
