@@ -222,7 +222,7 @@ impl Storage for FileStorage {
             }
             Operation::Rename { from, to } => self.rename(from, to).map_err(Failure::from),
             Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(Failure::from),
-            Operation::Release { file, offset } => {
+            Operation::Release { file, offset, .. } => {
                 self.opened(file).and_then(|file| release(file, offset)).map(|()| 0).map_err(Failure::from)
             }
             Operation::Close { file } => {

@@ -119,8 +119,12 @@ pub(crate) struct Segment {
 #[derive(Clone, Copy, Debug)]
 enum Handle {
     Open(FileName),
-    /// Gives back what was never used of a segment, from this offset on.
-    Release(Sequence, u64),
+    /// Gives back what was never used of a segment, from an offset on.
+    Release {
+        segment: Sequence,
+        offset: u64,
+        capacity: u64,
+    },
     Close(FileName),
 }
 
@@ -398,8 +402,8 @@ impl Journal {
         }
         let operation = match self.handles.front() {
             Some(&Handle::Open(file)) => Operation::Open { file },
-            Some(&Handle::Release(segment, offset)) => {
-                Operation::Release { file: FileName::Segment(segment), offset }
+            Some(&Handle::Release { segment, offset, capacity }) => {
+                Operation::Release { file: FileName::Segment(segment), offset, bytes: capacity - offset }
             }
             Some(&Handle::Close(file)) => Operation::Close { file },
             None => return,
@@ -410,7 +414,7 @@ impl Journal {
     fn handle_completed(&mut self, result: Result<usize, Failure>) -> Result<(), Fatal> {
         match (self.handles.pop_front().expect("the one that was started"), result) {
             (Handle::Open(file), Err(failure)) => Err(fatal(Action::Open, Some(file), 0, failure)),
-            (Handle::Release(segment, offset), Ok(_)) => {
+            (Handle::Release { segment, offset, .. }, Ok(_)) => {
                 let of_file = |one: &&mut Segment| one.first_sequence == segment;
                 if let Some(segment) = self.segments.iter_mut().find(of_file) {
                     segment.bytes = offset;
@@ -419,7 +423,7 @@ impl Journal {
             }
             // A file system that can't do it keeps the space. Whatever closing says: all of a full segment is on stable
             // storage.
-            (Handle::Open(_) | Handle::Release(..) | Handle::Close(_), _) => Ok(()),
+            (Handle::Open(_) | Handle::Release { .. } | Handle::Close(_), _) => Ok(()),
         }
     }
 

@@ -200,7 +200,7 @@ impl SimulatedDisk {
                 self.change(Change::Unlink(file, self.names[&file]));
                 Ok(0)
             }
-            Operation::Release { file, offset } => {
+            Operation::Release { file, offset, .. } => {
                 self.files[self.open[&file]].check_blank(offset);
                 Ok(0)
             }

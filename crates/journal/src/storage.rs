@@ -85,6 +85,8 @@ pub enum Operation {
         file: FileName,
         /// From where on, bytes.
         offset: u64,
+        /// How much: to the end of the file, bytes.
+        bytes: u64,
     },
     /// Closes an open file.
     Close {

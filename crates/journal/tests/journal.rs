@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tickstream_journal::{
-    Action, AppendError, Completion, Config, Directory, Failure, FileName, Journal, JournalId, Now,
+    Action, AppendError, Completion, Config, Directory, Failure, FileName, Journal, JournalId, NewId, Now,
     OperationId, Position, Reader, Recovered, Restore, Retention, SimulatedDisk, recover,
 };
 
@@ -358,6 +358,21 @@ fn a_segment_that_is_old_is_left_for_the_next_and_gives_its_unused_space_back() 
     world.disk.cut_power();
     let (_, recovered) = open(&mut world.disk, config(), world.now, Restore::All);
     assert_eq!((recovered.records, recovered.segments), (4, 2));
+}
+
+#[test]
+fn a_segment_that_was_moved_away_is_missed_also_after_a_power_cut() {
+    for seed in 0..50 {
+        let mut world = World::with_disk(config(), SimulatedDisk::new(seed));
+        world.append_all(6);
+        world.disk.cut_power();
+        world.disk.remove(FileName::Segment(6)).unwrap();
+        let id = JournalId([3; 16]);
+        let opened = recover(&mut world.disk, config(), id, world.now, Restore::All, |_| {});
+        let (journal, recovered) = opened.unwrap();
+        assert_eq!(recovered.new_id, Some(NewId::Gone { synced: 6 }), "seed {seed}");
+        assert_eq!((journal.id(), recovered.last_sequence, journal.synced()), (id, 5, 6), "seed {seed}");
+    }
 }
 
 /// A consumer that has loaded up to a record of the journal.

@@ -15,6 +15,7 @@ pub mod otlp;
 pub mod placement;
 pub mod preflight;
 pub mod reload;
+mod retention;
 pub mod ring;
 pub mod serve;
 pub mod shard;

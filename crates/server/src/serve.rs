@@ -25,6 +25,7 @@ use crate::maintenance;
 use crate::otlp::{self, Exporter, tracer};
 use crate::preflight::{self, PreflightError};
 use crate::reload::{Reloader, VisibleConfig};
+use crate::retention;
 use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
 use crate::threads::Place;
 use crate::tls::Acceptor;
@@ -137,6 +138,10 @@ impl Server {
         let maintenance =
             maintenance::spawn(certificates, config.settings.memory_max_mib, Arc::clone(&control))
                 .map_err(|source| ServeError::Setup { what: "the maintenance's thread", source })?;
+        if let Some(events) = &config.events {
+            retention::spawn(events.clone(), Arc::clone(&control))
+                .map_err(|source| ServeError::Setup { what: "the retention's thread", source })?;
+        }
         let listeners = Listeners::open(config, listeners::inherited(config)?)?;
         let plan = Plan {
             of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),

@@ -144,6 +144,11 @@ impl Files {
                 underway._paths = vec![path];
                 remove
             }
+            Operation::Release { file, offset, bytes } => {
+                let Some(fd) = self.fd(file) else { return Err(not_open(id, None)) };
+                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                opcode::Fallocate::new(Fd(fd), bytes).offset(offset).mode(mode).build()
+            }
             Operation::Close { file } => {
                 let Some(at) = self.open.iter().position(|(name, _)| *name == file) else {
                     return Err(not_open(id, None));

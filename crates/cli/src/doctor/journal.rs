@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -215,7 +215,11 @@ fn used(directory: &Path) -> u64 {
     let journals = files(directory).map(|entry| entry.path()).filter(|path| path.is_dir());
     journals
         .flat_map(|path| {
-            files(&path).filter_map(|file| file.metadata().ok()).map(|file| file.len()).collect::<Vec<_>>()
+            // A segment may be longer than what it takes.
+            files(&path)
+                .filter_map(|file| file.metadata().ok())
+                .map(|file| 512 * file.blocks())
+                .collect::<Vec<_>>()
         })
         .sum()
 }

@@ -247,7 +247,11 @@ impl Journal {
             });
             if let Some(left) = in_flight.group.left().filter(|left| left.segment != 0 && !left.is_retired) {
                 if left.capacity > left.offset {
-                    self.handles.push_back(Handle::Release(left.segment, left.offset));
+                    self.handles.push_back(Handle::Release {
+                        segment: left.segment,
+                        offset: left.offset,
+                        capacity: left.capacity,
+                    });
                 }
                 self.handles.push_back(Handle::Close(FileName::Segment(left.segment)));
             }

@@ -272,6 +272,31 @@ pub const OF_EVENTS: &[Family<Collected>] = &[
         "Removals of segments that failed; they are tried again.",
     ),
     gauge(
+        "tickstream_journal_loaded_sequence",
+        |e| e.journal.loaded.unwrap_or(0) as f64,
+        "Sequence of the last record that all consumers of the journal have loaded; 0 without consumers.",
+    ),
+    gauge(
+        "tickstream_journal_unloaded_bytes",
+        |e| e.journal.unloaded_bytes as f64,
+        "Bytes of segments with records that a consumer hasn't loaded: they aren't removed for journal_max_mib.",
+    ),
+    gauge(
+        "tickstream_journal_unloaded_since_seconds",
+        |e| e.journal.unloaded_since_ns.unwrap_or(0) as f64 / 1e9,
+        "When the oldest segment with records that a consumer hasn't loaded was begun, Unix time; 0 for none.",
+    ),
+    gauge(
+        "tickstream_journal_held",
+        |e| f64::from(u8::from(e.journal.held_since_ns.is_some())),
+        "1 while records that a consumer hasn't loaded take all that the journal may: new ones are refused.",
+    ),
+    counter(
+        "tickstream_journal_segments_removed_unloaded_total",
+        |e| e.journal.removed_unloaded,
+        "Segments that were removed for their age although a consumer hadn't loaded them.",
+    ),
+    gauge(
         "tickstream_journal_disk_bytes",
         |e| e.journal.disk_bytes as f64,
         "Length of the journal's files, that of the next segment included.",

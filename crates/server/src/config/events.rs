@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tickstream_engine::{PrivacyAction, PrivacyConfig};
+use tickstream_journal::Retention;
 
 use tickstream_service::settings::{ConfigError, ValueError, Values, read_bounded};
 
 use super::readers::SettingError;
-use super::settings::{PeerPrivacy, Settings, setting};
+use super::settings::{PeerPrivacy, Settings, UnloadedEvents, setting};
 
 const MIB: u64 = 1 << 20;
 /// Bytes of a key, decoded.
@@ -30,6 +31,10 @@ pub struct Events {
     pub journal_bytes_max: Option<u64>,
     /// Time that events are kept.
     pub journal_age_max: Option<Duration>,
+    /// Whether events that are too old are removed although a consumer hasn't loaded them.
+    pub age_removes_unloaded: bool,
+    /// Age of a segment at which the next one is begun.
+    pub segment_age: Duration,
     /// The server's name in records.
     pub server_id: Box<str>,
     /// PUBLISHes of one connection that may be on the way.
@@ -63,6 +68,8 @@ impl Events {
             segment_bytes,
             journal_bytes_max,
             journal_age_max: settings.journal_max_days,
+            age_removes_unloaded: settings.journal_unloaded == UnloadedEvents::Remove,
+            segment_age: settings.journal_segment_age,
             server_id,
             credits: settings.publish_credits,
             publish_bytes: settings.publish_size_max.get(),
@@ -74,6 +81,19 @@ impl Events {
         }))
     }
 }
+
+impl Events {
+    /// Retention of one shard's journal.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            bytes: self.journal_bytes_max,
+            age: self.journal_age_max,
+            age_removes_unloaded: self.age_removes_unloaded,
+        }
+    }
+}
+
+const UNLOADED: [(&str, bool); 2] = [("keep", false), ("remove", true)];
 
 /// Each shard's share of what all journals may take. It must hold a segment that is full, one that is written and one
 /// that is made ready.
@@ -157,6 +177,11 @@ mod tests {
         check(
             &[journal, ("journal_max_mib", "2000")],
             Ok(|events| events.journal_bytes_max == Some(1000 * MIB)),
+        );
+        check(&[journal], Ok(|events| !events.age_removes_unloaded && events.segment_age.as_secs() == 3600));
+        check(
+            &[journal, ("journal_unloaded", "remove")],
+            Ok(|events| events.retention().age_removes_unloaded),
         );
         check(&[journal, ("journal_max_mib", "700")], Err("at least 768"));
         check(&[journal, ("privacy_rules", "user_id=hash")], Err("needs privacy_key_file"));

@@ -48,6 +48,9 @@ const CLIENT_AUTHS: &[(&str, Option<ClientAuth>)] =
 const USER_NAMES: &[(&str, UserName)] = &[("auth", UserName::Auth), ("certificate", UserName::Certificate)];
 const PEERS: &[(&str, PeerPrivacy)] = &[("store", PeerPrivacy::Store), ("truncate", PeerPrivacy::Truncate)];
 
+const UNLOADED: &[(&str, UnloadedEvents)] =
+    &[("keep", UnloadedEvents::Keep), ("remove", UnloadedEvents::Remove)];
+
 /// Demand for a client's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClientAuth {
@@ -73,6 +76,15 @@ pub enum PeerPrivacy {
     Store,
     /// Its network.
     Truncate,
+}
+
+/// Fate of events that are too old, while a consumer of their journal hasn't loaded them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnloadedEvents {
+    /// They stay.
+    Keep,
+    /// They are removed.
+    Remove,
 }
 
 settings! {
@@ -170,6 +182,11 @@ settings! {
         /// Time that events are kept, at least; they go with the file that they are in.
         journal_max_days: Option<Duration> =
             kind::optional_duration(DAY, CENTURY).bare(DAY).value_name("DAYS").or_none("no limit");
+        /// Events that are older than journal_max_days, while a consumer of the journal hasn't loaded them.
+        /// journal_max_mib never removes them: new ones are refused instead.
+        journal_unloaded: UnloadedEvents = kind::choice(UNLOADED).value_name("HOW").default("keep");
+        /// Age at which a journal begins a new file, so that old ones can be loaded and removed.
+        journal_segment_age: Duration = kind::duration(secs(60), DAY).default("1h");
         /// Name of this server in the records of its events.
         server_id: Option<String> = readers::name().or_none("the host's name");
         /// Batches that a client may have on the way without an acknowledgement.

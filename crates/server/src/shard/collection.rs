@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ::ring::rand::{SecureRandom, SystemRandom};
 use tickstream_engine::{IngestPressure, Latencies, RecordId, Shard, StorageFault};
@@ -12,6 +13,7 @@ use tickstream_journal::{
     OperationId, Reader, Restore, Retention, Sequence, Storage,
 };
 
+use super::consumers::ConsumerWatch;
 use super::request::JournalSnapshot;
 use crate::config::Events;
 use crate::ring::{self, Completion, SocketRing};
@@ -84,6 +86,10 @@ pub(super) struct Collection {
     waiting: Option<Waiting>,
     failure: Option<Fatal>,
     is_full: bool,
+    /// What consumers haven't loaded is more than half of what may be kept.
+    has_backlog: bool,
+    retention: Retention,
+    consumers: Arc<ConsumerWatch>,
     /// How long flushes took.
     syncs: Latencies,
     /// When the one on its way was handed to the kernel, CLOCK_MONOTONIC nanoseconds.
@@ -108,7 +114,8 @@ fn journal_config(events: &Events) -> journal::Config {
     journal::Config {
         segment_bytes: events.segment_bytes,
         group_bytes: FLUSH_BYTES,
-        retention: Retention { bytes: events.journal_bytes_max, age: events.journal_age_max },
+        retention: events.retention(),
+        segment_age: Some(events.segment_age),
         ..journal::Config::default()
     }
 }
@@ -125,6 +132,7 @@ impl Collection {
         (number, shards): (usize, usize),
         shard: &mut Shard,
         ring: &mut SocketRing,
+        consumers: Arc<ConsumerWatch>,
         beat: impl Fn(),
     ) -> Result<Self, CollectionError> {
         let mut directory = claim(&events.journal, number, shards)?;
@@ -167,9 +175,13 @@ impl Collection {
             waiting: None,
             failure: None,
             is_full: false,
+            has_backlog: false,
             syncs: Latencies::default(),
             flushing_since_ns: None,
+            retention: events.retention(),
+            consumers,
         };
+        collection.journal.heed(collection.consumers.begin(&path));
         collection.make_ready(ring).map_err(system)?;
         Ok(collection)
     }
@@ -220,6 +232,10 @@ impl Collection {
     /// # Errors
     /// If the journal failed: then nothing may be acknowledged any more, and the process has to end.
     pub fn pass(&mut self, shard: &mut Shard, ring: &mut SocketRing) -> Result<(), CollectionError> {
+        if let Some(consumers) = self.consumers.newest() {
+            self.journal.heed(consumers);
+            self.look_at_backlog();
+        }
         let synced = self.journal.synced();
         let mut stored = None;
         while let Some(&(sequence, id)) = self.appended.front()
@@ -316,21 +332,46 @@ impl Collection {
         match appended {
             Ok(sequence) => {
                 if std::mem::take(&mut self.is_full) {
-                    tracing::info!(journal = %self.directory.path().display(), "the disk has room again: events are stored");
+                    tracing::info!(journal = %self.directory.path().display(), "there is room again: events are stored");
                 }
                 self.appended.push_back((sequence, id));
             }
             Err(AppendError::Full) => {
                 if !std::mem::replace(&mut self.is_full, true) {
+                    let cause = if self.journal.stats().held_since_ns.is_some() {
+                        "consumers haven't loaded what fills the journal up to journal_max_mib"
+                    } else {
+                        "the disk is full"
+                    };
                     tracing::error!(
                         journal = %self.directory.path().display(),
-                        "the disk is full: events are refused until there is room; nothing is deleted for it"
+                        "{cause}: events are refused until there is room; nothing is deleted for it"
                     );
                 }
                 shard.record_refused(id, StorageFault::Full);
             }
             Err(_) => shard.record_refused(id, StorageFault::Failed),
         }
+    }
+
+    /// Warns once when what consumers haven't loaded is half of what may be kept, by size or by age.
+    fn look_at_backlog(&mut self) {
+        let stats = self.journal.stats();
+        let age_ns = stats.unloaded_since_ns.map_or(0, |since_ns| now().unix_ns.saturating_sub(since_ns));
+        let is_large = self.retention.bytes.is_some_and(|max| stats.unloaded_bytes > max / 2);
+        let is_old = self.retention.age.is_some_and(|max| u128::from(age_ns) > max.as_nanos() / 2);
+        let has_backlog = is_large || is_old;
+        if has_backlog && !self.has_backlog {
+            tracing::warn!(
+                journal = %self.directory.path().display(),
+                loaded_sequence = stats.loaded,
+                unloaded_bytes = stats.unloaded_bytes,
+                unloaded_for_s = age_ns / 1_000_000_000,
+                "a consumer is behind by half of what the journal may keep; look at the consumer, or remove its file in \
+                 the journal's folder \"consumers\" if there is none any more"
+            );
+        }
+        self.has_backlog = has_backlog;
     }
 
     fn pressure(&self) -> IngestPressure {

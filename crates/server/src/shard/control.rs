@@ -1,7 +1,9 @@
 //! What shards share with the process. Nothing else crosses threads, but for a shard's events and log lines.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use super::consumers::ConsumerWatch;
 use super::mailbox::Mailbox;
 
 /// A command to all shards, and for each shard a liveness counter, which it writes, and its mailbox.
@@ -23,6 +25,7 @@ struct Line {
     /// It ended as it was asked to.
     retired: AtomicBool,
     mailbox: Mailbox,
+    consumers: Arc<ConsumerWatch>,
 }
 
 /// A word of [`Control`]. A later one overrides an earlier one.
@@ -102,6 +105,11 @@ impl Control {
     /// Whether the shard ended as it was asked to: its counter stands still, as it should.
     pub fn has_retired(&self, shard: usize) -> bool {
         self.shards[shard].retired.load(Ordering::Relaxed)
+    }
+
+    /// Consumers of the shard's journal.
+    pub fn consumers(&self, shard: usize) -> &Arc<ConsumerWatch> {
+        &self.shards[shard].consumers
     }
 
     /// Where to ask the shard.

@@ -73,7 +73,9 @@ impl Driver {
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
         let alive = || spec.control.mark_alive(spec.shard);
-        let open = |events| Collection::open(events, place, &mut shard, &mut ring, alive);
+        let consumers = spec.control.consumers(spec.shard);
+        let open =
+            |events| Collection::open(events, place, &mut shard, &mut ring, Arc::clone(consumers), alive);
         let collection = spec.config.events.as_ref().map(open).transpose()?;
         ring.accept();
         Ok(Self {

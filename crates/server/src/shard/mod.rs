@@ -4,6 +4,7 @@
 mod chaos;
 mod close_log;
 mod collection;
+mod consumers;
 mod control;
 mod driver;
 mod inspector;
