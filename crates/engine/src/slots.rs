@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::action::ConnId;
 use crate::clock::Lived;
 use crate::network::AddressKey;
-use crate::session::{Session, State};
+use crate::session::Session;
 
 /// Sessions by slot. A slot is used again after its connection ended, under the next generation.
 #[derive(Debug, Default)]
@@ -26,18 +26,18 @@ impl Slots {
         self.sessions.len() as u32
     }
 
-    /// Puts a new connection into the table.
-    pub fn open(&mut self, peer: SocketAddr, lived: Lived) -> u32 {
+    /// Puts a new connection into the table; see [`Session::new`].
+    pub fn open(&mut self, peer: SocketAddr, lived: Lived, proxied: bool, tls: bool) -> u32 {
         self.opened += 1;
         match self.free.pop() {
             Some(slot) => {
                 let session = &mut self.sessions[slot as usize];
-                let generation = session.generation.wrapping_add(1);
-                *session = Session::new(peer, self.opened, generation, lived);
+                let generation = session.generation().wrapping_add(1);
+                *session = Session::new(peer, self.opened, generation, lived, proxied, tls);
                 slot
             }
             None => {
-                self.sessions.push(Session::new(peer, self.opened, 0, lived));
+                self.sessions.push(Session::new(peer, self.opened, 0, lived, proxied, tls));
                 self.sessions.len() as u32 - 1
             }
         }
@@ -45,29 +45,25 @@ impl Slots {
 
     /// Takes a connection out of the table.
     pub fn release(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot as usize];
-        debug_assert_ne!(session.state, State::Free);
-        session.state = State::Free;
-        session.outbox.clear();
-        session.decoder = Default::default();
+        self.sessions[slot as usize].release();
         self.free.push(slot);
     }
 
     /// The address of each connection that counts for it, and whether it hasn't authenticated.
     pub fn counted(&self) -> impl Iterator<Item = (AddressKey, bool)> {
-        let counted = self.sessions.iter().filter(|session| session.state != State::Free && session.counted);
-        counted.map(|session| (session.address(), session.unproven))
+        let counted = self.sessions.iter().filter(|session| !session.is_free() && session.is_counted());
+        counted.map(|session| (session.address(), session.is_pre_auth()))
     }
 
     /// The slot of a connection that is still there.
     pub fn find(&self, conn: ConnId) -> Option<u32> {
         let session = self.sessions.get(conn.slot as usize)?;
-        (session.generation == conn.generation && session.state != State::Free).then_some(conn.slot)
+        (session.generation() == conn.generation && !session.is_free()).then_some(conn.slot)
     }
 
     /// The name of the connection in `slot`.
     pub fn id(&self, slot: u32) -> ConnId {
-        ConnId { slot, generation: self[slot].generation }
+        ConnId { slot, generation: self[slot].generation() }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Phase};
 use crate::counters::{Counters, StreamCounters};
 use crate::schedule::Rate;
-use crate::session::Membership;
+use crate::session::{Membership, Subscription};
 
 /// Groups that one call publishes for, so that sending gets its turn.
 const PUBLISHED_PER_CALL: usize = 1_024;
@@ -129,16 +129,6 @@ struct Group {
     in_wave: bool,
 }
 
-/// Where a new subscription starts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Joined {
-    pub membership: Membership,
-    /// Sequence of the first tick to send.
-    pub first: u64,
-    /// Ticks before the live ones are wanted.
-    pub replaying: bool,
-}
-
 /// A frame for one subscriber that is behind.
 #[derive(Debug)]
 pub(crate) struct CatchUp {
@@ -195,7 +185,7 @@ impl Streams {
         mode: Mode,
         resume_after: Option<u64>,
         now: Now,
-    ) -> Result<Joined, Fault> {
+    ) -> Result<Subscription, Fault> {
         let group = self.group(mode, number);
         self.activate(group, now);
         let (stream, members) = (&self.streams[mode as usize], &self.groups[group as usize]);
@@ -214,7 +204,7 @@ impl Streams {
         let subscribers = &mut self.groups[group as usize].subscribers;
         subscribers.push(slot);
         let membership = Membership { group, position: subscribers.len() as u32 - 1 };
-        Ok(Joined { membership, first, replaying: first < live })
+        Ok(Subscription { membership, next_sequence: first, replaying: first < live })
     }
 
     /// Takes a subscriber away. Answers with the slot that took its position in the table, if one did.
@@ -333,14 +323,14 @@ impl Streams {
         !self.waves.is_empty()
     }
 
-    /// The next subscriber to whom the newest batch of its group is due.
-    pub fn visit(&mut self) -> Option<(u32, &Batch)> {
+    /// The next subscriber to whom the newest batch of its group is due; its slot, its group, the batch.
+    pub fn visit(&mut self) -> Option<(u32, u32, &Batch)> {
         while let Some(&index) = self.waves.front() {
             let group = &mut self.groups[index as usize];
             if group.unvisited > 0 {
                 group.unvisited -= 1;
                 let group = &self.groups[index as usize];
-                return Some((group.subscribers[group.unvisited], group.newest()));
+                return Some((group.subscribers[group.unvisited], index, group.newest()));
             }
             group.in_wave = false;
             self.waves.pop_front();

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use tickstream_wire::messages::Mode;
 
 use crate::action::ConnId;
-use crate::session::State;
 
 /// What there is to tell about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,16 +52,6 @@ impl Standing {
             Self::Unauthenticated => "unauthenticated",
             Self::Authenticated => "authenticated",
             Self::Closing => "closing",
-        }
-    }
-
-    /// `None` for a slot that is free.
-    pub(crate) fn of(state: State) -> Option<Self> {
-        match state {
-            State::Free => None,
-            State::Proxied | State::Handshaking | State::Unauthenticated => Some(Self::Unauthenticated),
-            State::Authenticated => Some(Self::Authenticated),
-            State::Flushing | State::Lingering | State::Doomed => Some(Self::Closing),
         }
     }
 }
