@@ -121,14 +121,7 @@ const _: () = assert!(size_of::<Session>() <= 144);
 impl Session {
     /// A connection that was just accepted, the shard's `number`th, in a slot that had `generation` before it.
     /// `proxied`: it begins with a PROXY header.
-    pub fn new(
-        peer: SocketAddr,
-        number: u64,
-        generation: u32,
-        now: Lived,
-        proxied: bool,
-        tls: bool,
-    ) -> Self {
+    pub fn new(peer: SocketAddr, number: u64, generation: u32, now: Lived, proxied: bool, tls: bool) -> Self {
         let state = match (proxied, tls) {
             (true, _) => State::AwaitingProxyHeader { tls, held: None },
             (false, true) => State::Handshaking,

@@ -1,38 +1,62 @@
-//! A batch: its envelope, the judgement of each event, and the record that comes out.
+//! The pipeline: validate, apply privacy rules, deduplicate and build the record, in one pass over a batch's bytes.
+//!
+//! It asks the [`Ledger`] which records aren't stored yet, and changes nothing there.
 
 use tickstream_wire::messages::Message;
-use tickstream_wire::messages::events::{Codec, DeadLetter};
+use tickstream_wire::messages::events::DeadLetter;
 
+use super::counters::IngestCounters;
 use super::cursor::{Cursor, Malformed, Wire, put_bytes, put_number, put_varint};
+use super::dedup::{EventIds, Producers};
+use super::ledger::{Ledger, NewRecord};
+use super::privacy::Redactor;
 use super::publisher::Pending;
+use super::rules::Rules;
 use super::schema::EVENT_BYTES_MAX;
-use super::unpack::{UnpackError, Unpacker};
 use super::validate::{Clocks, Valid, is_readable, validate};
 use super::verdict::{Finding, Verdict, VerdictCode};
-use super::{EVENTS, Ingest, Outstanding, Queued, RecordId, Source, bad_frame};
-use crate::clock::{MS, Now};
-use crate::close::Fault;
+use super::{EVENTS, IngestConfig, RecordId, RestoreError, Source};
+use crate::clock::Now;
 
 /// The number of `dead_letters` in StoredBatch.
 const DEAD_LETTERS: u32 = 7;
 /// The number of `is_partial` in StoredBatch.
-pub(super) const IS_PARTIAL: u32 = 8;
+const IS_PARTIAL: u32 = 8;
 /// Bytes of `is_partial`, with its key.
 const IS_PARTIAL_BYTES: usize = 2;
 /// Bytes of the key and the length that an event or a dead letter gets, at most.
 const FIELD_BYTES: usize = 4;
 
-/// The fields of a PUBLISH.
-pub(super) struct Envelope<'a> {
-    pub producer: [u8; 16],
-    pub sequence: u64,
-    pub codec: Codec,
-    pub packed: &'a [u8],
-    pub has_events: bool,
+/// Smallest limit on a record's bytes: an event of the largest size fits, and what rules make of it.
+const RECORD_BYTES_MIN: u32 = 256 << 10;
+
+/// Makes records of batches. Holds what one batch leaves behind for the next: the ids of events and the sequences of
+/// producers.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    rules: Rules,
+    redactor: Redactor,
+    /// An event that is being redacted.
+    redacted: Vec<u8>,
+    ids: EventIds,
+    producers: Producers,
+    /// As it stands in every record.
+    server: Box<str>,
+    record_bytes_max: usize,
 }
 
-/// A batch while it is being judged.
+/// Origin of a batch, as it stands in its record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    pub source: Source,
+    pub user: &'a str,
+    pub now: Now,
+}
+
+/// A batch while it is being processed.
 struct Batch<'p> {
+    ledger: &'p Ledger,
+    counters: &'p mut IngestCounters,
     /// All records up to this are settled.
     settled: RecordId,
     id: RecordId,
@@ -61,52 +85,75 @@ enum Kept {
     Not,
 }
 
-impl Ingest {
-    /// Judges each event, and makes a record of those that are to be stored.
-    pub(super) fn judge(
+impl Pipeline {
+    pub fn new(config: &IngestConfig, rules: Rules) -> Self {
+        Self {
+            rules,
+            redactor: Redactor::new(&config.privacy),
+            redacted: Vec::new(),
+            ids: EventIds::new(config.event_ids, config.seed),
+            producers: Producers::new(config.seed),
+            server: config.server.clone(),
+            record_bytes_max: config.record_bytes.max(RECORD_BYTES_MIN) as usize,
+        }
+    }
+
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Processes each of `events`: notes in `pending` what the answer says and waits for, and makes a record, in the
+    /// buffer `out`, of those that are to be stored.
+    pub fn process(
         &mut self,
         events: &[u8],
-        source: Source,
-        user: &str,
+        origin: Origin<'_>,
         pending: &mut Pending,
-        now: Now,
-    ) {
+        out: Vec<u8>,
+        ledger: &Ledger,
+        counters: &mut IngestCounters,
+    ) -> NewRecord {
         let (producer, sequence) = (pending.producer, pending.sequence);
         let seen = self.producers.has_seen(producer, sequence);
         let mut batch = Batch {
-            settled: self.settled(),
-            id: RecordId(self.last.0 + 1),
+            ledger,
+            counters,
+            settled: ledger.settled(),
+            id: ledger.next_id(),
             first: self.ids.next(),
-            repeats: seen.then(|| self.outstanding_of(producer, sequence)),
-            clocks: Clocks {
-                now_ns: now.unix_ns,
-                age_ns_max: self.config.age_ms_max.saturating_mul(MS),
-                ahead_ns_max: self.config.ahead_ms_max.saturating_mul(MS),
-            },
+            repeats: seen.then(|| ledger.record_of_batch(producer, sequence)),
+            clocks: self.rules.clocks(origin.now),
             accepted: 0,
             pending,
-            out: self.spare.pop().unwrap_or_default(),
+            out,
             letters: Vec::new(),
             letters_count: 0,
             is_partial: false,
         };
         batch.out.reserve(events.len() + 128);
-        self.put_head(&mut batch.out, source, user, now);
-        self.judge_all(events, &mut batch);
-        self.finish(batch);
+        self.put_head(&mut batch.out, origin);
+        self.process_all(events, &mut batch);
+        self.finish(batch)
+    }
+
+    /// Forgets the events and the sequence of a record that wasn't stored.
+    pub fn forget(&mut self, producer: [u8; 16], sequence: u64, first_id: u64, ids: u32) {
+        self.ids.forget_range(first_id, ids.into());
+        self.producers.forget(producer, sequence);
     }
 
     /// The fields of a StoredBatch before its events.
-    fn put_head(&self, out: &mut Vec<u8>, source: Source, user: &str, now: Now) {
+    fn put_head(&self, out: &mut Vec<u8>, origin: Origin<'_>) {
+        let Origin { source, user, now } = origin;
         put_varint(out, 1 << 3 | 1);
         out.extend_from_slice(&now.unix_ns.to_le_bytes());
         put_bytes(out, 2, self.redactor.peer(source.peer).to_string().as_bytes());
-        put_bytes(out, 4, self.config.server.as_bytes());
+        put_bytes(out, 4, self.server.as_bytes());
         put_bytes(out, 5, user.as_bytes());
         put_number(out, 6, source.shard.into());
     }
 
-    fn judge_all(&mut self, events: &[u8], batch: &mut Batch<'_>) {
+    fn process_all(&mut self, events: &[u8], batch: &mut Batch<'_>) {
         let mut cursor = Cursor::new(events);
         // Events that are stored as they came and lie one behind the other.
         let mut run = 0..0;
@@ -121,7 +168,7 @@ impl Ingest {
             }
             let Ok(event) = cursor.bytes() else { break };
             let field = start..cursor.at();
-            match self.judge_one(event, field.len(), index, run.len(), batch) {
+            match self.process_one(event, field.len(), index, run.len(), batch) {
                 Kept::AsItCame if run.end == field.start && !run.is_empty() => run.end = field.end,
                 Kept::AsItCame => {
                     batch.out.extend_from_slice(&events[std::mem::replace(&mut run, field)]);
@@ -137,8 +184,8 @@ impl Ingest {
         batch.out.extend_from_slice(&events[run]);
     }
 
-    /// Judges one event, which takes `field` bytes with its key and length; `run` bytes before it wait to be copied.
-    fn judge_one(
+    /// Processes one event, which takes `field` bytes with its key and length; `run` bytes before it wait to be copied.
+    fn process_one(
         &mut self,
         event: &[u8],
         field: usize,
@@ -146,7 +193,7 @@ impl Ingest {
         run: usize,
         batch: &mut Batch<'_>,
     ) -> Kept {
-        let valid = match validate(&self.plan, event, batch.clocks) {
+        let valid = match validate(&self.rules.plan, event, batch.clocks) {
             Ok(valid) => valid,
             Err(finding) => {
                 self.reject(event, index, finding, run, batch);
@@ -160,13 +207,13 @@ impl Ingest {
         let mut length = field;
         if valid.is_private {
             self.redacted.clear();
-            if self.redactor.redact(&self.plan, event, &mut self.redacted).is_err() {
+            if self.redactor.redact(&self.rules.plan, event, &mut self.redacted).is_err() {
                 self.reject(event, index, Finding::new(VerdictCode::Malformed), run, batch);
                 return Kept::Not;
             }
             length = self.redacted.len() + FIELD_BYTES;
         }
-        if batch.stored_bytes() + run + length > self.config.record_bytes as usize {
+        if batch.stored_bytes() + run + length > self.record_bytes_max {
             self.reject(event, index, Finding::new(VerdictCode::BatchFull), run, batch);
             return Kept::Not;
         }
@@ -180,7 +227,7 @@ impl Ingest {
                 if valid.is_private { Kept::Redacted } else { Kept::AsItCame }
             }
             Err(number) => {
-                let record = if number >= batch.first { batch.id } else { self.record_of(number) };
+                let record = if number >= batch.first { batch.id } else { batch.ledger.record_of(number) };
                 batch.duplicate(index, record);
                 Kept::Not
             }
@@ -192,7 +239,7 @@ impl Ingest {
         let mut finding = finding;
         if !finding.code.is_retryable() && batch.repeats.is_none() {
             let letter = self.dead_letter(event, index, &finding).encode_to_vec();
-            let room = (self.config.record_bytes as usize).saturating_sub(batch.stored_bytes() + run);
+            let room = self.record_bytes_max.saturating_sub(batch.stored_bytes() + run);
             if letter.len() + FIELD_BYTES <= room {
                 put_bytes(&mut batch.letters, DEAD_LETTERS, &letter);
                 batch.letters_count += 1;
@@ -203,68 +250,90 @@ impl Ingest {
         }
         batch.is_partial |= finding.code.is_retryable() || finding.code.depends_on_time();
         batch.pending.verdicts.push(Verdict { index, finding });
-        self.counters.rejected[finding.code as usize] += 1;
+        batch.counters.rejected[finding.code as usize] += 1;
     }
 
     fn dead_letter(&self, event: &[u8], index: u32, finding: &Finding) -> DeadLetter {
-        let redacted = is_readable(&self.plan, event).then(|| {
+        let redacted = is_readable(&self.rules.plan, event).then(|| {
             let mut redacted = Vec::with_capacity(event.len());
-            self.redactor.redact(&self.plan, event, &mut redacted).map(|()| redacted).ok()
+            self.redactor.redact(&self.rules.plan, event, &mut redacted).map(|()| redacted).ok()
         });
         DeadLetter {
             index,
             code: finding.code.as_str().to_owned(),
-            message: self.message(finding),
+            message: self.rules.message(finding),
             event: redacted.flatten().filter(|redacted| redacted.len() <= EVENT_BYTES_MAX),
         }
     }
 
-    /// Queues the record, if there is something to store, and notes what the answer waits for.
-    fn finish(&mut self, mut batch: Batch<'_>) {
+    /// Completes the record, and notes what the answer waits for.
+    fn finish(&mut self, mut batch: Batch<'_>) -> NewRecord {
         let pending = &mut *batch.pending;
-        let (producer, sequence) = (pending.producer, pending.sequence);
-        self.counters.duplicates += u64::from(pending.duplicates);
+        batch.counters.duplicates += u64::from(pending.duplicates);
         // The dead letters of a batch that comes again are in the record of the first.
         let first = batch.repeats.filter(|record| *record > batch.settled);
         pending.letters = first.filter(|_| !pending.verdicts.is_empty());
         if !pending.doubtful.is_empty() || pending.letters.is_some() {
-            pending.after = self.last;
+            pending.after = batch.ledger.last();
         }
         // What may have to come again must not be taken for a duplicate then.
         let is_partial = batch.is_partial || pending.doubtful.iter().any(|(_, record)| *record != batch.id);
         if !is_partial {
+            self.producers.remember(pending.producer, pending.sequence);
+        }
+        let is_empty = batch.accepted == 0 && batch.letters_count == 0;
+        if !is_empty {
+            batch.out.append(&mut batch.letters);
+            put_number(&mut batch.out, IS_PARTIAL, is_partial.into());
+            (pending.own, pending.letters) = (Some(batch.id), Some(batch.id));
+            pending.after = batch.id;
+        }
+        NewRecord {
+            first_id: batch.first,
+            events: batch.accepted,
+            dead_letters: batch.letters_count,
+            payload: batch.out,
+        }
+    }
+
+    /// Remembers what is in a record that recovery found.
+    pub fn restore(&mut self, producer: [u8; 16], sequence: u64, payload: &[u8]) -> Result<(), RestoreError> {
+        let mut events_before = 0;
+        let is_partial = self
+            .restore_ids(payload, &mut events_before)
+            .map_err(|Malformed| RestoreError { events_before })?;
+        if !is_partial {
             self.producers.remember(producer, sequence);
         }
-        if batch.accepted == 0 && batch.letters_count == 0 {
-            return self.spare(batch.out);
+        Ok(())
+    }
+
+    /// Whether the batch may have events that aren't in the record, nor in an earlier one.
+    fn restore_ids(&mut self, payload: &[u8], events: &mut u64) -> Result<bool, Malformed> {
+        let mut cursor = Cursor::new(payload);
+        let mut is_partial = false;
+        while let Some((number, wire)) = cursor.key()? {
+            if (number, wire) == (IS_PARTIAL, Wire::Varint) {
+                is_partial = cursor.varint()? != 0;
+                continue;
+            }
+            if (number, wire) != (EVENTS, Wire::Bytes) {
+                cursor.skip(number, wire)?;
+                continue;
+            }
+            let mut event = Cursor::new(cursor.bytes()?);
+            while let Some((number, wire)) = event.key()? {
+                if (number, wire) == (1, Wire::Bytes) {
+                    let &id = event.bytes()?.first_chunk().ok_or(Malformed)?;
+                    // One that is known already stays as old as it is.
+                    let _ = self.ids.insert(id);
+                    break;
+                }
+                event.skip(number, wire)?;
+            }
+            *events += 1;
         }
-        batch.out.append(&mut batch.letters);
-        put_number(&mut batch.out, IS_PARTIAL, is_partial.into());
-        self.last = batch.id;
-        (pending.own, pending.letters) = (Some(batch.id), Some(batch.id));
-        pending.after = batch.id;
-        self.queue_bytes += batch.out.len() as u64;
-        self.counters.records += 1;
-        self.counters.record_bytes += batch.out.len() as u64;
-        let (id, first, events, dead_letters) = (batch.id, batch.first, batch.accepted, batch.letters_count);
-        self.outstanding.push_back(Outstanding { id, producer, sequence, first, events, dead_letters });
-        self.queue.push_back(Queued { id, producer, sequence, events, payload: batch.out });
-    }
-
-    /// The record of an id that was remembered; `RecordId(0)` if it is stored.
-    fn record_of(&self, number: u64) -> RecordId {
-        let after = self.outstanding.partition_point(|record| record.first <= number);
-        let record = after.checked_sub(1).map(|at| &self.outstanding[at]);
-        record
-            .filter(|record| number < record.first + u64::from(record.events))
-            .map_or(RecordId(0), |record| record.id)
-    }
-
-    /// The record of a batch that was seen; `RecordId(0)` if it is stored.
-    fn outstanding_of(&self, producer: [u8; 16], sequence: u64) -> RecordId {
-        let mut newest_first = self.outstanding.iter().rev();
-        let record = newest_first.find(|record| record.sequence == sequence && record.producer == producer);
-        record.map_or(RecordId(0), |record| record.id)
+        Ok(is_partial)
     }
 }
 
@@ -281,63 +350,4 @@ impl Batch<'_> {
             self.pending.doubtful.push((index, record));
         }
     }
-}
-
-/// The fields of a PUBLISH but for its events.
-pub(super) fn envelope(payload: &[u8]) -> Result<Envelope<'_>, Fault> {
-    let malformed = |Malformed| bad_frame("PUBLISH is no protobuf message of its type");
-    let (mut producer, mut packed) = (&[][..], &[][..]);
-    let (mut sequence, mut codec, mut has_events) = (0, 0, false);
-    let mut cursor = Cursor::new(payload);
-    while let Some((number, wire)) = cursor.key().map_err(malformed)? {
-        match (number, wire) {
-            (1, Wire::Bytes) => producer = cursor.bytes().map_err(malformed)?,
-            (2, Wire::Varint) => sequence = cursor.varint().map_err(malformed)?,
-            (EVENTS, Wire::Bytes) => {
-                has_events = true;
-                cursor.bytes().map_err(malformed)?;
-            }
-            (4, Wire::Varint) => codec = cursor.varint().map_err(malformed)?,
-            (5, Wire::Bytes) => packed = cursor.bytes().map_err(malformed)?,
-            (1..=5, _) => return Err(malformed(Malformed)),
-            _ => cursor.skip(number, wire).map_err(malformed)?,
-        }
-    }
-    let producer = <[u8; 16]>::try_from(producer).ok().filter(|producer| *producer != [0; 16]);
-    let producer =
-        producer.ok_or_else(|| bad_frame("PUBLISH: producer_id must be 16 bytes that aren't all zero"))?;
-    if sequence == 0 {
-        return Err(bad_frame("PUBLISH: sequence begins with 1"));
-    }
-    let codec = i32::try_from(codec).ok().and_then(|codec| Codec::try_from(codec).ok());
-    let codec = codec.ok_or_else(|| bad_frame("PUBLISH: codec must be NONE (0), LZ4 (1) or ZSTD (2)"))?;
-    Ok(Envelope { producer, sequence, codec, packed, has_events })
-}
-
-/// The bytes whose fields are the events.
-pub(super) fn unpack<'a>(
-    unpacker: &'a mut Unpacker,
-    envelope: &Envelope<'_>,
-    payload: &'a [u8],
-) -> Result<&'a [u8], UnpackError> {
-    match envelope.codec {
-        Codec::None if envelope.packed.is_empty() => Ok(payload),
-        Codec::None => Err(UnpackError::Broken("`compressed` needs a codec".to_owned())),
-        _ if envelope.has_events => Err(UnpackError::Broken("`events` are for codec NONE alone".to_owned())),
-        codec => unpacker.unpack(codec, envelope.packed),
-    }
-}
-
-/// How many events there are; all other fields are passed over.
-pub(super) fn count_events(bytes: &[u8]) -> Result<usize, Malformed> {
-    let mut cursor = Cursor::new(bytes);
-    let mut count = 0;
-    while let Some((number, wire)) = cursor.key()? {
-        if number == EVENTS && wire != Wire::Bytes {
-            return Err(Malformed);
-        }
-        count += usize::from(number == EVENTS);
-        cursor.skip(number, wire)?;
-    }
-    Ok(count)
 }

@@ -7,8 +7,11 @@ use std::rc::Rc;
 use tickstream_wire::messages::PublishAck;
 use tickstream_wire::messages::events::Rejected;
 
+use super::RecordId;
+use super::envelope::Envelope;
+use super::ledger::RefusedRecord;
+use super::rules::Rules;
 use super::verdict::{Finding, Verdict, VerdictCode};
-use super::{Ingest, RecordId, RefusedRecord};
 use crate::clock::{Lived, MS, SECOND};
 
 /// A connection that has published.
@@ -81,14 +84,35 @@ impl Publisher {
 }
 
 impl Pending {
+    /// The pending reply to the batch of `events` events, before any of them was looked at.
+    pub fn new(envelope: &Envelope<'_>, events: u32) -> Self {
+        Self {
+            producer: envelope.producer,
+            sequence: envelope.sequence,
+            events,
+            after: RecordId(0),
+            own: None,
+            letters: None,
+            verdicts: Vec::new(),
+            duplicates: 0,
+            doubtful: Vec::new(),
+            throttle_ms: 0,
+        }
+    }
+
+    /// Rejects all of its events alike.
+    pub fn reject_all(&mut self, finding: Finding) {
+        self.verdicts.extend((0..self.events).map(|index| Verdict { index, finding }));
+    }
+
     /// The answer, if these records were refused. It fits `payload_bytes`: where it wouldn't, messages are left out.
-    pub fn answer(&self, ingest: &Ingest, refused: &[RefusedRecord], payload_bytes: u32) -> PublishAck {
+    pub fn answer(&self, rules: &Rules, refused: &[RefusedRecord], payload_bytes: u32) -> PublishAck {
         let fault_of = |record| {
             let at = refused.binary_search_by_key(&record, |refused| refused.id).ok()?;
             Some(refused[at].fault)
         };
         let (own, letters) = (self.own.and_then(fault_of), self.letters.and_then(fault_of));
-        let mut rejected = Rejections::new(ingest, payload_bytes);
+        let mut rejected = Rejections::new(rules, payload_bytes);
         if own.is_none()
             && letters.is_none()
             && self.doubtful.iter().all(|(_, record)| fault_of(*record).is_none())
@@ -150,21 +174,21 @@ pub(crate) const REJECTED_BYTES_MAX: usize = 4 + 4 + (2 + VerdictCode::BYTES_MAX
 pub(crate) const ACK_BYTES_MAX: usize = 11 + 3 * 6 + 18;
 
 /// The verdicts of an answer, with messages as long as there is room.
-struct Rejections<'i> {
-    ingest: &'i Ingest,
+struct Rejections<'r> {
+    rules: &'r Rules,
     list: Vec<Rejected>,
     /// Bytes for messages.
     room: usize,
 }
 
-impl<'i> Rejections<'i> {
-    fn new(ingest: &'i Ingest, payload_bytes: u32) -> Self {
-        let kept = ACK_BYTES_MAX + ingest.events_max() as usize * REJECTED_BYTES_MAX;
-        Self { ingest, list: Vec::new(), room: (payload_bytes as usize).saturating_sub(kept) }
+impl<'r> Rejections<'r> {
+    fn new(rules: &'r Rules, payload_bytes: u32) -> Self {
+        let kept = ACK_BYTES_MAX + rules.events_max as usize * REJECTED_BYTES_MAX;
+        Self { rules, list: Vec::new(), room: (payload_bytes as usize).saturating_sub(kept) }
     }
 
     fn push(&mut self, index: u32, finding: &Finding) {
-        let mut message = if self.room > 0 { self.ingest.message(finding) } else { String::new() };
+        let mut message = if self.room > 0 { self.rules.message(finding) } else { String::new() };
         let needed = message.len() + 3;
         if needed > self.room {
             message.clear();

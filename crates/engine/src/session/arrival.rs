@@ -69,11 +69,8 @@ impl Session {
     /// Its address is known: TLS or AUTH comes next. Answers whether it is TLS.
     pub fn proxy_header_taken(&mut self) -> bool {
         let State::AwaitingProxyHeader { tls, .. } = self.state else { return false };
-        self.state = if tls {
-            State::Handshaking
-        } else {
-            State::Unauthenticated { since: self.opened, user: None }
-        };
+        self.state =
+            if tls { State::Handshaking } else { State::Unauthenticated { since: self.opened, user: None } };
         tls
     }
 

@@ -18,7 +18,9 @@ pub(crate) enum Step {
     Send(SealedFrame, u32),
     Shutdown,
     /// Release it; `reset`: without FIN.
-    Release { reset: bool },
+    Release {
+        reset: bool,
+    },
 }
 
 /// Answer of a subscriber whose turn in a wave it is.

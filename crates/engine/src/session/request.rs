@@ -16,11 +16,19 @@ use crate::limit::Limit;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request<'a> {
     /// AUTH, with the right credentials or not.
-    Authenticate { accepted: bool },
-    Subscribe { mode: Mode, resume_after: Option<u64> },
+    Authenticate {
+        accepted: bool,
+    },
+    Subscribe {
+        mode: Mode,
+        resume_after: Option<u64>,
+    },
     Heartbeat,
     /// To take the events in the payload, which came from this address.
-    Publish { payload: &'a [u8], peer: IpAddr },
+    Publish {
+        payload: &'a [u8],
+        peer: IpAddr,
+    },
     /// Nothing: a type of a later version.
     Nothing,
 }
@@ -79,9 +87,7 @@ impl Session {
         let payload_max = Self::payload_bytes_max(state, config);
         let Some(frame) = decoder.next(bytes, payload_max)? else { return Ok(None) };
         match state {
-            State::Authenticated { .. } => {
-                after_auth(frame, peer.ip(), budget, config, now).map(Some)
-            }
+            State::Authenticated { .. } => after_auth(frame, peer.ip(), budget, config, now).map(Some),
             State::Unauthenticated { user, .. } => {
                 let user = user.as_ref().map(|user| &*user.0);
                 before_auth(frame, user, config).map(Some)

@@ -139,7 +139,7 @@ impl Shard {
         self.leave_pre_auth(slot);
         let user = self.slots[slot].authenticated(lived);
         if let (Some(ingest), Some(user)) = (&mut self.ingest, user) {
-            ingest.add_publisher(slot, user.into());
+            ingest.add_publisher(slot, &user.into());
         }
         self.rearm(slot);
         self.owe(slot, self.ack(MsgType::Auth, 0))?;
