@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use tickstream_engine::{ConnId, Connection, Report, Shard, Standing};
 
-use super::collection::Collection;
+use super::journal_driver::Collection;
 use super::mailbox::{Closed, Closing, Lag, Mailbox, Page, PageFound, Request, Snapshot};
 use crate::ring::SocketRing;
 

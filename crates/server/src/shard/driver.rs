@@ -13,7 +13,7 @@ use tickstream_engine::{self as engine, Action, Refused, Shard};
 #[cfg(debug_assertions)]
 use super::chaos::Chaos;
 use super::close_log::CloseLog;
-use super::collection::Collection;
+use super::journal_driver::Collection;
 use super::desk::Desk;
 use super::transport::Transport;
 use super::{Control, Order, ShardError, Spec};

@@ -3,7 +3,7 @@
 #[cfg(debug_assertions)]
 mod chaos;
 mod close_log;
-mod collection;
+mod journal_driver;
 mod control;
 mod desk;
 mod driver;
@@ -27,7 +27,7 @@ use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
 use driver::Driver;
 
-pub use collection::{CollectionError, record_bytes_max, with_cause};
+pub use journal_driver::{CollectionError, record_bytes_max, with_cause};
 pub use control::{Control, Order};
 pub use desk::slowness;
 pub use mailbox::{
