@@ -7,17 +7,8 @@ use tickstream_wire::messages::Mode;
 
 use crate::batch::SealedFrame;
 use crate::close::CloseReason;
+use crate::ids::ConnId;
 use crate::limit::Limit;
-
-/// One connection of a shard: a slot, and how often that slot was used before. A late word about a connection
-/// that is gone never reaches the slot's next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId {
-    /// Index into the connection table, below [`crate::Limits::connections`].
-    pub slot: u32,
-    /// How many connections the slot had before this one.
-    pub generation: u32,
-}
 
 /// What the driver is asked to do.
 #[derive(Clone, Debug)]

@@ -4,8 +4,6 @@ use std::fmt;
 
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::config::ConfigError;
-
 /// Longest user name or password, bytes.
 const CREDENTIAL_BYTES: usize = 255;
 
@@ -21,9 +19,9 @@ impl Credentials {
     ///
     /// # Errors
     /// If either is empty or longer than 255 bytes.
-    pub fn new(user: &str, pass: &str) -> Result<Self, ConfigError> {
+    pub fn new(user: &str, pass: &str) -> Result<Self, CredentialError> {
         let padded = |what, secret: &str| {
-            Padded::new(secret.as_bytes()).ok_or(ConfigError::Credential { what, bytes: secret.len() })
+            Padded::new(secret.as_bytes()).ok_or(CredentialError { what, bytes: secret.len() })
         };
         Ok(Self { user: padded("the user name", user)?, pass: padded("the password", pass)? })
     }
@@ -43,6 +41,15 @@ impl Credentials {
     pub fn accept(&self, user: &str, pass: &str) -> bool {
         (self.user.matches(user.as_bytes()) & self.pass.matches(pass.as_bytes())).into()
     }
+}
+
+/// An empty or overlong user name or password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} must be 1 to {CREDENTIAL_BYTES} bytes long, it has {bytes}")]
+pub struct CredentialError {
+    /// "the user name" or "the password".
+    what: &'static str,
+    bytes: usize,
 }
 
 impl fmt::Debug for Credentials {

@@ -7,6 +7,7 @@ use tickstream_wire::frame::{self, OVERHEAD};
 use tickstream_wire::messages::{DataBatch, Message, Mode, Payload, SCHEMA_VERSION, Tick};
 
 use crate::clock::Lived;
+use crate::ids::Sequence;
 use crate::schedule::Rate;
 
 /// The bytes of a whole frame, encoded once; a clone shares them.
@@ -42,9 +43,9 @@ impl SealedFrame {
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     /// Sequence of the first tick.
-    pub first: u64,
+    pub first: Sequence,
     /// Sequence after the last tick.
-    pub end: u64,
+    pub end: Sequence,
     /// The DATA_BATCH.
     pub frame: SealedFrame,
     /// When it was sealed: the age of its bytes counts from here.
@@ -92,15 +93,15 @@ impl Sealer {
     }
 
     /// The ticks `first..end`, at most [`Sealer::ticks_max`], for subscribers of this phase.
-    pub fn seal(&mut self, first: u64, end: u64, phase_ms: u32) -> SealedFrame {
+    pub fn seal(&mut self, first: Sequence, end: Sequence, phase_ms: u32) -> SealedFrame {
         debug_assert!(first < end && end - first <= self.ticks_max);
         let (mode, rate) = (self.mode.into(), self.rate);
-        self.message.first_sequence = first;
+        self.message.first_sequence = first.0;
         self.message.ticks.clear();
-        self.message.ticks.extend(
-            (first..end)
-                .map(|sequence| Tick { mode, epoch_ms: rate.epoch_ms(sequence) + u64::from(phase_ms) }),
-        );
+        self.message.ticks.extend((first.0..end.0).map(|sequence| Tick {
+            mode,
+            epoch_ms: rate.epoch_ms(Sequence(sequence)) + u64::from(phase_ms),
+        }));
         self.buffer.clear();
         self.buffer.reserve(OVERHEAD + self.message.encoded_len());
         let message = &self.message;
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn labels_carry_the_phase() {
         let rate = Rate::new(Mode::Second, 2).unwrap();
-        let frame = Sealer::new(Mode::Second, rate, 65_536).seal(3_000, 3_003, 7);
+        let frame = Sealer::new(Mode::Second, rate, 65_536).seal(Sequence(3_000), Sequence(3_003), 7);
         let payload = &frame.as_bytes()[frame::HEADER_LEN..frame.as_bytes().len() - frame::TRAILER_LEN];
         let batch = DataBatch::decode(payload).unwrap();
         let labels: Vec<_> = batch.ticks.iter().map(|tick| tick.epoch_ms).collect();

@@ -2,10 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use crate::auth::Credentials;
+use crate::auth::{CredentialError, Credentials};
 use crate::ingest::IngestConfig;
 use crate::network::Network;
-use crate::schedule::Rate;
+use crate::schedule::{Rate, RateError};
 use tickstream_wire::messages::Mode;
 
 /// When the ticks of different subscribers are due.
@@ -118,22 +118,10 @@ impl Config {
 /// A setting that can't be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A rate of 0 or above the most.
-    #[error("{ticks} ticks in mode {} must be 1 to {max}", .mode.as_str_name())]
-    Rate {
-        /// Whose rate.
-        mode: Mode,
-        /// What was asked for.
-        ticks: u32,
-        /// The most.
-        max: u32,
-    },
     /// An empty or overlong user name or password.
-    #[error("{what} must be 1 to 255 bytes long, it has {bytes}")]
-    Credential {
-        /// "the user name" or "the password".
-        what: &'static str,
-        /// Its length.
-        bytes: usize,
-    },
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A rate of 0 or above the most.
+    #[error(transparent)]
+    Rate(#[from] RateError),
 }

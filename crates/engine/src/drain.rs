@@ -2,6 +2,7 @@
 
 use crate::clock::{Lived, MS};
 use crate::config::Limits;
+use crate::ids::Slot;
 
 /// Connections that one call tells to go away, so that sending gets its turn.
 const TOLD_PER_CALL: u32 = 256;
@@ -26,7 +27,7 @@ pub(crate) struct Drain {
 
 impl Drain {
     /// A drain of the slots below `end` in `over_ms`.
-    pub fn new(now: Lived, over_ms: u32, end: u32) -> Self {
+    pub fn new(now: Lived, over_ms: u32, end: Slot) -> Self {
         let over_ns = u64::from(over_ms) * MS;
         let grace_ns = (over_ns / 5).min(1_000 * MS);
         let linger_ns = (over_ns / 5).min(u64::from(Limits::LINGER_MS) * MS);
@@ -37,12 +38,12 @@ impl Drain {
             grace_ns,
             linger_ns,
             next: 0,
-            end,
+            end: end.0,
         }
     }
 
     /// The next slot to tell, if it's time: few slots are told at once, many evenly over the time.
-    pub fn next_slot(&mut self, now: Lived) -> Option<u32> {
+    pub fn next_slot(&mut self, now: Lived) -> Option<Slot> {
         let passed = now - self.began;
         let share = if passed >= self.tell_ns {
             self.end
@@ -52,7 +53,7 @@ impl Drain {
         };
         (self.next < share).then(|| {
             self.next += 1;
-            self.next - 1
+            Slot(self.next - 1)
         })
     }
 
@@ -72,8 +73,8 @@ impl Drain {
     }
 
     /// When the connection in `slot` is asked to come back: spread, so that not all do at once.
-    pub fn retry_after_ms(slot: u32) -> u32 {
-        RETRY_AFTER_MS_MIN + slot.wrapping_mul(0x9E37_79B1) % RETRY_AFTER_MS_SPREAD
+    pub fn retry_after_ms(slot: Slot) -> u32 {
+        RETRY_AFTER_MS_MIN + slot.0.wrapping_mul(0x9E37_79B1) % RETRY_AFTER_MS_SPREAD
     }
 
     /// Connections that one call tells.

@@ -45,9 +45,9 @@ use unpack::{UnpackError, Unpacker};
 use verdict::Finding;
 pub use verdict::VerdictCode;
 
-use crate::action::ConnId;
 use crate::clock::{Lived, Now};
 use crate::close::{CloseReason, Fault};
+use crate::ids::{ConnId, Slot};
 use crate::limit::Limit;
 
 /// Events of one PUBLISH, where the server's payloads may be large enough for as many verdicts.
@@ -194,7 +194,7 @@ impl Ingest {
     }
 
     /// The connection in `slot` publishes under the name `user`, unless it has published under another.
-    pub fn add_publisher(&mut self, slot: u32, user: &Rc<str>) {
+    pub fn add_publisher(&mut self, slot: Slot, user: &Rc<str>) {
         self.ledger.publisher(slot, user);
     }
 
@@ -272,12 +272,12 @@ impl Ingest {
     }
 
     /// The next answer that a connection can be sent, of at most `payload_bytes`.
-    pub fn next_answer(&mut self, slot: u32, payload_bytes: u32) -> Option<PublishAck> {
+    pub fn next_answer(&mut self, slot: Slot, payload_bytes: u32) -> Option<PublishAck> {
         self.ledger.next_answer(slot, self.pipeline.rules(), payload_bytes)
     }
 
     /// A connection is gone.
-    pub fn left(&mut self, slot: u32) {
+    pub fn left(&mut self, slot: Slot) {
         self.ledger.left(slot);
     }
 

@@ -31,6 +31,7 @@ mod close;
 mod config;
 mod counters;
 mod drain;
+mod ids;
 mod ingest;
 mod latency;
 mod limit;
@@ -46,14 +47,15 @@ mod tally;
 mod view;
 mod wheel;
 
-pub use action::{Action, ConnId, Refused, Report, Secured, SendOutcome};
-pub use auth::Credentials;
+pub use action::{Action, Refused, Report, Secured, SendOutcome};
+pub use auth::{CredentialError, Credentials};
 pub use batch::SealedFrame;
 pub use clock::Now;
 pub use close::CloseReason;
 pub use close::Severity;
 pub use config::{Config, ConfigError, Limits, Phase, ProxyProtocol};
 pub use counters::{Counters, StreamCounters};
+pub use ids::{ConnId, Slot};
 pub use ingest::{
     IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule,
     Record, RecordId, RestoreError, StorageFault, VerdictCode,
@@ -61,7 +63,7 @@ pub use ingest::{
 pub use latency::Latencies;
 pub use limit::Limit;
 pub use network::{AddressKey, Network, NetworkError};
-pub use schedule::Rate;
+pub use schedule::{Rate, RateError};
 pub use shard::Shard;
 pub use tickstream_wire::messages::Mode;
 pub use view::{Connection, Standing};

@@ -18,6 +18,7 @@ use crate::batch::SealedFrame;
 use crate::clock::{Lived, MS};
 use crate::close::{CloseReason, Fault};
 use crate::config::Config;
+use crate::ids::{GroupId, Sequence};
 use crate::network::AddressKey;
 use crate::outbox::{Item, Outbox};
 use crate::view::Standing;
@@ -60,7 +61,7 @@ struct CertifiedUser(Box<str>);
 pub(crate) struct Subscription {
     pub membership: Membership,
     /// Sequence of the next tick to hand to the socket.
-    pub next_sequence: u64,
+    pub next_sequence: Sequence,
     /// It has not yet caught up with the live stream.
     pub replaying: bool,
 }
@@ -68,7 +69,7 @@ pub(crate) struct Subscription {
 /// A subscription's group, and its position in the group's table of subscribers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Membership {
-    pub group: u32,
+    pub group: GroupId,
     pub position: u32,
 }
 

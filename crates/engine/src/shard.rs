@@ -15,7 +15,7 @@ use std::rc::Rc;
 
 use tickstream_wire::messages::{Ack, ErrorMsg, GoAway, Mode, MsgType};
 
-use crate::action::{ConnId, Report};
+use crate::action::Report;
 use crate::admission::Admission;
 use crate::auth_limiter::AuthLimiter;
 use crate::batch::SealedFrame;
@@ -24,6 +24,7 @@ use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::drain::Drain;
+use crate::ids::{ConnId, Sequence, Slot};
 use crate::ingest::{Ingest, Source};
 use crate::latency::Latencies;
 use crate::session::Request;
@@ -48,7 +49,7 @@ pub struct Shard {
     auth_limiter: AuthLimiter,
     wheel: Wheel,
     /// Connections that have something to do other than the wave.
-    ready: VecDeque<u32>,
+    ready: VecDeque<Slot>,
     /// Whose turn it is: the ready ones' or the wave's.
     wave_turn: bool,
     reports: VecDeque<Report>,
@@ -227,13 +228,13 @@ impl Shard {
         self.reports.pop_front()
     }
 
-    fn heartbeat(&mut self, slot: u32) -> Result<(), Fault> {
+    fn heartbeat(&mut self, slot: Slot) -> Result<(), Fault> {
         self.counters.heartbeats += 1;
         self.slots[slot].heard_heartbeat(self.clock.lived());
         self.owe(slot, self.heartbeat.clone())
     }
 
-    fn subscribe(&mut self, slot: u32, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
+    fn subscribe(&mut self, slot: Slot, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
         self.unsubscribe(slot);
         let number = self.slots[slot].number();
         let joined = self.streams.join(slot, number, mode, resume_after, self.clock.now())?;
@@ -243,7 +244,7 @@ impl Shard {
     }
 
     /// Takes the connection out of its stream; a batch that is being sent stays its own.
-    fn unsubscribe(&mut self, slot: u32) {
+    fn unsubscribe(&mut self, slot: Slot) {
         self.detach_batch(slot);
         if let Some(membership) = self.slots[slot].unsubscribe()
             && let Some(moved) = self.streams.leave(membership)
@@ -264,7 +265,7 @@ impl Shard {
     }
 
     /// Decides the end of a connection: its ERROR frame, if it gets one, then FIN.
-    fn close(&mut self, slot: u32, mut fault: Fault) {
+    fn close(&mut self, slot: Slot, mut fault: Fault) {
         let session = &self.slots[slot];
         if !session.is_open() {
             return;
@@ -298,12 +299,12 @@ impl Shard {
     }
 
     /// Releases a connection at the next opportunity; `reset`: without FIN.
-    fn abort(&mut self, slot: u32, reset: bool) {
+    fn abort(&mut self, slot: Slot, reset: bool) {
         self.slots[slot].abort(reset);
         self.make_ready(slot);
     }
 
-    fn report(&mut self, slot: u32, fault: Fault) {
+    fn report(&mut self, slot: Slot, fault: Fault) {
         self.counters.count_close(fault.reason);
         let lived = self.clock.lived();
         let session = &self.slots[slot];
@@ -320,7 +321,7 @@ impl Shard {
     }
 
     /// The deadline of a connection came up: acts on it if it has passed, and sets the next.
-    fn expired(&mut self, slot: u32) {
+    fn expired(&mut self, slot: Slot) {
         let session = &self.slots[slot];
         let Some((deadline, fault)) = session.deadline(&self.config) else { return };
         if self.clock.lived() < deadline {
@@ -336,7 +337,7 @@ impl Shard {
     }
 
     /// Sets the connection's deadline anew, after something that may have brought it nearer.
-    fn rearm(&mut self, slot: u32) {
+    fn rearm(&mut self, slot: Slot) {
         if let Some((deadline, _)) = self.slots[slot].deadline(&self.config) {
             self.wheel.arm(slot, deadline);
         }
@@ -365,28 +366,28 @@ impl Shard {
         }
     }
 
-    fn ack(&self, acked_type: MsgType, next_sequence: u64) -> SealedFrame {
+    fn ack(&self, acked_type: MsgType, next_sequence: Sequence) -> SealedFrame {
         SealedFrame::new(&Ack {
             acked_type: acked_type.into(),
             heartbeat_interval_ms: self.config.heartbeat_interval_ms,
             heartbeat_timeout_ms: self.config.heartbeat_timeout_ms,
             max_msg_size: self.config.limits.payload_bytes,
             batch_window_ms: self.config.batch_window_ms,
-            next_sequence,
+            next_sequence: next_sequence.0,
             server_time_ms: self.clock.now().unix_ns / MS,
             publish_credits: self.config.ingest.as_ref().map_or(0, |ingest| ingest.credits.get()),
             max_publish_size: self.config.ingest.as_ref().map_or(0, |ingest| ingest.publish_bytes),
         })
     }
 
-    fn make_ready(&mut self, slot: u32) {
+    fn make_ready(&mut self, slot: Slot) {
         if self.slots[slot].make_ready() {
             self.ready.push_back(slot);
         }
     }
 
     /// Enqueues a reply to the connection.
-    fn owe(&mut self, slot: u32, frame: SealedFrame) -> Result<(), Fault> {
+    fn owe(&mut self, slot: Slot, frame: SealedFrame) -> Result<(), Fault> {
         if self.slots[slot].enqueue(frame, self.clock.lived())? {
             self.make_ready(slot);
         }
@@ -401,7 +402,7 @@ fn not_collected() -> Fault {
 }
 
 /// The GOAWAY of the connection in `slot`.
-fn go_away(slot: u32) -> SealedFrame {
+fn go_away(slot: Slot) -> SealedFrame {
     let reason = "the server is shutting down".to_owned();
     SealedFrame::new(&GoAway { reason, retry_after_ms: Drain::retry_after_ms(slot) })
 }

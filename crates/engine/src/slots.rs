@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use crate::action::ConnId;
 use crate::clock::Lived;
+use crate::ids::{ConnId, Slot};
 use crate::network::AddressKey;
 use crate::session::Session;
 
@@ -11,7 +11,7 @@ use crate::session::Session;
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     sessions: Vec<Session>,
-    free: Vec<u32>,
+    free: Vec<Slot>,
     opened: u64,
 }
 
@@ -22,30 +22,30 @@ impl Slots {
     }
 
     /// Slots that were ever used: every connection's slot is below.
-    pub fn end(&self) -> u32 {
-        self.sessions.len() as u32
+    pub fn end(&self) -> Slot {
+        Slot(self.sessions.len() as u32)
     }
 
     /// Puts a new connection into the table; see [`Session::new`].
-    pub fn open(&mut self, peer: SocketAddr, lived: Lived, proxied: bool, tls: bool) -> u32 {
+    pub fn open(&mut self, peer: SocketAddr, lived: Lived, proxied: bool, tls: bool) -> Slot {
         self.opened += 1;
         match self.free.pop() {
             Some(slot) => {
-                let session = &mut self.sessions[slot as usize];
+                let session = &mut self.sessions[slot.index()];
                 let generation = session.generation().wrapping_add(1);
                 *session = Session::new(peer, self.opened, generation, lived, proxied, tls);
                 slot
             }
             None => {
                 self.sessions.push(Session::new(peer, self.opened, 0, lived, proxied, tls));
-                self.sessions.len() as u32 - 1
+                Slot(self.sessions.len() as u32 - 1)
             }
         }
     }
 
     /// Takes a connection out of the table.
-    pub fn release(&mut self, slot: u32) {
-        self.sessions[slot as usize].release();
+    pub fn release(&mut self, slot: Slot) {
+        self.sessions[slot.index()].release();
         self.free.push(slot);
     }
 
@@ -56,27 +56,27 @@ impl Slots {
     }
 
     /// The slot of a connection that is still there.
-    pub fn find(&self, conn: ConnId) -> Option<u32> {
-        let session = self.sessions.get(conn.slot as usize)?;
+    pub fn find(&self, conn: ConnId) -> Option<Slot> {
+        let session = self.sessions.get(conn.slot.index())?;
         (session.generation() == conn.generation && !session.is_free()).then_some(conn.slot)
     }
 
     /// The name of the connection in `slot`.
-    pub fn id(&self, slot: u32) -> ConnId {
+    pub fn id(&self, slot: Slot) -> ConnId {
         ConnId { slot, generation: self[slot].generation() }
     }
 }
 
-impl std::ops::Index<u32> for Slots {
+impl std::ops::Index<Slot> for Slots {
     type Output = Session;
 
-    fn index(&self, slot: u32) -> &Session {
-        &self.sessions[slot as usize]
+    fn index(&self, slot: Slot) -> &Session {
+        &self.sessions[slot.index()]
     }
 }
 
-impl std::ops::IndexMut<u32> for Slots {
-    fn index_mut(&mut self, slot: u32) -> &mut Session {
-        &mut self.sessions[slot as usize]
+impl std::ops::IndexMut<Slot> for Slots {
+    fn index_mut(&mut self, slot: Slot) -> &mut Session {
+        &mut self.sessions[slot.index()]
     }
 }

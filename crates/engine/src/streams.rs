@@ -21,6 +21,7 @@ use crate::clock::{Lived, MS, Now};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Phase};
 use crate::counters::{Counters, StreamCounters};
+use crate::ids::{GroupId, Sequence, Slot};
 use crate::schedule::Rate;
 use crate::session::{Membership, Subscription};
 
@@ -77,19 +78,19 @@ impl Stream {
     }
 
     /// The sequence after the last whole batch that is due at `unix_ns` in this phase.
-    fn due_end(&self, unix_ns: u64, phase_ms: u32) -> u64 {
+    fn due_end(&self, unix_ns: u64, phase_ms: u32) -> Sequence {
         let due = self.rate.sequence_at(unix_ns.saturating_sub(u64::from(phase_ms) * MS)) + 1;
-        due / self.batch_ticks * self.batch_ticks
+        due.batch_start(self.batch_ticks)
     }
 
     /// When tick `sequence` is due in this phase, Unix nanoseconds.
-    fn tick_due_ns(&self, sequence: u64, phase_ms: u32) -> u64 {
+    fn tick_due_ns(&self, sequence: Sequence, phase_ms: u32) -> u64 {
         self.rate.due_ns(sequence) + u64::from(phase_ms) * MS
     }
 
     /// When the batch that holds `sequence` is due: with its last tick, Unix nanoseconds.
-    fn batch_due_ns(&self, sequence: u64, phase_ms: u32) -> u64 {
-        let last = sequence / self.batch_ticks * self.batch_ticks + self.batch_ticks - 1;
+    fn batch_due_ns(&self, sequence: Sequence, phase_ms: u32) -> u64 {
+        let last = sequence.batch_start(self.batch_ticks) + (self.batch_ticks - 1);
         self.tick_due_ns(last, phase_ms)
     }
 }
@@ -100,21 +101,21 @@ struct Group {
     mode: Mode,
     phase_ms: u32,
     /// Sequence of the first tick that isn't published; never falls.
-    next_sequence: u64,
+    next_sequence: Sequence,
     /// Ticks that were left out last: a live subscriber goes on behind them.
-    skipped: Range<u64>,
+    skipped: Range<Sequence>,
     /// Published ticks below are in the log no more. From here on, what the log lacks between two batches and behind
     /// the last was left out.
-    forgotten: u64,
+    forgotten: Sequence,
     /// The newest batch's first tick, and when it was published; the log may hold it no more.
-    latest: (u64, Lived),
+    latest: (Sequence, Lived),
     /// The sequences after the newest batch, and after the one before it.
-    ends: (u64, u64),
+    ends: (Sequence, Sequence),
     /// Batches of the last while, oldest first; consecutive but for ticks that were left out.
     log: VecDeque<Batch>,
     /// Bytes of their frames.
     log_bytes: u64,
-    subscribers: Vec<u32>,
+    subscribers: Vec<Slot>,
     /// Subscribers below this position are still to be visited by the wave.
     unvisited: usize,
     /// Bytes of the newest batch's frame.
@@ -134,7 +135,7 @@ struct Group {
 pub(crate) struct CatchUp {
     pub frame: SealedFrame,
     /// Sequence after its last tick.
-    pub end: u64,
+    pub end: Sequence,
     /// Since when its bytes are owed.
     pub since: Lived,
     pub carried: Carried,
@@ -147,11 +148,11 @@ pub(crate) struct CatchUp {
 pub(crate) struct Streams {
     streams: [Stream; 2],
     groups: Vec<Group>,
-    index: BTreeMap<(i32, u32), u32>,
+    index: BTreeMap<(i32, u32), GroupId>,
     /// Active groups without a wave, by when their next batch is due, Unix nanoseconds.
-    due: BinaryHeap<Reverse<(u64, u32)>>,
+    due: BinaryHeap<Reverse<(u64, GroupId)>>,
     /// Groups whose wave is underway, first come, first served.
-    waves: VecDeque<u32>,
+    waves: VecDeque<GroupId>,
     /// Subscribers of each stream.
     subscribers: [u32; 2],
     phase: Phase,
@@ -180,7 +181,7 @@ impl Streams {
     /// If it resumes from farther in the future than clocks differ.
     pub fn join(
         &mut self,
-        slot: u32,
+        slot: Slot,
         number: u64,
         mode: Mode,
         resume_after: Option<u64>,
@@ -188,29 +189,29 @@ impl Streams {
     ) -> Result<Subscription, Fault> {
         let group = self.group(mode, number);
         self.activate(group, now);
-        let (stream, members) = (&self.streams[mode as usize], &self.groups[group as usize]);
+        let (stream, members) = (&self.streams[mode as usize], &self.groups[group.index()]);
         let live = members.next_sequence;
         let first = match resume_after {
             None => live,
             Some(after) => {
-                if after > live.saturating_add(stream.ahead_ticks) {
-                    let detail = format!("resume_after {after} is far in the future: the next is {live}");
+                if after > live.saturating_add(stream.ahead_ticks).0 {
+                    let detail = format!("resume_after {after} is far in the future: the next is {}", live.0);
                     return Err(Fault::new(CloseReason::BadFrame, detail));
                 }
-                (after + 1).max(live.saturating_sub(stream.replay_ticks))
+                Sequence(after + 1).max(live.saturating_sub(stream.replay_ticks))
             }
         };
         self.subscribers[mode as usize] += 1;
-        let subscribers = &mut self.groups[group as usize].subscribers;
+        let subscribers = &mut self.groups[group.index()].subscribers;
         subscribers.push(slot);
         let membership = Membership { group, position: subscribers.len() as u32 - 1 };
         Ok(Subscription { membership, next_sequence: first, replaying: first < live })
     }
 
     /// Takes a subscriber away. Answers with the slot that took its position in the table, if one did.
-    pub fn leave(&mut self, membership: Membership) -> Option<u32> {
+    pub fn leave(&mut self, membership: Membership) -> Option<Slot> {
         // The wave goes from the end to the start: who takes the position was visited if it was to be.
-        let group = &mut self.groups[membership.group as usize];
+        let group = &mut self.groups[membership.group.index()];
         self.subscribers[group.mode as usize] -= 1;
         group.subscribers.swap_remove(membership.position as usize);
         group.unvisited = group.unvisited.min(group.subscribers.len());
@@ -239,8 +240,8 @@ impl Streams {
     }
 
     /// Answers how late it is, nanoseconds.
-    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
-        let group = &mut self.groups[index as usize];
+    fn publish(&mut self, index: GroupId, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
+        let group = &mut self.groups[index.index()];
         let stream = &mut self.streams[group.mode as usize];
         let counters = &mut counters.streams[group.mode as usize];
         if group.subscribers.is_empty() {
@@ -324,12 +325,12 @@ impl Streams {
     }
 
     /// The next subscriber to whom the newest batch of its group is due; its slot, its group, the batch.
-    pub fn visit(&mut self) -> Option<(u32, u32, &Batch)> {
+    pub fn visit(&mut self) -> Option<(Slot, GroupId, &Batch)> {
         while let Some(&index) = self.waves.front() {
-            let group = &mut self.groups[index as usize];
+            let group = &mut self.groups[index.index()];
             if group.unvisited > 0 {
                 group.unvisited -= 1;
-                let group = &self.groups[index as usize];
+                let group = &self.groups[index.index()];
                 return Some((group.subscribers[group.unvisited], index, group.newest()));
             }
             group.in_wave = false;
@@ -340,44 +341,44 @@ impl Streams {
     }
 
     /// Counts a send of the newest batch that [`Streams::answered`] will be told of.
-    pub fn sending(&mut self, group: u32) {
-        self.groups[group as usize].in_flight += 1;
+    pub fn sending(&mut self, group: GroupId) {
+        self.groups[group.index()].in_flight += 1;
     }
 
     /// A send of the newest batch was answered, or is no longer the wave's.
-    pub fn answered(&mut self, group: u32) {
-        self.groups[group as usize].in_flight -= 1;
+    pub fn answered(&mut self, group: GroupId) {
+        self.groups[group.index()].in_flight -= 1;
         self.settle(group);
     }
 
     /// Bytes of its frame.
-    pub fn newest_len(&self, group: u32) -> u32 {
-        self.groups[group as usize].newest_len
+    pub fn newest_len(&self, group: GroupId) -> u32 {
+        self.groups[group.index()].newest_len
     }
 
     /// What the newest batch of a group carries whose wave's sends aren't all answered.
-    pub fn newest_carried(&self, group: u32) -> Carried {
-        let group = &self.groups[group as usize];
+    pub fn newest_carried(&self, group: GroupId) -> Carried {
+        let group = &self.groups[group.index()];
         Carried { mode: group.mode, ticks: group.newest_ticks, due_ns: Some(group.newest().due_ns) }
     }
 
     /// The newest batch of a group whose wave's sends aren't all answered.
-    pub fn newest(&self, group: u32) -> &Batch {
-        self.groups[group as usize].newest()
+    pub fn newest(&self, group: GroupId) -> &Batch {
+        self.groups[group.index()].newest()
     }
 
     /// The next published tick that a subscriber lacks whose cursor is `next`; `None` if it has all of them. A
     /// live subscriber lacks no tick that was left out.
-    pub fn lacks(&self, group: u32, next: u64, replaying: bool) -> Option<u64> {
-        let group = &self.groups[group as usize];
+    pub fn lacks(&self, group: GroupId, next: Sequence, replaying: bool) -> Option<Sequence> {
+        let group = &self.groups[group.index()];
         let next = if !replaying && group.skipped.contains(&next) { group.skipped.end } else { next };
         (next < group.next_sequence).then_some(next)
     }
 
     /// Published ticks that a subscriber lacks whose cursor is `next`.
-    pub fn behind(&self, group: u32, next: u64, replaying: bool) -> u64 {
+    pub fn behind(&self, group: GroupId, next: Sequence, replaying: bool) -> u64 {
         let lacks = self.lacks(group, next, replaying);
-        lacks.map_or(0, |next| self.groups[group as usize].next_sequence - next)
+        lacks.map_or(0, |next| self.groups[group.index()].next_sequence - next)
     }
 
     /// A frame that begins with the published tick `next`; `None` if that is past the write deadline.
@@ -386,13 +387,13 @@ impl Streams {
     /// published.
     pub fn catch_up(
         &mut self,
-        index: u32,
-        next: u64,
+        index: GroupId,
+        next: Sequence,
         replaying: bool,
         now: Now,
         lived: Lived,
     ) -> Option<CatchUp> {
-        let group = &self.groups[index as usize];
+        let group = &self.groups[index.index()];
         let stream = &mut self.streams[group.mode as usize];
         if replaying && group.published_since(next) > stream.behind_ticks {
             return None;
@@ -412,7 +413,7 @@ impl Streams {
             None if next >= group.latest.0 => group.latest.1,
             None => return None,
         };
-        let carried = |end: u64, due_ns| Carried {
+        let carried = |end: Sequence, due_ns| Carried {
             mode: group.mode,
             ticks: (end - next) as u32, // below Sealer::ticks_max
             due_ns: Some(due_ns).filter(|_| !replaying),
@@ -441,16 +442,16 @@ impl Streams {
 
     /// Schedules the next batch of a group whose wave is over and answered.
     #[inline]
-    fn settle(&mut self, index: u32) {
-        let group = &self.groups[index as usize];
+    fn settle(&mut self, index: GroupId) {
+        let group = &self.groups[index.index()];
         if !group.in_wave && group.in_flight == 0 {
             self.schedule(index);
         }
     }
 
     #[cold]
-    fn schedule(&mut self, index: u32) {
-        let group = &mut self.groups[index as usize];
+    fn schedule(&mut self, index: GroupId) {
+        let group = &mut self.groups[index.index()];
         let stream = &self.streams[group.mode as usize];
         if stream.sparse && group.log.len() == 1 {
             group.forget_log();
@@ -460,7 +461,7 @@ impl Streams {
     }
 
     /// The group of connection `number` in `mode`.
-    fn group(&mut self, mode: Mode, number: u64) -> u32 {
+    fn group(&mut self, mode: Mode, number: u64) -> GroupId {
         let phase_ms = match self.phase {
             Phase::Aligned => 0,
             Phase::Spread => spread(number, self.shard, self.streams[mode as usize].rate.phases()),
@@ -470,11 +471,11 @@ impl Streams {
             groups.push(Group {
                 mode,
                 phase_ms,
-                next_sequence: 0,
-                skipped: 0..0,
-                forgotten: 0,
-                latest: (0, 0),
-                ends: (0, 0),
+                next_sequence: Sequence::default(),
+                skipped: Sequence::default()..Sequence::default(),
+                forgotten: Sequence::default(),
+                latest: Default::default(),
+                ends: Default::default(),
                 log: VecDeque::new(),
                 log_bytes: 0,
                 subscribers: Vec::new(),
@@ -485,13 +486,13 @@ impl Streams {
                 active: false,
                 in_wave: false,
             });
-            groups.len() as u32 - 1
+            GroupId(groups.len() as u32 - 1)
         })
     }
 
     /// Lets a group publish from now on.
-    fn activate(&mut self, index: u32, now: Now) {
-        let group = &mut self.groups[index as usize];
+    fn activate(&mut self, index: GroupId, now: Now) {
+        let group = &mut self.groups[index.index()];
         if group.active {
             return;
         }
@@ -510,13 +511,13 @@ impl Group {
     }
 
     /// Published ticks from `next` on, but for those that were left out last.
-    fn published_since(&self, next: u64) -> u64 {
-        let skipped = self.skipped.end.saturating_sub(self.skipped.start.max(next));
+    fn published_since(&self, next: Sequence) -> u64 {
+        let skipped = self.skipped.end.saturating_since(self.skipped.start.max(next));
         (self.next_sequence - next).saturating_sub(skipped)
     }
 
     /// Leaves out the ticks below `sequence` that aren't published, and answers how many.
-    fn skip_to(&mut self, sequence: u64) -> u64 {
+    fn skip_to(&mut self, sequence: Sequence) -> u64 {
         if sequence <= self.next_sequence {
             return 0;
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tickstream_wire::messages::Mode;
 
-use crate::action::ConnId;
+use crate::ids::ConnId;
 
 /// What there is to tell about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Deadlines of many connections, one each, in constant time and 12 bytes.
 
 use crate::clock::{Lived, MS};
+use crate::ids::Slot;
 
 /// How late a deadline may be noticed, nanoseconds. It is never early, unless it is beyond the horizon.
 const RESOLUTION_NS: u64 = 50 * MS;
@@ -35,24 +36,24 @@ impl Wheel {
     }
 
     /// Sets the deadline of connection `slot`, whatever it was before.
-    pub fn arm(&mut self, slot: u32, deadline: Lived) {
+    pub fn arm(&mut self, slot: Slot, deadline: Lived) {
         self.disarm(slot);
         let turn = deadline.div_ceil(RESOLUTION_NS).clamp(self.turn, self.turn + TURNS - 1);
         let list = (turn % TURNS) as u32;
-        if self.links.len() <= slot as usize {
-            self.links.resize(slot as usize + 1, Link { next: NONE, prev: NONE, list: NONE });
+        if self.links.len() <= slot.index() {
+            self.links.resize(slot.index() + 1, Link { next: NONE, prev: NONE, list: NONE });
         }
         let head = self.heads[list as usize];
         if head != NONE {
-            self.links[head as usize].prev = slot;
+            self.links[head as usize].prev = slot.0;
         }
-        self.links[slot as usize] = Link { next: head, prev: NONE, list };
-        self.set_head(list, slot);
+        self.links[slot.index()] = Link { next: head, prev: NONE, list };
+        self.set_head(list, slot.0);
     }
 
     /// Takes the deadline of connection `slot` away.
-    pub fn disarm(&mut self, slot: u32) {
-        let Some(link) = self.links.get(slot as usize).copied().filter(|link| link.list != NONE) else {
+    pub fn disarm(&mut self, slot: Slot) {
+        let Some(link) = self.links.get(slot.index()).copied().filter(|link| link.list != NONE) else {
             return;
         };
         if link.prev == NONE {
@@ -63,17 +64,17 @@ impl Wheel {
         if link.next != NONE {
             self.links[link.next as usize].prev = link.prev;
         }
-        self.links[slot as usize].list = NONE;
+        self.links[slot.index()].list = NONE;
     }
 
     /// A connection whose deadline has passed at `lived`; its deadline is taken away.
-    pub fn expire(&mut self, lived: Lived) -> Option<u32> {
+    pub fn expire(&mut self, lived: Lived) -> Option<Slot> {
         let last = lived / RESOLUTION_NS;
         while self.turn <= last {
             match self.next_occupied().filter(|&turn| turn <= last) {
                 Some(turn) => {
                     self.turn = turn;
-                    let slot = self.heads[(turn % TURNS) as usize];
+                    let slot = Slot(self.heads[(turn % TURNS) as usize]);
                     self.disarm(slot);
                     return Some(slot);
                 }
@@ -108,10 +109,10 @@ impl Wheel {
         None
     }
 
-    fn set_head(&mut self, list: u32, slot: u32) {
-        self.heads[list as usize] = slot;
+    fn set_head(&mut self, list: u32, head: u32) {
+        self.heads[list as usize] = head;
         let (word, bit) = (list as usize / 64, 1 << (list % 64));
-        if slot == NONE {
+        if head == NONE {
             self.occupied[word] &= !bit;
         } else {
             self.occupied[word] |= bit;
@@ -135,6 +136,7 @@ mod tests {
             let mut model = BTreeMap::new();
             let mut lived = 0;
             for (slot, in_ms, pass_ms) in steps {
+                let slot = Slot(slot);
                 if in_ms % 7 == 0 {
                     wheel.disarm(slot);
                     model.remove(&slot);
@@ -146,7 +148,7 @@ mod tests {
                 prop_assert_eq!(wheel.next_expiry().is_some(), !model.is_empty());
                 while let Some(slot) = wheel.expire(lived) {
                     let deadline = model.remove(&slot);
-                    prop_assert!(deadline.is_some_and(|deadline| deadline <= lived), "{slot} fired early or twice");
+                    prop_assert!(deadline.is_some_and(|deadline| deadline <= lived), "{slot:?} fired early or twice");
                 }
                 prop_assert!(model.values().all(|&deadline| deadline + RESOLUTION_NS > lived), "late: {model:?}");
             }
@@ -156,10 +158,10 @@ mod tests {
     #[test]
     fn a_deadline_beyond_the_horizon_comes_up_early_to_be_armed_again() {
         let mut wheel = Wheel::new();
-        wheel.arm(3, 60_000 * MS);
+        wheel.arm(Slot(3), 60_000 * MS);
         assert_eq!(wheel.next_expiry(), Some((TURNS - 1) * RESOLUTION_NS));
         assert_eq!(wheel.expire((TURNS - 2) * RESOLUTION_NS), None);
-        assert_eq!(wheel.expire((TURNS - 1) * RESOLUTION_NS), Some(3));
+        assert_eq!(wheel.expire((TURNS - 1) * RESOLUTION_NS), Some(Slot(3)));
         assert_eq!(wheel.next_expiry(), None);
     }
 }

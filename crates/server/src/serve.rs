@@ -24,7 +24,7 @@ use crate::otlp::{Exporter, Exporting, Lost};
 use crate::preflight::{self, Unfit};
 use crate::published::Published;
 use crate::reload::{Reloader, Source};
-use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
+use crate::shard::{self, JournalError, Control, Event, ShardError, Spec};
 use crate::steering::Steering;
 use crate::tls::Acceptor;
 use crate::tls::MaterialError;
@@ -94,8 +94,8 @@ pub enum ServeError {
 impl ServeError {
     /// Whether a shard's journal can't be opened: another start won't help by itself.
     pub fn is_of_journal(&self) -> bool {
-        let Self::Shard { error: ShardError::Collection(error), .. } = self else { return false };
-        !matches!(error, CollectionError::Failed { .. })
+        let Self::Shard { error: ShardError::Journal(error), .. } = self else { return false };
+        !matches!(error, JournalError::Failed { .. })
     }
 }
 

@@ -229,7 +229,7 @@ impl World {
             self.model.check_view(&self.shard);
         }
         self.held_most = self.held_most.max(self.held);
-        let most = self.model.memory_max(self.shard.slots_end() as usize);
+        let most = self.model.memory_max(self.shard.slots_end().index());
         assert!(self.held <= most as isize, "the shard holds {} bytes, {most} are allowed", self.held);
         assert!(self.held >= 0);
     }

@@ -11,7 +11,7 @@ use super::counters::IngestCounters;
 use super::publisher::{Pending, Publisher};
 use super::rules::Rules;
 use super::{Record, RecordId, StorageFault};
-use crate::action::ConnId;
+use crate::ids::{ConnId, Slot};
 
 /// Buffers of records that are kept for the next.
 const SPARE_BUFFERS: usize = 4;
@@ -190,8 +190,8 @@ impl Ledger {
     // ---- Answers --------------------------------------------------------------------------------------------
 
     /// The publisher in `slot`, under the name `user` if it is new.
-    pub fn publisher(&mut self, slot: u32, user: &Rc<str>) -> &mut Publisher {
-        let index = slot as usize;
+    pub fn publisher(&mut self, slot: Slot, user: &Rc<str>) -> &mut Publisher {
+        let index = slot.index();
         if self.publishers.len() <= index {
             self.publishers.resize_with(index + 1, || None);
         }
@@ -200,7 +200,7 @@ impl Ledger {
 
     /// Waits for what `pending` depends on, to answer `conn`.
     pub fn await_records(&mut self, conn: ConnId, pending: Pending) {
-        let Some(publisher) = self.publishers.get_mut(conn.slot as usize).and_then(Option::as_mut) else {
+        let Some(publisher) = self.publishers.get_mut(conn.slot.index()).and_then(Option::as_mut) else {
             return;
         };
         let after = pending.after;
@@ -227,17 +227,17 @@ impl Ledger {
     }
 
     /// The next answer that a connection can be sent, of at most `payload_bytes`.
-    pub fn next_answer(&mut self, slot: u32, rules: &Rules, payload_bytes: u32) -> Option<PublishAck> {
+    pub fn next_answer(&mut self, slot: Slot, rules: &Rules, payload_bytes: u32) -> Option<PublishAck> {
         let settled = self.settled();
-        let publisher = self.publishers.get_mut(slot as usize)?.as_mut()?;
+        let publisher = self.publishers.get_mut(slot.index())?.as_mut()?;
         let pending = publisher.pending.pop_front_if(|pending| pending.after <= settled)?;
         self.in_flight -= 1;
         Some(pending.answer(rules, &self.refused, payload_bytes))
     }
 
     /// A connection is gone: its answers aren't awaited any more. What it published is stored all the same.
-    pub fn left(&mut self, slot: u32) {
-        if let Some(publisher) = self.publishers.get_mut(slot as usize).and_then(Option::take) {
+    pub fn left(&mut self, slot: Slot) {
+        if let Some(publisher) = self.publishers.get_mut(slot.index()).and_then(Option::take) {
             self.in_flight -= publisher.pending.len() as u32;
         }
     }

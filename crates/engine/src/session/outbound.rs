@@ -7,6 +7,7 @@ use crate::batch::{Batch, SealedFrame};
 use crate::clock::Lived;
 use crate::close::{CloseReason, Fault};
 use crate::config::Limits;
+use crate::ids::{GroupId, Sequence};
 use crate::outbox::{Item, Progress};
 
 /// Next thing to do for a connection that is ready.
@@ -92,7 +93,7 @@ impl Session {
 
     /// The group whose newest batch is being sent to it.
     #[inline]
-    pub fn batch_group(&self) -> Option<u32> {
+    pub fn batch_group(&self) -> Option<GroupId> {
         match &self.state {
             State::Authenticated { subscription: Some(subscription), .. }
                 if self.sending == Sending::Batch =>
@@ -131,7 +132,7 @@ impl Session {
     }
 
     /// Enqueues a frame of ticks that it lacks; `next_sequence` follows them.
-    pub fn catch_up(&mut self, next_sequence: u64, frame: Item) {
+    pub fn catch_up(&mut self, next_sequence: Sequence, frame: Item) {
         if let Some(subscription) = self.subscription_mut() {
             subscription.next_sequence = next_sequence;
         }

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use tickstream_wire::messages::MsgType;
 
 use super::{Shard, error_frame, go_away};
-use crate::action::{ConnId, Refused, Secured};
+use crate::action::{Refused, Secured};
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
+use crate::ids::{ConnId, Sequence, Slot};
 use crate::limit::Limit;
 use crate::network::AddressKey;
 use crate::session::Header;
@@ -87,7 +88,7 @@ impl Shard {
     }
 
     /// Takes a PROXY header off the front of `bytes`. True if it is there, or needn't be.
-    pub(super) fn take_proxy_header(&mut self, slot: u32, bytes: &mut &[u8]) -> bool {
+    pub(super) fn take_proxy_header(&mut self, slot: Slot, bytes: &mut &[u8]) -> bool {
         match self.slots[slot].take_proxy_header(bytes, self.config.proxy_protocol) {
             Ok(Header::Complete) => self.arrived(slot),
             Ok(Header::Incomplete) => false,
@@ -99,7 +100,7 @@ impl Shard {
     }
 
     /// The connection's address is known: the limits by address hold from now on. False if one has fired.
-    fn arrived(&mut self, slot: u32) -> bool {
+    fn arrived(&mut self, slot: Slot) -> bool {
         let session = &mut self.slots[slot];
         let (address, tls) = (session.address(), session.proxy_header_taken());
         match self.admit_address(address, tls) {
@@ -122,7 +123,7 @@ impl Shard {
     }
 
     /// Answers AUTH.
-    pub(super) fn authenticate(&mut self, slot: u32, accepted: bool) -> Result<(), Fault> {
+    pub(super) fn authenticate(&mut self, slot: Slot, accepted: bool) -> Result<(), Fault> {
         let lived = self.clock.lived();
         let address = self.slots[slot].address();
         if let Err(retry_after_ms) = self.auth_limiter.check(address, lived) {
@@ -142,12 +143,12 @@ impl Shard {
             ingest.add_publisher(slot, &user.into());
         }
         self.rearm(slot);
-        self.owe(slot, self.ack(MsgType::Auth, 0))?;
+        self.owe(slot, self.ack(MsgType::Auth, Sequence::default()))?;
         if self.slots[slot].is_draining() { self.owe(slot, go_away(slot)) } else { Ok(()) }
     }
 
     /// The connection doesn't count among those that haven't authenticated any more, if it did.
-    pub(super) fn leave_pre_auth(&mut self, slot: u32) {
+    pub(super) fn leave_pre_auth(&mut self, slot: Slot) {
         let session = &self.slots[slot];
         if session.is_pre_auth() {
             self.admission.judged(session.is_counted().then(|| session.address()));

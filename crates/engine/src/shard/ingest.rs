@@ -3,6 +3,7 @@
 use super::Shard;
 use crate::batch::SealedFrame;
 use crate::close::{CloseReason, Fault};
+use crate::ids::Slot;
 use crate::ingest::{IngestPressure, Record, RecordId, RestoreError, StorageFault, Taken};
 use crate::limit::Limit;
 
@@ -55,7 +56,7 @@ impl Shard {
     }
 
     /// Goes on after a PUBLISH that event collection has taken.
-    pub(super) fn published(&mut self, slot: u32, taken: Result<Taken, Fault>) -> Result<(), Fault> {
+    pub(super) fn published(&mut self, slot: Slot, taken: Result<Taken, Fault>) -> Result<(), Fault> {
         if let Taken::Refused(limit) = taken? {
             self.counters.count_fired(limit);
             self.slots[slot].spend_frame(self.config.limits.frames_per_second, self.clock.lived())?;
@@ -64,7 +65,7 @@ impl Shard {
     }
 
     /// Owes a connection the answers that don't wait any more.
-    fn answer(&mut self, slot: u32) -> Result<(), Fault> {
+    fn answer(&mut self, slot: Slot) -> Result<(), Fault> {
         let payload_bytes = self.config.limits.payload_bytes;
         while let Some(ack) = self.ingest.as_mut().and_then(|ingest| ingest.next_answer(slot, payload_bytes))
         {
@@ -85,7 +86,7 @@ impl Shard {
     }
 
     /// The connection publishes no more.
-    pub(super) fn stop_publishing(&mut self, slot: u32) {
+    pub(super) fn stop_publishing(&mut self, slot: Slot) {
         let held = self.slots[slot].drop_decoder();
         if let Some(ingest) = &mut self.ingest {
             ingest.hold(held, 0);
@@ -94,7 +95,7 @@ impl Shard {
     }
 
     /// Counts what a connection holds of an unfinished PUBLISH.
-    pub(super) fn hold_partial(&mut self, slot: u32) -> Result<(), Fault> {
+    pub(super) fn hold_partial(&mut self, slot: Slot) -> Result<(), Fault> {
         let (before, held) = self.slots[slot].release_decoder();
         if before == held || self.ingest.as_mut().is_none_or(|ingest| ingest.hold(before, held)) {
             return Ok(());
@@ -109,7 +110,7 @@ impl Shard {
             return;
         }
         if let Some(ingest) = &mut self.ingest {
-            for slot in 0..self.slots.end() {
+            for slot in (0..self.slots.end().0).map(Slot) {
                 if self.slots[slot].is_authenticated() {
                     ingest.add_publisher(slot, &self.user);
                 }

@@ -1,9 +1,10 @@
 //! What a shard sends: waves, and what single connections are owed.
 
 use super::Shard;
-use crate::action::{Action, ConnId, SendOutcome};
+use crate::action::{Action, SendOutcome};
 use crate::batch::Carried;
 use crate::close::{CloseReason, Fault};
+use crate::ids::{ConnId, GroupId, Slot};
 use crate::outbox::{Item, Progress};
 use crate::session::{Offer, Step, Subscription};
 
@@ -65,7 +66,7 @@ impl Shard {
 
     /// The fast path: a live subscriber's socket took the whole batch.
     #[inline]
-    fn batch_sent(&mut self, slot: u32, group: u32) {
+    fn batch_sent(&mut self, slot: Slot, group: GroupId) {
         let has_more = self.slots[slot].batch_sent(self.streams.newest_len(group));
         if !self.tally.is_of(group) {
             self.begin_tally(group);
@@ -78,7 +79,7 @@ impl Shard {
     }
 
     #[cold]
-    fn begin_tally(&mut self, group: u32) {
+    fn begin_tally(&mut self, group: GroupId) {
         self.settle_tally();
         self.tally.begin(group, self.streams.newest_len(group), self.streams.newest_carried(group));
     }
@@ -95,14 +96,14 @@ impl Shard {
     }
 
     /// The socket took no more: the rest waits until it does, or until the write deadline.
-    fn socket_full(&mut self, slot: u32) {
+    fn socket_full(&mut self, slot: Slot) {
         self.slots[slot].socket_full();
         self.counters.sends_short += 1;
         self.rearm(slot);
     }
 
     /// Makes a batch that is being sent the connection's own, so that it doesn't need its stream for it.
-    pub(super) fn detach_batch(&mut self, slot: u32) {
+    pub(super) fn detach_batch(&mut self, slot: Slot) {
         let session = &mut self.slots[slot];
         let Some(group) = session.batch_group() else { return };
         let batch = self.streams.newest(group);
@@ -140,7 +141,7 @@ impl Shard {
     }
 
     /// What one connection needs now, if anything.
-    fn act(&mut self, slot: u32) -> Option<Action> {
+    fn act(&mut self, slot: Slot) -> Option<Action> {
         self.catch_up(slot);
         let conn = self.slots.id(slot);
         match self.slots[slot].next_step() {
@@ -160,7 +161,7 @@ impl Shard {
 
     /// Puts the next frame of a subscriber that is behind and has nothing else to send into its outbox, or closes it if
     /// that is too old.
-    fn catch_up(&mut self, slot: u32) {
+    fn catch_up(&mut self, slot: Slot) {
         let (now, lived) = (self.clock.now(), self.clock.lived());
         let session = &mut self.slots[slot];
         let Some(&Subscription { membership, next_sequence, replaying }) = session.may_catch_up() else {
@@ -183,7 +184,7 @@ impl Shard {
     }
 
     /// Takes the connection out of the table.
-    fn release(&mut self, slot: u32, reset: bool) -> Action {
+    fn release(&mut self, slot: Slot, reset: bool) -> Action {
         let conn = self.slots.id(slot);
         let session = &mut self.slots[slot];
         if session.is_blocked() {

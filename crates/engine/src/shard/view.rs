@@ -1,9 +1,9 @@
 //! What a shard shows to operators, and what they may do to a connection.
 
 use super::Shard;
-use crate::action::ConnId;
 use crate::close::{CloseReason, Fault};
 use crate::counters::Counters;
+use crate::ids::{ConnId, Slot};
 use crate::latency::Latencies;
 use crate::view::{Connection, Standing};
 use tickstream_wire::messages::Mode;
@@ -30,12 +30,12 @@ impl Shard {
     }
 
     /// Every connection's slot is below this.
-    pub fn slots_end(&self) -> u32 {
+    pub fn slots_end(&self) -> Slot {
         self.slots.end()
     }
 
     /// The connection in a slot below [`Shard::slots_end`]; `None` if it is free.
-    pub fn connection(&self, slot: u32) -> Option<Connection> {
+    pub fn connection(&self, slot: Slot) -> Option<Connection> {
         let session = &self.slots[slot];
         let standing = session.standing()?;
         let lived = self.clock.lived();

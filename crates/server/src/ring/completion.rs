@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use tickstream_engine::ConnId;
+use tickstream_engine::{ConnId, Slot};
 use tickstream_journal as journal;
 
 use super::Received;
@@ -86,8 +86,8 @@ impl UserData {
     }
 
     pub fn conn(operation: Operation, conn: ConnId) -> Self {
-        debug_assert!(conn.slot < SLOTS);
-        Self((operation as u64) << 56 | u64::from(conn.slot % SLOTS) << 32 | u64::from(conn.generation))
+        debug_assert!(conn.slot.0 < SLOTS);
+        Self((operation as u64) << 56 | u64::from(conn.slot.0 % SLOTS) << 32 | u64::from(conn.generation))
     }
 
     /// The ACCEPT of a listener.
@@ -124,7 +124,7 @@ impl UserData {
     }
 
     pub fn conn_id(self) -> ConnId {
-        ConnId { slot: (self.0 >> 32) as u32 % SLOTS, generation: self.0 as u32 }
+        ConnId { slot: Slot((self.0 >> 32) as u32 % SLOTS), generation: self.0 as u32 }
     }
 }
 
@@ -149,7 +149,7 @@ mod tests {
         for operation in [Operation::Receive, Operation::Send, Operation::Poll] {
             for slot in [0, 1, SLOTS - 1] {
                 for generation in [0, u32::MAX] {
-                    let conn = ConnId { slot, generation };
+                    let conn = ConnId { slot: Slot(slot), generation };
                     let data = UserData::from(u64::from(UserData::conn(operation, conn)));
                     assert_eq!((data.operation(), data.conn_id()), (operation, conn));
                 }

@@ -157,7 +157,7 @@ impl SocketRing {
 
     /// Takes over an accepted socket under the name `conn`, and begins to receive from it.
     pub fn adopt(&mut self, conn: ConnId, fd: OwnedFd) {
-        let index = conn.slot as usize;
+        let index = conn.slot.index();
         if self.sockets.len() <= index {
             let vacant = || Socket { fd: None, generation: 0, receiving: false, polling: false };
             self.sockets.resize_with(index + 1, vacant);
@@ -183,7 +183,7 @@ impl SocketRing {
     /// Asks for [`Completion::Writable`], unless it is asked for.
     pub fn await_writable(&mut self, conn: ConnId) {
         let Some(fd) = self.fd(conn) else { return };
-        if std::mem::replace(&mut self.sockets[conn.slot as usize].polling, true) {
+        if std::mem::replace(&mut self.sockets[conn.slot.index()].polling, true) {
             return;
         }
         let poll = opcode::PollAdd::new(Fd(fd), libc::POLLOUT as u32).build();
@@ -192,7 +192,7 @@ impl SocketRing {
 
     /// Sends FIN behind all that was sent.
     pub fn shutdown(&mut self, conn: ConnId) {
-        if let Some(socket) = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))
+        if let Some(socket) = self.sockets.get(conn.slot.index()).filter(|socket| socket.is(conn))
             && let Some(fd) = &socket.fd
         {
             // An error means that the peer is gone; receiving tells so.
@@ -202,7 +202,7 @@ impl SocketRing {
 
     /// Lets go of a socket; with `abort`, by RST and without what the kernel still holds for the peer.
     pub fn close(&mut self, conn: ConnId, abort: bool) {
-        let Some(socket) = self.sockets.get_mut(conn.slot as usize).filter(|socket| socket.is(conn)) else {
+        let Some(socket) = self.sockets.get_mut(conn.slot.index()).filter(|socket| socket.is(conn)) else {
             return;
         };
         let Some(fd) = socket.fd.take() else { return };
@@ -355,7 +355,7 @@ impl SocketRing {
             }
             Operation::Poll => {
                 let conn = self.known(data.conn_id())?;
-                self.sockets[conn.slot as usize].polling = false;
+                self.sockets[conn.slot.index()].polling = false;
                 Some(Completion::Writable { conn })
             }
             Operation::Timer => {
@@ -403,7 +403,7 @@ impl SocketRing {
             return None;
         };
         if !cqueue::more(flags) {
-            self.sockets[conn.slot as usize].receiving = false;
+            self.sockets[conn.slot.index()].receiving = false;
         }
         match (received, -result) {
             (Some(received), ..=0) if result > 0 => Some(Completion::Received { conn, received }),
@@ -428,7 +428,7 @@ impl SocketRing {
     /// Arms the multishot RECV of a connection, unless it is armed. Call it after each [`Completion::Received`].
     pub fn receive(&mut self, conn: ConnId) {
         let Some(fd) = self.fd(conn) else { return };
-        let socket = &mut self.sockets[conn.slot as usize];
+        let socket = &mut self.sockets[conn.slot.index()];
         if !socket.receiving {
             socket.receiving = true;
             self.stats.receives_armed += 1;
@@ -478,11 +478,11 @@ impl SocketRing {
 
     /// `conn`, if it is still the connection of its slot.
     fn known(&self, conn: ConnId) -> Option<ConnId> {
-        self.sockets.get(conn.slot as usize).is_some_and(|socket| socket.is(conn)).then_some(conn)
+        self.sockets.get(conn.slot.index()).is_some_and(|socket| socket.is(conn)).then_some(conn)
     }
 
     fn fd(&self, conn: ConnId) -> Option<RawFd> {
-        let socket = self.sockets.get(conn.slot as usize).filter(|socket| socket.is(conn))?;
+        let socket = self.sockets.get(conn.slot.index()).filter(|socket| socket.is(conn))?;
         socket.fd.as_ref().map(AsRawFd::as_raw_fd)
     }
 }

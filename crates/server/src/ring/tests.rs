@@ -11,7 +11,7 @@ const BUFFER: u32 = 1;
 const MORE: u32 = 2;
 
 fn conn(slot: u32, generation: u32) -> ConnId {
-    ConnId { slot, generation }
+    ConnId { slot: Slot(slot), generation }
 }
 
 /// A ring with one listener, and a client's end that keeps a connected socket alive.
@@ -59,7 +59,7 @@ impl Bench {
     }
 
     fn is_receiving(&self, conn: ConnId) -> bool {
-        self.ring.sockets[conn.slot as usize].receiving
+        self.ring.sockets[conn.slot.index()].receiving
     }
 }
 

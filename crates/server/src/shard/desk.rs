@@ -5,7 +5,7 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use tickstream_engine::{ConnId, Connection, Report, Shard, Standing};
 
-use super::journal_driver::Collection;
+use super::journal_driver::JournalDriver;
 use super::mailbox::{Closed, Closing, Lag, Mailbox, Page, PageFound, Request, Snapshot};
 use crate::ring::SocketRing;
 
@@ -48,14 +48,14 @@ impl Desk {
         mailbox: &Mailbox,
         shard: &mut Shard,
         ring: &SocketRing,
-        collection: Option<&Collection>,
+        journal: Option<&JournalDriver>,
     ) {
         self.passes += 1;
         self.jobs.extend(mailbox.take().into_iter().map(Job::new));
         let mut slots = SLOTS_PER_PASS;
         while let Some(mut job) = self.jobs.pop_front() {
             if job.go_on(&mut slots, shard) {
-                self.answer(job, shard, ring, collection);
+                self.answer(job, shard, ring, journal);
             } else {
                 return self.jobs.push_front(job);
             }
@@ -76,7 +76,7 @@ impl Desk {
     }
 
     /// Who asked may have gone: then nobody hears the answer.
-    fn answer(&self, job: Job, shard: &mut Shard, ring: &SocketRing, collection: Option<&Collection>) {
+    fn answer(&self, job: Job, shard: &mut Shard, ring: &SocketRing, journal: Option<&JournalDriver>) {
         match job.request {
             Request::Snapshot(asker) => {
                 let _ = asker.send(Snapshot {
@@ -87,7 +87,7 @@ impl Desk {
                     lag: job.lag,
                     passes: self.passes,
                     closes: self.closes.iter().cloned().collect(),
-                    journal: collection.map(Collection::snapshot),
+                    journal: journal.map(JournalDriver::snapshot),
                 });
             }
             Request::Connections(_, asker) => {

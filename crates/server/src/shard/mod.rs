@@ -27,7 +27,7 @@ use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
 use driver::Driver;
 
-pub use journal_driver::{CollectionError, record_bytes_max, with_cause};
+pub use journal_driver::{JournalError, record_bytes_max, with_cause};
 pub use control::{Control, Order};
 pub use desk::slowness;
 pub use mailbox::{
@@ -76,7 +76,7 @@ pub enum ShardError {
     Ring(io::Error),
     /// Events can't be collected.
     #[error(transparent)]
-    Collection(#[from] CollectionError),
+    Journal(#[from] JournalError),
     /// A bug.
     #[error("it panicked: {0}")]
     Panicked(String),

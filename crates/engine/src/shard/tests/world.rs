@@ -339,7 +339,7 @@ impl World {
 
     fn by_id(&mut self, conn: ConnId) -> &mut Client {
         // Slots are handed out in order here, so that this is found at once unless a slot was used again.
-        let guess = conn.slot as usize;
+        let guess = conn.slot.index();
         if self.clients.get(guess).is_some_and(|client| client.id == conn) {
             return &mut self.clients[guess];
         }
