@@ -3,7 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
-use tickstream_engine::{ConnId, Connection, Report, Shard, Standing};
+use tickstream_engine::{ConnId, Connection, Report, Shard, Slot, Standing};
 
 use super::journal_driver::JournalDriver;
 use super::mailbox::{Closed, Closing, Lag, Mailbox, Page, PageFound, Request, Snapshot};
@@ -27,7 +27,7 @@ pub(super) struct Desk {
 struct Job {
     request: Request,
     /// The next slot to look at.
-    slot: u32,
+    slot: Slot,
     lag: [Lag; 2],
     /// The connection that was asked for.
     found: Option<ConnId>,
@@ -111,7 +111,7 @@ impl Desk {
 
 impl Job {
     fn new(request: Request) -> Self {
-        Self { request, slot: 0, lag: [Lag::default(); 2], found: None, total: 0, slowest: BinaryHeap::new() }
+        Self { request, slot: Slot(0), lag: [Lag::default(); 2], found: None, total: 0, slowest: BinaryHeap::new() }
     }
 
     /// Looks at as many slots as there are left in this pass. True if the answer is complete.
@@ -130,7 +130,7 @@ impl Job {
             {
                 return true;
             }
-            self.slot += 1;
+            self.slot.0 += 1;
         }
         true
     }
@@ -292,6 +292,6 @@ mod tests {
     fn where_nobody_lags_a_snapshot_needs_no_look() {
         let mut job = Job::new(Request::Snapshot(mpsc::channel().0));
         assert_eq!(run(&mut job, &shard()), 1);
-        assert_eq!(job.slot, 0);
+        assert_eq!(job.slot, Slot(0));
     }
 }

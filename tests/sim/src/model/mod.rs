@@ -12,7 +12,7 @@ mod stored;
 
 use std::net::SocketAddr;
 
-use tickstream_engine::{CloseReason, ConnId, Counters, Limit, Refused, Report, Shard, Standing};
+use tickstream_engine::{CloseReason, ConnId, Counters, Limit, Refused, Report, Shard, Slot, Standing};
 
 use conn::Owed;
 pub use conn::{Closing, Conn, Header, Phase, Reply};
