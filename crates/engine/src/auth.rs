@@ -1,4 +1,4 @@
-//! Who may subscribe.
+//! Credentials of those who may subscribe and publish.
 
 use std::fmt;
 
@@ -31,12 +31,12 @@ impl Credentials {
         self.user.as_str()
     }
 
-    /// Whether this is the password, for a client whose certificate names it. Takes the same time for all.
+    /// Compares the password, for a client whose certificate names it. Takes the same time for all.
     pub fn accept_password(&self, pass: &str) -> bool {
         self.pass.matches(pass.as_bytes()).into()
     }
 
-    /// Whether these are they. Takes the same time for every `user` and `pass` of up to 255 bytes, whatever is
+    /// Compares both. Takes the same time for every `user` and `pass` of up to 255 bytes, whatever is
     /// wrong with them.
     pub fn accept(&self, user: &str, pass: &str) -> bool {
         (self.user.matches(user.as_bytes()) & self.pass.matches(pass.as_bytes())).into()

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tickstream_wire::frame::{self, OVERHEAD};
 use tickstream_wire::messages::{DataBatch, Message, Mode, Payload, SCHEMA_VERSION, Tick};
 
-use crate::clock::Lived;
+use crate::clock::ActiveTime;
 use crate::ids::Sequence;
 use crate::schedule::Rate;
 
@@ -48,18 +48,18 @@ pub(crate) struct Batch {
     pub end: Sequence,
     /// The DATA_BATCH.
     pub frame: SealedFrame,
-    /// When it was sealed: the age of its bytes counts from here.
-    pub published: Lived,
-    /// When its first tick was due, on the clock of [`Now::mono_ns`](crate::Now::mono_ns).
+    /// Time at which it was sealed: the age of its bytes counts from here.
+    pub published: ActiveTime,
+    /// Time at which its first tick was due, on the clock of [`Now::mono_ns`](crate::Now::mono_ns).
     pub due_ns: NonZeroU64,
 }
 
-/// What a DATA_BATCH carries, to be counted when it was sent.
+/// Contents of a DATA_BATCH, to be counted when it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Carried {
     pub mode: Mode,
     pub ticks: u32,
-    /// When its first tick was due, as [`Batch::due_ns`]; `None` for a replay, which says nothing about how late the
+    /// Time at which its first tick was due, as [`Batch::due_ns`]; `None` for a replay, which says nothing about how late the
     /// shard is.
     pub due_ns: Option<NonZeroU64>,
 }

@@ -1,6 +1,6 @@
 //! Closing every connection in good order, over a while instead of at once.
 
-use crate::clock::{Lived, MS};
+use crate::clock::{ActiveTime, MS};
 use crate::config::Limits;
 use crate::ids::Slot;
 
@@ -8,14 +8,14 @@ use crate::ids::Slot;
 const TOLD_PER_CALL: u32 = 256;
 /// The earliest that a client is asked to come back, milliseconds.
 const RETRY_AFTER_MS_MIN: u32 = 200;
-/// How far apart clients are asked to come back, milliseconds.
+/// Spread of the times at which clients are asked to come back, milliseconds.
 const RETRY_AFTER_MS_SPREAD: u32 = 3_000;
 
 /// A drain: connections are told to go away one after the other over the first part of the time given, each is
 /// closed a while after it was told, and what is left gets the rest of the time to finish.
 #[derive(Debug)]
 pub(crate) struct Drain {
-    began: Lived,
+    began: ActiveTime,
     tell_ns: u64,
     grace_ns: u64,
     linger_ns: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Drain {
 
 impl Drain {
     /// A drain of the slots below `end` in `over_ms`.
-    pub fn new(now: Lived, over_ms: u32, end: Slot) -> Self {
+    pub fn new(now: ActiveTime, over_ms: u32, end: Slot) -> Self {
         let over_ns = u64::from(over_ms) * MS;
         let grace_ns = (over_ns / 5).min(1_000 * MS);
         let linger_ns = (over_ns / 5).min(u64::from(Limits::LINGER_MS) * MS);
@@ -43,7 +43,7 @@ impl Drain {
     }
 
     /// The next slot to tell, if it's time: few slots are told at once, many evenly over the time.
-    pub fn next_slot(&mut self, now: Lived) -> Option<Slot> {
+    pub fn next_slot(&mut self, now: ActiveTime) -> Option<Slot> {
         let passed = now - self.began;
         let share = if passed >= self.tell_ns {
             self.end
@@ -57,22 +57,22 @@ impl Drain {
         })
     }
 
-    /// Whether there are slots to tell yet.
+    /// True while there are slots to tell.
     pub fn is_telling(&self) -> bool {
         self.next < self.end
     }
 
-    /// When a connection that is told at `now` is closed.
-    pub fn closes_at(&self, now: Lived) -> Lived {
+    /// Time at which a connection is closed that is told at `now`.
+    pub fn closes_at(&self, now: ActiveTime) -> ActiveTime {
         now + self.grace_ns
     }
 
-    /// How long a closed connection may linger, nanoseconds.
+    /// Time that a closed connection may linger, nanoseconds.
     pub fn linger_ns(&self) -> u64 {
         self.linger_ns
     }
 
-    /// When the connection in `slot` is asked to come back: spread, so that not all do at once.
+    /// Delay after which the client in `slot` is asked to come back: spread, so that not all do at once.
     pub fn retry_after_ms(slot: Slot) -> u32 {
         RETRY_AFTER_MS_MIN + slot.0.wrapping_mul(0x9E37_79B1) % RETRY_AFTER_MS_SPREAD
     }

@@ -45,7 +45,7 @@ use unpack::{UnpackError, Unpacker};
 use verdict::Finding;
 pub use verdict::VerdictCode;
 
-use crate::clock::{Lived, Now};
+use crate::clock::{ActiveTime, Now};
 use crate::close::{CloseReason, Fault};
 use crate::ids::{ConnId, Slot};
 use crate::limit::Limit;
@@ -65,12 +65,12 @@ const _: () = assert!(publisher::REJECTED_BYTES_MAX <= ACK_BYTES_PER_EVENT as us
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub u64);
 
-/// What is to be appended to the journal for one PUBLISH.
+/// Record to append to the journal for one PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Its number.
     pub id: RecordId,
-    /// Who published.
+    /// The publisher.
     pub producer: [u8; 16],
     /// The number that the producer gave the batch.
     pub sequence: u64,
@@ -80,7 +80,7 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why a record wasn't stored.
+/// Reason for which a record wasn't stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageFault {
     /// The disk is full.
@@ -98,18 +98,18 @@ impl StorageFault {
     }
 }
 
-/// How much the journal can take.
+/// Pressure of the journal on publishers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IngestPressure {
-    /// What comes.
+    /// Everything is taken.
     #[default]
     None,
-    /// Less: publishers are asked to wait so many milliseconds before their next PUBLISH.
+    /// Publishers are asked to wait so many milliseconds before their next PUBLISH.
     Throttle {
         /// Milliseconds.
         ms: u32,
     },
-    /// Nothing: events get SERVER_BUSY, and may come back after so many milliseconds.
+    /// Events get SERVER_BUSY, and may come back after so many milliseconds.
     Refuse {
         /// Milliseconds.
         ms: u32,
@@ -139,7 +139,7 @@ pub(crate) struct Ingest {
     counters: IngestCounters,
 }
 
-/// Where a PUBLISH came from.
+/// Origin of a PUBLISH.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source {
     pub conn: ConnId,
@@ -147,7 +147,7 @@ pub(crate) struct Source {
     pub shard: u16,
 }
 
-/// What became of a PUBLISH as a whole.
+/// Fate of a PUBLISH as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// Its events were looked at.
@@ -177,7 +177,7 @@ impl Ingest {
         self.pass_bytes = 0;
     }
 
-    /// Whether the pass has had its share of PUBLISHes.
+    /// True once the pass has had its share of PUBLISHes.
     pub fn pass_is_spent(&self) -> bool {
         self.pass_bytes >= PASS_BYTES
     }
@@ -208,7 +208,7 @@ impl Ingest {
         source: Source,
         user: &Rc<str>,
         now: Now,
-        lived: Lived,
+        active: ActiveTime,
     ) -> Result<Taken, Fault> {
         self.pass_bytes += payload.len();
         self.counters.publishes += 1;
@@ -230,7 +230,7 @@ impl Ingest {
         let mut pending = Pending::new(&envelope, count);
         let queue_bytes = self.ledger.queue_bytes();
         let publisher = self.ledger.publisher(source.conn.slot, &user);
-        let refused = self.gate.refusal(queue_bytes, publisher, &mut pending, lived);
+        let refused = self.gate.refusal(queue_bytes, publisher, &mut pending, active);
         if let Some(limit) = refused {
             let code = match limit {
                 Limit::EventRate => VerdictCode::RateLimited,

@@ -13,10 +13,10 @@
 //! 3. carry out what [`Shard::poll_action`] answers, until `None` or until it's somebody else's turn;
 //! 4. come back by [`Shard::poll_timeout`].
 //!
-//! Where event collection is on, the driver also carries records to a journal: see [`Shard::poll_record`].
+//! With event collection, the driver also carries records to a journal: see [`Shard::poll_record`].
 //!
-//! Where to look: `admission` lets a connection in, `session` judges a frame, `streams` holds a stream's log and subscribers,
-//! `schedule` turns time into sequences, `outbox` is what a connection is owed, `wheel` keeps deadlines,
+//! A map: `admission` lets a connection in, `session` is one connection's state machine, `streams` holds a stream's log and subscribers,
+//! `schedule` turns time into sequences, `outbox` has a connection's pending frames, `wheel` keeps deadlines,
 //! `ingest` makes records of published events, and `shard` joins them.
 
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@ mod clock;
 mod close;
 mod config;
 mod counters;
+mod deliveries;
 mod drain;
 mod ids;
 mod ingest;
@@ -43,7 +44,6 @@ mod session;
 mod shard;
 mod slots;
 mod streams;
-mod tally;
 mod view;
 mod wheel;
 

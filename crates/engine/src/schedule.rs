@@ -1,4 +1,4 @@
-//! When ticks are due: sequences as a function of Unix time.
+//! Schedule of ticks: sequences as a function of Unix time.
 
 use crate::clock::MS;
 #[cfg(test)]
@@ -54,7 +54,7 @@ impl Rate {
         Sequence(periods * self.per_period + within as u64)
     }
 
-    /// When tick `sequence` is due, Unix nanoseconds, rounded up, so that [`Rate::sequence_at`] then counts it.
+    /// Time at which tick `sequence` is due, Unix nanoseconds, rounded up, so that [`Rate::sequence_at`] then counts it.
     pub(crate) fn due_ns(self, sequence: Sequence) -> u64 {
         let (periods, rest) = (sequence.0 / self.per_period, sequence.0 % self.per_period);
         let within =

@@ -15,7 +15,7 @@ use tickstream_wire::Decoder;
 use tickstream_wire::messages::Mode;
 
 use crate::batch::SealedFrame;
-use crate::clock::{Lived, MS};
+use crate::clock::{ActiveTime, MS};
 use crate::close::{CloseReason, Fault};
 use crate::config::Config;
 use crate::ids::{GroupId, Sequence};
@@ -37,13 +37,13 @@ enum State {
     /// TLS is being negotiated.
     Handshaking,
     /// Must send AUTH; its time runs from `since`. `user`: the name in its certificate, which stands for AUTH's.
-    Unauthenticated { since: Lived, user: Option<Box<CertifiedUser>> },
+    Unauthenticated { since: ActiveTime, user: Option<Box<CertifiedUser>> },
     /// May subscribe and publish, and must send HEARTBEAT; `heartbeat`: when the last came, or AUTH was accepted.
-    Authenticated { heartbeat: Lived, subscription: Option<Subscription> },
+    Authenticated { heartbeat: ActiveTime, subscription: Option<Subscription> },
     /// Its end is decided; pending frames are sent until then. `peer_closed`: FIN came, and they may still arrive.
-    Flushing { until: Lived, peer_closed: bool },
+    Flushing { until: ActiveTime, peer_closed: bool },
     /// FIN was sent; received bytes are thrown away.
-    Lingering { until: Lived },
+    Lingering { until: ActiveTime },
     /// To be released at once; `reset`: what the kernel holds for it is thrown away.
     Aborting { reset: bool },
 }
@@ -62,7 +62,7 @@ pub(crate) struct Subscription {
     pub membership: Membership,
     /// Sequence of the next tick to hand to the socket.
     pub next_sequence: Sequence,
-    /// It has not yet caught up with the live stream.
+    /// True until it has caught up with the live stream.
     pub replaying: bool,
 }
 
@@ -93,10 +93,10 @@ enum Sending {
 pub(crate) struct Session {
     peer: SocketAddr,
     number: u64,
-    opened: Lived,
+    opened: ActiveTime,
     state: State,
-    /// When a drain closes it; [`Lived::MAX`]: it wasn't asked to go away.
-    drains: Lived,
+    /// Time at which a drain closes it; [`ActiveTime::MAX`]: it wasn't asked to go away.
+    drains: ActiveTime,
     /// Bytes that its socket took.
     bytes_sent: u64,
     outbox: Outbox,
@@ -108,11 +108,11 @@ pub(crate) struct Session {
     /// Its subscription, the last one after it ended; for people.
     mode: Option<Mode>,
     sending: Sending,
-    /// It is in the list of connections that have something to do.
+    /// True while it is in the list of connections that have something to do.
     is_ready: bool,
-    /// It counts among the connections of its address.
+    /// True while it counts among the connections of its address.
     is_counted: bool,
-    /// It sent something.
+    /// True once it has sent something.
     has_received: bool,
 }
 
@@ -122,7 +122,14 @@ const _: () = assert!(size_of::<Session>() <= 144);
 impl Session {
     /// A connection that was just accepted, the shard's `number`th, in a slot that had `generation` before it.
     /// `proxied`: it begins with a PROXY header.
-    pub fn new(peer: SocketAddr, number: u64, generation: u32, now: Lived, proxied: bool, tls: bool) -> Self {
+    pub fn new(
+        peer: SocketAddr,
+        number: u64,
+        generation: u32,
+        now: ActiveTime,
+        proxied: bool,
+        tls: bool,
+    ) -> Self {
         let state = match (proxied, tls) {
             (true, _) => State::AwaitingProxyHeader { tls, held: None },
             (false, true) => State::Handshaking,
@@ -133,7 +140,7 @@ impl Session {
             number,
             opened: now,
             state,
-            drains: Lived::MAX,
+            drains: ActiveTime::MAX,
             bytes_sent: 0,
             outbox: Outbox::default(),
             decoder: Decoder::new(),
@@ -162,12 +169,12 @@ impl Session {
     }
 
     /// Milliseconds since it was accepted.
-    pub fn open_ms(&self, now: Lived) -> u64 {
+    pub fn open_ms(&self, now: ActiveTime) -> u64 {
         now.saturating_sub(self.opened) / MS
     }
 
     /// Age of its oldest unsent byte, milliseconds; 0 without one.
-    pub fn unsent_ms(&self, now: Lived) -> u64 {
+    pub fn unsent_ms(&self, now: ActiveTime) -> u64 {
         self.outbox.oldest().map_or(0, |since| now.saturating_sub(since) / MS)
     }
 
@@ -210,7 +217,7 @@ impl Session {
         matches!(self.state, State::Handshaking)
     }
 
-    /// Whether its frames are read.
+    /// True while its frames are read.
     pub fn accepts_frames(&self) -> bool {
         matches!(self.state, State::Unauthenticated { .. } | State::Authenticated { .. })
     }
@@ -219,7 +226,7 @@ impl Session {
         matches!(self.state, State::Authenticated { .. })
     }
 
-    /// Whether it has yet to authenticate.
+    /// True until it has authenticated.
     pub fn is_pre_auth(&self) -> bool {
         matches!(
             self.state,
@@ -227,17 +234,17 @@ impl Session {
         )
     }
 
-    /// Whether its end isn't decided.
+    /// True until its end is decided.
     pub fn is_open(&self) -> bool {
         self.is_authenticated() || self.is_pre_auth()
     }
 
-    /// Whether its end is decided, and not yet that it is released at once.
+    /// True once its end is decided, until it is released at once.
     pub fn is_ending(&self) -> bool {
         matches!(self.state, State::Flushing { .. } | State::Lingering { .. })
     }
 
-    /// Whether it counts among the connections of its address.
+    /// True while it counts among the connections of its address.
     pub fn is_counted(&self) -> bool {
         self.is_counted
     }
@@ -247,12 +254,12 @@ impl Session {
     }
 
     pub fn is_draining(&self) -> bool {
-        self.drains != Lived::MAX
+        self.drains != ActiveTime::MAX
     }
 
     /// The next deadline, and the fault if it passes; without one, it is released. `None`: no deadline.
-    pub fn deadline(&self, config: &Config) -> Option<(Lived, Option<Fault>)> {
-        let after = |since: Lived, ms: u32| since + u64::from(ms) * MS;
+    pub fn deadline(&self, config: &Config) -> Option<(ActiveTime, Option<Fault>)> {
+        let after = |since: ActiveTime, ms: u32| since + u64::from(ms) * MS;
         let limits = &config.limits;
         let (at, reason, detail) = match self.state {
             State::Free | State::Aborting { .. } => return None,
@@ -287,7 +294,7 @@ impl Session {
 
     /// The server drains: an open connection is closed at `closes_at`, one that is closing ends by `lingers_until`.
     /// False if there is nothing to change.
-    pub fn drain(&mut self, closes_at: Lived, lingers_until: Lived) -> bool {
+    pub fn drain(&mut self, closes_at: ActiveTime, lingers_until: ActiveTime) -> bool {
         match &mut self.state {
             State::Free | State::Aborting { .. } => return false,
             State::Flushing { until, .. } | State::Lingering { until } => {
@@ -299,7 +306,7 @@ impl Session {
     }
 
     /// Its end is decided: pending frames, and `goodbye` behind them, are sent until then.
-    pub fn flush(&mut self, goodbye: Option<SealedFrame>, now: Lived, until: Lived) {
+    pub fn flush(&mut self, goodbye: Option<SealedFrame>, now: ActiveTime, until: ActiveTime) {
         self.state = State::Flushing { until, peer_closed: false };
         if let Some(goodbye) = goodbye {
             self.outbox.push(Item::reply(goodbye, now));
@@ -317,7 +324,7 @@ impl Session {
         }
     }
 
-    /// It is to be released at once; `reset`: without FIN.
+    /// Has it released at once; `reset`: without FIN.
     pub fn abort(&mut self, reset: bool) {
         self.state = State::Aborting { reset };
     }

@@ -23,6 +23,7 @@ use crate::clock::{Clock, MS, Now};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
+use crate::deliveries::Deliveries;
 use crate::drain::Drain;
 use crate::ids::{ConnId, Sequence, Slot};
 use crate::ingest::{Ingest, Source};
@@ -30,12 +31,11 @@ use crate::latency::Latencies;
 use crate::session::Request;
 use crate::slots::Slots;
 use crate::streams::Streams;
-use crate::tally::Tally;
 use crate::wheel::Wheel;
 
 /// Deadlines that one call handles, so that sending gets its turn.
 const EXPIRED_PER_CALL: usize = 1_024;
-/// What a refused client is told to wait, milliseconds: between so much and twice that, each another time.
+/// Delay that a refused client is told, milliseconds: between so much and twice that, each another time.
 const BUSY_RETRY_AFTER_MS: u32 = 1_000;
 
 /// The whole server on one core, without its sockets. See the crate's documentation for how it is driven.
@@ -48,14 +48,14 @@ pub struct Shard {
     admission: Admission,
     auth_limiter: AuthLimiter,
     wheel: Wheel,
-    /// Connections that have something to do other than the wave.
+    /// Connections that have something to do other than the fan-out.
     ready: VecDeque<Slot>,
-    /// Whose turn it is: the ready ones' or the wave's.
-    wave_turn: bool,
+    /// True if the fan-out had the last turn, not a ready connection.
+    fan_out_turn: bool,
     reports: VecDeque<Report>,
     counters: Counters,
     latencies: Latencies,
-    tally: Tally,
+    deliveries: Deliveries,
     drain: Option<Drain>,
     heartbeat: SealedFrame,
     /// `None`: event collection is off.
@@ -75,11 +75,11 @@ impl Shard {
             auth_limiter: AuthLimiter::new(config.limits.auth_failures_per_minute, config.seed),
             wheel: Wheel::new(),
             ready: VecDeque::new(),
-            wave_turn: false,
+            fan_out_turn: false,
             reports: VecDeque::new(),
             counters: Counters::default(),
             latencies: Latencies::default(),
-            tally: Tally::new(),
+            deliveries: Deliveries::new(),
             drain: None,
             heartbeat: SealedFrame::heartbeat(),
             ingest: config
@@ -107,8 +107,8 @@ impl Shard {
             return bytes;
         }
         while self.slots[slot].accepts_frames() {
-            let lived = self.clock.lived();
-            let request = self.slots[slot].next_request(&mut bytes, &self.config, lived);
+            let active = self.clock.active();
+            let request = self.slots[slot].next_request(&mut bytes, &self.config, active);
             let served = match request {
                 Ok(None) => {
                     if let Err(fault) = self.hold_partial(slot) {
@@ -119,7 +119,7 @@ impl Shard {
                 Ok(Some(Request::Publish { payload, peer })) => {
                     let source = Source { conn, peer, shard: self.config.shard };
                     let taken = match &mut self.ingest {
-                        Some(ingest) => ingest.publish(payload, source, &self.user, self.clock.now(), lived),
+                        Some(ingest) => ingest.publish(payload, source, &self.user, self.clock.now(), active),
                         None => Err(not_collected()),
                     };
                     self.published(slot, taken)
@@ -150,9 +150,9 @@ impl Shard {
         self.lost(conn, Fault::new(CloseReason::PeerReset, error));
     }
 
-    /// It is `now`. What is told next happened about now.
+    /// Sets the time to `now`. What is told next happened about now.
     pub fn advance(&mut self, now: Now) {
-        self.settle_tally();
+        self.settle_deliveries();
         if let Some(ingest) = &mut self.ingest {
             ingest.begin_pass();
         }
@@ -161,18 +161,18 @@ impl Shard {
         }
     }
 
-    /// It is `now`, and what happened before was told: publishes what is due and looks after deadlines. Call it
+    /// Sets the time to `now`, after what happened before was told: publishes what is due and looks after deadlines. Call it
     /// at least ten times a second: a longer silence counts as a stall, during which no deadline ages.
     pub fn handle_timeout(&mut self, now: Now) {
         self.advance(now);
-        let lived = self.clock.lived();
-        let late_ns = self.streams.publish_due(now, lived, &mut self.counters);
+        let active = self.clock.active();
+        let late_ns = self.streams.publish_due(now, active, &mut self.counters);
         let lag_ms = self.config.limits.lag_ms;
         if lag_ms > 0 && late_ns > u64::from(lag_ms) * MS {
-            self.admission.late(lived);
+            self.admission.late(active);
         }
         for _ in 0..EXPIRED_PER_CALL {
-            match self.wheel.expire(lived) {
+            match self.wheel.expire(active) {
                 Some(slot) => self.expired(slot),
                 None => break,
             }
@@ -180,11 +180,11 @@ impl Shard {
         self.tell_draining();
     }
 
-    /// When to call [`Shard::handle_timeout`], on the clock of [`Now::mono_ns`]; `None` if nothing is planned.
+    /// Time to call [`Shard::handle_timeout`], on the clock of [`Now::mono_ns`]; `None` if nothing is planned.
     pub fn poll_timeout(&self) -> Option<u64> {
         let now = self.clock.now();
         let tick = self.streams.next_due_ns().map(|due| due.saturating_sub(now.unix_ns));
-        let deadline = self.wheel.next_expiry().map(|at| at.saturating_sub(self.clock.lived()));
+        let deadline = self.wheel.next_expiry().map(|at| at.saturating_sub(self.clock.active()));
         let drain = self.drain.as_ref().filter(|drain| drain.is_telling()).map(|_| 10 * MS);
         [tick, deadline, drain].into_iter().flatten().min().map(|in_ns| now.mono_ns.saturating_add(in_ns))
     }
@@ -214,11 +214,11 @@ impl Shard {
     /// Closes every connection in good order within `over_ms`, and takes no more.
     pub fn begin_drain(&mut self, over_ms: u32) {
         if self.drain.is_none() {
-            self.drain = Some(Drain::new(self.clock.lived(), over_ms, self.slots.end()));
+            self.drain = Some(Drain::new(self.clock.active(), over_ms, self.slots.end()));
         }
     }
 
-    /// Whether no connection is left.
+    /// True if no connection is left.
     pub fn is_empty(&self) -> bool {
         self.slots.len() == 0
     }
@@ -230,8 +230,8 @@ impl Shard {
 
     fn heartbeat(&mut self, slot: Slot) -> Result<(), Fault> {
         self.counters.heartbeats += 1;
-        self.slots[slot].heard_heartbeat(self.clock.lived());
-        self.owe(slot, self.heartbeat.clone())
+        self.slots[slot].heartbeat_received(self.clock.active());
+        self.enqueue(slot, self.heartbeat.clone())
     }
 
     fn subscribe(&mut self, slot: Slot, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
@@ -240,7 +240,7 @@ impl Shard {
         let joined = self.streams.join(slot, number, mode, resume_after, self.clock.now())?;
         self.counters.subscribed += 1;
         self.slots[slot].subscribe(mode, joined);
-        self.owe(slot, self.ack(MsgType::Subscribe, joined.next_sequence))
+        self.enqueue(slot, self.ack(MsgType::Subscribe, joined.next_sequence))
     }
 
     /// Takes the connection out of its stream; a batch that is being sent stays its own.
@@ -288,10 +288,10 @@ impl Shard {
             CloseReason::PeerClosed | CloseReason::PeerReset | CloseReason::Probe => self.abort(slot, false),
             CloseReason::SlowConsumer => self.abort(slot, true),
             _ => {
-                let lived = self.clock.lived();
+                let active = self.clock.active();
                 let linger_ns =
                     self.drain.as_ref().map_or(u64::from(Limits::LINGER_MS) * MS, Drain::linger_ns);
-                self.slots[slot].flush(goodbye, lived, lived + linger_ns);
+                self.slots[slot].flush(goodbye, active, active + linger_ns);
                 self.rearm(slot);
                 self.make_ready(slot);
             }
@@ -306,7 +306,7 @@ impl Shard {
 
     fn report(&mut self, slot: Slot, fault: Fault) {
         self.counters.count_close(fault.reason);
-        let lived = self.clock.lived();
+        let active = self.clock.active();
         let session = &self.slots[slot];
         self.reports.push_back(Report {
             conn: self.slots.id(slot),
@@ -315,8 +315,8 @@ impl Shard {
             reason: fault.reason,
             detail: fault.detail,
             mode: session.mode(),
-            open_ms: session.open_ms(lived),
-            unsent_ms: session.unsent_ms(lived),
+            open_ms: session.open_ms(active),
+            unsent_ms: session.unsent_ms(active),
         });
     }
 
@@ -324,7 +324,7 @@ impl Shard {
     fn expired(&mut self, slot: Slot) {
         let session = &self.slots[slot];
         let Some((deadline, fault)) = session.deadline(&self.config) else { return };
-        if self.clock.lived() < deadline {
+        if self.clock.active() < deadline {
             return self.wheel.arm(slot, deadline);
         }
         match fault {
@@ -345,20 +345,20 @@ impl Shard {
 
     /// Tells the next connections to go away, if the server drains.
     fn tell_draining(&mut self) {
-        let lived = self.clock.lived();
+        let active = self.clock.active();
         for _ in 0..Drain::per_call() {
             let Some(drain) = &mut self.drain else { return };
-            let Some(slot) = drain.next_slot(lived) else {
+            let Some(slot) = drain.next_slot(active) else {
                 return;
             };
-            let (closes_at, lingers_until) = (drain.closes_at(lived), lived + drain.linger_ns());
+            let (closes_at, lingers_until) = (drain.closes_at(active), active + drain.linger_ns());
             let session = &mut self.slots[slot];
             if !session.drain(closes_at, lingers_until) {
                 continue;
             }
             // Before AUTH it can't be told; it may still learn from a GOAWAY behind the answer to its AUTH.
             if session.is_authenticated()
-                && let Err(fault) = self.owe(slot, go_away(slot))
+                && let Err(fault) = self.enqueue(slot, go_away(slot))
             {
                 self.close(slot, fault);
             }
@@ -387,8 +387,8 @@ impl Shard {
     }
 
     /// Enqueues a reply to the connection.
-    fn owe(&mut self, slot: Slot, frame: SealedFrame) -> Result<(), Fault> {
-        if self.slots[slot].enqueue(frame, self.clock.lived())? {
+    fn enqueue(&mut self, slot: Slot, frame: SealedFrame) -> Result<(), Fault> {
+        if self.slots[slot].enqueue(frame, self.clock.active())? {
             self.make_ready(slot);
         }
         Ok(())

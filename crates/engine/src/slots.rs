@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::clock::Lived;
+use crate::clock::ActiveTime;
 use crate::ids::{ConnId, Slot};
 use crate::network::AddressKey;
 use crate::session::Session;
@@ -27,17 +27,17 @@ impl Slots {
     }
 
     /// Puts a new connection into the table; see [`Session::new`].
-    pub fn open(&mut self, peer: SocketAddr, lived: Lived, proxied: bool, tls: bool) -> Slot {
+    pub fn open(&mut self, peer: SocketAddr, active: ActiveTime, proxied: bool, tls: bool) -> Slot {
         self.opened += 1;
         match self.free.pop() {
             Some(slot) => {
                 let session = &mut self.sessions[slot.index()];
                 let generation = session.generation().wrapping_add(1);
-                *session = Session::new(peer, self.opened, generation, lived, proxied, tls);
+                *session = Session::new(peer, self.opened, generation, active, proxied, tls);
                 slot
             }
             None => {
-                self.sessions.push(Session::new(peer, self.opened, 0, lived, proxied, tls));
+                self.sessions.push(Session::new(peer, self.opened, 0, active, proxied, tls));
                 Slot(self.sessions.len() as u32 - 1)
             }
         }

@@ -2,11 +2,11 @@
 //!
 //! A *group* is the subscribers of one stream whose ticks are due at the same time: one group a stream with
 //! aligned phases, one for each phase that is in use with spread ones. A group's ticks are sealed into a batch
-//! once and appended to its log; then a *wave* visits each subscriber. A subscriber has a cursor, the sequence
+//! once and appended to its log; then a *fan-out* visits each subscriber. A subscriber has a cursor, the sequence
 //! of its next tick, and no queue. Since ticks are a function of time, what the log no longer holds can be
 //! sealed again: the log is what makes many laggards share bytes.
 //!
-//! A group publishes its next batch only when the wave of the last is over and all its sends are answered. So a
+//! A group publishes its next batch only when the fan-out of the last is over and all its sends are answered. So a
 //! batch that is being sent is the log's last, and a shard that falls behind sends larger batches instead of
 //! more of them.
 
@@ -17,7 +17,7 @@ use std::ops::Range;
 use tickstream_wire::messages::Mode;
 
 use crate::batch::{Batch, Carried, SealedFrame, Sealer};
-use crate::clock::{Lived, MS, Now};
+use crate::clock::{ActiveTime, MS, Now};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Phase};
 use crate::counters::{Counters, StreamCounters};
@@ -38,17 +38,17 @@ const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Clocks of hosts between which clients move may differ by this, however short the replay window is.
 const CLOCK_DIFFERENCE_NS: u64 = 10_000 * MS;
 
-/// What is the same for all groups of one stream.
+/// Properties that all groups of one stream share.
 #[derive(Debug)]
 struct Stream {
     rate: Rate,
     /// Ticks of a full batch: those that are due within the window.
     batch_ticks: u64,
-    /// How far back a client may resume, ticks.
+    /// Longest replay of a resuming client, ticks.
     replay_ticks: u64,
-    /// How far ahead a client may be that resumes, ticks.
+    /// Maximum lead of a resuming client, ticks.
     ahead_ticks: u64,
-    /// How far back the shard itself catches up, ticks.
+    /// Longest that the shard itself catches up, ticks.
     catch_up_ticks: u64,
     /// A replay that is farther behind is given up: it will never catch up. Who asks for the oldest tick is
     /// `replay_ticks` behind before its first frame is sealed, and a stall of the shard is no fault of its.
@@ -83,12 +83,12 @@ impl Stream {
         due.batch_start(self.batch_ticks)
     }
 
-    /// When tick `sequence` is due in this phase, Unix nanoseconds.
+    /// Time at which tick `sequence` is due in this phase, Unix nanoseconds.
     fn tick_due_ns(&self, sequence: Sequence, phase_ms: u32) -> u64 {
         self.rate.due_ns(sequence) + u64::from(phase_ms) * MS
     }
 
-    /// When the batch that holds `sequence` is due: with its last tick, Unix nanoseconds.
+    /// Time at which the batch that holds `sequence` is due: with its last tick, Unix nanoseconds.
     fn batch_due_ns(&self, sequence: Sequence, phase_ms: u32) -> u64 {
         let last = sequence.batch_start(self.batch_ticks) + (self.batch_ticks - 1);
         self.tick_due_ns(last, phase_ms)
@@ -108,7 +108,7 @@ struct Group {
     /// the last was left out.
     forgotten: Sequence,
     /// The newest batch's first tick, and when it was published; the log may hold it no more.
-    latest: (Sequence, Lived),
+    latest: (Sequence, ActiveTime),
     /// The sequences after the newest batch, and after the one before it.
     ends: (Sequence, Sequence),
     /// Batches of the last while, oldest first; consecutive but for ticks that were left out.
@@ -116,18 +116,18 @@ struct Group {
     /// Bytes of their frames.
     log_bytes: u64,
     subscribers: Vec<Slot>,
-    /// Subscribers below this position are still to be visited by the wave.
+    /// Subscribers below this position are still to be visited by the fan-out.
     unvisited: usize,
     /// Bytes of the newest batch's frame.
     newest_len: u32,
     /// Ticks in it.
     newest_ticks: u32,
-    /// The wave's sends that have no answer yet.
+    /// The fan-out's sends that have no answer yet.
     in_flight: u32,
-    /// It publishes: it is in the heap of due groups, or a wave is underway.
+    /// True while it publishes: it is in the heap of due groups, or a fan-out is underway.
     active: bool,
-    /// It is in the list of waves.
-    in_wave: bool,
+    /// True while it is in the list of fan-outs.
+    in_fan_out: bool,
 }
 
 /// A frame for one subscriber that is behind.
@@ -136,10 +136,10 @@ pub(crate) struct CatchUp {
     pub frame: SealedFrame,
     /// Sequence after its last tick.
     pub end: Sequence,
-    /// Since when its bytes are owed.
-    pub since: Lived,
+    /// Time from which the age of its bytes counts.
+    pub since: ActiveTime,
     pub carried: Carried,
-    /// It was sealed for this subscriber alone.
+    /// True if it was sealed for this subscriber alone.
     pub sealed: bool,
 }
 
@@ -149,10 +149,10 @@ pub(crate) struct Streams {
     streams: [Stream; 2],
     groups: Vec<Group>,
     index: BTreeMap<(i32, u32), GroupId>,
-    /// Active groups without a wave, by when their next batch is due, Unix nanoseconds.
+    /// Active groups without a fan-out, by when their next batch is due, Unix nanoseconds.
     due: BinaryHeap<Reverse<(u64, GroupId)>>,
-    /// Groups whose wave is underway, first come, first served.
-    waves: VecDeque<GroupId>,
+    /// Groups whose fan-out is underway, first come, first served.
+    fan_outs: VecDeque<GroupId>,
     /// Subscribers of each stream.
     subscribers: [u32; 2],
     phase: Phase,
@@ -167,7 +167,7 @@ impl Streams {
             groups: Vec::new(),
             index: BTreeMap::new(),
             due: BinaryHeap::new(),
-            waves: VecDeque::new(),
+            fan_outs: VecDeque::new(),
             subscribers: [0; 2],
             phase: config.phase,
             shard: config.shard,
@@ -210,7 +210,7 @@ impl Streams {
 
     /// Takes a subscriber away. Answers with the slot that took its position in the table, if one did.
     pub fn leave(&mut self, membership: Membership) -> Option<Slot> {
-        // The wave goes from the end to the start: who takes the position was visited if it was to be.
+        // The fan-out goes from the end to the start: who takes the position was visited if it was to be.
         let group = &mut self.groups[membership.group.index()];
         self.subscribers[group.mode as usize] -= 1;
         group.subscribers.swap_remove(membership.position as usize);
@@ -218,15 +218,15 @@ impl Streams {
         group.subscribers.get(membership.position as usize).copied()
     }
 
-    /// Seals and logs what is due, and begins the waves. Bounded; [`Streams::next_due_ns`] tells if there is
+    /// Seals and logs what is due, and begins the fan-outs. Bounded; [`Streams::next_due_ns`] tells if there is
     /// more. Answers how late the latest batch is, nanoseconds.
-    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
+    pub fn publish_due(&mut self, now: Now, active: ActiveTime, counters: &mut Counters) -> u64 {
         let mut latest_ns = 0;
         for _ in 0..PUBLISHED_PER_CALL {
             match self.due.peek() {
                 Some(&Reverse((due_ns, group))) if due_ns <= now.unix_ns => {
                     self.due.pop();
-                    latest_ns = latest_ns.max(self.publish(group, now, lived, counters));
+                    latest_ns = latest_ns.max(self.publish(group, now, active, counters));
                 }
                 _ => break,
             }
@@ -240,7 +240,7 @@ impl Streams {
     }
 
     /// Answers how late it is, nanoseconds.
-    fn publish(&mut self, index: GroupId, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
+    fn publish(&mut self, index: GroupId, now: Now, active: ActiveTime, counters: &mut Counters) -> u64 {
         let group = &mut self.groups[index.index()];
         let stream = &mut self.streams[group.mode as usize];
         let counters = &mut counters.streams[group.mode as usize];
@@ -260,10 +260,10 @@ impl Streams {
             return 0;
         }
         let late_ns = now.unix_ns.saturating_sub(stream.batch_due_ns(first, group.phase_ms));
-        let stale = lived.saturating_sub(self.write_deadline_ns);
+        let stale = active.saturating_sub(self.write_deadline_ns);
         let (latest, published) = group.latest;
         if stream.sparse && group.log.is_empty() && latest < group.ends.0 && published >= stale {
-            // A stall has brought two batches of a sparse stream nearer to each other: the last is still owed.
+            // A stall has brought two batches of a sparse stream nearer to each other: the last is still pending.
             let frame = stream.sealer.seal(latest, group.ends.0, group.phase_ms);
             group.log_bytes += u64::from(frame.len());
             let due_ns = now.mono_of(stream.tick_due_ns(latest, group.phase_ms));
@@ -287,13 +287,13 @@ impl Streams {
         group.newest_len = frame.len();
         group.newest_ticks = (end - first) as u32; // below Sealer::ticks_max
         let due_ns = now.mono_of(stream.tick_due_ns(first, group.phase_ms));
-        group.log.push_back(Batch { first, end, frame, published: lived, due_ns });
-        group.latest = (first, lived);
+        group.log.push_back(Batch { first, end, frame, published: active, due_ns });
+        group.latest = (first, active);
         group.ends = (end, group.ends.0);
         group.next_sequence = end;
         group.unvisited = group.subscribers.len();
-        group.in_wave = true;
-        self.waves.push_back(index);
+        group.in_fan_out = true;
+        self.fan_outs.push_back(index);
         counters.batches += 1;
         counters.ticks += end - first;
         counters.batch_sizes[StreamCounters::batch_size(end - first)] += 1;
@@ -304,7 +304,7 @@ impl Streams {
         late_ns
     }
 
-    /// When [`Streams::publish_due`] has something to do, Unix nanoseconds.
+    /// Time at which [`Streams::publish_due`] has something to do, Unix nanoseconds.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
     }
@@ -319,22 +319,22 @@ impl Streams {
         }
     }
 
-    /// Whether a wave is underway.
-    pub fn has_wave(&self) -> bool {
-        !self.waves.is_empty()
+    /// True while a fan-out is underway.
+    pub fn has_fan_out(&self) -> bool {
+        !self.fan_outs.is_empty()
     }
 
     /// The next subscriber to whom the newest batch of its group is due; its slot, its group, the batch.
     pub fn visit(&mut self) -> Option<(Slot, GroupId, &Batch)> {
-        while let Some(&index) = self.waves.front() {
+        while let Some(&index) = self.fan_outs.front() {
             let group = &mut self.groups[index.index()];
             if group.unvisited > 0 {
                 group.unvisited -= 1;
                 let group = &self.groups[index.index()];
                 return Some((group.subscribers[group.unvisited], index, group.newest()));
             }
-            group.in_wave = false;
-            self.waves.pop_front();
+            group.in_fan_out = false;
+            self.fan_outs.pop_front();
             self.settle(index);
         }
         None
@@ -345,7 +345,7 @@ impl Streams {
         self.groups[group.index()].in_flight += 1;
     }
 
-    /// A send of the newest batch was answered, or is no longer the wave's.
+    /// A send of the newest batch was answered, or is no longer the fan-out's.
     pub fn answered(&mut self, group: GroupId) {
         self.groups[group.index()].in_flight -= 1;
         self.settle(group);
@@ -356,13 +356,13 @@ impl Streams {
         self.groups[group.index()].newest_len
     }
 
-    /// What the newest batch of a group carries whose wave's sends aren't all answered.
+    /// Contents of the newest batch of a group whose fan-out's sends aren't all answered.
     pub fn newest_carried(&self, group: GroupId) -> Carried {
         let group = &self.groups[group.index()];
         Carried { mode: group.mode, ticks: group.newest_ticks, due_ns: Some(group.newest().due_ns) }
     }
 
-    /// The newest batch of a group whose wave's sends aren't all answered.
+    /// The newest batch of a group whose fan-out's sends aren't all answered.
     pub fn newest(&self, group: GroupId) -> &Batch {
         self.groups[group.index()].newest()
     }
@@ -383,7 +383,7 @@ impl Streams {
 
     /// A frame that begins with the published tick `next`; `None` if that is past the write deadline.
     ///
-    /// A replay's frames are owed from now on, whoever else they were sealed for; all others since they were
+    /// The bytes of a replay age from now on, whoever else they were sealed for; all others since they were
     /// published.
     pub fn catch_up(
         &mut self,
@@ -391,7 +391,7 @@ impl Streams {
         next: Sequence,
         replaying: bool,
         now: Now,
-        lived: Lived,
+        active: ActiveTime,
     ) -> Option<CatchUp> {
         let group = &self.groups[index.index()];
         let stream = &mut self.streams[group.mode as usize];
@@ -408,7 +408,7 @@ impl Streams {
         };
         let holding = logged.filter(|batch| batch.first <= next);
         let since = match holding {
-            _ if replaying => lived,
+            _ if replaying => active,
             Some(batch) => batch.published,
             None if next >= group.latest.0 => group.latest.1,
             None => return None,
@@ -440,11 +440,11 @@ impl Streams {
         Some(CatchUp { frame, end, since, carried, sealed: true })
     }
 
-    /// Schedules the next batch of a group whose wave is over and answered.
+    /// Schedules the next batch of a group whose fan-out is over and answered.
     #[inline]
     fn settle(&mut self, index: GroupId) {
         let group = &self.groups[index.index()];
-        if !group.in_wave && group.in_flight == 0 {
+        if !group.in_fan_out && group.in_flight == 0 {
             self.schedule(index);
         }
     }
@@ -484,7 +484,7 @@ impl Streams {
                 newest_ticks: 0,
                 in_flight: 0,
                 active: false,
-                in_wave: false,
+                in_fan_out: false,
             });
             GroupId(groups.len() as u32 - 1)
         })

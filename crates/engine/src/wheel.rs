@@ -1,9 +1,9 @@
 //! Deadlines of many connections, one each, in constant time and 12 bytes.
 
-use crate::clock::{Lived, MS};
+use crate::clock::{ActiveTime, MS};
 use crate::ids::Slot;
 
-/// How late a deadline may be noticed, nanoseconds. It is never early, unless it is beyond the horizon.
+/// Resolution: latest that a deadline is noticed, nanoseconds. It is never early, unless it is beyond the horizon.
 const RESOLUTION_NS: u64 = 50 * MS;
 /// Turns that the wheel sees ahead: 25.6 s. A later deadline comes up at the horizon and is armed again.
 const TURNS: u64 = 512;
@@ -36,7 +36,7 @@ impl Wheel {
     }
 
     /// Sets the deadline of connection `slot`, whatever it was before.
-    pub fn arm(&mut self, slot: Slot, deadline: Lived) {
+    pub fn arm(&mut self, slot: Slot, deadline: ActiveTime) {
         self.disarm(slot);
         let turn = deadline.div_ceil(RESOLUTION_NS).clamp(self.turn, self.turn + TURNS - 1);
         let list = (turn % TURNS) as u32;
@@ -68,8 +68,8 @@ impl Wheel {
     }
 
     /// A connection whose deadline has passed at `lived`; its deadline is taken away.
-    pub fn expire(&mut self, lived: Lived) -> Option<Slot> {
-        let last = lived / RESOLUTION_NS;
+    pub fn expire(&mut self, active: ActiveTime) -> Option<Slot> {
+        let last = active / RESOLUTION_NS;
         while self.turn <= last {
             match self.next_occupied().filter(|&turn| turn <= last) {
                 Some(turn) => {
@@ -84,8 +84,8 @@ impl Wheel {
         None
     }
 
-    /// When [`Wheel::expire`] will next find something.
-    pub fn next_expiry(&self) -> Option<Lived> {
+    /// Time at which [`Wheel::expire`] will next find something.
+    pub fn next_expiry(&self) -> Option<ActiveTime> {
         self.next_occupied().map(|turn| turn * RESOLUTION_NS)
     }
 
@@ -134,23 +134,23 @@ mod tests {
         fn it_does_what_a_sorted_map_does(steps in prop::collection::vec((0..40u32, 0..20_000u64, 0..400u64), 1..200)) {
             let mut wheel = Wheel::new();
             let mut model = BTreeMap::new();
-            let mut lived = 0;
+            let mut active = 0;
             for (slot, in_ms, pass_ms) in steps {
                 let slot = Slot(slot);
                 if in_ms % 7 == 0 {
                     wheel.disarm(slot);
                     model.remove(&slot);
                 } else {
-                    wheel.arm(slot, lived + in_ms * MS);
-                    model.insert(slot, lived + in_ms * MS);
+                    wheel.arm(slot, active + in_ms * MS);
+                    model.insert(slot, active + in_ms * MS);
                 }
-                lived += pass_ms * MS;
+                active += pass_ms * MS;
                 prop_assert_eq!(wheel.next_expiry().is_some(), !model.is_empty());
-                while let Some(slot) = wheel.expire(lived) {
+                while let Some(slot) = wheel.expire(active) {
                     let deadline = model.remove(&slot);
-                    prop_assert!(deadline.is_some_and(|deadline| deadline <= lived), "{slot:?} fired early or twice");
+                    prop_assert!(deadline.is_some_and(|deadline| deadline <= active), "{slot:?} fired early or twice");
                 }
-                prop_assert!(model.values().all(|&deadline| deadline + RESOLUTION_NS > lived), "late: {model:?}");
+                prop_assert!(model.values().all(|&deadline| deadline + RESOLUTION_NS > active), "late: {model:?}");
             }
         }
     }

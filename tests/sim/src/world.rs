@@ -564,7 +564,7 @@ impl World {
         assert_eq!(awaits, phase == Phase::Proxied);
         let is_handshake = phase == Phase::Handshaking;
         if is_handshake && self.rng.one_in(2) {
-            self.call(|shard| shard.heard(id));
+            self.call(|shard| shard.handshake_received(id));
             self.model.conns[index].heard = true;
             return;
         }

@@ -67,7 +67,7 @@ pub fn unpack<'a>(
     }
 }
 
-/// How many events there are; all other fields are passed over.
+/// Counts the events; all other fields are passed over.
 pub fn count_events(bytes: &[u8]) -> Result<usize, Malformed> {
     let mut cursor = Cursor::new(bytes);
     let mut count = 0;

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::publisher::{Pending, Publisher, Quota};
 use super::{IngestConfig, IngestPressure};
-use crate::clock::Lived;
+use crate::clock::ActiveTime;
 use crate::limit::Limit;
 
 /// Wait that is asked for while the queue of records is full, milliseconds.
@@ -41,7 +41,7 @@ impl Gate {
         queue_bytes: u64,
         publisher: &mut Publisher,
         pending: &mut Pending,
-        now: Lived,
+        now: ActiveTime,
     ) -> Option<Limit> {
         let busy = match self.pressure {
             IngestPressure::Refuse { ms } => Some(ms.max(1)),

@@ -1,6 +1,6 @@
 //! The pipeline: validate, apply privacy rules, deduplicate and build the record, in one pass over a batch's bytes.
 //!
-//! It asks the [`Ledger`] which records aren't stored yet, and changes nothing there.
+//! The pipeline asks the [`Ledger`] which records aren't stored yet, and changes nothing there.
 
 use tickstream_wire::messages::Message;
 use tickstream_wire::messages::events::DeadLetter;
@@ -69,13 +69,13 @@ struct Batch<'p> {
     pending: &'p mut Pending,
     /// The StoredBatch.
     out: Vec<u8>,
-    letters: Vec<u8>,
-    letters_count: u32,
-    /// There are verdicts after which an event may come again, or be judged otherwise if it does.
+    dead_letters: Vec<u8>,
+    dead_letters_count: u32,
+    /// There are verdicts after which an event may come again, or get another answer if it does.
     is_partial: bool,
 }
 
-/// How an event is stored.
+/// Form in which an event is stored.
 enum Kept {
     /// In the bytes in which it came.
     AsItCame,
@@ -126,8 +126,8 @@ impl Pipeline {
             accepted: 0,
             pending,
             out,
-            letters: Vec::new(),
-            letters_count: 0,
+            dead_letters: Vec::new(),
+            dead_letters_count: 0,
             is_partial: false,
         };
         batch.out.reserve(events.len() + 128);
@@ -241,8 +241,8 @@ impl Pipeline {
             let letter = self.dead_letter(event, index, &finding).encode_to_vec();
             let room = self.record_bytes_max.saturating_sub(batch.stored_bytes() + run);
             if letter.len() + FIELD_BYTES <= room {
-                put_bytes(&mut batch.letters, DEAD_LETTERS, &letter);
-                batch.letters_count += 1;
+                put_bytes(&mut batch.dead_letters, DEAD_LETTERS, &letter);
+                batch.dead_letters_count += 1;
             } else {
                 // In another batch, its letter will find room.
                 finding = Finding::new(VerdictCode::BatchFull);
@@ -272,26 +272,27 @@ impl Pipeline {
         batch.counters.duplicates += u64::from(pending.duplicates);
         // The dead letters of a batch that comes again are in the record of the first.
         let first = batch.repeats.filter(|record| *record > batch.settled);
-        pending.letters = first.filter(|_| !pending.verdicts.is_empty());
-        if !pending.doubtful.is_empty() || pending.letters.is_some() {
+        pending.dead_letters = first.filter(|_| !pending.verdicts.is_empty());
+        if !pending.unsynced_duplicates.is_empty() || pending.dead_letters.is_some() {
             pending.after = batch.ledger.last();
         }
         // What may have to come again must not be taken for a duplicate then.
-        let is_partial = batch.is_partial || pending.doubtful.iter().any(|(_, record)| *record != batch.id);
+        let is_partial =
+            batch.is_partial || pending.unsynced_duplicates.iter().any(|(_, record)| *record != batch.id);
         if !is_partial {
             self.producers.remember(pending.producer, pending.sequence);
         }
-        let is_empty = batch.accepted == 0 && batch.letters_count == 0;
+        let is_empty = batch.accepted == 0 && batch.dead_letters_count == 0;
         if !is_empty {
-            batch.out.append(&mut batch.letters);
+            batch.out.append(&mut batch.dead_letters);
             put_number(&mut batch.out, IS_PARTIAL, is_partial.into());
-            (pending.own, pending.letters) = (Some(batch.id), Some(batch.id));
+            (pending.own, pending.dead_letters) = (Some(batch.id), Some(batch.id));
             pending.after = batch.id;
         }
         NewRecord {
             first_id: batch.first,
             events: batch.accepted,
-            dead_letters: batch.letters_count,
+            dead_letters: batch.dead_letters_count,
             payload: batch.out,
         }
     }
@@ -308,7 +309,7 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Whether the batch may have events that aren't in the record, nor in an earlier one.
+    /// True if the batch may have events that aren't in the record, nor in an earlier one.
     fn restore_ids(&mut self, payload: &[u8], events: &mut u64) -> Result<bool, Malformed> {
         let mut cursor = Cursor::new(payload);
         let mut is_partial = false;
@@ -340,14 +341,14 @@ impl Pipeline {
 impl Batch<'_> {
     /// Bytes that it takes in storage so far.
     fn stored_bytes(&self) -> usize {
-        self.out.len() + self.letters.len() + IS_PARTIAL_BYTES
+        self.out.len() + self.dead_letters.len() + IS_PARTIAL_BYTES
     }
 
     /// Notes that an event is one of `record`, which may not be stored yet.
     fn duplicate(&mut self, index: u32, record: RecordId) {
         self.pending.duplicates += 1;
         if record > self.settled {
-            self.pending.doubtful.push((index, record));
+            self.pending.unsynced_duplicates.push((index, record));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What one connection that publishes is owed, and its quota.
+//! A connection that publishes: its pending replies, and its quota.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -12,7 +12,7 @@ use super::envelope::Envelope;
 use super::ledger::RefusedRecord;
 use super::rules::Rules;
 use super::verdict::{Finding, Verdict, VerdictCode};
-use crate::clock::{Lived, MS, SECOND};
+use crate::clock::{ActiveTime, MS, SECOND};
 
 /// A connection that has published.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Publisher {
     /// PUBLISHes without a PUBLISH_ACK, in the order in which they came.
     pub pending: VecDeque<Pending>,
     /// Until when its events so far are paid for.
-    paid: Lived,
+    paid: ActiveTime,
 }
 
 /// A PUBLISH without a PUBLISH_ACK.
@@ -32,22 +32,22 @@ pub(crate) struct Pending {
     pub sequence: u64,
     /// Events of the batch.
     pub events: u32,
-    /// What the answer waits for: all records up to this one are stored, or refused. 0: nothing.
+    /// Record that the answer waits for: all records up to this one are stored, or refused. 0: nothing.
     pub after: RecordId,
     /// The record with its events.
     pub own: Option<RecordId>,
     /// The record with the dead letters of its verdicts, if that may still be refused.
-    pub letters: Option<RecordId>,
+    pub dead_letters: Option<RecordId>,
     /// By rising index.
     pub verdicts: Vec<Verdict>,
     /// Events that were stored before, or are being stored.
     pub duplicates: u32,
-    /// Which of those are in a record that may still be refused, by rising index.
-    pub doubtful: Vec<(u32, RecordId)>,
+    /// Those of the duplicates that are in a record that may still be refused, by rising index.
+    pub unsynced_duplicates: Vec<(u32, RecordId)>,
     pub throttle_ms: u32,
 }
 
-/// What a quota says to a batch.
+/// Answer of a quota to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quota {
     /// Take it; ask to wait so many milliseconds.
@@ -67,7 +67,7 @@ impl Publisher {
         events: u32,
         per_second: Option<NonZeroU32>,
         batch_max: u32,
-        now: Lived,
+        now: ActiveTime,
     ) -> Quota {
         let Some(per_second) = per_second else { return Quota::Take { throttle_ms: 0 } };
         let cost = |events: u32| u64::from(events) * SECOND / u64::from(per_second.get());
@@ -92,10 +92,10 @@ impl Pending {
             events,
             after: RecordId(0),
             own: None,
-            letters: None,
+            dead_letters: None,
             verdicts: Vec::new(),
             duplicates: 0,
-            doubtful: Vec::new(),
+            unsynced_duplicates: Vec::new(),
             throttle_ms: 0,
         }
     }
@@ -111,11 +111,11 @@ impl Pending {
             let at = refused.binary_search_by_key(&record, |refused| refused.id).ok()?;
             Some(refused[at].fault)
         };
-        let (own, letters) = (self.own.and_then(fault_of), self.letters.and_then(fault_of));
+        let (own, dead_letters) = (self.own.and_then(fault_of), self.dead_letters.and_then(fault_of));
         let mut rejected = Rejections::new(rules, payload_bytes);
         if own.is_none()
-            && letters.is_none()
-            && self.doubtful.iter().all(|(_, record)| fault_of(*record).is_none())
+            && dead_letters.is_none()
+            && self.unsynced_duplicates.iter().all(|(_, record)| fault_of(*record).is_none())
         {
             for verdict in &self.verdicts {
                 rejected.push(verdict.index, &verdict.finding);
@@ -125,34 +125,35 @@ impl Pending {
         }
         let (mut others, mut duplicates) = (0, 0);
         let mut verdicts = self.verdicts.iter().peekable();
-        let mut doubtful = self.doubtful.iter().peekable();
+        let mut unsynced_duplicates = self.unsynced_duplicates.iter().peekable();
         for index in 0..self.events {
             if let Some(verdict) = verdicts.next_if(|verdict| verdict.index == index) {
                 // A verdict is final once its dead letter is kept.
-                match letters.filter(|_| !verdict.finding.code.is_retryable()) {
+                match dead_letters.filter(|_| !verdict.finding.code.is_retryable()) {
                     Some(fault) => rejected.push(index, &Finding::new(fault.verdict())),
                     None => rejected.push(index, &verdict.finding),
                 }
                 continue;
             }
-            let fault = match doubtful.next_if(|(doubtful, _)| *doubtful == index) {
-                Some((_, record)) => {
-                    let fault = fault_of(*record);
-                    duplicates += u32::from(fault.is_none());
-                    fault
-                }
-                None => {
-                    others += u32::from(own.is_none());
-                    own
-                }
-            };
+            let fault =
+                match unsynced_duplicates.next_if(|(unsynced_duplicates, _)| *unsynced_duplicates == index) {
+                    Some((_, record)) => {
+                        let fault = fault_of(*record);
+                        duplicates += u32::from(fault.is_none());
+                        fault
+                    }
+                    None => {
+                        others += u32::from(own.is_none());
+                        own
+                    }
+                };
             if let Some(fault) = fault {
                 rejected.push(index, &Finding::new(fault.verdict()));
             }
         }
         // Which of the others were duplicates isn't known any more. Where the record was refused, all of them are told
         // to come again, and are found to be duplicates then.
-        let certain = if own.is_none() { self.duplicates - self.doubtful.len() as u32 } else { 0 };
+        let certain = if own.is_none() { self.duplicates - self.unsynced_duplicates.len() as u32 } else { 0 };
         self.ack(others - certain, duplicates + certain, rejected)
     }
 

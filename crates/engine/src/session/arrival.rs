@@ -1,7 +1,7 @@
 //! A connection's way in: its PROXY header, its TLS handshake, AUTH.
 
 use super::{CertifiedUser, PartialHeader, Session, State};
-use crate::clock::Lived;
+use crate::clock::ActiveTime;
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
 use crate::proxy::{self, Parsed};
@@ -85,7 +85,7 @@ impl Session {
     }
 
     /// The TLS handshake is done; `user` is the name in a verified certificate. False if there was none underway.
-    pub fn secured(&mut self, user: Option<Box<str>>, now: Lived) -> bool {
+    pub fn secured(&mut self, user: Option<Box<str>>, now: ActiveTime) -> bool {
         if !self.is_handshaking() {
             return false;
         }
@@ -95,7 +95,7 @@ impl Session {
     }
 
     /// AUTH was accepted. Answers with the name in its certificate.
-    pub fn authenticated(&mut self, now: Lived) -> Option<Box<str>> {
+    pub fn authenticated(&mut self, now: ActiveTime) -> Option<Box<str>> {
         let authenticated = State::Authenticated { heartbeat: now, subscription: None };
         match std::mem::replace(&mut self.state, authenticated) {
             State::Unauthenticated { user, .. } => user.map(|user| user.0),

@@ -1,10 +1,10 @@
-//! What a connection is sent: batches of its stream, and the frames of its outbox.
+//! Sending to a connection: batches of its stream, and the frames of its outbox.
 
 use tickstream_wire::messages::Mode;
 
 use super::{Membership, Sending, Session, State, Subscription};
 use crate::batch::{Batch, SealedFrame};
-use crate::clock::Lived;
+use crate::clock::ActiveTime;
 use crate::close::{CloseReason, Fault};
 use crate::config::Limits;
 use crate::ids::{GroupId, Sequence};
@@ -24,14 +24,14 @@ pub(crate) enum Step {
     },
 }
 
-/// Answer of a subscriber whose turn in a wave it is.
+/// Answer of a subscriber whose turn in a fan-out it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Offer {
-    /// It takes the batch.
+    /// The batch is taken.
     Taken,
-    /// It is idle and lacks earlier ticks.
+    /// The subscriber is idle and lacks earlier ticks.
     Behind,
-    /// It has something else to do, or has the batch already.
+    /// The subscriber has something else to do, or has the batch already.
     Busy,
 }
 
@@ -50,7 +50,7 @@ impl Session {
         }
     }
 
-    /// It is a subscriber from now on.
+    /// Makes it a subscriber.
     pub fn subscribe(&mut self, mode: Mode, new: Subscription) {
         if let State::Authenticated { subscription, .. } = &mut self.state {
             *subscription = Some(new);
@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// It is no subscriber any more. A batch that is being sent must have been detached.
+    /// Ends its subscription. A batch that is being sent must have been detached.
     pub fn unsubscribe(&mut self) -> Option<Membership> {
         match &mut self.state {
             State::Authenticated { subscription, .. } => {
@@ -124,7 +124,7 @@ impl Session {
         self.subscription().filter(|_| is_idle)
     }
 
-    /// It has all published ticks: it is live.
+    /// Notes that it has all published ticks: it is live.
     pub fn caught_up(&mut self) {
         if let Some(subscription) = self.subscription_mut() {
             subscription.replaying = false;
@@ -139,12 +139,12 @@ impl Session {
         self.outbox.push(frame);
     }
 
-    /// Whether its socket took no more when it was last asked.
+    /// True if its socket took no more when it was last asked.
     pub fn is_lagging(&self) -> bool {
         matches!(self.sending, Sending::Full | Sending::Blocked)
     }
 
-    /// Whether the driver waits until its socket takes more.
+    /// True while the driver waits until its socket takes more.
     pub fn is_blocked(&self) -> bool {
         self.sending == Sending::Blocked
     }
@@ -157,8 +157,8 @@ impl Session {
     ///
     /// # Errors
     /// If its socket is full and too many frames wait for it.
-    pub fn enqueue(&mut self, frame: SealedFrame, now: Lived) -> Result<bool, Fault> {
-        if self.is_lagging() && self.outbox.len() >= Limits::FRAMES_OWED {
+    pub fn enqueue(&mut self, frame: SealedFrame, now: ActiveTime) -> Result<bool, Fault> {
+        if self.is_lagging() && self.outbox.len() >= Limits::FRAMES_PENDING {
             return Err(Fault::new(CloseReason::SlowConsumer, "it asks without reading the answers"));
         }
         self.outbox.push(Item::reply(frame, now));
@@ -228,7 +228,7 @@ impl Session {
         }
     }
 
-    /// It was taken off the list of connections that have something to do.
+    /// Notes that it was taken off the list of connections that have something to do.
     #[inline]
     pub fn taken_off(&mut self) {
         self.is_ready = false;

@@ -7,7 +7,7 @@ use tickstream_wire::messages::{Auth, Message, Mode, Subscribe};
 use tickstream_wire::{Decoder, Frame, FrameType, PayloadMax};
 
 use super::{Session, State};
-use crate::clock::{Lived, SECOND};
+use crate::clock::{ActiveTime, SECOND};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::limit::Limit;
@@ -43,7 +43,7 @@ pub(super) struct FrameBudget {
 impl FrameBudget {
     /// Counts one more frame.
     #[inline]
-    fn spend(&mut self, frames_max: u32, now: Lived) -> Result<(), Fault> {
+    fn spend(&mut self, frames_max: u32, now: ActiveTime) -> Result<(), Fault> {
         let second = (now / SECOND) as u32;
         if second != self.second {
             (self.second, self.frames) = (second, 0);
@@ -81,7 +81,7 @@ impl Session {
         &'a mut self,
         bytes: &mut &'i [u8],
         config: &Config,
-        now: Lived,
+        now: ActiveTime,
     ) -> Result<Option<Request<'a>>, Fault> {
         let Self { state, decoder, budget, peer, .. } = self;
         let payload_max = Self::payload_bytes_max(state, config);
@@ -114,12 +114,12 @@ impl Session {
     ///
     /// # Errors
     /// If it sent too many in this second.
-    pub fn spend_frame(&mut self, frames_max: u32, now: Lived) -> Result<(), Fault> {
+    pub fn spend_frame(&mut self, frames_max: u32, now: ActiveTime) -> Result<(), Fault> {
         self.budget.spend(frames_max, now)
     }
 
     /// HEARTBEAT came.
-    pub fn heard_heartbeat(&mut self, now: Lived) {
+    pub fn heartbeat_received(&mut self, now: ActiveTime) {
         if let State::Authenticated { heartbeat, .. } = &mut self.state {
             *heartbeat = now;
         }
@@ -141,7 +141,7 @@ fn after_auth<'a>(
     peer: IpAddr,
     budget: &mut FrameBudget,
     config: &Config,
-    now: Lived,
+    now: ActiveTime,
 ) -> Result<Request<'a>, Fault> {
     let kind = FrameType::from_byte(frame.kind);
     if kind != Some(FrameType::Publish) {

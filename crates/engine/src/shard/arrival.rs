@@ -19,7 +19,7 @@ impl Shard {
     /// # Errors
     /// If the shard doesn't take it: send the frame, if there is one, and close.
     pub fn accept(&mut self, peer: SocketAddr, tls: bool) -> Result<ConnId, Refused> {
-        let lived = self.clock.lived();
+        let active = self.clock.active();
         let trusted = self.config.proxy_trusted.iter().any(|network| network.contains(peer.ip()));
         let proxied = trusted && self.config.proxy_protocol != ProxyProtocol::Off;
         let refused = if self.drain.is_some() {
@@ -27,7 +27,7 @@ impl Shard {
         } else if self.config.proxy_protocol == ProxyProtocol::Required && !trusted {
             Some((CloseReason::BadProxyHeader, Some(Limit::UntrustedProxy)))
         } else {
-            let admitted = self.admission.admit(self.slots.len(), &self.config.limits, lived);
+            let admitted = self.admission.admit(self.slots.len(), &self.config.limits, active);
             admitted.err().map(|limit| (CloseReason::ServerBusy, Some(limit)))
         };
         if let Some((reason, limit)) = refused {
@@ -37,19 +37,19 @@ impl Shard {
             self.admission.take_back(&self.config.limits);
             return Err(self.refused(CloseReason::ServerBusy, Some(limit), tls));
         }
-        let slot = self.slots.open(peer, lived, proxied, tls);
+        let slot = self.slots.open(peer, active, proxied, tls);
         self.counters.accepted += 1;
         self.rearm(slot);
         Ok(self.slots.id(slot))
     }
 
-    /// Whether the connection's bytes are still for [`Shard::received`], though it speaks TLS.
+    /// True while the connection's bytes are for [`Shard::received`], though it speaks TLS.
     pub fn awaits_proxy_header(&self, conn: ConnId) -> bool {
         self.slots.find(conn).is_some_and(|slot| self.slots[slot].awaits_proxy_header())
     }
 
     /// Bytes of a TLS handshake came.
-    pub fn heard(&mut self, conn: ConnId) {
+    pub fn handshake_received(&mut self, conn: ConnId) {
         if let Some(slot) = self.slots.find(conn) {
             self.slots[slot].note_received();
         }
@@ -63,8 +63,8 @@ impl Shard {
     /// The TLS handshake is done: from now on [`Shard::received`] gets what it protects.
     pub fn secured(&mut self, conn: ConnId, secured: Secured) {
         let Some(slot) = self.slots.find(conn) else { return };
-        let lived = self.clock.lived();
-        if !self.slots[slot].secured(secured.user, lived) {
+        let active = self.clock.active();
+        if !self.slots[slot].secured(secured.user, active) {
             return;
         }
         if secured.resumed {
@@ -116,7 +116,7 @@ impl Shard {
 
     /// Looks at what is known of an address. A handshake is too dear for one that failed to authenticate too often.
     fn admit_address(&mut self, address: AddressKey, tls: bool) -> Result<(), Limit> {
-        if tls && self.auth_limiter.check(address, self.clock.lived()).is_err() {
+        if tls && self.auth_limiter.check(address, self.clock.active()).is_err() {
             return Err(Limit::AuthFailures);
         }
         self.admission.admit_address(address, &self.config.limits)
@@ -124,34 +124,34 @@ impl Shard {
 
     /// Answers AUTH.
     pub(super) fn authenticate(&mut self, slot: Slot, accepted: bool) -> Result<(), Fault> {
-        let lived = self.clock.lived();
+        let active = self.clock.active();
         let address = self.slots[slot].address();
-        if let Err(retry_after_ms) = self.auth_limiter.check(address, lived) {
+        if let Err(retry_after_ms) = self.auth_limiter.check(address, active) {
             let limit = Limit::AuthFailures;
             let fault = Fault::limit(limit, CloseReason::RateLimited, limit.refusal());
             return Err(Fault { retry_after_ms, ..fault });
         }
         if !accepted {
-            self.auth_limiter.failed(address, lived);
+            self.auth_limiter.failed(address, active);
             self.counters.auth_failures += 1;
             return Err(Fault::new(CloseReason::AuthFailed, "user name or password is wrong"));
         }
         self.counters.authenticated += 1;
         self.leave_pre_auth(slot);
-        let user = self.slots[slot].authenticated(lived);
+        let user = self.slots[slot].authenticated(active);
         if let (Some(ingest), Some(user)) = (&mut self.ingest, user) {
             ingest.add_publisher(slot, &user.into());
         }
         self.rearm(slot);
-        self.owe(slot, self.ack(MsgType::Auth, Sequence::default()))?;
-        if self.slots[slot].is_draining() { self.owe(slot, go_away(slot)) } else { Ok(()) }
+        self.enqueue(slot, self.ack(MsgType::Auth, Sequence::default()))?;
+        if self.slots[slot].is_draining() { self.enqueue(slot, go_away(slot)) } else { Ok(()) }
     }
 
     /// The connection doesn't count among those that haven't authenticated any more, if it did.
     pub(super) fn leave_pre_auth(&mut self, slot: Slot) {
         let session = &self.slots[slot];
         if session.is_pre_auth() {
-            self.admission.judged(session.is_counted().then(|| session.address()));
+            self.admission.left_pre_auth(session.is_counted().then(|| session.address()));
         }
     }
 
@@ -161,8 +161,8 @@ impl Shard {
             self.counters.count_fired(limit);
         }
         let detail = limit.map_or("the server is shutting down", Limit::refusal);
-        let speaks = !silently && reason.code().is_some();
+        let is_told = !silently && reason.code().is_some();
         let fault = Fault::new(reason, detail);
-        Refused { reason, limit, frame: speaks.then(|| error_frame(&fault, self.counters.refused)) }
+        Refused { reason, limit, frame: is_told.then(|| error_frame(&fault, self.counters.refused)) }
     }
 }

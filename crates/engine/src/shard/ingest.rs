@@ -30,7 +30,7 @@ impl Shard {
         }
     }
 
-    /// How much the journal can take from now on.
+    /// Sets how much the journal can take from now on.
     pub fn set_ingest_pressure(&mut self, pressure: IngestPressure) {
         if let Some(ingest) = &mut self.ingest {
             ingest.set_pressure(pressure);
@@ -49,7 +49,7 @@ impl Shard {
         }
     }
 
-    /// Whether PUBLISHes have had their share of this pass, which began with [`Shard::advance`]: leave what else has
+    /// True once PUBLISHes have had their share of this pass, which began with [`Shard::advance`]: leave what else has
     /// come for the next, so that ticks aren't late.
     pub fn ingest_is_spent(&self) -> bool {
         self.ingest.as_ref().is_some_and(|ingest| ingest.pass_is_spent())
@@ -59,7 +59,7 @@ impl Shard {
     pub(super) fn published(&mut self, slot: Slot, taken: Result<Taken, Fault>) -> Result<(), Fault> {
         if let Taken::Refused(limit) = taken? {
             self.counters.count_fired(limit);
-            self.slots[slot].spend_frame(self.config.limits.frames_per_second, self.clock.lived())?;
+            self.slots[slot].spend_frame(self.config.limits.frames_per_second, self.clock.active())?;
         }
         self.answer(slot)
     }
@@ -69,7 +69,7 @@ impl Shard {
         let payload_bytes = self.config.limits.payload_bytes;
         while let Some(ack) = self.ingest.as_mut().and_then(|ingest| ingest.next_answer(slot, payload_bytes))
         {
-            self.owe(slot, SealedFrame::new(&ack))?;
+            self.enqueue(slot, SealedFrame::new(&ack))?;
         }
         Ok(())
     }

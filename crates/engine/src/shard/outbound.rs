@@ -1,4 +1,4 @@
-//! What a shard sends: waves, and what single connections are owed.
+//! Sending: fan-outs of batches, and the pending frames of single connections.
 
 use super::Shard;
 use crate::action::{Action, SendOutcome};
@@ -11,17 +11,17 @@ use crate::session::{Offer, Step, Subscription};
 impl Shard {
     /// The next thing to do; `None` if there is nothing until something happens.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.wave_turn = !self.wave_turn;
-        if self.wave_turn {
-            self.next_of_wave().or_else(|| self.next_ready())
+        self.fan_out_turn = !self.fan_out_turn;
+        if self.fan_out_turn {
+            self.next_of_fan_out().or_else(|| self.next_ready())
         } else {
-            self.next_ready().or_else(|| self.next_of_wave())
+            self.next_ready().or_else(|| self.next_of_fan_out())
         }
     }
 
-    /// Whether [`Shard::poll_action`] may have something.
+    /// True if [`Shard::poll_action`] may have something.
     pub fn has_actions(&self) -> bool {
-        !self.ready.is_empty() || self.streams.has_wave()
+        !self.ready.is_empty() || self.streams.has_fan_out()
     }
 
     /// A send was answered.
@@ -68,10 +68,10 @@ impl Shard {
     #[inline]
     fn batch_sent(&mut self, slot: Slot, group: GroupId) {
         let has_more = self.slots[slot].batch_sent(self.streams.newest_len(group));
-        if !self.tally.is_of(group) {
-            self.begin_tally(group);
+        if !self.deliveries.is_of(group) {
+            self.begin_deliveries(group);
         }
-        self.tally.count();
+        self.deliveries.count();
         self.streams.answered(group);
         if has_more {
             self.make_ready(slot);
@@ -79,14 +79,14 @@ impl Shard {
     }
 
     #[cold]
-    fn begin_tally(&mut self, group: GroupId) {
-        self.settle_tally();
-        self.tally.begin(group, self.streams.newest_len(group), self.streams.newest_carried(group));
+    fn begin_deliveries(&mut self, group: GroupId) {
+        self.settle_deliveries();
+        self.deliveries.begin(group, self.streams.newest_len(group), self.streams.newest_carried(group));
     }
 
-    /// Adds the sends that were tallied to the counters, as answered now.
-    pub(super) fn settle_tally(&mut self) {
-        self.tally.settle(self.clock.now().mono_ns, &mut self.counters, &mut self.latencies);
+    /// Adds the sends that were counted apart to the counters, as answered now.
+    pub(super) fn settle_deliveries(&mut self) {
+        self.deliveries.settle(self.clock.now().mono_ns, &mut self.counters, &mut self.latencies);
     }
 
     /// Counts a DATA_BATCH that was sent whole other than by the fast path.
@@ -112,8 +112,8 @@ impl Shard {
         self.streams.answered(group);
     }
 
-    /// Sends the newest batch to the next subscriber of a wave that is ready for it.
-    fn next_of_wave(&mut self) -> Option<Action> {
+    /// Sends the newest batch to the next subscriber of a fan-out that is ready for it.
+    fn next_of_fan_out(&mut self) -> Option<Action> {
         while let Some((slot, group, batch)) = self.streams.visit() {
             match self.slots[slot].offer(batch) {
                 Offer::Taken => {
@@ -140,7 +140,7 @@ impl Shard {
         None
     }
 
-    /// What one connection needs now, if anything.
+    /// The next action for one connection, if it needs one.
     fn act(&mut self, slot: Slot) -> Option<Action> {
         self.catch_up(slot);
         let conn = self.slots.id(slot);
@@ -162,7 +162,7 @@ impl Shard {
     /// Puts the next frame of a subscriber that is behind and has nothing else to send into its outbox, or closes it if
     /// that is too old.
     fn catch_up(&mut self, slot: Slot) {
-        let (now, lived) = (self.clock.now(), self.clock.lived());
+        let (now, active) = (self.clock.now(), self.clock.active());
         let session = &mut self.slots[slot];
         let Some(&Subscription { membership, next_sequence, replaying }) = session.may_catch_up() else {
             return;
@@ -170,7 +170,7 @@ impl Shard {
         let Some(next) = self.streams.lacks(membership.group, next_sequence, replaying) else {
             return session.caught_up();
         };
-        match self.streams.catch_up(membership.group, next, replaying, now, lived) {
+        match self.streams.catch_up(membership.group, next, replaying, now, active) {
             Some(next) => {
                 let carried = Some(next.carried);
                 session.catch_up(next.end, Item { frame: next.frame, since: next.since, carried });

@@ -1,4 +1,4 @@
-//! What a shard shows to operators, and what they may do to a connection.
+//! A shard as operators see it, and what they may do to a connection.
 
 use super::Shard;
 use crate::close::{CloseReason, Fault};
@@ -9,11 +9,11 @@ use crate::view::{Connection, Standing};
 use tickstream_wire::messages::Mode;
 
 impl Shard {
-    /// What was counted so far.
+    /// Counters and gauges.
     pub fn counters(&self) -> Counters {
         let (connections, unauthenticated) = (self.slots.len(), self.admission.unauthenticated());
         let mut counters = Counters { connections, unauthenticated, ..self.counters };
-        self.tally.add_to(&mut counters);
+        self.deliveries.add_to(&mut counters);
         if let Some(ingest) = &self.ingest {
             counters.ingest = ingest.counters();
         }
@@ -23,7 +23,7 @@ impl Shard {
         counters
     }
 
-    /// How long live frames took, from when their first tick was due until their socket had them whole: as far as
+    /// Delivery latencies of live frames, from when their first tick was due until their socket had them whole: as far as
     /// was told before the last [`Shard::advance`].
     pub fn latencies(&self) -> &Latencies {
         &self.latencies
@@ -38,7 +38,7 @@ impl Shard {
     pub fn connection(&self, slot: Slot) -> Option<Connection> {
         let session = &self.slots[slot];
         let standing = session.standing()?;
-        let lived = self.clock.lived();
+        let active = self.clock.active();
         let behind = session.subscription().map(|subscription| {
             let group = subscription.membership.group;
             self.streams.behind(group, subscription.next_sequence, subscription.replaying)
@@ -49,9 +49,9 @@ impl Shard {
             peer: session.peer(),
             standing,
             mode: session.mode(),
-            open_ms: session.open_ms(lived),
+            open_ms: session.open_ms(active),
             lagging: session.is_lagging(),
-            unsent_ms: session.unsent_ms(lived),
+            unsent_ms: session.unsent_ms(active),
             ticks_behind: behind.unwrap_or(0),
             bytes_sent: session.bytes_sent(),
         })

@@ -126,7 +126,7 @@ impl Driver {
     fn pass(&mut self) -> Result<(), ShardError> {
         let (began, mut work) = (ring::now(), Work::default());
         self.shard.advance(began);
-        self.obey();
+        self.apply_commands();
         let mailbox = self.control.mailbox(self.number);
         self.desk.pass(mailbox, &mut self.shard, &self.ring, self.journal.as_ref());
         #[cfg(debug_assertions)]
@@ -272,7 +272,7 @@ impl Driver {
                 Output::Send { conn, bytes, offset } => ring.send(conn, bytes, offset),
                 Output::AwaitWritable { conn } => ring.await_writable(conn),
                 Output::Shutdown { conn } => ring.shutdown(conn),
-                Output::HandshakeReceived { conn } => shard.heard(conn),
+                Output::HandshakeReceived { conn } => shard.handshake_received(conn),
                 Output::HandshakeWaits => shard.handshake_waits(),
                 Output::Secured { conn, secured } => shard.secured(conn, secured),
                 Output::Received { conn } => {
@@ -369,8 +369,8 @@ impl Driver {
         }
     }
 
-    /// Does what the process is told: takes new certificates and settings, refuses connections, drains.
-    fn obey(&mut self) {
+    /// Applies what the process is told: takes new certificates and settings, refuses connections, drains.
+    fn apply_commands(&mut self) {
         self.shard.set_memory_is_short(self.control.memory_is_short());
         if let Some(acceptor) = self.certificates.as_mut().and_then(Seen::replaced) {
             self.transport.set_acceptor(acceptor);

@@ -7,23 +7,23 @@ use crate::latency::Latencies;
 
 /// Sends of one group's newest batch that were answered at the same time.
 ///
-/// A wave has thousands of them, all alike: they are counted up here, and added to the counters together, when the
+/// A fan-out has thousands of them, all alike: they are counted up here, and added to the counters together, when the
 /// time moves on or another group's turn comes.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub(crate) struct Deliveries {
     group: GroupId,
     frames: u32,
     frame_bytes: u32,
     carried: Carried,
 }
 
-impl Tally {
+impl Deliveries {
     pub fn new() -> Self {
         let carried = Carried { mode: Default::default(), ticks: 0, due_ns: None };
         Self { group: GroupId::NONE, frames: 0, frame_bytes: 0, carried }
     }
 
-    /// Whether the newest batch of `group` is the one that is being counted.
+    /// True if the newest batch of `group` is the one that is being counted.
     #[inline]
     pub fn is_of(&self, group: GroupId) -> bool {
         self.group == group
