@@ -165,15 +165,11 @@ impl Session {
         Ok(self.sending == Sending::Idle)
     }
 
-    /// Its socket took `bytes` of the first frame of its outbox.
+    /// Its socket took `bytes` of the first frame of its outbox. Call [`Session::socket_full`] if that was a part.
     pub fn frame_sent(&mut self, bytes: u32) -> Progress {
         self.sending = Sending::Idle;
         self.bytes_sent += u64::from(bytes);
-        let progress = self.outbox.advance(bytes);
-        if matches!(progress, Progress::Part) {
-            self.sending = Sending::Full;
-        }
-        progress
+        self.outbox.advance(bytes)
     }
 
     /// Its socket took no more.
