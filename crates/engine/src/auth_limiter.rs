@@ -30,6 +30,9 @@ struct Entry {
 }
 
 impl AuthLimiter {
+    /// Bytes of its table.
+    pub const TABLE_BYTES: u64 = (ENTRIES * size_of::<Entry>()) as u64;
+
     /// A limiter of `per_minute` failures; 0 for none. `seed` keeps others from choosing addresses that share places.
     pub fn new(per_minute: u32, seed: u64) -> Self {
         let cost_ns = if per_minute == 0 { 0 } else { 60 * SECOND / u64::from(per_minute) };

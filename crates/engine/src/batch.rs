@@ -65,7 +65,7 @@ pub(crate) struct Carried {
 }
 
 /// Most bytes that one tick takes in a DataBatch: tag and length of the tick, mode, and label as a varint.
-const TICK_BYTES_MAX: usize = 2 + 2 + 1 + 10;
+pub(crate) const TICK_BYTES_MAX: usize = 2 + 2 + 1 + 10;
 /// Bytes of schema_version and first_sequence, and some to spare.
 const BATCH_BYTES: usize = 32;
 

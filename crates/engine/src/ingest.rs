@@ -35,6 +35,7 @@ use tickstream_wire::messages::events::Codec;
 pub use config::{IngestConfig, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
 pub use counters::IngestCounters;
 use cursor::Malformed;
+use dedup::{EventIds, Producers};
 use envelope::{Envelope, count_events, unpack};
 use gate::Gate;
 use ledger::Ledger;
@@ -45,6 +46,7 @@ use unpack::{UnpackError, Unpacker};
 use verdict::Finding;
 pub use verdict::VerdictCode;
 
+use crate::bounds::MemoryTerm;
 use crate::clock::{ActiveTime, Now};
 use crate::close::{CloseReason, Fault};
 use crate::ids::{ConnId, Slot};
@@ -157,6 +159,27 @@ pub(crate) enum Taken {
 }
 
 impl Ingest {
+    /// Terms of the memory that event collection takes at its limits, but for what connections take.
+    pub fn memory_terms(config: &IngestConfig) -> [MemoryTerm; 5] {
+        let record_bytes = u64::from(config.record_bytes);
+        [
+            // From the first event on: the ring of ids, and an index twice as long.
+            MemoryTerm { what: "event ids", count: 1, each: EventIds::table_bytes(config.event_ids) },
+            // From the first PUBLISH on.
+            MemoryTerm { what: "sequences of producers", count: 1, each: Producers::TABLE_BYTES },
+            // From the first compressed batch on: one buffer for all, and the decoder's window.
+            MemoryTerm { what: "unpacker", count: 1, each: Unpacker::memory_bytes(config.unpacked_bytes) },
+            // The gate refuses batches once the queue is full: one record more, and the one that was handed out.
+            MemoryTerm {
+                what: "records for the journal",
+                count: 1,
+                each: config.queue_bytes + 2 * record_bytes,
+            },
+            // Beyond it a connection is closed.
+            MemoryTerm { what: "unfinished PUBLISHes", count: 1, each: config.partial_bytes },
+        ]
+    }
+
     /// Event collection; `payload_bytes` bounds what the server sends.
     pub fn new(config: &IngestConfig, payload_bytes: u32) -> Self {
         let rules = Rules::new(config, payload_bytes);

@@ -28,13 +28,13 @@ use crate::session::{Membership, Subscription};
 /// Groups that one call publishes for, so that sending gets its turn.
 const PUBLISHED_PER_CALL: usize = 1_024;
 /// Ticks of one frame that is sealed for a single connection: some 10 KB.
-const REPLAY_FRAME_TICKS: u64 = 1_024;
+pub(crate) const REPLAY_FRAME_TICKS: u64 = 1_024;
 /// A shard that was stopped sends what it missed, as far back as this.
 const CATCH_UP_NS: u64 = 3_600_000 * MS;
 /// The same in ticks: some 10 MB of frames.
 const CATCH_UP_TICKS: u64 = 1_000_000;
 /// Bytes of frames that one log holds. Whoever is behind it is closed as SLOW_CONSUMER, even within the deadline.
-const LOG_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Clocks of hosts between which clients move may differ by this, however short the replay window is.
 const CLOCK_DIFFERENCE_NS: u64 = 10_000 * MS;
 

@@ -31,6 +31,9 @@ struct Link {
 }
 
 impl Wheel {
+    /// Bytes of one connection.
+    pub const LINK_BYTES: u64 = size_of::<Link>() as u64;
+
     pub fn new() -> Self {
         Self { heads: [NONE; TURNS as usize], occupied: [0; TURNS as usize / 64], links: Vec::new(), turn: 0 }
     }

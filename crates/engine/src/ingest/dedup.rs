@@ -18,10 +18,19 @@ pub(crate) struct EventIds {
 }
 
 impl EventIds {
+    /// Bytes of a ring of `capacity` ids, with its index.
+    pub fn table_bytes(capacity: u32) -> u64 {
+        let id_bytes = size_of::<u128>() + 2 * size_of::<u64>();
+        (Self::places(capacity) * id_bytes) as u64
+    }
+
+    fn places(capacity: u32) -> usize {
+        (capacity.clamp(16, 1 << 30) as usize).next_power_of_two()
+    }
+
     /// A table of the newest `capacity` ids, rounded up to a power of two.
     pub fn new(capacity: u32, seed: u64) -> Self {
-        let capacity = (capacity.clamp(16, 1 << 30) as usize).next_power_of_two();
-        Self { ring: Vec::new(), index: Vec::new(), capacity, next: 0, seed }
+        Self { ring: Vec::new(), index: Vec::new(), capacity: Self::places(capacity), next: 0, seed }
     }
 
     /// The number that the next id gets.
@@ -163,6 +172,9 @@ struct Producer {
 }
 
 impl Producers {
+    /// Bytes of its table.
+    pub const TABLE_BYTES: u64 = (PRODUCERS * size_of::<Producer>()) as u64;
+
     pub fn new(seed: u64) -> Self {
         Self { entries: Vec::new(), uses: 0, seed }
     }

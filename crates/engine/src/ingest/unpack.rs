@@ -27,6 +27,11 @@ pub(crate) struct Unpacker {
 }
 
 impl Unpacker {
+    /// Bytes that an unpacker of batches of `bytes_max` takes, the window of a Zstandard frame included.
+    pub const fn memory_bytes(bytes_max: u32) -> u64 {
+        bytes_max as u64 + ZSTD_WINDOW_BYTES_MAX
+    }
+
     /// An unpacker of batches of at most `bytes_max`.
     pub fn new(bytes_max: u32) -> Self {
         Self { buffer: Vec::new(), zstd: None, bytes_max: bytes_max as usize }
