@@ -7,6 +7,7 @@ use crate::batch::TICK_BYTES_MAX;
 use crate::config::{Config, Limits};
 use crate::ids::Slot;
 use crate::ingest::Ingest;
+use crate::memory::MemoryTerm;
 use crate::outbox::Item;
 use crate::proxy;
 use crate::session::Session;
@@ -17,24 +18,6 @@ use crate::wheel::Wheel;
 const REPLY_BYTES: u64 = 256;
 /// Groups of subscribers with aligned phases: one a stream.
 const ALIGNED_GROUPS: u64 = 2;
-
-/// One term of the sum: `count` things of `each` bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MemoryTerm {
-    /// Name, as in the table of docs/architecture.md.
-    pub what: &'static str,
-    /// Number of things.
-    pub count: u64,
-    /// Bytes of one.
-    pub each: u64,
-}
-
-impl MemoryTerm {
-    /// Bytes of the term.
-    pub const fn bytes(&self) -> u64 {
-        self.count * self.each
-    }
-}
 
 impl Config {
     /// Terms of the memory that a shard's engine takes at most, with aligned phases, each at its own worst. Answers that

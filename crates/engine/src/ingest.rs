@@ -46,11 +46,11 @@ use unpack::{UnpackError, Unpacker};
 use verdict::Finding;
 pub use verdict::VerdictCode;
 
-use crate::bounds::MemoryTerm;
 use crate::clock::{ActiveTime, Now};
 use crate::close::{CloseReason, Fault};
 use crate::ids::{ConnId, Slot};
 use crate::limit::Limit;
+use crate::memory::MemoryTerm;
 
 /// Events of one PUBLISH, where the server's payloads may be large enough for as many verdicts.
 const EVENTS_MAX: u32 = 2_048;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tickstream_wire::messages::PublishAck;
 
 use super::counters::IngestCounters;
-use super::publisher::{Pending, Publisher};
+use super::publisher::{Pending, Publisher, RefusedRecord};
 use super::rules::Rules;
 use super::{Record, RecordId, StorageFault};
 use crate::ids::{ConnId, Slot};
@@ -70,15 +70,6 @@ pub(crate) struct Outstanding {
     pub first_id: u64,
     pub events: u32,
     dead_letters: u32,
-}
-
-/// A record that wasn't stored.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RefusedRecord {
-    pub id: RecordId,
-    pub fault: StorageFault,
-    /// The newest record when it was refused: no answer that waits for a later one depends on this.
-    until: RecordId,
 }
 
 impl Ledger {

@@ -7,11 +7,10 @@ use std::rc::Rc;
 use tickstream_wire::messages::PublishAck;
 use tickstream_wire::messages::events::Rejected;
 
-use super::RecordId;
 use super::envelope::Envelope;
-use super::ledger::RefusedRecord;
 use super::rules::Rules;
 use super::verdict::{Finding, Verdict, VerdictCode};
+use super::{RecordId, StorageFault};
 use crate::clock::{ActiveTime, MS, SECOND};
 
 /// A connection that has published.
@@ -45,6 +44,15 @@ pub(crate) struct Pending {
     /// Those of the duplicates that are in a record that may still be refused, by rising index.
     pub unsynced_duplicates: Vec<(u32, RecordId)>,
     pub throttle_ms: u32,
+}
+
+/// A record that wasn't stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RefusedRecord {
+    pub id: RecordId,
+    pub fault: StorageFault,
+    /// The newest record when it was refused: no answer that waits for a later one depends on this.
+    pub until: RecordId,
 }
 
 /// Answer of a quota to a batch.
