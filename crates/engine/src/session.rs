@@ -117,7 +117,7 @@ pub(crate) struct Session {
 }
 
 // 100,000 connections take 100,000 of these.
-const _: () = assert!(size_of::<Session>() <= 144);
+const _: () = assert!(size_of::<Session>() <= 136);
 
 impl Session {
     /// A connection that was just accepted, the shard's `number`th, in a slot that had `generation` before it.
