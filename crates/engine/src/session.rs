@@ -236,7 +236,10 @@ impl Session {
 
     /// True until its end is decided.
     pub fn is_open(&self) -> bool {
-        self.is_authenticated() || self.is_pre_auth()
+        !matches!(
+            self.state,
+            State::Free | State::Flushing { .. } | State::Lingering { .. } | State::Aborting { .. }
+        )
     }
 
     /// True once its end is decided, until it is released at once.
@@ -325,6 +328,7 @@ impl Session {
     }
 
     /// Has it released at once; `reset`: without FIN.
+    #[inline]
     pub fn abort(&mut self, reset: bool) {
         self.state = State::Aborting { reset };
     }

@@ -95,8 +95,7 @@ impl Shard {
     pub fn received<'b>(&mut self, conn: ConnId, mut bytes: &'b [u8]) -> &'b [u8] {
         let Some(slot) = self.slots.find(conn) else { return &[] };
         self.counters.bytes_received += bytes.len() as u64;
-        let session = &mut self.slots[slot];
-        if session.awaits_proxy_header() && !self.take_proxy_header(slot, &mut bytes) {
+        if self.slots[slot].awaits_proxy_header() && !self.take_proxy_header(slot, &mut bytes) {
             return &[];
         }
         let session = &mut self.slots[slot];
@@ -106,10 +105,13 @@ impl Shard {
         if session.is_handshaking() {
             return bytes;
         }
-        while self.slots[slot].accepts_frames() {
-            let active = self.clock.active();
-            let request = self.slots[slot].next_request(&mut bytes, &self.config, active);
-            let served = match request {
+        let active = self.clock.active();
+        loop {
+            let session = &mut self.slots[slot];
+            if !session.accepts_frames() {
+                break;
+            }
+            let served = match session.next_request(&mut bytes, &self.config, active) {
                 Ok(None) => {
                     if let Err(fault) = self.hold_partial(slot) {
                         self.close(slot, fault);
@@ -245,6 +247,9 @@ impl Shard {
 
     /// Takes the connection out of its stream; a batch that is being sent stays its own.
     fn unsubscribe(&mut self, slot: Slot) {
+        if self.slots[slot].subscription().is_none() {
+            return;
+        }
         self.detach_batch(slot);
         if let Some(membership) = self.slots[slot].unsubscribe()
             && let Some(moved) = self.streams.leave(membership)

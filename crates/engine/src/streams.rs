@@ -320,6 +320,7 @@ impl Streams {
     }
 
     /// True while a fan-out is underway.
+    #[inline]
     pub fn has_fan_out(&self) -> bool {
         !self.fan_outs.is_empty()
     }
@@ -346,9 +347,13 @@ impl Streams {
     }
 
     /// A send of the newest batch was answered, or is no longer the fan-out's.
+    #[inline]
     pub fn answered(&mut self, group: GroupId) {
-        self.groups[group.index()].in_flight -= 1;
-        self.settle(group);
+        let state = &mut self.groups[group.index()];
+        state.in_flight -= 1;
+        if state.in_flight == 0 && !state.in_fan_out {
+            self.schedule(group);
+        }
     }
 
     /// Bytes of its frame.

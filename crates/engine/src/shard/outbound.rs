@@ -28,8 +28,9 @@ impl Shard {
     pub fn sent(&mut self, conn: ConnId, outcome: SendOutcome) {
         let Some(slot) = self.slots.find(conn) else { return };
         if let Some(group) = self.slots[slot].batch_group() {
-            if outcome == SendOutcome::Sent(self.streams.newest_len(group)) {
-                return self.batch_sent(slot, group);
+            let frame_bytes = self.streams.newest_len(group);
+            if outcome == SendOutcome::Sent(frame_bytes) {
+                return self.batch_sent(slot, group, frame_bytes);
             }
             self.detach_batch(slot);
         }
@@ -66,8 +67,8 @@ impl Shard {
 
     /// The fast path: a live subscriber's socket took the whole batch.
     #[inline]
-    fn batch_sent(&mut self, slot: Slot, group: GroupId) {
-        let has_more = self.slots[slot].batch_sent(self.streams.newest_len(group));
+    fn batch_sent(&mut self, slot: Slot, group: GroupId, frame_bytes: u32) {
+        let has_more = self.slots[slot].batch_sent(frame_bytes);
         if !self.deliveries.is_of(group) {
             self.begin_deliveries(group);
         }
@@ -113,7 +114,12 @@ impl Shard {
     }
 
     /// Sends the newest batch to the next subscriber of a fan-out that is ready for it.
+    #[inline]
     fn next_of_fan_out(&mut self) -> Option<Action> {
+        if self.streams.has_fan_out() { self.offer_batch() } else { None }
+    }
+
+    fn offer_batch(&mut self) -> Option<Action> {
         while let Some((slot, group, batch)) = self.streams.visit() {
             match self.slots[slot].offer(batch) {
                 Offer::Taken => {
@@ -132,7 +138,6 @@ impl Shard {
     /// Does what the next of the ready connections needs.
     fn next_ready(&mut self) -> Option<Action> {
         while let Some(slot) = self.ready.pop_front() {
-            self.slots[slot].taken_off();
             if let Some(action) = self.act(slot) {
                 return Some(action);
             }
@@ -142,9 +147,14 @@ impl Shard {
 
     /// The next action for one connection, if it needs one.
     fn act(&mut self, slot: Slot) -> Option<Action> {
-        self.catch_up(slot);
-        let conn = self.slots.id(slot);
-        match self.slots[slot].next_step() {
+        let session = &mut self.slots[slot];
+        session.taken_off();
+        if session.may_catch_up().is_some() {
+            self.catch_up(slot);
+        }
+        let session = &mut self.slots[slot];
+        let conn = ConnId { slot, generation: session.generation() };
+        match session.next_step() {
             Step::Nothing => None,
             Step::AwaitWritable => {
                 self.counters.lagging += 1;
@@ -161,6 +171,7 @@ impl Shard {
 
     /// Puts the next frame of a subscriber that is behind and has nothing else to send into its outbox, or closes it if
     /// that is too old.
+    #[inline(never)]
     fn catch_up(&mut self, slot: Slot) {
         let (now, active) = (self.clock.now(), self.clock.active());
         let session = &mut self.slots[slot];
