@@ -26,7 +26,7 @@ use crate::otlp::{self, Exporter, tracer};
 use crate::preflight::{self, PreflightError};
 use crate::reload::{Reloader, VisibleConfig};
 use crate::retention;
-use crate::shard::{self, CollectionError, Control, Event, ShardError, Spec};
+use crate::shard::{self, Control, Event, JournalError, ShardError, Spec};
 use crate::threads::Place;
 use crate::tls::Acceptor;
 use crate::tls::MaterialError;
@@ -97,8 +97,8 @@ pub enum ServeError {
 impl ServeError {
     /// Tells whether a shard's journal can't be opened: another start won't help by itself.
     pub fn is_of_journal(&self) -> bool {
-        let Self::Shard { error: ShardError::Collection(error), .. } = self else { return false };
-        !matches!(error, CollectionError::Failed { .. })
+        let Self::Shard { error: ShardError::Journal(error), .. } = self else { return false };
+        !matches!(error, JournalError::Failed { .. })
     }
 }
 

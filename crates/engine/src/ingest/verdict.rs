@@ -173,7 +173,7 @@ impl Finding {
                     format!("{path}: {} is no value of this enum, which has 1 to {max}", found as i64)
                 }
                 Some(Rule::Address) => format!("{path}: not an IPv4 or IPv6 address"),
-                Some(Rule::Currency) => format!("{path}: not three capital letters (ISO 4217)"),
+                Some(Rule::Currency) => format!("{path}: not three capital dead_letters (ISO 4217)"),
                 _ => format!("{path}: invalid"),
             },
             VerdictCode::BodyMismatch => {

@@ -93,8 +93,6 @@ impl Events {
     }
 }
 
-const UNLOADED: [(&str, bool); 2] = [("keep", false), ("remove", true)];
-
 /// Each shard's share of what all journals may take. It must hold a segment that is full, one that is written and one
 /// that is made ready.
 fn journal_bytes_max(

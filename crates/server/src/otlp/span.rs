@@ -73,7 +73,7 @@ mod tests {
 
     fn ended(reason: CloseReason, detail: &'static str, mode: Option<Mode>, bytes_sent: Option<u64>) -> Span {
         let report = Report {
-            conn: ConnId { slot: 0, generation: 0 },
+            conn: ConnId { slot: tickstream_engine::Slot(0), generation: 0 },
             number: 17,
             peer: "[::ffff:192.0.2.1]:4000".parse().unwrap(),
             reason,

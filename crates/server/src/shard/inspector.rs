@@ -3,9 +3,9 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
-use tickstream_engine::{ConnId, Connection, Report, Shard, Standing};
+use tickstream_engine::{ConnId, Connection, Report, Shard, Slot, Standing};
 
-use super::collection::Collection;
+use super::journal_driver::JournalDriver;
 use super::mailbox::Mailbox;
 use super::request::{Closed, Closing, Lag, Page, PageFound, Request, Snapshot};
 use crate::ring::SocketRing;
@@ -28,7 +28,7 @@ pub(super) struct Inspector {
 struct Job {
     request: Request,
     /// The next slot to look at.
-    slot: u32,
+    slot: Slot,
     lag: [Lag; 2],
     /// The connection that was asked for.
     found: Option<ConnId>,
@@ -49,14 +49,14 @@ impl Inspector {
         mailbox: &Mailbox,
         shard: &mut Shard,
         ring: &SocketRing,
-        collection: Option<&Collection>,
+        journal: Option<&JournalDriver>,
     ) {
         self.passes += 1;
         self.jobs.extend(mailbox.take().into_iter().map(Job::new));
         let mut slots = SLOTS_PER_PASS;
         while let Some(mut job) = self.jobs.pop_front() {
             if job.go_on(&mut slots, shard) {
-                self.answer(job, shard, ring, collection);
+                self.answer(job, shard, ring, journal);
             } else {
                 return self.jobs.push_front(job);
             }
@@ -77,7 +77,7 @@ impl Inspector {
     }
 
     /// Who asked may have gone: then nobody hears the answer.
-    fn answer(&self, job: Job, shard: &mut Shard, ring: &SocketRing, collection: Option<&Collection>) {
+    fn answer(&self, job: Job, shard: &mut Shard, ring: &SocketRing, journal: Option<&JournalDriver>) {
         match job.request {
             Request::Snapshot(asker) => {
                 let _ = asker.send(Snapshot {
@@ -88,7 +88,7 @@ impl Inspector {
                     lag: job.lag,
                     passes: self.passes,
                     closes: self.closes.iter().cloned().collect(),
-                    journal: collection.map(Collection::snapshot),
+                    journal: journal.map(JournalDriver::snapshot),
                 });
             }
             Request::Connections(_, asker) => {
@@ -112,7 +112,14 @@ impl Inspector {
 
 impl Job {
     fn new(request: Request) -> Self {
-        Self { request, slot: 0, lag: [Lag::default(); 2], found: None, total: 0, slowest: BinaryHeap::new() }
+        Self {
+            request,
+            slot: Slot(0),
+            lag: [Lag::default(); 2],
+            found: None,
+            total: 0,
+            slowest: BinaryHeap::new(),
+        }
     }
 
     /// Looks at as many slots as there are left in this pass. True if the answer is complete.
@@ -131,7 +138,7 @@ impl Job {
             {
                 return true;
             }
-            self.slot += 1;
+            self.slot.0 += 1;
         }
         true
     }
@@ -293,6 +300,6 @@ mod tests {
     fn where_nobody_lags_a_snapshot_needs_no_look() {
         let mut job = Job::new(Request::Snapshot(mpsc::channel().0));
         assert_eq!(run(&mut job, &shard()), 1);
-        assert_eq!(job.slot, 0);
+        assert_eq!(job.slot, Slot(0));
     }
 }

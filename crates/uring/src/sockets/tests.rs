@@ -5,6 +5,8 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{IntoRawFd, OwnedFd};
 
+use tickstream_engine::Slot;
+
 use super::*;
 use crate::completion::UserData;
 

@@ -2,37 +2,35 @@
 
 use crate::batch::Carried;
 use crate::counters::Counters;
+use crate::ids::GroupId;
 use crate::latency::Latencies;
 
 /// Sends of one group's newest batch that were answered at the same time.
 ///
-/// A wave has thousands of them, all alike: they are counted up here, and added to the counters together, when the
+/// A fan-out has thousands of them, all alike: they are counted up here, and added to the counters together, when the
 /// time moves on or another group's turn comes.
 #[derive(Debug)]
-pub(crate) struct Tally {
-    group: u32,
+pub(crate) struct Deliveries {
+    group: GroupId,
     frames: u32,
     frame_bytes: u32,
     carried: Carried,
 }
 
-/// No group has this number.
-const NONE: u32 = u32::MAX;
-
-impl Tally {
+impl Deliveries {
     pub fn new() -> Self {
         let carried = Carried { mode: Default::default(), ticks: 0, due_ns: None };
-        Self { group: NONE, frames: 0, frame_bytes: 0, carried }
+        Self { group: GroupId::NONE, frames: 0, frame_bytes: 0, carried }
     }
 
-    /// Whether the newest batch of `group` is the one that is being counted.
+    /// True if the newest batch of `group` is the one that is being counted.
     #[inline]
-    pub fn is_of(&self, group: u32) -> bool {
+    pub fn is_of(&self, group: GroupId) -> bool {
         self.group == group
     }
 
     /// Begins to count another batch, whose frame has so many bytes. The last one must have been settled.
-    pub fn begin(&mut self, group: u32, frame_bytes: u32, carried: Carried) {
+    pub fn begin(&mut self, group: GroupId, frame_bytes: u32, carried: Carried) {
         debug_assert_eq!(self.frames, 0, "sends that nobody counted");
         *self = Self { group, frames: 0, frame_bytes, carried };
     }
@@ -49,7 +47,7 @@ impl Tally {
         if self.frames > 0 {
             self.add_to(counters);
             latencies.record_since(self.carried.due_ns, mono_ns, self.frames);
-            (self.group, self.frames) = (NONE, 0);
+            (self.group, self.frames) = (GroupId::NONE, 0);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Event collection of one shard: records go from the engine to the journal, and what is on stable storage comes back.
+//! The journal of one shard, driven over the ring's files: records go in, and the numbers of those that are on stable
+//! storage come out. The driver carries both from and to the engine.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ::ring::rand::{SecureRandom, SystemRandom};
-use tickstream_engine::{IngestPressure, Latencies, RecordId, Shard, StorageFault};
+use tickstream_engine::{IngestPressure, Latencies, Record, RecordId, StorageFault};
 use tickstream_journal::{
     self as journal, AppendError, Directory, Fatal, FileDirectory, FileName, Journal, JournalId, Operation,
     OperationId, Reader, Restore, Retention, Sequence, Storage,
@@ -41,7 +42,7 @@ const END_NS: u64 = 10_000_000_000;
 
 /// Why events can't be collected (any more).
 #[derive(Debug, thiserror::Error)]
-pub enum CollectionError {
+pub enum JournalError {
     /// It can't begin.
     #[error("the journal in {} can't be opened: {}", .path.display(), with_cause(source))]
     Open {
@@ -76,7 +77,7 @@ pub enum CollectionError {
 }
 
 /// The shard's journal, and what is on its way there.
-pub(super) struct Collection {
+pub(super) struct JournalDriver {
     journal: Journal,
     /// Holds the lock.
     directory: FileDirectory,
@@ -94,6 +95,17 @@ pub(super) struct Collection {
     syncs: Latencies,
     /// When the one on its way was handed to the kernel, CLOCK_MONOTONIC nanoseconds.
     flushing_since_ns: Option<u64>,
+}
+
+/// Fate of a record that was to be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Appended {
+    /// It is on its way to stable storage.
+    Taken,
+    /// It waits for memory, and the next ones have to.
+    Waits,
+    /// It won't be stored.
+    Refused(RecordId, StorageFault),
 }
 
 struct Waiting {
@@ -120,33 +132,36 @@ fn journal_config(events: &Events) -> journal::Config {
     }
 }
 
-impl Collection {
+impl JournalDriver {
     /// Opens the first journal that is free of those that are this shard's: `shard`, `shard + shards`, … While a new
     /// process takes over from an old one, which still writes, it has others. The engine is told what is in it, and
-    /// `beat` is called all the while: long journals take their time.
+    /// `alive` is called all the while: long journals take their time.
     ///
     /// # Errors
-    /// See [`CollectionError`].
+    /// See [`JournalError`].
     pub fn open(
         events: &Events,
         (number, shards): (usize, usize),
-        shard: &mut Shard,
         ring: &mut SocketRing,
         consumers: Arc<ConsumerWatch>,
-        beat: impl Fn(),
-    ) -> Result<Self, CollectionError> {
+        mut restore: impl FnMut(&journal::Record<'_>),
+        alive: impl Fn(),
+    ) -> Result<Self, JournalError> {
         let mut directory = claim(&events.journal, number, shards)?;
         let path = directory.path().to_owned();
-        restore_siblings(&events.journal, &path, shard, &beat)?;
-        let open = |source| CollectionError::Open { path: path.clone(), source };
-        let system = |source| CollectionError::System { path: path.clone(), source };
+        let mut restore = |record: &journal::Record<'_>| {
+            alive();
+            restore(record);
+        };
+        restore_siblings(&events.journal, &path, &mut restore)?;
+        let open = |source| JournalError::Open { path: path.clone(), source };
+        let system = |source| JournalError::System { path: path.clone(), source };
         let mut id = JournalId([0; 16]);
         SystemRandom::new().fill(&mut id.0).map_err(|_| system(io::Error::other("no randomness")))?;
         let window = Restore::Window { records: 0, bytes: RESTORED_BYTES, since_ns: u64::MAX };
         let (journal, recovered) =
             journal::recover(&mut directory, journal_config(events), id, now(), window, |record| {
-                beat();
-                restore(shard, &record);
+                restore(&record);
             })
             .map_err(open)?;
         ring.open_files(File::open(&path).map_err(system)?.into()).map_err(system)?;
@@ -168,7 +183,7 @@ impl Collection {
             read_records = recovered.records,
             "the journal is open"
         );
-        let mut collection = Self {
+        let mut driver = Self {
             journal,
             directory,
             appended: VecDeque::new(),
@@ -181,9 +196,9 @@ impl Collection {
             retention: events.retention(),
             consumers,
         };
-        collection.journal.heed(collection.consumers.begin(&path));
-        collection.make_ready(ring).map_err(system)?;
-        Ok(collection)
+        driver.journal.heed(driver.consumers.begin(&path));
+        driver.make_ready(ring).map_err(system)?;
+        Ok(driver)
     }
 
     /// Has the first segment of a new journal made ready, unless the disk is full or takes too long: until then all
@@ -226,51 +241,75 @@ impl Collection {
         }
     }
 
-    /// Appends what the engine has, has the disk go on, and tells the engine what is on stable storage. Call it once
-    /// a pass.
+    /// The last record that came to stable storage since the last call.
+    pub fn poll_synced(&mut self) -> Option<RecordId> {
+        let synced = self.journal.synced();
+        let mut stored = None;
+        while let Some((_, id)) = self.appended.pop_front_if(|(sequence, _)| *sequence <= synced) {
+            stored = Some(id);
+        }
+        if stored.is_some() {
+            self.journal.acknowledge(synced);
+        }
+        stored
+    }
+
+    /// Appends the record that waits for memory, if one does.
+    pub fn retry(&mut self) -> Appended {
+        let Some(Waiting { id, producer, sequence, events, payload }) = self.waiting.take() else {
+            return Appended::Taken;
+        };
+        match self.journal.append(producer, sequence, events, &payload) {
+            Err(AppendError::Busy) => {
+                self.waiting = Some(Waiting { id, producer, sequence, events, payload });
+                Appended::Waits
+            }
+            appended => self.settle(id, appended),
+        }
+    }
+
+    /// Appends a record. Call [`JournalDriver::retry`] before: one that waits goes first.
+    pub fn append(&mut self, record: &Record<'_>) -> Appended {
+        let Record { id, producer, sequence, events, payload } = *record;
+        match self.journal.append(producer, sequence, events, payload) {
+            Err(AppendError::Busy) => {
+                self.waiting = Some(Waiting { id, producer, sequence, events, payload: payload.to_vec() });
+                Appended::Waits
+            }
+            appended => self.settle(id, appended),
+        }
+    }
+
+    /// Has the disk go on.
     ///
     /// # Errors
     /// If the journal failed: then nothing may be acknowledged any more, and the process has to end.
-    pub fn pass(&mut self, shard: &mut Shard, ring: &mut SocketRing) -> Result<(), CollectionError> {
+    pub fn go_on(&mut self, ring: &mut SocketRing) -> Result<(), JournalError> {
         if let Some(consumers) = self.consumers.newest() {
             self.journal.heed(consumers);
             self.look_at_backlog();
         }
-        let synced = self.journal.synced();
-        let mut stored = None;
-        while let Some(&(sequence, id)) = self.appended.front()
-            && sequence <= synced
-        {
-            stored = Some(id);
-            self.appended.pop_front();
-        }
-        if let Some(id) = stored {
-            self.journal.acknowledge(synced);
-            shard.records_synced(id);
-        }
-        self.append_all(shard);
         self.drive(ring);
-        shard.set_ingest_pressure(self.pressure());
         match self.failure {
             None => Ok(()),
-            Some(fatal) => Err(CollectionError::Failed { path: self.directory.path().to_owned(), fatal }),
+            Some(fatal) => Err(JournalError::Failed { path: self.directory.path().to_owned(), fatal }),
         }
     }
 
-    /// When [`Collection::pass`] has something to do by itself, CLOCK_MONOTONIC nanoseconds.
+    /// When [`JournalDriver::go_on`] has something to do by itself, CLOCK_MONOTONIC nanoseconds.
     pub fn next_timeout(&self) -> Option<u64> {
         // What waits for memory is woken by the flush that frees it.
         self.journal.next_timeout()
     }
 
-    /// Brings what is there to stable storage, and acknowledges no more: the shard has no connections. `beat` is called
+    /// Brings what is there to stable storage, and acknowledges no more: the shard has no connections. `alive` is called
     /// all the while: the watchdog is not for a disk that is slow.
-    pub fn finish(mut self, ring: &mut SocketRing, beat: impl Fn()) -> io::Result<()> {
+    pub fn finish(mut self, ring: &mut SocketRing, alive: impl Fn()) -> io::Result<()> {
         let until_ns = ring::now().mono_ns + END_NS;
         self.journal.end();
         while !self.journal.has_ended() && ring::now().mono_ns < until_ns && self.failure.is_none() {
             self.drive(ring);
-            beat();
+            alive();
             if !self.journal.has_ended() {
                 self.await_disk(ring)?;
             }
@@ -299,42 +338,14 @@ impl Collection {
         }
     }
 
-    fn append_all(&mut self, shard: &mut Shard) {
-        loop {
-            if let Some(waiting) = &self.waiting {
-                let Waiting { id, producer, sequence, events, ref payload } = *waiting;
-                let appended = self.journal.append(producer, sequence, events, payload);
-                if matches!(appended, Err(AppendError::Busy)) {
-                    return;
-                }
-                self.waiting = None;
-                self.settle(id, appended, shard);
-            }
-            let Some(record) = shard.poll_record() else { return };
-            let id = record.id;
-            let appended =
-                self.journal.append(record.producer, record.sequence, record.events, record.payload);
-            if matches!(appended, Err(AppendError::Busy)) {
-                self.waiting = Some(Waiting {
-                    id,
-                    producer: record.producer,
-                    sequence: record.sequence,
-                    events: record.events,
-                    payload: record.payload.to_vec(),
-                });
-                return;
-            }
-            self.settle(id, appended, shard);
-        }
-    }
-
-    fn settle(&mut self, id: RecordId, appended: Result<Sequence, AppendError>, shard: &mut Shard) {
+    fn settle(&mut self, id: RecordId, appended: Result<Sequence, AppendError>) -> Appended {
         match appended {
             Ok(sequence) => {
                 if std::mem::take(&mut self.is_full) {
                     tracing::info!(journal = %self.directory.path().display(), "there is room again: events are stored");
                 }
                 self.appended.push_back((sequence, id));
+                Appended::Taken
             }
             Err(AppendError::Full) => {
                 if !std::mem::replace(&mut self.is_full, true) {
@@ -348,9 +359,9 @@ impl Collection {
                         "{cause}: events are refused until there is room; nothing is deleted for it"
                     );
                 }
-                shard.record_refused(id, StorageFault::Full);
+                Appended::Refused(id, StorageFault::Full)
             }
-            Err(_) => shard.record_refused(id, StorageFault::Failed),
+            Err(_) => Appended::Refused(id, StorageFault::Failed),
         }
     }
 
@@ -374,7 +385,8 @@ impl Collection {
         self.has_backlog = has_backlog;
     }
 
-    fn pressure(&self) -> IngestPressure {
+    /// How much it can take from now on.
+    pub fn pressure(&self) -> IngestPressure {
         if self.waiting.is_some() {
             return IngestPressure::Throttle { ms: REFUSE_MS };
         }
@@ -420,26 +432,19 @@ pub fn with_cause(error: &journal::Error) -> String {
 }
 
 /// Locks a journal's directory, making it if need be.
-fn claim(all: &Path, number: usize, shards: usize) -> Result<FileDirectory, CollectionError> {
+fn claim(all: &Path, number: usize, shards: usize) -> Result<FileDirectory, JournalError> {
     for journal in (number..JOURNALS_MAX).step_by(shards) {
         let path = all.join(format!("{journal:03}"));
         match FileDirectory::open_exclusive(&path) {
             Ok(directory) => return Ok(directory),
             Err(journal::Error::Locked) => {}
-            Err(source) => return Err(CollectionError::Open { path, source }),
+            Err(source) => return Err(JournalError::Open { path, source }),
         }
     }
-    Err(CollectionError::Locked(all.to_owned()))
+    Err(JournalError::Locked(all.to_owned()))
 }
 
-fn restore(shard: &mut Shard, record: &journal::Record<'_>) {
-    // It was checked by its CRC: a payload that isn't a batch was written by something else, and holds no events.
-    if let Err(error) = shard.restore(record.producer, record.producer_sequence, record.payload) {
-        tracing::warn!(sequence = record.sequence, %error, "a record of the journal isn't remembered");
-    }
-}
-
-/// Remembers the last segment of each other journal: a producer that resends may come to another shard than before.
+/// Restores the last segment of each other journal: a producer that resends may come to another shard than before.
 ///
 /// # Errors
 /// If what was read can't be brought to stable storage. Whoever sends it again is told at once that it is there, though
@@ -447,9 +452,8 @@ fn restore(shard: &mut Shard, record: &journal::Record<'_>) {
 fn restore_siblings(
     all: &Path,
     own: &Path,
-    shard: &mut Shard,
-    beat: impl Fn(),
-) -> Result<(), CollectionError> {
+    mut restore: impl FnMut(&journal::Record<'_>),
+) -> Result<(), JournalError> {
     let Ok(entries) = std::fs::read_dir(all) else { return Ok(()) };
     let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
     paths.retain(|path| path != own && path.is_dir());
@@ -467,10 +471,9 @@ fn restore_siblings(
         let mut reader = Reader::of_written(directory, last);
         // What is wrong with it is for its own shard to say.
         while let Ok(Some(record)) = reader.next_record() {
-            beat();
-            restore(shard, &record);
+            restore(&record);
         }
-        reader.sync().map_err(|source| CollectionError::Open { path, source })?;
+        reader.sync().map_err(|source| JournalError::Open { path, source })?;
     }
     Ok(())
 }
