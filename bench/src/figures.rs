@@ -10,13 +10,21 @@ use crate::sample::{MachineSample, ProcessSample, ThreadSample};
 /// Latencies, µs.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Percentiles {
+    /// Values that were recorded.
     pub count: u64,
+    /// Mean.
     pub mean_us: f64,
+    /// Median.
     pub p50_us: u64,
+    /// 90 % are at most this.
     pub p90_us: u64,
+    /// 95 % are at most this.
     pub p95_us: u64,
+    /// 99 % are at most this.
     pub p99_us: u64,
+    /// 99.9 % are at most this.
     pub p99_9_us: u64,
+    /// Maximum.
     pub max_us: u64,
 }
 
@@ -40,21 +48,28 @@ impl Percentiles {
 /// CPU and memory of a process over the measured time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Usage {
+    /// CPU time by elapsed time, percent.
     pub cpu_percent_of_one_core: f64,
+    /// The same by all CPUs of this process, percent.
     pub cpu_percent_of_machine: f64,
     /// CPU time per DATA_BATCH that arrived.
     pub cpu_us_per_delivery: f64,
+    /// CPU time per tick that arrived.
     pub cpu_us_per_tick: f64,
+    /// Resident memory at the end.
     pub rss_bytes: u64,
+    /// The most that was ever resident.
     pub rss_peak_bytes: u64,
 }
 
 /// One worker thread over the measured time.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ThreadUsage {
+    /// Time on a CPU, percent.
     pub cpu_percent: f64,
     /// Ready to run, but without a CPU.
     pub waited_percent: f64,
+    /// Times a second that it was put on a CPU.
     pub turns_per_second: f64,
 }
 
@@ -125,12 +140,12 @@ pub fn percentiles(of: &Percentiles) -> String {
     )
 }
 
-/// How long the generator's turns took.
+/// Durations of the generator's turns.
 pub fn turns(of: &Percentiles) -> String {
     format!("a turn {} at p99, {} at most", ms(of.p99_us), ms(of.max_us))
 }
 
-/// What the whole machine did: by all, by processes that aren't of this test, and for other guests.
+/// Load of the whole machine: by all, by processes that aren't of this test, and for other guests.
 pub fn machine(busy_percent: f64, others_percent: Option<f64>, steal_percent: f64) -> String {
     let others = others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others"));
     format!("{busy_percent:.1} % busy{others}, {steal_percent:.1} % stolen")

@@ -6,7 +6,7 @@
 //!
 //! `modes` has other runs, which hold no subscriptions: handshakes, wrong passwords, one byte a second, publishing.
 //!
-//! What bytes mean and whether they are right is decided without I/O in `connection`, `batch`, `verify` and
+//! Bytes are decoded and verified without I/O in `connection`, `batch`, `verify` and
 //! `schedule`; `worker` carries it out on `tickstream-uring`.
 //!
 //! `tickstream-bare-loop` (`src/bin/bare-loop.rs`) is the server without features that others are compared with.

@@ -29,7 +29,7 @@ use crate::{
 const POLL: Duration = Duration::from_millis(50);
 /// Seconds after which no worker reports on a second any more.
 const REPORT_DELAY_S: u64 = 3;
-/// How long a storm may last.
+/// Longest time of a storm.
 const STORM_TIMEOUT_US: u64 = 60_000_000;
 
 /// Makes the run that `plan` describes.

@@ -1,6 +1,6 @@
-//! What a completion is about, in the 64 bits that the ring carries along.
+//! The meaning of a completion, in the 56 bits that the ring carries along.
 
-/// What kind of operation a completion is of, which connection's, and of which of its sockets.
+/// Kind of an operation, its connection, and a number for the connection's socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
     pub kind: Kind,

@@ -34,7 +34,7 @@ const SENT: u64 = 1 << 32;
 const ACCEPTED: u64 = 2 << 32;
 /// As tickstream announces it.
 const HEARTBEAT_INTERVAL_MS: u32 = 15_000;
-/// How long the loop sleeps at most.
+/// Longest sleep of the loop.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// A server without features that speaks just enough of tickstream's protocol for tickstream-load.
@@ -98,7 +98,7 @@ fn main() -> anyhow::Result<()> {
 
 struct Client {
     socket: OwnedFd,
-    /// Where it stands: which phase, and which place in it. `None` before its first bytes.
+    /// Its phase, and its place in that. `None` before its first bytes.
     place: Option<(usize, usize)>,
 }
 
@@ -289,7 +289,7 @@ impl Loop {
     }
 }
 
-/// Which frame goes to which phase when: step `frame × phases + phase`, in the order of time.
+/// Times of frames and phases: step `frame × phases + phase`, in the order of time.
 struct Timetable {
     schedule: Schedule,
     ticks_per_frame: u64,
@@ -361,7 +361,7 @@ fn listen(port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether a socket took all of `bytes`.
+/// Sends `bytes`; true if the socket took all of it.
 fn sent(socket: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     match SockRef::from(&socket).send_with_flags(bytes, flags) {

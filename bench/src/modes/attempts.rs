@@ -29,14 +29,14 @@ use crate::{
 };
 
 const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 2048 };
-/// What happens at a rate is looked after this often.
+/// Interval of all that happens at a rate.
 const STEP: Duration = Duration::from_millis(1);
 /// An attempt without an answer ends after this.
 const PATIENCE_US: u64 = 10_000_000;
 /// Answers are short.
 const PAYLOAD_MAX: u32 = 4096;
 
-/// What one thread is to do.
+/// Attempts of one thread, and their pace.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload {
     /// Attempts in all.
@@ -47,7 +47,7 @@ pub struct Workload {
     pub per_second: u64,
 }
 
-/// What became of them.
+/// Counts of attempts.
 #[derive(Debug)]
 pub struct AttemptCounts {
     pub begun: u64,
@@ -98,7 +98,7 @@ impl AttemptCounts {
     }
 }
 
-/// How far an attempt has come.
+/// State of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Free,

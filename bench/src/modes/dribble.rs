@@ -39,7 +39,7 @@ const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024,
 const STEP: Duration = Duration::from_millis(5);
 /// Connections that are opened in one step.
 const OPENED_PER_STEP: usize = 64;
-/// How often each sends its byte, µs.
+/// Interval between two bytes of a connection, µs.
 const INTERVAL_US: u64 = 1_000_000;
 /// An ERROR is short.
 const PAYLOAD_MAX: u32 = 4096;
@@ -61,7 +61,7 @@ pub struct Dribble {
     server: Option<ServerCost>,
 }
 
-/// What one thread saw.
+/// Counts of one thread.
 struct Seen {
     ends: BTreeMap<String, u64>,
     until_closed: Histogram<u32>,
@@ -109,7 +109,7 @@ struct Thread {
     number: u32,
     ring: Ring,
     target: &'static SockAddr,
-    /// What is sent, byte by byte.
+    /// Bytes to be sent, one by one.
     bytes: Vec<u8>,
     dribblers: Vec<Dribbler>,
     opened: usize,

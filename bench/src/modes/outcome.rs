@@ -6,6 +6,6 @@ use serde::Serialize;
 
 /// The outcome of a run: figures for machines and for people.
 pub trait Outcome: Serialize + fmt::Display {
-    /// It is what it should be.
+    /// The run passed.
     fn passed(&self) -> bool;
 }

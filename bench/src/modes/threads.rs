@@ -15,11 +15,11 @@ use crate::{
 /// CPU time and memory of the server during a run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct ServerCost {
-    user_us: u64,
-    system_us: u64,
-    rss_before_bytes: u64,
-    rss_after_bytes: u64,
-    rss_peak_bytes: u64,
+    pub user_us: u64,
+    pub system_us: u64,
+    pub rss_before_bytes: u64,
+    pub rss_after_bytes: u64,
+    pub rss_peak_bytes: u64,
 }
 
 impl ServerCost {

@@ -14,7 +14,7 @@ use clap::{Parser, ValueEnum};
 
 use self::parse::{per_second, percent, resolve, storm_size};
 pub use self::{
-    modes::{CodecOption, ModeOptions, PublishOptions},
+    modes::{CodecOption, ModeOptions},
     parse::CpuList,
 };
 use crate::tls::TlsOptions;

@@ -30,7 +30,7 @@ pub struct ModeOptions {
 }
 
 impl ModeOptions {
-    /// Whether another kind of run is wanted.
+    /// Another kind of run is wanted.
     pub fn is_any(&self) -> bool {
         self.handshakes.is_some() || self.brute_force.is_some() || self.dribble || self.publish.publish
     }

@@ -1,4 +1,4 @@
-//! What a run has shown: numbers for machines, text for people, and what to distrust.
+//! The summary of a run: numbers for machines, text for people.
 
 mod second;
 mod text;
@@ -27,7 +27,7 @@ pub struct TlsSum {
     pub resumed: Option<Percentiles>,
 }
 
-/// How the storm went.
+/// The outcome of the storm.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StormResult {
     /// Connections that were dropped.

@@ -29,7 +29,7 @@ struct Entry {
     connected_us: u64,
 }
 
-/// What came over a connection, and what is to be done.
+/// Progress of a session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
     /// Data may be sealed from now on.
@@ -75,7 +75,7 @@ impl TlsSessions {
     /// what is to be sent, also after an error.
     ///
     /// # Errors
-    /// What ends the session.
+    /// An error that ends the session.
     pub fn receive(&mut self, slot: u32, bytes: &[u8], now_us: u64) -> Result<Opened, rustls::Error> {
         self.clear(slot);
         let Some(entry) = &mut self.sessions[slot as usize] else {
@@ -124,12 +124,12 @@ impl TlsSessions {
         }
     }
 
-    /// What the last bytes meant.
+    /// Plaintext of the last bytes.
     pub fn plaintext(&self) -> &[u8] {
         &self.scratch.plaintext
     }
 
-    /// What is to be sent.
+    /// Bytes to be sent.
     pub fn output(&self) -> &[u8] {
         &self.scratch.output
     }

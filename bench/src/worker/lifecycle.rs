@@ -1,4 +1,4 @@
-//! What becomes of a connection: opened, connected, subscribed, dropped, over, tried again.
+//! The life of a connection: opened, connected, subscribed, dropped, over, tried again.
 
 use std::{cmp::Reverse, net::Shutdown, os::fd::AsFd, rc::Rc};
 

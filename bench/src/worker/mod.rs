@@ -33,7 +33,7 @@ use crate::{
     token::{Kind, Token},
 };
 
-/// What isn't driven by arrivals (opening, heartbeats, churn) is looked after this often.
+/// Interval of all that isn't driven by arrivals: opening, heartbeats, churn.
 const STEP: Duration = Duration::from_millis(10);
 /// The same while connections are being opened at a rate.
 const RAMP_STEP: Duration = Duration::from_millis(1);
@@ -41,7 +41,7 @@ const RAMP_STEP: Duration = Duration::from_millis(1);
 const OPENED_PER_STEP: usize = 128;
 const RING: (u32, u32) = (1024, 8192);
 
-/// What a worker hands over at its end.
+/// Results of a worker.
 #[derive(Debug)]
 pub struct WorkerResult {
     pub counters: Counters,
@@ -54,7 +54,7 @@ pub struct WorkerResult {
     /// From the TCP connection to the client's Finished, µs; empty without TLS.
     pub tls_full: Histogram<u32>,
     pub tls_resumed: Histogram<u32>,
-    /// What a turn of the loop takes between two waits, µs: how late it may find an arrival.
+    /// Duration of a turn of the loop between two waits, µs: an arrival may be found so late.
     pub turn: Histogram<u32>,
     /// For each delivery, how long `--receive-wait` may have held it back at most, µs.
     pub held: Histogram<u32>,
@@ -128,7 +128,7 @@ pub struct Worker {
     second: Second,
 }
 
-/// Where the counters stood when the second of the time series began.
+/// The counters when the second of the time series began.
 #[derive(Debug, Default)]
 struct Second {
     number: u64,

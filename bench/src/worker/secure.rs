@@ -25,7 +25,7 @@ impl Worker {
         }
     }
 
-    /// What came over a connection, and what it means. When TLS is agreed on, AUTH and SUBSCRIBE follow at once.
+    /// Takes received bytes. When TLS is agreed on, AUTH and SUBSCRIBE follow at once.
     pub(super) fn unseal(&mut self, slot: u32, received: &Received, now_us: u64) -> Outcome {
         let Self { tls, ring, connections, reader, counters, recorder, plan, .. } = self;
         let Some(tls) = tls else { return Outcome::default() };

@@ -98,7 +98,7 @@ impl BufferRing {
         self.provide(received.id & (self.buffers - 1));
     }
 
-    /// How many buffers were ever provided, as the kernel counts them.
+    /// Buffers ever provided, as the kernel counts them.
     #[cfg(test)]
     pub fn tail(&self) -> u16 {
         self.tail
@@ -184,7 +184,7 @@ mod tests {
     const BUFFERS: u16 = 512;
     const BUFFER_BYTES: usize = 1_024;
 
-    /// What a completion says of bytes that the kernel has written.
+    /// The completion of bytes that the kernel has written.
     fn fill(ring: &BufferRing, head: u16, text: &[u8]) -> Received {
         Received::new(ring.fill(head, text), text.len() as i32)
     }

@@ -51,7 +51,7 @@ enum Kind {
     Other,
 }
 
-/// Which submission of an operation a completion is of.
+/// One of the submissions of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Step {
@@ -59,7 +59,7 @@ pub(crate) enum Step {
     Sync = 1,
 }
 
-/// What to hand to the kernel for one operation, in order; two are linked.
+/// Submissions of one operation, in order; two are linked.
 pub(crate) type Submissions = Vec<(squeue::Entry, Step)>;
 
 impl Files {
@@ -79,7 +79,7 @@ impl Files {
         self.synced.publish(synced);
     }
 
-    /// What `operation` takes. Its memory is held until [`Files::completed`] has told all of it; of an operation that
+    /// The submissions of `operation`. Its memory is held until [`Files::completed`] has told all of it; of an operation that
     /// can't be begun the completion is returned.
     ///
     /// # Panics

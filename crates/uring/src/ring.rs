@@ -100,6 +100,12 @@ pub(crate) struct Entry {
     pub flags: u32,
 }
 
+impl From<cqueue::Entry> for Entry {
+    fn from(entry: cqueue::Entry) -> Self {
+        Self { data: entry.user_data().into(), result: entry.result(), flags: entry.flags() }
+    }
+}
+
 impl Entry {
     /// The buffer that a RECV filled.
     pub fn received(&self) -> Option<Received> {
@@ -125,7 +131,7 @@ impl Ring {
     /// Builds the ring for the calling thread, the only one that may ever use it.
     ///
     /// # Errors
-    /// What the kernel answers, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
+    /// Errors of the kernel, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
     /// missing, ENOMEM above the memlock limit.
     pub fn new(setup: Setup) -> io::Result<Self> {
         let ring = IoUring::builder()
@@ -192,10 +198,12 @@ impl Ring {
         let rest = &bytes[start..];
         let len = u32::try_from(rest.len()).expect("frames are below 4 GiB");
         let send = opcode::Send::new(fd(socket), rest.as_ptr(), len).flags(SEND_ALL_FLAGS);
-        assert!(!self.lent.contains_key(&token), "a SEND with the token {token:#x} isn't over");
+        let data = UserData::new(Operation::SendAll, token);
+        // By the number as the completion has it.
+        assert!(!self.lent.contains_key(&data.token()), "a SEND with the token {token:#x} isn't over");
         // A Vec that is moved leaves its bytes where they are.
-        self.lent.insert(token, (bytes, len));
-        self.push(send.build(), UserData::new(Operation::SendAll, token));
+        self.lent.insert(data.token(), (bytes, len));
+        self.push(send.build(), data);
     }
 
     /// Completes once when the socket takes bytes again, or broke.
@@ -246,7 +254,7 @@ impl Ring {
     /// An operation on a file.
     ///
     /// # Safety
-    /// What `entry` points to is there until its completion.
+    /// Memory that `entry` points to must be there until its completion.
     pub(crate) unsafe fn file(&mut self, entry: squeue::Entry, token: u64) {
         self.push(entry, UserData::new(Operation::File, token));
     }
@@ -329,18 +337,14 @@ impl Ring {
         }
         let entry = self.ring.completion().next()?;
         self.stats.completions += 1;
-        Some(Entry { data: UserData::from(entry.user_data()), result: entry.result(), flags: entry.flags() })
+        Some(entry.into())
     }
 
     /// Appends the completions that are waiting to `out`.
     pub fn completions(&mut self, out: &mut Vec<Completion>) {
         let Self { ring, lent, .. } = self;
         out.extend(ring.completion().map(|entry| {
-            let entry = Entry {
-                data: UserData::from(entry.user_data()),
-                result: entry.result(),
-                flags: entry.flags(),
-            };
+            let entry = Entry::from(entry);
             let result = u32::try_from(entry.result).map_err(|_| -entry.result);
             let token = entry.data.token();
             let lent = if entry.data.operation() == Operation::SendAll { lent.remove(&token) } else { None };

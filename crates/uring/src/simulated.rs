@@ -35,7 +35,7 @@ pub struct Kernel {
     owners: BTreeMap<RawFd, SocketId>,
     /// Entries of the ring of buffers that were taken.
     head: u16,
-    /// It takes no submissions.
+    /// Submissions stay in their queue.
     is_busy: bool,
 }
 

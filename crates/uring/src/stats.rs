@@ -1,4 +1,4 @@
-//! What a ring counts: plain integers, labelled only where they are shown.
+//! Counters of a ring: plain integers, labelled only where they are shown.
 
 /// Totals since the ring was built.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

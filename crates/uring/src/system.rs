@@ -160,7 +160,7 @@ pub fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
 /// Raises the soft limit on a resource to the hard one, and answers with it.
 ///
 /// # Errors
-/// What the kernel says.
+/// Errors of getrlimit(2) and setrlimit(2).
 pub fn raise_limit(resource: libc::__rlimit_resource_t) -> io::Result<u64> {
     let (soft, hard) = limit(resource)?;
     let raised = libc::rlimit { rlim_cur: hard, rlim_max: hard };

@@ -8,7 +8,7 @@ use serde::Serialize;
 /// Latencies above this count as this.
 const LATENCY_MAX_US: u64 = 600_000_000;
 
-/// What was wrong with the messages, under the names of tickstream-load.
+/// Faults in the messages, under the names of tickstream-load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
     /// Left out between two that came.
@@ -19,7 +19,7 @@ pub struct Faults {
     pub missing: u64,
 }
 
-/// Where one subscriber stands in the sequence, from its subscription on.
+/// Position of one subscriber in the sequence, from its subscription on.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tracker {
     pub subscribed: bool,

@@ -21,7 +21,7 @@ use crate::{
     subscribers::Shared,
 };
 
-/// How long the publisher sleeps at most before it looks whether it is to stop.
+/// Longest sleep of the publisher before it looks whether it is to stop.
 const STEP_US: u64 = 100_000;
 /// Messages that are said in one go at most, if the publisher is late.
 const MESSAGES_PER_WRITE: usize = 256;
@@ -43,11 +43,11 @@ impl Timetable {
     }
 }
 
-/// What became of it.
+/// Counts of published messages.
 #[derive(Debug)]
 pub struct Published {
     pub messages: u64,
-    /// How much later than due a message was written, µs. It is part of the latencies.
+    /// Delay of writing a message, µs. It is part of the latencies.
     pub late: Histogram<u64>,
 }
 

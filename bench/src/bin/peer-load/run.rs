@@ -106,7 +106,7 @@ impl Run {
         Ok(shared.last_subscribed_us.load(Ordering::Relaxed).saturating_sub(self.started_us))
     }
 
-    /// What is published: during the warm-up, too, which ends with a whole second.
+    /// The timetable of messages: during the warm-up, too, which ends with a whole second.
     fn timetable(&self) -> Timetable {
         let now_us = wall_us();
         let whole = |at_us: u64| (at_us / SECOND_US + 1) * SECOND_US;

@@ -39,7 +39,7 @@ const STEP: Duration = Duration::from_millis(20);
 const CONNECT: u64 = 1 << 32;
 const RECEIVE: u64 = 2 << 32;
 
-/// What all threads are told, and show.
+/// Commands to all threads, and their gauges.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// For the publisher, if it is to stop before its time.

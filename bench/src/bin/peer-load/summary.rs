@@ -1,4 +1,4 @@
-//! What a run has shown. Names are those of tickstream-load's JSON where they mean the same; a tick, a frame and a
+//! The summary of a run. Names are those of tickstream-load's JSON where they mean the same; a tick, a frame and a
 //! delivery are all one message at one subscriber here.
 
 use std::{collections::BTreeMap, fmt, fs, io::Write, path::Path};
@@ -23,7 +23,7 @@ const OTHERS_PERCENT: f64 = 10.0;
 /// A hypervisor that takes more than this does, too.
 const STEAL_PERCENT: f64 = 2.0;
 
-/// What the threads of a run bring to its summary.
+/// Everything that a summary is made of.
 pub struct Findings<'a> {
     pub started_us: u64,
     pub connect_us: u64,
@@ -70,7 +70,7 @@ pub struct Summary {
     pub measured_s: f64,
     /// Messages published, in the warm-up, too.
     pub published: u64,
-    /// How late they were written; part of the latency.
+    /// Delay of writing them; part of the latency.
     pub published_late: Option<Percentiles>,
     pub ticks: u64,
     pub ticks_per_second: f64,

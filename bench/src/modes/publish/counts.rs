@@ -1,4 +1,4 @@
-//! What one thread saw.
+//! Counts of one thread.
 
 use std::collections::BTreeMap;
 
@@ -46,11 +46,11 @@ pub struct Counts {
     pub reconnects: u64,
     /// PUBLISH_ACKs that fit nothing, by what is wrong.
     pub faults: BTreeMap<String, u64>,
-    /// What a turn of the loop takes between two waits, µs.
+    /// Duration of a turn of the loop between two waits, µs.
     pub turn: Histogram<u32>,
 }
 
-/// How many batches were on the way.
+/// Batches on the way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct InFlight {
     pub sum: u64,

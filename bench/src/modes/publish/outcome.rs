@@ -1,4 +1,4 @@
-//! What a publishing run has shown: numbers for machines, text for people, and whether it is what it should be.
+//! The outcome of a publishing run: numbers for machines, text for people.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -15,7 +15,7 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// What was sampled.
+/// Samples of a run.
 #[derive(Debug)]
 pub struct Measured {
     /// Before the first connection.
@@ -27,7 +27,7 @@ pub struct Measured {
     pub until: Snapshot,
 }
 
-/// What a run has shown.
+/// The outcome of a run.
 #[derive(Debug, Serialize)]
 pub struct Published {
     version: &'static str,
@@ -192,7 +192,7 @@ impl Published {
     }
 }
 
-/// What should not have happened.
+/// Faults that should not have happened.
 fn failures(plan: &Plan, counts: &Counts) -> Vec<String> {
     let options = &plan.options;
     let publish = &options.modes.publish;

@@ -17,7 +17,7 @@ use crate::{
 /// The largest payload that is accepted from a server.
 const PAYLOAD_MAX: u32 = 16 << 20;
 
-/// How far a connection has come.
+/// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Not opened, or waiting to be opened again.
@@ -63,11 +63,11 @@ pub struct Session {
     next: u64,
     /// Batches without a PUBLISH_ACK, by rising sequence.
     pending: VecDeque<Pending>,
-    /// How many of them, from the front, were sent on this connection.
+    /// Number of them, from the front, that were sent on this connection.
     sent: usize,
 }
 
-/// What is the same for all connections of a thread.
+/// Rules for all connections of a thread.
 pub struct Rules<'a> {
     pub window: Window,
     pub events: u32,
@@ -76,7 +76,7 @@ pub struct Rules<'a> {
     pub counts: &'a mut Counts,
 }
 
-/// What the worker has to do about bytes that arrived.
+/// Consequences of received bytes, for the worker.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// AUTH was acknowledged.
@@ -98,12 +98,12 @@ pub struct Close {
 }
 
 impl Close {
-    /// What no other attempt would change.
+    /// Another attempt would change nothing.
     pub fn for_good(why: impl Into<String>) -> Self {
         Self { why: why.into(), is_passing: false, retry_after_ms: 0 }
     }
 
-    /// What another attempt may change.
+    /// Another attempt may go better.
     pub fn passing(why: impl Into<String>) -> Self {
         Self { why: why.into(), is_passing: true, retry_after_ms: 0 }
     }
@@ -151,7 +151,7 @@ impl Session {
         self.pending.len()
     }
 
-    /// Whether credits and throttling allow a PUBLISH.
+    /// Credits and throttling allow a PUBLISH.
     pub fn may_publish(&self, now_us: u64) -> bool {
         self.stage == Stage::Live
             && !self.sending
@@ -159,7 +159,7 @@ impl Session {
             && now_us >= self.quiet_until_us
     }
 
-    /// Whether the next batch is one that was sent before.
+    /// The next batch is one that was sent before.
     pub fn has_to_resend(&self) -> bool {
         self.sent < self.pending.len()
     }

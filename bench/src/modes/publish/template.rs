@@ -54,7 +54,7 @@ pub struct Template {
     codec: CodecOption,
     /// The fields with the events.
     fields: Vec<u8>,
-    /// Where in `fields` each event begins.
+    /// Offsets of the events in `fields`.
     events: Vec<usize>,
     /// A frame without its head and trailer filled in; with codec none.
     frame: Vec<u8>,

@@ -22,11 +22,11 @@ pub enum Request {
 /// All that a shard counts, at one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Which shard.
+    /// Number of the shard.
     pub shard: usize,
     /// Its counters.
     pub counters: Counters,
-    /// How late frames reached their sockets.
+    /// Delays of frames until they reached their sockets.
     pub latencies: Latencies,
     /// Its socket ring's counters.
     pub ring: RingStats,
@@ -40,12 +40,12 @@ pub struct Snapshot {
     pub journal: Option<JournalSnapshot>,
 }
 
-/// What a shard's journal counts, at one moment.
+/// Counters of a shard's journal, at one moment.
 #[derive(Clone, Debug)]
 pub struct JournalSnapshot {
     /// Its counters.
     pub stats: journal::Stats,
-    /// How long a flush took, from when it was handed to the kernel until it was on stable storage.
+    /// Duration of a flush, from when it was handed to the kernel until it was on stable storage.
     pub syncs: Latencies,
 }
 
@@ -54,7 +54,7 @@ pub struct JournalSnapshot {
 pub struct Lag {
     /// Those whose socket took no more when it was last asked.
     pub subscribers: u32,
-    /// How long the oldest of their unsent bytes has waited, milliseconds.
+    /// Age of the oldest of their unsent bytes, milliseconds.
     pub oldest_ms: u64,
 }
 
@@ -63,11 +63,11 @@ pub struct Lag {
 pub struct Closing {
     /// When, Unix milliseconds.
     pub unix_ms: u64,
-    /// How.
+    /// Report of the engine.
     pub report: Report,
 }
 
-/// Which connections are asked for: the slowest of those that pass the filter.
+/// A request for connections: the slowest of those that pass the filter.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
     /// So many of them.
@@ -76,7 +76,7 @@ pub struct Page {
     pub filter: Filter,
 }
 
-/// Which connections are meant. Each condition that is there must hold.
+/// A filter of connections. Each condition that is there must hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// From this address, any port.
@@ -87,10 +87,10 @@ pub struct Filter {
     pub standing: Option<Standing>,
 }
 
-/// What was found of a [`Page`].
+/// Connections for a [`Page`].
 #[derive(Clone, Debug)]
 pub struct PageFound {
-    /// Which shard.
+    /// Number of the shard.
     pub shard: usize,
     /// Connections that pass the filter.
     pub total: u64,
@@ -98,12 +98,12 @@ pub struct PageFound {
     pub connections: Vec<Connection>,
 }
 
-/// What came of closing a connection.
+/// The outcome of closing a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// It is being closed.
+    /// The shard closes it now.
     Now,
-    /// It was being closed already.
+    /// The shard was closing it already.
     Before,
     /// There is none with this number.
     Unknown,

@@ -1,4 +1,4 @@
-//! What becomes of a connection: opened, authenticated, over, tried again.
+//! The life of a connection: opened, authenticated, over, tried again.
 
 use std::{cmp::Reverse, net::Shutdown, os::fd::AsFd, sync::atomic::Ordering, time::Duration};
 
@@ -131,7 +131,7 @@ impl Worker<'_> {
         }
     }
 
-    /// What arrived on a connection, and what it means.
+    /// Takes received bytes.
     fn understand(&mut self, slot: u32, completion: &Completion, now_us: u64) -> Outcome {
         let Self { ring, tls, sessions, counts, acked, plan, shared, template, auth, .. } = self;
         let Some(received) = &completion.received else { return Outcome::default() };

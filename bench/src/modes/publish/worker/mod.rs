@@ -38,7 +38,7 @@ use crate::{
 };
 
 const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 2048 };
-/// What isn't driven by arrivals is looked after this often: opening, heartbeats, throttled connections.
+/// Interval of all that isn't driven by arrivals: opening, heartbeats, throttled connections.
 const STEP: Duration = Duration::from_millis(5);
 /// The same where batches go out at a rate.
 const PACED_STEP: Duration = Duration::from_micros(500);
@@ -319,7 +319,7 @@ impl<'a> Worker<'a> {
         true
     }
 
-    /// Whether a connection may send a batch that it hasn't sent before.
+    /// A connection may send a batch that it hasn't sent before.
     fn may_go_on(&self, slot: u32, phase: Phase) -> bool {
         if !self.plan.options.modes.publish.resend {
             return phase == Phase::Publish;

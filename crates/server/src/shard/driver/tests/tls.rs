@@ -83,7 +83,7 @@ impl Bench {
     /// What the client has to send arrives.
     fn arrive(&mut self, client: &mut Client) {
         for piece in client.records().chunks(PIECE) {
-            self.ring().inject_received(socket_id(client).conn, piece, true);
+            self.ring().inject_received(socket_id(client.conn), piece, true);
         }
         self.pass();
     }
@@ -94,8 +94,8 @@ impl Bench {
         loop {
             if self.is_sending(client.conn) {
                 self.answer_as(client.conn, *answers.next().unwrap_or(&Answer::Whole));
-            } else if self.ring().kernel().is_polling(socket_id(client).conn) {
-                self.ring().inject_polled(socket_id(client).conn, libc::POLLOUT.into());
+            } else if self.ring().kernel().is_polling(socket_id(client.conn)) {
+                self.ring().inject_polled(socket_id(client.conn), libc::POLLOUT.into());
             } else {
                 return;
             }
@@ -167,8 +167,8 @@ fn what_the_engine_sends_goes_behind_what_tls_is_sending_however_that_is_answere
             }
             if bench.is_sending(client.conn) {
                 bench.answer_as(client.conn, *answer);
-            } else if bench.ring().kernel().is_polling(socket_id(client).conn) {
-                bench.ring().inject_polled(socket_id(client).conn, libc::POLLOUT.into());
+            } else if bench.ring().kernel().is_polling(socket_id(client.conn)) {
+                bench.ring().inject_polled(socket_id(client.conn), libc::POLLOUT.into());
             }
             bench.pass();
             client.hear(&mut bench);
@@ -176,7 +176,7 @@ fn what_the_engine_sends_goes_behind_what_tls_is_sending_however_that_is_answere
         bench.settle(&mut client, &[]);
         assert_eq!(frames(&client.plain), [FrameType::Ack, FrameType::Heartbeat], "{answers:?} {arrives_at}");
         assert_eq!(bench.counters().lagging, 0);
-        bench.ring().inject_receive_ended(socket_id(client).conn, 0);
+        bench.ring().inject_receive_ended(socket_id(client.conn), 0);
         bench.pass();
     }
 }
@@ -272,8 +272,8 @@ fn the_last_frame_close_notify_and_fin_go_out_in_this_order_however_sends_are_an
             if bench.is_sending(client.conn) {
                 assert_eq!(bench.end(client.conn), End::Open);
                 bench.answer_as(client.conn, *answer);
-            } else if bench.ring().kernel().is_polling(socket_id(client).conn) {
-                bench.ring().inject_polled(socket_id(client).conn, libc::POLLOUT.into());
+            } else if bench.ring().kernel().is_polling(socket_id(client.conn)) {
+                bench.ring().inject_polled(socket_id(client.conn), libc::POLLOUT.into());
             } else {
                 break;
             }
@@ -283,7 +283,7 @@ fn the_last_frame_close_notify_and_fin_go_out_in_this_order_however_sends_are_an
         }
         assert_eq!((frames(&client.plain), client.is_closed), (vec![FrameType::Error], true), "{answers:?}");
         assert_eq!(bench.end(client.conn), End::Fin);
-        bench.ring().inject_receive_ended(socket_id(client).conn, 0);
+        bench.ring().inject_receive_ended(socket_id(client.conn), 0);
         bench.pass();
         bench.check_gone(client.conn, CloseReason::AuthFailed);
     }
@@ -302,12 +302,12 @@ fn who_leaves_right_behind_its_handshake_gets_records_that_it_can_open() {
                 client.tls.send_close_notify();
             }
             for piece in client.records().chunks(PIECE) {
-                bench.ring().inject_received(socket_id(client).conn, piece, true);
+                bench.ring().inject_received(socket_id(client.conn), piece, true);
             }
             // One pass takes both: the handshake's end is worked on behind it.
             bench.driver.pass().expect("a pass");
             if fin {
-                bench.ring().inject_receive_ended(socket_id(client).conn, 0);
+                bench.ring().inject_receive_ended(socket_id(client.conn), 0);
             }
             bench.pass();
             if fin || says_goodbye {
@@ -315,14 +315,14 @@ fn who_leaves_right_behind_its_handshake_gets_records_that_it_can_open() {
                 let last = bench
                     .ring()
                     .kernel()
-                    .sending(socket_id(client).conn)
+                    .sending(socket_id(client.conn))
                     .map(<[u8]>::to_vec)
                     .unwrap_or_default();
                 bench.got.insert(client.conn, last);
                 client.hear(&mut bench);
                 assert!(client.is_closed, "close_notify");
                 if bench.is_sending(client.conn) {
-                    bench.ring().inject_sent(socket_id(client).conn, -libc::ECANCELED);
+                    bench.ring().inject_sent(socket_id(client.conn), -libc::ECANCELED);
                 }
             } else {
                 bench.settle(&mut client, &[]);
@@ -364,9 +364,9 @@ fn a_handshake_that_ends_with_the_connection_gives_its_place_to_the_next() {
         bench.arrive(&mut second);
         assert!(bench.is_sending(first.conn) && !bench.is_sending(second.conn), "one at a time");
         match how {
-            0 => bench.ring().inject_receive_ended(socket_id(first).conn, 0),
+            0 => bench.ring().inject_receive_ended(socket_id(first.conn), 0),
             1 => bench.answer(first.conn, -libc::EPIPE),
-            2 => bench.ring().inject_received(socket_id(first).conn, b"GET / HTTP/1.1\r\n\r\n", true),
+            2 => bench.ring().inject_received(socket_id(first.conn), b"GET / HTTP/1.1\r\n\r\n", true),
             _ => assert!(bench.driver.shard.kick(first.conn)),
         }
         bench.pass();
@@ -388,17 +388,17 @@ fn a_handshake_in_the_queue_is_never_the_slot_s_next_connection_s() {
         let mut old = bench.tls_client();
         let hello = old.records();
         // It is queued in the pass in which it ends, or waits for the first one's end.
-        bench.ring().inject_received(socket_id(old).conn, &hello, true);
+        bench.ring().inject_received(socket_id(old.conn), &hello, true);
         if apart {
             bench.pass();
         }
-        bench.ring().inject_receive_ended(socket_id(old).conn, 0);
+        bench.ring().inject_receive_ended(socket_id(old.conn), 0);
         bench.pass();
         let mut new = bench.tls_client();
         assert_eq!((new.conn.slot, new.conn.generation), (old.conn.slot, old.conn.generation + 1));
         // A part of its own hello has come when the old one's turn does.
         let hello = new.records();
-        bench.ring().inject_received(socket_id(new).conn, &hello[..50], true);
+        bench.ring().inject_received(socket_id(new.conn), &hello[..50], true);
         bench.pass();
         bench.settle(&mut first, &[]);
         bench.arrive(&mut first);
@@ -411,7 +411,7 @@ fn a_handshake_in_the_queue_is_never_the_slot_s_next_connection_s() {
         bench.settle(&mut third, &[]);
         bench.arrive(&mut third);
         bench.settle(&mut third, &[]);
-        bench.ring().inject_received(socket_id(new).conn, &hello[50..], true);
+        bench.ring().inject_received(socket_id(new.conn), &hello[50..], true);
         bench.pass();
         bench.settle(&mut new, &[]);
         bench.arrive(&mut new);
@@ -439,14 +439,14 @@ fn an_answer_to_a_closed_connection_s_record_never_moves_the_slot_s_next_one() {
         bench.arrive(&mut new);
         assert!(bench.is_sending(new.conn), "its first flight");
         if is_full {
-            bench.ring().inject_polled(socket_id(old).conn, libc::POLLOUT.into());
+            bench.ring().inject_polled(socket_id(old.conn), libc::POLLOUT.into());
         } else {
             bench.answer_as(old.conn, answer);
         }
-        bench.ring().inject_received(socket_id(old).conn, b"GET / HTTP/1.1\r\n\r\n", true);
-        bench.ring().inject_receive_ended(socket_id(old).conn, -libc::ECANCELED);
+        bench.ring().inject_received(socket_id(old.conn), b"GET / HTTP/1.1\r\n\r\n", true);
+        bench.ring().inject_receive_ended(socket_id(old.conn), -libc::ECANCELED);
         bench.pass();
-        assert!(bench.is_sending(new.conn) && !bench.ring().kernel().is_polling(socket_id(new).conn));
+        assert!(bench.is_sending(new.conn) && !bench.ring().kernel().is_polling(socket_id(new.conn)));
         new.say(&auth());
         bench.settle(&mut new, &[]);
         bench.arrive(&mut new);
