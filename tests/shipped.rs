@@ -51,7 +51,7 @@ const OWN: [&str; 4] = ["--listen", "127.0.0.1:0", "--shards", "1"];
 fn serve(config: &Path) -> Command {
     let mut command = tickstream();
     command.args(["serve", "--config"]).arg(config).args(OWN).args(["--admin", "127.0.0.1:0"]);
-    command.env("STREAM_PASS", "s3cret");
+    command.env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
     command
 }
 

@@ -159,7 +159,7 @@ impl Leaving {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = source.as_ref().map_or(Ok(None), Source::hand_over).map_err(UpgradeError::Settings)?;
-            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, kept)?
+            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, kept.as_ref())?
         };
         // Not while the sockets are locked: whoever ends this process doesn't wait for the new one.
         let pid = successor.wait(|| self.control.command() == Command::Serve)?;

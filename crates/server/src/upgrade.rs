@@ -74,7 +74,7 @@ pub struct Successor {
 /// See [`UpgradeError`].
 pub fn start_successor(
     listeners: &Listeners,
-    kept: Option<(&'static str, OwnedFd)>,
+    kept: Option<&(&'static str, OwnedFd)>,
 ) -> Result<Successor, UpgradeError> {
     let (ready, theirs) = UnixStream::pair().map_err(UpgradeError::Sockets)?;
     ready.set_read_timeout(Some(LOOK_INTERVAL)).map_err(UpgradeError::Sockets)?;
@@ -148,7 +148,7 @@ pub fn close_kept_config() {
 fn start(
     listeners: &Listeners,
     theirs: UnixStream,
-    kept: Option<(&'static str, OwnedFd)>,
+    kept: Option<&(&'static str, OwnedFd)>,
 ) -> Result<Child, UpgradeError> {
     let mut args = env::args_os();
     let program = args.next().unwrap_or_else(|| "tickstream".into());
@@ -161,7 +161,7 @@ fn start(
     for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
         command.env_remove(name);
     }
-    if let Some((variable, descriptor)) = &kept {
+    if let Some((variable, descriptor)) = kept {
         SockRef::from(descriptor).set_cloexec(false).map_err(UpgradeError::Settings)?;
         command.env(variable, descriptor.as_raw_fd().to_string());
     }

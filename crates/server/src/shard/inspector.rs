@@ -12,7 +12,7 @@ use crate::ring::SocketRing;
 
 /// Slots of the connection table that one pass looks at: tens of microseconds.
 const SLOTS_PER_PASS: u32 = 2_048;
-/// Ends of connections that are kept to be visible.
+/// Ends of connections that are kept to be shown.
 const CLOSES_KEPT: usize = 32;
 
 /// A shard's side of its mailbox.

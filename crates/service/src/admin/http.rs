@@ -39,9 +39,9 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConn
     Content-Length: 21\r\n\r\ntoo many connections\n";
 
 /// Accepts connections on every listener from now on, on tasks of the current runtime.
-pub fn serve<P: Program>(listeners: Vec<Listener>, router: Arc<Router<P>>) {
+pub fn serve<P: Program>(listeners: Vec<Listener>, router: &Arc<Router<P>>) {
     for listener in listeners {
-        let router = Arc::clone(&router);
+        let router = Arc::clone(router);
         tokio::spawn(async move {
             if let Err(error) = accept(listener, router).await {
                 tracing::error!(%error, "the admin endpoint stops listening");
@@ -70,7 +70,7 @@ async fn accept<P: Program>(listener: Listener, router: Arc<Router<P>>) -> io::R
                 let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
                 match Arc::clone(&places).try_acquire_owned() {
                     Ok(permit) => {
-                        drop(tokio::spawn(converse(stream, Via::Unix, Arc::clone(&router), permit)))
+                        drop(tokio::spawn(converse(stream, Via::Unix, Arc::clone(&router), permit)));
                     }
                     Err(_) => _ = stream.try_write(FULL),
                 }

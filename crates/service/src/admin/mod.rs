@@ -107,7 +107,7 @@ impl Endpoint {
         let serve = move || {
             settle();
             runtime.block_on(async {
-                http::serve(self.listeners, Arc::new(router));
+                http::serve(self.listeners, &Arc::new(router));
                 until.await;
             });
         };

@@ -256,9 +256,11 @@ impl<T: Sync> AnySetting for Setting<T> {
 ///
 /// static TABLE: Table = Table { command: "example", groups: &[Settings::SECTIONS], former_variables: &[] };
 ///
-/// let values = Values::of_program(&TABLE, [("patience", "10s")]).unwrap();
-/// let settings = Settings::read(&values).unwrap();
-/// assert_eq!((settings.queue_max, settings.patience), (64, Duration::from_secs(10)));
+/// fn main() {
+///     let values = Values::of_program(&TABLE, [("patience", "10s")]).unwrap();
+///     let settings = Settings::read(&values).unwrap();
+///     assert_eq!((settings.queue_max, settings.patience), (64, Duration::from_secs(10)));
+/// }
 /// ```
 #[macro_export]
 macro_rules! settings {
