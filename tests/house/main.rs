@@ -59,7 +59,7 @@ fn crates_use_each_other_only_as_shown() {
             let used = dependency["name"].as_str().expect("a name");
             if let Some(used) =
                 dependency["path"].as_str().and_then(|path| workspace.name_of(Path::new(path)))
-                && !allowed.contains(&used.as_str())
+                && !allowed.contains(&&used.as_str())
             {
                 wrong.push(format!("{name} uses {used}"));
             }
