@@ -39,7 +39,7 @@ struct Options {
 /// Producer and sequence of a batch.
 type Batch = ([u8; 16], u64);
 
-/// What is in all journals.
+/// Contents of all journals.
 #[derive(Debug, Default)]
 struct Found {
     journals: u64,

@@ -1,4 +1,4 @@
-//! What the collection of events is told before it starts.
+//! Settings of event collection.
 
 use std::num::NonZeroU32;
 
@@ -7,7 +7,7 @@ use tickstream_schema::PrivacyConfig;
 /// The settings of event collection on one shard. Every bound of it is here or beside it, with its unit.
 #[derive(Clone, Debug)]
 pub struct IngestConfig {
-    /// Which server it is, as it stands in every record.
+    /// Name of the server, as it stands in every record.
     pub server: Box<str>,
     /// PUBLISHes that one connection may have on the way without a PUBLISH_ACK; one more is a PROTOCOL_VIOLATION.
     pub credits: NonZeroU32,
@@ -26,9 +26,9 @@ pub struct IngestConfig {
     /// Events that one connection may publish in a second, in the long run; two seconds' worth may come at once. Beyond
     /// half of that it is asked to slow down, beyond all of it events get RATE_LIMITED. `None`: no limit.
     pub events_per_second: Option<NonZeroU32>,
-    /// How far an event's timestamp may be ahead of the clock, milliseconds.
+    /// Maximum lead of an event's timestamp over the clock, milliseconds.
     pub ahead_ms_max: u64,
-    /// How long ago an event may have happened, milliseconds.
+    /// Maximum age of an event, milliseconds.
     pub age_ms_max: u64,
     /// Event ids that are remembered: exactly so many, the newest. 32 bytes each, rounded up to a power of two.
     pub event_ids: u32,

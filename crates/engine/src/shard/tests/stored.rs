@@ -1,4 +1,4 @@
-//! What a PUBLISH_ACK says, and what the record for the journal holds, where the two could part.
+//! PUBLISH_ACK and the record for the journal holds, where the two could part.
 
 use tickstream_schema::events::{Event, Publish, StoredBatch};
 use tickstream_schema::events::{Message, PublishAck};
@@ -22,7 +22,7 @@ fn publisher(world: &mut World) -> usize {
     client
 }
 
-/// What the journal gets: the payloads of all records that wait.
+/// The journal's share: the payloads of all records that wait.
 fn records(world: &mut World) -> Vec<Vec<u8>> {
     std::iter::from_fn(|| world.shard.poll_record().map(|record| record.payload.to_vec())).collect()
 }
