@@ -181,7 +181,7 @@ impl Collection {
             retention: events.retention(),
             consumers,
         };
-        collection.journal.heed(collection.consumers.begin(&path));
+        collection.journal.set_consumers(collection.consumers.begin(&path));
         collection.make_ready(ring).map_err(system)?;
         Ok(collection)
     }
@@ -233,7 +233,7 @@ impl Collection {
     /// If the journal failed: then nothing may be acknowledged any more, and the process has to end.
     pub fn pass(&mut self, shard: &mut Shard, ring: &mut SocketRing) -> Result<(), CollectionError> {
         if let Some(consumers) = self.consumers.newest() {
-            self.journal.heed(consumers);
+            self.journal.set_consumers(consumers);
             self.look_at_backlog();
         }
         let synced = self.journal.synced();
