@@ -23,7 +23,15 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
+        Self::start_in(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// A server in the directory of this one, which has ended.
+    fn restart(mut self) -> Self {
+        Self::start_in(std::mem::replace(&mut self.directory, tempfile::tempdir().expect("a directory")))
+    }
+
+    fn start_in(directory: tempfile::TempDir) -> Self {
         let journal = directory.path().join("events");
         let serve =
             ["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--drain-seconds", "1", "--journal"];
@@ -221,6 +229,32 @@ fn journals_are_verified_beside_their_writer() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("DAMAGED: 00000000000000000001.journal is damaged at offset 4096"), "{said}");
+}
+
+/// tests/events/journal-of-version-1/README.md says what this is and how it was made.
+#[test]
+fn a_journal_that_was_written_by_version_1_exports_verifies_and_goes_on() {
+    let mut server = Server::start();
+    let _ = server.child.kill();
+    let _ = server.child.wait();
+    let journal = server.journal();
+    std::fs::remove_dir_all(journal.join("000")).unwrap();
+    std::fs::create_dir(journal.join("000")).unwrap();
+    let segment = std::fs::File::create(journal.join("000/00000000000000000001.journal")).unwrap();
+    (&segment).write_all(include_bytes!("events/journal-of-version-1/segment.bin")).unwrap();
+    segment.set_len(4 << 20).unwrap();
+    let exported = include_str!("events/journal-of-version-1/export.jsonl");
+    let check = |server: &Server| {
+        assert_eq!(server.lines("export", &[])[..24], json_lines(exported)[..]);
+        assert_eq!(server.lines("dead-letters", &[]).len(), 1);
+        let verified = server.events("verify", &[]);
+        assert!(verified.status.success(), "{verified:?}");
+    };
+    check(&server);
+    let server = server.restart();
+    assert_eq!(server.publish(ALL_KINDS), 0);
+    check(&server);
+    assert_eq!(server.lines("export", &[]).len(), 24 + 8);
 }
 
 #[test]
