@@ -452,7 +452,7 @@ fn claim(all: &Path, number: usize, shards: usize) -> Result<FileDirectory, Jour
 fn restore_siblings(
     all: &Path,
     own: &Path,
-    mut restore: impl FnMut(&journal::Record<'_>),
+    restore: &mut impl FnMut(&journal::Record<'_>),
 ) -> Result<(), JournalError> {
     let Ok(entries) = std::fs::read_dir(all) else { return Ok(()) };
     let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
