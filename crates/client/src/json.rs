@@ -27,6 +27,7 @@ use serde::Serialize;
 use tickstream_wire::messages::events::Event;
 
 use message::{Message, MessageSeed};
+pub use time::parse as parse_time;
 
 /// Text that is no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

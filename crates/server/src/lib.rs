@@ -27,6 +27,7 @@ pub mod serve;
 pub mod shard;
 pub mod steering;
 mod sync;
+pub mod text;
 pub mod tls;
 pub mod top;
 pub mod upgrade;

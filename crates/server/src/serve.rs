@@ -438,7 +438,8 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
     // since dropping it removes its unix sockets.
     let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
-    server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
+    let what = crate::text::counted(shards as u64, "shard");
+    server.notify.ready(&format!("{what} on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
         tls = server.addresses().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),

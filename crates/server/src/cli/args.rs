@@ -17,10 +17,13 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
   1  failed while running; doctor: something must be fixed; top: no answer;
-     publish: not every line is stored; events verify: damage
+     publish: not every line is stored; events: a journal is damaged, or interrupted
   2  wrong command line or configuration
-  3  refused by the server (watch, publish)
-  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)";
+  3  refused by the server for good: credentials, certificate, version, no event
+     collection (watch, publish)
+  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
+  5  refused by the server for the moment: busy, shutting down, or too many attempts;
+     the error says when to try again (watch, publish)";
 
 /// How often top may ask. The server gathers its figures at most ten times a second.
 const TOP_INTERVAL: DurationRange = DurationRange {

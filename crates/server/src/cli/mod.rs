@@ -1,12 +1,17 @@
 //! The command line: what was asked for, as a typed [`Command`].
 
 mod args;
+mod output;
 mod publish;
+pub mod refusal;
+mod signals;
 #[cfg(test)]
 mod tests;
 
 pub use args::command;
+pub use output::{Inputs, OutputFile};
 pub use publish::PublishArgs;
+pub use signals::{StopFlag, StopSignals};
 
 use crate::config::{
     self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
@@ -15,6 +20,7 @@ use crate::doctor::Host;
 use crate::events::{EventsAction, EventsArgs, Filter};
 use crate::placement::Machine;
 use crate::reload::Source;
+use crate::text;
 use crate::top::TopArgs;
 use clap::ArgMatches;
 use clap_complete::Shell;
@@ -41,6 +47,8 @@ pub mod exit {
     pub const REFUSED: u8 = 3;
     /// The journal of events can't be opened.
     pub const JOURNAL: u8 = 4;
+    /// The server refused the client for the moment.
+    pub const TRY_LATER: u8 = 5;
 }
 
 /// What to do.
@@ -168,12 +176,22 @@ impl CliError {
         }
     }
 
-    /// Writes it to stdout (help, version) or stderr. Where that fails, there is nobody to tell.
-    pub fn print(&self) {
-        let _ = match self {
-            Self::Usage(error) => error.print(),
-            error => writeln!(io::stderr(), "error: {error}"),
-        };
+    /// Writes it to stdout (help, version) or stderr.
+    ///
+    /// # Errors
+    /// If help or version can't be written. An error that can't is lost.
+    pub fn print(&self) -> io::Result<()> {
+        match self {
+            Self::Usage(error) if error.exit_code() == 0 => error.print().and_then(|()| io::stdout().flush()),
+            Self::Usage(error) => {
+                let _ = error.print();
+                Ok(())
+            }
+            error => {
+                let _ = writeln!(io::stderr(), "error: {}", text::lines(&error.to_string()));
+                Ok(())
+            }
+        }
     }
 }
 

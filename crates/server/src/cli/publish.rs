@@ -37,6 +37,8 @@ pub struct PublishArgs {
     pub compression: Compression,
     /// Where rejected events and bad lines are written.
     pub dead_letters: Option<PathBuf>,
+    /// Files with secrets and certificates that were read, and must not be written.
+    pub settings_files: Vec<PathBuf>,
     /// A line that is no event ends it.
     pub strict: bool,
     /// Events without an id or a time are bad lines, not completed.
@@ -44,6 +46,9 @@ pub struct PublishArgs {
     /// The summary as a JSON object.
     pub json: bool,
 }
+
+/// Settings of clients that name files.
+const SETTINGS_FILES: [&str; 4] = ["stream_pass_file", "tls_ca", "tls_client_cert", "tls_client_key"];
 
 const LINGER: DurationRange = DurationRange {
     min: Duration::ZERO,
@@ -64,8 +69,8 @@ pub(super) fn command() -> clap::Command {
         .long_about(
             "Publish events from JSON lines, and wait until the server has stored them. docs/publishing.md describes the \
              lines. A line that is no event, and an event that the server rejects, are named with the number of the line; \
-             the rest goes on. It exits with 0 only if every line is stored. Ctrl-C stops reading and waits for the answers \
-             that are owed; once more, and it doesn't wait.",
+             the rest goes on. It exits with 0 only if every line is stored. Ctrl-C or SIGTERM stops reading, publishes what \
+             was read, and waits up to 10 s for the answers; once more, and it doesn't wait.",
         )
         .after_help(examples(
             "  STREAM_USER=alice STREAM_PASS=secret tickstream publish events.jsonl
@@ -128,7 +133,10 @@ pub(super) fn command() -> clap::Command {
                 .long("dead-letters")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Write rejected events and bad lines to this file, as JSON lines with the reason"),
+                .help(
+                    "Write rejected events, bad lines and events without an answer to this file, as JSON lines with the reason; \
+                     it is made, or replaced, with the first of them",
+                ),
         )
         .arg(flag("strict", "Stop at the first line that is no event"))
         .arg(flag(
@@ -155,6 +163,12 @@ pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result
         producer: matches.get_one("producer-id").copied().zip(first_sequence),
         compression: required(matches, "codec"),
         dead_letters: matches.get_one("dead-letters").cloned(),
+        settings_files: SETTINGS_FILES
+            .into_iter()
+            .map(|key| values.get(key))
+            .filter(|value| value.is_set())
+            .map(|value| PathBuf::from(&value.text))
+            .collect(),
         strict: matches.get_flag("strict"),
         complete_only: matches.get_flag("complete-only"),
         json: matches.get_flag("json"),

@@ -1,5 +1,6 @@
 //! The CPUs that shards run on: how fast, what they share, how far they are from each other.
 
+use crate::text::counted;
 use std::collections::BTreeSet;
 
 use super::{Finding, Host, Plan, Topic, Verdict};
@@ -106,7 +107,8 @@ fn numa(host: &Host, plan: &Plan) -> Finding {
         .filter(|(_, cpus)| cpus.iter().any(|cpu| plan.cpus.contains(cpu)))
         .map(|(node, _)| *node)
         .collect();
-    let found = format!("{} node(s) with CPUs; shards on node {}", nodes.len(), format_cpus(&used));
+    let all = counted(nodes.len() as u64, "node");
+    let found = format!("{all} with CPUs; shards on node {}", format_cpus(&used));
     let finding = Finding::ok(found, wanted);
     if used.len() < 2 {
         return finding;

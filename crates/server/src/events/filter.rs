@@ -2,6 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tickstream_client::json::parse_time;
 use tickstream_wire::messages::events::{Event, EventType, StoredBatch};
 
 use super::feed::Batch;
@@ -54,21 +55,21 @@ impl Filter {
 }
 
 impl Moment {
-    /// `2026-01-31T12:00:00Z`, a prefix of that down to the day, or how long ago: `15min`.
+    /// RFC 3339 with any offset and up to nine digits of a second, `2026-01-31T12:00:00+01:00`; without a zone, UTC; a day
+    /// alone, its begin; or how long ago: `15min`.
     ///
     /// # Errors
     /// A sentence that says what is accepted.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const ACCEPTED: &str = "write a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z, or how long ago, such as 15min or 2h";
+        const ACCEPTED: &str = "write a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.5+01:00, \
+                                between 1970 and 2554, or how long ago, such as 15min or 2h";
         let time = match humantime::parse_duration(text) {
             Ok(ago) => SystemTime::now().checked_sub(ago),
             Err(_) => {
-                let whole = if text.len() == "2026-01-31".len() {
-                    format!("{text}T00:00:00Z")
-                } else {
-                    text.to_owned()
-                };
-                humantime::parse_rfc3339_weak(&whole).ok()
+                let is_day = text.len() == "2026-01-31".len();
+                let whole = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
+                let time = parse_time(&whole).or_else(|| parse_time(&format!("{whole}Z")));
+                return time.map(Self).ok_or(ACCEPTED);
             }
         };
         let since_epoch = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).ok_or(ACCEPTED)?;
@@ -116,6 +117,17 @@ mod tests {
         check("1970-01-01T00:00:01Z", Some(1_000_000_000));
         check("1970-01-01T00:00:01.000000002Z", Some(1_000_000_002));
         check("1970-01-02", Some(86_400_000_000_000));
+        check("1970-01-01T01:00:01+01:00", Some(1_000_000_000));
+        check("1969-12-31T19:00:01.5-05:00", Some(1_500_000_000));
+        check("1970-01-01t00:00:01.000000002z", Some(1_000_000_002));
+        check("1970-01-01 00:00:01Z", Some(1_000_000_000));
+        check("1970-01-01T00:00:01", Some(1_000_000_000));
+        check("1970-01-01 00:00:01.25", Some(1_250_000_000));
+        check("1970-01-01T00:00:01-00:00", Some(1_000_000_000));
+        check("2016-12-31T23:59:60Z", Some(1_483_228_800_000_000_000));
+        check("1970-01-01T00:00:00+00:01", None);
+        check("2026-02-30T00:00:00Z", None);
+        check("9999-12-31", None);
         check("yesterday", None);
         check("", None);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;

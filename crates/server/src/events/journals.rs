@@ -45,6 +45,17 @@ pub fn find(directory: &Path) -> Result<Vec<Place>, EventsError> {
     Ok(places)
 }
 
+/// Whether a file is, or would be, beside a journal's own files.
+///
+/// # Errors
+/// If the directory can't be read.
+pub fn is_within(file: &Path, directory: &Path) -> Result<bool, EventsError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(folder) = fs::canonicalize(folder) else { return Ok(false) };
+    let mut places = find(directory)?.into_iter();
+    Ok(places.any(|place| fs::canonicalize(place.path).is_ok_and(|path| path == folder)))
+}
+
 /// Whether there are a journal's files, be it only its lock.
 fn is_journal(directory: &Path) -> io::Result<bool> {
     let is_ours = |name: &str| name == "lock" || FileName::parse(name).is_some();

@@ -1,5 +1,6 @@
-//! What is printed of an event: one line of JSON.
+//! Lines of JSON, one for each event. Control characters in their texts are escaped: they come from clients.
 
+use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -7,9 +8,10 @@ use tickstream_wire::messages::Message;
 use tickstream_wire::messages::events::{DeadLetter, Event};
 
 use super::feed::Batch;
+use crate::text::json;
 use tickstream_client::json::write_event;
 
-/// What the server knows of an event beside the event itself.
+/// Facts that the server knows of an event beside the event itself.
 #[derive(Serialize)]
 struct Enrichment<'a> {
     receive_time: String,
@@ -20,9 +22,12 @@ struct Enrichment<'a> {
     producer: String,
     sequence: u64,
     position: Position<'a>,
+    /// Of a dead letter: its place in the PUBLISH, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_index: Option<u32>,
 }
 
-/// Where an event is stored. No other has the same.
+/// Place of an event in the journals, which no other event has. A record's dead letters come behind its events.
 #[derive(Serialize)]
 struct Position<'a> {
     journal: &'a str,
@@ -30,7 +35,7 @@ struct Position<'a> {
     index: usize,
 }
 
-/// What is printed of a dead letter before the event.
+/// The members of a dead letter before the event.
 #[derive(Serialize)]
 struct Verdict<'a> {
     code: &'a str,
@@ -43,12 +48,19 @@ pub fn event(out: &mut Vec<u8>, journal: &str, batch: &Batch, index: usize, bare
     if !bare {
         continued(out, "enrichment", &Enrichment::new(journal, batch, index));
     }
-    out.push(b'\n');
+    end(out);
+}
+
+/// Appends the line of a dead letter's event alone.
+pub fn replayed(out: &mut Vec<u8>, event: &Event) {
+    write_event(event, out);
+    end(out);
 }
 
 /// Appends the line of a dead letter. Its event is there as JSON if it can be read, otherwise its bytes are, as
 /// hexadecimal digits, if they were kept.
-pub fn letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, letter: &DeadLetter) {
+pub fn dead_letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, place: usize) {
+    let letter = &batch.stored.dead_letters[place];
     append(out, &Verdict { code: &letter.code, message: &letter.message });
     match (event_of(letter), &letter.event) {
         (Some(event), _) => {
@@ -60,7 +72,18 @@ pub fn letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, letter: &DeadLett
         (None, Some(bytes)) => continued(out, "event_bytes", &hex(bytes)),
         (None, None) => {}
     }
-    continued(out, "enrichment", &Enrichment::new(journal, batch, letter.index as usize));
+    let enrichment = Enrichment::new(journal, batch, batch.stored.events.len() + place);
+    continued(out, "enrichment", &Enrichment { batch_index: Some(letter.index), ..enrichment });
+    end(out);
+}
+
+/// Ends the line, and escapes what a terminal would act on.
+fn end(out: &mut Vec<u8>) {
+    if let Ok(text) = std::str::from_utf8(out)
+        && let Cow::Owned(safe) = json(text)
+    {
+        *out = safe.into_bytes();
+    }
     out.push(b'\n');
 }
 
@@ -107,6 +130,7 @@ impl<'a> Enrichment<'a> {
             producer: hex(&batch.producer),
             sequence: batch.sequence,
             position: Position { journal, record: batch.record, index },
+            batch_index: None,
         }
     }
 }

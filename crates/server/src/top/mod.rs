@@ -45,7 +45,7 @@ pub struct TopArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
     /// The endpoint.
-    #[error("no answer from the admin endpoint at {address}: {source}")]
+    #[error("no answer from the admin endpoint at {address}: {}", crate::text::one_line(&source.to_string()))]
     Silent {
         /// Where it was looked for.
         address: AdminAddress,
@@ -89,7 +89,8 @@ fn once(args: &TopArgs) -> Result<(), TopError> {
     history.take(ask()?, false);
     let slowest = ask::json(&args.admin, &slowest_path()).map_err(silent)?;
     let text = screen::plain(&Seen { history: &history, slowest: Some(&slowest), silence: None });
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Who closed it has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(TopError::Print(error)),
         _ => Ok(()),
@@ -153,8 +154,7 @@ fn draw(terminal: &mut Terminal, mut history: History, told: &Receiver<Told>) ->
     // Since when, and why.
     let mut silence: Option<(Instant, String)> = None;
     let (mut size, mut is_new) = ((0, 0), true);
-    // https://no-color.org
-    let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let has_colours = text::has_colours(&io::stdout());
     while !terminal.is_ended() {
         for told in told.try_iter() {
             is_new = true;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::text;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::stdio;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -34,9 +35,9 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Takes the terminal of standard output; `None` if it is none.
+    /// Takes the terminal of standard output; `None` if it is none, or one that can't be drawn on (`TERM=dumb`).
     pub fn enter() -> io::Result<Option<Self>> {
-        if !io::stdout().is_terminal() {
+        if !text::can_draw(&io::stdout()) {
             return Ok(None);
         }
         let signalled = Arc::new(AtomicBool::new(false));
