@@ -33,7 +33,7 @@ fn check(output: &Output, code: i32, stderr_has: &[&str]) -> String {
 /// Whether text has nothing in it that a terminal acts on, but ends of lines.
 fn check_harmless(text: &[u8]) {
     let text = String::from_utf8(text.to_vec()).expect("UTF-8");
-    assert!(!text.lines().any(|line| line.chars().any(tickstream::text::steers)), "{text:?}");
+    assert!(!text.lines().any(|line| line.chars().any(tickstream_server::text::steers)), "{text:?}");
     assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{text:?}");
 }
 
@@ -64,7 +64,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut command = tickstream(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--drain-seconds", "1"]);
+        let mut command =
+            tickstream(&["serve", "--listen", "127.0.0.1:0", "--shards", "1", "--drain-seconds", "1"]);
         command.args(["--ticks-per-second", "50", "--journal-segment-mib", "4", "--journal"]);
         command.arg(directory.path().join("events"));
         command.arg("--admin").arg(format!("unix:{}", directory.path().join("admin.sock").display()));
@@ -322,9 +323,13 @@ fn live_ticks_are_live_whatever_this_machine_s_clock_says() {
         let address = played(move || accepted(MsgType::Auth, 0, server_ms()), ticks);
         let args = ["watch", "--addr", &address, "--resume-after", "6", "--count", "3", "--json"];
         let stdout = check(&ends_within(tickstream(&args).spawn().unwrap(), 20), 0, &[]);
-        let lines: Vec<serde_json::Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let latencies: Vec<_> =
-            lines.iter().filter(|line| line["event"] == "tick").map(|line| line["latency_ms"].as_f64()).collect();
+        let lines: Vec<serde_json::Value> =
+            stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let latencies: Vec<_> = lines
+            .iter()
+            .filter(|line| line["event"] == "tick")
+            .map(|line| line["latency_ms"].as_f64())
+            .collect();
         assert!(latencies[..2] == [None, None], "{ahead_ms}: {stdout}");
         assert!(latencies[2].is_some_and(|latency| latency < 5_000.0), "{ahead_ms}: {stdout}");
     }
@@ -341,7 +346,9 @@ fn one_tick_is_one_tick() {
 /// The output of a command on a terminal, with this environment.
 fn on_a_terminal(command: &str, environment: &[(&str, &str)]) -> String {
     let mut script = Command::new("script");
-    script.args(["-qefc", &format!("{} {command}", env!("CARGO_BIN_EXE_tickstream")), "/dev/null"]).env_clear();
+    script
+        .args(["-qefc", &format!("{} {command}", env!("CARGO_BIN_EXE_tickstream")), "/dev/null"])
+        .env_clear();
     script.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("SHELL", "/bin/sh");
     script.env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret").envs(environment.iter().copied());
     let output = script.stdin(Stdio::null()).output().expect("script runs");

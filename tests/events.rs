@@ -273,7 +273,11 @@ fn one_damaged_journal_does_not_hide_the_sound_ones() {
         let output = events(copy.path(), action, args);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{action} {args:?}: {said}");
-        assert_eq!(json_lines(std::str::from_utf8(&output.stdout).unwrap()).len(), expected, "{action} {args:?}");
+        assert_eq!(
+            json_lines(std::str::from_utf8(&output.stdout).unwrap()).len(),
+            expected,
+            "{action} {args:?}"
+        );
         assert!(said.contains("/000: ") && !said.contains("/001"), "{action}: {said}");
         assert!(said.contains("1 of 2 journals can't be read to the end"), "{action}: {said}");
     }
@@ -310,7 +314,8 @@ fn the_tail_follows_the_sound_journals_and_ends_by_a_signal() {
         for _ in 0..count {
             lines.next().unwrap().unwrap();
         }
-        let later = r#"{"platform":"web","event_type":"custom","event_name":"later","custom":{"schema":"x/1"}}"#;
+        let later =
+            r#"{"platform":"web","event_type":"custom","event_name":"later","custom":{"schema":"x/1"}}"#;
         assert_eq!(server.publish(later), 0);
         while !lines.next().expect("it goes on").unwrap().contains("later") {}
         let kill = Command::new("kill").args([&format!("-{name}"), &tail.id().to_string()]).status().unwrap();
@@ -324,7 +329,9 @@ fn the_tail_follows_the_sound_journals_and_ends_by_a_signal() {
 fn an_export_that_is_interrupted_ends_with_a_whole_line_and_an_error() {
     let server = Server::start();
     let event = |at: usize| {
-        format!("{{\"platform\":\"web\",\"event_type\":\"custom\",\"event_name\":\"e{at}\",\"custom\":{{\"schema\":\"x/1\"}}}}\n")
+        format!(
+            "{{\"platform\":\"web\",\"event_type\":\"custom\",\"event_name\":\"e{at}\",\"custom\":{{\"schema\":\"x/1\"}}}}\n"
+        )
     };
     assert_eq!(server.publish(&(0..3_000).map(event).collect::<String>()), 0);
     let mut export = tickstream(&["events", "export"]);
@@ -352,7 +359,14 @@ fn no_file_of_a_journal_is_written() {
     std::fs::hard_link(&segment, at("hard")).unwrap();
     std::os::unix::fs::symlink(&segment, at("soft")).unwrap();
     let before = std::fs::read(&segment).unwrap();
-    for output in [segment.clone(), at("hard"), at("soft"), journal.join("000/lock"), journal.join("000/new.journal"), journal.join("000/../000/x")] {
+    for output in [
+        segment.clone(),
+        at("hard"),
+        at("soft"),
+        journal.join("000/lock"),
+        journal.join("000/new.journal"),
+        journal.join("000/../000/x"),
+    ] {
         for directory in [journal.clone(), journal.join("000")] {
             let output = events(&directory, "export", &["--output", output.to_str().unwrap()]);
             let said = String::from_utf8_lossy(&output.stderr);
@@ -386,7 +400,9 @@ fn no_file_of_a_journal_is_written() {
 fn an_event_and_a_dead_letter_have_positions_of_their_own() {
     let server = Server::start();
     let line = |platform: &str| {
-        format!("{{{platform}\"event_type\":\"custom\",\"event_name\":\"a\",\"custom\":{{\"schema\":\"x/1\"}}}}\n")
+        format!(
+            "{{{platform}\"event_type\":\"custom\",\"event_name\":\"a\",\"custom\":{{\"schema\":\"x/1\"}}}}\n"
+        )
     };
     // Of one batch: bad, good, bad, good.
     let (good, bad) = (line("\"platform\":\"web\","), line(""));
@@ -437,10 +453,19 @@ fn texts_of_events_steer_no_terminal() {
     let event = "{\"platform\":\"w\u{9b}31m\",\"event_type\":\"custom\",\"event_name\":\"a\u{202e}\\u001b[2J\\r\\nb\u{2028}c\",\
                  \"custom\":{\"schema\":\"x/1\"}}\n{\"event_name\":\"d\u{9d}\u{7f}\u{2066}\",\"event_type\":\"custom\",\"custom\":{}}";
     assert_eq!(server.publish(event), 1);
-    for (action, args) in [("export", &[][..]), ("export", &["--bare"]), ("tail", &[]), ("dead-letters", &[]), ("dead-letters", &["--replay"])] {
+    for (action, args) in [
+        ("export", &[][..]),
+        ("export", &["--bare"]),
+        ("tail", &[]),
+        ("dead-letters", &[]),
+        ("dead-letters", &["--replay"]),
+    ] {
         let text = String::from_utf8(server.events(action, args).stdout).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
-        assert!(!text.lines().any(|line| line.chars().any(tickstream::text::steers)), "{action}: {text:?}");
+        assert!(
+            !text.lines().any(|line| line.chars().any(tickstream_server::text::steers)),
+            "{action}: {text:?}"
+        );
     }
     let stored = &server.lines("export", &["--bare"])[0];
     assert_eq!(stored["event_name"], "a\u{202e}\u{1b}[2J\r\nb\u{2028}c");
@@ -492,7 +517,11 @@ fn fields_of_a_newer_schema_are_not_dropped_without_a_word() {
     for (action, args) in [("export", &["--bare"][..]), ("export", &[]), ("tail", &[])] {
         let output = server.events(action, args);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.contains("this version of tickstream doesn't know (number 1999; 000, record 2"), "{said}");
+        assert!(
+            output.status.success()
+                && said.contains("this version of tickstream doesn't know (number 1999; 000, record 2"),
+            "{said}"
+        );
         assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 2);
     }
 }

@@ -449,12 +449,20 @@ fn nothing_that_was_read_is_lost_without_a_word() {
     signal(&child, "TERM");
     thread::sleep(Duration::from_millis(300));
     signal(&child, "TERM");
-    check(&child.wait_with_output().unwrap(), 1, &["events have no answer", "; 4 were sent and may be stored"]);
+    check(
+        &child.wait_with_output().unwrap(),
+        1,
+        &["events have no answer", "; 4 were sent and may be stored"],
+    );
     let letters = json_lines(&letters);
     let numbers: BTreeSet<_> = letters.iter().map(|letter| letter["line"].as_u64().unwrap()).collect();
     // All that left the pipe, without a hole.
     let most = *numbers.last().unwrap();
-    assert!(letters.iter().all(|letter| letter["code"] == "UNANSWERED" && letter["event"]["event_name"] == "never"));
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter["code"] == "UNANSWERED" && letter["event"]["event_name"] == "never")
+    );
     assert_eq!(numbers.len() as u64, most, "{most}");
     assert!(most > 10_000, "{most}");
     writer.join().unwrap();
@@ -516,7 +524,8 @@ fn no_file_that_is_read_is_written() {
         check(&output, 1, &["the same file as", "which is read"]);
         assert_eq!(std::fs::read_to_string(&input).unwrap(), content, "{command}");
     }
-    let mut command = server.command(&["--stream-pass-file", &at("pass"), "--dead-letters", &at("pass"), &input]);
+    let mut command =
+        server.command(&["--stream-pass-file", &at("pass"), "--dead-letters", &at("pass"), &input]);
     check(&command.env_remove("STREAM_PASS").output().unwrap(), 1, &["the same file as"]);
     assert_eq!(std::fs::read_to_string(at("pass")).unwrap(), "s3cret");
 }
@@ -538,14 +547,25 @@ fn dead_letters_are_made_when_there_are_some() {
     check(&server.publish(&["--dead-letters", old.to_str().unwrap()], "{\n"), 1, &[]);
     assert_eq!(json_lines(&old).len(), 1);
     let absent = dir.path().join("no/such");
-    check(&server.publish(&["--dead-letters", absent.to_str().unwrap()], ""), 1, &["can't write dead letters to "]);
+    check(
+        &server.publish(&["--dead-letters", absent.to_str().unwrap()], ""),
+        1,
+        &["can't write dead letters to "],
+    );
 }
 
 #[test]
 fn dead_letters_that_cannot_be_written_end_it() {
     let server = Server::start(Manners::default());
     let output = server.publish(&["--dead-letters", "/dev/full"], &"{\n".repeat(10_000));
-    check(&output, 1, &["line 1: column 1: EOF while parsing an object (not in the dead letters)", "can't write dead letters to /dev/full: No space"]);
+    check(
+        &output,
+        1,
+        &[
+            "line 1: column 1: EOF while parsing an object (not in the dead letters)",
+            "can't write dead letters to /dev/full: No space",
+        ],
+    );
     assert!(output.stderr.iter().filter(|byte| **byte == b'\n').count() < 10);
 }
 
@@ -558,10 +578,14 @@ fn verdicts_and_lines_steer_no_terminal() {
     let input = format!("{}{bad_key}", lines(&["bad"]));
     let args = ["--batch", "1", "--dead-letters", letters.to_str().unwrap()];
     let output = server.publish(&args, &input);
-    check(&output, 1, &["line 1: FIELD_MISSING: it is\\u{1b}[2J\\r\\nerror: forged\\u{202e}", "line 2: ", "line 4: "]);
+    check(
+        &output,
+        1,
+        &["line 1: FIELD_MISSING: it is\\u{1b}[2J\\r\\nerror: forged\\u{202e}", "line 2: ", "line 4: "],
+    );
     let kept = std::fs::read_to_string(&letters).unwrap();
     for text in [String::from_utf8(output.stderr).unwrap(), kept] {
-        assert!(!text.lines().any(|line| line.chars().any(tickstream::text::steers)), "{text:?}");
+        assert!(!text.lines().any(|line| line.chars().any(tickstream_server::text::steers)), "{text:?}");
         assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{text:?}");
     }
     assert_eq!(json_lines(&letters).len(), 4);
@@ -586,7 +610,11 @@ fn what_is_empty_or_zero_is_not_replaced() {
     for (key, problem) in [("\"timestamp\":0", "timestamp: "), ("\"event_id\":\"\"", "event_id: ")] {
         check(&publish(&format!("{{{event},{log},{key}}}")), 1, &["line 1: column ", problem]);
     }
-    check(&publish(&format!("{{{event},{log},\"timestamp\":\"1970-01-01T00:00:00Z\"}}")), 1, &["timestamp: "]);
+    check(
+        &publish(&format!("{{{event},{log},\"timestamp\":\"1970-01-01T00:00:00Z\"}}")),
+        1,
+        &["timestamp: "],
+    );
     let late = format!("{{{event},{log},\"event_id\":\"00000000-0000-0000-0000-000000000000\"}}");
     check(&publish(&late), 1, &["line 1: INVALID_VALUE: event_id"]);
 }

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tickstream::shard::Order;
 use tickstream_engine::{CloseReason, Limit};
+use tickstream_server::shard::Order;
 use tickstream_wire::frame;
 use tickstream_wire::messages::Mode;
 
@@ -311,5 +311,5 @@ fn the_snapshot_says_the_same() {
         ("auth_failed", stranger.peer().to_string().as_str())
     );
     assert!(event.unix_ms >= report.started_unix_ms && event.unix_ms <= report.now_unix_ms);
-    assert_eq!(tickstream::admin::report::state(Order::Drain), "draining");
+    assert_eq!(tickstream_server::admin::report::state(Order::Drain), "draining");
 }

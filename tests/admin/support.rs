@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tickstream::admin::report::Report;
+use tickstream_server::admin::report::Report;
 use tickstream_wire::messages::{Auth, DataBatch, ErrorMsg, Message, Mode, Subscribe};
 use tickstream_wire::{Decoder, FrameType, frame};
 

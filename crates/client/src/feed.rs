@@ -167,7 +167,8 @@ mod tests {
     #[test]
     fn the_server_s_clock_tells_a_replay() {
         let local = UNIX_EPOCH + std::time::Duration::from_secs(1_000);
-        for (server_time_ms, expected) in [(12_000, (2, -988_000)), (2_000_000, (5, 1_000_000)), (0, (5, 0))] {
+        for (server_time_ms, expected) in [(12_000, (2, -988_000)), (2_000_000, (5, 1_000_000)), (0, (5, 0))]
+        {
             let mut feed = feed(SECOND, 10);
             feed.synchronize(server_time_ms, local);
             let [_, batch] = feed.batch(&data(0, 10, 5), local).unwrap();

@@ -1,4 +1,4 @@
-//! The tickstream server: sockets, shards, configuration and the command line.
+//! The tickstream server: sockets, shards and configuration.
 //!
 //! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
 //! Every decision about a connection is made in `tickstream-engine`.
@@ -6,12 +6,7 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
-pub mod ask;
-pub mod cli;
 pub mod config;
-pub mod demo;
-pub mod doctor;
-pub mod events;
 pub mod keeper;
 pub mod listeners;
 pub mod logs;
@@ -19,7 +14,6 @@ pub mod notify;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
-pub mod publish;
 pub mod published;
 pub mod reload;
 pub mod ring;
@@ -29,6 +23,4 @@ pub mod steering;
 mod sync;
 pub mod text;
 pub mod tls;
-pub mod top;
 pub mod upgrade;
-pub mod watch;

@@ -296,7 +296,8 @@ mod tests {
             io::Seek::rewind(&mut file).unwrap();
             io::Read::read_to_string(&mut file, &mut text).unwrap();
             assert_eq!(text.lines().count(), 1, "{text:?}");
-            let is_steered = text.trim_end().replace("\x1b[0m", "").replace("\x1b[2m", "").replace("\x1b[3m", "");
+            let is_steered =
+                text.trim_end().replace("\x1b[0m", "").replace("\x1b[2m", "").replace("\x1b[3m", "");
             let is_steered = is_steered.replace("\x1b[32m", "");
             assert!(!is_steered.chars().any(crate::text::steers), "{text:?}");
             assert!(text.contains("ERROR forged"), "{text:?}");

@@ -8,12 +8,12 @@ use crate::config::Config;
 use crate::ring;
 
 /// The oldest kernel that has all that the socket ring needs (IORING_SETUP_DEFER_TASKRUN came last).
-pub(crate) const KERNEL_MIN: (u32, u32) = (6, 1);
+pub const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Descriptors of a shard beside its connections: rings, event descriptors, the listener, standard streams, what
 /// other shards had open when it began, and room to refuse connections.
-pub(crate) const DESCRIPTORS_RESERVED: u64 = 128;
+pub const DESCRIPTORS_RESERVED: u64 = 128;
 /// Locked memory that glommio wants for an executor, bytes.
-pub(crate) const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Something about this machine that makes serving impossible.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ pub fn check(config: &Config) -> Result<NonZeroU32, Unfit> {
 }
 
 /// Tries to make a ring as a shard needs it, in a thread that is thrown away with it.
-pub(crate) fn probe() -> io::Result<()> {
+pub fn probe() -> io::Result<()> {
     let panicked = |_| Err(io::Error::other("the probe panicked"));
     std::thread::spawn(ring::probe).join().unwrap_or_else(panicked)
 }
@@ -119,13 +119,13 @@ fn is_recent(release: &str) -> bool {
 }
 
 /// Major and minor version; `None` for a release that doesn't begin with them.
-pub(crate) fn kernel_version(release: &str) -> Option<(u32, u32)> {
+pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Why io_uring refused, as far as the errno tells.
-pub(crate) fn cause(error: &io::Error) -> &'static str {
+pub fn cause(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "it is forbidden here; set kernel.io_uring_disabled=0 with sysctl, or allow io_uring_setup, \

@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn nouns_follow_their_count() {
-        for (count, noun, expected) in [(1, "tick", "1 tick"), (0, "tick", "0 ticks"), (2, "batch", "2 batches")] {
+        for (count, noun, expected) in
+            [(1, "tick", "1 tick"), (0, "tick", "0 ticks"), (2, "batch", "2 batches")]
+        {
             assert_eq!(counted(count, noun), expected);
         }
     }

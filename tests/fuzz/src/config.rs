@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tickstream::config::{Config, File, Flags, Values};
-use tickstream::placement::Machine;
+use tickstream_server::config::{Config, File, Flags, Values};
+use tickstream_server::placement::Machine;
 
 /// TOML up to the first zero byte; behind it, lines of `NAME=value` for the environment.
 ///

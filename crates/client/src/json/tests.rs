@@ -288,7 +288,11 @@ fn what_is_wrong_is_named_with_its_place() {
     );
     for zero in ["0", "\"1970-01-01T00:00:00Z\"", "\"1970-01-01T01:00:00+01:00\""] {
         let error = parse_event(&format!(r#"{{"timestamp":{zero}}}"#)).unwrap_err();
-        assert_eq!((&*error.path, error.problem.contains("leave the key out")), ("timestamp", true), "{zero}: {error}");
+        assert_eq!(
+            (&*error.path, error.problem.contains("leave the key out")),
+            ("timestamp", true),
+            "{zero}: {error}"
+        );
     }
 }
 

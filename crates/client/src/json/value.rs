@@ -317,7 +317,11 @@ impl Visitor<'_> for TimeVisitor {
 
 /// A time that isn't the same as an absent one, which would be replaced without a word.
 fn present<E: de::Error>(time: u64) -> Result<u64, E> {
-    if time == 0 { Err(E::custom("the first moment of 1970 stands for no time; leave the key out")) } else { Ok(time) }
+    if time == 0 {
+        Err(E::custom("the first moment of 1970 stands for no time; leave the key out"))
+    } else {
+        Ok(time)
+    }
 }
 
 /// An enum of the schema.

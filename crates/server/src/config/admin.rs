@@ -50,7 +50,7 @@ impl AdminAddress {
     }
 
     /// One of them.
-    pub(crate) fn parse_one(text: &str) -> Result<Self, ValueError> {
+    pub fn parse_one(text: &str) -> Result<Self, ValueError> {
         Self::parse(text).ok_or_else(|| ValueError::Admin(text.to_owned(), Kind::AdminAddresses))
     }
 

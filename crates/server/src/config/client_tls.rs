@@ -12,7 +12,7 @@ use tickstream_client::{TlsConfig, TlsConfigError};
 /// # Errors
 ///
 /// [`ConfigError::Value`] names the setting that can't be used, or lacks another, or contradicts it.
-pub(crate) fn client_tls(values: &Values) -> Result<Option<TlsConfig>, ConfigError> {
+pub fn client_tls(values: &Values) -> Result<Option<TlsConfig>, ConfigError> {
     let switch = values.get("tls");
     let (ca, certificate, key, name) = (
         values.get("tls_ca"),

@@ -35,8 +35,8 @@ pub use print::{documented_defaults, effective};
 pub use tickstream_engine::{Network, Phase, ProxyProtocol};
 pub use values::{Environment, Flags, Origin, Values};
 
-pub(crate) use client_tls::client_tls;
-pub(crate) use parse::{address, duration, integer};
+pub use client_tls::client_tls;
+pub use parse::{address, duration, integer};
 
 use crate::placement::{self, Machine};
 use std::{

@@ -168,7 +168,7 @@ pub enum AddressError {
 }
 
 /// A whole number without sign or separators.
-pub(crate) fn integer(text: &str, range: IntegerRange) -> Result<u32, ValueError> {
+pub fn integer(text: &str, range: IntegerRange) -> Result<u32, ValueError> {
     let kind = Kind::Integer(range);
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(ValueError::NotAnInteger(kind));
@@ -178,12 +178,12 @@ pub(crate) fn integer(text: &str, range: IntegerRange) -> Result<u32, ValueError
 }
 
 /// Networks with commas between them.
-pub(crate) fn networks(text: &str) -> Result<Vec<Network>, ValueError> {
+pub fn networks(text: &str) -> Result<Vec<Network>, ValueError> {
     text.split(',').map(|network| Ok(network.trim().parse()?)).collect()
 }
 
 /// A time span in humantime's syntax.
-pub(crate) fn duration(text: &str, range: DurationRange) -> Result<Duration, ValueError> {
+pub fn duration(text: &str, range: DurationRange) -> Result<Duration, ValueError> {
     let kind = Kind::Duration(range);
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(ValueError::NoUnit(text.to_owned()));
@@ -196,7 +196,7 @@ pub(crate) fn duration(text: &str, range: DurationRange) -> Result<Duration, Val
 }
 
 /// A number of bytes: digits, then perhaps a unit.
-pub(crate) fn size(text: &str, range: SizeRange) -> Result<u32, ValueError> {
+pub fn size(text: &str, range: SizeRange) -> Result<u32, ValueError> {
     let kind = Kind::Size(range);
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -217,7 +217,7 @@ pub(crate) fn size(text: &str, range: SizeRange) -> Result<u32, ValueError> {
 }
 
 /// An IP address and a port.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, AddressError> {
+pub fn address(text: &str) -> Result<SocketAddr, AddressError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -246,13 +246,13 @@ fn is_ip(text: &str) -> bool {
 }
 
 /// One of a setting's words, as what it stands for.
-pub(crate) fn choice<T: Copy>(text: &str, kind: Kind, words: &[(&str, T)]) -> Result<T, ValueError> {
+pub fn choice<T: Copy>(text: &str, kind: Kind, words: &[(&str, T)]) -> Result<T, ValueError> {
     let found = words.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or(ValueError::Choice(kind))
 }
 
 /// A filter of tracing-subscriber, checked but kept as text: `EnvFilter` can't be cloned.
-pub(crate) fn log_filter(text: &str) -> Result<String, ValueError> {
+pub fn log_filter(text: &str) -> Result<String, ValueError> {
     for part in text.split(',').map(str::trim) {
         // EnvFilter would take a mistyped level for the name of a module, and log nothing else.
         let bare_word = !part.contains(['=', '[', ']']);

@@ -131,7 +131,7 @@ mod tests {
         check(&[], "", "# stream_pass = \"\" # default: none");
     }
 
-    /// To write the file anew: `TICKSTREAM_BLESS=1 cargo test -p tickstream the_documented_file`.
+    /// To write the file anew: `TICKSTREAM_BLESS=1 cargo test -p tickstream-server the_documented_file`.
     #[test]
     fn the_documented_file_is_the_table() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/tickstream.toml");
