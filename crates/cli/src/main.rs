@@ -92,7 +92,7 @@ fn top(args: &TopArgs) -> ExitCode {
 
 fn upgrade(args: &UpgradeArgs) -> ExitCode {
     match ask::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
-        Ok(answer) => print(text::lines(&answer).as_bytes()),
+        Ok(answer) => print(format!("{}\n", text::one_line(answer.trim_end())).as_bytes()),
         Err(error) => {
             let _ =
                 writeln!(io::stderr(), "error: at {}: {}", args.admin, text::one_line(&error.to_string()));

@@ -257,8 +257,8 @@ mod tests {
     fn replayed_ticks_have_no_latency() {
         let mut out = Vec::new();
         let mut watch = Watch::new(&args(None), Printer::new(&mut out, true, false));
-        watch.take(changed(batch(10, 3), |batch| batch.replayed = 3)).unwrap();
-        watch.take(batch(13, 1)).unwrap();
+        assert!(watch.take(changed(batch(10, 3), |batch| batch.replayed = 3)).unwrap().is_continue());
+        assert!(watch.take(batch(13, 1)).unwrap().is_continue());
         assert_eq!((watch.ticks, watch.latency.len()), (4, 1));
     }
 
@@ -272,7 +272,7 @@ mod tests {
                     batch.server_ahead_ms = ahead_ms;
                     batch.ticks[0].epoch_ms = batch.ticks[0].epoch_ms.wrapping_add_signed(ahead_ms);
                 });
-                watch.take(shifted).unwrap();
+                assert!(watch.take(shifted).unwrap().is_continue());
             }
             let latencies = (watch.latency.len(), watch.latency.max());
             assert!(latencies.0 == 2 && (1_000..4_000).contains(&latencies.1), "{latencies:?}");
@@ -284,7 +284,14 @@ mod tests {
     #[test]
     fn a_tick_of_no_time_at_all_is_no_panic() {
         let mut watch = Watch::new(&args(None), Printer::new(io::sink(), false, false));
-        watch.take(changed(batch(1, 1), |batch| batch.ticks[0].epoch_ms = u64::MAX)).unwrap();
-        watch.take(changed(batch(1, 1), |batch| batch.server_ahead_ms = i64::MIN)).unwrap();
+        assert!(
+            watch
+                .take(changed(batch(1, 1), |batch| batch.ticks[0].epoch_ms = u64::MAX))
+                .unwrap()
+                .is_continue()
+        );
+        assert!(
+            watch.take(changed(batch(1, 1), |batch| batch.server_ahead_ms = i64::MIN)).unwrap().is_continue()
+        );
     }
 }

@@ -72,12 +72,6 @@ impl StopFlag {
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
-
-    /// A flag that no signal sets.
-    #[cfg(test)]
-    pub fn unset() -> Self {
-        Self(Arc::default())
-    }
 }
 
 /// Whether the process was started with a signal ignored: the mask SigIgn of proc_pid_status(5).
