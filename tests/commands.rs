@@ -398,3 +398,13 @@ fn colours_are_for_terminals_that_want_them() {
     let dumb = on_a_terminal(&format!("top --admin {admin}"), &[("TERM", "dumb")]);
     assert!(dumb.contains("--once prints plain text") && !dumb.contains('\x1b'), "{dumb:?}");
 }
+
+#[test]
+fn the_version_has_the_commit() {
+    let version = check(&tickstream(&["--version"]).output().unwrap(), 0, &[]);
+    let head = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]).output();
+    // A source package has no repository.
+    let Some(head) = head.ok().filter(|head| head.status.success()) else { return };
+    let commit = &String::from_utf8_lossy(&head.stdout)[..12];
+    assert_eq!(version, format!("tickstream {} ({commit})\n", env!("CARGO_PKG_VERSION")));
+}

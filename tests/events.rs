@@ -525,3 +525,94 @@ fn fields_of_a_newer_schema_are_not_dropped_without_a_word() {
         assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 2);
     }
 }
+
+/// Five events of two users and two services, and a dead letter.
+fn varied(server: &Server) {
+    let log = |service: &str, level: &str, user: &str, name: &str| {
+        format!(
+            "{{\"platform\":\"linux\",\"event_type\":\"log\",\"event_name\":\"{name}\",\"user_id\":\"{user}\",\
+             \"log\":{{\"service\":\"{service}\",\"level\":\"{level}\",\"message\":\"m\"}}}}\n"
+        )
+    };
+    let custom = "{\"platform\":\"web\",\"event_type\":\"custom\",\"event_name\":\"signed_up\",\"user_id\":\"bob\",\"custom\":{\"schema\":\"x/1\"}}\n";
+    let lines = [
+        log("pay", "error", "ada", "payment_failed"),
+        log("pay", "info", "bob", "payment_done"),
+        log("payouts", "warn", "ada", "late"),
+        log("search", "info", "ada", "searched"),
+        custom.to_owned(),
+        custom.replace("\"platform\":\"web\",", ""),
+    ];
+    assert_eq!(server.publish(&lines.concat()), 1);
+}
+
+#[test]
+fn events_are_filtered_by_user_name_and_service() {
+    let server = Server::start();
+    varied(&server);
+    for (args, expected) in [
+        (&["--user", "ada"][..], 3),
+        (&["--user", "ada", "--user", "bob"], 5),
+        (&["--user", "a"], 0),
+        (&["--name", "payment_*"], 2),
+        (&["--service", "pay"], 2),
+        (&["--service", "pay*"], 3),
+        (&["--service", "*"], 4),
+        (&["--service", "pay", "--user", "ada", "--kind", "log"], 1),
+    ] {
+        assert_eq!(server.lines("export", args).len(), expected, "{args:?}");
+        assert_eq!(server.lines("tail", &[args, &["-n", "100"]].concat()).len(), expected, "{args:?}");
+        let stats = server.lines("stats", &[args, &["--format", "json"]].concat());
+        assert_eq!(stats[0]["events"], expected, "{args:?}");
+    }
+    assert_eq!(server.lines("dead-letters", &["--user", "bob"]).len(), 1);
+    assert_eq!(server.lines("dead-letters", &["--user", "ada"]).len(), 0);
+}
+
+#[test]
+fn stats_count_by_kind_name_service_user_and_verdict() {
+    let server = Server::start();
+    varied(&server);
+    let text = String::from_utf8(server.events("stats", &[]).stdout).unwrap();
+    assert!(text.starts_with("5 events, 1 dead letter, in 1 batch of 1 journal\nreceived from "), "{text}");
+    for part in [
+        "\nby kind\n           4  80.0 %  log\n           1  20.0 %  custom\n",
+        "\nby service\n           2  50.0 %  pay\n",
+        "\nby user\n           3  60.0 %  ada\n           2  40.0 %  bob\n",
+        "\nby verdict on dead letters\n           1 100.0 %  FIELD_MISSING\n",
+    ] {
+        assert!(text.contains(part), "no {part} in {text}");
+    }
+    let (copy, _) = damaged(&server);
+    let output = events(copy.path(), "stats", &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("/000: "), "{said}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains(" of 1 journal\n"));
+}
+
+#[test]
+fn text_is_for_people() {
+    let server = Server::start();
+    varied(&server);
+    let lines = |action: &str, args: &[&str]| {
+        let args = [args, &["--format", "text"]].concat();
+        String::from_utf8(server.events(action, &args).stdout)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let tail = lines("tail", &["-n", "5"]);
+    assert!(
+        tail[0]
+            .ends_with("Z log payment_failed level=error message=m service=pay platform=linux user_id=ada"),
+        "{tail:?}"
+    );
+    assert_eq!(lines("export", &[]), tail);
+    assert!(!tail.concat().contains('\x1b'), "a pipe gets no colours");
+    let letters = lines("dead-letters", &[]);
+    assert!(
+        letters[0].contains("Z FIELD_MISSING \"platform: required\" custom signed_up schema=x/1 user_id=bob"),
+        "{letters:?}"
+    );
+}

@@ -1,8 +1,9 @@
 //! `tickstream events`: shows what the server has collected, from the files of its journals, also while it writes them.
 //!
 //! - `journals`: which journals a directory has; `feed`: a journal's batches, one after another;
-//! - `lines`: what is printed of an event; `filter`: which of them; `unknown`: fields that this version can't print;
-//! - `export`, `tail`, `dead_letters`, `verify`: the commands. None holds more than a batch of each journal in memory, but
+//! - `lines`, `text`: what is printed of an event, as JSON and for people; `filter`: which of them; `unknown`: fields that
+//!   this version can't print;
+//! - `export`, `tail`, `stats`, `dead_letters`, `verify`: the commands. None holds more than a batch of each journal in memory, but
 //!   for the last lines that `tail` begins with. Each goes on with the other journals where one is damaged, names that one
 //!   on standard error, and fails in the end.
 
@@ -12,7 +13,9 @@ mod feed;
 mod filter;
 mod journals;
 mod lines;
+mod stats;
 mod tail;
+mod text;
 mod unknown;
 mod verify;
 
@@ -26,7 +29,8 @@ use crate::cli::{Inputs, OutputFile, StopFlag};
 use tickstream_server::shard::with_cause;
 use tickstream_server::text::{counted, one_line};
 
-pub use filter::{Filter, KINDS, Moment, kind, producer};
+pub use filter::{Filter, KINDS, Moment, Pattern, kind, producer};
+pub use lines::View;
 
 /// What to do with the journals of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +48,8 @@ pub enum EventsAction {
     Export {
         /// Only these.
         filter: Filter,
-        /// Without what the server added.
-        bare: bool,
+        /// In this form.
+        view: View,
         /// Into this file instead of standard output.
         output: Option<PathBuf>,
     },
@@ -57,6 +61,15 @@ pub enum EventsAction {
         follow: bool,
         /// Only these.
         filter: Filter,
+        /// In this form.
+        view: View,
+    },
+    /// Count the events.
+    Stats {
+        /// Only these.
+        filter: Filter,
+        /// One JSON object instead of text.
+        json: bool,
     },
     /// Check every byte.
     Verify,
@@ -64,8 +77,8 @@ pub enum EventsAction {
     DeadLetters {
         /// Only these.
         filter: Filter,
-        /// As `tickstream publish` takes them.
-        replay: bool,
+        /// In this form; bare, as `tickstream publish` takes them.
+        view: View,
     },
 }
 
@@ -139,13 +152,14 @@ pub fn run(args: &EventsArgs) -> Result<(), EventsError> {
         _ => Output::standard(&inputs)?,
     };
     let done = match action {
-        EventsAction::Export { filter, bare, .. } => export::run(directory, filter, *bare, (&stop, &mut out)),
-        EventsAction::Tail { count, follow, filter } => {
-            tail::run(directory, (*count, *follow), filter, (&stop, &mut out))
+        EventsAction::Export { filter, view, .. } => export::run(directory, filter, *view, (&stop, &mut out)),
+        EventsAction::Tail { count, follow, filter, view } => {
+            tail::run(directory, (*count, *follow), (filter, *view), (&stop, &mut out))
         }
+        EventsAction::Stats { filter, json } => stats::run(directory, filter, *json, (&stop, &mut out)),
         EventsAction::Verify => verify::run(directory, (&stop, &mut out)),
-        EventsAction::DeadLetters { filter, replay } => {
-            dead_letters::run(directory, filter, *replay, (&stop, &mut out))
+        EventsAction::DeadLetters { filter, view } => {
+            dead_letters::run(directory, filter, *view, (&stop, &mut out))
         }
     };
     // What was found before an error is printed all the same.
@@ -254,7 +268,7 @@ mod tests {
         std::fs::write(&output, "precious").unwrap();
         for directory in [folder.path().to_owned(), folder.path().join("absent")] {
             let (filter, output) = (Filter::default(), Some(output.clone()));
-            let action = EventsAction::Export { filter, bare: false, output };
+            let action = EventsAction::Export { filter, view: View::Json { bare: false }, output };
             run(&EventsArgs { directory, action }).unwrap_err();
         }
         assert_eq!(std::fs::read_to_string(&output).unwrap(), "precious");

@@ -44,7 +44,7 @@ const UPGRADE_TIMEOUT: DurationRange = DurationRange {
 /// The tree.
 pub fn command() -> clap::Command {
     clap::Command::new("tickstream")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(env!("TICKSTREAM_VERSION"))
         .about("Streams ticks to authenticated TCP clients")
         .after_help(examples(
             "  tickstream demo
@@ -126,22 +126,30 @@ fn events() -> clap::Command {
             "  tickstream events tail -f /var/lib/tickstream/events
   tickstream events export /var/lib/tickstream/events --since 2h --kind log,video | jq .event_name
   tickstream events dead-letters /var/lib/tickstream/events --replay | tickstream publish
+  tickstream events stats /var/lib/tickstream/events --since 1d
   tickstream events verify /var/lib/tickstream/events",
         ))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([events_export(), events_tail(), events_verify(), events_dead_letters()])
+        .subcommands([
+            events_export(),
+            events_tail(),
+            events_stats(),
+            events_verify(),
+            events_dead_letters(),
+        ])
 }
 
 fn events_export() -> clap::Command {
     clap::Command::new("export")
-        .about("Print all events, journal by journal, each as a line of JSON")
+        .about("Print all events, journal by journal, each as a line")
         .after_help(examples(
             "  tickstream events export /var/lib/tickstream/events --since 2026-01-31 --output january.jsonl
   tickstream events export /var/lib/tickstream/events --bare | tickstream publish --addr other.example:7400",
         ))
         .args([journal_arg()])
         .args(filter_args())
+        .arg(format_arg("json"))
         .arg(Arg::new("bare").long("bare").action(ArgAction::SetTrue).help(
             "Print events as they were published, without what the server knows of them: what tickstream publish takes",
         ))
@@ -156,8 +164,11 @@ fn events_export() -> clap::Command {
 
 fn events_tail() -> clap::Command {
     clap::Command::new("tail")
-        .about("Print the last events, in the order in which they came, each as a line of JSON")
-        .after_help(examples("  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events"))
+        .about("Print the last events, in the order in which they came, each as a line")
+        .after_help(examples(
+            "  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events
+  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events",
+        ))
         .args([journal_arg()])
         .arg(
             Arg::new("lines")
@@ -175,6 +186,19 @@ fn events_tail() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Go on with those that come"),
         )
+        .arg(format_arg("json"))
+        .args(filter_args())
+}
+
+fn events_stats() -> clap::Command {
+    clap::Command::new("stats")
+        .about("Count events by kind, name, service and user, and dead letters by verdict")
+        .after_help(examples(
+            "  tickstream events stats /var/lib/tickstream/events
+  tickstream events stats /var/lib/tickstream/events --since 1d --kind log --format json | jq .services.top",
+        ))
+        .args([journal_arg()])
+        .arg(format_arg("text"))
         .args(filter_args())
 }
 
@@ -198,6 +222,7 @@ fn events_dead_letters() -> clap::Command {
         ))
         .args([journal_arg()])
         .args(filter_args())
+        .arg(format_arg("json").conflicts_with("replay"))
         .arg(Arg::new("replay").long("replay").action(ArgAction::SetTrue).help(
             "Print the events alone, as tickstream publish takes them; those that can't be read are left out",
         ))
@@ -211,7 +236,24 @@ fn journal_arg() -> Arg {
         .help("Directory of the journals, or one journal in it")
 }
 
-fn filter_args() -> [Arg; 5] {
+/// `--format`
+fn format_arg(default: &'static str) -> Arg {
+    Arg::new("format")
+        .long("format")
+        .value_name("FORMAT")
+        .value_parser(["json", "text"])
+        .default_value(default)
+        .help("JSON for programs, text for people")
+}
+
+fn filter_args() -> [Arg; 8] {
+    let pattern = |name: &'static str, value: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(String))
+    };
     let time = |name: &'static str| Arg::new(name).long(name).value_name("TIME").value_parser(Moment::parse);
     [
         time("since")
@@ -234,6 +276,10 @@ fn filter_args() -> [Arg; 5] {
             .value_name("HEX")
             .value_parser(producer)
             .help("Only those of the producer with this id"),
+        pattern("user", "USER_ID")
+            .help("Only those about this user; * stands for any text, several are alternatives"),
+        pattern("name", "NAME").help("Only those with this event_name, likewise"),
+        pattern("service", "SERVICE").help("Only metrics, spans and logs of this service, likewise"),
     ]
 }
 

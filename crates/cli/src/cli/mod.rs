@@ -14,7 +14,7 @@ pub use publish::PublishArgs;
 pub use signals::{StopFlag, StopSignals};
 
 use crate::doctor::Host;
-use crate::events::{EventsAction, EventsArgs, Filter};
+use crate::events::{EventsAction, EventsArgs, Filter, Pattern, View};
 use crate::top::TopArgs;
 use clap::ArgMatches;
 use clap_complete::Shell;
@@ -293,23 +293,47 @@ fn events_from(matches: &ArgMatches) -> EventsArgs {
         shard: matches.get_one("shard").copied(),
         kinds: matches.get_many("kind").into_iter().flatten().copied().collect(),
         producer: matches.get_one("producer").copied(),
+        users: patterns(matches, "user"),
+        names: patterns(matches, "name"),
+        services: patterns(matches, "service"),
     };
     let action = match action {
         "export" => EventsAction::Export {
             filter: filter(),
-            bare: matches.get_flag("bare"),
+            view: view(matches, matches.get_flag("bare")),
             output: matches.get_one("output").cloned(),
         },
         "tail" => EventsAction::Tail {
             count: required::<u32>(matches, "lines") as usize,
             follow: matches.get_flag("follow"),
             filter: filter(),
+            view: view(matches, false),
         },
+        "stats" => EventsAction::Stats { filter: filter(), json: is_json(matches) },
         "verify" => EventsAction::Verify,
-        "dead-letters" => EventsAction::DeadLetters { filter: filter(), replay: matches.get_flag("replay") },
+        "dead-letters" => {
+            EventsAction::DeadLetters { filter: filter(), view: view(matches, matches.get_flag("replay")) }
+        }
         other => unreachable!("clap requires a known subcommand: {other:?}"),
     };
     EventsArgs { directory: required(matches, "directory"), action }
+}
+
+fn patterns(matches: &ArgMatches, id: &str) -> Vec<Pattern> {
+    matches.get_many(id).into_iter().flatten().cloned().map(Pattern).collect()
+}
+
+fn view(matches: &ArgMatches, bare: bool) -> View {
+    // A file gets no colours.
+    let is_file = matches.try_get_one::<PathBuf>("output").is_ok_and(|output| output.is_some());
+    match is_json(matches) {
+        true => View::Json { bare },
+        false => View::Text { colours: !is_file && text::has_colours(&io::stdout()) },
+    }
+}
+
+fn is_json(matches: &ArgMatches) -> bool {
+    matches.get_one::<String>("format").is_some_and(|format| format == "json")
 }
 
 fn top_from(matches: &ArgMatches) -> TopArgs {

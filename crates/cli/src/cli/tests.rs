@@ -183,41 +183,52 @@ fn events_are_asked_for_by_directory_and_filter() {
         Command::Events(events) => format!("{events:?}"),
         other => panic!("{other:?}"),
     };
-    let none = "Filter { since: None, until: None, shard: None, kinds: [], producer: None }";
+    let none = "Filter { since: None, until: None, shard: None, kinds: [], producer: None, \
+                users: [], names: [], services: [] }";
     let directory = "EventsArgs { directory: \"d\", action:";
     check("events verify d", &[], field, Ok(&format!("{directory} Verify }}")));
     check(
         "events tail d",
         &[],
         field,
-        Ok(&format!("{directory} Tail {{ count: 10, follow: false, filter: {none} }} }}")),
+        Ok(&format!(
+            "{directory} Tail {{ count: 10, follow: false, filter: {none}, view: Json {{ bare: false }} }} }}"
+        )),
     );
     check(
         "events dead-letters d --replay",
         &[],
         field,
-        Ok(&format!("{directory} DeadLetters {{ filter: {none}, replay: true }} }}")),
+        Ok(&format!("{directory} DeadLetters {{ filter: {none}, view: Json {{ bare: true }} }} }}")),
     );
     check(
         "events export d --bare --output f --since 1970-01-01T00:00:01Z --until 1970-01-02 --shard 3 --kind log,video \
-         --producer 00112233445566778899aabbccddeeff",
+         --producer 00112233445566778899aabbccddeeff --user ada --name a* --name b --service pay",
         &[],
         |command| match command {
-            Command::Events(EventsArgs { action: EventsAction::Export { filter, bare, output }, .. }) => {
-                let Filter { since, until, shard, kinds, producer } = filter;
+            Command::Events(EventsArgs { action: EventsAction::Export { filter, view, output }, .. }) => {
+                let Filter { since, until, shard, kinds, producer, users, names, services } = filter;
                 format!(
-                    "{since:?} {until:?} {shard:?} {kinds:?} {:?} {bare} {output:?}",
+                    "{since:?} {until:?} {shard:?} {kinds:?} {:?} {view:?} {output:?} {users:?} {names:?} {services:?}",
                     producer.map(|id| id[15])
                 )
             }
             other => panic!("{other:?}"),
         },
         Ok(
-            "Some(Moment(1000000000)) Some(Moment(86400000000000)) Some(3) [Log, Video] Some(255) true Some(\"f\")",
+            "Some(Moment(1000000000)) Some(Moment(86400000000000)) Some(3) [Log, Video] Some(255) Json { bare: true } Some(\"f\") \
+             [Pattern(\"ada\")] [Pattern(\"a*\"), Pattern(\"b\")] [Pattern(\"pay\")]",
         ),
     );
     check_error("events", &[], exit::USAGE, "Usage: tickstream events <COMMAND>");
     check_error("events export", &[], exit::USAGE, "DIR");
+    check(
+        "events stats d --format json",
+        &[],
+        field,
+        Ok(&format!("{directory} Stats {{ filter: {none}, json: true }} }}")),
+    );
+    check_error("events dead-letters d --replay --format text", &[], exit::USAGE, "cannot be used with");
     check_error("events export d --since noon", &[], exit::USAGE, "RFC 3339");
     check_error("events export d --kind logs", &[], exit::USAGE, "[possible values: user_interaction, ");
     check_error("events tail d --producer 12", &[], exit::USAGE, "32 hexadecimal digits");
@@ -340,6 +351,7 @@ fn doctor_takes_the_server_s_settings_and_needs_no_credentials() {
 fn help_and_version_exit_with_0() {
     check_error("--help", &[], exit::OK, "3  refused by the server for good: ");
     check_error("--version", &[], exit::OK, env!("CARGO_PKG_VERSION"));
+    check_error("--version", &[], exit::OK, env!("TICKSTREAM_VERSION"));
     check_error("serve --help", &[], exit::OK, "[env: HEARTBEAT_TIMEOUT=");
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::feed::each_batch;
 use super::filter::Filter;
+use super::lines::View;
 use super::unknown::Unknown;
 use super::{EventsError, Output, lines};
 use crate::cli::StopFlag;
@@ -11,14 +12,14 @@ use crate::cli::StopFlag;
 pub fn run(
     directory: &Path,
     filter: &Filter,
-    bare: bool,
+    view: View,
     (stop, out): (&StopFlag, &mut Output),
 ) -> Result<(), EventsError> {
     let (mut line, mut unknown) = (Vec::new(), Unknown::default());
     let read = each_batch(directory, filter, stop, |journal, batch| {
         for (index, _) in batch.stored.events.iter().enumerate().filter(|(_, event)| filter.takes(event)) {
             line.clear();
-            lines::event(&mut line, journal, batch, index, bare);
+            lines::event(&mut line, journal, batch, index, view);
             out.write(&line)?;
             unknown.look_at(journal, batch, index);
         }

@@ -3,9 +3,10 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tickstream_client::json::parse_time;
-use tickstream_wire::messages::events::{Event, EventType, StoredBatch};
+use tickstream_wire::messages::events::{Body, DeadLetter, Event, EventType, StoredBatch};
 
 use super::feed::Batch;
+use super::lines::event_of;
 
 /// The kinds of events, as the command line and JSON name them.
 pub const KINDS: [(&str, EventType); 8] = [
@@ -32,7 +33,17 @@ pub struct Filter {
     pub kinds: Vec<EventType>,
     /// Published by this producer.
     pub producer: Option<[u8; 16]>,
+    /// About one of these users; none: about anyone.
+    pub users: Vec<Pattern>,
+    /// With one of these names; none: with any.
+    pub names: Vec<Pattern>,
+    /// Of one of these services; none: of any, and of none.
+    pub services: Vec<Pattern>,
 }
+
+/// Text in which `*` stands for any text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(pub String);
 
 /// A time of the server's clock, Unix nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +61,57 @@ impl Filter {
 
     /// Whether an event of such a batch is.
     pub fn takes(&self, event: &Event) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(&event.event_type())
+        let matches = |patterns: &[Pattern], text: Option<&str>| {
+            patterns.is_empty()
+                || text.is_some_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
+        };
+        (self.kinds.is_empty() || self.kinds.contains(&event.event_type()))
+            && matches(&self.users, event.user_id.as_deref())
+            && matches(&self.names, Some(&event.event_name))
+            && matches(&self.services, service(event))
     }
+
+    /// Whether a dead letter's event is. Of one that can't be read nothing is known: it is where nothing is asked.
+    pub fn takes_letter(&self, letter: &DeadLetter) -> bool {
+        self.takes_any() || event_of(letter).is_some_and(|event| self.takes(&event))
+    }
+
+    /// Whether every event of such a batch is meant.
+    pub fn takes_any(&self) -> bool {
+        let Self { kinds, users, names, services, .. } = self;
+        kinds.is_empty() && users.is_empty() && names.is_empty() && services.is_empty()
+    }
+}
+
+impl Pattern {
+    /// Whether the whole text is like this.
+    fn matches(&self, text: &str) -> bool {
+        let Some((start, rest)) = self.0.split_once('*') else { return self.0 == text };
+        let Some(mut left) = text.strip_prefix(start) else { return false };
+        let mut parts: Vec<_> = rest.split('*').collect();
+        let end = parts.pop().unwrap_or_default();
+        for part in parts {
+            let Some(at) = left.find(part) else { return false };
+            left = &left[at + part.len()..];
+        }
+        left.ends_with(end)
+    }
+}
+
+/// The service that an event is about, where its kind has one.
+pub fn service(event: &Event) -> Option<&str> {
+    match event.body.as_ref()? {
+        Body::ApplicationMetric(metric) => Some(&metric.service),
+        Body::TraceSpan(span) => Some(&span.service),
+        Body::Log(log) => Some(&log.service),
+        _ => None,
+    }
+}
+
+/// The name of an event's kind.
+pub fn kind_name(event: &Event) -> &'static str {
+    let kind = event.event_type();
+    KINDS.iter().find(|(_, known)| *known == kind).map_or("unknown", |(name, _)| name)
 }
 
 impl Moment {
@@ -142,6 +202,29 @@ mod tests {
         assert_eq!(producer("00112233-4455-6677-8899-AABBCCDDEEFF"), Ok(id));
         for text in ["", "0011", "zz112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff0"] {
             assert!(producer(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        let check = |pattern: &str, text: &str, expected: bool| {
+            assert_eq!(Pattern(pattern.to_owned()).matches(text), expected, "{pattern} {text}");
+        };
+        for (pattern, text, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("a*", "abc", true),
+            ("*c", "abc", true),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("ab*bc", "abc", false),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxcyyb", false),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            check(pattern, text, expected);
         }
     }
 

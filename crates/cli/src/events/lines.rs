@@ -8,6 +8,7 @@ use tickstream_wire::messages::Message;
 use tickstream_wire::messages::events::{DeadLetter, Event};
 
 use super::feed::Batch;
+use super::text;
 use tickstream_client::json::write_event;
 use tickstream_server::text::json;
 
@@ -42,25 +43,52 @@ struct Verdict<'a> {
     message: &'a str,
 }
 
+/// How events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// As JSON; bare, without what the server added.
+    Json {
+        /// As it was published.
+        bare: bool,
+    },
+    /// For people.
+    Text {
+        /// With colours.
+        colours: bool,
+    },
+}
+
 /// Appends the event's line.
-pub fn event(out: &mut Vec<u8>, journal: &str, batch: &Batch, index: usize, bare: bool) {
-    write_event(&batch.stored.events[index], out);
+pub fn event(out: &mut Vec<u8>, journal: &str, batch: &Batch, index: usize, view: View) {
+    let event = &batch.stored.events[index];
+    let bare = match view {
+        View::Text { colours } => return text::event(out, event, colours),
+        View::Json { bare } => bare,
+    };
+    write_event(event, out);
     if !bare {
         continued(out, "enrichment", &Enrichment::new(journal, batch, index));
     }
     end(out);
 }
 
-/// Appends the line of a dead letter's event alone.
-pub fn replayed(out: &mut Vec<u8>, event: &Event) {
-    write_event(event, out);
-    end(out);
-}
-
 /// Appends the line of a dead letter. Its event is there as JSON if it can be read, otherwise its bytes are, as
-/// hexadecimal digits, if they were kept.
-pub fn dead_letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, place: usize) {
+/// hexadecimal digits, if they were kept. Bare, it is the event alone. False if there is no such line.
+pub fn dead_letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, place: usize, view: View) -> bool {
     let letter = &batch.stored.dead_letters[place];
+    match view {
+        View::Text { colours } => {
+            text::dead_letter(out, batch.stored.receive_time_ns, letter, colours);
+            return true;
+        }
+        View::Json { bare: true } => {
+            let Some(event) = event_of(letter) else { return false };
+            write_event(&event, out);
+            end(out);
+            return true;
+        }
+        View::Json { bare: false } => {}
+    }
     append(out, &Verdict { code: &letter.code, message: &letter.message });
     match (event_of(letter), &letter.event) {
         (Some(event), _) => {
@@ -75,6 +103,7 @@ pub fn dead_letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, place: usize
     let enrichment = Enrichment::new(journal, batch, batch.stored.events.len() + place);
     continued(out, "enrichment", &Enrichment { batch_index: Some(letter.index), ..enrichment });
     end(out);
+    true
 }
 
 /// Ends the line, and escapes what a terminal would act on.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::feed::{Damage, Feed, segments};
 use super::filter::Filter;
 use super::journals::{self, Place};
+use super::lines::View;
 use super::unknown::Unknown;
 use super::{EventsError, Output, lines};
 use crate::cli::StopFlag;
@@ -23,12 +24,15 @@ type Placed = ((u64, usize, u64, usize), Vec<u8>);
 pub fn run(
     directory: &Path,
     (count, follow): (usize, bool),
-    filter: &Filter,
+    (filter, view): (&Filter, View),
     (stop, out): (&StopFlag, &mut Output),
 ) -> Result<(), EventsError> {
     let places = journals::find(directory)?;
-    let mut tail =
-        Tail { feeds: Vec::new(), damage: Damage::among(places.len()), filter, unknown: Unknown::default() };
+    let mut tail = Tail {
+        feeds: Vec::new(),
+        damage: Damage::among(places.len()),
+        printing: Printing { filter, view, unknown: Unknown::default() },
+    };
     let mut last = Vec::new();
     for (number, place) in places.into_iter().enumerate() {
         if stop.is_set() {
@@ -44,7 +48,7 @@ pub fn run(
     if follow {
         tail.go_on(directory, stop, out)?;
     }
-    tail.unknown.sum_up();
+    tail.printing.unknown.sum_up();
     tail.damage.outcome()
 }
 
@@ -52,7 +56,13 @@ pub fn run(
 struct Tail<'a> {
     feeds: Vec<Followed>,
     damage: Damage,
+    printing: Printing<'a>,
+}
+
+/// What is printed of the events, and how.
+struct Printing<'a> {
     filter: &'a Filter,
+    view: View,
     unknown: Unknown,
 }
 
@@ -65,8 +75,7 @@ struct Followed {
 impl Tail<'_> {
     /// The last lines of a journal, as far as it can be read. It is followed from the place behind them.
     fn begin(&mut self, place: Place, number: usize, count: usize) -> Result<VecDeque<Placed>, EventsError> {
-        let Ending { feed, lines, is_sound, error } =
-            ending(&place, number, count, (self.filter, &mut self.unknown))?;
+        let Ending { feed, lines, is_sound, error } = ending(&place, number, count, &mut self.printing)?;
         if let Some(error) = error {
             self.damage.found(error);
         }
@@ -83,13 +92,7 @@ impl Tail<'_> {
             {
                 let mut lines = VecDeque::new();
                 while !stop.is_set() {
-                    match read(
-                        &mut followed.feed,
-                        number,
-                        usize::MAX,
-                        (self.filter, &mut self.unknown),
-                        &mut lines,
-                    ) {
+                    match read(&mut followed.feed, number, usize::MAX, &mut self.printing, &mut lines) {
                         Ok(true) => lines.drain(..).try_for_each(|(_, line)| out.write(&line))?,
                         Ok(false) => break,
                         Err(error) => {
@@ -140,7 +143,7 @@ fn ending(
     place: &Place,
     number: usize,
     count: usize,
-    (filter, unknown): (&Filter, &mut Unknown),
+    printing: &mut Printing<'_>,
 ) -> Result<Ending, EventsError> {
     let segments = match segments(place) {
         Ok(segments) => segments,
@@ -156,7 +159,7 @@ fn ending(
         let mut feed = Feed::new(place.clone(), segments.get(from).copied().unwrap_or(0));
         let mut lines = VecDeque::new();
         let read = loop {
-            match read(&mut feed, number, count, (filter, unknown), &mut lines) {
+            match read(&mut feed, number, count, printing, &mut lines) {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
                 Err(error) => break Err(error),
@@ -179,16 +182,16 @@ fn read(
     feed: &mut Feed,
     number: usize,
     most: usize,
-    (filter, unknown): (&Filter, &mut Unknown),
+    printing: &mut Printing<'_>,
     lines: &mut VecDeque<Placed>,
 ) -> Result<bool, EventsError> {
     let Some(batch) = feed.next()? else { return Ok(false) };
-    if filter.takes_batch(&batch) {
+    if printing.filter.takes_batch(&batch) {
         for (index, event) in batch.stored.events.iter().enumerate() {
-            if filter.takes(event) {
+            if printing.filter.takes(event) {
                 let mut line = Vec::new();
-                lines::event(&mut line, &feed.place.name, &batch, index, false);
-                unknown.look_at(&feed.place.name, &batch, index);
+                lines::event(&mut line, &feed.place.name, &batch, index, printing.view);
+                printing.unknown.look_at(&feed.place.name, &batch, index);
                 lines.push_back(((batch.stored.receive_time_ns, number, batch.record, index), line));
             }
             if lines.len() > most {
