@@ -463,7 +463,7 @@ fn texts_of_events_steer_no_terminal() {
         let text = String::from_utf8(server.events(action, args).stdout).unwrap();
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
-            !text.lines().any(|line| line.chars().any(tickstream_server::text::steers)),
+            !text.lines().any(|line| line.chars().any(tickstream_service::text::steers)),
             "{action}: {text:?}"
         );
     }

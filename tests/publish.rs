@@ -585,7 +585,7 @@ fn verdicts_and_lines_steer_no_terminal() {
     );
     let kept = std::fs::read_to_string(&letters).unwrap();
     for text in [String::from_utf8(output.stderr).unwrap(), kept] {
-        assert!(!text.lines().any(|line| line.chars().any(tickstream_server::text::steers)), "{text:?}");
+        assert!(!text.lines().any(|line| line.chars().any(tickstream_service::text::steers)), "{text:?}");
         assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{text:?}");
     }
     assert_eq!(json_lines(&letters).len(), 4);

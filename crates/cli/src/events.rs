@@ -27,7 +27,7 @@ use tickstream_wire::messages::DecodeError;
 
 use crate::cli::{Inputs, OutputFile, StopFlag};
 use tickstream_server::shard::with_cause;
-use tickstream_server::text::{counted, one_line};
+use tickstream_service::text::{counted, one_line};
 
 pub use filter::{Filter, KINDS, Moment, Pattern, kind, producer};
 pub use lines::View;

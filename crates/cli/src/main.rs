@@ -1,7 +1,10 @@
 //! The `tickstream` command.
 
-mod ask;
+#![forbid(unsafe_code)]
+
+mod admin_client;
 mod cli;
+mod client_tls;
 mod demo;
 mod doctor;
 mod events;
@@ -17,9 +20,9 @@ use crate::demo::DemoError;
 use crate::doctor::{Host, Plan, Report};
 use crate::events::EventsArgs;
 use crate::top::TopArgs;
-use tickstream_server::config::{Config, ConfigError, LogFormat};
-use tickstream_server::reload::Source;
-use tickstream_server::{logs, serve, text};
+use tickstream_server::config::{Config, ConfigError, LogFormat, Source};
+use tickstream_server::serve;
+use tickstream_service::{logs, text};
 
 fn main() -> ExitCode {
     match cli::parse() {
@@ -38,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: Config, source: Source) -> ExitCode {
-    let guard = match logs::init(&config.log_level, config.log_format) {
+    let guard = match logs::init(&config.standard.log_level, config.standard.log_format) {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };
@@ -91,7 +94,7 @@ fn top(args: &TopArgs) -> ExitCode {
 }
 
 fn upgrade(args: &UpgradeArgs) -> ExitCode {
-    match ask::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
+    match admin_client::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
         Ok(answer) => print(format!("{}\n", text::one_line(answer.trim_end())).as_bytes()),
         Err(error) => {
             let _ =

@@ -19,7 +19,7 @@ use crate::cli::{Inputs, OutputFile, PublishArgs, StopSignals, refusal::Refusal}
 use input::{Input, Stop};
 use lines::Lines;
 use report::Report;
-use tickstream_server::text;
+use tickstream_service::text;
 
 /// Time for what was read before Ctrl-C or SIGTERM to be published and answered.
 const STOP_WAIT: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use tickstream_client::{Batch, Client, Error, Event, Subscription, with_causes};
 
 use crate::cli::{StopSignals, WatchArgs, refusal::Refusal};
 use print::{Line, Printer};
-use tickstream_server::text;
+use tickstream_service::text;
 
 /// A longer latency counts as this, microseconds: an hour.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
@@ -203,7 +203,7 @@ mod tests {
     use tickstream_client::{Mode, Tick};
 
     use super::*;
-    use tickstream_server::config::Credentials;
+    use tickstream_service::credentials::Credentials;
 
     fn args(count: Option<u64>) -> WatchArgs {
         WatchArgs {

@@ -7,10 +7,10 @@
 
 pub mod admin;
 pub mod config;
-pub mod keeper;
+pub mod engine_config;
+pub mod handle;
 pub mod listeners;
-pub mod logs;
-pub mod notify;
+pub mod maintenance;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
@@ -19,8 +19,7 @@ pub mod reload;
 pub mod ring;
 pub mod serve;
 pub mod shard;
-pub mod steering;
 mod sync;
-pub mod text;
+mod threads;
 pub mod tls;
 pub mod upgrade;

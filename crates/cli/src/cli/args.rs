@@ -1,5 +1,6 @@
 //! The command tree, as clap has it.
 
+use crate::client_tls;
 use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
     Arg, ArgAction,
@@ -10,7 +11,9 @@ use clap_complete::Shell;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
-use tickstream_server::config::{self, AdminAddress, DurationRange, Kind, flags, settings};
+use tickstream_server::config;
+use tickstream_service::admin::AdminAddress;
+use tickstream_service::settings::{self, DurationRange, ValueError, flags};
 use tickstream_wire::messages::Mode;
 
 const EXIT_CODES: &str = "\
@@ -26,20 +29,12 @@ Exit codes:
      the error says when to try again (watch, publish)";
 
 /// How often top may ask. The server gathers its figures at most ten times a second.
-const TOP_INTERVAL: DurationRange = DurationRange {
-    min: Duration::from_millis(100),
-    max: Duration::from_secs(3_600),
-    step: Duration::from_millis(1),
-    zero_is_off: false,
-};
+const TOP_INTERVAL: DurationRange =
+    DurationRange::millis(Duration::from_millis(100), Duration::from_secs(3_600));
 
 /// How long upgrade may wait. By itself the server gives up on a new process after a minute, and says so.
-const UPGRADE_TIMEOUT: DurationRange = DurationRange {
-    min: Duration::from_millis(100),
-    max: Duration::from_secs(3_600),
-    step: Duration::from_millis(1),
-    zero_is_off: false,
-};
+const UPGRADE_TIMEOUT: DurationRange =
+    DurationRange::millis(Duration::from_millis(100), Duration::from_secs(3_600));
 
 /// The tree.
 pub fn command() -> clap::Command {
@@ -79,7 +74,7 @@ fn serve() -> clap::Command {
              precedence over the environment, that over the file, that over the default.",
         )
         .after_help(examples(
-            "  STREAM_USER=alice STREAM_PASS_FILE=/run/secrets/pass tickstream serve --cpus 0-3
+            "  STREAM_USER=alice TICKSTREAM_STREAM_PASS_FILE=/run/secrets/pass tickstream serve --cpus 0-3
   tickstream serve --config tickstream.toml --print-config",
         ))
         .arg(config_arg())
@@ -89,7 +84,7 @@ fn serve() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the effective settings with their origins, secrets masked, and exit"),
         )
-        .args(flags::args())
+        .args(flags::args(&config::TABLE))
 }
 
 fn watch() -> clap::Command {
@@ -111,7 +106,7 @@ fn watch() -> clap::Command {
                 .help("Replay the ticks after this sequence first"),
         )
         .args([count_arg(), json_arg()])
-        .args(flags::client_args())
+        .args(flags::args(&client_tls::TABLE))
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
 }
 
@@ -307,7 +302,7 @@ fn upgrade() -> clap::Command {
             Arg::new("timeout")
                 .long("timeout")
                 .value_name("DURATION")
-                .value_parser(|text: &str| config::duration(text, UPGRADE_TIMEOUT))
+                .value_parser(|text: &str| settings::duration(text, UPGRADE_TIMEOUT))
                 .default_value("90s")
                 .help("How long the new process may take until it serves"),
         )
@@ -330,7 +325,7 @@ fn top() -> clap::Command {
             Arg::new("interval")
                 .long("interval")
                 .value_name("DURATION")
-                .value_parser(|text: &str| config::duration(text, TOP_INTERVAL))
+                .value_parser(|text: &str| settings::duration(text, TOP_INTERVAL))
                 .default_value("1s")
                 .help("How often to ask"),
         )
@@ -362,7 +357,7 @@ fn demo() -> clap::Command {
             Arg::new("listen")
                 .long("listen")
                 .value_name("IP:PORT")
-                .value_parser(config::address)
+                .value_parser(settings::address)
                 .default_value("127.0.0.1:0")
                 .help("Address of the server; port 0: one that is free"),
         )
@@ -407,7 +402,7 @@ fn doctor() -> clap::Command {
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print one JSON object"))
         .arg(config_arg())
-        .args(flags::args())
+        .args(flags::args(&config::TABLE))
 }
 
 fn completions_command() -> clap::Command {
@@ -442,7 +437,7 @@ fn admin_arg() -> Arg {
 fn config_arg() -> Arg {
     Arg::new("config")
         .long("config")
-        .env("STREAM_CONFIG")
+        .env("TICKSTREAM_CONFIG")
         .value_name("PATH")
         .value_parser(OsStringValueParser::new())
         .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
@@ -483,9 +478,6 @@ fn host_and_port(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn ticks_per_second(text: &str) -> Result<NonZeroU32, config::ValueError> {
-    let kind = settings::find("ticks_per_second").map(|setting| setting.kind);
-    let Some(Kind::Integer(range)) = kind else { unreachable!("ticks_per_second is {kind:?}") };
-    let number = config::integer(text, range)?;
-    NonZeroU32::new(number).ok_or(config::ValueError::OutOfRange(Kind::Integer(range)))
+fn ticks_per_second(text: &str) -> Result<NonZeroU32, ValueError> {
+    config::setting::ticks_per_second.read(text)
 }

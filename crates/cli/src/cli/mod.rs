@@ -13,6 +13,7 @@ pub use output::{Inputs, OutputFile};
 pub use publish::PublishArgs;
 pub use signals::{StopFlag, StopSignals};
 
+use crate::client_tls::{self, client_tls};
 use crate::doctor::Host;
 use crate::events::{EventsAction, EventsArgs, Filter, Pattern, View};
 use crate::top::TopArgs;
@@ -27,12 +28,12 @@ use std::{
     time::Duration,
 };
 use tickstream_client::TlsConfig;
-use tickstream_server::config::{
-    self, AdminAddress, Config, ConfigError, Credentials, Environment, File, Values, flags, settings,
-};
+use tickstream_server::config::{self, Config, ConfigError, Source};
 use tickstream_server::placement::Machine;
-use tickstream_server::reload::Source;
-use tickstream_server::text;
+use tickstream_service::admin::AdminAddress;
+use tickstream_service::credentials::Credentials;
+use tickstream_service::settings::{self, Environment, Values, flags};
+use tickstream_service::text;
 use tickstream_wire::messages::Mode;
 
 /// Exit codes, as `--help` documents them.
@@ -237,33 +238,32 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let values = server_values(matches, env)?;
+    let source = server_source(matches, env)?;
+    let values = source.read(env)?;
     let config = Config::from_merged(&values);
     if matches.get_flag("print-config") {
-        return Ok(Command::PrintConfig { toml: config::effective(&values), problem: config.err() });
+        return Ok(Command::PrintConfig { toml: settings::effective(&values), problem: config.err() });
     }
-    let source = Source { flags: flags::given(matches, settings::settings()), file: file(matches, env) };
     Ok(Command::Serve(Box::new(config?), source))
 }
 
-/// Every setting of the server, from all sources.
-fn server_values(matches: &ArgMatches, env: Environment<'_>) -> Result<Values, ConfigError> {
-    let file = file(matches, env).map(|path| File::read(&path)).transpose()?;
-    Values::merge(&flags::given(matches, settings::settings()), env, file.as_ref())
+/// The sources of the server's settings.
+fn server_source(matches: &ArgMatches, env: Environment<'_>) -> Result<Source, ConfigError> {
+    Source::open(&config::TABLE, flags::given(matches, &config::TABLE), file(matches, env), env)
 }
 
 /// The configuration file, if one is named.
 fn file(matches: &ArgMatches, env: Environment<'_>) -> Option<PathBuf> {
-    let variable = || env("STREAM_CONFIG").filter(|path| !path.is_empty());
+    let variable = || env("TICKSTREAM_CONFIG").filter(|path| !path.is_empty());
     flags::given_text(matches, "config").or_else(variable).map(PathBuf::from)
 }
 
 fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let values = Values::of_client(&flags::given(matches, settings::client_settings()), env)?;
+    let values = Values::merge(&client_tls::TABLE, &flags::given(matches, &client_tls::TABLE), env, None)?;
     Ok(Command::Watch(WatchArgs {
         addrs: matches.get_many("addr").into_iter().flatten().cloned().collect(),
         credentials: Credentials::from_values(&values)?,
-        tls: config::client_tls(&values)?,
+        tls: client_tls(&values)?,
         mode: required(matches, "mode"),
         resume_after: matches.get_one("resume-after").copied(),
         count: matches.get_one("count").copied(),
@@ -356,10 +356,10 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
 
 fn doctor_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
     let (pid, root) = (matches.get_one("pid").copied(), matches.get_one::<PathBuf>("root").cloned());
-    let values = server_values(matches, env)?;
+    let values = server_source(matches, env)?.read(env)?;
     let files = Host::at(root.clone().unwrap_or_else(|| PathBuf::from("/")), pid);
     let machine = Machine::read(&files.process(), &files.path("sys/devices/system/node"));
-    let config = Config::for_checks(&values, &machine.map_err(ConfigError::from)?)?;
+    let config = Config::for_checks(&values, &machine.map_err(ConfigError::program)?)?;
     Ok(Command::Doctor(Box::new(DoctorArgs {
         config,
         connections: matches.get_one("connections").copied(),

@@ -14,7 +14,9 @@ use super::{
     args::{addr_arg, examples},
     required,
 };
-use tickstream_server::config::{self, Credentials, DurationRange, Environment, Values, flags, settings};
+use crate::client_tls::{self, client_tls};
+use tickstream_service::credentials::Credentials;
+use tickstream_service::settings::{self, DurationRange, Environment, Values, flags};
 
 /// What `publish` is told.
 #[derive(Clone, Debug)]
@@ -50,12 +52,7 @@ pub struct PublishArgs {
 /// Settings of clients that name files.
 const SETTINGS_FILES: [&str; 4] = ["stream_pass_file", "tls_ca", "tls_client_cert", "tls_client_key"];
 
-const LINGER: DurationRange = DurationRange {
-    min: Duration::ZERO,
-    max: Duration::from_secs(3_600),
-    step: Duration::from_millis(1),
-    zero_is_off: false,
-};
+const LINGER: DurationRange = DurationRange::millis(Duration::ZERO, Duration::from_secs(3_600));
 
 /// The subcommand, as clap has it.
 pub(super) fn command() -> clap::Command {
@@ -97,7 +94,7 @@ pub(super) fn command() -> clap::Command {
             Arg::new("linger")
                 .long("linger")
                 .value_name("DURATION")
-                .value_parser(|text: &str| config::duration(text, LINGER))
+                .value_parser(|text: &str| settings::duration(text, LINGER))
                 .default_value("10s")
                 .help("How long an event waits for others until its batch goes anyway"),
         )
@@ -144,30 +141,31 @@ pub(super) fn command() -> clap::Command {
             "Take an event without event_id or timestamp for a bad line, instead of giving it a new id and the present time",
         ))
         .arg(flag("json", "Print the summary as a JSON object"))
-        .args(flags::client_args())
+        .args(flags::args(&client_tls::TABLE))
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
 }
 
 /// What the subcommand was told.
 pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let flags = flags::given(matches, settings::client_settings());
-    let values = Values::of_client(&flags, env)?;
+    let values = Values::merge(&client_tls::TABLE, &flags::given(matches, &client_tls::TABLE), env, None)?;
     let first_sequence = matches.get_one("first-sequence").copied().map(NonZeroU64::get);
     let batch: u64 = required(matches, "batch");
     Ok(Command::Publish(PublishArgs {
         file: matches.get_one("file").cloned().filter(|file: &PathBuf| file.as_os_str() != "-"),
         addrs: matches.get_many("addr").into_iter().flatten().cloned().collect(),
         credentials: Credentials::from_values(&values)?,
-        tls: config::client_tls(&values)?,
+        tls: client_tls(&values)?,
         batch: batch as usize,
         linger: required(matches, "linger"),
         producer: matches.get_one("producer-id").copied().zip(first_sequence),
         compression: required(matches, "codec"),
         dead_letters: matches.get_one("dead-letters").cloned(),
-        settings_files: settings::client_settings()
-            .filter(|setting| SETTINGS_FILES.contains(&setting.key))
-            .filter_map(|setting| flags.get(setting.key).cloned().or_else(|| env(setting.env)))
-            .map(PathBuf::from)
+        settings_files: SETTINGS_FILES
+            .into_iter()
+            .filter_map(|key| client_tls::TABLE.find(key))
+            .map(|setting| values.get(setting))
+            .filter(|value| value.is_set())
+            .map(|value| PathBuf::from(value.text))
             .collect(),
         strict: matches.get_flag("strict"),
         complete_only: matches.get_flag("complete-only"),

@@ -43,10 +43,11 @@ fn the_command_tree_is_sound() {
 #[test]
 fn serve_takes_every_setting_as_a_flag() {
     let serve = command().find_subcommand("serve").unwrap().clone();
-    for setting in settings::settings() {
-        let arg = serve.get_arguments().find(|arg| arg.get_long() == Some(&setting.flag())).unwrap();
-        assert_eq!(arg.get_env(), Some(setting.env.as_ref()));
-        assert!(arg.is_hide_env_values_set() == setting.secret);
+    for setting in config::TABLE.settings() {
+        let about = setting.about();
+        let arg = serve.get_arguments().find(|arg| arg.get_long() == Some(&about.flag())).unwrap();
+        assert_eq!(arg.get_env(), Some(about.variable().as_ref()));
+        assert!(arg.is_hide_env_values_set() == about.secret);
         assert!(arg.get_help_heading().is_some());
     }
 }
@@ -56,16 +57,21 @@ fn serve_merges_its_sources() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("t.toml");
     std::fs::write(&path, "auth_timeout = \"1s\"\nticks_per_second = 1\nticks_per_minute = 1").unwrap();
-    let env = [CREDENTIALS[0], CREDENTIALS[1], ("TICKS_PER_SECOND", "2"), ("TICKS_PER_MINUTE", "2")];
+    let env = [
+        CREDENTIALS[0],
+        CREDENTIALS[1],
+        ("TICKSTREAM_TICKS_PER_SECOND", "2"),
+        ("TICKSTREAM_TICKS_PER_MINUTE", "2"),
+    ];
     let field = |command| {
-        let config = serve_config(command);
+        let config = serve_config(command).settings;
         format!("{:?} {} {}", config.auth_timeout, config.ticks_per_second, config.ticks_per_minute)
     };
     let line = format!("serve --config {} --ticks-per-minute 3", path.display());
     check(&line, &env, field, Ok("1s 2 3"));
-    let by_variable = [&env[..], &[("STREAM_CONFIG", path.to_str().unwrap())]].concat();
+    let by_variable = [&env[..], &[("TICKSTREAM_CONFIG", path.to_str().unwrap())]].concat();
     check("serve", &by_variable, field, Ok("1s 2 2"));
-    check("serve", &[&env[..], &[("STREAM_CONFIG", "")]].concat(), field, Ok("5s 2 2"));
+    check("serve", &[&env[..], &[("TICKSTREAM_CONFIG", "")]].concat(), field, Ok("5s 2 2"));
 }
 
 #[test]
@@ -241,12 +247,12 @@ fn watch_says_what_is_wrong() {
         check_error(&format!("watch --addr {addr}"), &CREDENTIALS, exit::USAGE, "write HOST:PORT");
     }
     check_error("watch --tls-ca absent.pem", &CREDENTIALS, exit::USAGE, "can't read absent.pem");
-    let both = [CREDENTIALS[0], CREDENTIALS[1], ("STREAM_TLS_CLIENT_CERT", "a.pem")];
+    let both = [CREDENTIALS[0], CREDENTIALS[1], ("TICKSTREAM_TLS_CLIENT_CERT", "a.pem")];
     check_error(
         "watch --tls",
         &both,
         exit::USAGE,
-        "(from environment STREAM_TLS_CLIENT_CERT): needs tls_client_key",
+        "(from environment TICKSTREAM_TLS_CLIENT_CERT): needs tls_client_key",
     );
     check_error("watch --tls=perhaps", &CREDENTIALS, exit::USAGE, "accepted: on or off");
     check_error("watch --count 0", &CREDENTIALS, exit::USAGE, "--count");
@@ -334,7 +340,7 @@ fn doctor_takes_the_server_s_settings_and_needs_no_credentials() {
     let field = |command| match command {
         Command::Doctor(doctor) => {
             let DoctorArgs { config, connections, pid, root, json } = *doctor;
-            format!("{} {connections:?} {pid:?} {root:?} {json}", config.listen)
+            format!("{} {connections:?} {pid:?} {root:?} {json}", config.settings.listen)
         }
         other => panic!("{other:?}"),
     };

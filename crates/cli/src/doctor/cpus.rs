@@ -1,7 +1,7 @@
 //! The CPUs that shards run on: how fast, what they share, how far they are from each other.
 
 use std::collections::BTreeSet;
-use tickstream_server::text::counted;
+use tickstream_service::text::counted;
 
 use super::{Finding, Host, Plan, Topic, Verdict};
 use tickstream_server::placement::format_cpus;

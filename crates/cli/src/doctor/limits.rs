@@ -2,7 +2,7 @@
 
 use super::{Finding, Host, Plan, Topic, Verdict, grouped, in_bytes};
 use tickstream_server::preflight;
-use tickstream_server::text::{counted, noun_for};
+use tickstream_service::text::{counted, noun_for};
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {

@@ -1,7 +1,7 @@
 //! Memory: how much there is, and what makes touching it slow.
 
 use super::{Finding, Host, Plan, Topic, Verdict, in_bytes};
-use tickstream_server::text::counted;
+use tickstream_service::text::counted;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {

@@ -55,14 +55,16 @@ impl Plan {
         cpus.sort_unstable();
         cpus.dedup();
         Self {
-            connections: connections.or(config.max_connections).map_or(CONNECTIONS_DEFAULT, NonZeroU32::get),
-            max_connections: config.max_connections,
+            connections: connections
+                .or(config.settings.max_connections)
+                .map_or(CONNECTIONS_DEFAULT, NonZeroU32::get),
+            max_connections: config.settings.max_connections,
             shards: config.shards.get(),
             cpus,
-            ports: config.listeners().iter().map(|(address, _)| address.port()).collect(),
+            ports: config.listeners().iter().map(|listen| listen.address.port()).collect(),
             tls: config.tls.is_some(),
-            listen_backlog: config.listen_backlog.get(),
-            send_buffer: config.send_buffer.get(),
+            listen_backlog: config.settings.listen_backlog.get(),
+            send_buffer: config.settings.send_buffer.get(),
             journal: config.events.as_ref().map(|events| JournalPlan {
                 directory: events.journal.clone(),
                 segment_bytes: events.segment_bytes,

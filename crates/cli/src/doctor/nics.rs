@@ -2,7 +2,7 @@
 //! Documentation/networking/scaling.rst).
 
 use std::collections::BTreeSet;
-use tickstream_server::text::counted;
+use tickstream_service::text::counted;
 
 use super::{Finding, Host, Plan, Topic, Verdict};
 use tickstream_server::placement::format_cpus;

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{AREAS, Check, Report, Verdict, grouped};
 use tickstream_server::placement::format_cpus;
-use tickstream_server::text::{counted, noun_for, one_line, one_painted_line};
+use tickstream_service::text::{counted, noun_for, one_line, one_painted_line};
 
 /// Where prose is broken; commands are not.
 const WIDTH: usize = 110;
@@ -76,7 +76,7 @@ pub(super) fn json(report: &Report) -> String {
         "ok": report.count(Verdict::Ok),
         "checks": checks,
     });
-    format!("{}\n", tickstream_server::text::json(&format!("{report:#}")))
+    format!("{}\n", tickstream_service::text::json(&format!("{report:#}")))
 }
 
 fn summary(report: &Report) -> String {

@@ -1,7 +1,7 @@
 //! The kernel's TCP: queues, buffers, and who keeps track of connections.
 
 use super::{Finding, Host, Plan, Topic, Verdict, grouped, in_bytes};
-use tickstream_server::text::noun_for;
+use tickstream_service::text::noun_for;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {

@@ -8,7 +8,7 @@ use super::lines::View;
 use super::unknown::Unknown;
 use super::{EventsError, Output, lines, say};
 use crate::cli::StopFlag;
-use tickstream_server::text::counted;
+use tickstream_service::text::counted;
 
 pub fn run(
     directory: &Path,

@@ -10,7 +10,7 @@ use tickstream_wire::messages::events::{DeadLetter, Event};
 use super::feed::Batch;
 use super::text;
 use tickstream_client::json::write_event;
-use tickstream_server::text::json;
+use tickstream_service::text::json;
 
 /// Facts that the server knows of an event beside the event itself.
 #[derive(Serialize)]

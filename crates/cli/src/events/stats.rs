@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 use serde_json::json;
-use tickstream_server::text::{counted, one_line, push_json_line};
+use tickstream_service::text::{counted, one_line, push_json_line};
 use tickstream_wire::messages::events::Event;
 
 use super::feed::{Batch, each_batch};

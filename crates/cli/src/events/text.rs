@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 use tickstream_client::json::write_event;
-use tickstream_server::text::{json, one_line};
+use tickstream_service::text::{json, one_line};
 use tickstream_wire::messages::events::{DeadLetter, Event};
 
 use super::lines::{event_of, time};
@@ -108,7 +108,7 @@ fn is_word(text: &str) -> bool {
     !text.is_empty()
         && !text
             .chars()
-            .any(|c| c.is_whitespace() || tickstream_server::text::steers(c) || matches!(c, '"' | '='))
+            .any(|c| c.is_whitespace() || tickstream_service::text::steers(c) || matches!(c, '"' | '='))
 }
 
 /// Red for errors, yellow for warnings.

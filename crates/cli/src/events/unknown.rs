@@ -9,7 +9,7 @@ use tickstream_wire::messages::events::{DeadLetter, Event, StoredBatch};
 
 use super::feed::Batch;
 use super::say;
-use tickstream_server::text::counted;
+use tickstream_service::text::counted;
 
 /// Number of `events` in a `StoredBatch`.
 const EVENTS: u64 = 3;

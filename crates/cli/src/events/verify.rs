@@ -10,7 +10,7 @@ use super::feed::Feed;
 use super::journals::Place;
 use super::{EventsError, Output, journals, lines};
 use crate::cli::StopFlag;
-use tickstream_server::text::{counted, one_line};
+use tickstream_service::text::{counted, one_line};
 
 /// What seems to be damaged is looked at again so often: it may have been written just then.
 const LOOKS: usize = 3;

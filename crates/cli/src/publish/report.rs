@@ -15,7 +15,7 @@ use tickstream_client::{
 
 use super::lines::{BadLine, Line};
 use crate::cli::OutputFile;
-use tickstream_server::text::{can_draw, counted, json as safe_json, one_line, push_json_line};
+use tickstream_service::text::{can_draw, counted, json as safe_json, one_line, push_json_line};
 
 /// Lines that are named one by one; of further ones there is only a count.
 const NAMED_MAX: u64 = 50;

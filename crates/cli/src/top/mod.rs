@@ -16,12 +16,12 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::ask::{self, AskError};
+use crate::admin_client::{self, AdminClientError};
 use history::History;
 use screen::{Seen, Silence};
 use terminal::Terminal;
 use tickstream_server::admin::report::{ConnectionsReport, Report};
-use tickstream_server::config::AdminAddress;
+use tickstream_service::admin::AdminAddress;
 
 /// Connections are listed at most that often: it makes the shards look at all of theirs.
 const LISTS_APART: Duration = Duration::from_secs(5);
@@ -45,12 +45,12 @@ pub struct TopArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
     /// The endpoint.
-    #[error("no answer from the admin endpoint at {address}: {}", tickstream_server::text::one_line(&source.to_string()))]
+    #[error("no answer from the admin endpoint at {address}: {}", tickstream_service::text::one_line(&source.to_string()))]
     Silent {
         /// Where it was looked for.
         address: AdminAddress,
         /// What went wrong.
-        source: AskError,
+        source: AdminClientError,
     },
     /// Standard output.
     #[error("standard output is no terminal to draw on: --once prints plain text")]
@@ -67,7 +67,7 @@ pub enum TopError {
 enum Told {
     Report(Box<Report>),
     Slowest(ConnectionsReport),
-    Silent(AskError),
+    Silent(AdminClientError),
 }
 
 /// Shows the server until `q` is pressed or a signal comes, or once.
@@ -81,13 +81,13 @@ pub fn run(args: &TopArgs) -> Result<(), TopError> {
 /// Asks twice, so that there are rates, and prints.
 fn once(args: &TopArgs) -> Result<(), TopError> {
     let silent = |source| TopError::Silent { address: args.admin.clone(), source };
-    let ask = || ask::json::<Report>(&args.admin, "/snapshot").map_err(silent);
+    let ask = || admin_client::json::<Report>(&args.admin, "/snapshot").map_err(silent);
     let began = Instant::now();
     let mut history = History::new(args.interval);
     history.take(ask()?, false);
     thread::sleep(args.interval.saturating_sub(began.elapsed()));
     history.take(ask()?, false);
-    let slowest = ask::json(&args.admin, &slowest_path()).map_err(silent)?;
+    let slowest = admin_client::json(&args.admin, &slowest_path()).map_err(silent)?;
     let text = screen::plain(&Seen { history: &history, slowest: Some(&slowest), silence: None });
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -99,7 +99,7 @@ fn once(args: &TopArgs) -> Result<(), TopError> {
 
 fn live(args: &TopArgs) -> Result<(), TopError> {
     // Before the screen is taken: whoever mistyped the address reads it where they typed it.
-    let first = ask::json::<Report>(&args.admin, "/snapshot");
+    let first = admin_client::json::<Report>(&args.admin, "/snapshot");
     let first = first.map_err(|source| TopError::Silent { address: args.admin.clone(), source })?;
     let mut terminal = Terminal::enter().map_err(TopError::Terminal)?.ok_or(TopError::NoTerminal)?;
     let mut history = History::new(args.interval);
@@ -117,7 +117,7 @@ fn ask(address: &AdminAddress, interval: Duration, mut due: Duration, told: &Sen
     let mut listed = None::<Instant>;
     loop {
         thread::sleep(due);
-        let answer = ask::json::<Report>(address, "/snapshot");
+        let answer = admin_client::json::<Report>(address, "/snapshot");
         due = answer.as_ref().map_or(interval, |report| next_ask(report.now_unix_ms, interval));
         let asked = Instant::now();
         let is_silent = answer.is_err();
@@ -127,7 +127,7 @@ fn ask(address: &AdminAddress, interval: Duration, mut due: Duration, told: &Sen
         // A list that can't be had now is asked for again with the next answer.
         if !is_silent
             && listed.is_none_or(|listed| listed.elapsed() >= LISTS_APART)
-            && let Ok(slowest) = ask::json(address, &slowest_path())
+            && let Ok(slowest) = admin_client::json(address, &slowest_path())
         {
             listed = Some(Instant::now());
             let _ = told.send(Told::Slowest(slowest));
@@ -154,7 +154,7 @@ fn draw(terminal: &mut Terminal, mut history: History, told: &Receiver<Told>) ->
     // Since when, and why.
     let mut silence: Option<(Instant, String)> = None;
     let (mut size, mut is_new) = ((0, 0), true);
-    let has_colours = tickstream_server::text::has_colours(&io::stdout());
+    let has_colours = tickstream_service::text::has_colours(&io::stdout());
     while !terminal.is_ended() {
         for told in told.try_iter() {
             is_new = true;

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::stdio;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use tickstream_server::text;
+use tickstream_service::text;
 
 /// The other screen, cleared, without a cursor; xterm's private modes 1049 and 25.
 const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l";

@@ -95,7 +95,7 @@ impl Line {
 
 /// A character as it is shown: nothing from a server steers the terminal, whichever way it came here.
 fn shown(char: char) -> char {
-    if tickstream_server::text::steers(char) { '?' } else { char }
+    if tickstream_service::text::steers(char) { '?' } else { char }
 }
 
 /// A column of words.

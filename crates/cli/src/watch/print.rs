@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use tickstream_client::{Error, Mode, Tick, with_causes};
 
-use tickstream_server::text::{counted, one_line, push_json_line};
+use tickstream_service::text::{counted, one_line, push_json_line};
 
 /// The end of the year 9999, up to which RFC 3339 has a form for times, Unix milliseconds. Servers may say what they like.
 const EPOCH_MS_END: u64 = 253_402_300_800_000;
@@ -244,7 +244,7 @@ mod tests {
             printer.print(&Line::GoAway { reason, retry_after: None }).unwrap();
             let out = String::from_utf8(out).unwrap();
             assert_eq!(out.lines().count(), 2, "{out:?}");
-            assert!(!out.lines().any(|line| line.chars().any(tickstream_server::text::steers)), "{out:?}");
+            assert!(!out.lines().any(|line| line.chars().any(tickstream_service::text::steers)), "{out:?}");
         }
     }
 }

@@ -21,8 +21,8 @@ impl CloseLog {
         Self { shard, second: 0, lines: 0, left_out: 0, fired: [0; Limit::ALL.len()] }
     }
 
-    /// Logs one end, unless this second had enough of them; `subject` is that of the client's certificate.
-    pub fn log(&mut self, report: &Report, subject: impl FnOnce() -> Option<String>) {
+    /// Logs one end, unless this second had enough of them; `info` is that of the client's certificate.
+    pub fn log(&mut self, report: &Report, info: impl FnOnce() -> Option<String>) {
         // What isn't printed uses nothing up.
         let is_printed = match report.reason.severity() {
             Severity::Debug => tracing::enabled!(tracing::Level::DEBUG),
@@ -42,7 +42,7 @@ impl CloseLog {
             self.lines += 1;
         }
         // Parsed for lines alone that are printed.
-        let subject = subject();
+        let info = info();
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -50,7 +50,7 @@ impl CloseLog {
                     peer = %report.peer,
                     reason = report.reason.as_str(),
                     detail = &*report.detail,
-                    subject,
+                    info,
                     mode = report.mode.map_or("none", |mode| mode.as_str_name()),
                     open_ms = report.open_ms,
                     unsent_ms = report.unsent_ms,

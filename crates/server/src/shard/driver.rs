@@ -14,9 +14,9 @@ use tickstream_engine::{self as engine, Action, Refused, Shard};
 use super::chaos::Chaos;
 use super::close_log::CloseLog;
 use super::collection::Collection;
-use super::desk::Desk;
+use super::inspector::Inspector;
 use super::transport::Transport;
-use super::{Control, Order, ShardError, Spec};
+use super::{Command, Control, ShardError, Spec};
 use crate::otlp::{Tracer, Work};
 use crate::published::Seen;
 use crate::ring::{self, Completion, SocketRing};
@@ -49,7 +49,7 @@ pub(super) struct Driver {
     settings: Seen<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
-    desk: Desk,
+    inspector: Inspector,
     tracer: Option<Tracer>,
     #[cfg(debug_assertions)]
     chaos: Option<Chaos>,
@@ -72,8 +72,8 @@ impl Driver {
         let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
-        let beat = || spec.control.beat(spec.shard);
-        let open = |events| Collection::open(events, place, &mut shard, &mut ring, beat);
+        let alive = || spec.control.mark_alive(spec.shard);
+        let open = |events| Collection::open(events, place, &mut shard, &mut ring, alive);
         let collection = spec.config.events.as_ref().map(open).transpose()?;
         ring.accept();
         Ok(Self {
@@ -81,17 +81,17 @@ impl Driver {
             shard,
             ring,
             collection,
-            transport: Transport::new(acceptor, spec.config.handshakes_max.get()),
+            transport: Transport::new(acceptor, spec.config.settings.handshakes_max.get()),
             listeners: spec.listeners.iter().map(|(_, tls)| *tls).collect(),
             certificates,
             settings,
             control: spec.control,
             log: CloseLog::new(spec.shard),
-            desk: Desk::new(spec.shard),
+            inspector: Inspector::new(spec.shard),
             tracer: spec.tracer,
             #[cfg(debug_assertions)]
             chaos: Chaos::of_environment(spec.shard),
-            drain_ms: spec.config.drain.as_millis() as u32,
+            drain_ms: spec.config.settings.drain_seconds.as_millis() as u32,
             drain_ends_ns: None,
             tell_at_ns: None,
             accept_again_ns: None,
@@ -109,10 +109,12 @@ impl Driver {
     pub fn run(mut self) -> Result<(), ShardError> {
         while !self.is_finished() {
             self.pass()?;
-            self.control.beat(self.number);
+            self.control.mark_alive(self.number);
         }
         if let Some(collection) = self.collection.take() {
-            collection.finish(&mut self.ring, || self.control.beat(self.number)).map_err(ShardError::Ring)?;
+            collection
+                .finish(&mut self.ring, || self.control.mark_alive(self.number))
+                .map_err(ShardError::Ring)?;
         }
         self.log.finish(&self.shard.counters());
         Ok(())
@@ -123,9 +125,9 @@ impl Driver {
     fn pass(&mut self) -> Result<(), ShardError> {
         let (began, mut work) = (ring::now(), Work::default());
         self.shard.advance(began);
-        self.obey();
+        self.apply_command();
         let mailbox = self.control.mailbox(self.number);
-        self.desk.pass(mailbox, &mut self.shard, &self.ring, self.collection.as_ref());
+        self.inspector.pass(mailbox, &mut self.shard, &self.ring, self.collection.as_ref());
         #[cfg(debug_assertions)]
         self.chaos.iter_mut().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
@@ -150,7 +152,7 @@ impl Driver {
             if let Some(tracer) = &self.tracer {
                 tracer.ended(&report, &self.shard, now);
             }
-            self.desk.keep(report, now.unix_ns);
+            self.inspector.keep(report, now.unix_ns);
         }
         if let Some(collection) = &mut self.collection {
             collection.pass(&mut self.shard, &mut self.ring)?;
@@ -167,7 +169,7 @@ impl Driver {
         self.resume_accepting(now.mono_ns);
         let goes_on = self.shard.has_actions()
             || self.transport.has_work()
-            || self.desk.is_busy()
+            || self.inspector.is_busy()
             || self.ring.has_refused();
         if goes_on {
             self.ring.submit().map_err(ShardError::Ring)?;
@@ -282,7 +284,7 @@ impl Driver {
     }
 
     /// Does what the process is told: takes new certificates and settings, refuses connections, drains.
-    fn obey(&mut self) {
+    fn apply_command(&mut self) {
         self.shard.set_memory_is_short(self.control.memory_is_short());
         if let Some(acceptor) = self.certificates.as_mut().and_then(Seen::replaced) {
             self.transport.set_acceptor(acceptor);
@@ -290,7 +292,7 @@ impl Driver {
         if let Some(settings) = self.settings.replaced() {
             self.shard.reconfigure(&settings);
         }
-        if self.control.order() >= Order::Drain && self.drain_ends_ns.is_none() {
+        if self.control.command() >= Command::Drain && self.drain_ends_ns.is_none() {
             self.ring.close_listeners();
             let (now_ns, drain_ns) = (ring::now().mono_ns, u64::from(self.drain_ms) * 1_000_000);
             self.drain_ends_ns = Some(now_ns + drain_ns);
@@ -305,7 +307,7 @@ impl Driver {
     fn is_finished(&self) -> bool {
         let drained =
             |ends: u64| self.tell_at_ns.is_none() && self.shard.is_empty() || ring::now().mono_ns >= ends;
-        self.control.order() == Order::Stop || self.drain_ends_ns.is_some_and(drained)
+        self.control.command() == Command::Stop || self.drain_ends_ns.is_some_and(drained)
     }
 }
 

@@ -5,8 +5,8 @@ mod chaos;
 mod close_log;
 mod collection;
 mod control;
-mod desk;
 mod driver;
+mod inspector;
 mod mailbox;
 mod transport;
 
@@ -28,8 +28,8 @@ use crate::tls::Acceptor;
 use driver::Driver;
 
 pub use collection::{CollectionError, record_bytes_max, with_cause};
-pub use control::{Control, Order};
-pub use desk::slowness;
+pub use control::{Command, Control};
+pub use inspector::slowness;
 pub use mailbox::{
     Closed, Closing, Filter, JournalSnapshot, Lag, Mailbox, Page, PageFound, Request, Snapshot, Unanswered,
 };
@@ -98,7 +98,7 @@ pub struct Spec {
     pub config: Arc<Config>,
     /// The engine's settings, but for the number of the shard.
     pub settings: Arc<Published<engine::Config>>,
-    /// The word that it obeys.
+    /// The commands to it.
     pub control: Arc<Control>,
     /// Takes what is traced; `None`: nothing is.
     pub tracer: Option<Tracer>,

@@ -21,8 +21,8 @@ use tickstream_wire::{Decoder, FrameType, frame};
 
 use super::*;
 use crate::config::Config;
+use crate::engine_config::engine_config;
 use crate::published::Published;
-use crate::serve::engine_config;
 use crate::tls::material;
 
 /// Listeners, by their numbers.
