@@ -408,3 +408,48 @@ fn the_version_has_the_commit() {
     let commit = &String::from_utf8_lossy(&head.stdout)[..12];
     assert_eq!(version, format!("tickstream {} ({commit})\n", env!("CARGO_PKG_VERSION")));
 }
+
+#[test]
+fn the_demo_shows_the_product_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = tickstream(&["demo", "--clients", "120"]);
+    let mut child = command.env("TMPDIR", temporary.path()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut after = |label: &str| {
+        let line = lines.by_ref().find(|line| line.starts_with(label)).expect(label);
+        line[label.len()..].trim().to_owned()
+    };
+    let (page, top) = (after("the page"), after("a terminal"));
+    let (tail, stats) = (after("events"), after("how many"));
+    let address = page.strip_prefix("http://").unwrap().trim_end_matches('/').to_owned();
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    };
+    assert!(get("/").contains("<html"));
+    let since = Instant::now();
+    loop {
+        let report: serde_json::Value = serde_json::from_str(&get("/snapshot")).unwrap();
+        let shard = &report["shards"][0];
+        if shard["connections"].as_u64() >= Some(121) && shard["events"]["accepted"].as_u64() >= Some(10) {
+            break;
+        }
+        assert!(since.elapsed() < Duration::from_secs(20), "{report:#}");
+        thread::sleep(Duration::from_millis(100));
+    }
+    // As they are printed, but for the program's path and what doesn't end.
+    for (line, part) in [(top, "Connections"), (tail.replace(" -f", ""), " log "), (stats, "\nby kind\n")] {
+        let mut args: Vec<_> = line.split(' ').skip(1).collect();
+        if args[0] == "top" {
+            args.push("--once");
+        }
+        let stdout = check(&tickstream(&args).output().unwrap(), 0, &[]);
+        assert!(stdout.contains(part), "{line}: {stdout}");
+    }
+    signal(&child, "INT");
+    check(&ends_within(child, 15), 0, &[]);
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the journal is removed");
+}

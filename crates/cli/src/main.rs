@@ -109,7 +109,7 @@ fn demo(args: &DemoArgs) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };
-    let code = match demo::run(args) {
+    let code = match demo::run(args, &guard) {
         Ok(()) => ExitCode::SUCCESS,
         Err(DemoError::Config(error)) => fail(&error, exit::USAGE),
         Err(DemoError::Watch(error)) => fail(&error, error.refusal().exit_code()),

@@ -258,7 +258,7 @@ async fn feed(
             }
         }
         lines.done();
-        if report.with(|report| report.taken(number)).is_err() {
+        if !report.with(|report| report.taken(number)) {
             return Ok(End::NoDeadLetters);
         }
     }

@@ -55,10 +55,26 @@ async fn watch(args: &WatchArgs) -> Result<(), WatchError> {
     let colours = text::has_colours(&io::stdout());
     let mut watch = Watch::new(args, Printer::new(io::stdout(), args.json, colours));
     let mut signals = StopSignals::catch().map_err(WatchError::Runtime)?;
-    let mut ticks = tokio::select! {
-        ticks = subscribe(args) => ticks?,
-        () = signals.next() => return watch.sum_up(),
+    let subscribed = tokio::select! {
+        ticks = subscribe(args) => Some(ticks?),
+        () = signals.next() => None,
     };
+    let ended = match subscribed {
+        Some(ticks) => follow(&mut watch, ticks, &mut signals).await,
+        None => watch.sum_up(),
+    };
+    match ended {
+        // Who closed standard output has seen enough.
+        Err(WatchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
+
+async fn follow<W: Write>(
+    watch: &mut Watch<W>,
+    mut ticks: Subscription,
+    signals: &mut StopSignals,
+) -> Result<(), WatchError> {
     let ended = loop {
         let update = tokio::select! {
             update = ticks.next() => update,
@@ -76,11 +92,7 @@ async fn watch(args: &WatchArgs) -> Result<(), WatchError> {
     };
     let summed_up = watch.sum_up();
     ticks.close().await;
-    match ended.and(summed_up) {
-        // Who closed standard output has seen enough.
-        Err(WatchError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
-    }
+    ended.and(summed_up)
 }
 
 async fn subscribe(args: &WatchArgs) -> Result<Subscription, Error> {

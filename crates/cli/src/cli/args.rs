@@ -339,7 +339,12 @@ fn top() -> clap::Command {
 
 fn demo() -> clap::Command {
     clap::Command::new("demo")
-        .about("Run a server and a client that watches it, to see ticks at once")
+        .about("Run a server with clients and events, to see everything at once")
+        .long_about(
+            "Run a server on this machine with some hundred clients and an agent that publishes events, and print the ticks of \
+             one more client. It says where the live page is, and what else to try. Events go into a journal in a temporary \
+             directory. Ctrl-C ends everything, and removes the journal.",
+        )
         .after_help(examples(
             "  tickstream demo
   tickstream demo --ticks-per-second 1000 --count 5000 --json",
@@ -360,6 +365,13 @@ fn demo() -> clap::Command {
                 .value_parser(settings::address)
                 .default_value("127.0.0.1:0")
                 .help("Address of the server; port 0: one that is free"),
+        )
+        .arg(
+            Arg::new("clients")
+                .long("clients")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(0..=400))
+                .help("Clients beside the one that prints [default: 200, fewer at more than 100 ticks a second]"),
         )
         .args([count_arg(), json_arg()])
 }

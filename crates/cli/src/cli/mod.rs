@@ -128,6 +128,8 @@ pub struct DemoArgs {
     pub mode: Mode,
     /// Ticks of mode SECOND in a second.
     pub ticks_per_second: NonZeroU32,
+    /// Clients beside the one that prints; `None`: some hundred, fewer where ticks are many.
+    pub clients: Option<u32>,
     /// Stop after this many ticks.
     pub count: Option<NonZeroU64>,
     /// JSON lines instead of text.
@@ -349,6 +351,7 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
         listen: required(matches, "listen"),
         mode: required(matches, "mode"),
         ticks_per_second: required(matches, "ticks-per-second"),
+        clients: matches.get_one("clients").copied(),
         count: matches.get_one("count").copied(),
         json: matches.get_flag("json"),
     }

@@ -71,7 +71,9 @@ pub(super) fn command() -> clap::Command {
         )
         .after_help(examples(
             "  STREAM_USER=alice STREAM_PASS=secret tickstream publish events.jsonl
-  journalctl -f -o json | jq -c -f to-events.jq | tickstream publish --linger 1s --addr a.example:7400
+  echo '{\"platform\":\"linux\",\"event_type\":\"custom\",\"event_name\":\"hello\",\"custom\":{}}' | \\
+      STREAM_USER=alice STREAM_PASS=secret tickstream publish
+  my-agent | tickstream publish --linger 1s --addr a.example:7400 --stream-user alice --stream-pass-file /run/secrets/pass
   tickstream publish --dead-letters rejected.jsonl --codec zstd --tls-ca ca.pem events.jsonl",
         ))
         .arg(

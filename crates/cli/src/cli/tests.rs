@@ -323,13 +323,17 @@ fn demo_needs_nothing() {
         "demo",
         &[],
         field,
-        Ok("DemoArgs { listen: 127.0.0.1:0, mode: Second, ticks_per_second: 1, count: None, json: false }"),
+        Ok(
+            "DemoArgs { listen: 127.0.0.1:0, mode: Second, ticks_per_second: 1, clients: None, count: None, json: false }",
+        ),
     );
     check(
-        "demo --mode minute --ticks-per-second 1000 --listen [::1]:7 --count 5 --json",
+        "demo --mode minute --ticks-per-second 1000 --listen [::1]:7 --clients 3 --count 5 --json",
         &[],
         field,
-        Ok("DemoArgs { listen: [::1]:7, mode: Minute, ticks_per_second: 1000, count: Some(5), json: true }"),
+        Ok(
+            "DemoArgs { listen: [::1]:7, mode: Minute, ticks_per_second: 1000, clients: Some(3), count: Some(5), json: true }",
+        ),
     );
     check_error("demo --ticks-per-second 0", &[], exit::USAGE, "a whole number from 1 to 10000000");
     check_error("demo --listen 7400", &[], exit::USAGE, "is only a port; write 0.0.0.0:7400");
@@ -366,5 +370,43 @@ fn shells_are_completed() {
     check("completions zsh", &[], |command| format!("{command:?}"), Ok("Completions(Zsh)"));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         assert!(String::from_utf8(completions(shell)).unwrap().contains("print-config"), "{shell}");
+    }
+}
+
+/// The lines of the examples of a command and of those below it, continued lines joined.
+fn examples(command: &clap::Command, found: &mut Vec<String>) {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace("\\\n", "");
+    let lines = help.lines().take_while(|line| !line.starts_with("Exit codes")).map(str::trim);
+    found.extend(lines.filter(|line| line.contains("tickstream ")).map(str::to_owned));
+    command.get_subcommands().for_each(|command| examples(command, found));
+}
+
+/// The words that a shell makes of a command's arguments.
+fn words(arguments: &str) -> Vec<String> {
+    let script = format!("set -- {arguments}; printf '%s\\n' \"$@\"");
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{arguments}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_example_of_the_help_is_a_command_line() {
+    let mut found = Vec::new();
+    examples(&command(), &mut found);
+    assert!(found.len() > 25, "{found:#?}");
+    for line in found {
+        for part in line.split(" | ").filter(|part| part.contains("tickstream ")) {
+            let (_, arguments) = part.split_once("tickstream ").unwrap();
+            // What the shell does with the output, and another command's, are no arguments.
+            let arguments = arguments.split(" > ").next().and_then(|rest| rest.split(" || ").next()).unwrap();
+            let arguments = match arguments.split_once("$(") {
+                Some((before, rest)) => format!("{before}1{}", rest.split_once(')').unwrap().1),
+                None => arguments.to_owned(),
+            };
+            let words = std::iter::once("tickstream".to_owned()).chain(words(&arguments));
+            if let Err(error) = command().try_get_matches_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
     }
 }

@@ -103,10 +103,10 @@ impl Report {
         }
     }
 
-    /// A line was published, or named. Fails where dead letters can't be written, so that no more are read.
-    pub fn taken(&mut self, line: u64) -> Result<(), ()> {
+    /// A line was published, or named. False where dead letters can't be written, so that no more are to be read.
+    pub fn taken(&mut self, line: u64) -> bool {
         self.last_line = line;
-        if self.dead_letters.error.is_some() { Err(()) } else { Ok(()) }
+        self.dead_letters.error.is_none()
     }
 
     /// A line that is no event.
