@@ -32,16 +32,16 @@ use tickstream_service::text::{counted, one_line};
 pub use filter::{Filter, KINDS, Moment, Pattern, kind, producer};
 pub use lines::View;
 
-/// What to do with the journals of a directory.
+/// A command on the journals of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsArgs {
     /// The directory that `serve --journal` was given, or one journal's.
     pub directory: PathBuf,
-    /// What.
+    /// The action.
     pub action: EventsAction,
 }
 
-/// What to do with the journals of a directory.
+/// A command on the journals of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventsAction {
     /// Print all events.
@@ -93,33 +93,33 @@ pub enum EventsError {
     Directory {
         /// Which.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A journal can't be read, or not to its end.
     #[error("the journal in {}: {}", .path.display(), with_cause(source))]
     Journal {
-        /// Where it is.
+        /// Its directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage, or the kernel's error.
         source: journal::Error,
     },
     /// A sound record that holds something else.
     #[error("the journal in {}: record {sequence} isn't a batch of events: {source}", .path.display())]
     Record {
-        /// Where the journal is.
+        /// The journal's directory.
         path: PathBuf,
         /// Which record.
         sequence: u64,
-        /// What doesn't fit.
+        /// The decoder's error.
         source: DecodeError,
     },
-    /// What was found can't be written.
+    /// The output can't be written.
     #[error("can't write to {to}: {source}")]
     Output {
-        /// Where to.
+        /// The output's name.
         to: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// Some of several journals can't be read to their end; each was named.
@@ -194,7 +194,7 @@ fn say(text: &str) {
 
 const STANDARD_OUTPUT: &str = "standard output";
 
-/// Where lines go.
+/// The destination of lines.
 struct Output {
     to: String,
     writer: Writer,

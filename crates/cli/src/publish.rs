@@ -28,7 +28,7 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// Events that wait for answers, bytes.
 const QUEUE_BYTES: usize = 32 << 20;
 
-/// How it ended.
+/// The end of a run without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Every line that isn't blank is stored.
@@ -46,17 +46,17 @@ pub enum PublishCommandError {
     /// The lines can't be read.
     #[error("can't read {from}: {source}")]
     Input {
-        /// Where from.
+        /// The source.
         from: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Dead letters can't be written.
     #[error("can't write dead letters to {}: {source}", path.display())]
     DeadLetters {
-        /// Where to.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The summary can't be written.
@@ -68,7 +68,7 @@ pub enum PublishCommandError {
 }
 
 impl PublishCommandError {
-    /// Whether the server refused, and for how long.
+    /// The server's refusal, if that is the reason.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Client(error) => Refusal::of(error),
@@ -180,7 +180,7 @@ async fn connect(args: &PublishArgs, report: SharedReport) -> Result<Publisher, 
     client.publisher(publishing).await
 }
 
-/// How feeding ended where nothing failed.
+/// The end of feeding where nothing failed.
 enum End {
     /// All that was read has its answer.
     Answered,

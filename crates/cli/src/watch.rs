@@ -33,7 +33,7 @@ pub enum WatchError {
 }
 
 impl WatchError {
-    /// Whether the server refused, and for how long.
+    /// The server's refusal, if that is the reason.
     pub fn refusal(&self) -> Refusal {
         match self {
             Self::Client(error) => Refusal::of(error),

@@ -44,7 +44,7 @@ pub fn push_json_line(out: &mut Vec<u8>, value: &serde_json::Value) {
     out.push(b'\n');
 }
 
-/// Whether a character makes a terminal or a reader of lines do something else than show it: C0, DEL and C1 controls,
+/// True for a character that makes a terminal or a reader of lines do something else than show it: C0, DEL and C1 controls,
 /// line and paragraph separators, and what changes the direction of text (Unicode Standard Annex 9).
 pub fn steers(char: char) -> bool {
     char.is_control()
@@ -66,13 +66,13 @@ pub fn noun_for(count: u64, noun: &str) -> String {
     format!("{noun}{ending}")
 }
 
-/// Whether to write colours to a stream: it is a terminal that knows them, and NO_COLOR isn't set (<https://no-color.org>).
+/// True if colours are wanted on a stream: it is a terminal that knows them, and NO_COLOR isn't set (<https://no-color.org>).
 pub fn has_colours(stream: &impl IsTerminal) -> bool {
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     !no_color && can_draw(stream)
 }
 
-/// Whether a stream is a terminal that knows more than lines of text: TERM isn't `dumb`.
+/// True if a stream is a terminal that knows more than lines of text: TERM isn't `dumb`.
 pub fn can_draw(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
@@ -94,7 +94,7 @@ fn escaped(text: &str, stays: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Whether UTF-8 has a byte with which DEL, a C1 control or a character of direction begins.
+/// True if UTF-8 has a byte with which DEL, a C1 control or a character of direction begins.
 fn may_steer(text: &[u8]) -> bool {
     text.iter().any(|byte| matches!(byte, 0x7f | 0xc2 | 0xd8 | 0xe2))
 }

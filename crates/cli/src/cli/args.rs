@@ -28,11 +28,11 @@ Exit codes:
   5  refused by the server for the moment: busy, shutting down, or too many attempts;
      the error says when to try again (watch, publish)";
 
-/// How often top may ask. The server gathers its figures at most ten times a second.
+/// Intervals at which top may ask. The server gathers its figures at most ten times a second.
 const TOP_INTERVAL: DurationRange =
     DurationRange::millis(Duration::from_millis(100), Duration::from_secs(3_600));
 
-/// How long upgrade may wait. By itself the server gives up on a new process after a minute, and says so.
+/// Longest wait of upgrade. By itself the server gives up on a new process after a minute, and says so.
 const UPGRADE_TIMEOUT: DurationRange =
     DurationRange::millis(Duration::from_millis(100), Duration::from_secs(3_600));
 

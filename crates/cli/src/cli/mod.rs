@@ -52,7 +52,7 @@ pub mod exit {
     pub const TRY_LATER: u8 = 5;
 }
 
-/// What to do.
+/// A command with its arguments.
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
@@ -83,14 +83,14 @@ pub enum Command {
     Completions(Shell),
 }
 
-/// What `watch` is told.
+/// Arguments of `watch`.
 #[derive(Clone, Debug)]
 pub struct WatchArgs {
     /// Servers, each a host name or IP address with a port; at least one.
     pub addrs: Vec<String>,
     /// User and password.
     pub credentials: Credentials,
-    /// How to encrypt, if at all.
+    /// Encryption, if any.
     pub tls: Option<TlsConfig>,
     /// Which stream.
     pub mode: Mode,
@@ -102,14 +102,14 @@ pub struct WatchArgs {
     pub json: bool,
 }
 
-/// What `upgrade` is told. `Debug` doesn't show the token, which is a secret.
+/// Arguments of `upgrade`. `Debug` doesn't show the token, which is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpgradeArgs {
     /// The server's admin endpoint.
     pub admin: AdminAddress,
-    /// What changes need on TCP.
+    /// The token that changes need on TCP.
     pub token: Option<String>,
-    /// How long the new process may take.
+    /// Longest wait for the new process.
     pub timeout: Duration,
 }
 
@@ -119,10 +119,10 @@ impl std::fmt::Debug for UpgradeArgs {
     }
 }
 
-/// What `demo` is told.
+/// Arguments of `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DemoArgs {
-    /// Where the server listens; port 0 takes a free one.
+    /// Address of the server; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Which stream the client watches.
     pub mode: Mode,
@@ -136,7 +136,7 @@ pub struct DemoArgs {
     pub json: bool,
 }
 
-/// What `doctor` is told.
+/// Arguments of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoctorArgs {
     /// The server's settings; without credentials where there are none.
@@ -145,7 +145,7 @@ pub struct DoctorArgs {
     pub connections: Option<NonZeroU32>,
     /// The process whose limits count; `None`: this one.
     pub pid: Option<u32>,
-    /// Where the machine's files are; `None`: this machine.
+    /// Directory of the machine's files; `None`: this machine.
     pub root: Option<PathBuf>,
     /// One JSON object instead of text.
     pub json: bool,

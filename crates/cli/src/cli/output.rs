@@ -103,7 +103,7 @@ impl OutputFile {
     /// Makes the file, or empties the one that is there, unless that was done before.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn begin(&mut self) -> io::Result<&mut BufWriter<File>> {
         if self.writer.is_none() {
             let file = match self.existing.take() {
@@ -120,7 +120,7 @@ impl OutputFile {
     /// Has what was written on stable storage, as far as the file is on any.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The kernel's error.
     pub fn sync(&mut self) -> io::Result<()> {
         let Some(writer) = self.writer.as_mut().filter(|_| self.has_unsynced) else { return Ok(()) };
         writer.flush()?;

@@ -18,26 +18,26 @@ use crate::client_tls::{self, client_tls};
 use tickstream_service::credentials::Credentials;
 use tickstream_service::settings::{self, DurationRange, Environment, Values, flags};
 
-/// What `publish` is told.
+/// Arguments of `publish`.
 #[derive(Clone, Debug)]
 pub struct PublishArgs {
-    /// Where the lines come from; `None`: standard input.
+    /// File of the lines; `None`: standard input.
     pub file: Option<PathBuf>,
     /// Servers, each a host name or IP address with a port; at least one.
     pub addrs: Vec<String>,
     /// User and password.
     pub credentials: Credentials,
-    /// How to encrypt, if at all.
+    /// Encryption, if any.
     pub tls: Option<TlsConfig>,
     /// Events in a batch.
     pub batch: usize,
-    /// How long an event waits until its batch goes anyway.
+    /// Longest wait of an event until its batch goes anyway.
     pub linger: Duration,
-    /// Who numbers the batches, and the first number; `None`: a new random id, and 1.
+    /// Id of the producer that numbers the batches, and the first number; `None`: a new random id, and 1.
     pub producer: Option<([u8; 16], u64)>,
-    /// How batches are packed.
+    /// Compression of batches.
     pub compression: Compression,
-    /// Where rejected events and bad lines are written.
+    /// File for rejected events and bad lines.
     pub dead_letters: Option<PathBuf>,
     /// Files with secrets and certificates that were read, and must not be written.
     pub settings_files: Vec<PathBuf>,
@@ -147,7 +147,7 @@ pub(super) fn command() -> clap::Command {
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
 }
 
-/// What the subcommand was told.
+/// Reads the subcommand's arguments.
 pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
     let values = Values::merge(&client_tls::TABLE, &flags::given(matches, &client_tls::TABLE), env, None)?;
     let first_sequence = matches.get_one("first-sequence").copied().map(NonZeroU64::get);

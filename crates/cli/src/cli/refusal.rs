@@ -6,19 +6,19 @@ use tickstream_client::{Error, ErrorCode};
 
 use super::exit;
 
-/// Whether a server refused a client, and for how long.
+/// A server's refusal of a client, and its duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// It didn't.
+    /// No refusal.
     None,
     /// Trying again is of no use.
     ForGood,
-    /// It may accept the same client later, at best after this time, where it named one.
+    /// The same client may be accepted later, at best after this time, where the server named one.
     ForNow(Option<Duration>),
 }
 
 impl Refusal {
-    /// What an error of the client library says of it.
+    /// The refusal in an error of the client library.
     pub fn of(error: &Error) -> Self {
         match error {
             Error::Refused { code, retry_after, .. } => match code {

@@ -68,13 +68,13 @@ impl StopFlag {
         Ok(Self(stopped))
     }
 
-    /// Whether one came.
+    /// True once one came.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Whether the process was started with a signal ignored: the mask SigIgn of proc_pid_status(5).
+/// True if the process was started with the signal ignored: the mask SigIgn of proc_pid_status(5).
 fn is_ignored(number: i32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

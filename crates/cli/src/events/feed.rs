@@ -13,7 +13,7 @@ use super::say;
 use super::unknown;
 use crate::cli::StopFlag;
 
-/// How often to look again where there is no next record: retention may have taken the segment that was being read, and
+/// Looks where there is no next record: retention may have taken the segment that was being read, and
 /// the reader then finds its place in the next one.
 const LOOKS: usize = 3;
 
@@ -29,7 +29,7 @@ pub struct Feed {
 pub struct Batch {
     /// Of the record, in its journal.
     pub record: u64,
-    /// Who published it.
+    /// The producer's id.
     pub producer: [u8; 16],
     /// The producer's own number for it.
     pub sequence: u64,
@@ -132,7 +132,7 @@ impl Damage {
         }
     }
 
-    /// Whether all were sound.
+    /// Succeeds if all were sound.
     ///
     /// # Errors
     /// If not.

@@ -50,7 +50,7 @@ pub struct Pattern(pub String);
 pub struct Moment(pub u64);
 
 impl Filter {
-    /// Whether events of a batch can be meant.
+    /// Tells batches that can have events that are meant.
     pub fn takes_batch(&self, batch: &Batch) -> bool {
         let StoredBatch { receive_time_ns: time, shard, .. } = batch.stored;
         self.since.is_none_or(|since| time >= since.0)
@@ -59,7 +59,7 @@ impl Filter {
             && self.producer.is_none_or(|producer| producer == batch.producer)
     }
 
-    /// Whether an event of such a batch is.
+    /// Tells events of such a batch that are meant.
     pub fn takes(&self, event: &Event) -> bool {
         let matches = |patterns: &[Pattern], text: Option<&str>| {
             patterns.is_empty()
@@ -71,12 +71,12 @@ impl Filter {
             && matches(&self.services, service(event))
     }
 
-    /// Whether a dead letter's event is. Of one that can't be read nothing is known: it is where nothing is asked.
+    /// Tells dead letters whose event is meant. One that can't be read is meant where every event is.
     pub fn takes_letter(&self, letter: &DeadLetter) -> bool {
         self.takes_any() || event_of(letter).is_some_and(|event| self.takes(&event))
     }
 
-    /// Whether every event of such a batch is meant.
+    /// True if every event of such a batch is meant.
     pub fn takes_any(&self) -> bool {
         let Self { kinds, users, names, services, .. } = self;
         kinds.is_empty() && users.is_empty() && names.is_empty() && services.is_empty()
@@ -84,7 +84,7 @@ impl Filter {
 }
 
 impl Pattern {
-    /// Whether the whole text is like this.
+    /// Compares the whole text.
     fn matches(&self, text: &str) -> bool {
         let Some((start, rest)) = self.0.split_once('*') else { return self.0 == text };
         let Some(mut left) = text.strip_prefix(start) else { return false };

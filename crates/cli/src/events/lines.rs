@@ -43,7 +43,7 @@ struct Verdict<'a> {
     message: &'a str,
 }
 
-/// How events are printed.
+/// The form in which events are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum View {
     /// As JSON; bare, without what the server added.

@@ -56,7 +56,7 @@ struct Stats {
     verdicts: Counts,
 }
 
-/// How often each value came.
+/// Counts by value.
 #[derive(Default)]
 struct Counts {
     values: HashMap<String, u64>,

@@ -59,7 +59,7 @@ struct Tail<'a> {
     printing: Printing<'a>,
 }
 
-/// What is printed of the events, and how.
+/// The events that are printed, and their form.
 struct Printing<'a> {
     filter: &'a Filter,
     view: View,

@@ -12,7 +12,7 @@ use super::{EventsError, Output, journals, lines};
 use crate::cli::StopFlag;
 use tickstream_service::text::{counted, one_line};
 
-/// What seems to be damaged is looked at again so often: it may have been written just then.
+/// Looks at what seems to be damaged: it may have been written just then.
 const LOOKS: usize = 3;
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// How often a read that waits for data looks whether it is to end.
+/// Interval at which a read that waits for data looks for a request to end.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// How long the rest of a line that was begun is waited for once the input is to end.
+/// Longest wait for the rest of a line that was begun, once the input is to end.
 const LINE_END_WAIT: Duration = Duration::from_secs(1);
 
 /// An input that is open, and not read yet.

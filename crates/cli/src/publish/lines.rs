@@ -20,7 +20,7 @@ use super::input::Input;
 const LINE_MAX: u64 = 1 << 20;
 /// Lines that are parsed ahead.
 const AHEAD: usize = 64;
-/// How long the rest of an input that was told to end may take.
+/// Longest wait for the rest of an input that is to end.
 const REST_WAIT: Duration = Duration::from_secs(2);
 
 /// A line that isn't blank.
@@ -96,13 +96,13 @@ impl Lines {
         rest
     }
 
-    /// How far the input was read, to be watched beside the lines.
+    /// The position in the input, to be watched beside the lines.
     pub fn position(&self) -> Position {
         Position(self.read.clone())
     }
 }
 
-/// How far an input was read.
+/// Position in an input.
 pub struct Position(Arc<AtomicU64>);
 
 impl Position {

@@ -30,9 +30,9 @@ pub struct Report {
     named: u64,
     /// Lines that were read and not published.
     unsent: u64,
-    /// It was said that there is no server.
+    /// The loss of the server was mentioned.
     is_lost: bool,
-    /// It was said that the server takes nothing.
+    /// The server's refusal to take events at present was mentioned.
     is_retrying: bool,
     started: Instant,
 }
@@ -44,7 +44,7 @@ struct DeadLetters {
     error: Option<io::Error>,
 }
 
-/// How it went.
+/// The result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Summary {
     progress: Progress,
@@ -129,7 +129,7 @@ impl Report {
         self.name(*tag, &format!("{code}: {message}"));
     }
 
-    /// How far it is, for a terminal. `read` is bytes of the input.
+    /// Draws the progress on a terminal. `read` is bytes of the input.
     pub fn show(&mut self, progress: &Progress, read: u64) {
         let Some(bar) = &self.bar else { return };
         // The number of those that were rejected is said, too.
@@ -268,7 +268,7 @@ fn bar(length: Option<u64>) -> ProgressBar {
 }
 
 impl Summary {
-    /// Whether every line that isn't blank is stored.
+    /// True if every line that isn't blank is stored.
     pub fn is_complete(&self) -> bool {
         let Progress { rejected, unanswered, .. } = self.progress;
         [self.bad_lines, rejected, unanswered, self.unsent] == [0; 4]

@@ -1,6 +1,6 @@
 //! Lines of styled text, and tables of them.
 
-/// How text looks, where colours are wanted.
+/// The look of text, where colours are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     Plain,
@@ -18,7 +18,7 @@ pub struct Line(Vec<(Style, String)>);
 
 /// A column of a table.
 pub struct Column {
-    /// What stands above it.
+    /// Its title.
     pub title: &'static str,
     /// Numbers stand at its right.
     pub is_right: bool,

@@ -51,12 +51,12 @@ pub(crate) struct DiskQueue {
     rewritten: u64,
     bytes_max: u64,
     producer: [u8; 16],
-    /// What is held by the file isn't all that it should: it is to be written anew.
+    /// Set where a record is missing in the file: it is to be written anew.
     is_incomplete: bool,
     buffer: Vec<u8>,
 }
 
-/// What a process before has left.
+/// Everything that a process before has left.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Restored {
     pub producer: Producer,
@@ -170,7 +170,7 @@ impl DiskQueue {
         self.is_incomplete |= self.append(&record).is_err();
     }
 
-    /// Whether [`rewrite`](Self::rewrite) is due: what the records of the next answer take must fit, too.
+    /// True if [`rewrite`](Self::rewrite) is due: what the records of the next answer take must fit, too.
     pub fn wants_rewrite(&self) -> bool {
         let is_full = self.length > self.bytes_max - self.bytes_max / 8;
         let is_worth_it = self.length > self.rewritten + self.bytes_max / 8;
@@ -245,7 +245,7 @@ fn to_numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().expect("eight bytes")))
 }
 
-/// What the file in `dir` holds; `None` if it isn't even begun. A damaged one is copied before it is replaced.
+/// Reads the file in `dir`; `None` if it isn't even begun. A damaged one is copied before it is replaced.
 fn restore(dir: &Path, bytes: &[u8]) -> io::Result<Option<Restored>> {
     let Some((mut restored, damaged)) = read(bytes)? else { return Ok(None) };
     if damaged > 0 {
