@@ -71,7 +71,7 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
     let address = reachable(server.address()).to_string();
     let clients = args.clients.unwrap_or(CLIENTS.min(CLIENT_TICKS_PER_SECOND / args.ticks_per_second.get()));
     if !args.json {
-        let admin = admin.iter().flat_map(|(_, addresses)| addresses).next();
+        let admin = admin.as_ref().and_then(|(_, addresses)| addresses.first());
         introduce(args, (&address, &credentials), (clients, admin, journal.path()));
     }
     let crowd = Crowd::start(address.clone(), &credentials, clients).map_err(DemoError::Thread)?;

@@ -1,12 +1,14 @@
 //! The demo's clients, and its agent that publishes events, on a thread of their own.
 
+use std::io;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tickstream_client::events::Event;
 use tickstream_client::json::parse_event;
 use tickstream_client::{Client, Error, Mode, Publishing, fill_event};
 use tickstream_service::credentials::Credentials;
-use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 use tokio::time;
 
 /// Time between two clients that connect, and between two events.
@@ -35,7 +37,8 @@ const EVENTS: [&str; 6] = [
 
 /// Everyone but the client that prints. Dropped, they all leave at once.
 pub struct Crowd {
-    runtime: Option<Runtime>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Crowd {
@@ -43,30 +46,40 @@ impl Crowd {
     ///
     /// # Errors
     /// If there is no thread for them.
-    pub fn start(address: String, credentials: &Credentials, clients: u32) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    pub fn start(address: String, credentials: &Credentials, clients: u32) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = oneshot::channel::<()>();
         let credentials = credentials.clone();
-        runtime.spawn(publish(address.clone(), credentials.clone()));
-        runtime.spawn(async move {
-            for number in 1..=clients {
-                let mode = if number % MINUTE_EVERY == 0 { Mode::Minute } else { Mode::Second };
-                tokio::spawn(watch(address.clone(), credentials.clone(), mode));
-                time::sleep(CLIENT_INTERVAL).await;
-            }
-        });
-        Ok(Self { runtime: Some(runtime) })
+        let everyone = async move {
+            tokio::spawn(publish(address.clone(), credentials.clone()));
+            tokio::spawn(connect(address, credentials, clients));
+            // An error: the sender was dropped.
+            _ = stopped.await;
+        };
+        // The runtime is dropped behind it, and all tasks and connections with it.
+        let thread =
+            thread::Builder::new().name("clients".to_owned()).spawn(move || runtime.block_on(everyone))?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 }
 
 impl Drop for Crowd {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        drop(self.stop.take());
+        // It fails only if the thread panicked, which was printed.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// One client. What goes wrong with it, the one that prints sees as well.
+async fn connect(address: String, credentials: Credentials, clients: u32) {
+    for number in 1..=clients {
+        let mode = if number % MINUTE_EVERY == 0 { Mode::Minute } else { Mode::Second };
+        tokio::spawn(watch(address.clone(), credentials.clone(), mode));
+        time::sleep(CLIENT_INTERVAL).await;
+    }
+}
+
+/// Watches as one client. An error ends it; the client that prints says what is wrong.
 async fn watch(address: String, credentials: Credentials, mode: Mode) -> Result<(), Error> {
     let client = Client::builder(address).credentials(credentials.user, credentials.pass).connect().await?;
     let mut ticks = client.subscribe(mode).await?;
