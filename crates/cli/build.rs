@@ -45,13 +45,13 @@ fn of_package(package: &Path) -> Option<String> {
 
 /// The commit of the repository that this package is part of, not of one that it was merely unpacked in.
 fn of_repository(package: &Path) -> Option<String> {
-    git(package, &["ls-files", "--error-unmatch", "build.rs"])?;
     // It changes with each commit and checkout.
     let log = git(package, &["rev-parse", "--git-path", "logs/HEAD"])?;
     let log = package.join(log.trim());
     if log.exists() {
         println!("cargo::rerun-if-changed={}", log.display());
     }
+    git(package, &["ls-files", "--error-unmatch", "build.rs"])?;
     git(package, &["rev-parse", "HEAD"])
 }
 
