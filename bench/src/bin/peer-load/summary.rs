@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, fs, io::Write, path::Path};
 use anyhow::Context;
 use serde::Serialize;
 use tickstream_load::figures::{
-    Percentiles, Usage, cpus, machine_percent, percentiles, threads, usage_line, wave,
+    Percentiles, Usage, cpus, machine_percent, ms, percentiles, threads, usage_line, wave,
 };
 
 use crate::{
