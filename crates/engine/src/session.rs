@@ -343,11 +343,11 @@ impl Session {
         self.state = State::Aborting { reset };
     }
 
-    /// Its slot is free.
+    /// Frees its slot. Its decoder was dropped when its end was decided.
+    #[inline]
     pub fn release(&mut self) {
-        debug_assert!(!self.is_free());
+        debug_assert!(!self.is_free() && self.decoder.buffered() == 0);
         self.state = State::Free;
         self.outbox.clear();
-        self.decoder = Decoder::new();
     }
 }
