@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tickstream_schema::events::{Event, Publish};
-use tickstream_wire::messages::{Auth, Message, Payload};
+use tickstream_wire::messages::{Auth, Message};
 use tickstream_wire::{Decoder, FrameType, frame};
 
 /// One event of each kind.
