@@ -213,10 +213,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use tickstream_wire::messages::{
-        Message,
-        events::{Event, StoredBatch},
-    };
+    use tickstream_schema::events::{Event, Message, StoredBatch};
 
     use super::*;
 

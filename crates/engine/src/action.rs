@@ -1,4 +1,4 @@
-//! What a shard asks its driver to do, and what the driver tells it back.
+//! Actions that a shard asks of its driver, and what the driver tells it back.
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -7,19 +7,10 @@ use tickstream_wire::messages::Mode;
 
 use crate::batch::SealedFrame;
 use crate::close::CloseReason;
+use crate::ids::ConnId;
 use crate::limit::Limit;
 
-/// One connection of a shard: a slot, and how often that slot was used before. A late word about a connection
-/// that is gone never reaches the slot's next one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnId {
-    /// Index into the connection table, below [`crate::Limits::connections`].
-    pub slot: u32,
-    /// How many connections the slot had before this one.
-    pub generation: u32,
-}
-
-/// What the driver is asked to do.
+/// Action that the driver is asked for.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Send `frame` from `offset` on, without waiting, and tell [`crate::Shard::sent`] what came of it. There is
@@ -34,33 +25,33 @@ pub enum Action {
     },
     /// The socket takes no more: call [`crate::Shard::writable`] once it does.
     AwaitWritable {
-        /// Whose socket.
+        /// The connection.
         conn: ConnId,
     },
     /// Send FIN; go on receiving.
     Shutdown {
-        /// Whose socket.
+        /// The connection.
         conn: ConnId,
     },
     /// Let go of the socket. The id is not valid any more.
     Close {
-        /// Whose socket.
+        /// The connection.
         conn: ConnId,
         /// Throw away what the kernel still holds for the peer (RST), instead of FIN.
         abort: bool,
     },
 }
 
-/// How a TLS handshake went.
+/// Result of a TLS handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secured {
-    /// It resumed a session.
+    /// True if a session was resumed.
     pub resumed: bool,
     /// The name that a verified client certificate puts in the place of AUTH's user name.
     pub user: Option<Box<str>>,
 }
 
-/// What came of a send.
+/// Outcome of a send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     /// So many bytes were taken, maybe fewer than offered.
@@ -85,20 +76,20 @@ pub struct Refused {
 /// The end of a connection, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Which it was; valid until its [`Action::Close`].
+    /// Identity, valid until its [`Action::Close`].
     pub conn: ConnId,
     /// Its number, counted from 1 on each shard.
     pub number: u64,
-    /// Whose it was.
+    /// Address of the peer.
     pub peer: SocketAddr,
-    /// Why it ended.
+    /// Reason of the end.
     pub reason: CloseReason,
     /// More about that, for people; may be empty.
     pub detail: Cow<'static, str>,
-    /// What it was subscribed to.
+    /// Last subscription.
     pub mode: Option<Mode>,
-    /// How long it was open, milliseconds.
+    /// Time that it was open, milliseconds.
     pub open_ms: u64,
-    /// How long its oldest unsent byte had waited, milliseconds; 0 if it was owed nothing.
+    /// Age of its oldest unsent byte, milliseconds; 0 without one.
     pub unsent_ms: u64,
 }

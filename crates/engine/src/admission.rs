@@ -1,19 +1,19 @@
-//! Who is let in before anybody knows who it is: caps on connections, on those without AUTH, on both by address,
+//! Admission of connections before AUTH: caps on connections, on those without AUTH, on both by address,
 //! and on new ones a second; and none at all while the process is out of memory or the shard is late.
 
 use std::collections::BTreeMap;
 
-use crate::clock::{Lived, SECOND};
+use crate::clock::{ActiveTime, SECOND};
 use crate::config::Limits;
 use crate::limit::Limit;
 use crate::network::AddressKey;
 
-/// How long lateness keeps new connections out.
+/// Time that lateness keeps new connections out.
 const LATE_NS: u64 = SECOND;
 /// Seconds of new connections that may come at once: a fleet that reconnects.
 const BURST_SECONDS: u64 = 2;
 
-/// What a shard knows of its connections in order to take more or not.
+/// Counts by which a shard takes more connections or not.
 #[derive(Debug)]
 pub(crate) struct Admission {
     /// Connections that haven't authenticated.
@@ -22,14 +22,14 @@ pub(crate) struct Admission {
     held: BTreeMap<AddressKey, Held>,
     counts_addresses: bool,
     /// Until when the connections so far are paid for (GCRA).
-    paid: Lived,
+    paid: ActiveTime,
     /// The process is above its memory watermark.
     memory_is_short: bool,
     /// The shard is late until then.
-    late_until: Lived,
+    late_until: ActiveTime,
 }
 
-/// What one address holds.
+/// Connections of one address.
 #[derive(Clone, Copy, Debug, Default)]
 struct Held {
     connections: u32,
@@ -66,7 +66,7 @@ impl Admission {
     ///
     /// # Errors
     /// The limit that forbids it.
-    pub fn admit(&mut self, connections: u32, limits: &Limits, now: Lived) -> Result<(), Limit> {
+    pub fn admit(&mut self, connections: u32, limits: &Limits, now: ActiveTime) -> Result<(), Limit> {
         if connections >= limits.connections {
             return Err(Limit::Connections);
         }
@@ -118,15 +118,19 @@ impl Admission {
         }
     }
 
-    /// An admitted connection has authenticated, or ends without; `address` if it was counted.
-    pub fn judged(&mut self, address: Option<AddressKey>) {
+    /// An admitted connection has authenticated, or ends without; `address`, which is asked for where a limit needs it,
+    /// if it was counted.
+    #[inline]
+    pub fn left_pre_auth(&mut self, address: impl FnOnce() -> Option<AddressKey>) {
         self.unauthenticated -= 1;
-        if let Some(held) = address.and_then(|address| self.held.get_mut(&address)) {
+        if self.counts_addresses
+            && let Some(held) = address().and_then(|address| self.held.get_mut(&address))
+        {
             held.unauthenticated -= 1;
         }
     }
 
-    /// A connection that was counted for its address, and judged, is gone.
+    /// A connection that was counted for its address is gone.
     pub fn left(&mut self, address: AddressKey) {
         if let Some(held) = self.held.get_mut(&address) {
             held.connections -= 1;
@@ -142,7 +146,7 @@ impl Admission {
     }
 
     /// A batch was published so late that there is no room for more clients.
-    pub fn late(&mut self, now: Lived) {
+    pub fn late(&mut self, now: ActiveTime) {
         self.late_until = now + LATE_NS;
     }
 

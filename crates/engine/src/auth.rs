@@ -1,10 +1,8 @@
-//! Who may subscribe.
+//! Credentials of those who may subscribe and publish.
 
 use std::fmt;
 
 use subtle::{Choice, ConstantTimeEq};
-
-use crate::config::ConfigError;
 
 /// Longest user name or password, bytes.
 const CREDENTIAL_BYTES: usize = 255;
@@ -21,9 +19,9 @@ impl Credentials {
     ///
     /// # Errors
     /// If either is empty or longer than 255 bytes.
-    pub fn new(user: &str, pass: &str) -> Result<Self, ConfigError> {
+    pub fn new(user: &str, pass: &str) -> Result<Self, CredentialError> {
         let padded = |what, secret: &str| {
-            Padded::new(secret.as_bytes()).ok_or(ConfigError::Credential { what, bytes: secret.len() })
+            Padded::new(secret.as_bytes()).ok_or(CredentialError { what, bytes: secret.len() })
         };
         Ok(Self { user: padded("the user name", user)?, pass: padded("the password", pass)? })
     }
@@ -33,16 +31,25 @@ impl Credentials {
         self.user.as_str()
     }
 
-    /// Whether this is the password, for a client whose certificate names it. Takes the same time for all.
+    /// Compares the password, for a client whose certificate names it. Takes the same time for all.
     pub fn accept_password(&self, pass: &str) -> bool {
         self.pass.matches(pass.as_bytes()).into()
     }
 
-    /// Whether these are they. Takes the same time for every `user` and `pass` of up to 255 bytes, whatever is
+    /// Compares both. Takes the same time for every `user` and `pass` of up to 255 bytes, whatever is
     /// wrong with them.
     pub fn accept(&self, user: &str, pass: &str) -> bool {
         (self.user.matches(user.as_bytes()) & self.pass.matches(pass.as_bytes())).into()
     }
+}
+
+/// An empty or overlong user name or password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} must be 1 to {CREDENTIAL_BYTES} bytes long, it has {bytes}")]
+pub struct CredentialError {
+    /// "the user name" or "the password".
+    what: &'static str,
+    bytes: usize,
 }
 
 impl fmt::Debug for Credentials {

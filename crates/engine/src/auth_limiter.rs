@@ -1,6 +1,6 @@
-//! How often an address may fail to authenticate: a table of fixed size under a clock that is passed in.
+//! Bound on failed AUTHs of an address: a table of fixed size under a clock that is passed in.
 
-use crate::clock::{Lived, MS, SECOND};
+use crate::clock::{ActiveTime, MS, SECOND};
 use crate::network::AddressKey;
 
 /// Addresses that are remembered. At 24 bytes each, 384 KiB a shard, from the first failure on.
@@ -11,7 +11,7 @@ const WAYS: usize = 8;
 /// Counts failures by address. Each address has a bucket of its own, which holds a minute's failures and refills
 /// evenly (GCRA); so an address without failures is never refused, whatever others do.
 ///
-/// Where more addresses fail than there are places, those with the fewest recent failures are forgotten.
+/// If more addresses fail than there are places, those with the fewest recent failures are forgotten.
 #[derive(Debug)]
 pub(crate) struct AuthLimiter {
     entries: Vec<Entry>,
@@ -26,21 +26,24 @@ pub(crate) struct AuthLimiter {
 struct Entry {
     address: Option<AddressKey>,
     /// Until when the failures so far are paid for.
-    paid: Lived,
+    paid: ActiveTime,
 }
 
 impl AuthLimiter {
+    /// Bytes of its table.
+    pub const TABLE_BYTES: u64 = (ENTRIES * size_of::<Entry>()) as u64;
+
     /// A limiter of `per_minute` failures; 0 for none. `seed` keeps others from choosing addresses that share places.
     pub fn new(per_minute: u32, seed: u64) -> Self {
         let cost_ns = if per_minute == 0 { 0 } else { 60 * SECOND / u64::from(per_minute) };
         Self { entries: Vec::new(), cost_ns, burst_ns: cost_ns * u64::from(per_minute), seed }
     }
 
-    /// Whether an attempt from `address` may be judged.
+    /// Checks whether an attempt from `address` is allowed.
     ///
     /// # Errors
     /// If not: milliseconds until the next one may.
-    pub fn check(&self, address: AddressKey, now: Lived) -> Result<(), u32> {
+    pub fn check(&self, address: AddressKey, now: ActiveTime) -> Result<(), u32> {
         let Some(entry) = self.places(address).find(|entry| entry.address == Some(address)) else {
             return Ok(());
         };
@@ -50,7 +53,7 @@ impl AuthLimiter {
     }
 
     /// An attempt from `address` failed.
-    pub fn failed(&mut self, address: AddressKey, now: Lived) {
+    pub fn failed(&mut self, address: AddressKey, now: ActiveTime) {
         if self.cost_ns == 0 {
             return;
         }

@@ -3,10 +3,12 @@
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
+use tickstream_schema::events::PublishAck;
 use tickstream_wire::frame::{self, OVERHEAD};
 use tickstream_wire::messages::{DataBatch, Message, Mode, Payload, SCHEMA_VERSION, Tick};
 
-use crate::clock::Lived;
+use crate::clock::ActiveTime;
+use crate::ids::Sequence;
 use crate::schedule::Rate;
 
 /// The bytes of a whole frame, encoded once; a clone shares them.
@@ -16,6 +18,11 @@ pub struct SealedFrame(Rc<[u8]>);
 impl SealedFrame {
     pub(crate) fn new<M: Payload>(message: &M) -> Self {
         Self(frame::seal(message).into())
+    }
+
+    /// The frame of an answer to a PUBLISH.
+    pub(crate) fn publish_ack(ack: &PublishAck) -> Self {
+        Self(frame::seal_as(frame::FrameType::PublishAck, ack).into())
     }
 
     pub(crate) fn heartbeat() -> Self {
@@ -42,29 +49,29 @@ impl SealedFrame {
 #[derive(Clone, Debug)]
 pub(crate) struct Batch {
     /// Sequence of the first tick.
-    pub first: u64,
+    pub first: Sequence,
     /// Sequence after the last tick.
-    pub end: u64,
+    pub end: Sequence,
     /// The DATA_BATCH.
     pub frame: SealedFrame,
-    /// When it was sealed: the age of its bytes counts from here.
-    pub published: Lived,
-    /// When its first tick was due, on the clock of [`Now::mono_ns`](crate::Now::mono_ns).
+    /// Time at which it was sealed: the age of its bytes counts from here.
+    pub published: ActiveTime,
+    /// Time at which its first tick was due, on the clock of [`Now::mono_ns`](crate::Now::mono_ns).
     pub due_ns: NonZeroU64,
 }
 
-/// What a DATA_BATCH carries, to be counted when it was sent.
+/// Contents of a DATA_BATCH, to be counted when it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Carried {
     pub mode: Mode,
     pub ticks: u32,
-    /// When its first tick was due, as [`Batch::due_ns`]; `None` for a replay, which says nothing about how late the
+    /// Time at which its first tick was due, as [`Batch::due_ns`]; `None` for a replay, which says nothing about how late the
     /// shard is.
     pub due_ns: Option<NonZeroU64>,
 }
 
 /// Most bytes that one tick takes in a DataBatch: tag and length of the tick, mode, and label as a varint.
-const TICK_BYTES_MAX: usize = 2 + 2 + 1 + 10;
+pub(crate) const TICK_BYTES_MAX: usize = 2 + 2 + 1 + 10;
 /// Bytes of schema_version and first_sequence, and some to spare.
 const BATCH_BYTES: usize = 32;
 
@@ -92,15 +99,15 @@ impl Sealer {
     }
 
     /// The ticks `first..end`, at most [`Sealer::ticks_max`], for subscribers of this phase.
-    pub fn seal(&mut self, first: u64, end: u64, phase_ms: u32) -> SealedFrame {
+    pub fn seal(&mut self, first: Sequence, end: Sequence, phase_ms: u32) -> SealedFrame {
         debug_assert!(first < end && end - first <= self.ticks_max);
         let (mode, rate) = (self.mode.into(), self.rate);
-        self.message.first_sequence = first;
+        self.message.first_sequence = first.0;
         self.message.ticks.clear();
-        self.message.ticks.extend(
-            (first..end)
-                .map(|sequence| Tick { mode, epoch_ms: rate.epoch_ms(sequence) + u64::from(phase_ms) }),
-        );
+        self.message.ticks.extend((first.0..end.0).map(|sequence| Tick {
+            mode,
+            epoch_ms: rate.epoch_ms(Sequence(sequence)) + u64::from(phase_ms),
+        }));
         self.buffer.clear();
         self.buffer.reserve(OVERHEAD + self.message.encoded_len());
         let message = &self.message;
@@ -130,7 +137,7 @@ mod tests {
     #[test]
     fn labels_carry_the_phase() {
         let rate = Rate::new(Mode::Second, 2).unwrap();
-        let frame = Sealer::new(Mode::Second, rate, 65_536).seal(3_000, 3_003, 7);
+        let frame = Sealer::new(Mode::Second, rate, 65_536).seal(Sequence(3_000), Sequence(3_003), 7);
         let payload = &frame.as_bytes()[frame::HEADER_LEN..frame.as_bytes().len() - frame::TRAILER_LEN];
         let batch = DataBatch::decode(payload).unwrap();
         let labels: Vec<_> = batch.ticks.iter().map(|tick| tick.epoch_ms).collect();

@@ -33,29 +33,29 @@ const STALLED_NS: u64 = 100 * MS;
 /// Unix time that moves ahead of the monotonic clock by more than this between two calls was set, not passed.
 const STEP_NS: u64 = 500 * MS;
 
-/// Nanoseconds that the shard was running: [`Now::mono_ns`] less nearly all of the time for which it was stopped.
+/// Active time: nanoseconds that the shard was running, [`Now::mono_ns`] less nearly all of the time for which it was stopped.
 ///
 /// Deadlines run on it, so that a pause of our own is no fault of a peer's: bytes that it sent meanwhile are
 /// still waiting in the kernel when the shard wakes.
-pub(crate) type Lived = u64;
+pub(crate) type ActiveTime = u64;
 
 /// The clock of one shard.
 #[derive(Debug)]
 pub(crate) struct Clock {
     last: Now,
-    lived_ns: Lived,
+    active_ns: ActiveTime,
 }
 
 impl Clock {
     pub fn new(now: Now) -> Self {
-        Self { last: now, lived_ns: 0 }
+        Self { last: now, active_ns: 0 }
     }
 
     /// Moves on to `now`. True if Unix time was set forward since the last call: the ticks of the skipped time
     /// never were due.
     pub fn advance(&mut self, now: Now) -> bool {
         let passed = now.mono_ns.saturating_sub(self.last.mono_ns);
-        self.lived_ns += if passed > STALL_NS { STALLED_NS } else { passed };
+        self.active_ns += if passed > STALL_NS { STALLED_NS } else { passed };
         let stepped = now.unix_ns.saturating_sub(self.last.unix_ns) > passed + STEP_NS;
         self.last = now;
         stepped
@@ -66,9 +66,9 @@ impl Clock {
         self.last
     }
 
-    /// What deadlines are compared with.
-    pub fn lived(&self) -> Lived {
-        self.lived_ns
+    /// Active time, which deadlines are compared with.
+    pub fn active(&self) -> ActiveTime {
+        self.active_ns
     }
 }
 
@@ -81,11 +81,11 @@ mod tests {
         let at = |mono_ms: u64, unix_ms: u64| Now { mono_ns: mono_ms * MS, unix_ns: unix_ms * MS };
         let mut clock = Clock::new(at(100, 1_000_000));
         assert!(!clock.advance(at(200, 1_000_100)));
-        assert_eq!(clock.lived(), 100 * MS);
+        assert_eq!(clock.active(), 100 * MS);
         assert!(!clock.advance(at(2_200, 1_002_100)), "a stall moves both clocks");
-        assert_eq!(clock.lived(), 200 * MS);
+        assert_eq!(clock.active(), 200 * MS);
         assert!(clock.advance(at(2_300, 4_602_200)), "an hour forward");
         assert!(!clock.advance(at(2_400, 1_002_300)), "an hour back");
-        assert_eq!(clock.lived(), 400 * MS);
+        assert_eq!(clock.active(), 400 * MS);
     }
 }

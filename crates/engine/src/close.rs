@@ -1,4 +1,4 @@
-//! Why a connection ended, and what follows from each reason.
+//! Reasons for which a connection ends, and what follows from each.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use tickstream_wire::{ErrorCode, FrameError};
 
 use crate::limit::Limit;
 
-/// Why a connection ended.
+/// Reason for which a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CloseReason {
     /// The peer closed its side.
@@ -57,7 +57,7 @@ pub enum CloseReason {
     Internal,
 }
 
-/// How loud the log is about a reason.
+/// Log level of a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Everyday.
@@ -141,7 +141,7 @@ impl CloseReason {
         self.traits().1
     }
 
-    /// How loud the log is.
+    /// Log level.
     pub const fn severity(self) -> Severity {
         self.traits().2
     }
@@ -154,7 +154,7 @@ pub(crate) struct Fault {
     pub detail: Cow<'static, str>,
     /// The limit that fired.
     pub limit: Option<Limit>,
-    /// When the peer may try again, milliseconds; 0: see [`CloseReason`].
+    /// Delay after which the peer may try again, milliseconds; 0: see [`CloseReason`].
     pub retry_after_ms: u32,
 }
 

@@ -1,23 +1,23 @@
-//! What a shard is told before it starts. Every bound of the engine is here, with its unit.
+//! Settings of a shard. Every bound of the engine is here, with its unit.
 
 use std::num::NonZeroU32;
 
-use crate::auth::Credentials;
+use crate::auth::{CredentialError, Credentials};
 use crate::ingest::IngestConfig;
 use crate::network::Network;
-use crate::schedule::Rate;
+use crate::schedule::{Rate, RateError};
 use tickstream_wire::messages::Mode;
 
-/// When the ticks of different subscribers are due.
+/// Alignment of the ticks of different subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// All at the boundary of the wall clock.
     Aligned,
-    /// Each subscriber at a time of its own within the interval: no wave.
+    /// Each subscriber at a time of its own within the interval: no fan-out.
     Spread,
 }
 
-/// Whether connections begin with a PROXY header that names their client.
+/// Use of PROXY headers, which name a connection's client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyProtocol {
     /// Never.
@@ -31,9 +31,9 @@ pub enum ProxyProtocol {
 /// The settings of one shard.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Which of the process's shards this is, from 0; spreads phases differently on each.
+    /// Number of the shard in the process, from 0; spreads phases differently on each.
     pub shard: u16,
-    /// Who may subscribe.
+    /// Credentials of those who may subscribe and publish.
     pub credentials: Credentials,
     /// The stream of mode SECOND.
     pub second: Rate,
@@ -41,21 +41,21 @@ pub struct Config {
     pub minute: Rate,
     /// Aligned or spread ticks.
     pub phase: Phase,
-    /// Longest that a tick waits for company, milliseconds.
+    /// Longest that a tick lingers for others of its batch, milliseconds.
     pub batch_window_ms: u32,
-    /// How often clients are asked to send HEARTBEAT, milliseconds.
+    /// Interval at which clients are asked to send HEARTBEAT, milliseconds.
     pub heartbeat_interval_ms: u32,
     /// A client without HEARTBEAT for this long is closed, milliseconds.
     pub heartbeat_timeout_ms: u32,
-    /// Who may say that it speaks for another address.
+    /// Use of PROXY headers.
     pub proxy_protocol: ProxyProtocol,
-    /// Whose PROXY headers are believed.
+    /// Sources whose PROXY headers are believed.
     pub proxy_trusted: Vec<Network>,
     /// A number that nobody else knows; keys the table of failed AUTHs.
     pub seed: u64,
     /// Event collection; `None`: off.
     pub ingest: Option<IngestConfig>,
-    /// What bounds a connection and a shard.
+    /// Bounds of a connection and of the shard.
     pub limits: Limits,
 }
 
@@ -87,9 +87,9 @@ pub struct Limits {
     pub write_deadline_ms: u32,
     /// Frames that one client may send in a second; more gets RATE_LIMITED.
     pub frames_per_second: u32,
-    /// How far back a client may resume, milliseconds.
+    /// Longest replay of a resuming client, milliseconds.
     pub replay_window_ms: u32,
-    /// How far back a client may resume, ticks.
+    /// Longest replay of a resuming client, ticks.
     pub replay_ticks: u64,
 }
 
@@ -100,8 +100,8 @@ impl Limits {
     pub const PAYLOAD_BYTES_MIN: u32 = 1_024;
     /// Frames that wait for a client whose socket is full; more means that it asks without reading:
     /// SLOW_CONSUMER.
-    pub const FRAMES_OWED: usize = 64;
-    /// How long a closed connection may go on sending what is thrown away, milliseconds.
+    pub const FRAMES_PENDING: usize = 64;
+    /// Time that a closed connection may go on sending what is thrown away, milliseconds.
     pub const LINGER_MS: u32 = 2_000;
 }
 
@@ -118,22 +118,10 @@ impl Config {
 /// A setting that can't be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A rate of 0 or above the most.
-    #[error("{ticks} ticks in mode {} must be 1 to {max}", .mode.as_str_name())]
-    Rate {
-        /// Whose rate.
-        mode: Mode,
-        /// What was asked for.
-        ticks: u32,
-        /// The most.
-        max: u32,
-    },
     /// An empty or overlong user name or password.
-    #[error("{what} must be 1 to 255 bytes long, it has {bytes}")]
-    Credential {
-        /// "the user name" or "the password".
-        what: &'static str,
-        /// Its length.
-        bytes: usize,
-    },
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    /// A rate of 0 or above the most.
+    #[error(transparent)]
+    Rate(#[from] RateError),
 }

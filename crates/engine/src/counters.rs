@@ -1,4 +1,4 @@
-//! What a shard counts: plain integers, labelled only where they are shown.
+//! Counters of a shard: plain integers, labelled only where they are shown.
 
 use tickstream_wire::messages::Mode;
 
@@ -25,7 +25,7 @@ pub struct Counters {
     pub subscribed: u64,
     /// Connections ended, by reason, in the order of [`CloseReason::ALL`].
     pub closed: [u64; CloseReason::ALL.len()],
-    /// How often each limit fired, in the order of [`Limit::ALL`].
+    /// Times that each limit fired, in the order of [`Limit::ALL`].
     pub fired: [u64; Limit::ALL.len()],
     /// Frames received.
     pub frames_received: u64,
@@ -33,9 +33,9 @@ pub struct Counters {
     pub bytes_received: u64,
     /// HEARTBEATs received.
     pub heartbeats: u64,
-    /// What there is to count for each stream, in the order of [`Mode`]'s numbers.
+    /// Counters of each stream, in the order of [`Mode`]'s numbers.
     pub streams: [StreamCounters; 2],
-    /// What event collection counts.
+    /// Counters of event collection.
     pub ingest: IngestCounters,
     /// Sends handed to the driver.
     pub sends: u64,
@@ -53,7 +53,7 @@ pub struct Counters {
     pub lagging: u32,
 }
 
-/// What is counted for each stream.
+/// Counters of one stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamCounters {
     /// Batches sealed and handed to the stream's subscribers.
@@ -82,10 +82,10 @@ impl StreamCounters {
 
     /// A batch that is sealed later than this after it was due is late, milliseconds. A shard that has the CPU wakes
     /// within a fraction of one. It is below the longest sleep of a driver, so that a wake-up that was missed counts,
-    /// and above what other waves of the same moment take.
+    /// and above what other fan-outs of the same moment take.
     pub const LATE_MS: u32 = 50;
 
-    /// Where [`StreamCounters::batch_sizes`] counts a batch of `ticks`.
+    /// Index into [`StreamCounters::batch_sizes`] of a batch of `ticks`.
     pub fn batch_size(ticks: u64) -> usize {
         let exponent = ticks.max(1).next_power_of_two().ilog2() as usize;
         exponent.min(Self::BATCH_SIZES - 1)
@@ -98,12 +98,12 @@ impl Counters {
         self.closed[reason as usize]
     }
 
-    /// What was counted for the stream of `mode`.
+    /// Counters of the stream of `mode`.
     pub fn stream(&self, mode: Mode) -> &StreamCounters {
         &self.streams[mode as usize]
     }
 
-    /// How often `limit` fired.
+    /// Times that `limit` fired.
     pub fn fired(&self, limit: Limit) -> u64 {
         self.fired[limit as usize]
     }

@@ -7,44 +7,45 @@
 //! Records are numbered; a PUBLISH_ACK waits for a number. Whatever is a duplicate of something that isn't stored yet
 //! waits, too.
 
-mod batch;
 mod config;
 mod counters;
-mod cursor;
 mod dedup;
-mod plan;
-mod privacy;
+mod envelope;
+mod gate;
+mod ledger;
+mod pipeline;
 mod publisher;
-mod records;
-mod schema;
+mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unpack;
-mod validate;
 mod verdict;
 
-use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::rc::Rc;
 
-use tickstream_wire::messages::events::Codec;
+use tickstream_schema::cursor::Malformed;
+use tickstream_schema::events::{Codec, PublishAck};
+pub use tickstream_schema::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
 
-use batch::{Envelope, count_events, envelope, unpack};
-pub use config::{IngestConfig, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
+pub use config::IngestConfig;
 pub use counters::IngestCounters;
-use cursor::Malformed;
 use dedup::{EventIds, Producers};
-use plan::Plan;
-use privacy::Redactor;
-pub(crate) use publisher::Publisher;
-use publisher::{Pending, Quota};
+use envelope::{Envelope, count_events, unpack};
+use gate::Gate;
+use ledger::Ledger;
+use pipeline::{Origin, Pipeline};
+use publisher::Pending;
+use rules::Rules;
 use unpack::{UnpackError, Unpacker};
+use verdict::Finding;
 pub use verdict::VerdictCode;
-use verdict::{Finding, Verdict};
 
-use crate::action::ConnId;
-use crate::clock::{Lived, Now};
+use crate::clock::{ActiveTime, Now};
 use crate::close::{CloseReason, Fault};
+use crate::ids::{ConnId, Slot};
 use crate::limit::Limit;
+use crate::memory::MemoryTerm;
 
 /// Events of one PUBLISH, where the server's payloads may be large enough for as many verdicts.
 const EVENTS_MAX: u32 = 2_048;
@@ -52,8 +53,6 @@ const EVENTS_MAX: u32 = 2_048;
 const ACK_BYTES_PER_EVENT: u32 = 32;
 /// Bytes of PUBLISHes after which a pass should do something else: some 0.2 ms of work.
 const PASS_BYTES: usize = 64 << 10;
-/// Smallest limit on a record's bytes: an event of the largest size fits, and what rules make of it.
-const RECORD_BYTES_MIN: u32 = 256 << 10;
 /// The number of `events` in Publish, EventBatch and StoredBatch.
 const EVENTS: u32 = 3;
 
@@ -63,12 +62,12 @@ const _: () = assert!(publisher::REJECTED_BYTES_MAX <= ACK_BYTES_PER_EVENT as us
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub u64);
 
-/// What is to be appended to the journal for one PUBLISH.
+/// Record to append to the journal for one PUBLISH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     /// Its number.
     pub id: RecordId,
-    /// Who published.
+    /// The publisher.
     pub producer: [u8; 16],
     /// The number that the producer gave the batch.
     pub sequence: u64,
@@ -78,7 +77,7 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why a record wasn't stored.
+/// Reason for which a record wasn't stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageFault {
     /// The disk is full.
@@ -96,18 +95,18 @@ impl StorageFault {
     }
 }
 
-/// How much the journal can take.
+/// Pressure of the journal on publishers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum IngestPressure {
-    /// What comes.
+    /// Everything is taken.
     #[default]
     None,
-    /// Less: publishers are asked to wait so many milliseconds before their next PUBLISH.
+    /// Publishers are asked to wait so many milliseconds before their next PUBLISH.
     Throttle {
         /// Milliseconds.
         ms: u32,
     },
-    /// Nothing: events get SERVER_BUSY, and may come back after so many milliseconds.
+    /// Events get SERVER_BUSY, and may come back after so many milliseconds.
     Refuse {
         /// Milliseconds.
         ms: u32,
@@ -122,75 +121,22 @@ pub struct RestoreError {
     pub events_before: u64,
 }
 
-/// Event collection of one shard.
+/// Event collection of one shard: a pipeline makes records of PUBLISHes, a ledger has those that aren't stored yet.
 #[derive(Debug)]
 pub(crate) struct Ingest {
     config: IngestConfig,
-    /// Events of one PUBLISH.
-    events_max: u32,
-    plan: Plan,
-    redactor: Redactor,
-    /// An event that is being redacted.
-    redacted: Vec<u8>,
     unpacker: Unpacker,
-    ids: EventIds,
-    producers: Producers,
-    /// Those that published, by slot.
-    publishers: Vec<Option<Box<Publisher>>>,
-    /// Records that nobody asked for yet.
-    queue: VecDeque<Queued>,
-    queue_bytes: u64,
-    /// The buffer of the record that was handed out last.
-    lent: Vec<u8>,
-    spare: Vec<Vec<u8>>,
-    /// Records that are neither stored nor refused, by rising number.
-    outstanding: VecDeque<Outstanding>,
-    /// Which connection has an answer that waits for which record, by rising number.
-    waiting: VecDeque<(RecordId, ConnId)>,
-    /// Records that were refused, as long as an answer may depend on them; by rising number.
-    refused: Vec<RefusedRecord>,
-    last: RecordId,
-    pressure: IngestPressure,
+    pipeline: Pipeline,
+    ledger: Ledger,
+    gate: Gate,
     /// Bytes of PUBLISHes of which only a part has come.
     partial_bytes: u64,
     /// Bytes of PUBLISHes since the pass began.
     pass_bytes: usize,
-    in_flight: u32,
     counters: IngestCounters,
 }
 
-/// A record that waits to be asked for.
-#[derive(Debug)]
-struct Queued {
-    id: RecordId,
-    producer: [u8; 16],
-    sequence: u64,
-    events: u32,
-    payload: Vec<u8>,
-}
-
-/// A record that isn't stored yet.
-#[derive(Debug)]
-struct Outstanding {
-    id: RecordId,
-    producer: [u8; 16],
-    sequence: u64,
-    /// The number of its first event id, and how many it has.
-    first: u64,
-    events: u32,
-    dead_letters: u32,
-}
-
-/// A record that wasn't stored.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RefusedRecord {
-    pub id: RecordId,
-    pub fault: StorageFault,
-    /// The newest record when it was refused: no answer that waits for a later one depends on this.
-    until: RecordId,
-}
-
-/// Where a PUBLISH came from.
+/// Origin of a PUBLISH.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source {
     pub conn: ConnId,
@@ -198,50 +144,50 @@ pub(crate) struct Source {
     pub shard: u16,
 }
 
-/// What became of a PUBLISH as a whole.
+/// Fate of a PUBLISH as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It was looked at.
-    Judged,
+    /// Its events were looked at.
+    Processed,
     /// All of it was refused by a limit, to come again: it counts like any other frame.
     Refused(Limit),
 }
 
 impl Ingest {
-    /// Event collection; `payload_bytes` bounds what the server sends.
-    pub fn new(config: &IngestConfig, payload_bytes: u32) -> Self {
-        Self {
-            events_max: EVENTS_MAX.min(payload_bytes / ACK_BYTES_PER_EVENT),
-            plan: Plan::new(config.privacy.rules()).expect("PrivacyConfig has looked at its rules"),
-            redactor: Redactor::new(&config.privacy),
-            redacted: Vec::new(),
-            unpacker: Unpacker::new(config.unpacked_bytes),
-            ids: EventIds::new(config.event_ids, config.seed),
-            producers: Producers::new(config.seed),
-            publishers: Vec::new(),
-            queue: VecDeque::new(),
-            queue_bytes: 0,
-            lent: Vec::new(),
-            spare: Vec::new(),
-            outstanding: VecDeque::new(),
-            waiting: VecDeque::new(),
-            refused: Vec::new(),
-            last: RecordId(0),
-            pressure: IngestPressure::None,
-            partial_bytes: 0,
-            pass_bytes: 0,
-            in_flight: 0,
-            counters: IngestCounters::default(),
-            config: IngestConfig {
-                record_bytes: config.record_bytes.max(RECORD_BYTES_MIN),
-                ..config.clone()
+    /// Terms of the memory that event collection takes at its limits, but for what connections take.
+    pub fn memory_terms(config: &IngestConfig) -> [MemoryTerm; 5] {
+        let record_bytes = u64::from(config.record_bytes);
+        [
+            // From the first event on: the ring of ids, and an index twice as long.
+            MemoryTerm { what: "event ids", count: 1, each: EventIds::table_bytes(config.event_ids) },
+            // From the first PUBLISH on.
+            MemoryTerm { what: "sequences of producers", count: 1, each: Producers::TABLE_BYTES },
+            // From the first compressed batch on: one buffer for all, and the decoder's window.
+            MemoryTerm { what: "unpacker", count: 1, each: Unpacker::memory_bytes(config.unpacked_bytes) },
+            // The gate refuses batches once the queue is full: one record more, and the one that was handed out.
+            MemoryTerm {
+                what: "records for the journal",
+                count: 1,
+                each: config.queue_bytes + 2 * record_bytes,
             },
-        }
+            // Beyond it a connection is closed.
+            MemoryTerm { what: "unfinished PUBLISHes", count: 1, each: config.partial_bytes },
+        ]
     }
 
-    /// Events that one PUBLISH may have.
-    pub fn events_max(&self) -> u32 {
-        self.events_max
+    /// Event collection; `payload_bytes` bounds what the server sends.
+    pub fn new(config: &IngestConfig, payload_bytes: u32) -> Self {
+        let rules = Rules::new(config, payload_bytes);
+        Self {
+            unpacker: Unpacker::new(config.unpacked_bytes),
+            gate: Gate::new(config, rules.events_max),
+            pipeline: Pipeline::new(config, rules),
+            ledger: Ledger::default(),
+            partial_bytes: 0,
+            pass_bytes: 0,
+            counters: IngestCounters::default(),
+            config: config.clone(),
+        }
     }
 
     /// A new pass of the driver has begun.
@@ -249,157 +195,145 @@ impl Ingest {
         self.pass_bytes = 0;
     }
 
-    /// Whether the pass has had its share of PUBLISHes.
+    /// True once the pass has had its share of PUBLISHes.
     pub fn pass_is_spent(&self) -> bool {
         self.pass_bytes >= PASS_BYTES
     }
 
     pub fn set_pressure(&mut self, pressure: IngestPressure) {
-        self.pressure = pressure;
+        self.gate.set_pressure(pressure);
     }
 
-    /// What was counted.
+    /// Counters and gauges.
     pub fn counters(&self) -> IngestCounters {
-        IngestCounters {
-            in_flight: self.in_flight,
-            records_outstanding: self.outstanding.len() as u32,
-            queue_bytes: self.queue_bytes,
-            partial_bytes: self.partial_bytes,
-            ..self.counters
-        }
+        let mut counters = IngestCounters { partial_bytes: self.partial_bytes, ..self.counters };
+        self.ledger.fill_gauges(&mut counters);
+        counters
     }
 
-    /// For people, what a verdict says.
-    fn message(&self, finding: &Finding) -> String {
-        finding.message(&self.plan, self.config.age_ms_max, self.config.ahead_ms_max)
+    /// The connection in `slot` publishes under the name `user`, unless it has published under another.
+    pub fn add_publisher(&mut self, slot: Slot, user: &Rc<str>) {
+        self.ledger.publisher(slot, user);
     }
 
-    /// What is known of the connection in `slot` because it publishes.
-    pub fn publisher(&mut self, slot: u32) -> &mut Option<Box<Publisher>> {
-        let index = slot as usize;
-        if self.publishers.len() <= index {
-            self.publishers.resize_with(index + 1, || None);
-        }
-        &mut self.publishers[index]
-    }
-
-    /// Takes a PUBLISH. [`Ingest::next_answer`] has the answer.
+    /// Takes a PUBLISH of a connection that AUTH named `user`. [`Ingest::next_answer`] has the answer.
+    ///
+    /// # Errors
+    /// If the connection has too many on the way, or the payload is no PUBLISH within the limits.
     pub fn publish(
         &mut self,
         payload: &[u8],
         source: Source,
-        publisher: &mut Publisher,
+        user: &Rc<str>,
         now: Now,
-        lived: Lived,
+        active: ActiveTime,
     ) -> Result<Taken, Fault> {
         self.pass_bytes += payload.len();
         self.counters.publishes += 1;
         self.counters.bytes += payload.len() as u64;
         let credits = self.config.credits.get();
+        let publisher = self.ledger.publisher(source.conn.slot, user);
         if publisher.pending.len() >= credits as usize {
             let detail = format!("more than {credits} PUBLISHes without a PUBLISH_ACK");
             return Err(Fault::limit(Limit::PublishCredits, CloseReason::ProtocolViolation, detail));
         }
-        let envelope = envelope(payload)?;
-        // The unpacker's buffer and what is done with its contents belong to different parts of this.
-        let mut unpacker = std::mem::replace(&mut self.unpacker, Unpacker::new(0));
-        let taken = match unpack(&mut unpacker, &envelope, payload) {
-            Ok(events) => self.batch(&envelope, events, source, publisher, now, lived),
-            Err(error) => Err(self.unpack_fault(error)),
-        };
-        self.unpacker = unpacker;
-        taken
-    }
-
-    fn unpack_fault(&self, error: UnpackError) -> Fault {
-        match error {
-            UnpackError::TooLarge => {
-                let most = self.config.unpacked_bytes;
-                let detail = format!("PUBLISH: the batch unpacks to more than {most} bytes");
-                Fault::limit(Limit::PublishUnpacked, CloseReason::MessageTooLarge, detail)
-            }
-            UnpackError::Broken(detail) => bad_frame(format!("PUBLISH: {detail}")),
-        }
-    }
-
-    /// Takes the events that are fields of the message `events`.
-    fn batch(
-        &mut self,
-        envelope: &Envelope<'_>,
-        events: &[u8],
-        source: Source,
-        publisher: &mut Publisher,
-        now: Now,
-        lived: Lived,
-    ) -> Result<Taken, Fault> {
+        let user = Rc::clone(&publisher.user);
+        let envelope = Envelope::parse(payload)?;
+        let unpacked = unpack(&mut self.unpacker, &envelope, payload);
+        let events = unpacked.map_err(|error| unpack_fault(error, self.config.unpacked_bytes))?;
         if envelope.codec != Codec::None {
             self.pass_bytes += events.len();
         }
-        let count =
-            count_events(events).map_err(|Malformed| bad_frame("PUBLISH: the batch is no EventBatch"))?;
-        if count == 0 {
-            return Err(bad_frame("PUBLISH has no events"));
-        }
-        if count > self.events_max as usize {
-            let detail = format!("PUBLISH has {count} events, at most {} are allowed", self.events_max);
-            return Err(Fault::limit(Limit::PublishEvents, CloseReason::MessageTooLarge, detail));
-        }
-        let mut pending = Pending {
-            producer: envelope.producer,
-            sequence: envelope.sequence,
-            events: count as u32,
-            after: RecordId(0),
-            own: None,
-            letters: None,
-            verdicts: Vec::new(),
-            duplicates: 0,
-            doubtful: Vec::new(),
-            throttle_ms: 0,
-        };
-        let refused = self.refusal(publisher, &mut pending, lived);
-        match refused {
-            Some(limit) => {
-                let code = if limit == Limit::EventRate {
-                    VerdictCode::RateLimited
-                } else {
-                    VerdictCode::ServerBusy
-                };
-                let finding = Finding::new(code);
-                pending.verdicts.extend((0..pending.events).map(|index| Verdict { index, finding }));
-                self.counters.rejected[code as usize] += u64::from(pending.events);
-            }
-            None => self.judge(events, source, &publisher.user, &mut pending, now),
+        let count = count_within(events, self.pipeline.rules().events_max)?;
+        let mut pending = Pending::new(&envelope, count);
+        let queue_bytes = self.ledger.queue_bytes();
+        let publisher = self.ledger.publisher(source.conn.slot, &user);
+        let refused = self.gate.refusal(queue_bytes, publisher, &mut pending, active);
+        if let Some(limit) = refused {
+            let code = match limit {
+                Limit::EventRate => VerdictCode::RateLimited,
+                _ => VerdictCode::ServerBusy,
+            };
+            pending.reject_all(Finding::new(code));
+            self.counters.rejected[code as usize] += u64::from(count);
+        } else {
+            let origin = Origin { source, user: &user, now };
+            let (out, counters) = (self.ledger.take_buffer(), &mut self.counters);
+            let record = self.pipeline.process(events, origin, &mut pending, out, &self.ledger, counters);
+            self.ledger.enqueue(envelope.producer, envelope.sequence, record, counters);
         }
         self.counters.throttled += u64::from(pending.throttle_ms > 0);
-        if pending.after > self.settled() {
-            self.waiting.push_back((pending.after, source.conn));
-        }
-        self.in_flight += 1;
-        publisher.pending.push_back(pending);
-        Ok(refused.map_or(Taken::Judged, Taken::Refused))
+        self.ledger.await_records(source.conn, pending);
+        Ok(refused.map_or(Taken::Processed, Taken::Refused))
     }
 
-    /// Whether all of a batch is refused: because the journal can't take it, or because of the quota.
-    fn refusal(&mut self, publisher: &mut Publisher, pending: &mut Pending, lived: Lived) -> Option<Limit> {
-        let busy = match self.pressure {
-            IngestPressure::Refuse { ms } => Some(ms.max(1)),
-            _ if self.queue_bytes >= self.config.queue_bytes => Some(100),
-            _ => None,
-        };
-        if let Some(throttle_ms) = busy {
-            pending.throttle_ms = throttle_ms;
-            return Some(Limit::Journal);
+    /// The next record to append.
+    pub fn poll_record(&mut self) -> Option<Record<'_>> {
+        self.ledger.poll_record()
+    }
+
+    /// All records up to this one are on stable storage.
+    pub fn synced(&mut self, up_to: RecordId) {
+        self.ledger.synced(up_to, &mut self.counters);
+    }
+
+    /// A record wasn't stored: what is in it is forgotten.
+    pub fn refused(&mut self, id: RecordId, fault: StorageFault) {
+        if let Some(record) = self.ledger.refused(id, fault, &mut self.counters) {
+            self.pipeline.forget(record.producer, record.sequence, record.first_id, record.events);
         }
-        match publisher.spend(pending.events, self.config.events_per_second, self.events_max, lived) {
-            Quota::Refuse { throttle_ms } => {
-                pending.throttle_ms = throttle_ms;
-                Some(Limit::EventRate)
-            }
-            Quota::Take { throttle_ms } => {
-                let hint = if let IngestPressure::Throttle { ms } = self.pressure { ms } else { 0 };
-                pending.throttle_ms = throttle_ms.max(hint);
-                None
-            }
+    }
+
+    /// The next connection with an answer that doesn't wait any more.
+    pub fn next_settled(&mut self) -> Option<ConnId> {
+        self.ledger.next_settled()
+    }
+
+    /// The next answer that a connection can be sent, of at most `payload_bytes`.
+    pub fn next_answer(&mut self, slot: Slot, payload_bytes: u32) -> Option<PublishAck> {
+        self.ledger.next_answer(slot, self.pipeline.rules(), payload_bytes)
+    }
+
+    /// A connection is gone.
+    pub fn left(&mut self, slot: Slot) {
+        self.ledger.left(slot);
+    }
+
+    /// Notes how many bytes of an unfinished PUBLISH a connection holds, where it held `before`. False: too many for
+    /// the shard.
+    pub fn hold(&mut self, before: u32, now: u32) -> bool {
+        self.partial_bytes = self.partial_bytes + u64::from(now) - u64::from(before);
+        now <= before || self.partial_bytes <= self.config.partial_bytes
+    }
+
+    /// Remembers what is in a record that recovery found.
+    ///
+    /// # Errors
+    /// If its payload is no `StoredBatch`.
+    pub fn restore(&mut self, producer: [u8; 16], sequence: u64, payload: &[u8]) -> Result<(), RestoreError> {
+        self.pipeline.restore(producer, sequence, payload)
+    }
+}
+
+fn unpack_fault(error: UnpackError, unpacked_bytes_max: u32) -> Fault {
+    match error {
+        UnpackError::TooLarge => {
+            let detail = format!("PUBLISH: the batch unpacks to more than {unpacked_bytes_max} bytes");
+            Fault::limit(Limit::PublishUnpacked, CloseReason::MessageTooLarge, detail)
+        }
+        UnpackError::Broken(detail) => bad_frame(format!("PUBLISH: {detail}")),
+    }
+}
+
+/// Number of `events`, from 1 to `events_max`.
+fn count_within(events: &[u8], events_max: u32) -> Result<u32, Fault> {
+    let count = count_events(events).map_err(|Malformed| bad_frame("PUBLISH: the batch is no EventBatch"))?;
+    match u32::try_from(count) {
+        Ok(0) => Err(bad_frame("PUBLISH has no events")),
+        Ok(count) if count <= events_max => Ok(count),
+        _ => {
+            let detail = format!("PUBLISH has {count} events, at most {events_max} are allowed");
+            Err(Fault::limit(Limit::PublishEvents, CloseReason::MessageTooLarge, detail))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How late frames reach their sockets: a histogram of plain integers.
+//! Delivery latency of frames: a histogram of plain integers.
 //!
 //! Its bounds are round numbers, thirteen a decade, so that percentiles can be read from it and the coarser bounds
 //! that a monitoring system asks for are folded from it exactly. A value finds its bucket without a search: powers of

@@ -13,10 +13,10 @@
 //! 3. carry out what [`Shard::poll_action`] answers, until `None` or until it's somebody else's turn;
 //! 4. come back by [`Shard::poll_timeout`].
 //!
-//! Where event collection is on, the driver also carries records to a journal: see [`Shard::poll_record`].
+//! With event collection, the driver also carries records to a journal: see [`Shard::poll_record`].
 //!
-//! Where to look: `admission` lets a connection in, `session` judges a frame, `streams` holds a stream's log and subscribers,
-//! `schedule` turns time into sequences, `outbox` is what a connection is owed, `wheel` keeps deadlines,
+//! A map: `admission` lets a connection in, `session` is one connection's state machine, `streams` holds a stream's log and subscribers,
+//! `schedule` turns time into sequences, `outbox` has a connection's pending frames, `wheel` keeps deadlines,
 //! `ingest` makes records of published events, and `shard` joins them.
 
 #![forbid(unsafe_code)]
@@ -26,14 +26,18 @@ mod admission;
 mod auth;
 mod auth_limiter;
 mod batch;
+mod bounds;
 mod clock;
 mod close;
 mod config;
 mod counters;
+mod deliveries;
 mod drain;
+mod ids;
 mod ingest;
 mod latency;
 mod limit;
+mod memory;
 mod network;
 mod outbox;
 mod proxy;
@@ -42,26 +46,27 @@ mod session;
 mod shard;
 mod slots;
 mod streams;
-mod tally;
 mod view;
 mod wheel;
 
-pub use action::{Action, ConnId, Refused, Report, Secured, SendOutcome};
-pub use auth::Credentials;
+pub use action::{Action, Refused, Report, Secured, SendOutcome};
+pub use auth::{CredentialError, Credentials};
 pub use batch::SealedFrame;
 pub use clock::Now;
 pub use close::CloseReason;
 pub use close::Severity;
 pub use config::{Config, ConfigError, Limits, Phase, ProxyProtocol};
 pub use counters::{Counters, StreamCounters};
+pub use ids::{ConnId, Slot};
 pub use ingest::{
     IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule,
     Record, RecordId, RestoreError, StorageFault, VerdictCode,
 };
 pub use latency::Latencies;
 pub use limit::Limit;
+pub use memory::MemoryTerm;
 pub use network::{AddressKey, Network, NetworkError};
-pub use schedule::Rate;
+pub use schedule::{Rate, RateError};
 pub use shard::Shard;
 pub use tickstream_wire::messages::Mode;
 pub use view::{Connection, Standing};

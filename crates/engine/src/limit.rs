@@ -37,7 +37,7 @@ pub enum Limit {
     PartialPublishes,
     /// Events of one connection in a second.
     EventRate,
-    /// What the journal can take.
+    /// Records that the journal can take.
     Journal,
 }
 
@@ -64,7 +64,7 @@ impl Limit {
         Self::Journal,
     ];
 
-    /// What a peer that it keeps out is told.
+    /// Message for a peer that it keeps out.
     pub(crate) const fn refusal(self) -> &'static str {
         match self {
             Self::Connections => "the limit on connections is reached",

@@ -31,7 +31,7 @@ impl Network {
         Ok(meant)
     }
 
-    /// Whether `address` is in it.
+    /// True if `address` belongs to it.
     pub fn contains(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4() && masked(address, self.prefix) == self.first
@@ -85,13 +85,13 @@ pub enum NetworkError {
     /// No address before the slash.
     #[error("{text:?} is no network; write an address, or one with a prefix length like 10.0.0.0/8")]
     Address {
-        /// What was given.
+        /// The text that was given.
         text: String,
     },
     /// A prefix length that isn't a number, or is above what the address has.
     #[error("the prefix length {prefix:?} must be a number from 0 to {max}")]
     Prefix {
-        /// What was given.
+        /// The text that was given.
         prefix: String,
         /// Bits of the address.
         max: u8,
@@ -111,7 +111,7 @@ pub enum NetworkError {
     },
 }
 
-/// What limits per address count as one client: an IPv4 address, or an IPv6 /64, which is what one customer
+/// Key under which limits per address count a client: an IPv4 address, or an IPv6 /64, which is what one customer
 /// usually gets (RFC 6177). Nine bytes, for tables of many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AddressKey(Key);

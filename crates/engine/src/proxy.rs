@@ -11,7 +11,7 @@ use tickstream_wire::frame::crc32c;
 const V1_BYTES_MAX: usize = 107;
 /// Longest header of version 2 that is taken, bytes. The format allows 65,551; proxies keep it below 536, so that it
 /// fits the smallest segment (section 2).
-const V2_BYTES_MAX: usize = 1_024;
+pub(crate) const V2_BYTES_MAX: usize = 1_024;
 
 const V1_SIGNATURE: &[u8] = b"PROXY";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -23,7 +23,7 @@ const TLV_CRC32C: u8 = 0x03;
 /// Type and length of a TLV.
 const TLV_FIXED: usize = 3;
 
-/// What the first bytes of a connection are.
+/// Meaning of a connection's first bytes.
 ///
 /// Only [`Parsed::Incomplete`] changes as more bytes come: any other answer, and any error, stays the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed, ProxyError> {
     }
 }
 
-/// Whether `bytes` are `signature`, with or without more behind it, or the beginning of it.
+/// True if `bytes` are `signature`, with or without more behind it, or the beginning of it.
 fn begins_with(bytes: &[u8], signature: &[u8]) -> bool {
     bytes.iter().zip(signature).all(|(byte, expected)| byte == expected)
 }
@@ -103,7 +103,7 @@ fn parse_v1(bytes: &[u8]) -> Result<Parsed, ProxyError> {
     Ok(Parsed::Header { len: end + 2, source })
 }
 
-/// Where the line's CRLF is; `None` if it may still come.
+/// Index of the line's CRLF; `None` if it may still come.
 fn v1_end(bytes: &[u8]) -> Result<Option<usize>, ProxyError> {
     let line = &bytes[..bytes.len().min(V1_BYTES_MAX - 1)];
     match line.iter().position(|byte| matches!(byte, b'\r' | b'\n')) {

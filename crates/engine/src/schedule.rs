@@ -1,9 +1,9 @@
-//! When ticks are due: sequences as a function of Unix time.
+//! Schedule of ticks: sequences as a function of Unix time.
 
 use crate::clock::MS;
 #[cfg(test)]
 use crate::clock::SECOND;
-use crate::config::ConfigError;
+use crate::ids::Sequence;
 use tickstream_wire::messages::Mode;
 
 /// Ticks per second, or per minute, of one stream, evenly spaced.
@@ -16,6 +16,15 @@ pub struct Rate {
     per_period: u64,
 }
 
+/// A rate of 0 or above the most.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{ticks} ticks in mode {} must be 1 to {max}", .mode.as_str_name())]
+pub struct RateError {
+    mode: Mode,
+    ticks: u32,
+    max: u32,
+}
+
 impl Rate {
     /// Most ticks a second.
     pub const PER_SECOND_MAX: u32 = 10_000_000;
@@ -26,36 +35,36 @@ impl Rate {
     ///
     /// # Errors
     /// If `ticks` is 0 or above [`Rate::PER_SECOND_MAX`] or [`Rate::PER_MINUTE_MAX`].
-    pub fn new(mode: Mode, ticks: u32) -> Result<Self, ConfigError> {
+    pub fn new(mode: Mode, ticks: u32) -> Result<Self, RateError> {
         let (period_ms, max) = match mode {
             Mode::Second => (1_000, Self::PER_SECOND_MAX),
             Mode::Minute => (60_000, Self::PER_MINUTE_MAX),
         };
         if ticks == 0 || ticks > max {
-            return Err(ConfigError::Rate { mode, ticks, max });
+            return Err(RateError { mode, ticks, max });
         }
         Ok(Self { period_ms, per_period: u64::from(ticks) })
     }
 
     /// The last tick that is due at `unix_ns`.
-    pub fn sequence_at(self, unix_ns: u64) -> u64 {
+    pub(crate) fn sequence_at(self, unix_ns: u64) -> Sequence {
         let period_ns = self.period_ms * MS;
         let (periods, rest) = (unix_ns / period_ns, unix_ns % period_ns);
         let within = u128::from(rest) * u128::from(self.per_period) / u128::from(period_ns);
-        periods * self.per_period + within as u64
+        Sequence(periods * self.per_period + within as u64)
     }
 
-    /// When tick `sequence` is due, Unix nanoseconds, rounded up, so that [`Rate::sequence_at`] then counts it.
-    pub fn due_ns(self, sequence: u64) -> u64 {
-        let (periods, rest) = (sequence / self.per_period, sequence % self.per_period);
+    /// Time at which tick `sequence` is due, Unix nanoseconds, rounded up, so that [`Rate::sequence_at`] then counts it.
+    pub(crate) fn due_ns(self, sequence: Sequence) -> u64 {
+        let (periods, rest) = (sequence.0 / self.per_period, sequence.0 % self.per_period);
         let within =
             (u128::from(rest) * u128::from(self.period_ms * MS)).div_ceil(u128::from(self.per_period));
         periods * self.period_ms * MS + within as u64
     }
 
     /// The label of tick `sequence`: when it is due, Unix milliseconds, rounded down.
-    pub fn epoch_ms(self, sequence: u64) -> u64 {
-        let (periods, rest) = (sequence / self.per_period, sequence % self.per_period);
+    pub(crate) fn epoch_ms(self, sequence: Sequence) -> u64 {
+        let (periods, rest) = (sequence.0 / self.per_period, sequence.0 % self.per_period);
         // below 60,000 × 600,000,000
         periods * self.period_ms + rest * self.period_ms / self.per_period
     }
@@ -97,13 +106,13 @@ mod tests {
     #[test]
     fn one_tick_a_second_and_one_a_minute() {
         let second = Rate::new(Mode::Second, 1).unwrap();
-        assert_eq!(second.sequence_at(NOW_NS), 1_795_291_200);
-        assert_eq!(second.sequence_at(NOW_NS - 1), 1_795_291_199);
-        assert_eq!(second.epoch_ms(1_795_291_200), 1_795_291_200_000);
+        assert_eq!(second.sequence_at(NOW_NS), Sequence(1_795_291_200));
+        assert_eq!(second.sequence_at(NOW_NS - 1), Sequence(1_795_291_199));
+        assert_eq!(second.epoch_ms(Sequence(1_795_291_200)), 1_795_291_200_000);
         assert_eq!(second.phases(), 1_000);
 
         let minute = Rate::new(Mode::Minute, 1).unwrap();
-        assert_eq!(minute.sequence_at(NOW_NS), 1_795_291_200 / 60);
+        assert_eq!(minute.sequence_at(NOW_NS), Sequence(1_795_291_200 / 60));
         assert_eq!(minute.due_ns(minute.sequence_at(NOW_NS) + 1), NOW_NS + 60 * SECOND);
         assert_eq!(minute.phases(), 60_000);
     }

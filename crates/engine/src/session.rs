@@ -1,358 +1,353 @@
-//! One connection: what it may do next, and the judgement of each frame that it sends.
+//! One connection: its state machine, and the request in each frame that it sends.
+//!
+//! All fields are private: what changes a connection's state is a method here. The shard decides when to call it, and
+//! keeps counters, deadlines and the lists of connections in step.
+
+mod arrival;
+mod outbound;
+mod request;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
-use tickstream_wire::frame::SKIPPABLE_FROM;
-use tickstream_wire::messages::{Auth, Message, Mode, Subscribe};
-use tickstream_wire::{Decoder, Frame, FrameType, PayloadMax};
+use tickstream_wire::Decoder;
+use tickstream_wire::messages::Mode;
 
-use crate::clock::{Lived, SECOND};
-use crate::close::{CloseReason, Fault};
-use crate::config::{Config, Limits};
-use crate::limit::Limit;
+use crate::batch::SealedFrame;
+use crate::clock::{ActiveTime, MS};
+use crate::close::CloseReason;
+use crate::config::Config;
+use crate::ids::{GroupId, Sequence};
 use crate::network::AddressKey;
-use crate::outbox::Outbox;
+use crate::outbox::{Item, Outbox};
+use crate::view::Standing;
+pub(crate) use arrival::Header;
+pub(crate) use outbound::{Offer, Step};
+use request::FrameBudget;
+pub(crate) use request::Request;
 
-/// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+/// State of a connection, with the data that exists in that state alone.
+#[derive(Debug)]
+enum State {
     /// The slot is free.
     Free,
-    /// Accepted; must begin with a PROXY header.
-    Proxied,
+    /// Must begin with a PROXY header, of which `held` has come; then TLS, if `tls`.
+    AwaitingProxyHeader { tls: bool, held: Option<Box<PartialHeader>> },
     /// TLS is being negotiated.
     Handshaking,
-    /// Must send AUTH.
-    Unauthenticated,
-    /// May subscribe and must heartbeat.
-    Authenticated,
-    /// Its end is decided; what it is owed is still sent.
-    Flushing,
-    /// FIN was sent; what the peer sends is thrown away.
-    Lingering,
-    /// To be let go of at once.
-    Doomed,
+    /// Must send AUTH; its time runs from `since`. `user`: the name in its certificate, which stands for AUTH's.
+    Unauthenticated { since: ActiveTime, user: Option<Box<CertifiedUser>> },
+    /// May subscribe and publish, and must send HEARTBEAT; `heartbeat`: when the last came, or AUTH was accepted.
+    Authenticated { heartbeat: ActiveTime, subscription: Option<Subscription> },
+    /// Its end is decided; pending frames are sent until then. `peer_closed`: FIN came, and they may still arrive.
+    Flushing { until: ActiveTime, peer_closed: bool },
+    /// FIN was sent; received bytes are thrown away.
+    Lingering { until: ActiveTime },
+    /// To be released at once; `reset`: what the kernel holds for it is thrown away.
+    Aborting { reset: bool },
 }
 
-impl State {
-    /// Its frames are read.
-    pub fn speaks(self) -> bool {
-        matches!(self, Self::Unauthenticated | Self::Authenticated)
-    }
+/// Bytes of a PROXY header that came in pieces.
+#[derive(Debug)]
+struct PartialHeader(Vec<u8>);
 
-    /// Nobody knows yet who it is.
-    pub fn is_unproven(self) -> bool {
-        matches!(self, Self::Proxied | Self::Handshaking | Self::Unauthenticated)
-    }
+/// The name in a client's certificate.
+#[derive(Debug)]
+struct CertifiedUser(Box<str>);
+
+/// A place among the subscribers of a stream.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subscription {
+    pub membership: Membership,
+    /// Sequence of the next tick to hand to the socket.
+    pub next_sequence: Sequence,
+    /// True until it has caught up with the live stream.
+    pub replaying: bool,
 }
 
-/// What is known of a connection only until it has authenticated.
-#[derive(Debug, Default)]
-pub(crate) struct Arrival {
-    /// What came of a PROXY header.
-    pub proxy_header: Vec<u8>,
-    /// The name in its certificate, which stands for AUTH's user name.
-    pub user: Option<Box<str>>,
-}
-
-/// What its socket is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sending {
-    /// Nothing.
-    Idle,
-    /// Sending the newest batch of its stream, which the stream's log holds.
-    Batch,
-    /// Sending the first frame of its outbox.
-    Owed,
-    /// It took no more; the driver has yet to be asked to wait.
-    Full,
-    /// The driver waits until it takes more.
-    Blocked,
-}
-
-/// A subscription: which group of a stream, and where in its table of subscribers.
+/// A subscription's group, and its position in the group's table of subscribers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Membership {
-    pub group: u32,
+    pub group: GroupId,
     pub position: u32,
 }
 
-/// The state of one connection. Bounds: see [`Limits`].
+/// State of the socket's sending side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// Nothing is being sent.
+    Idle,
+    /// The newest batch of its stream, which the stream's log holds, is being sent.
+    Batch,
+    /// The first frame of its outbox is being sent.
+    Frame,
+    /// The socket took no more; the driver has yet to be asked to wait.
+    Full,
+    /// The driver waits until the socket takes more.
+    Blocked,
+}
+
+/// A deadline of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    pub at: ActiveTime,
+    /// The fault if it passes, with its detail; without one, the connection is released.
+    pub fault: Option<(CloseReason, &'static str)>,
+}
+
+/// One connection. Bounds: see [`Limits`].
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub peer: SocketAddr,
-    /// Counted from 1 on each shard.
-    pub number: u64,
-    pub opened: Lived,
-    /// When the last HEARTBEAT came, or AUTH was accepted; before: since when AUTH is awaited.
-    pub heartbeat: Lived,
-    /// When the connection has to be done: the end of its drain, its flush or its lingering.
-    pub ends: Lived,
-    /// Sequence of the next tick to hand to the socket.
-    pub next_sequence: u64,
+    peer: SocketAddr,
+    number: u64,
+    opened: ActiveTime,
+    state: State,
+    /// Time at which a drain closes it; [`ActiveTime::MAX`]: it wasn't asked to go away.
+    drains: ActiveTime,
     /// Bytes that its socket took.
-    pub bytes_sent: u64,
-    pub membership: Option<Membership>,
-    pub outbox: Outbox,
-    pub decoder: Decoder,
-    /// `None` where there is nothing to know.
-    pub arrival: Option<Box<Arrival>>,
-    pub generation: u32,
-    /// Second of [`Session::frames`].
-    budget_second: u32,
-    /// Frames that came in that second.
-    frames: u32,
-    pub mode: Option<Mode>,
-    pub state: State,
-    pub sending: Sending,
-    /// It has not yet caught up with the live stream.
-    pub replaying: bool,
-    /// It is in the list of those that have something to do.
-    pub queued: bool,
-    /// What the kernel holds for it is to be thrown away.
-    pub abort: bool,
-    /// The peer sent FIN; what it is owed may still reach it.
-    pub peer_closed: bool,
-    /// It was told to go away.
-    pub draining: bool,
-    /// It speaks TLS.
-    pub tls: bool,
-    /// It counts among the connections of its address.
-    pub counted: bool,
-    /// It counts among those that haven't authenticated.
-    pub unproven: bool,
-    /// It sent something.
-    pub heard: bool,
+    bytes_sent: u64,
+    outbox: Outbox,
+    decoder: Decoder,
+    generation: u32,
+    budget: FrameBudget,
+    /// Bytes of an unfinished PUBLISH that the shard counts for it.
+    partial_publish: u32,
+    /// Its subscription, the last one after it ended; for people.
+    mode: Option<Mode>,
+    sending: Sending,
+    /// True while it is in the list of connections that have something to do.
+    is_ready: bool,
+    /// True while it counts among the connections of its address.
+    is_counted: bool,
+    /// True once it has sent something.
+    has_received: bool,
 }
 
 // 100,000 connections take 100,000 of these.
-const _: () = assert!(size_of::<Session>() <= 144);
-
-/// What a valid frame asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
-    /// AUTH, with the right credentials or not.
-    Authenticate {
-        accepted: bool,
-    },
-    Subscribe {
-        mode: Mode,
-        resume_after: Option<u64>,
-    },
-    Heartbeat,
-    /// To take the events in the payload.
-    Publish,
-    /// Nothing: a type of a later version.
-    Nothing,
-}
+const _: () = assert!(size_of::<Session>() <= 136);
 
 impl Session {
-    pub fn new(peer: SocketAddr, number: u64, generation: u32, lived: Lived) -> Self {
+    /// A connection that was just accepted, the shard's `number`th, in a slot that had `generation` before it.
+    /// `proxied`: it begins with a PROXY header.
+    pub fn new(
+        peer: SocketAddr,
+        number: u64,
+        generation: u32,
+        now: ActiveTime,
+        proxied: bool,
+        tls: bool,
+    ) -> Self {
+        let state = match (proxied, tls) {
+            (true, _) => State::AwaitingProxyHeader { tls, held: None },
+            (false, true) => State::Handshaking,
+            (false, false) => State::Unauthenticated { since: now, user: None },
+        };
         Self {
             peer,
             number,
-            opened: lived,
-            heartbeat: lived,
-            ends: Lived::MAX,
-            next_sequence: 0,
+            opened: now,
+            state,
+            drains: ActiveTime::MAX,
             bytes_sent: 0,
-            membership: None,
             outbox: Outbox::default(),
             decoder: Decoder::new(),
-            arrival: None,
             generation,
-            budget_second: 0,
-            frames: 0,
+            budget: FrameBudget::default(),
+            partial_publish: 0,
             mode: None,
-            state: State::Unauthenticated,
             sending: Sending::Idle,
-            replaying: false,
-            queued: false,
-            abort: false,
-            peer_closed: false,
-            draining: false,
-            tls: false,
-            counted: false,
-            unproven: true,
-            heard: false,
+            is_ready: false,
+            is_counted: !proxied,
+            has_received: false,
         }
     }
 
-    /// Largest payload that it may send now, bytes.
-    pub fn payload_bytes_max(&self, config: &Config) -> PayloadMax {
-        let other = config.limits.payload_bytes;
-        match (self.state, &config.ingest) {
-            (State::Authenticated, Some(ingest)) => PayloadMax { publish: ingest.publish_bytes, other },
-            (State::Authenticated, None) => other.into(),
-            _ => other.min(Limits::PAYLOAD_BYTES_BEFORE_AUTH).into(),
-        }
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
     }
 
-    /// Judges a frame whose CRC was right: the state, then the type, then the payload.
-    pub fn judge(&mut self, frame: Frame<'_>, config: &Config, lived: Lived) -> Result<Request, Fault> {
-        let kind = FrameType::from_byte(frame.kind);
-        if self.state == State::Unauthenticated {
-            return match kind {
-                Some(FrameType::Auth) => self.authenticate(frame.payload, config),
-                _ => Err(Fault::new(CloseReason::AuthRequired, "the first frame must be AUTH")),
-            };
-        }
-        if kind != Some(FrameType::Publish) {
-            self.spend_frame(config.limits.frames_per_second, lived)?;
-        }
-        match kind {
-            // Its credits bound it.
-            Some(FrameType::Publish) => Ok(Request::Publish),
-            Some(FrameType::Subscribe) => subscribe(frame.payload),
-            Some(FrameType::Heartbeat) if frame.payload.is_empty() => Ok(Request::Heartbeat),
-            Some(FrameType::Heartbeat) => Err(bad_frame("HEARTBEAT has no payload")),
-            Some(FrameType::Auth) => Err(violation("a second AUTH")),
-            Some(FrameType::DataBatch) => Err(violation("DATA_BATCH is the server's to send")),
-            Some(FrameType::Error) => Err(violation("ERROR is the server's to send")),
-            Some(FrameType::Ack) => Err(violation("ACK is the server's to send")),
-            Some(FrameType::GoAway) => Err(violation("GOAWAY is the server's to send")),
-            Some(FrameType::PublishAck) => Err(violation("PUBLISH_ACK is the server's to send")),
-            None if frame.kind >= SKIPPABLE_FROM => Ok(Request::Nothing),
-            None => Err(Fault::new(
-                CloseReason::UnsupportedType,
-                format!("type 0x{:02x} is not known in version 1", frame.kind),
-            )),
-        }
+    /// Its number, counted from 1 on each shard.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
-    /// Counts a frame against the budget of the running second.
-    pub fn spend_frame(&mut self, frames_max: u32, lived: Lived) -> Result<(), Fault> {
-        let second = (lived / SECOND) as u32;
-        if second != self.budget_second {
-            (self.budget_second, self.frames) = (second, 0);
-        }
-        self.frames += 1;
-        if self.frames > frames_max {
-            let detail = format!("more than {frames_max} frames in a second");
-            return Err(Fault::limit(Limit::Frames, CloseReason::RateLimited, detail));
-        }
-        Ok(())
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
-    /// Compares the credentials. Where a certificate names the client, AUTH names nobody else.
-    fn authenticate(&self, payload: &[u8], config: &Config) -> Result<Request, Fault> {
-        let auth = Auth::decode(payload).map_err(|error| bad_frame(format!("AUTH: {error}")))?;
-        let accepted = match self.arrival.as_ref().and_then(|arrival| arrival.user.as_deref()) {
-            Some(user) => {
-                let named = auth.username.is_empty() || auth.username == user;
-                config.credentials.accept_password(&auth.password) & named
-            }
-            None => config.credentials.accept(&auth.username, &auth.password),
-        };
-        Ok(Request::Authenticate { accepted })
+    /// Milliseconds since it was accepted.
+    pub fn open_ms(&self, now: ActiveTime) -> u64 {
+        now.saturating_sub(self.opened) / MS
     }
 
-    /// What limits by address count it under.
+    /// Age of its oldest unsent byte, milliseconds; 0 without one.
+    pub fn unsent_ms(&self, now: ActiveTime) -> u64 {
+        self.outbox.oldest().map_or(0, |since| now.saturating_sub(since) / MS)
+    }
+
+    pub fn mode(&self) -> Option<Mode> {
+        self.mode
+    }
+
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Key of the limits by address.
     pub fn address(&self) -> AddressKey {
         self.peer.ip().into()
     }
-}
 
-fn subscribe(payload: &[u8]) -> Result<Request, Fault> {
-    let subscribe = Subscribe::decode(payload).map_err(|error| bad_frame(format!("SUBSCRIBE: {error}")))?;
-    let mode = Mode::try_from(subscribe.mode)
-        .map_err(|_| bad_frame(format!("mode {} is neither SECOND (0) nor MINUTE (1)", subscribe.mode)))?;
-    Ok(Request::Subscribe { mode, resume_after: subscribe.resume_after })
-}
-
-fn bad_frame(detail: impl Into<std::borrow::Cow<'static, str>>) -> Fault {
-    Fault::new(CloseReason::BadFrame, detail)
-}
-
-fn violation(detail: &'static str) -> Fault {
-    Fault::new(CloseReason::ProtocolViolation, detail)
-}
-
-#[cfg(test)]
-mod tests {
-    use tickstream_wire::frame;
-
-    use super::*;
-    use crate::shard::tests::config;
-
-    /// What a session in `state` answers to a frame of type `kind`.
-    fn judge(state: State, kind: u8, payload: &[u8]) -> Result<Request, CloseReason> {
-        let mut session = Session::new(([127, 0, 0, 1], 1).into(), 1, 0, 0);
-        session.state = state;
-        session.judge(Frame { kind, payload }, &config(), 0).map_err(|fault| fault.reason)
-    }
-
-    fn payload<M: tickstream_wire::messages::Payload>(message: &M) -> Vec<u8> {
-        let sealed = frame::seal(message);
-        sealed[frame::HEADER_LEN..sealed.len() - frame::TRAILER_LEN].to_vec()
-    }
-
-    fn auth(username: &str, password: &str) -> Vec<u8> {
-        payload(&Auth { username: username.into(), password: password.into() })
-    }
-
-    #[test]
-    fn before_auth_only_auth_is_taken() {
-        for kind in (0..=u8::MAX).filter(|&kind| kind != FrameType::Auth as u8) {
-            assert_eq!(judge(State::Unauthenticated, kind, b""), Err(CloseReason::AuthRequired), "{kind}");
-        }
-        let check = |payload: &[u8], expected| {
-            assert_eq!(judge(State::Unauthenticated, FrameType::Auth as u8, payload), expected);
-        };
-        let wrong = Ok(Request::Authenticate { accepted: false });
-        check(&auth("ada", "s3cret"), Ok(Request::Authenticate { accepted: true }));
-        check(&auth("ada", "wrong"), wrong);
-        check(&auth("", ""), wrong);
-        check(b"", wrong);
-        check(b"\xff\xff", Err(CloseReason::BadFrame));
-    }
-
-    #[test]
-    fn after_auth_each_type_has_one_answer() {
-        for kind in 0..=u8::MAX {
-            let expected = match FrameType::from_byte(kind) {
-                Some(FrameType::Subscribe) => {
-                    Ok(Request::Subscribe { mode: Mode::Second, resume_after: None })
-                }
-                Some(FrameType::Heartbeat) => Ok(Request::Heartbeat),
-                Some(FrameType::Publish) => Ok(Request::Publish),
-                Some(_) => Err(CloseReason::ProtocolViolation),
-                None if kind >= SKIPPABLE_FROM => Ok(Request::Nothing),
-                None => Err(CloseReason::UnsupportedType),
-            };
-            assert_eq!(judge(State::Authenticated, kind, b""), expected, "{kind}");
-        }
-    }
-
-    #[test]
-    fn a_subscription_with_nonsense_in_it_is_a_bad_frame() {
-        let check = |payload: &[u8], expected| {
-            assert_eq!(judge(State::Authenticated, FrameType::Subscribe as u8, payload), expected);
-        };
-        let subscribe = |mode, resume_after| payload(&Subscribe { mode, resume_after });
-        let minute = Request::Subscribe { mode: Mode::Minute, resume_after: Some(u64::MAX) };
-        check(&subscribe(1, Some(u64::MAX)), Ok(minute));
-        check(&subscribe(2, None), Err(CloseReason::BadFrame));
-        check(&subscribe(i32::MIN, None), Err(CloseReason::BadFrame));
-        check(b"\x08", Err(CloseReason::BadFrame));
-        // a field of a later version
-        let later = [&subscribe(1, None)[..], b"\x7a\x03new"].concat();
-        check(&later, Ok(Request::Subscribe { mode: Mode::Minute, resume_after: None }));
-        assert_eq!(judge(State::Authenticated, 3, b"x"), Err(CloseReason::BadFrame));
-    }
-
-    #[test]
-    fn frames_are_budgeted_by_the_second() {
-        let mut session = Session::new(([127, 0, 0, 1], 1).into(), 1, 0, 0);
-        session.state = State::Authenticated;
-        let mut send = |lived| {
-            session.judge(Frame { kind: 3, payload: b"" }, &config(), lived).map_err(|fault| fault.reason)
-        };
-        for second in 0..3 {
-            for _ in 0..config().limits.frames_per_second {
-                assert_eq!(send(second * SECOND), Ok(Request::Heartbeat));
+    /// `None` for a slot that is free.
+    pub fn standing(&self) -> Option<Standing> {
+        match self.state {
+            State::Free => None,
+            State::AwaitingProxyHeader { .. } | State::Handshaking | State::Unauthenticated { .. } => {
+                Some(Standing::Unauthenticated)
+            }
+            State::Authenticated { .. } => Some(Standing::Authenticated),
+            State::Flushing { .. } | State::Lingering { .. } | State::Aborting { .. } => {
+                Some(Standing::Closing)
             }
         }
-        assert_eq!(send(2 * SECOND), Err(CloseReason::RateLimited));
+    }
+
+    pub fn is_free(&self) -> bool {
+        matches!(self.state, State::Free)
+    }
+
+    pub fn awaits_proxy_header(&self) -> bool {
+        matches!(self.state, State::AwaitingProxyHeader { .. })
+    }
+
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self.state, State::Handshaking)
+    }
+
+    /// True while its frames are read.
+    pub fn accepts_frames(&self) -> bool {
+        matches!(self.state, State::Unauthenticated { .. } | State::Authenticated { .. })
+    }
+
+    pub fn is_authenticated(&self) -> bool {
+        matches!(self.state, State::Authenticated { .. })
+    }
+
+    /// True until it has authenticated.
+    pub fn is_pre_auth(&self) -> bool {
+        matches!(
+            self.state,
+            State::AwaitingProxyHeader { .. } | State::Handshaking | State::Unauthenticated { .. }
+        )
+    }
+
+    /// True until its end is decided.
+    pub fn is_open(&self) -> bool {
+        !matches!(
+            self.state,
+            State::Free | State::Flushing { .. } | State::Lingering { .. } | State::Aborting { .. }
+        )
+    }
+
+    /// True once its end is decided, until it is released at once.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.state, State::Flushing { .. } | State::Lingering { .. })
+    }
+
+    /// True while it counts among the connections of its address.
+    pub fn is_counted(&self) -> bool {
+        self.is_counted
+    }
+
+    pub fn has_received(&self) -> bool {
+        self.has_received
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.drains != ActiveTime::MAX
+    }
+
+    /// The next deadline, if there is one.
+    pub fn deadline(&self, config: &Config) -> Option<Deadline> {
+        let after = |since: ActiveTime, ms: u32| since + u64::from(ms) * MS;
+        let limits = &config.limits;
+        let (at, reason, detail) = match self.state {
+            State::Free | State::Aborting { .. } => return None,
+            State::Flushing { until, .. } | State::Lingering { until } => {
+                return Some(Deadline { at: until, fault: None });
+            }
+            _ if self.is_draining() => {
+                (self.drains, CloseReason::ShuttingDown, "the server is shutting down")
+            }
+            State::AwaitingProxyHeader { .. } => {
+                let at = after(self.opened, limits.auth_timeout_ms);
+                (at, CloseReason::AuthTimeout, "no PROXY header in time")
+            }
+            State::Handshaking => {
+                let at = after(self.opened, limits.handshake_timeout_ms);
+                (at, CloseReason::HandshakeTimeout, "no TLS handshake in time")
+            }
+            State::Unauthenticated { since, .. } => {
+                (after(since, limits.auth_timeout_ms), CloseReason::AuthTimeout, "no AUTH in time")
+            }
+            State::Authenticated { heartbeat, .. } => {
+                let at = after(heartbeat, config.heartbeat_timeout_ms);
+                (at, CloseReason::HeartbeatTimeout, "no HEARTBEAT in time")
+            }
+        };
+        match self.outbox.oldest().map(|since| after(since, limits.write_deadline_ms)) {
+            Some(write) if write < at => {
+                let detail = "its oldest unsent byte is past the write deadline";
+                Some(Deadline { at: write, fault: Some((CloseReason::SlowConsumer, detail)) })
+            }
+            _ => Some(Deadline { at, fault: Some((reason, detail)) }),
+        }
+    }
+
+    /// The server drains: an open connection is closed at `closes_at`, one that is closing ends by `lingers_until`.
+    /// False if there is nothing to change.
+    pub fn drain(&mut self, closes_at: ActiveTime, lingers_until: ActiveTime) -> bool {
+        match &mut self.state {
+            State::Free | State::Aborting { .. } => return false,
+            State::Flushing { until, .. } | State::Lingering { until } => {
+                *until = (*until).min(lingers_until);
+            }
+            _ => self.drains = closes_at,
+        }
+        true
+    }
+
+    /// Its end is decided: pending frames, and `goodbye` behind them, are sent until then.
+    pub fn flush(&mut self, goodbye: Option<SealedFrame>, now: ActiveTime, until: ActiveTime) {
+        self.state = State::Flushing { until, peer_closed: false };
+        if let Some(goodbye) = goodbye {
+            self.outbox.push(Item::reply(goodbye, now));
+        }
+    }
+
+    /// The peer sent FIN while its end was decided. Answers whether pending frames may still reach it.
+    pub fn peer_closed(&mut self) -> bool {
+        match &mut self.state {
+            State::Flushing { peer_closed, .. } => {
+                *peer_closed = true;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Has it released at once; `reset`: without FIN.
+    #[inline]
+    pub fn abort(&mut self, reset: bool) {
+        self.state = State::Aborting { reset };
+    }
+
+    /// Frees its slot. Its decoder was dropped when its end was decided.
+    #[inline]
+    pub fn release(&mut self) {
+        debug_assert!(!self.is_free() && self.decoder.buffered() == 0);
+        self.state = State::Free;
+        self.outbox.clear();
     }
 }

@@ -2,16 +2,16 @@
 
 use std::net::SocketAddr;
 
-use crate::action::ConnId;
-use crate::clock::Lived;
+use crate::clock::ActiveTime;
+use crate::ids::{ConnId, Slot};
 use crate::network::AddressKey;
-use crate::session::{Session, State};
+use crate::session::Session;
 
 /// Sessions by slot. A slot is used again after its connection ended, under the next generation.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     sessions: Vec<Session>,
-    free: Vec<u32>,
+    free: Vec<Slot>,
     opened: u64,
 }
 
@@ -22,65 +22,61 @@ impl Slots {
     }
 
     /// Slots that were ever used: every connection's slot is below.
-    pub fn end(&self) -> u32 {
-        self.sessions.len() as u32
+    pub fn end(&self) -> Slot {
+        Slot(self.sessions.len() as u32)
     }
 
-    /// Puts a new connection into the table.
-    pub fn open(&mut self, peer: SocketAddr, lived: Lived) -> u32 {
+    /// Puts a new connection into the table; see [`Session::new`].
+    pub fn open(&mut self, peer: SocketAddr, active: ActiveTime, proxied: bool, tls: bool) -> Slot {
         self.opened += 1;
         match self.free.pop() {
             Some(slot) => {
-                let session = &mut self.sessions[slot as usize];
-                let generation = session.generation.wrapping_add(1);
-                *session = Session::new(peer, self.opened, generation, lived);
+                let session = &mut self.sessions[slot.index()];
+                let generation = session.generation().wrapping_add(1);
+                *session = Session::new(peer, self.opened, generation, active, proxied, tls);
                 slot
             }
             None => {
-                self.sessions.push(Session::new(peer, self.opened, 0, lived));
-                self.sessions.len() as u32 - 1
+                self.sessions.push(Session::new(peer, self.opened, 0, active, proxied, tls));
+                Slot(self.sessions.len() as u32 - 1)
             }
         }
     }
 
     /// Takes a connection out of the table.
-    pub fn release(&mut self, slot: u32) {
-        let session = &mut self.sessions[slot as usize];
-        debug_assert_ne!(session.state, State::Free);
-        session.state = State::Free;
-        session.outbox.clear();
-        session.decoder = Default::default();
+    pub fn release(&mut self, slot: Slot) {
+        self.sessions[slot.index()].release();
         self.free.push(slot);
     }
 
     /// The address of each connection that counts for it, and whether it hasn't authenticated.
     pub fn counted(&self) -> impl Iterator<Item = (AddressKey, bool)> {
-        let counted = self.sessions.iter().filter(|session| session.state != State::Free && session.counted);
-        counted.map(|session| (session.address(), session.unproven))
+        let counted = self.sessions.iter().filter(|session| !session.is_free() && session.is_counted());
+        counted.map(|session| (session.address(), session.is_pre_auth()))
     }
 
     /// The slot of a connection that is still there.
-    pub fn find(&self, conn: ConnId) -> Option<u32> {
-        let session = self.sessions.get(conn.slot as usize)?;
-        (session.generation == conn.generation && session.state != State::Free).then_some(conn.slot)
+    pub fn find(&self, conn: ConnId) -> Option<Slot> {
+        let session = self.sessions.get(conn.slot.index())?;
+        (session.generation() == conn.generation && !session.is_free()).then_some(conn.slot)
     }
 
     /// The name of the connection in `slot`.
-    pub fn id(&self, slot: u32) -> ConnId {
-        ConnId { slot, generation: self[slot].generation }
+    pub fn id(&self, slot: Slot) -> ConnId {
+        ConnId { slot, generation: self[slot].generation() }
     }
 }
 
-impl std::ops::Index<u32> for Slots {
+impl std::ops::Index<Slot> for Slots {
     type Output = Session;
 
-    fn index(&self, slot: u32) -> &Session {
-        &self.sessions[slot as usize]
+    fn index(&self, slot: Slot) -> &Session {
+        &self.sessions[slot.index()]
     }
 }
 
-impl std::ops::IndexMut<u32> for Slots {
-    fn index_mut(&mut self, slot: u32) -> &mut Session {
-        &mut self.sessions[slot as usize]
+impl std::ops::IndexMut<Slot> for Slots {
+    fn index_mut(&mut self, slot: Slot) -> &mut Session {
+        &mut self.sessions[slot.index()]
     }
 }

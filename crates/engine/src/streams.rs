@@ -2,11 +2,11 @@
 //!
 //! A *group* is the subscribers of one stream whose ticks are due at the same time: one group a stream with
 //! aligned phases, one for each phase that is in use with spread ones. A group's ticks are sealed into a batch
-//! once and appended to its log; then a *wave* visits each subscriber. A subscriber has a cursor, the sequence
+//! once and appended to its log; then a *fan-out* visits each subscriber. A subscriber has a cursor, the sequence
 //! of its next tick, and no queue. Since ticks are a function of time, what the log no longer holds can be
 //! sealed again: the log is what makes many laggards share bytes.
 //!
-//! A group publishes its next batch only when the wave of the last is over and all its sends are answered. So a
+//! A group publishes its next batch only when the fan-out of the last is over and all its sends are answered. So a
 //! batch that is being sent is the log's last, and a shard that falls behind sends larger batches instead of
 //! more of them.
 
@@ -17,37 +17,38 @@ use std::ops::Range;
 use tickstream_wire::messages::Mode;
 
 use crate::batch::{Batch, Carried, SealedFrame, Sealer};
-use crate::clock::{Lived, MS, Now};
+use crate::clock::{ActiveTime, MS, Now};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Phase};
 use crate::counters::{Counters, StreamCounters};
+use crate::ids::{GroupId, Sequence, Slot};
 use crate::schedule::Rate;
-use crate::session::Membership;
+use crate::session::{Membership, Subscription};
 
 /// Groups that one call publishes for, so that sending gets its turn.
 const PUBLISHED_PER_CALL: usize = 1_024;
 /// Ticks of one frame that is sealed for a single connection: some 10 KB.
-const REPLAY_FRAME_TICKS: u64 = 1_024;
+pub(crate) const REPLAY_FRAME_TICKS: u64 = 1_024;
 /// A shard that was stopped sends what it missed, as far back as this.
 const CATCH_UP_NS: u64 = 3_600_000 * MS;
 /// The same in ticks: some 10 MB of frames.
 const CATCH_UP_TICKS: u64 = 1_000_000;
 /// Bytes of frames that one log holds. Whoever is behind it is closed as SLOW_CONSUMER, even within the deadline.
-const LOG_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const LOG_BYTES_MAX: u64 = 64 << 20;
 /// Clocks of hosts between which clients move may differ by this, however short the replay window is.
 const CLOCK_DIFFERENCE_NS: u64 = 10_000 * MS;
 
-/// What is the same for all groups of one stream.
+/// Properties that all groups of one stream share.
 #[derive(Debug)]
 struct Stream {
     rate: Rate,
     /// Ticks of a full batch: those that are due within the window.
     batch_ticks: u64,
-    /// How far back a client may resume, ticks.
+    /// Longest replay of a resuming client, ticks.
     replay_ticks: u64,
-    /// How far ahead a client may be that resumes, ticks.
+    /// Maximum lead of a resuming client, ticks.
     ahead_ticks: u64,
-    /// How far back the shard itself catches up, ticks.
+    /// Longest that the shard itself catches up, ticks.
     catch_up_ticks: u64,
     /// A replay that is farther behind is given up: it will never catch up. Who asks for the oldest tick is
     /// `replay_ticks` behind before its first frame is sealed, and a stall of the shard is no fault of its.
@@ -77,19 +78,19 @@ impl Stream {
     }
 
     /// The sequence after the last whole batch that is due at `unix_ns` in this phase.
-    fn due_end(&self, unix_ns: u64, phase_ms: u32) -> u64 {
+    fn due_end(&self, unix_ns: u64, phase_ms: u32) -> Sequence {
         let due = self.rate.sequence_at(unix_ns.saturating_sub(u64::from(phase_ms) * MS)) + 1;
-        due / self.batch_ticks * self.batch_ticks
+        due.batch_start(self.batch_ticks)
     }
 
-    /// When tick `sequence` is due in this phase, Unix nanoseconds.
-    fn tick_due_ns(&self, sequence: u64, phase_ms: u32) -> u64 {
+    /// Time at which tick `sequence` is due in this phase, Unix nanoseconds.
+    fn tick_due_ns(&self, sequence: Sequence, phase_ms: u32) -> u64 {
         self.rate.due_ns(sequence) + u64::from(phase_ms) * MS
     }
 
-    /// When the batch that holds `sequence` is due: with its last tick, Unix nanoseconds.
-    fn batch_due_ns(&self, sequence: u64, phase_ms: u32) -> u64 {
-        let last = sequence / self.batch_ticks * self.batch_ticks + self.batch_ticks - 1;
+    /// Time at which the batch that holds `sequence` is due: with its last tick, Unix nanoseconds.
+    fn batch_due_ns(&self, sequence: Sequence, phase_ms: u32) -> u64 {
+        let last = sequence.batch_start(self.batch_ticks) + (self.batch_ticks - 1);
         self.tick_due_ns(last, phase_ms)
     }
 }
@@ -100,43 +101,33 @@ struct Group {
     mode: Mode,
     phase_ms: u32,
     /// Sequence of the first tick that isn't published; never falls.
-    next_sequence: u64,
+    next_sequence: Sequence,
     /// Ticks that were left out last: a live subscriber goes on behind them.
-    skipped: Range<u64>,
+    skipped: Range<Sequence>,
     /// Published ticks below are in the log no more. From here on, what the log lacks between two batches and behind
     /// the last was left out.
-    forgotten: u64,
+    forgotten: Sequence,
     /// The newest batch's first tick, and when it was published; the log may hold it no more.
-    latest: (u64, Lived),
+    latest: (Sequence, ActiveTime),
     /// The sequences after the newest batch, and after the one before it.
-    ends: (u64, u64),
+    ends: (Sequence, Sequence),
     /// Batches of the last while, oldest first; consecutive but for ticks that were left out.
     log: VecDeque<Batch>,
     /// Bytes of their frames.
     log_bytes: u64,
-    subscribers: Vec<u32>,
-    /// Subscribers below this position are still to be visited by the wave.
+    subscribers: Vec<Slot>,
+    /// Subscribers below this position are still to be visited by the fan-out.
     unvisited: usize,
     /// Bytes of the newest batch's frame.
     newest_len: u32,
     /// Ticks in it.
     newest_ticks: u32,
-    /// The wave's sends that have no answer yet.
+    /// The fan-out's sends that have no answer yet.
     in_flight: u32,
-    /// It publishes: it is in the heap of due groups, or a wave is underway.
+    /// True while it publishes: it is in the heap of due groups, or a fan-out is underway.
     active: bool,
-    /// It is in the list of waves.
-    in_wave: bool,
-}
-
-/// Where a new subscription starts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Joined {
-    pub membership: Membership,
-    /// Sequence of the first tick to send.
-    pub first: u64,
-    /// Ticks before the live ones are wanted.
-    pub replaying: bool,
+    /// True while it is in the list of fan-outs.
+    in_fan_out: bool,
 }
 
 /// A frame for one subscriber that is behind.
@@ -144,11 +135,11 @@ pub(crate) struct Joined {
 pub(crate) struct CatchUp {
     pub frame: SealedFrame,
     /// Sequence after its last tick.
-    pub end: u64,
-    /// Since when its bytes are owed.
-    pub since: Lived,
+    pub end: Sequence,
+    /// Time from which the age of its bytes counts.
+    pub since: ActiveTime,
     pub carried: Carried,
-    /// It was sealed for this subscriber alone.
+    /// True if it was sealed for this subscriber alone.
     pub sealed: bool,
 }
 
@@ -157,11 +148,11 @@ pub(crate) struct CatchUp {
 pub(crate) struct Streams {
     streams: [Stream; 2],
     groups: Vec<Group>,
-    index: BTreeMap<(i32, u32), u32>,
-    /// Active groups without a wave, by when their next batch is due, Unix nanoseconds.
-    due: BinaryHeap<Reverse<(u64, u32)>>,
-    /// Groups whose wave is underway, first come, first served.
-    waves: VecDeque<u32>,
+    index: BTreeMap<(i32, u32), GroupId>,
+    /// Active groups without a fan-out, by when their next batch is due, Unix nanoseconds.
+    due: BinaryHeap<Reverse<(u64, GroupId)>>,
+    /// Groups whose fan-out is underway, first come, first served.
+    fan_outs: VecDeque<GroupId>,
     /// Subscribers of each stream.
     subscribers: [u32; 2],
     phase: Phase,
@@ -176,7 +167,7 @@ impl Streams {
             groups: Vec::new(),
             index: BTreeMap::new(),
             due: BinaryHeap::new(),
-            waves: VecDeque::new(),
+            fan_outs: VecDeque::new(),
             subscribers: [0; 2],
             phase: config.phase,
             shard: config.shard,
@@ -190,52 +181,52 @@ impl Streams {
     /// If it resumes from farther in the future than clocks differ.
     pub fn join(
         &mut self,
-        slot: u32,
+        slot: Slot,
         number: u64,
         mode: Mode,
         resume_after: Option<u64>,
         now: Now,
-    ) -> Result<Joined, Fault> {
+    ) -> Result<Subscription, Fault> {
         let group = self.group(mode, number);
         self.activate(group, now);
-        let (stream, members) = (&self.streams[mode as usize], &self.groups[group as usize]);
+        let (stream, members) = (&self.streams[mode as usize], &self.groups[group.index()]);
         let live = members.next_sequence;
         let first = match resume_after {
             None => live,
             Some(after) => {
-                if after > live.saturating_add(stream.ahead_ticks) {
-                    let detail = format!("resume_after {after} is far in the future: the next is {live}");
+                if after > live.saturating_add(stream.ahead_ticks).0 {
+                    let detail = format!("resume_after {after} is far in the future: the next is {}", live.0);
                     return Err(Fault::new(CloseReason::BadFrame, detail));
                 }
-                (after + 1).max(live.saturating_sub(stream.replay_ticks))
+                Sequence(after + 1).max(live.saturating_sub(stream.replay_ticks))
             }
         };
         self.subscribers[mode as usize] += 1;
-        let subscribers = &mut self.groups[group as usize].subscribers;
+        let subscribers = &mut self.groups[group.index()].subscribers;
         subscribers.push(slot);
         let membership = Membership { group, position: subscribers.len() as u32 - 1 };
-        Ok(Joined { membership, first, replaying: first < live })
+        Ok(Subscription { membership, next_sequence: first, replaying: first < live })
     }
 
     /// Takes a subscriber away. Answers with the slot that took its position in the table, if one did.
-    pub fn leave(&mut self, membership: Membership) -> Option<u32> {
-        // The wave goes from the end to the start: who takes the position was visited if it was to be.
-        let group = &mut self.groups[membership.group as usize];
+    pub fn leave(&mut self, membership: Membership) -> Option<Slot> {
+        // The fan-out goes from the end to the start: who takes the position was visited if it was to be.
+        let group = &mut self.groups[membership.group.index()];
         self.subscribers[group.mode as usize] -= 1;
         group.subscribers.swap_remove(membership.position as usize);
         group.unvisited = group.unvisited.min(group.subscribers.len());
         group.subscribers.get(membership.position as usize).copied()
     }
 
-    /// Seals and logs what is due, and begins the waves. Bounded; [`Streams::next_due_ns`] tells if there is
+    /// Seals and logs what is due, and begins the fan-outs. Bounded; [`Streams::next_due_ns`] tells if there is
     /// more. Answers how late the latest batch is, nanoseconds.
-    pub fn publish_due(&mut self, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
+    pub fn publish_due(&mut self, now: Now, active: ActiveTime, counters: &mut Counters) -> u64 {
         let mut latest_ns = 0;
         for _ in 0..PUBLISHED_PER_CALL {
             match self.due.peek() {
                 Some(&Reverse((due_ns, group))) if due_ns <= now.unix_ns => {
                     self.due.pop();
-                    latest_ns = latest_ns.max(self.publish(group, now, lived, counters));
+                    latest_ns = latest_ns.max(self.publish(group, now, active, counters));
                 }
                 _ => break,
             }
@@ -249,8 +240,8 @@ impl Streams {
     }
 
     /// Answers how late it is, nanoseconds.
-    fn publish(&mut self, index: u32, now: Now, lived: Lived, counters: &mut Counters) -> u64 {
-        let group = &mut self.groups[index as usize];
+    fn publish(&mut self, index: GroupId, now: Now, active: ActiveTime, counters: &mut Counters) -> u64 {
+        let group = &mut self.groups[index.index()];
         let stream = &mut self.streams[group.mode as usize];
         let counters = &mut counters.streams[group.mode as usize];
         if group.subscribers.is_empty() {
@@ -269,10 +260,10 @@ impl Streams {
             return 0;
         }
         let late_ns = now.unix_ns.saturating_sub(stream.batch_due_ns(first, group.phase_ms));
-        let stale = lived.saturating_sub(self.write_deadline_ns);
+        let stale = active.saturating_sub(self.write_deadline_ns);
         let (latest, published) = group.latest;
         if stream.sparse && group.log.is_empty() && latest < group.ends.0 && published >= stale {
-            // A stall has brought two batches of a sparse stream nearer to each other: the last is still owed.
+            // A stall has brought two batches of a sparse stream nearer to each other: the last is still pending.
             let frame = stream.sealer.seal(latest, group.ends.0, group.phase_ms);
             group.log_bytes += u64::from(frame.len());
             let due_ns = now.mono_of(stream.tick_due_ns(latest, group.phase_ms));
@@ -296,13 +287,13 @@ impl Streams {
         group.newest_len = frame.len();
         group.newest_ticks = (end - first) as u32; // below Sealer::ticks_max
         let due_ns = now.mono_of(stream.tick_due_ns(first, group.phase_ms));
-        group.log.push_back(Batch { first, end, frame, published: lived, due_ns });
-        group.latest = (first, lived);
+        group.log.push_back(Batch { first, end, frame, published: active, due_ns });
+        group.latest = (first, active);
         group.ends = (end, group.ends.0);
         group.next_sequence = end;
         group.unvisited = group.subscribers.len();
-        group.in_wave = true;
-        self.waves.push_back(index);
+        group.in_fan_out = true;
+        self.fan_outs.push_back(index);
         counters.batches += 1;
         counters.ticks += end - first;
         counters.batch_sizes[StreamCounters::batch_size(end - first)] += 1;
@@ -313,7 +304,7 @@ impl Streams {
         late_ns
     }
 
-    /// When [`Streams::publish_due`] has something to do, Unix nanoseconds.
+    /// Time at which [`Streams::publish_due`] has something to do, Unix nanoseconds.
     pub fn next_due_ns(&self) -> Option<u64> {
         self.due.peek().map(|Reverse((due_ns, _))| *due_ns)
     }
@@ -328,81 +319,83 @@ impl Streams {
         }
     }
 
-    /// Whether a wave is underway.
-    pub fn has_wave(&self) -> bool {
-        !self.waves.is_empty()
+    /// True while a fan-out is underway.
+    #[inline]
+    pub fn has_fan_out(&self) -> bool {
+        !self.fan_outs.is_empty()
     }
 
-    /// The next subscriber to whom the newest batch of its group is due.
-    pub fn visit(&mut self) -> Option<(u32, &Batch)> {
-        while let Some(&index) = self.waves.front() {
-            let group = &mut self.groups[index as usize];
+    /// The next subscriber to whom the newest batch of its group is due; its slot, its group, the batch.
+    pub fn visit(&mut self) -> Option<(Slot, GroupId, &Batch)> {
+        while let Some(&index) = self.fan_outs.front() {
+            let group = &mut self.groups[index.index()];
             if group.unvisited > 0 {
                 group.unvisited -= 1;
-                let group = &self.groups[index as usize];
-                return Some((group.subscribers[group.unvisited], group.newest()));
+                let group = &self.groups[index.index()];
+                return Some((group.subscribers[group.unvisited], index, group.newest()));
             }
-            group.in_wave = false;
-            self.waves.pop_front();
+            group.in_fan_out = false;
+            self.fan_outs.pop_front();
             self.settle(index);
         }
         None
     }
 
     /// Counts a send of the newest batch that [`Streams::answered`] will be told of.
-    pub fn sending(&mut self, group: u32) {
-        self.groups[group as usize].in_flight += 1;
+    pub fn sending(&mut self, group: GroupId) {
+        self.groups[group.index()].in_flight += 1;
     }
 
-    /// A send of the newest batch was answered, or is no longer the wave's.
-    pub fn answered(&mut self, group: u32) {
-        self.groups[group as usize].in_flight -= 1;
+    /// A send of the newest batch was answered, or is no longer the fan-out's.
+    pub fn answered(&mut self, group: GroupId) {
+        self.groups[group.index()].in_flight -= 1;
         self.settle(group);
     }
 
     /// Bytes of its frame.
-    pub fn newest_len(&self, group: u32) -> u32 {
-        self.groups[group as usize].newest_len
+    pub fn newest_len(&self, group: GroupId) -> u32 {
+        self.groups[group.index()].newest_len
     }
 
-    /// What the newest batch of a group carries whose wave's sends aren't all answered.
-    pub fn newest_carried(&self, group: u32) -> Carried {
-        let group = &self.groups[group as usize];
+    /// Contents of the newest batch of a group whose fan-out's sends aren't all answered.
+    pub fn newest_carried(&self, group: GroupId) -> Carried {
+        let group = &self.groups[group.index()];
         Carried { mode: group.mode, ticks: group.newest_ticks, due_ns: Some(group.newest().due_ns) }
     }
 
-    /// The newest batch of a group whose wave's sends aren't all answered.
-    pub fn newest(&self, group: u32) -> &Batch {
-        self.groups[group as usize].newest()
+    /// The newest batch of a group whose fan-out's sends aren't all answered.
+    pub fn newest(&self, group: GroupId) -> &Batch {
+        self.groups[group.index()].newest()
     }
 
     /// The next published tick that a subscriber lacks whose cursor is `next`; `None` if it has all of them. A
     /// live subscriber lacks no tick that was left out.
-    pub fn lacks(&self, group: u32, next: u64, replaying: bool) -> Option<u64> {
-        let group = &self.groups[group as usize];
+    #[inline]
+    pub fn lacks(&self, group: GroupId, next: Sequence, replaying: bool) -> Option<Sequence> {
+        let group = &self.groups[group.index()];
         let next = if !replaying && group.skipped.contains(&next) { group.skipped.end } else { next };
         (next < group.next_sequence).then_some(next)
     }
 
     /// Published ticks that a subscriber lacks whose cursor is `next`.
-    pub fn behind(&self, group: u32, next: u64, replaying: bool) -> u64 {
+    pub fn behind(&self, group: GroupId, next: Sequence, replaying: bool) -> u64 {
         let lacks = self.lacks(group, next, replaying);
-        lacks.map_or(0, |next| self.groups[group as usize].next_sequence - next)
+        lacks.map_or(0, |next| self.groups[group.index()].next_sequence - next)
     }
 
     /// A frame that begins with the published tick `next`; `None` if that is past the write deadline.
     ///
-    /// A replay's frames are owed from now on, whoever else they were sealed for; all others since they were
+    /// The bytes of a replay age from now on, whoever else they were sealed for; all others since they were
     /// published.
     pub fn catch_up(
         &mut self,
-        index: u32,
-        next: u64,
+        index: GroupId,
+        next: Sequence,
         replaying: bool,
         now: Now,
-        lived: Lived,
+        active: ActiveTime,
     ) -> Option<CatchUp> {
-        let group = &self.groups[index as usize];
+        let group = &self.groups[index.index()];
         let stream = &mut self.streams[group.mode as usize];
         if replaying && group.published_since(next) > stream.behind_ticks {
             return None;
@@ -417,12 +410,12 @@ impl Streams {
         };
         let holding = logged.filter(|batch| batch.first <= next);
         let since = match holding {
-            _ if replaying => lived,
+            _ if replaying => active,
             Some(batch) => batch.published,
             None if next >= group.latest.0 => group.latest.1,
             None => return None,
         };
-        let carried = |end: u64, due_ns| Carried {
+        let carried = |end: Sequence, due_ns| Carried {
             mode: group.mode,
             ticks: (end - next) as u32, // below Sealer::ticks_max
             due_ns: Some(due_ns).filter(|_| !replaying),
@@ -449,18 +442,18 @@ impl Streams {
         Some(CatchUp { frame, end, since, carried, sealed: true })
     }
 
-    /// Schedules the next batch of a group whose wave is over and answered.
+    /// Schedules the next batch of a group whose fan-out is over and answered.
     #[inline]
-    fn settle(&mut self, index: u32) {
-        let group = &self.groups[index as usize];
-        if !group.in_wave && group.in_flight == 0 {
+    fn settle(&mut self, index: GroupId) {
+        let group = &self.groups[index.index()];
+        if !group.in_fan_out && group.in_flight == 0 {
             self.schedule(index);
         }
     }
 
     #[cold]
-    fn schedule(&mut self, index: u32) {
-        let group = &mut self.groups[index as usize];
+    fn schedule(&mut self, index: GroupId) {
+        let group = &mut self.groups[index.index()];
         let stream = &self.streams[group.mode as usize];
         if stream.sparse && group.log.len() == 1 {
             group.forget_log();
@@ -470,7 +463,7 @@ impl Streams {
     }
 
     /// The group of connection `number` in `mode`.
-    fn group(&mut self, mode: Mode, number: u64) -> u32 {
+    fn group(&mut self, mode: Mode, number: u64) -> GroupId {
         let phase_ms = match self.phase {
             Phase::Aligned => 0,
             Phase::Spread => spread(number, self.shard, self.streams[mode as usize].rate.phases()),
@@ -480,11 +473,11 @@ impl Streams {
             groups.push(Group {
                 mode,
                 phase_ms,
-                next_sequence: 0,
-                skipped: 0..0,
-                forgotten: 0,
-                latest: (0, 0),
-                ends: (0, 0),
+                next_sequence: Sequence::default(),
+                skipped: Sequence::default()..Sequence::default(),
+                forgotten: Sequence::default(),
+                latest: Default::default(),
+                ends: Default::default(),
                 log: VecDeque::new(),
                 log_bytes: 0,
                 subscribers: Vec::new(),
@@ -493,15 +486,15 @@ impl Streams {
                 newest_ticks: 0,
                 in_flight: 0,
                 active: false,
-                in_wave: false,
+                in_fan_out: false,
             });
-            groups.len() as u32 - 1
+            GroupId(groups.len() as u32 - 1)
         })
     }
 
     /// Lets a group publish from now on.
-    fn activate(&mut self, index: u32, now: Now) {
-        let group = &mut self.groups[index as usize];
+    fn activate(&mut self, index: GroupId, now: Now) {
+        let group = &mut self.groups[index.index()];
         if group.active {
             return;
         }
@@ -520,13 +513,13 @@ impl Group {
     }
 
     /// Published ticks from `next` on, but for those that were left out last.
-    fn published_since(&self, next: u64) -> u64 {
-        let skipped = self.skipped.end.saturating_sub(self.skipped.start.max(next));
+    fn published_since(&self, next: Sequence) -> u64 {
+        let skipped = self.skipped.end.saturating_since(self.skipped.start.max(next));
         (self.next_sequence - next).saturating_sub(skipped)
     }
 
     /// Leaves out the ticks below `sequence` that aren't published, and answers how many.
-    fn skip_to(&mut self, sequence: u64) -> u64 {
+    fn skip_to(&mut self, sequence: Sequence) -> u64 {
         if sequence <= self.next_sequence {
             return 0;
         }

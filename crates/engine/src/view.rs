@@ -4,27 +4,26 @@ use std::net::SocketAddr;
 
 use tickstream_wire::messages::Mode;
 
-use crate::action::ConnId;
-use crate::session::State;
+use crate::ids::ConnId;
 
-/// What there is to tell about a connection.
+/// A connection as operators see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Its name while it lasts.
     pub id: ConnId,
     /// Its number, counted from 1 on each shard; the log has it.
     pub number: u64,
-    /// Whose it is.
+    /// Address of the peer.
     pub peer: SocketAddr,
-    /// How far it got.
+    /// Progress from AUTH to its end.
     pub standing: Standing,
-    /// What it is subscribed to.
+    /// Last subscription.
     pub mode: Option<Mode>,
-    /// How long it has been open, milliseconds.
+    /// Time since it was accepted, milliseconds.
     pub open_ms: u64,
     /// Its socket took no more when it was last asked.
     pub lagging: bool,
-    /// How long its oldest unsent byte has waited, milliseconds; 0 if it is owed nothing.
+    /// Age of its oldest unsent byte, milliseconds; 0 without one.
     pub unsent_ms: u64,
     /// Published ticks of its stream that weren't handed to its socket yet.
     pub ticks_behind: u64,
@@ -32,14 +31,14 @@ pub struct Connection {
     pub bytes_sent: u64,
 }
 
-/// How far a connection got.
+/// Progress of a connection from AUTH to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
-    /// It has yet to authenticate.
+    /// Not authenticated yet.
     Unauthenticated,
-    /// It is served.
+    /// Authenticated, and served.
     Authenticated,
-    /// Its end is decided.
+    /// Closing: its end is decided.
     Closing,
 }
 
@@ -53,16 +52,6 @@ impl Standing {
             Self::Unauthenticated => "unauthenticated",
             Self::Authenticated => "authenticated",
             Self::Closing => "closing",
-        }
-    }
-
-    /// `None` for a slot that is free.
-    pub(crate) fn of(state: State) -> Option<Self> {
-        match state {
-            State::Free => None,
-            State::Proxied | State::Handshaking | State::Unauthenticated => Some(Self::Unauthenticated),
-            State::Authenticated => Some(Self::Authenticated),
-            State::Flushing | State::Lingering | State::Doomed => Some(Self::Closing),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Deadlines of many connections, one each, in constant time and 12 bytes.
 
-use crate::clock::{Lived, MS};
+use crate::clock::{ActiveTime, MS};
+use crate::ids::Slot;
 
-/// How late a deadline may be noticed, nanoseconds. It is never early, unless it is beyond the horizon.
+/// Resolution: latest that a deadline is noticed, nanoseconds. It is never early, unless it is beyond the horizon.
 const RESOLUTION_NS: u64 = 50 * MS;
 /// Turns that the wheel sees ahead: 25.6 s. A later deadline comes up at the horizon and is armed again.
 const TURNS: u64 = 512;
@@ -30,29 +31,32 @@ struct Link {
 }
 
 impl Wheel {
+    /// Bytes of one connection.
+    pub const LINK_BYTES: u64 = size_of::<Link>() as u64;
+
     pub fn new() -> Self {
         Self { heads: [NONE; TURNS as usize], occupied: [0; TURNS as usize / 64], links: Vec::new(), turn: 0 }
     }
 
     /// Sets the deadline of connection `slot`, whatever it was before.
-    pub fn arm(&mut self, slot: u32, deadline: Lived) {
+    pub fn arm(&mut self, slot: Slot, deadline: ActiveTime) {
         self.disarm(slot);
         let turn = deadline.div_ceil(RESOLUTION_NS).clamp(self.turn, self.turn + TURNS - 1);
         let list = (turn % TURNS) as u32;
-        if self.links.len() <= slot as usize {
-            self.links.resize(slot as usize + 1, Link { next: NONE, prev: NONE, list: NONE });
+        if self.links.len() <= slot.index() {
+            self.links.resize(slot.index() + 1, Link { next: NONE, prev: NONE, list: NONE });
         }
         let head = self.heads[list as usize];
         if head != NONE {
-            self.links[head as usize].prev = slot;
+            self.links[head as usize].prev = slot.0;
         }
-        self.links[slot as usize] = Link { next: head, prev: NONE, list };
-        self.set_head(list, slot);
+        self.links[slot.index()] = Link { next: head, prev: NONE, list };
+        self.set_head(list, slot.0);
     }
 
     /// Takes the deadline of connection `slot` away.
-    pub fn disarm(&mut self, slot: u32) {
-        let Some(link) = self.links.get(slot as usize).copied().filter(|link| link.list != NONE) else {
+    pub fn disarm(&mut self, slot: Slot) {
+        let Some(link) = self.links.get(slot.index()).copied().filter(|link| link.list != NONE) else {
             return;
         };
         if link.prev == NONE {
@@ -63,17 +67,17 @@ impl Wheel {
         if link.next != NONE {
             self.links[link.next as usize].prev = link.prev;
         }
-        self.links[slot as usize].list = NONE;
+        self.links[slot.index()].list = NONE;
     }
 
     /// A connection whose deadline has passed at `lived`; its deadline is taken away.
-    pub fn expire(&mut self, lived: Lived) -> Option<u32> {
-        let last = lived / RESOLUTION_NS;
+    pub fn expire(&mut self, active: ActiveTime) -> Option<Slot> {
+        let last = active / RESOLUTION_NS;
         while self.turn <= last {
             match self.next_occupied().filter(|&turn| turn <= last) {
                 Some(turn) => {
                     self.turn = turn;
-                    let slot = self.heads[(turn % TURNS) as usize];
+                    let slot = Slot(self.heads[(turn % TURNS) as usize]);
                     self.disarm(slot);
                     return Some(slot);
                 }
@@ -83,8 +87,8 @@ impl Wheel {
         None
     }
 
-    /// When [`Wheel::expire`] will next find something.
-    pub fn next_expiry(&self) -> Option<Lived> {
+    /// Time at which [`Wheel::expire`] will next find something.
+    pub fn next_expiry(&self) -> Option<ActiveTime> {
         self.next_occupied().map(|turn| turn * RESOLUTION_NS)
     }
 
@@ -108,10 +112,10 @@ impl Wheel {
         None
     }
 
-    fn set_head(&mut self, list: u32, slot: u32) {
-        self.heads[list as usize] = slot;
+    fn set_head(&mut self, list: u32, head: u32) {
+        self.heads[list as usize] = head;
         let (word, bit) = (list as usize / 64, 1 << (list % 64));
-        if slot == NONE {
+        if head == NONE {
             self.occupied[word] &= !bit;
         } else {
             self.occupied[word] |= bit;
@@ -133,22 +137,23 @@ mod tests {
         fn it_does_what_a_sorted_map_does(steps in prop::collection::vec((0..40u32, 0..20_000u64, 0..400u64), 1..200)) {
             let mut wheel = Wheel::new();
             let mut model = BTreeMap::new();
-            let mut lived = 0;
+            let mut active = 0;
             for (slot, in_ms, pass_ms) in steps {
+                let slot = Slot(slot);
                 if in_ms % 7 == 0 {
                     wheel.disarm(slot);
                     model.remove(&slot);
                 } else {
-                    wheel.arm(slot, lived + in_ms * MS);
-                    model.insert(slot, lived + in_ms * MS);
+                    wheel.arm(slot, active + in_ms * MS);
+                    model.insert(slot, active + in_ms * MS);
                 }
-                lived += pass_ms * MS;
+                active += pass_ms * MS;
                 prop_assert_eq!(wheel.next_expiry().is_some(), !model.is_empty());
-                while let Some(slot) = wheel.expire(lived) {
+                while let Some(slot) = wheel.expire(active) {
                     let deadline = model.remove(&slot);
-                    prop_assert!(deadline.is_some_and(|deadline| deadline <= lived), "{slot} fired early or twice");
+                    prop_assert!(deadline.is_some_and(|deadline| deadline <= active), "{slot:?} fired early or twice");
                 }
-                prop_assert!(model.values().all(|&deadline| deadline + RESOLUTION_NS > lived), "late: {model:?}");
+                prop_assert!(model.values().all(|&deadline| deadline + RESOLUTION_NS > active), "late: {model:?}");
             }
         }
     }
@@ -156,10 +161,10 @@ mod tests {
     #[test]
     fn a_deadline_beyond_the_horizon_comes_up_early_to_be_armed_again() {
         let mut wheel = Wheel::new();
-        wheel.arm(3, 60_000 * MS);
+        wheel.arm(Slot(3), 60_000 * MS);
         assert_eq!(wheel.next_expiry(), Some((TURNS - 1) * RESOLUTION_NS));
         assert_eq!(wheel.expire((TURNS - 2) * RESOLUTION_NS), None);
-        assert_eq!(wheel.expire((TURNS - 1) * RESOLUTION_NS), Some(3));
+        assert_eq!(wheel.expire((TURNS - 1) * RESOLUTION_NS), Some(Slot(3)));
         assert_eq!(wheel.next_expiry(), None);
     }
 }

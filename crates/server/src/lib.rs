@@ -1,4 +1,4 @@
-//! The tickstream server: sockets, shards, configuration and the command line.
+//! The tickstream server: sockets, shards and configuration.
 //!
 //! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
 //! Every decision about a connection is made in `tickstream-engine`.
@@ -6,28 +6,21 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
-pub mod ask;
-pub mod cli;
 pub mod config;
-pub mod demo;
-pub mod doctor;
-pub mod events;
-pub mod keeper;
+pub mod engine_config;
+pub mod handle;
 pub mod listeners;
-pub mod logs;
-pub mod notify;
+pub mod maintenance;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
-pub mod publish;
 pub mod reload;
+mod retention;
 pub mod ring;
 pub mod serve;
 pub mod shard;
-pub mod steering;
 pub mod sync;
+mod threads;
 pub mod tls;
-pub mod top;
 pub mod upgrade;
 pub mod versioned;
-pub mod watch;

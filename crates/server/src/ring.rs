@@ -7,7 +7,7 @@ pub use tickstream_uring::system::{
 };
 pub use tickstream_uring::{Received, RingStats, SocketRing};
 
-use tickstream_engine::{ConnId, Now};
+use tickstream_engine::{ConnId, Now, Slot};
 use tickstream_uring::system;
 
 /// Both clocks now: CLOCK_MONOTONIC, which the ring's timer runs on, and CLOCK_REALTIME.
@@ -18,10 +18,10 @@ pub fn now() -> Now {
 
 /// The ring's name of a connection.
 pub fn socket_id(conn: ConnId) -> SocketId {
-    SocketId { slot: conn.slot, generation: conn.generation }
+    SocketId { slot: conn.slot.0, generation: conn.generation }
 }
 
 /// The engine's name of a connection.
 pub fn conn_id(socket: SocketId) -> ConnId {
-    ConnId { slot: socket.slot, generation: socket.generation }
+    ConnId { slot: Slot(socket.slot), generation: socket.generation }
 }

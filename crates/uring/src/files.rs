@@ -12,7 +12,9 @@ use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use tickstream_journal::{Buffer, Completion, Failure, FileName, Operation, OperationId};
+use tickstream_journal::{Buffer, Completion, Failure, FileName, Operation, OperationId, Synced};
+
+use super::synced::SyncedFile;
 
 /// The file in a journal's directory that keeps other writers out.
 const LOCK: &str = "lock";
@@ -23,6 +25,7 @@ pub(crate) struct Files {
     /// O_DIRECT, or nothing where the file system refuses it.
     direct: i32,
     open: Vec<(FileName, OwnedFd)>,
+    synced: SyncedFile,
     /// By [`OperationId`].
     underway: [Option<Underway>; OperationId::ALL.len()],
 }
@@ -63,10 +66,17 @@ impl Files {
     /// Those in `directory`, which is open. Tries whether they can be opened with O_DIRECT.
     ///
     /// # Errors
-    /// If its lock can't be opened.
+    /// If its lock or the file `synced` can't be opened.
     pub fn new(directory: OwnedFd) -> io::Result<Self> {
         let direct = probe_direct(&directory)?;
-        Ok(Self { directory, direct, open: Vec::new(), underway: [const { None }; OperationId::ALL.len()] })
+        let synced = SyncedFile::open(&directory)?;
+        let underway = [const { None }; OperationId::ALL.len()];
+        Ok(Self { directory, direct, open: Vec::new(), synced, underway })
+    }
+
+    /// Shows readers how far records are on stable storage.
+    pub fn publish(&mut self, synced: Synced) {
+        self.synced.publish(synced);
     }
 
     /// The submissions of `operation`. Its memory is held until [`Files::completed`] has told all of it; of an operation that
@@ -110,6 +120,12 @@ impl Files {
                     return Ok(vec![(write.flags(squeue::Flags::IO_LINK), Step::First), (sync, Step::Sync)]);
                 }
             }
+            Operation::Sync { file: FileName::Synced } => match self.synced.take_failure() {
+                None => data_sync(self.synced.fd()),
+                Some(errno) => {
+                    return Err(Completion { id, result: Err(Failure::Operation(errno)), buffer: None });
+                }
+            },
             Operation::Sync { file } => match self.fd(file) {
                 Some(fd) => data_sync(fd),
                 None => return Err(not_open(id, None)),
@@ -127,6 +143,11 @@ impl Files {
                 let remove = opcode::UnlinkAt::new(directory, path.as_ptr()).build();
                 underway._paths = vec![path];
                 remove
+            }
+            Operation::Release { file, offset, bytes } => {
+                let Some(fd) = self.fd(file) else { return Err(not_open(id, None)) };
+                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+                opcode::Fallocate::new(Fd(fd), bytes).offset(offset).mode(mode).build()
             }
             Operation::Close { file } => {
                 let Some(at) = self.open.iter().position(|(name, _)| *name == file) else {
@@ -230,6 +251,7 @@ mod tests {
     fn files() -> (tempfile::TempDir, Files) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(LOCK), "").unwrap();
+        std::fs::write(folder.path().join("synced"), "").unwrap();
         let directory = std::fs::File::open(folder.path()).unwrap();
         (folder, Files::new(directory.into()).unwrap())
     }
@@ -251,15 +273,15 @@ mod tests {
                     buffer: Buffer::new(8192),
                     sync: true,
                 };
-                let submissions = files.start(OperationId::Flush, operation).unwrap();
+                let submissions = files.start(OperationId::Commit, operation).unwrap();
                 assert_eq!(submissions.len(), 2);
                 let mut steps = [(Step::First, write), (Step::Sync, sync)];
                 if sync_first {
                     steps.reverse();
                 }
                 let [(one, result), (other, last)] = steps;
-                assert!(files.completed(OperationId::Flush, one, result, no_descriptor).is_none());
-                let done = files.completed(OperationId::Flush, other, last, no_descriptor).unwrap();
+                assert!(files.completed(OperationId::Commit, one, result, no_descriptor).is_none());
+                let done = files.completed(OperationId::Commit, other, last, no_descriptor).unwrap();
                 assert_eq!((done.result, done.buffer.is_some()), (expected, true));
             }
         };
@@ -285,8 +307,8 @@ mod tests {
         files.start(OperationId::Prepare, Operation::Create { file: FileName::Next, bytes: 4096 }).unwrap();
         assert_eq!(files.completed(OperationId::Prepare, Step::First, 7, open).unwrap().result, Ok(0));
         let to = FileName::Segment(1);
-        files.start(OperationId::Flush, Operation::Rename { from: FileName::Next, to }).unwrap();
-        files.completed(OperationId::Flush, Step::First, 0, no_descriptor).unwrap();
+        files.start(OperationId::Commit, Operation::Rename { from: FileName::Next, to }).unwrap();
+        files.completed(OperationId::Commit, Step::First, 0, no_descriptor).unwrap();
         assert!(files.fd(FileName::Next).is_none() && files.fd(to).is_some());
     }
 }

@@ -17,6 +17,7 @@ pub mod ring;
 pub mod simulated;
 pub mod sockets;
 mod stats;
+mod synced;
 pub mod system;
 
 pub use buffers::Received;

@@ -258,7 +258,7 @@ impl SocketRing {
         self.ring.submit_and_wait(1)
     }
 
-    /// Opens the journal's directory, in which there is the file `lock`, for the operations to come.
+    /// Opens the journal's directory, in which there are the files `lock` and `synced`, for the operations to come.
     ///
     /// # Errors
     /// If the directory can't be used.
@@ -414,6 +414,10 @@ impl journal::Storage for SocketRing {
             }
             Err(refused) => self.refused.push_back(refused),
         }
+    }
+
+    fn publish(&mut self, synced: journal::Synced) {
+        self.files.as_mut().expect("a journal is given its files before it is driven").publish(synced);
     }
 }
 

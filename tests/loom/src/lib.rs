@@ -1,5 +1,5 @@
-//! loom's locks and atomics for the server's [`Versioned`](tickstream::versioned::Versioned) and
-//! [`Mailbox`](tickstream::shard::Mailbox): each test in `tests/` runs under every order of the threads' steps that the
+//! loom's locks and atomics for the server's [`Versioned`](tickstream_server::versioned::Versioned) and
+//! [`Mailbox`](tickstream_server::shard::Mailbox): each test in `tests/` runs under every order of the threads' steps that the
 //! memory model allows.
 //!
 //! `control.rs` isn't tested here: its words are read and written alone, and say nothing about other memory.
@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 
 use loom::sync::Mutex;
 use loom::sync::atomic::{AtomicU64, Ordering};
-use tickstream::sync::{Atomic, Lock, Primitives};
+use tickstream_server::sync::{Atomic, Lock, Primitives};
 
 /// loom's family of locks and atomics.
 #[derive(Clone, Copy, Debug)]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use loom::thread;
 use tickstream_loom::Loom;
 
-type Versioned = tickstream::versioned::Versioned<u32, Loom>;
-type Reader = tickstream::versioned::Reader<u32, Loom>;
-type Mailbox = tickstream::shard::Mailbox<u64, Loom>;
+type Versioned = tickstream_server::versioned::Versioned<u32, Loom>;
+type Reader = tickstream_server::versioned::Reader<u32, Loom>;
+type Mailbox = tickstream_server::shard::Mailbox<u64, Loom>;
 
 #[test]
 fn a_value_that_was_replaced_is_seen_at_the_next_look_and_never_an_older_one_again() {

@@ -229,7 +229,7 @@ impl World {
             self.model.check_view(&self.shard);
         }
         self.held_most = self.held_most.max(self.held);
-        let most = self.model.memory_max(self.shard.slots_end() as usize);
+        let most = self.model.memory_max(self.shard.slots_end().index());
         assert!(self.held <= most as isize, "the shard holds {} bytes, {most} are allowed", self.held);
         assert!(self.held >= 0);
     }
@@ -299,7 +299,7 @@ impl World {
                 let index = self.index(conn);
                 let answer = self.socket_takes(index, frame.as_bytes().len() as u64 - u64::from(offset));
                 say!(self, "{conn:?} is sent type {} from {offset}: {answer:?}", frame.as_bytes()[3]);
-                self.trace.number(1 << 60 | u64::from(conn.slot) << 32 | u64::from(offset));
+                self.trace.number(1 << 60 | u64::from(conn.slot.0) << 32 | u64::from(offset));
                 self.trace.bytes(frame.as_bytes());
                 self.model.offered(index, &frame, offset, answer);
                 self.drop(frame);
@@ -313,14 +313,14 @@ impl World {
             }
             Action::AwaitWritable { conn } => {
                 say!(self, "{conn:?} is awaited");
-                self.trace.number(2 << 60 | u64::from(conn.slot));
+                self.trace.number(2 << 60 | u64::from(conn.slot.0));
                 let index = self.index(conn);
                 self.model.awaits(index);
                 self.read(index);
             }
             Action::Shutdown { conn } => {
                 say!(self, "{conn:?} gets FIN");
-                self.trace.number(3 << 60 | u64::from(conn.slot));
+                self.trace.number(3 << 60 | u64::from(conn.slot.0));
                 let index = self.index(conn);
                 self.model.shut(index);
                 // A decent client closes its side then.
@@ -332,7 +332,7 @@ impl World {
             }
             Action::Close { conn, abort } => {
                 say!(self, "{conn:?} is let go of{}", if abort { " by RST" } else { "" });
-                self.trace.number(4 << 60 | u64::from(conn.slot) << 1 | u64::from(abort));
+                self.trace.number(4 << 60 | u64::from(conn.slot.0) << 1 | u64::from(abort));
                 let index = self.index(conn);
                 self.model.released(index, abort);
                 self.leave(index);
@@ -481,7 +481,7 @@ impl World {
         }
         client.bare = client.written.len();
         let answer = self.call(|shard| shard.accept(peer, tls));
-        self.trace.number(5 << 60 | answer.as_ref().map_or(u64::MAX >> 8, |id| u64::from(id.slot)));
+        self.trace.number(5 << 60 | answer.as_ref().map_or(u64::MAX >> 8, |id| u64::from(id.slot.0)));
         say!(
             self,
             "{peer} arrives, {kind:?}, TLS {tls}, {header:?}, {:?}: {:?}",
@@ -564,7 +564,7 @@ impl World {
         assert_eq!(awaits, phase == Phase::Proxied);
         let is_handshake = phase == Phase::Handshaking;
         if is_handshake && self.rng.one_in(2) {
-            self.call(|shard| shard.heard(id));
+            self.call(|shard| shard.handshake_received(id));
             self.model.conns[index].heard = true;
             return;
         }

@@ -2,10 +2,11 @@
 
 use std::{collections::VecDeque, os::fd::OwnedFd};
 
+use tickstream_schema::events::PublishAck;
 use tickstream_wire::{
     Decoder, Frame, FrameType,
     frame::SKIPPABLE_FROM,
-    messages::{Ack, ErrorMsg, Message, MsgType, PublishAck},
+    messages::{Ack, ErrorMsg, Message, MsgType},
 };
 
 use super::{acked::AckedFile, counts::Counts, template::Producer};
@@ -305,7 +306,8 @@ fn decode<M: Message + Default>(payload: &[u8], what: &str) -> Result<M, Close> 
 
 #[cfg(test)]
 mod tests {
-    use tickstream_wire::{frame::seal, messages::events::Rejected};
+    use tickstream_schema::events::Rejected;
+    use tickstream_wire::frame::{seal, seal_as};
 
     use super::*;
 
@@ -333,7 +335,7 @@ mod tests {
                 max_publish_size: 1_000,
                 ..Ack::default()
             };
-            assert!(self.receive(&seal(&ack), 0).live);
+            assert!(self.receive(&seal_as(FrameType::PublishAck, &ack), 0).live);
         }
 
         fn receive(&mut self, bytes: &[u8], now_us: u64) -> Outcome {
@@ -366,7 +368,7 @@ mod tests {
         let mut client = Client::new();
         assert_eq!((client.publish(1_000), client.publish(2_000)), (1, 2));
         assert!(!client.session.may_publish(2_000));
-        let answer = seal(&client.ack(1));
+        let answer = seal_as(FrameType::PublishAck, &client.ack(1));
         assert!(client.receive(&answer, 5_000).acknowledged);
         assert_eq!(client.publish(6_000), 3);
         assert_eq!((client.counts.events, client.counts.accepted, client.counts.bytes), (10, 10, 3_000));
@@ -381,7 +383,7 @@ mod tests {
         client.connect();
         assert!(client.session.has_to_resend());
         assert_eq!((client.publish(2_000), client.publish(2_000)), (1, 2));
-        let answer = seal(&client.ack(1));
+        let answer = seal_as(FrameType::PublishAck, &client.ack(1));
         client.receive(&answer, 3_000);
         assert_eq!(client.publish(3_000), 3);
         assert_eq!((client.counts.reconnects, client.counts.resent), (1, 2));
@@ -395,7 +397,7 @@ mod tests {
             client.publish(1_000);
             let mut ack = client.ack(1);
             change(&mut ack);
-            let close = client.receive(&seal(&ack), 2_000).close;
+            let close = client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000).close;
             assert!(close.as_ref().is_some_and(|close| close.why.contains(expected)), "{close:?}");
         };
         check(|ack| ack.sequence = 2, "isn't the oldest");
@@ -410,7 +412,7 @@ mod tests {
         let mut client = Client::new();
         client.publish(1_000);
         let ack = PublishAck { throttle_ms: 20, ..client.ack(1) };
-        client.receive(&seal(&ack), 2_000);
+        client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000);
         assert!(!client.session.may_publish(21_999) && client.session.may_publish(22_000));
     }
 
@@ -425,7 +427,7 @@ mod tests {
             rejected: vec![verdict(0), verdict(3)],
             ..client.ack(1)
         };
-        assert!(client.receive(&seal(&ack), 2_000).close.is_none());
+        assert!(client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000).close.is_none());
         assert_eq!(client.counts.rejected["CLOCK"], 2);
         assert_eq!((client.counts.accepted, client.counts.duplicates, client.counts.events), (7, 1, 8));
     }

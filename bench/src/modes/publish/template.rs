@@ -4,10 +4,10 @@
 //! acknowledged: whenever it is made again, it has the same bytes.
 
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use tickstream_schema::events::{Codec, Message};
 use tickstream_wire::{
     FrameType,
     frame::{HEADER_LEN, MAGIC, TRAILER_LEN, VERSION, crc32c},
-    messages::{Message, events::Codec},
 };
 
 use super::events::{event, mixed};
@@ -180,10 +180,8 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 mod tests {
     use std::{collections::BTreeSet, io::Read};
 
-    use tickstream_wire::{
-        Decoder,
-        messages::{Publish, events::EventBatch},
-    };
+    use tickstream_schema::events::{EventBatch, Publish};
+    use tickstream_wire::Decoder;
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! What event collection counts.
+//! Counters of event collection.
 
 use super::verdict::VerdictCode;
 

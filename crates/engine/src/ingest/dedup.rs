@@ -1,4 +1,4 @@
-//! What was stored before: the newest event ids, and the newest sequences of each producer. Both in tables of a fixed
+//! Memory of what was stored before: the newest event ids, and the newest sequences of each producer. Both in tables of a fixed
 //! size, allocated at the first event.
 
 /// Exactly the newest event ids of a shard, in a ring, with an index over it.
@@ -10,7 +10,7 @@ pub(crate) struct EventIds {
     /// Open addressing with linear probing, twice as long as the ring, so never more than half full. An entry is the
     /// upper half of the id's hash and its place in the ring, from 1; 0 is free.
     index: Vec<u64>,
-    /// How many ids the ring holds; a power of two.
+    /// Ids that the ring holds; a power of two.
     capacity: usize,
     /// The number of the next id.
     next: u64,
@@ -18,10 +18,19 @@ pub(crate) struct EventIds {
 }
 
 impl EventIds {
+    /// Bytes of a ring of `capacity` ids, with its index.
+    pub fn table_bytes(capacity: u32) -> u64 {
+        let id_bytes = size_of::<u128>() + 2 * size_of::<u64>();
+        (Self::places(capacity) * id_bytes) as u64
+    }
+
+    fn places(capacity: u32) -> usize {
+        (capacity.clamp(16, 1 << 30) as usize).next_power_of_two()
+    }
+
     /// A table of the newest `capacity` ids, rounded up to a power of two.
     pub fn new(capacity: u32, seed: u64) -> Self {
-        let capacity = (capacity.clamp(16, 1 << 30) as usize).next_power_of_two();
-        Self { ring: Vec::new(), index: Vec::new(), capacity, next: 0, seed }
+        Self { ring: Vec::new(), index: Vec::new(), capacity: Self::places(capacity), next: 0, seed }
     }
 
     /// The number that the next id gets.
@@ -88,7 +97,7 @@ impl EventIds {
         self.index[hole] = 0;
     }
 
-    /// Where in the index and in the ring an id is. The zero id is never there: it is no event's.
+    /// Place of an id in the index and in the ring. The zero id is never there: it is no event's.
     #[inline]
     fn find(&self, id: u128, tag: u32) -> Option<(usize, usize)> {
         if id == 0 {
@@ -156,18 +165,21 @@ struct Producer {
     /// 0: free.
     id: u128,
     highest: u64,
-    /// When it was used last, in uses.
+    /// Time of its last use, in uses.
     used: u64,
-    /// Which of the [`SEQUENCES`] below and at the highest were seen, by the sequence modulo their number.
+    /// Bits of the [`SEQUENCES`] below and at the highest were seen, by the sequence modulo their number.
     seen: [u64; SEQUENCES as usize / 64],
 }
 
 impl Producers {
+    /// Bytes of its table.
+    pub const TABLE_BYTES: u64 = (PRODUCERS * size_of::<Producer>()) as u64;
+
     pub fn new(seed: u64) -> Self {
         Self { entries: Vec::new(), uses: 0, seed }
     }
 
-    /// Whether this sequence was seen. One below the window is not known, and taken for new.
+    /// True if this sequence was seen. One below the window is not known, and taken for new.
     pub fn has_seen(&self, id: [u8; 16], sequence: u64) -> bool {
         self.find(u128::from_le_bytes(id)).is_some_and(|at| self.entries[at].has(sequence))
     }

@@ -1,15 +1,17 @@
-//! What one connection that publishes is owed, and its quota.
+//! A connection that publishes: its pending replies, and its quota.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use tickstream_wire::messages::PublishAck;
-use tickstream_wire::messages::events::Rejected;
+use tickstream_schema::events::PublishAck;
+use tickstream_schema::events::Rejected;
 
+use super::envelope::Envelope;
+use super::rules::Rules;
 use super::verdict::{Finding, Verdict, VerdictCode};
-use super::{Ingest, RecordId, RefusedRecord};
-use crate::clock::{Lived, MS, SECOND};
+use super::{RecordId, StorageFault};
+use crate::clock::{ActiveTime, MS, SECOND};
 
 /// A connection that has published.
 #[derive(Debug)]
@@ -19,7 +21,7 @@ pub(crate) struct Publisher {
     /// PUBLISHes without a PUBLISH_ACK, in the order in which they came.
     pub pending: VecDeque<Pending>,
     /// Until when its events so far are paid for.
-    paid: Lived,
+    paid: ActiveTime,
 }
 
 /// A PUBLISH without a PUBLISH_ACK.
@@ -29,22 +31,31 @@ pub(crate) struct Pending {
     pub sequence: u64,
     /// Events of the batch.
     pub events: u32,
-    /// What the answer waits for: all records up to this one are stored, or refused. 0: nothing.
+    /// Record that the answer waits for: all records up to this one are stored, or refused. 0: nothing.
     pub after: RecordId,
     /// The record with its events.
     pub own: Option<RecordId>,
     /// The record with the dead letters of its verdicts, if that may still be refused.
-    pub letters: Option<RecordId>,
+    pub dead_letters: Option<RecordId>,
     /// By rising index.
     pub verdicts: Vec<Verdict>,
     /// Events that were stored before, or are being stored.
     pub duplicates: u32,
-    /// Which of those are in a record that may still be refused, by rising index.
-    pub doubtful: Vec<(u32, RecordId)>,
+    /// Those of the duplicates that are in a record that may still be refused, by rising index.
+    pub unsynced_duplicates: Vec<(u32, RecordId)>,
     pub throttle_ms: u32,
 }
 
-/// What a quota says to a batch.
+/// A record that wasn't stored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RefusedRecord {
+    pub id: RecordId,
+    pub fault: StorageFault,
+    /// The newest record when it was refused: no answer that waits for a later one depends on this.
+    pub until: RecordId,
+}
+
+/// Answer of a quota to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quota {
     /// Take it; ask to wait so many milliseconds.
@@ -64,7 +75,7 @@ impl Publisher {
         events: u32,
         per_second: Option<NonZeroU32>,
         batch_max: u32,
-        now: Lived,
+        now: ActiveTime,
     ) -> Quota {
         let Some(per_second) = per_second else { return Quota::Take { throttle_ms: 0 } };
         let cost = |events: u32| u64::from(events) * SECOND / u64::from(per_second.get());
@@ -81,17 +92,38 @@ impl Publisher {
 }
 
 impl Pending {
+    /// The pending reply to the batch of `events` events, before any of them was looked at.
+    pub fn new(envelope: &Envelope<'_>, events: u32) -> Self {
+        Self {
+            producer: envelope.producer,
+            sequence: envelope.sequence,
+            events,
+            after: RecordId(0),
+            own: None,
+            dead_letters: None,
+            verdicts: Vec::new(),
+            duplicates: 0,
+            unsynced_duplicates: Vec::new(),
+            throttle_ms: 0,
+        }
+    }
+
+    /// Rejects all of its events alike.
+    pub fn reject_all(&mut self, finding: Finding) {
+        self.verdicts.extend((0..self.events).map(|index| Verdict { index, finding }));
+    }
+
     /// The answer, if these records were refused. It fits `payload_bytes`: where it wouldn't, messages are left out.
-    pub fn answer(&self, ingest: &Ingest, refused: &[RefusedRecord], payload_bytes: u32) -> PublishAck {
+    pub fn answer(&self, rules: &Rules, refused: &[RefusedRecord], payload_bytes: u32) -> PublishAck {
         let fault_of = |record| {
             let at = refused.binary_search_by_key(&record, |refused| refused.id).ok()?;
             Some(refused[at].fault)
         };
-        let (own, letters) = (self.own.and_then(fault_of), self.letters.and_then(fault_of));
-        let mut rejected = Rejections::new(ingest, payload_bytes);
+        let (own, dead_letters) = (self.own.and_then(fault_of), self.dead_letters.and_then(fault_of));
+        let mut rejected = Rejections::new(rules, payload_bytes);
         if own.is_none()
-            && letters.is_none()
-            && self.doubtful.iter().all(|(_, record)| fault_of(*record).is_none())
+            && dead_letters.is_none()
+            && self.unsynced_duplicates.iter().all(|(_, record)| fault_of(*record).is_none())
         {
             for verdict in &self.verdicts {
                 rejected.push(verdict.index, &verdict.finding);
@@ -101,34 +133,35 @@ impl Pending {
         }
         let (mut others, mut duplicates) = (0, 0);
         let mut verdicts = self.verdicts.iter().peekable();
-        let mut doubtful = self.doubtful.iter().peekable();
+        let mut unsynced_duplicates = self.unsynced_duplicates.iter().peekable();
         for index in 0..self.events {
             if let Some(verdict) = verdicts.next_if(|verdict| verdict.index == index) {
                 // A verdict is final once its dead letter is kept.
-                match letters.filter(|_| !verdict.finding.code.is_retryable()) {
+                match dead_letters.filter(|_| !verdict.finding.code.is_retryable()) {
                     Some(fault) => rejected.push(index, &Finding::new(fault.verdict())),
                     None => rejected.push(index, &verdict.finding),
                 }
                 continue;
             }
-            let fault = match doubtful.next_if(|(doubtful, _)| *doubtful == index) {
-                Some((_, record)) => {
-                    let fault = fault_of(*record);
-                    duplicates += u32::from(fault.is_none());
-                    fault
-                }
-                None => {
-                    others += u32::from(own.is_none());
-                    own
-                }
-            };
+            let fault =
+                match unsynced_duplicates.next_if(|(unsynced_duplicates, _)| *unsynced_duplicates == index) {
+                    Some((_, record)) => {
+                        let fault = fault_of(*record);
+                        duplicates += u32::from(fault.is_none());
+                        fault
+                    }
+                    None => {
+                        others += u32::from(own.is_none());
+                        own
+                    }
+                };
             if let Some(fault) = fault {
                 rejected.push(index, &Finding::new(fault.verdict()));
             }
         }
         // Which of the others were duplicates isn't known any more. Where the record was refused, all of them are told
         // to come again, and are found to be duplicates then.
-        let certain = if own.is_none() { self.duplicates - self.doubtful.len() as u32 } else { 0 };
+        let certain = if own.is_none() { self.duplicates - self.unsynced_duplicates.len() as u32 } else { 0 };
         self.ack(others - certain, duplicates + certain, rejected)
     }
 
@@ -150,21 +183,21 @@ pub(crate) const REJECTED_BYTES_MAX: usize = 4 + 4 + (2 + VerdictCode::BYTES_MAX
 pub(crate) const ACK_BYTES_MAX: usize = 11 + 3 * 6 + 18;
 
 /// The verdicts of an answer, with messages as long as there is room.
-struct Rejections<'i> {
-    ingest: &'i Ingest,
+struct Rejections<'r> {
+    rules: &'r Rules,
     list: Vec<Rejected>,
     /// Bytes for messages.
     room: usize,
 }
 
-impl<'i> Rejections<'i> {
-    fn new(ingest: &'i Ingest, payload_bytes: u32) -> Self {
-        let kept = ACK_BYTES_MAX + ingest.events_max() as usize * REJECTED_BYTES_MAX;
-        Self { ingest, list: Vec::new(), room: (payload_bytes as usize).saturating_sub(kept) }
+impl<'r> Rejections<'r> {
+    fn new(rules: &'r Rules, payload_bytes: u32) -> Self {
+        let kept = ACK_BYTES_MAX + rules.events_max as usize * REJECTED_BYTES_MAX;
+        Self { rules, list: Vec::new(), room: (payload_bytes as usize).saturating_sub(kept) }
     }
 
     fn push(&mut self, index: u32, finding: &Finding) {
-        let mut message = if self.room > 0 { self.ingest.message(finding) } else { String::new() };
+        let mut message = if self.room > 0 { self.rules.message(finding) } else { String::new() };
         let needed = message.len() + 3;
         if needed > self.room {
             message.clear();

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
-use tickstream_wire::messages::events::Codec;
+use tickstream_schema::events::Codec;
 
 /// The largest window of a Zstandard frame: what RFC 8878 (3.1.1.1.2) wants every decoder to support.
 const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;
@@ -12,9 +12,9 @@ const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;
 /// A batch that can't be unpacked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UnpackError {
-    /// It would be larger than the limit.
+    /// Larger than the limit.
     TooLarge,
-    /// It isn't what its codec makes.
+    /// Not made by its codec.
     Broken(String),
 }
 
@@ -27,12 +27,17 @@ pub(crate) struct Unpacker {
 }
 
 impl Unpacker {
+    /// Bytes that an unpacker of batches of `bytes_max` takes, the window of a Zstandard frame included.
+    pub const fn memory_bytes(bytes_max: u32) -> u64 {
+        bytes_max as u64 + ZSTD_WINDOW_BYTES_MAX
+    }
+
     /// An unpacker of batches of at most `bytes_max`.
     pub fn new(bytes_max: u32) -> Self {
         Self { buffer: Vec::new(), zstd: None, bytes_max: bytes_max as usize }
     }
 
-    /// What `packed` holds.
+    /// Unpacks `packed`.
     pub fn unpack(&mut self, codec: Codec, packed: &[u8]) -> Result<&[u8], UnpackError> {
         if self.buffer.is_empty() {
             self.buffer = vec![0; self.bytes_max];

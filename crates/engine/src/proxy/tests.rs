@@ -165,7 +165,7 @@ fn tlvs_are_skipped_and_the_checksum_is_checked() {
     }
 }
 
-/// Whether a flipped bit left a TLV of the checksum's type where it can be found.
+/// True if a flipped bit left a TLV of the checksum's type where it can be found.
 fn contains_checksum(header: &[u8]) -> bool {
     let mut at = V2_FIXED + 12;
     while at < header.len() {

@@ -5,14 +5,13 @@ use std::net::SocketAddr;
 use tickstream_wire::messages::MsgType;
 
 use super::{Shard, error_frame, go_away};
-use crate::action::{ConnId, Refused, Secured};
+use crate::action::{Refused, Secured};
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
-use crate::ingest::Publisher;
+use crate::ids::{ConnId, Sequence, Slot};
 use crate::limit::Limit;
 use crate::network::AddressKey;
-use crate::proxy::{self, Parsed};
-use crate::session::State;
+use crate::session::Header;
 
 impl Shard {
     /// A connection was accepted; with `tls`, on the port for that.
@@ -20,7 +19,7 @@ impl Shard {
     /// # Errors
     /// If the shard doesn't take it: send the frame, if there is one, and close.
     pub fn accept(&mut self, peer: SocketAddr, tls: bool) -> Result<ConnId, Refused> {
-        let lived = self.clock.lived();
+        let active = self.clock.active();
         let trusted = self.config.proxy_trusted.iter().any(|network| network.contains(peer.ip()));
         let proxied = trusted && self.config.proxy_protocol != ProxyProtocol::Off;
         let refused = if self.drain.is_some() {
@@ -28,7 +27,7 @@ impl Shard {
         } else if self.config.proxy_protocol == ProxyProtocol::Required && !trusted {
             Some((CloseReason::BadProxyHeader, Some(Limit::UntrustedProxy)))
         } else {
-            let admitted = self.admission.admit(self.slots.len(), &self.config.limits, lived);
+            let admitted = self.admission.admit(self.slots.len(), &self.config.limits, active);
             admitted.err().map(|limit| (CloseReason::ServerBusy, Some(limit)))
         };
         if let Some((reason, limit)) = refused {
@@ -38,29 +37,21 @@ impl Shard {
             self.admission.take_back(&self.config.limits);
             return Err(self.refused(CloseReason::ServerBusy, Some(limit), tls));
         }
-        let slot = self.slots.open(peer, lived);
-        let session = &mut self.slots[slot];
-        session.tls = tls;
-        session.counted = !proxied;
-        session.state = match (proxied, tls) {
-            (true, _) => State::Proxied,
-            (false, true) => State::Handshaking,
-            (false, false) => State::Unauthenticated,
-        };
+        let slot = self.slots.open(peer, active, proxied, tls);
         self.counters.accepted += 1;
         self.rearm(slot);
         Ok(self.slots.id(slot))
     }
 
-    /// Whether the connection's bytes are still for [`Shard::received`], though it speaks TLS.
+    /// True while the connection's bytes are for [`Shard::received`], though it speaks TLS.
     pub fn awaits_proxy_header(&self, conn: ConnId) -> bool {
-        self.slots.find(conn).is_some_and(|slot| self.slots[slot].state == State::Proxied)
+        self.slots.find(conn).is_some_and(|slot| self.slots[slot].awaits_proxy_header())
     }
 
     /// Bytes of a TLS handshake came.
-    pub fn heard(&mut self, conn: ConnId) {
+    pub fn handshake_received(&mut self, conn: ConnId) {
         if let Some(slot) = self.slots.find(conn) {
-            self.slots[slot].heard = true;
+            self.slots[slot].note_received();
         }
     }
 
@@ -72,15 +63,9 @@ impl Shard {
     /// The TLS handshake is done: from now on [`Shard::received`] gets what it protects.
     pub fn secured(&mut self, conn: ConnId, secured: Secured) {
         let Some(slot) = self.slots.find(conn) else { return };
-        let lived = self.clock.lived();
-        let session = &mut self.slots[slot];
-        if session.state != State::Handshaking {
+        let active = self.clock.active();
+        if !self.slots[slot].secured(secured.user, active) {
             return;
-        }
-        session.state = State::Unauthenticated;
-        session.heartbeat = lived;
-        if secured.user.is_some() {
-            session.arrival.get_or_insert_default().user = secured.user;
         }
         if secured.resumed {
             self.counters.handshakes_resumed += 1;
@@ -103,60 +88,23 @@ impl Shard {
     }
 
     /// Takes a PROXY header off the front of `bytes`. True if it is there, or needn't be.
-    pub(super) fn take_proxy_header(&mut self, slot: u32, bytes: &mut &[u8]) -> bool {
-        let session = &mut self.slots[slot];
-        let held = session.arrival.as_ref().map_or(0, |arrival| arrival.proxy_header.len());
-        let parsed = if held == 0 {
-            proxy::parse(bytes)
-        } else {
-            let header = &mut session.arrival.get_or_insert_default().proxy_header;
-            header.extend_from_slice(bytes);
-            proxy::parse(header)
-        };
-        match parsed {
-            Ok(Parsed::Incomplete) => {
-                if held == 0 {
-                    session.arrival.get_or_insert_default().proxy_header.extend_from_slice(bytes);
-                }
-                *bytes = &[];
-                false
-            }
-            Ok(Parsed::Header { len, source }) => {
-                // What was held was incomplete: the header ends in these bytes.
-                *bytes = &bytes[len - held..];
-                session.peer = source.unwrap_or(session.peer);
-                self.arrived(slot)
-            }
-            // A first byte that a header has, too, decides: what came after it in pieces couldn't be handed on.
-            Ok(Parsed::NotProxy)
-                if self.config.proxy_protocol == ProxyProtocol::Optional
-                    && held == 0
-                    && proxy::parse(&bytes[..1]) == Ok(Parsed::NotProxy) =>
-            {
-                self.arrived(slot)
-            }
-            Ok(Parsed::NotProxy) => {
-                self.close(
-                    slot,
-                    Fault::new(CloseReason::BadProxyHeader, "it doesn't begin with a PROXY header"),
-                );
-                false
-            }
-            Err(error) => {
-                self.close(slot, Fault::new(CloseReason::BadProxyHeader, error.to_string()));
+    pub(super) fn take_proxy_header(&mut self, slot: Slot, bytes: &mut &[u8]) -> bool {
+        match self.slots[slot].take_proxy_header(bytes, self.config.proxy_protocol) {
+            Ok(Header::Complete) => self.arrived(slot),
+            Ok(Header::Incomplete) => false,
+            Err(fault) => {
+                self.close(slot, fault);
                 false
             }
         }
     }
 
     /// The connection's address is known: the limits by address hold from now on. False if one has fired.
-    fn arrived(&mut self, slot: u32) -> bool {
+    fn arrived(&mut self, slot: Slot) -> bool {
         let session = &mut self.slots[slot];
-        session.arrival = None;
-        let (address, tls) = (session.address(), session.tls);
-        session.state = if tls { State::Handshaking } else { State::Unauthenticated };
+        let (address, tls) = (session.address(), session.proxy_header_taken());
         match self.admit_address(address, tls) {
-            Ok(()) => self.slots[slot].counted = true,
+            Ok(()) => self.slots[slot].count_for_address(),
             Err(limit) => {
                 self.close(slot, Fault::limit(limit, CloseReason::ServerBusy, limit.refusal()));
                 return false;
@@ -168,49 +116,42 @@ impl Shard {
 
     /// Looks at what is known of an address. A handshake is too dear for one that failed to authenticate too often.
     fn admit_address(&mut self, address: AddressKey, tls: bool) -> Result<(), Limit> {
-        if tls && self.auth_limiter.check(address, self.clock.lived()).is_err() {
+        if tls && self.auth_limiter.check(address, self.clock.active()).is_err() {
             return Err(Limit::AuthFailures);
         }
         self.admission.admit_address(address, &self.config.limits)
     }
 
     /// Answers AUTH.
-    pub(super) fn authenticate(&mut self, slot: u32, accepted: bool) -> Result<(), Fault> {
-        let lived = self.clock.lived();
+    pub(super) fn authenticate(&mut self, slot: Slot, accepted: bool) -> Result<(), Fault> {
+        let active = self.clock.active();
         let address = self.slots[slot].address();
-        if let Err(retry_after_ms) = self.auth_limiter.check(address, lived) {
+        if let Err(retry_after_ms) = self.auth_limiter.check(address, active) {
             let limit = Limit::AuthFailures;
             let fault = Fault::limit(limit, CloseReason::RateLimited, limit.refusal());
             return Err(Fault { retry_after_ms, ..fault });
         }
         if !accepted {
-            self.auth_limiter.failed(address, lived);
+            self.auth_limiter.failed(address, active);
             self.counters.auth_failures += 1;
             return Err(Fault::new(CloseReason::AuthFailed, "user name or password is wrong"));
         }
         self.counters.authenticated += 1;
-        self.proven(slot);
-        let session = &mut self.slots[slot];
-        session.state = State::Authenticated;
-        session.heartbeat = lived;
-        let arrival = session.arrival.take();
-        let draining = session.draining;
-        if let Some(ingest) = &mut self.ingest
-            && let Some(user) = arrival.and_then(|arrival| arrival.user)
-        {
-            *ingest.publisher(slot) = Some(Box::new(Publisher::new(user.into())));
+        self.leave_pre_auth(slot);
+        let user = self.slots[slot].authenticated(active);
+        if let (Some(ingest), Some(user)) = (&mut self.ingest, user) {
+            ingest.add_publisher(slot, &user.into());
         }
         self.rearm(slot);
-        self.owe(slot, self.ack(MsgType::Auth, 0))?;
-        if draining { self.owe(slot, go_away(slot)) } else { Ok(()) }
+        self.enqueue(slot, self.ack(MsgType::Auth, Sequence::default()))?;
+        if self.slots[slot].is_draining() { self.enqueue(slot, go_away(slot)) } else { Ok(()) }
     }
 
-    /// The connection doesn't count among those that haven't authenticated any more.
-    pub(super) fn proven(&mut self, slot: u32) {
-        let session = &mut self.slots[slot];
-        if std::mem::take(&mut session.unproven) {
-            let address = session.counted.then(|| session.address());
-            self.admission.judged(address);
+    /// The connection doesn't count among those that haven't authenticated any more, if it did.
+    pub(super) fn leave_pre_auth(&mut self, slot: Slot) {
+        let session = &self.slots[slot];
+        if session.is_pre_auth() {
+            self.admission.left_pre_auth(|| session.is_counted().then(|| session.address()));
         }
     }
 
@@ -220,8 +161,8 @@ impl Shard {
             self.counters.count_fired(limit);
         }
         let detail = limit.map_or("the server is shutting down", Limit::refusal);
-        let speaks = !silently && reason.code().is_some();
+        let is_told = !silently && reason.code().is_some();
         let fault = Fault::new(reason, detail);
-        Refused { reason, limit, frame: speaks.then(|| error_frame(&fault, self.counters.refused)) }
+        Refused { reason, limit, frame: is_told.then(|| error_frame(&fault, self.counters.refused)) }
     }
 }

@@ -3,9 +3,9 @@
 use super::Shard;
 use crate::batch::SealedFrame;
 use crate::close::{CloseReason, Fault};
-use crate::ingest::{IngestPressure, Publisher, Record, RecordId, RestoreError, Source, StorageFault, Taken};
+use crate::ids::Slot;
+use crate::ingest::{IngestPressure, Record, RecordId, RestoreError, StorageFault, Taken};
 use crate::limit::Limit;
-use crate::session::State;
 
 impl Shard {
     /// The next record to append to the journal. Ask after each [`Shard::received`], as long as the journal takes
@@ -30,7 +30,7 @@ impl Shard {
         }
     }
 
-    /// How much the journal can take from now on.
+    /// Sets how much the journal can take from now on.
     pub fn set_ingest_pressure(&mut self, pressure: IngestPressure) {
         if let Some(ingest) = &mut self.ingest {
             ingest.set_pressure(pressure);
@@ -49,38 +49,27 @@ impl Shard {
         }
     }
 
-    /// Whether PUBLISHes have had their share of this pass, which began with [`Shard::advance`]: leave what else has
+    /// True once PUBLISHes have had their share of this pass, which began with [`Shard::advance`]: leave what else has
     /// come for the next, so that ticks aren't late.
     pub fn ingest_is_spent(&self) -> bool {
         self.ingest.as_ref().is_some_and(|ingest| ingest.pass_is_spent())
     }
 
-    /// Serves a PUBLISH.
-    pub(super) fn publish(&mut self, slot: u32, payload: &[u8]) -> Result<(), Fault> {
-        let Some(ingest) = &mut self.ingest else {
-            let detail = "this server takes no events: event collection is switched off";
-            return Err(Fault::new(CloseReason::UnsupportedType, detail));
-        };
-        let (now, lived) = (self.clock.now(), self.clock.lived());
-        let conn = self.slots.id(slot);
-        let source = Source { conn, peer: self.slots[slot].peer.ip(), shard: self.config.shard };
-        let known = ingest.publisher(slot).take();
-        let mut publisher = known.unwrap_or_else(|| Box::new(Publisher::new(self.user.clone())));
-        let taken = ingest.publish(payload, source, &mut publisher, now, lived);
-        *ingest.publisher(slot) = Some(publisher);
+    /// Goes on after a PUBLISH that event collection has taken.
+    pub(super) fn published(&mut self, slot: Slot, taken: Result<Taken, Fault>) -> Result<(), Fault> {
         if let Taken::Refused(limit) = taken? {
             self.counters.count_fired(limit);
-            self.slots[slot].spend_frame(self.config.limits.frames_per_second, lived)?;
+            self.slots[slot].spend_frame(self.config.limits.frames_per_second, self.clock.active())?;
         }
         self.answer(slot)
     }
 
     /// Owes a connection the answers that don't wait any more.
-    fn answer(&mut self, slot: u32) -> Result<(), Fault> {
+    fn answer(&mut self, slot: Slot) -> Result<(), Fault> {
         let payload_bytes = self.config.limits.payload_bytes;
         while let Some(ack) = self.ingest.as_mut().and_then(|ingest| ingest.next_answer(slot, payload_bytes))
         {
-            self.owe(slot, SealedFrame::new(&ack))?;
+            self.enqueue(slot, SealedFrame::publish_ack(&ack))?;
         }
         Ok(())
     }
@@ -97,20 +86,22 @@ impl Shard {
     }
 
     /// The connection publishes no more.
-    pub(super) fn stop_publishing(&mut self, slot: u32) {
-        let held = self.slots[slot].decoder.publish_buffered();
+    pub(super) fn stop_publishing(&mut self, slot: Slot) {
+        let held = self.slots[slot].drop_decoder();
         if let Some(ingest) = &mut self.ingest {
             ingest.hold(held, 0);
             ingest.left(slot);
         }
     }
 
-    /// A connection holds more or less of an unfinished PUBLISH than `before`.
-    pub(super) fn hold_partial(&mut self, slot: u32, before: usize) -> Result<(), Fault> {
-        let held = self.slots[slot].decoder.publish_buffered();
-        let fits = self.ingest.as_mut().is_none_or(|ingest| ingest.hold(before, held));
+    /// Counts what a connection holds of an unfinished PUBLISH.
+    pub(super) fn hold_partial(&mut self, slot: Slot) -> Result<(), Fault> {
+        let (before, held) = self.slots[slot].release_decoder();
+        if before == held || self.ingest.as_mut().is_none_or(|ingest| ingest.hold(before, held)) {
+            return Ok(());
+        }
         let limit = Limit::PartialPublishes;
-        if fits { Ok(()) } else { Err(Fault::limit(limit, CloseReason::ServerBusy, limit.refusal())) }
+        Err(Fault::limit(limit, CloseReason::ServerBusy, limit.refusal()))
     }
 
     /// The name under which connections publish changes for those that authenticate from now on.
@@ -119,10 +110,9 @@ impl Shard {
             return;
         }
         if let Some(ingest) = &mut self.ingest {
-            for slot in 0..self.slots.end() {
-                let publisher = ingest.publisher(slot);
-                if self.slots[slot].state == State::Authenticated && publisher.is_none() {
-                    *publisher = Some(Box::new(Publisher::new(self.user.clone())));
+            for slot in (0..self.slots.end().0).map(Slot) {
+                if self.slots[slot].is_authenticated() {
+                    ingest.add_publisher(slot, &self.user);
                 }
             }
         }

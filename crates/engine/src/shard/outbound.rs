@@ -1,100 +1,93 @@
-//! What a shard sends: waves, and what single connections are owed.
+//! Sending: fan-outs of batches, and the pending frames of single connections.
 
 use super::Shard;
-use crate::action::{Action, ConnId, SendOutcome};
+use crate::action::{Action, SendOutcome};
 use crate::batch::Carried;
 use crate::close::{CloseReason, Fault};
+use crate::ids::{ConnId, GroupId, Sequence, Slot};
 use crate::outbox::{Item, Progress};
-use crate::session::{Sending, State};
+use crate::session::{Offer, Step, Subscription};
 
 impl Shard {
     /// The next thing to do; `None` if there is nothing until something happens.
+    #[inline]
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.wave_turn = !self.wave_turn;
-        if self.wave_turn {
-            self.next_of_wave().or_else(|| self.next_ready())
+        self.fan_out_turn = !self.fan_out_turn;
+        if self.fan_out_turn {
+            self.next_of_fan_out().or_else(|| self.next_ready())
         } else {
-            self.next_ready().or_else(|| self.next_of_wave())
+            self.next_ready().or_else(|| self.next_of_fan_out())
         }
     }
 
-    /// Whether [`Shard::poll_action`] may have something.
+    /// True if [`Shard::poll_action`] may have something.
     pub fn has_actions(&self) -> bool {
-        !self.ready.is_empty() || self.streams.has_wave()
+        !self.ready.is_empty() || self.streams.has_fan_out()
     }
 
     /// A send was answered.
     pub fn sent(&mut self, conn: ConnId, outcome: SendOutcome) {
         let Some(slot) = self.slots.find(conn) else { return };
-        if self.slots[slot].sending == Sending::Batch && self.batch_sent_whole(slot, outcome) {
-            return;
+        if let Some(group) = self.slots[slot].batch_group() {
+            if outcome == SendOutcome::Sent(self.streams.newest_len(group)) {
+                return self.batch_sent(slot, group);
+            }
+            self.detach_batch(slot);
         }
-        self.detach_batch(slot);
         let session = &mut self.slots[slot];
-        session.sending = Sending::Idle;
         match outcome {
             SendOutcome::Sent(bytes) => {
                 self.counters.bytes_sent += u64::from(bytes);
-                session.bytes_sent += u64::from(bytes);
-                match session.outbox.advance(bytes) {
+                match session.frame_sent(bytes) {
                     Progress::Whole(None) => self.counters.frames_sent += 1,
                     Progress::Whole(Some(carried)) => self.count_sent(carried),
-                    Progress::Part => self.fill_up(slot),
+                    Progress::Part => self.socket_full(slot),
                 }
                 self.make_ready(slot);
             }
             SendOutcome::WouldBlock => {
-                self.fill_up(slot);
+                self.socket_full(slot);
                 self.make_ready(slot);
             }
-            SendOutcome::Broken => self.lost(conn, Fault::new(CloseReason::PeerReset, "a send failed")),
+            SendOutcome::Broken => {
+                session.send_failed();
+                self.lost(conn, Fault::new(CloseReason::PeerReset, "a send failed"));
+            }
         }
     }
 
     /// A socket that was full takes bytes again.
     pub fn writable(&mut self, conn: ConnId) {
         let Some(slot) = self.slots.find(conn) else { return };
-        let session = &mut self.slots[slot];
-        if session.sending == Sending::Blocked {
-            session.sending = Sending::Idle;
+        if self.slots[slot].writable() {
             self.counters.lagging -= 1;
             self.make_ready(slot);
         }
     }
 
-    /// The fast path: a live subscriber's socket took the whole batch. False if there is more to it.
-    fn batch_sent_whole(&mut self, slot: u32, outcome: SendOutcome) -> bool {
-        let session = &mut self.slots[slot];
-        let Some(membership) = session.membership else {
-            return false;
-        };
-        let length = self.streams.newest_len(membership.group);
-        if !matches!(outcome, SendOutcome::Sent(bytes) if bytes == length) {
-            return false;
+    /// The fast path: a live subscriber's socket took the whole batch.
+    #[inline]
+    fn batch_sent(&mut self, slot: Slot, group: GroupId) {
+        let has_more = self.slots[slot].batch_sent(self.streams.newest_len(group));
+        if !self.deliveries.is_of(group) {
+            self.begin_deliveries(group);
         }
-        session.sending = Sending::Idle;
-        let more = !session.outbox.is_empty() || session.state != State::Authenticated;
-        session.bytes_sent += u64::from(length);
-        if !self.tally.is_of(membership.group) {
-            self.begin_tally(membership.group);
-        }
-        self.tally.count();
-        self.streams.answered(membership.group);
-        if more {
+        self.deliveries.count();
+        self.streams.answered(group);
+        if has_more {
             self.make_ready(slot);
         }
-        true
     }
 
     #[cold]
-    fn begin_tally(&mut self, group: u32) {
-        self.settle_tally();
-        self.tally.begin(group, self.streams.newest_len(group), self.streams.newest_carried(group));
+    fn begin_deliveries(&mut self, group: GroupId) {
+        self.settle_deliveries();
+        self.deliveries.begin(group, self.streams.newest_len(group), self.streams.newest_carried(group));
     }
 
-    /// Adds the sends that were tallied to the counters, as answered now.
-    pub(super) fn settle_tally(&mut self) {
-        self.tally.settle(self.clock.now().mono_ns, &mut self.counters, &mut self.latencies);
+    /// Adds the sends that were counted apart to the counters, as answered now.
+    pub(super) fn settle_deliveries(&mut self) {
+        self.deliveries.settle(self.clock.now().mono_ns, &mut self.counters, &mut self.latencies);
     }
 
     /// Counts a DATA_BATCH that was sent whole other than by the fast path.
@@ -104,55 +97,53 @@ impl Shard {
     }
 
     /// The socket took no more: the rest waits until it does, or until the write deadline.
-    fn fill_up(&mut self, slot: u32) {
-        self.slots[slot].sending = Sending::Full;
+    fn socket_full(&mut self, slot: Slot) {
+        self.slots[slot].socket_full();
         self.counters.sends_short += 1;
         self.rearm(slot);
     }
 
     /// Makes a batch that is being sent the connection's own, so that it doesn't need its stream for it.
-    pub(super) fn detach_batch(&mut self, slot: u32) {
+    pub(super) fn detach_batch(&mut self, slot: Slot) {
         let session = &mut self.slots[slot];
-        if session.sending != Sending::Batch {
-            return;
-        }
-        let Some(membership) = session.membership else {
-            return;
-        };
-        let batch = self.streams.newest(membership.group);
-        let carried = Some(self.streams.newest_carried(membership.group));
-        session.outbox.push_front(Item { frame: batch.frame.clone(), since: batch.published, carried });
-        session.sending = Sending::Owed;
-        self.streams.answered(membership.group);
+        let Some(group) = session.batch_group() else { return };
+        let batch = self.streams.newest(group);
+        let carried = Some(self.streams.newest_carried(group));
+        session.detach_batch(Item { frame: batch.frame.clone(), since: batch.published, carried });
+        self.streams.answered(group);
     }
 
-    /// Sends the newest batch to the next subscriber of a wave that is ready for it.
-    fn next_of_wave(&mut self) -> Option<Action> {
-        while let Some((slot, batch)) = self.streams.visit() {
-            let session = &mut self.slots[slot];
-            let idle = session.sending == Sending::Idle && session.outbox.is_empty();
-            if idle && session.next_sequence == batch.first {
-                let frame = batch.frame.clone();
-                session.next_sequence = batch.end;
-                session.replaying = false;
-                session.sending = Sending::Batch;
-                if let Some(membership) = session.membership {
-                    self.streams.sending(membership.group);
+    /// Sends the newest batch to the next subscriber of a fan-out that is ready for it.
+    #[inline]
+    fn next_of_fan_out(&mut self) -> Option<Action> {
+        if self.streams.has_fan_out() { self.offer_batch() } else { None }
+    }
+
+    fn offer_batch(&mut self) -> Option<Action> {
+        while let Some((slot, group, batch)) = self.streams.visit() {
+            match self.slots[slot].offer(batch) {
+                Offer::Taken => {
+                    let frame = batch.frame.clone();
+                    self.streams.sending(group);
+                    self.counters.sends += 1;
+                    return Some(Action::Send { conn: self.slots.id(slot), frame, offset: 0 });
                 }
-                self.counters.sends += 1;
-                return Some(Action::Send { conn: self.slots.id(slot), frame, offset: 0 });
-            }
-            if idle && session.next_sequence < batch.end {
-                self.make_ready(slot);
+                Offer::Behind => self.make_ready(slot),
+                Offer::Busy => {}
             }
         }
         None
     }
 
     /// Does what the next of the ready connections needs.
+    #[inline]
     fn next_ready(&mut self) -> Option<Action> {
+        if self.ready.is_empty() { None } else { self.take_ready() }
+    }
+
+    fn take_ready(&mut self) -> Option<Action> {
         while let Some(slot) = self.ready.pop_front() {
-            self.slots[slot].queued = false;
+            self.slots[slot].taken_off();
             if let Some(action) = self.act(slot) {
                 return Some(action);
             }
@@ -160,60 +151,41 @@ impl Shard {
         None
     }
 
-    /// What one connection needs now, if anything.
-    fn act(&mut self, slot: u32) -> Option<Action> {
-        let conn = self.slots.id(slot);
+    /// The next action for one connection, if it needs one.
+    fn act(&mut self, slot: Slot) -> Option<Action> {
         let session = &mut self.slots[slot];
-        match (session.state, session.sending) {
-            (State::Free, _) => None,
-            (State::Doomed, _) => Some(self.release(slot)),
-            (_, Sending::Full) => {
-                session.sending = Sending::Blocked;
+        if let Some(&Subscription { membership, next_sequence, replaying }) = session.may_catch_up() {
+            match self.streams.lacks(membership.group, next_sequence, replaying) {
+                Some(next) => self.catch_up(slot, membership.group, next, replaying),
+                None => session.caught_up(),
+            }
+        }
+        let session = &mut self.slots[slot];
+        let conn = ConnId { slot, generation: session.generation() };
+        match session.next_step() {
+            Step::Nothing => None,
+            Step::AwaitWritable => {
                 self.counters.lagging += 1;
                 Some(Action::AwaitWritable { conn })
             }
-            (_, Sending::Batch | Sending::Owed | Sending::Blocked) => None,
-            (_, Sending::Idle) => {
-                if session.outbox.is_empty() && session.state == State::Authenticated {
-                    self.catch_up(slot);
-                }
-                let session = &mut self.slots[slot];
-                if let Some((frame, offset)) = session.outbox.front() {
-                    let frame = frame.clone();
-                    session.sending = Sending::Owed;
-                    self.counters.sends += 1;
-                    return Some(Action::Send { conn, frame, offset });
-                }
-                match session.state {
-                    State::Flushing if session.peer_closed => Some(self.release(slot)),
-                    State::Flushing => {
-                        session.state = State::Lingering;
-                        Some(Action::Shutdown { conn })
-                    }
-                    State::Doomed => Some(self.release(slot)),
-                    _ => None,
-                }
+            Step::Send(frame, offset) => {
+                self.counters.sends += 1;
+                Some(Action::Send { conn, frame, offset })
             }
+            Step::Shutdown => Some(Action::Shutdown { conn }),
+            Step::Release { reset } => Some(self.release(conn, reset)),
         }
     }
 
-    /// Puts the next frame of a subscriber that is behind into its outbox, or closes it if that is too old.
-    fn catch_up(&mut self, slot: u32) {
-        let (now, lived) = (self.clock.now(), self.clock.lived());
-        let session = &mut self.slots[slot];
-        let Some(membership) = session.membership else {
-            return;
-        };
-        let replaying = session.replaying;
-        let Some(next) = self.streams.lacks(membership.group, session.next_sequence, replaying) else {
-            session.replaying = false;
-            return;
-        };
-        match self.streams.catch_up(membership.group, next, replaying, now, lived) {
+    /// Puts the frame of a subscriber that begins with `next`, which it lacks, into its outbox, or closes it if that is
+    /// too old.
+    #[inline(never)]
+    fn catch_up(&mut self, slot: Slot, group: GroupId, next: Sequence, replaying: bool) {
+        let (now, active) = (self.clock.now(), self.clock.active());
+        match self.streams.catch_up(group, next, replaying, now, active) {
             Some(next) => {
-                session.next_sequence = next.end;
                 let carried = Some(next.carried);
-                session.outbox.push(Item { frame: next.frame, since: next.since, carried });
+                self.slots[slot].catch_up(next.end, Item { frame: next.frame, since: next.since, carried });
                 self.counters.streams[next.carried.mode as usize].replays += u64::from(next.sealed);
             }
             None => {
@@ -224,19 +196,18 @@ impl Shard {
     }
 
     /// Takes the connection out of the table.
-    fn release(&mut self, slot: u32) -> Action {
-        let conn = self.slots.id(slot);
-        let session = &self.slots[slot];
-        let abort = session.abort;
-        if session.sending == Sending::Blocked {
+    #[inline(never)]
+    fn release(&mut self, conn: ConnId, reset: bool) -> Action {
+        let slot = conn.slot;
+        let session = &mut self.slots[slot];
+        if session.is_blocked() {
             self.counters.lagging -= 1;
         }
-        if std::mem::take(&mut self.slots[slot].counted) {
-            let address = self.slots[slot].address();
-            self.admission.left(address);
+        if session.uncount() {
+            self.admission.left(session.address());
         }
         self.wheel.disarm(slot);
         self.slots.release(slot);
-        Action::Close { conn, abort }
+        Action::Close { conn, abort: reset }
     }
 }

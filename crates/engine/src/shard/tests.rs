@@ -26,7 +26,7 @@ fn auth_then_subscribe_then_ticks_at_the_boundary() {
         world.client(client).take(),
         [1_001, 1_002, 1_003].map(|at| Seen::Batch { first: at, end: at + 1 })
     );
-    assert_eq!(world.client(client).latest_ns, 0, "a tick without company goes at once");
+    assert_eq!(world.client(client).latest_ns, 0, "a single tick goes at once");
 }
 
 #[test]
@@ -433,7 +433,7 @@ fn a_stall_across_the_minute_closes_nobody_who_asked_meanwhile() {
     world.stall(9 * SECOND);
     world.shard.advance(world.now());
     let id = world.client(clients[0]).id;
-    world.shard.received(id, &tickstream_wire::frame::heartbeat()); // its echo is owed when the wave comes by
+    world.shard.received(id, &tickstream_wire::frame::heartbeat()); // its echo is pending when the fan-out comes by
     world.run(SECOND);
     assert_eq!(world.reasons(), [], "the pause was the server's");
     for client in clients {

@@ -1,4 +1,5 @@
-//! The driver of one shard: carries completions to the engine and its actions to the ring.
+//! The driver of one shard: the only place that talks to engine, TLS, journal and ring, and carries what one says to the
+//! others.
 
 #[cfg(test)]
 mod tests;
@@ -8,17 +9,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use socket2::SockRef;
-use tickstream_engine::{self as engine, Action, Refused, Shard};
+use tickstream_engine::{self as engine, Action, ConnId, Refused, SendOutcome, Shard};
+use tickstream_journal::Record;
 
 #[cfg(debug_assertions)]
 use super::chaos::Chaos;
 use super::close_log::CloseLog;
-use super::collection::Collection;
-use super::desk::Desk;
-use super::transport::Transport;
-use super::{Control, Order, ShardError, Spec};
+use super::inspector::Inspector;
+use super::journal_driver::{Appended, JournalDriver};
+use super::transport::{Output, Transport};
+use super::{Command, Control, ShardError, Spec};
 use crate::otlp::{Tracer, Work};
-use crate::ring::{self, Completion, SocketRing, conn_id, socket_id};
+use crate::ring::{self, Completion, Received, SocketRing, conn_id, socket_id};
 use crate::tls::Acceptor;
 use crate::versioned::Reader;
 
@@ -41,7 +43,7 @@ pub(super) struct Driver {
     shard: Shard,
     ring: SocketRing,
     /// The journal of published events.
-    collection: Option<Collection>,
+    journal: Option<JournalDriver>,
     transport: Transport,
     /// Whether TLS is spoken, by listener.
     listeners: Vec<bool>,
@@ -49,7 +51,7 @@ pub(super) struct Driver {
     settings: Reader<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
-    desk: Desk,
+    inspector: Inspector,
     tracer: Option<Tracer>,
     #[cfg(debug_assertions)]
     chaos: Option<Chaos>,
@@ -72,26 +74,28 @@ impl Driver {
         let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
-        let beat = || spec.control.beat(spec.shard);
-        let open = |events| Collection::open(events, place, &mut shard, &mut ring, beat);
-        let collection = spec.config.events.as_ref().map(open).transpose()?;
+        let alive = || spec.control.mark_alive(spec.shard);
+        let consumers = Arc::clone(spec.control.consumers(spec.shard));
+        let restore = |record: &Record<'_>| restore(&mut shard, record);
+        let open = |events| JournalDriver::open(events, place, &mut ring, consumers, restore, alive);
+        let journal = spec.config.events.as_ref().map(open).transpose()?;
         ring.accept();
         Ok(Self {
             number: spec.shard,
             shard,
             ring,
-            collection,
-            transport: Transport::new(acceptor, spec.config.handshakes_max.get()),
+            journal,
+            transport: Transport::new(acceptor, spec.config.settings.handshakes_max.get()),
             listeners: spec.listeners.iter().map(|(_, tls)| *tls).collect(),
             certificates,
             settings,
             control: spec.control,
             log: CloseLog::new(spec.shard),
-            desk: Desk::new(spec.shard),
+            inspector: Inspector::new(spec.shard),
             tracer: spec.tracer,
             #[cfg(debug_assertions)]
             chaos: Chaos::of_environment(spec.shard),
-            drain_ms: spec.config.drain.as_millis() as u32,
+            drain_ms: spec.config.settings.drain_seconds.as_millis() as u32,
             drain_ends_ns: None,
             tell_at_ns: None,
             accept_again_ns: None,
@@ -109,10 +113,12 @@ impl Driver {
     pub fn run(mut self) -> Result<(), ShardError> {
         while !self.is_finished() {
             self.pass()?;
-            self.control.beat(self.number);
+            self.control.mark_alive(self.number);
         }
-        if let Some(collection) = self.collection.take() {
-            collection.finish(&mut self.ring, || self.control.beat(self.number)).map_err(ShardError::Ring)?;
+        if let Some(journal) = self.journal.take() {
+            journal
+                .finish(&mut self.ring, || self.control.mark_alive(self.number))
+                .map_err(ShardError::Ring)?;
         }
         self.log.finish(&self.shard.counters());
         Ok(())
@@ -123,9 +129,9 @@ impl Driver {
     fn pass(&mut self) -> Result<(), ShardError> {
         let (began, mut work) = (ring::now(), Work::default());
         self.shard.advance(began);
-        self.obey();
+        self.apply_commands();
         let mailbox = self.control.mailbox(self.number);
-        self.desk.pass(mailbox, &mut self.shard, &self.ring, self.collection.as_ref());
+        self.inspector.pass(mailbox, &mut self.shard, &self.ring, self.journal.as_ref());
         #[cfg(debug_assertions)]
         self.chaos.iter_mut().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
@@ -150,11 +156,9 @@ impl Driver {
             if let Some(tracer) = &self.tracer {
                 tracer.ended(&report, &self.shard, now);
             }
-            self.desk.keep(report, now.unix_ns);
+            self.inspector.keep(report, now.unix_ns);
         }
-        if let Some(collection) = &mut self.collection {
-            collection.pass(&mut self.shard, &mut self.ring)?;
-        }
+        self.store_events()?;
         for _ in 0..ACTIONS_PER_PASS {
             match self.shard.poll_action() {
                 Some(action) => self.act(action),
@@ -162,12 +166,13 @@ impl Driver {
             }
             work.actions += 1;
         }
-        self.transport.flush(&mut self.ring);
+        self.transport.flush();
+        self.relay();
         work.handshakes = self.shake_hands(now.mono_ns);
         self.resume_accepting(now.mono_ns);
         let goes_on = self.shard.has_actions()
             || self.transport.has_work()
-            || self.desk.is_busy()
+            || self.inspector.is_busy()
             || self.ring.has_refused();
         if goes_on {
             self.ring.submit().map_err(ShardError::Ring)?;
@@ -179,7 +184,7 @@ impl Driver {
             return Ok(());
         }
         let latest = now.mono_ns + SLEEP_NS_MAX;
-        let journal = self.collection.as_ref().and_then(Collection::next_timeout);
+        let journal = self.journal.as_ref().and_then(JournalDriver::next_timeout);
         let earliest = [self.shard.poll_timeout(), journal].into_iter().flatten().min();
         self.ring.wake_at(earliest.map_or(latest, |at| at.min(latest)));
         // Returns at once if completions are waiting, such as those of sends that it submits.
@@ -190,43 +195,134 @@ impl Driver {
         match completion {
             Completion::Accepted { fd, listener } => self.accepted(fd, self.listeners[listener]),
             Completion::AcceptFailed { error } => self.accept_failed(&error),
-            Completion::Received { socket, received } => {
-                self.transport.received(conn_id(socket), received, &mut self.shard, &mut self.ring);
-                self.ring.receive(socket);
-            }
+            Completion::Received { socket, received } => self.received(conn_id(socket), received),
             Completion::PeerClosed { socket } => self.shard.peer_closed(conn_id(socket)),
             Completion::PeerReset { socket, error } => {
                 self.shard.peer_reset(conn_id(socket), error.to_string());
             }
-            Completion::Sent { socket, result } => {
-                self.transport.sent(conn_id(socket), result, &mut self.shard, &mut self.ring);
-            }
+            Completion::Sent { socket, result } => self.sent(conn_id(socket), outcome(result)),
             #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "chaos changes it"))]
             Completion::File(mut completion) => {
                 #[cfg(debug_assertions)]
                 self.chaos.iter_mut().for_each(|chaos| chaos.change(&mut completion));
-                if let Some(collection) = &mut self.collection {
-                    collection.completed(*completion);
+                if let Some(journal) = &mut self.journal {
+                    journal.completed(*completion);
                 }
             }
-            Completion::Writable { socket } => {
-                self.transport.writable(conn_id(socket), &mut self.shard, &mut self.ring);
-            }
+            Completion::Writable { socket } => self.writable(conn_id(socket)),
         }
     }
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::Send { conn, frame, offset } if self.transport.holds(conn) => {
+                self.transport.send(conn, frame, offset);
+                self.relay();
+            }
             Action::Send { conn, frame, offset } => {
-                self.transport.send(conn, frame, offset, &mut self.shard, &mut self.ring);
+                self.ring.send(socket_id(conn), frame.into_shared(), offset);
             }
             Action::AwaitWritable { conn } => self.ring.await_writable(socket_id(conn)),
-            Action::Shutdown { conn } => self.transport.shutdown(conn, &mut self.ring),
+            Action::Shutdown { conn } if self.transport.holds(conn) => {
+                self.transport.shutdown(conn);
+                self.relay();
+            }
+            Action::Shutdown { conn } => self.ring.shutdown(socket_id(conn)),
             Action::Close { conn, abort } => {
-                self.transport.close(conn, abort, &mut self.ring);
+                self.transport.close(conn, abort);
+                self.relay();
                 self.ring.close(socket_id(conn), abort);
             }
         }
+    }
+
+    /// Bytes came: the engine gets those of a plain connection and PROXY headers, TLS the others.
+    fn received(&mut self, conn: ConnId, mut received: Received) {
+        let bytes = self.ring.bytes_mut(&mut received);
+        if self.transport.holds(conn) {
+            let rest = if self.shard.awaits_proxy_header(conn) {
+                self.shard.received(conn, bytes).len()
+            } else {
+                bytes.len()
+            };
+            if rest > 0 {
+                let begin = bytes.len() - rest;
+                self.transport.received(conn, &mut bytes[begin..]);
+                self.relay();
+            }
+        } else {
+            self.shard.received(conn, bytes);
+        }
+        self.ring.recycle(received);
+        self.ring.receive(socket_id(conn));
+    }
+
+    /// A SEND was answered.
+    fn sent(&mut self, conn: ConnId, outcome: SendOutcome) {
+        if self.transport.holds(conn) {
+            self.transport.sent(conn, outcome);
+            self.relay();
+        } else {
+            self.shard.sent(conn, outcome);
+        }
+    }
+
+    /// The socket takes more.
+    fn writable(&mut self, conn: ConnId) {
+        if self.transport.holds(conn) {
+            self.transport.writable(conn);
+            self.relay();
+        } else {
+            self.shard.writable(conn);
+        }
+    }
+
+    /// Carries what TLS has to say to ring and engine.
+    fn relay(&mut self) {
+        let Self { transport, shard, ring, .. } = self;
+        while let Some(output) = transport.poll_output() {
+            match output {
+                Output::Send { conn, bytes, offset } => ring.send(socket_id(conn), bytes, offset),
+                Output::AwaitWritable { conn } => ring.await_writable(socket_id(conn)),
+                Output::Shutdown { conn } => ring.shutdown(socket_id(conn)),
+                Output::HandshakeReceived { conn } => shard.handshake_received(conn),
+                Output::HandshakeWaits => shard.handshake_waits(),
+                Output::Secured { conn, secured } => shard.secured(conn, secured),
+                Output::Received { conn } => {
+                    shard.received(conn, transport.plaintext());
+                    transport.clear_plaintext();
+                }
+                Output::Sent { conn, outcome } => shard.sent(conn, outcome),
+                Output::Writable { conn } => shard.writable(conn),
+                Output::PeerClosed { conn } => shard.peer_closed(conn),
+                Output::PeerReset { conn, error } => shard.peer_reset(conn, error),
+                Output::TlsFailed { conn, error } => shard.tls_failed(conn, error),
+            }
+        }
+    }
+
+    /// Tells the engine what is on stable storage, appends what it has, and has the disk go on.
+    ///
+    /// # Errors
+    /// If the journal failed.
+    fn store_events(&mut self) -> Result<(), ShardError> {
+        let Self { journal: Some(journal), shard, ring, .. } = self else { return Ok(()) };
+        if let Some(stored) = journal.poll_synced() {
+            shard.records_synced(stored);
+        }
+        let mut appended = journal.retry();
+        loop {
+            match appended {
+                Appended::Taken => {}
+                Appended::Waits => break,
+                Appended::Refused(id, fault) => shard.record_refused(id, fault),
+            }
+            let Some(record) = shard.poll_record() else { break };
+            appended = journal.append(&record);
+        }
+        let gone_on = journal.go_on(ring);
+        shard.set_ingest_pressure(journal.pressure());
+        Ok(gone_on?)
     }
 
     /// Works on handshakes for a while. Returns how many steps of them it took.
@@ -236,7 +332,8 @@ impl Driver {
             return steps;
         }
         let until_ns = began_ns.max(ring::now().mono_ns) + HANDSHAKES_NS_PER_PASS;
-        while self.transport.work(&mut self.shard, &mut self.ring) {
+        while self.transport.work() {
+            self.relay();
             steps += 1;
             if ring::now().mono_ns >= until_ns {
                 break;
@@ -285,8 +382,8 @@ impl Driver {
         }
     }
 
-    /// Does what the process is told: takes new certificates and settings, refuses connections, drains.
-    fn obey(&mut self) {
+    /// Applies what the process is told: takes new certificates and settings, refuses connections, drains.
+    fn apply_commands(&mut self) {
         self.shard.set_memory_is_short(self.control.memory_is_short());
         if let Some(acceptor) = self.certificates.as_mut().and_then(Reader::replaced) {
             self.transport.set_acceptor(acceptor);
@@ -294,7 +391,7 @@ impl Driver {
         if let Some(settings) = self.settings.replaced() {
             self.shard.reconfigure(&settings);
         }
-        if self.control.order() >= Order::Drain && self.drain_ends_ns.is_none() {
+        if self.control.command() >= Command::Drain && self.drain_ends_ns.is_none() {
             self.ring.close_listeners();
             let (now_ns, drain_ns) = (ring::now().mono_ns, u64::from(self.drain_ms) * 1_000_000);
             self.drain_ends_ns = Some(now_ns + drain_ns);
@@ -309,7 +406,24 @@ impl Driver {
     fn is_finished(&self) -> bool {
         let drained =
             |ends: u64| self.tell_at_ns.is_none() && self.shard.is_empty() || ring::now().mono_ns >= ends;
-        self.control.order() == Order::Stop || self.drain_ends_ns.is_some_and(drained)
+        self.control.command() == Command::Stop || self.drain_ends_ns.is_some_and(drained)
+    }
+}
+
+/// Remembers what is in a record of a journal, so that it is known if it comes again.
+fn restore(shard: &mut Shard, record: &Record<'_>) {
+    // It was checked by its CRC: a payload that isn't a batch was written by something else, and holds no events.
+    if let Err(error) = shard.restore(record.producer, record.producer_sequence, record.payload) {
+        tracing::warn!(sequence = record.sequence, %error, "a record of the journal isn't remembered");
+    }
+}
+
+/// Outcome of a SEND that was answered by a number of bytes or a negative errno.
+fn outcome(result: i32) -> SendOutcome {
+    match result {
+        bytes @ 0.. => SendOutcome::Sent(bytes as u32),
+        error if -error == libc::EAGAIN => SendOutcome::WouldBlock,
+        _ => SendOutcome::Broken,
     }
 }
 

@@ -3,10 +3,11 @@
 #[cfg(debug_assertions)]
 mod chaos;
 mod close_log;
-mod collection;
+mod consumers;
 mod control;
-mod desk;
 mod driver;
+mod inspector;
+mod journal_driver;
 mod mailbox;
 mod request;
 mod transport;
@@ -28,9 +29,9 @@ use crate::tls::Acceptor;
 use crate::versioned::Versioned;
 use driver::Driver;
 
-pub use collection::{CollectionError, record_bytes_max, with_cause};
-pub use control::{Control, Order};
-pub use desk::slowness;
+pub use control::{Command, Control};
+pub use inspector::slowness;
+pub use journal_driver::{JournalError, record_bytes_max, with_cause};
 pub use mailbox::{Mailbox, Unanswered};
 pub use request::{Closed, Closing, Filter, JournalSnapshot, Lag, Page, PageFound, Request, Snapshot};
 
@@ -76,7 +77,7 @@ pub enum ShardError {
     Ring(io::Error),
     /// Events can't be collected.
     #[error(transparent)]
-    Collection(#[from] CollectionError),
+    Journal(#[from] JournalError),
     /// A bug.
     #[error("it panicked: {0}")]
     Panicked(String),
@@ -98,7 +99,7 @@ pub struct Spec {
     pub config: Arc<Config>,
     /// The engine's settings, but for the number of the shard.
     pub settings: Arc<Versioned<engine::Config>>,
-    /// The word that it obeys.
+    /// The commands to it.
     pub control: Arc<Control>,
     /// Takes what is traced; `None`: nothing is.
     pub tracer: Option<Tracer>,

@@ -12,7 +12,7 @@ mod stored;
 
 use std::net::SocketAddr;
 
-use tickstream_engine::{CloseReason, ConnId, Counters, Limit, Refused, Report, Shard, Standing};
+use tickstream_engine::{CloseReason, ConnId, Counters, Limit, Refused, Report, Shard, Slot, Standing};
 
 use conn::Owed;
 pub use conn::{Closing, Conn, Header, Phase, Reply};
@@ -554,7 +554,10 @@ impl Model {
             );
             seen += 1;
         }
-        assert_eq!((0..shard.slots_end()).filter(|slot| shard.connection(*slot).is_some()).count(), seen);
+        assert_eq!(
+            (0..shard.slots_end().0).filter(|slot| shard.connection(Slot(*slot)).is_some()).count(),
+            seen
+        );
     }
 
     /// Bytes that the shard may hold, with room for what its tables double to.

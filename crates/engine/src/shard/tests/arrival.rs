@@ -21,7 +21,7 @@ fn refusal(world: &mut World, address: &str, tls: bool) -> Option<Limit> {
     Some(limit)
 }
 
-/// What a client that authenticates with `password` from `address` gets.
+/// Answer to a client that authenticates with `password` from `address` gets.
 fn attempt(world: &mut World, address: &str, password: &str) -> Seen {
     let client = world.connect_from(address, false).expect("no limit on connections");
     world.send_auth_as(client, "ada", password);

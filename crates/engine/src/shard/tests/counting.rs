@@ -1,4 +1,4 @@
-//! What a shard counts, and what it shows of its connections.
+//! Counters of a shard, and its view of connections.
 
 use tickstream_wire::messages::Mode;
 

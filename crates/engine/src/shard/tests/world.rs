@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use tickstream_wire::messages::{
-    Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, PublishAck, Subscribe,
-};
+use tickstream_schema::events::PublishAck;
+use tickstream_wire::messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, Subscribe};
 use tickstream_wire::{Decoder, FrameType, frame};
 
 use crate::batch::SealedFrame;
@@ -51,7 +50,7 @@ pub(crate) fn config() -> Config {
     }
 }
 
-/// What a client saw.
+/// Something that a client saw.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Seen {
     AckAuth,
@@ -74,7 +73,7 @@ pub struct Client {
     /// Sequences and labels of all ticks.
     pub labels: Vec<(u64, u64)>,
     pub ticks: u64,
-    /// How late the latest tick came.
+    /// Lateness of the latest tick.
     pub latest_ns: u64,
     /// The last ACK.
     pub ack: Ack,
@@ -87,7 +86,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// What it saw since the last call.
+    /// Things that it saw since the last call.
     pub fn take(&mut self) -> Vec<Seen> {
         std::mem::take(&mut self.seen)
     }
@@ -114,8 +113,8 @@ pub struct World {
     clients: Vec<Client>,
     heartbeats: bool,
     /// Tenths of a second that were beaten.
-    beats: u64,
-    /// The frame that was decoded last, and what it says: a wave sends the same to all.
+    heartbeats_due: u64,
+    /// The frame that was decoded last, and what it says: a fan-out sends the same to all.
     decoded: Option<(SealedFrame, DataBatch)>,
     /// Answers to sends, told at the next pass as a driver would.
     answers: VecDeque<(ConnId, SendOutcome)>,
@@ -132,7 +131,7 @@ impl World {
             now,
             clients: Vec::new(),
             heartbeats: false,
-            beats: 0,
+            heartbeats_due: 0,
             decoded: None,
             answers: VecDeque::new(),
         }
@@ -214,10 +213,10 @@ impl World {
         self.act();
     }
 
-    /// Whether all clients heartbeat by themselves, spread over ten seconds.
+    /// Has all clients send HEARTBEAT by themselves, spread over ten seconds.
     pub fn heartbeats(&mut self, on: bool) {
         self.heartbeats = on;
-        self.beats = self.now.mono_ns / (100 * MS);
+        self.heartbeats_due = self.now.mono_ns / (100 * MS);
     }
 
     /// The client reads `bytes` more.
@@ -274,7 +273,7 @@ impl World {
         }
     }
 
-    /// Which reasons connections ended for.
+    /// Reasons for which connections ended.
     pub fn reasons(&mut self) -> Vec<CloseReason> {
         std::iter::from_fn(|| self.shard.poll_report()).map(|report| report.reason).collect()
     }
@@ -290,11 +289,11 @@ impl World {
     /// Each tenth of a second, a hundredth of the clients sends a HEARTBEAT.
     fn beat(&mut self) {
         let beat = frame::heartbeat();
-        while self.beats * 100 * MS <= self.now.mono_ns {
-            for index in ((self.beats % 100) as usize..self.clients.len()).step_by(100) {
+        while self.heartbeats_due * 100 * MS <= self.now.mono_ns {
+            for index in ((self.heartbeats_due % 100) as usize..self.clients.len()).step_by(100) {
                 self.shard.received(self.clients[index].id, &beat);
             }
-            self.beats += 1;
+            self.heartbeats_due += 1;
         }
     }
 
@@ -339,14 +338,14 @@ impl World {
 
     fn by_id(&mut self, conn: ConnId) -> &mut Client {
         // Slots are handed out in order here, so that this is found at once unless a slot was used again.
-        let guess = conn.slot as usize;
+        let guess = conn.slot.index();
         if self.clients.get(guess).is_some_and(|client| client.id == conn) {
             return &mut self.clients[guess];
         }
         self.clients.iter_mut().find(|client| client.id == conn).expect("an id that was handed out")
     }
 
-    /// What a socket does: takes as much as fits.
+    /// Acts as a socket: takes as much as fits.
     fn deliver(&mut self, conn: ConnId, sealed: &SealedFrame, offset: u32) -> SendOutcome {
         let bytes = &sealed.as_bytes()[offset as usize..];
         let client = self.by_id(conn);

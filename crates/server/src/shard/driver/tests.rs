@@ -16,13 +16,13 @@ use std::num::NonZeroU32;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use tickstream_engine::{CloseReason, ConnId, Counters, Standing};
+use tickstream_engine::{CloseReason, ConnId, Counters, Slot, Standing};
 use tickstream_wire::messages::Auth;
 use tickstream_wire::{Decoder, FrameType, frame};
 
 use super::*;
 use crate::config::Config;
-use crate::serve::engine_config;
+use crate::engine_config::engine_config;
 use crate::tls::material;
 use crate::versioned::Versioned;
 
@@ -158,7 +158,7 @@ impl Bench {
 
     fn newest(&self) -> ConnId {
         let shard = &self.driver.shard;
-        let connections = (0..shard.slots_end()).filter_map(|slot| shard.connection(slot));
+        let connections = (0..shard.slots_end().0).filter_map(|slot| shard.connection(Slot(slot)));
         connections.max_by_key(|connection| connection.number).expect("a connection").id
     }
 

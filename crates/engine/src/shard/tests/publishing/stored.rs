@@ -1,9 +1,9 @@
-//! What is stored of a PUBLISH, and what its PUBLISH_ACK says of the rest.
+//! Storage of a PUBLISH, and what its PUBLISH_ACK says of the rest.
 
 use proptest::prelude::*;
+use tickstream_schema::events::{Body, Codec, Event};
 use tickstream_wire::frame;
 use tickstream_wire::messages::Message;
-use tickstream_wire::messages::events::{Body, Codec, Event};
 
 use super::site::{Site, collecting, logs, verdicts};
 use crate::ingest::tests::samples::{event_id, events, packed, publish};
@@ -41,12 +41,12 @@ fn the_good_events_of_a_batch_are_kept_and_the_bad_ones_get_a_verdict_each() {
     assert_eq!(verdicts(&ack), [(1, "FIELD_MISSING"), (4, "BODY_MISMATCH")]);
     assert!(ack.rejected[0].message.contains("platform"), "{ack:?}");
     assert_eq!(site.stored(), [0, 2, 3, 5].map(|index: usize| batch[index].clone()));
-    let letters = site.appended[0].batch().dead_letters;
-    for (letter, index) in letters.iter().zip([1, 4]) {
+    let dead_letters = site.appended[0].batch().dead_letters;
+    for (letter, index) in dead_letters.iter().zip([1, 4]) {
         assert_eq!(letter.index, index);
         assert_eq!(Event::decode(letter.event()).unwrap(), batch[index as usize]);
     }
-    assert_eq!(letters.len(), 2);
+    assert_eq!(dead_letters.len(), 2);
     // Sent again, the verdicts are the same, and nothing is written.
     site.publish(client, &publish(1, 1, batch));
     let again = site.acks(client).remove(0);
@@ -71,9 +71,9 @@ fn an_event_that_cannot_be_read_costs_only_itself() {
     let ack = site.acks(client).remove(0);
     assert_eq!(ack.accepted, 2);
     assert_eq!(verdicts(&ack), [(2, "MALFORMED"), (3, "INVALID_UTF8")]);
-    let letters = site.appended[0].batch().dead_letters;
+    let dead_letters = site.appended[0].batch().dead_letters;
     assert!(
-        letters.iter().all(|letter| letter.event.is_none()),
+        dead_letters.iter().all(|letter| letter.event.is_none()),
         "rules can't be applied to what can't be read"
     );
 }

@@ -111,7 +111,7 @@ fn who_is_refused_is_told_why_and_takes_no_slot() {
 #[test]
 fn an_accept_that_ends_behind_the_listeners_close_arms_nothing() {
     let mut bench = Bench::new();
-    bench.driver.control.give(Order::Drain);
+    bench.driver.control.issue(Command::Drain);
     bench.pass();
     assert!(bench.driver.ring.kernel().are_accepts_cancelled());
     // One that was accepted just before is let in still.

@@ -1,0 +1,67 @@
+//! The gate before the pipeline: refuses a whole batch that the journal or the client's quota has no room for.
+
+use std::num::NonZeroU32;
+
+use super::publisher::{Pending, Publisher, Quota};
+use super::{IngestConfig, IngestPressure};
+use crate::clock::ActiveTime;
+use crate::limit::Limit;
+
+/// Wait that is asked for while the queue of records is full, milliseconds.
+const QUEUE_FULL_MS: u32 = 100;
+
+/// Limits on batches as a whole.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pressure: IngestPressure,
+    queue_bytes_max: u64,
+    events_per_second: Option<NonZeroU32>,
+    /// Events of one PUBLISH.
+    events_max: u32,
+}
+
+impl Gate {
+    pub fn new(config: &IngestConfig, events_max: u32) -> Self {
+        Self {
+            pressure: IngestPressure::None,
+            queue_bytes_max: config.queue_bytes,
+            events_per_second: config.events_per_second,
+            events_max,
+        }
+    }
+
+    pub fn set_pressure(&mut self, pressure: IngestPressure) {
+        self.pressure = pressure;
+    }
+
+    /// The limit that refuses the batch of `publisher`, where the queue of records has `queue_bytes`. Sets how long the
+    /// client is asked to wait.
+    pub fn refusal(
+        &self,
+        queue_bytes: u64,
+        publisher: &mut Publisher,
+        pending: &mut Pending,
+        now: ActiveTime,
+    ) -> Option<Limit> {
+        let busy = match self.pressure {
+            IngestPressure::Refuse { ms } => Some(ms.max(1)),
+            _ if queue_bytes >= self.queue_bytes_max => Some(QUEUE_FULL_MS),
+            _ => None,
+        };
+        if let Some(throttle_ms) = busy {
+            pending.throttle_ms = throttle_ms;
+            return Some(Limit::Journal);
+        }
+        match publisher.spend(pending.events, self.events_per_second, self.events_max, now) {
+            Quota::Refuse { throttle_ms } => {
+                pending.throttle_ms = throttle_ms;
+                Some(Limit::EventRate)
+            }
+            Quota::Take { throttle_ms } => {
+                let hint = if let IngestPressure::Throttle { ms } = self.pressure { ms } else { 0 };
+                pending.throttle_ms = throttle_ms.max(hint);
+                None
+            }
+        }
+    }
+}
