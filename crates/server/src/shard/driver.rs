@@ -75,7 +75,7 @@ impl Driver {
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
         let alive = || spec.control.beat(spec.shard);
-        let restore = |record: &_| restore(&mut shard, record);
+        let restore = |record: &Record<'_>| restore(&mut shard, record);
         let open = |events| JournalDriver::open(events, place, &mut ring, restore, alive);
         let journal = spec.config.events.as_ref().map(open).transpose()?;
         ring.accept();
