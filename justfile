@@ -35,7 +35,7 @@ fuzz *args:
 nightly *args:
     scripts/nightly {{ args }}
 
-# The server; needs STREAM_USER and STREAM_PASS (or STREAM_PASS_FILE)
+# The server; needs STREAM_USER and STREAM_PASS (or TICKSTREAM_STREAM_PASS_FILE)
 run *args:
     cargo run --release -- serve {{ args }}
 

@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tickstream_schema::events::{Body, Codec, CustomEvent, Event, EventType, Publish, PublishAck, Rejected};
 use tickstream_wire::frame::{self, FrameError, FrameType};
-use tickstream_wire::messages::events::{
-    Body, Codec, CustomEvent, Event, EventType, Publish, PublishAck, Rejected,
-};
 use tickstream_wire::messages::{
-    Ack, Auth, DataBatch, ErrorMsg, GoAway, Mode, MsgType, Payload, Subscribe, Tick,
+    Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, Payload, Subscribe, Tick,
 };
 use tickstream_wire::{Decoder, ErrorCode};
 
@@ -40,8 +38,17 @@ fn mode(value: &Value) -> i32 {
 
 /// The frame that the fields make, and the fields that the payload holds.
 fn both_ways<M: Payload>(message: &M, payload: &[u8], fields: impl Fn(&M) -> Value) -> (Vec<u8>, Value) {
+    both_ways_as(M::TYPE, message, payload, fields)
+}
+
+fn both_ways_as<M: Message + Default>(
+    kind: FrameType,
+    message: &M,
+    payload: &[u8],
+    fields: impl Fn(&M) -> Value,
+) -> (Vec<u8>, Value) {
     let decoded = M::decode(payload).expect("a payload of this message");
-    (frame::seal(message), fields(&decoded))
+    (frame::seal_as(kind, message), fields(&decoded))
 }
 
 /// Encodes and decodes one vector by the message that it names.
@@ -127,8 +134,10 @@ fn check_valid(vector: &Value, payload: &[u8]) -> (Vec<u8>, Value) {
                 |goaway| json!({"reason": goaway.reason, "retry_after_ms": goaway.retry_after_ms}),
             )
         }
-        Some("Publish") => both_ways(&publish(given), payload, publish_fields),
-        Some("PublishAck") => both_ways(&publish_ack(given), payload, publish_ack_fields),
+        Some("Publish") => both_ways_as(FrameType::Publish, &publish(given), payload, publish_fields),
+        Some("PublishAck") => {
+            both_ways_as(FrameType::PublishAck, &publish_ack(given), payload, publish_ack_fields)
+        }
         Some(other) => panic!("a message that version 1 doesn't have: {other}"),
     }
 }
@@ -167,7 +176,9 @@ fn publish(given: &Value) -> Publish {
             attributes: map(&given["custom"]["attributes"]),
             measurements: Vec::new(),
             payload: bytes(&given["custom"]["payload"]),
+            ..Default::default()
         })),
+        ..Default::default()
     };
     Publish {
         producer_id: bytes(&given["producer_id"]),

@@ -71,8 +71,10 @@ impl Server {
         write!(stream, "GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
-        let line =
-            answer.lines().find(|line| line.starts_with("otlp_spans_dropped_total ")).expect("a metric");
+        let line = answer
+            .lines()
+            .find(|line| line.starts_with("tickstream_otlp_spans_dropped_total "))
+            .expect("a metric");
         line.rsplit(' ').next().unwrap().to_owned()
     }
 

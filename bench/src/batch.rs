@@ -83,7 +83,7 @@ impl BatchReader {
         &self.batch
     }
 
-    /// Whether `payload` is the one that was read last.
+    /// `payload` is the one that was read last.
     pub fn holds(&self, payload: &[u8]) -> bool {
         !payload.is_empty() && self.batch.payload == payload
     }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use tickstream_wire::{
     Decoder, ErrorCode, Frame, FrameType,
-    frame::{SKIPPABLE_FROM, heartbeat, seal},
+    frame::{SKIPPABLE_FROM, seal},
     messages::{Ack, Auth, ErrorMsg, Message, Mode, MsgType, Subscribe},
 };
 
@@ -18,7 +18,7 @@ use crate::{
 /// The largest payload that is accepted from a server.
 const PAYLOAD_MAX: u32 = 16 << 20;
 
-/// How far a connection has come.
+/// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
@@ -92,7 +92,7 @@ impl Connection {
         self.generation = self.generation.wrapping_add(1);
     }
 
-    /// Whether a SUBSCRIBE was ever acknowledged.
+    /// A SUBSCRIBE was acknowledged at least once.
     pub fn was_subscribed(&self) -> bool {
         self.subscribed_once
     }
@@ -103,7 +103,7 @@ impl Connection {
     }
 }
 
-/// What the worker has to do about bytes that arrived.
+/// Consequences of received bytes, for the worker.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// The subscription is acknowledged.
@@ -112,7 +112,7 @@ pub struct Outcome {
     pub close: Option<Close>,
 }
 
-/// Whether a client may come back after this ERROR code (`docs/protocol.md`, ERROR and close).
+/// True if a client may come back after this ERROR code (`docs/protocol.md`, ERROR and close).
 pub fn may_come_back(code: &str) -> bool {
     // A client treats an unknown code like INTERNAL.
     match ErrorCode::parse(code).unwrap_or(ErrorCode::Internal) {
@@ -281,21 +281,14 @@ pub fn greeting(user: &str, password: &str, mode: Mode, resume_after: Option<u64
     bytes
 }
 
-/// A frame that stays for the life of the process, so that the ring can send it at any time.
-pub fn forever(frame: Vec<u8>) -> &'static [u8] {
-    Box::leak(frame.into_boxed_slice())
-}
-
-/// A HEARTBEAT, for ever.
-pub fn heartbeat_forever() -> &'static [u8] {
-    forever(heartbeat())
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
 
-    use tickstream_wire::messages::{DataBatch, Tick};
+    use tickstream_wire::{
+        frame::heartbeat,
+        messages::{DataBatch, Tick},
+    };
 
     use super::*;
     use crate::{stats::Window, verify::Faults};

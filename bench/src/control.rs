@@ -1,10 +1,10 @@
-//! All that crosses threads: what workers are told, and what they show.
+//! All that crosses threads: commands to workers, and their gauges.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::stats::Window;
 
-/// What the main thread tells all workers.
+/// Commands of the main thread to all workers.
 #[derive(Debug, Default)]
 pub struct Control {
     command: AtomicU8,
@@ -16,7 +16,7 @@ pub struct Control {
     pub verify_until_us: AtomicU64,
 }
 
-/// What workers are to do; each includes the ones before.
+/// Work to do; each command includes the ones before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Command {
@@ -38,7 +38,7 @@ impl Control {
         self.command.store(command as u8, Ordering::Release);
     }
 
-    /// Whether it is this that they are to do.
+    /// This is the command.
     pub fn is(&self, command: Command) -> bool {
         self.command.load(Ordering::Acquire) == command as u8
     }
@@ -54,7 +54,7 @@ impl Control {
     }
 }
 
-/// What a worker shows while it runs. Each has its own cache line.
+/// Gauges of a running worker. Each has its own cache line.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct Gauges {

@@ -1,44 +1,50 @@
 //! `tickstream-load`: a load generator for tickstream servers that verifies every tick.
 //!
-//! A run is led by the main thread (`options` → plan → `run`): it starts the workers, tells them what to do
-//! next, samples CPU and memory, and sums up. Each worker holds its share of the connections on a ring and a
+//! The main thread leads a run (`options` → `plan` → `run` → `summary` → `output`): it starts the workers, commands
+//! them, samples CPU and memory, and sums up. Each worker holds its share of the connections on a ring and a
 //! descriptor table of its own, and shares nothing but a few gauges with the others.
 //!
 //! `modes` has other runs, which hold no subscriptions: handshakes, wrong passwords, one byte a second, publishing.
 //!
-//! What bytes mean and whether they are right is decided without I/O in `connection`, `batch`, `verify` and
-//! `schedule`; `worker` does what comes out; `kernel` has all the `unsafe`.
+//! Bytes are decoded and verified without I/O in `connection`, `batch`, `verify` and
+//! `schedule`; `worker` carries it out on `tickstream-uring`.
 //!
 //! `tickstream-bare-loop` (`src/bin/bare-loop.rs`) is the server without features that others are compared with.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod batch;
 mod clock;
 mod connection;
 mod control;
-#[allow(unsafe_code, reason = "system calls; each block says why it is sound")]
-pub mod kernel;
+mod distrust;
+pub mod figures;
 mod modes;
 mod options;
+mod output;
 mod pace;
+mod plan;
 mod progress;
 mod report;
 mod run;
-mod sample;
+pub mod sample;
 mod schedule;
+mod snapshot;
+mod socket;
 mod stats;
 mod summary;
 mod tls;
+mod token;
 mod verify;
 mod worker;
 
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
+use tickstream_uring::system::raise_limit;
 
-use crate::options::{Options, Plan};
 pub use crate::{clock::wall_us, options::CpuList, schedule::Schedule};
+use crate::{options::Options, plan::Plan};
 
 /// Ticks were wrong, or connections were lost.
 const EXIT_FAULTS: u8 = 1;
@@ -59,7 +65,7 @@ pub fn main() -> ExitCode {
 }
 
 fn try_main(options: Options) -> anyhow::Result<bool> {
-    let descriptors = kernel::raise_descriptor_limit()?;
+    let descriptors = raise_limit(libc::RLIMIT_NOFILE)?;
     let password = std::env::var("STREAM_PASS").ok();
     let plan = Plan::new(options, password, descriptors)
         // Ends the process with exit code 2, as any wrong usage does.
@@ -68,6 +74,6 @@ fn try_main(options: Options) -> anyhow::Result<bool> {
         return modes::run(plan);
     }
     let summary = run::run(plan.clone())?;
-    summary.write(&plan.options)?;
+    output::write(&summary, &plan.options)?;
     Ok(summary.passed)
 }

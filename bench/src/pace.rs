@@ -1,4 +1,4 @@
-//! What happens at a rate rather than at an event: opening, heartbeats, churn. All of it is a function of the
+//! Work at a rate rather than at an arrival: opening, heartbeats, churn. All of it is a function of the
 //! time since the start, so that a late wake-up catches up and nothing keeps a timer of its own.
 
 /// Something that happens `count` times in every `interval_us`, evenly spread.
@@ -17,12 +17,12 @@ impl Pace {
         Self { started_us, count, interval_us, done: 0 }
     }
 
-    /// How often it happens per interval.
+    /// Number per interval.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// How often per interval, and how long that is.
+    /// True for this number per interval.
     pub fn is(&self, count: u64, interval_us: u64) -> bool {
         (self.count, self.interval_us) == (count, interval_us)
     }

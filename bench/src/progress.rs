@@ -40,7 +40,7 @@ impl Progress {
         }
     }
 
-    /// How it stands.
+    /// Shows the present state.
     pub fn now(&self, how: impl FnOnce() -> String) {
         if let Some(bar) = &self.bar {
             bar.set_message(how());

@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, channel},
     },
     thread::{self, JoinHandle},
@@ -17,11 +17,11 @@ use anyhow::{Context, anyhow, bail};
 use crate::{
     clock::wall_us,
     control::{Command, Control, Gauges},
-    options::Plan,
+    plan::Plan,
     progress::Progress,
-    sample::{self, MachineSample, ProcessSample, ThreadSample},
+    snapshot::{Measured, Snapshot, Totals},
     stats::{SECOND_LEAD_US, SecondReport, second_of},
-    summary::{Measured, SecondSum, StormResult, Summary},
+    summary::{Findings, SecondSum, StormResult, Summary},
     worker::{Worker, WorkerResult},
 };
 
@@ -29,32 +29,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(50);
 /// Seconds after which no worker reports on a second any more.
 const REPORT_DELAY_S: u64 = 3;
-/// How long a storm may last.
+/// Longest time of a storm.
 const STORM_TIMEOUT_US: u64 = 60_000_000;
-
-/// Sums of the workers' gauges.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
-    pub subscribed: u64,
-    pub gone: u64,
-    pub frames: u64,
-    pub ticks: u64,
-    pub bytes: u64,
-    pub faults: u64,
-    pub last_subscribed_us: u64,
-    pub storms_begun: u64,
-}
-
-/// Everything that is sampled, at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub at_us: u64,
-    pub totals: Totals,
-    pub server: Option<ProcessSample>,
-    pub own: ProcessSample,
-    pub threads: Vec<Option<ThreadSample>>,
-    pub machine: MachineSample,
-}
 
 /// Makes the run that `plan` describes.
 ///
@@ -98,9 +74,7 @@ struct Run {
 impl Run {
     fn start(plan: Plan) -> anyhow::Result<Self> {
         let plan = Arc::new(plan);
-        let local = plan.options.addr.ip().is_loopback();
-        let server_pid =
-            plan.options.server_pid.or_else(|| local.then(|| sample::listener(plan.options.addr)).flatten());
+        let server_pid = plan.server_pid();
         let interrupted = Arc::new(AtomicBool::new(false));
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // A second one ends the process at once.
@@ -148,10 +122,10 @@ impl Run {
         let ramp_us = (wanted * 1_000_000).checked_div(u64::from(options.ramp)).unwrap_or(0);
         let deadline_us = self.started_us + ramp_us + options.connect_timeout.as_micros() as u64;
         self.until(deadline_us, |totals| totals.subscribed + totals.gone >= wanted)?;
-        let totals = totals(&self.gauges);
+        let totals = Totals::of(&self.gauges);
         self.connected_us = totals.last_subscribed_us;
         self.connected = totals.subscribed;
-        self.opening.until = snapshot(&self.gauges, self.server_pid);
+        self.opening.until = self.snapshot();
         Ok(())
     }
 
@@ -173,9 +147,9 @@ impl Run {
         self.until(from_us, |_| false)?;
 
         self.progress.stage("steady", &humantime::format_duration(options.duration).to_string());
-        let from = snapshot(&self.gauges, self.server_pid);
+        let from = self.snapshot();
         self.until(until_us, |_| false)?;
-        let until = snapshot(&self.gauges, self.server_pid);
+        let until = self.snapshot();
         // Earlier if interrupted.
         let until_us = until_us.min(until.at_us);
         self.control.steady_until_us.store(until_us, Ordering::Relaxed);
@@ -192,7 +166,7 @@ impl Run {
 
     fn storm(&mut self, size: u32) -> anyhow::Result<StormResult> {
         self.progress.stage("storm", &format!("{size} connections"));
-        let sample = snapshot(&self.gauges, self.server_pid);
+        let sample = self.snapshot();
         let (before, started_us) = (sample.totals, sample.at_us);
         self.control.storm_until_us.store(u64::MAX, Ordering::Relaxed);
         self.control.storm_from_us.store(started_us, Ordering::Relaxed);
@@ -202,7 +176,7 @@ impl Run {
             totals.storms_begun == workers
                 && totals.subscribed + totals.gone >= before.subscribed + before.gone
         })?;
-        let storm = Measured { from: sample, until: snapshot(&self.gauges, self.server_pid) };
+        let storm = Measured { from: sample, until: self.snapshot() };
         let after = storm.until.totals;
         let ended_us = if back { after.last_subscribed_us } else { wall_us() };
         self.control.storm_until_us.store(ended_us, Ordering::Relaxed);
@@ -224,7 +198,7 @@ impl Run {
 
     fn finish(mut self, measured: &Measured, storm: Option<StormResult>) -> anyhow::Result<Summary> {
         self.control.command(Command::Stop);
-        let last = snapshot(&self.gauges, self.server_pid);
+        let last = self.snapshot();
         let mut merged: Option<WorkerResult> = None;
         for worker in self.workers.drain(..) {
             let result = worker.join().map_err(|_| anyhow!("a worker panicked"))?;
@@ -237,19 +211,19 @@ impl Run {
         let merged = merged.context("there were no workers")?;
         self.collect(u64::MAX);
         let connect_us = self.connected_us.saturating_sub(self.started_us);
-        let series = std::mem::take(&mut self.seconds);
-        Ok(Summary::new(
-            &self.plan,
-            self.started_us,
+        let seconds = std::mem::take(&mut self.seconds);
+        let findings = Findings {
+            started_us: self.started_us,
             connect_us,
-            &self.opening,
+            opening: &self.opening,
             measured,
-            &last,
+            last: &last,
             storm,
             merged,
-            series,
-            self.server_pid,
-        ))
+            seconds,
+            server_pid: self.server_pid,
+        };
+        Ok(Summary::new(&self.plan, findings))
     }
 
     /// Looks after the run until `done`, which answers true, or the deadline or an interrupt, which answer false.
@@ -277,11 +251,11 @@ impl Run {
                 _ => bail!("a worker panicked"),
             }
         }
-        let totals = totals(&self.gauges);
+        let totals = Totals::of(&self.gauges);
         let second = second_of(wall_us());
         let sampled = second_of(self.last_sample.at_us);
         if second > sampled {
-            let now = snapshot(&self.gauges, self.server_pid);
+            let now = self.snapshot();
             let before = std::mem::replace(&mut self.last_sample, now);
             let sum = self.open_seconds.entry(sampled).or_insert_with(|| SecondSum::new(sampled));
             sum.sampled(&before, &self.last_sample);
@@ -314,36 +288,16 @@ impl Run {
         }
     }
 
+    fn snapshot(&self) -> Snapshot {
+        snapshot(&self.gauges, self.server_pid)
+    }
+
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 }
 
-fn totals(gauges: &[Arc<Gauges>]) -> Totals {
-    let mut totals = Totals::default();
-    let read = |gauge: &AtomicU64| gauge.load(Ordering::Acquire);
-    for gauges in gauges {
-        // Before `subscribed`, which the storm lowers first.
-        totals.storms_begun += read(&gauges.storm_begun);
-        totals.subscribed += read(&gauges.subscribed);
-        totals.gone += read(&gauges.gone);
-        totals.frames += read(&gauges.frames);
-        totals.ticks += read(&gauges.ticks);
-        totals.bytes += read(&gauges.bytes);
-        totals.faults += read(&gauges.faults);
-        totals.last_subscribed_us = totals.last_subscribed_us.max(read(&gauges.last_subscribed_us));
-    }
-    totals
-}
-
 fn snapshot(gauges: &[Arc<Gauges>], server_pid: Option<u32>) -> Snapshot {
     let thread_ids = gauges.iter().map(|gauges| gauges.thread_id.load(Ordering::Relaxed));
-    Snapshot {
-        at_us: wall_us(),
-        totals: totals(gauges),
-        server: server_pid.and_then(sample::process),
-        own: sample::process(std::process::id()).unwrap_or_default(),
-        threads: thread_ids.map(sample::thread).collect(),
-        machine: sample::machine(),
-    }
+    Snapshot::take(server_pid, Totals::of(gauges), thread_ids)
 }

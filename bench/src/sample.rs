@@ -37,8 +37,11 @@ pub struct ThreadSample {
 /// All CPUs at a moment, in hundredths of a second since boot.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MachineSample {
+    /// All time.
     pub total: u64,
+    /// Time without work.
     pub idle: u64,
+    /// Time that the hypervisor gave to others.
     pub steal: u64,
 }
 

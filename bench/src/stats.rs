@@ -58,7 +58,7 @@ impl Class {
 /// A number for each class.
 pub type PerClass<T> = [T; Class::ALL.len()];
 
-/// What one worker counted.
+/// Counters of one worker.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// At the end.
@@ -128,7 +128,7 @@ pub fn count(map: &mut BTreeMap<String, u64>, key: &str) {
     }
 }
 
-/// What arrived in one second at one worker.
+/// Arrivals of one second at one worker.
 #[derive(Debug)]
 pub struct SecondReport {
     pub second: u64,
@@ -138,7 +138,7 @@ pub struct SecondReport {
     pub latency: Histogram<u32>,
 }
 
-/// Which live ticks count for a result: those due within `from_us..until_us`.
+/// The time in which live ticks count for a result: those due within `from_us..until_us`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     pub from_us: u64,
@@ -146,7 +146,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether this moment is within it.
+    /// The moment is within it.
     pub fn contains(self, due_us: u64) -> bool {
         (self.from_us..self.until_us).contains(&due_us)
     }

@@ -1,4 +1,4 @@
-//! Whether one subscription got every tick, once, in order and under its right label.
+//! Verifies that one subscription got every tick, once, in order and under its right label.
 
 use std::ops::{AddAssign, Range};
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{batch::Batch, schedule::Schedule};
 
-/// What was wrong with the ticks of some connections. All numbers are ticks.
+/// Faults in the ticks of some connections. All numbers are ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Faults {
     /// Left out between two that came, or between a resumed subscription and its last one.
@@ -45,7 +45,7 @@ const UNKNOWN: u32 = u32::MAX;
 /// Ticks came, but none that shows a phase: their labels fit no sequence.
 const NO_SUCH: u32 = u32::MAX - 1;
 
-/// What one connection has got so far.
+/// Ticks of one connection so far.
 #[derive(Debug)]
 pub struct Tracker {
     /// The sequence that must come next; 0 before the first subscription.
@@ -64,7 +64,7 @@ impl Default for Tracker {
 }
 
 impl Tracker {
-    /// What a resuming SUBSCRIBE asks for: the last sequence that came.
+    /// The last sequence that came, for a resuming SUBSCRIBE.
     pub fn resume_after(&self) -> Option<u64> {
         self.next.checked_sub(1)
     }

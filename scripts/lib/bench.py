@@ -87,7 +87,7 @@ class Bench:
         port = self.arguments.port or free_port()
         placed = [] if pin is None else ["--cpus", pin, "--shards", 1]
         command = [self.programs / "tickstream", "serve", "--listen", f"{HOST}:{port}", *placed, *options]
-        env = self.credentials | {"LOG_FORMAT": "json"}
+        env = self.credentials | {"TICKSTREAM_LOG_FORMAT": "json"}
         return self.server(name, command, port, cpus=pin, env=env, limit_s=limit_s)
 
     def bare_loop(self, *options, name="bare-loop", pin=None):

@@ -187,7 +187,7 @@ class Round:
             try:
                 status, text = self.subject.admin.get(path)
                 if path == "/metrics":
-                    silent = SHARDS - int(Metrics(text).total("shard_up"))
+                    silent = SHARDS - int(Metrics(text).total("tickstream_shard_up"))
             except (OSError, http.client.HTTPException, AssertionError) as error:
                 status = f"{type(error).__name__}: {error}"
             is_excused = self.subject.stopped_until + EXCUSED_S > began

@@ -168,7 +168,7 @@ class Subject:
         time.sleep(0.3)
         return {
             "active_connections": int(metrics.total("active_connections")),
-            "unauthenticated": int(metrics.total("connections_unauthenticated")),
+            "unauthenticated": int(metrics.total("tickstream_connections_unauthenticated")),
             "descriptors": self.process.descriptors(),
         }
 

@@ -6,7 +6,7 @@ use crate::support::{Client, Server, TOKEN};
 
 /// The id of the only connection.
 fn only_connection(server: &Server) -> String {
-    server.wait_for_metric("subscribers{shard=\"0\",stream=\"SECOND\"}", 1.0);
+    server.wait_for_metric("tickstream_subscribers{shard=\"0\",stream=\"SECOND\"}", 1.0);
     let listed: serde_json::Value = serde_json::from_str(&server.get("/connections").body).unwrap();
     assert_eq!(listed["total"], 1, "{listed}");
     listed["connections"][0]["id"].as_str().unwrap().to_owned()
@@ -26,7 +26,7 @@ fn a_connection_is_closed_by_the_id_that_the_log_has() {
     assert!(error.retry_after_ms > 0);
     client.hang_up();
     let metrics = server.wait_for_metric("active_connections{shard=\"0\"}", 0.0);
-    metrics.check("connections_closed_total{shard=\"0\",reason=\"kicked\"}", 1.0);
+    metrics.check("tickstream_connections_closed_total{shard=\"0\",reason=\"kicked\"}", 1.0);
     assert!(server.log().contains(&format!("\"conn\":\"{id}\"")), "{}", server.log());
     for unknown in [&id, "0-99", "7-1", "x", "0-", "0-1-1"] {
         let answer = server.post(&format!("/connections/{unknown}/close"), Some(TOKEN));

@@ -1,9 +1,10 @@
 //! What is told of published events, where they are collected.
 
 use tickstream_engine::VerdictCode;
+use tickstream_schema::events::Publish;
+use tickstream_schema::events::{Body, CustomEvent, Event, EventType};
+use tickstream_wire::FrameType;
 use tickstream_wire::frame;
-use tickstream_wire::messages::Publish;
-use tickstream_wire::messages::events::{Body, CustomEvent, Event, EventType};
 
 use crate::metrics::promtool;
 use crate::support::{Client, Server, has_tool};
@@ -27,9 +28,12 @@ fn what_is_collected_is_counted() {
     let server =
         Server::start(&["--journal", path, "--journal-segment-mib", "4", "--event-age-max-days", "36500"]);
     let at_first = server.metrics();
-    at_first.check("events_accepted_total{shard=\"0\"}", 0.0);
+    at_first.check("tickstream_events_accepted_total{shard=\"0\"}", 0.0);
     for code in VerdictCode::ALL {
-        at_first.check(&format!("events_rejected_total{{shard=\"0\",code=\"{}\"}}", code.as_str()), 0.0);
+        at_first.check(
+            &format!("tickstream_events_rejected_total{{shard=\"0\",code=\"{}\"}}", code.as_str()),
+            0.0,
+        );
     }
     let mut client = Client::connect(&server);
     client.authenticate("s3cret");
@@ -37,24 +41,27 @@ fn what_is_collected_is_counted() {
     for sequence in [1, 1] {
         let publish =
             Publish { producer_id: vec![7; 16], sequence, events: events.clone(), ..Publish::default() };
-        client.send(&frame::seal(&publish));
+        client.send(&frame::seal_as(FrameType::Publish, &publish));
     }
-    let metrics = server.wait_for_metric("events_duplicate_total{shard=\"0\"}", 2.0);
+    let metrics = server.wait_for_metric("tickstream_events_duplicate_total{shard=\"0\"}", 2.0);
     for (name, expected) in [
-        ("event_publishes_total", 2.0),
-        ("events_accepted_total", 2.0),
-        ("event_dead_letters_total", 1.0),
-        ("event_publishes_in_flight", 0.0),
-        ("event_records_total", 1.0),
-        ("journal_appended_sequence", 1.0),
-        ("journal_acknowledged_sequence", 1.0),
-        ("journal_sync_seconds_count", metrics.get("journal_flushes_total{shard=\"0\"}").unwrap()),
-        ("journal_full", 0.0),
+        ("tickstream_event_publishes_total", 2.0),
+        ("tickstream_events_accepted_total", 2.0),
+        ("tickstream_event_dead_letters_total", 1.0),
+        ("tickstream_event_publishes_in_flight", 0.0),
+        ("tickstream_event_records_total", 1.0),
+        ("tickstream_journal_appended_sequence", 1.0),
+        ("tickstream_journal_acknowledged_sequence", 1.0),
+        (
+            "tickstream_journal_sync_seconds_count",
+            metrics.get("tickstream_journal_commit_groups_total{shard=\"0\"}").unwrap(),
+        ),
+        ("tickstream_journal_full", 0.0),
     ] {
         metrics.check(&format!("{name}{{shard=\"0\"}}"), expected);
     }
-    metrics.check("events_rejected_total{shard=\"0\",code=\"FIELD_MISSING\"}", 2.0);
-    assert!(metrics.get("journal_disk_bytes{shard=\"0\"}").unwrap() >= f64::from(4 << 20));
+    metrics.check("tickstream_events_rejected_total{shard=\"0\",code=\"FIELD_MISSING\"}", 2.0);
+    assert!(metrics.get("tickstream_journal_disk_bytes{shard=\"0\"}").unwrap() >= f64::from(4 << 20));
     let report = server.snapshot();
     let told = report.shards[0].events.as_ref().expect("events are collected");
     assert_eq!((told.accepted, told.duplicates, told.rejected["FIELD_MISSING"]), (2, 2, 2));

@@ -47,8 +47,8 @@ fn a_shard_that_hangs_is_told_within_a_second_and_ends_the_process() {
     assert_eq!(server.get("/readyz").status, 503);
     // What is known of it is still told, and what it was asked is not waited for very long.
     let metrics = server.metrics();
-    metrics.check("shard_up{shard=\"0\"}", 1.0);
-    metrics.check("shard_up{shard=\"1\"}", 0.0);
+    metrics.check("tickstream_shard_up{shard=\"0\"}", 1.0);
+    metrics.check("tickstream_shard_up{shard=\"1\"}", 0.0);
     let report = server.snapshot();
     assert!(!report.healthy && report.shards[1].hung_ms >= 700 && !report.shards[1].answered);
     let listed: serde_json::Value = serde_json::from_str(&server.get("/connections").body).unwrap();

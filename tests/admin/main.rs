@@ -7,5 +7,6 @@ mod hostile;
 mod metrics;
 mod page;
 mod prometheus;
+mod reload;
 mod support;
 mod top;

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use tickstream::shard::Order;
 use tickstream_engine::{CloseReason, Limit};
+use tickstream_server::shard;
 use tickstream_wire::frame;
 use tickstream_wire::messages::Mode;
 
@@ -55,38 +55,40 @@ fn what_happens_is_counted() {
 
     let metrics = server.wait_for_metric("active_connections{shard=\"0\"}", 0.0);
     metrics.check("heartbeat_timeouts_total{shard=\"0\"}", 1.0);
-    metrics.check("connections_accepted_total{shard=\"0\"}", 4.0);
-    metrics.check("connections_refused_total{shard=\"0\"}", 0.0);
-    metrics.check("auth_successes_total{shard=\"0\"}", 2.0);
-    metrics.check("auth_failures_total{shard=\"0\"}", 1.0);
-    metrics.check("subscriptions_total{shard=\"0\"}", 2.0);
+    metrics.check("tickstream_connections_accepted_total{shard=\"0\"}", 4.0);
+    metrics.check("tickstream_connections_refused_total{shard=\"0\"}", 0.0);
+    metrics.check("tickstream_auth_successes_total{shard=\"0\"}", 2.0);
+    metrics.check("tickstream_auth_failures_total{shard=\"0\"}", 1.0);
+    metrics.check("tickstream_subscriptions_total{shard=\"0\"}", 2.0);
     for (reason, count) in
         [("heartbeat_timeout", 1.0), ("auth_failed", 1.0), ("not_a_frame", 1.0), ("internal", 0.0)]
     {
-        metrics.check(&format!("connections_closed_total{{shard=\"0\",reason=\"{reason}\"}}"), count);
+        metrics
+            .check(&format!("tickstream_connections_closed_total{{shard=\"0\",reason=\"{reason}\"}}"), count);
     }
     let stream =
         |name: &str| metrics.get(&format!("{name}{{shard=\"0\",stream=\"SECOND\"}}")).expect("it is there");
     // 50 ticks a second in a second and a bit. A shared machine may be late, but loses none.
-    let published = stream("ticks_published_total");
+    let published = stream("tickstream_ticks_published_total");
     assert!(published >= 49.0, "{published}");
-    assert_eq!(published, stream("batch_ticks_sum"));
-    assert_eq!(stream("frames_published_total"), stream("batch_ticks_count"));
-    assert!(stream("frames_published_total") <= published, "{published}");
-    assert!(stream("frames_replayed_total") >= 60_000.0 / 1_024.0);
-    assert!(stream("ticks_delivered_total") >= 60_000.0 + 49.0);
+    assert_eq!(published, stream("tickstream_batch_ticks_sum"));
+    assert_eq!(stream("tickstream_frames_published_total"), stream("tickstream_batch_ticks_count"));
+    assert!(stream("tickstream_frames_published_total") <= published, "{published}");
+    assert!(stream("tickstream_frames_replayed_total") >= 60_000.0 / 1_024.0);
+    assert!(stream("tickstream_ticks_delivered_total") >= 60_000.0 + 49.0);
     assert!(silent.ticks >= 49, "{}", silent.ticks);
     // What is replayed isn't timed, and all that the silent one got was live: but two ACKs and an ERROR.
     let timed = metrics.get("publish_latency_ms_count{shard=\"0\"}").unwrap();
-    let (least, most) = (silent.frames as f64 - 3.0, stream("frames_delivered_total") - 60_000.0 / 1_024.0);
+    let (least, most) =
+        (silent.frames as f64 - 3.0, stream("tickstream_frames_delivered_total") - 60_000.0 / 1_024.0);
     assert!((least..=most).contains(&timed), "{timed} isn't from {least} to {most}");
     assert_eq!(metrics.get("publish_latency_ms_bucket{shard=\"0\",le=\"+Inf\"}"), Some(timed));
     let sum_ms = metrics.get("publish_latency_ms_sum{shard=\"0\"}").unwrap();
     assert!(sum_ms > 0.0, "{sum_ms}");
-    assert!(metrics.get("loop_busy_seconds_total{shard=\"0\"}").unwrap() > 0.0);
-    assert!(metrics.get("loop_passes_total{shard=\"0\"}").unwrap() > 50.0);
-    let enters = metrics.get("ring_enters_total{shard=\"0\"}").unwrap();
-    assert!(enters > 50.0 && metrics.get("ring_completions_total{shard=\"0\"}").unwrap() > 50.0);
+    assert!(metrics.get("tickstream_loop_busy_seconds_total{shard=\"0\"}").unwrap() > 0.0);
+    assert!(metrics.get("tickstream_loop_passes_total{shard=\"0\"}").unwrap() > 50.0);
+    let enters = metrics.get("tickstream_ring_enters_total{shard=\"0\"}").unwrap();
+    assert!(enters > 50.0 && metrics.get("tickstream_ring_completions_total{shard=\"0\"}").unwrap() > 50.0);
     assert!(metrics.get("process_resident_memory_bytes").unwrap() > 1e6);
     assert!(metrics.get("process_start_time_seconds").unwrap() > 1.7e9);
 }
@@ -101,7 +103,7 @@ fn frames_and_bytes_are_those_that_clients_got() {
     // Draining tells everybody goodbye: then each has got all that was sent to it.
     let before = server.metrics();
     assert_eq!(sum(&before, "active_connections"), 6.0);
-    assert_eq!(sum(&before, "subscribers"), 6.0);
+    assert_eq!(sum(&before, "tickstream_subscribers"), 6.0);
     let ids: Vec<String> =
         connections(&server).iter().map(|connection| connection["id"].as_str().unwrap().to_owned()).collect();
     for id in ids {
@@ -117,8 +119,8 @@ fn frames_and_bytes_are_those_that_clients_got() {
     );
     assert_eq!(sum(&metrics, "messages_sent_total"), frames as f64);
     assert_eq!(sum(&metrics, "bytes_sent_total"), bytes as f64);
-    assert_eq!(sum(&metrics, "ticks_delivered_total"), ticks as f64);
-    assert_eq!(sum(&metrics, "publish_latency_ms_count"), sum(&metrics, "frames_delivered_total"));
+    assert_eq!(sum(&metrics, "tickstream_ticks_delivered_total"), ticks as f64);
+    assert_eq!(sum(&metrics, "publish_latency_ms_count"), sum(&metrics, "tickstream_frames_delivered_total"));
 }
 
 fn drop_until_gone(server: &Server, clients: &mut [Client]) {
@@ -147,11 +149,16 @@ fn every_reason_limit_and_shard_has_its_series_from_the_start() {
     for shard in 0..2 {
         for reason in CloseReason::ALL {
             let reason = reason.as_str();
-            metrics.check(&format!("connections_closed_total{{shard=\"{shard}\",reason=\"{reason}\"}}"), 0.0);
+            metrics.check(
+                &format!("tickstream_connections_closed_total{{shard=\"{shard}\",reason=\"{reason}\"}}"),
+                0.0,
+            );
         }
         for limit in Limit::ALL {
-            metrics
-                .check(&format!("limits_fired_total{{shard=\"{shard}\",limit=\"{}\"}}", limit.as_str()), 0.0);
+            metrics.check(
+                &format!("tickstream_limits_fired_total{{shard=\"{shard}\",limit=\"{}\"}}", limit.as_str()),
+                0.0,
+            );
         }
         for bound in [
             "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "25", "50", "100", "250", "500", "1000",
@@ -159,11 +166,11 @@ fn every_reason_limit_and_shard_has_its_series_from_the_start() {
         ] {
             metrics.check(&format!("publish_latency_ms_bucket{{shard=\"{shard}\",le=\"{bound}\"}}"), 0.0);
         }
-        metrics.check(&format!("shard_up{{shard=\"{shard}\"}}"), 1.0);
+        metrics.check(&format!("tickstream_shard_up{{shard=\"{shard}\"}}"), 1.0);
     }
     let version = env!("CARGO_PKG_VERSION");
     metrics.check(&format!("tickstream_build_info{{version=\"{version}\"}}"), 1.0);
-    metrics.check("log_lines_lost_total", 0.0);
+    metrics.check("tickstream_log_lines_lost_total", 0.0);
 }
 
 /// Each limit that one client can reach, with what reaches it.
@@ -175,7 +182,7 @@ fn a_limit_that_fires_is_counted_by_its_name() {
     }
     let check = |limit: &str, args: &[&str], provoke: Provoke| {
         let server = Server::start(args);
-        let value = |limit: &str| format!("limits_fired_total{{shard=\"0\",limit=\"{limit}\"}}");
+        let value = |limit: &str| format!("tickstream_limits_fired_total{{shard=\"0\",limit=\"{limit}\"}}");
         server.metrics().check(&value(limit), 0.0);
         let begin = Instant::now();
         // Held, so that they count, and again, since a busy machine may be too slow for a limit by the second.
@@ -265,10 +272,10 @@ fn a_subscriber_that_does_not_read_shows() {
     // Until the receiver's buffer has grown to its full size, its oldest byte goes through.
     server.wait_until(|report| report.shards[0].streams["SECOND"].oldest_unsent_ms >= 300);
     let metrics = server.metrics();
-    metrics.check("subscribers_lagging{shard=\"0\",stream=\"SECOND\"}", 1.0);
-    metrics.check("connections_lagging{shard=\"0\"}", 1.0);
-    assert!(metrics.get("oldest_unsent_seconds{shard=\"0\",stream=\"SECOND\"}").unwrap() >= 0.3);
-    metrics.check("subscribers_lagging{shard=\"0\",stream=\"MINUTE\"}", 0.0);
+    metrics.check("tickstream_subscribers_lagging{shard=\"0\",stream=\"SECOND\"}", 1.0);
+    metrics.check("tickstream_connections_lagging{shard=\"0\"}", 1.0);
+    assert!(metrics.get("tickstream_oldest_unsent_seconds{shard=\"0\",stream=\"SECOND\"}").unwrap() >= 0.3);
+    metrics.check("tickstream_subscribers_lagging{shard=\"0\",stream=\"MINUTE\"}", 0.0);
     let slowest = &connections(&server)[0];
     assert_eq!(slowest["peer"], stalled.peer().to_string());
     assert_eq!(
@@ -311,5 +318,5 @@ fn the_snapshot_says_the_same() {
         ("auth_failed", stranger.peer().to_string().as_str())
     );
     assert!(event.unix_ms >= report.started_unix_ms && event.unix_ms <= report.now_unix_ms);
-    assert_eq!(tickstream::admin::report::state(Order::Drain), "draining");
+    assert_eq!(tickstream_server::admin::report::state(shard::Command::Drain), "draining");
 }

@@ -73,8 +73,8 @@ fn it_answers_a_query_for_each_required_metric() {
         ("sum(heartbeat_timeouts_total)", 0.0..1.0),
         // A quantile of what took a few milliseconds at most, were it not for other tests on the same cores.
         ("histogram_quantile(0.5, sum by (le) (rate(publish_latency_ms_bucket[10s])))", 0.0..1_000.0),
-        ("count(shard_up == 1)", 2.0..3.0),
-        ("sum(rate(loop_busy_seconds_total[10s]))", 0.0..2.0),
+        ("count(tickstream_shard_up == 1)", 2.0..3.0),
+        ("sum(rate(tickstream_loop_busy_seconds_total[10s]))", 0.0..2.0),
     ];
     for (query, expected) in queries {
         let begin = Instant::now();

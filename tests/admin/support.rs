@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tickstream::admin::report::Report;
+use tickstream_server::admin::report::Report;
 use tickstream_wire::messages::{Auth, DataBatch, ErrorMsg, Message, Mode, Subscribe};
 use tickstream_wire::{Decoder, FrameType, frame};
 
@@ -37,6 +37,15 @@ impl Server {
     }
 
     pub fn start_with(args: &[&str], environment: &[(&str, &str)], token: bool) -> Self {
+        Self::start_from(args, environment, token, "")
+    }
+
+    /// As [`Server::start`], with a pipe as standard input, which holds this text and ends.
+    pub fn start_piped(args: &[&str], standard_input: &str) -> Self {
+        Self::start_from(args, &[], true, standard_input)
+    }
+
+    fn start_from(args: &[&str], environment: &[(&str, &str)], token: bool, standard_input: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let socket = directory.path().join("admin.sock");
         let token_file = directory.path().join("token");
@@ -51,8 +60,11 @@ impl Server {
             command.arg("--admin-token-file").arg(&token_file);
         }
         command.args(args).env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
-        command.envs(environment.iter().copied()).stderr(Stdio::piped());
+        command.envs(environment.iter().copied()).stdin(Stdio::piped()).stderr(Stdio::piped());
         let mut child = Running(command.spawn().expect("the binary runs"));
+        let mut input = child.0.stdin.take().expect("a pipe");
+        input.write_all(standard_input.as_bytes()).expect("it fits into a pipe");
+        drop(input);
         let mut lines = BufReader::new(child.0.stderr.take().expect("a pipe"));
         let mut before = String::new();
         // Another thread may have something to say first.
@@ -94,9 +106,22 @@ impl Server {
         self.send("POST", path, &header.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
+    /// Posts with this header.
+    pub fn post_with(&self, path: &str, header: &str) -> Answer {
+        self.send("POST", path, &[header])
+    }
+
     pub fn post_by_unix(&self, path: &str) -> Answer {
+        self.send_by_unix("POST", path)
+    }
+
+    pub fn get_by_unix(&self, path: &str) -> Answer {
+        self.send_by_unix("GET", path)
+    }
+
+    fn send_by_unix(&self, method: &str, path: &str) -> Answer {
         let mut stream = UnixStream::connect(&self.socket).expect("a unix socket");
-        write!(stream, "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("it reads");
         Answer::read(&mut stream)
     }
 

@@ -245,9 +245,9 @@ class FaultCase(ServerCase):
     def check_accounts(self):
         """Whoever was taken has ended for some reason, and counts for no limit any more."""
         self.check_metric("active_connections", 0)
-        self.check_metric("connections_unauthenticated", 0)
+        self.check_metric("tickstream_connections_unauthenticated", 0)
         metrics = self.admin.metrics()
-        self.assertEqual(metrics.total("connections_accepted_total"), metrics.total("connections_closed_total"))
+        self.assertEqual(metrics.total("tickstream_connections_accepted_total"), metrics.total("tickstream_connections_closed_total"))
 
     def check_closed(self, peers, code):
         """Each of `peers` got ERROR `code`, then FIN."""
@@ -267,7 +267,7 @@ class FaultCase(ServerCase):
 
     def check_fired(self, limit, times, at_most=None):
         """The metric of a limit says how often it has fired, and the log that it has."""
-        self.check_metric("limits_fired_total", times, times if at_most is None else at_most, limit=limit)
+        self.check_metric("tickstream_limits_fired_total", times, times if at_most is None else at_most, limit=limit)
         self.wait_until(lambda: [line for line in self.lines("a limit fired") if line["limit"] == limit], 5,
                       f"a line that the limit {limit} fired")
 

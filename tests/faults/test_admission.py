@@ -44,16 +44,16 @@ class UnauthenticatedCap(Admission):
         # Who has authenticated doesn't count.
         self.fill(crowd, 20)
         silent = self.fill(crowd, self.limit, b"")
-        self.check_metric("connections_unauthenticated", self.limit)
+        self.check_metric("tickstream_connections_unauthenticated", self.limit)
         self.check_kept_out(crowd, 40)
         self.check_fired("unauthenticated", 40)
-        self.check_metric("connections_refused_total", 40)
+        self.check_metric("tickstream_connections_refused_total", 40)
         # Each that authenticates or leaves makes room for another.
         crowd.send(AUTH_FRAME, silent[:5])
         self.assertTrue(crowd.run_until(lambda: all(peer.count(MsgType.ACK) for peer in silent[:5]), 3))
         for peer in silent[5:10]:
             peer.close()
-        self.check_metric("connections_unauthenticated", self.limit - 10)
+        self.check_metric("tickstream_connections_unauthenticated", self.limit - 10)
         self.fill(crowd, 10, b"")
         self.check_kept_out(crowd, 1)
         # The deadline lets go of all.
@@ -180,7 +180,7 @@ class FrameBudget(Admission):
         crowd.run_until(lambda: not any(peer.is_open for peer in peers), 5)
         self.check_refused_at_once(peers, "RATE_LIMITED")
         self.check_fired("frames", len(peers))
-        self.check_metric("connections_closed_total", len(peers), reason="rate_limited")
+        self.check_metric("tickstream_connections_closed_total", len(peers), reason="rate_limited")
 
 
 class FrameSize(Admission):
@@ -250,7 +250,7 @@ class Lag(Admission):
         self.assertTrue(all(peer.is_open for peer in old))
         latest_s = suspension.continued_at + self.busy_s + 2 - time.time()
         self.wait_until(lambda: not self.is_kept_out(), latest_s, "everybody let in")
-        self.check_metric("limits_fired_total", 1, 1_000, limit="lag")
+        self.check_metric("tickstream_limits_fired_total", 1, 1_000, limit="lag")
 
     def is_kept_out(self):
         crowd = self.crowd()

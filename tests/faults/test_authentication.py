@@ -94,7 +94,7 @@ class SameRefusal(Guesses):
         crowd.run_until(lambda: not any(peer.is_open for peer in peers), 5)
         self.check_closed(peers, "AUTH_FAILED")
         self.assertEqual(len({peer.frames[-1].payload for peer in peers}), 1, "the replies differ")
-        self.check_metric("auth_failures_total", len(peers))
+        self.check_metric("tickstream_auth_failures_total", len(peers))
         # What was tried isn't for those who read the log, either.
         log = self.server.log_tail(MIB)
         self.assertEqual([word for word in ("nobody", "guess", PASSWORD[:-1]) if word in log], [])
@@ -141,9 +141,9 @@ class BruteForce(Guesses):
         self.check_attempt(None, source_host="127.210.0.2", password=PASSWORD)
         self.assertLess(time.monotonic() - began, 1.0)
         failed, limited = self.told["AUTH_FAILED"], self.told["RATE_LIMITED"]
-        self.check_metric("auth_failures_total", failed)
-        self.check_metric("connections_closed_total", failed, reason="auth_failed")
-        self.check_metric("connections_closed_total", limited, reason="rate_limited")
+        self.check_metric("tickstream_auth_failures_total", failed)
+        self.check_metric("tickstream_connections_closed_total", failed, reason="auth_failed")
+        self.check_metric("tickstream_connections_closed_total", limited, reason="rate_limited")
         self.check_fired("auth_failures", limited)
 
     def test_the_next_attempt_is_judged_when_that_was_told(self):
@@ -196,7 +196,7 @@ class BruteForceOverTls(TlsCase, Guesses):
         self.check_limited(password=PASSWORD)
         self.check_tls_serving()
         self.check_fired("auth_failures", self.told["RATE_LIMITED"] + len(refused))
-        self.check_metric("tls_handshakes_full_total", 1)
+        self.check_metric("tickstream_tls_handshakes_full_total", 1)
 
     def test_failures_over_tls_count(self):
         for _ in range(FAILURES_MAX - 1):

@@ -82,8 +82,8 @@ class RequiredCertificates(ClientCertificates):
         self.assertFalse(session and session.has_ticket, "a ticket")
         again, _ = self.tls_subscribed(context=context, session=session)
         self.assertFalse(again.is_resumed)
-        self.check_metric("tls_handshakes_resumed_total", 0)
-        self.check_metric("tls_handshakes_full_total", 2)
+        self.check_metric("tickstream_tls_handshakes_resumed_total", 0)
+        self.check_metric("tickstream_tls_handshakes_full_total", 2)
 
 
 class OptionalCertificates(ClientCertificates):
@@ -150,8 +150,8 @@ class Tickets(TlsCase):
             self.check_ticks(client.read_ticks(1), ack["next_sequence"], (1000, self.rate))
             self.assertTrue(client.is_resumed)
             session = client.session
-        self.check_metric("tls_handshakes_resumed_total", 3)
-        self.check_metric("tls_handshakes_full_total", 1)
+        self.check_metric("tickstream_tls_handshakes_resumed_total", 3)
+        self.check_metric("tickstream_tls_handshakes_full_total", 1)
 
     def test_tickets_outlive_a_reload(self):
         session = self.session()
@@ -189,7 +189,7 @@ class MutualTlsTurnedOn(FileCase, TlsCase):
         following = old.read_ticks(2)
         self.check_ticks(following, following[0].sequence, (1000, self.rate))
         self.check_alive(old)
-        self.check_metric("tls_handshakes_resumed_total", 0)
+        self.check_metric("tickstream_tls_handshakes_resumed_total", 0)
         self.write("")
         self.reload("certificates reloaded")
         self.check_tls_serving()

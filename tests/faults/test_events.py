@@ -84,7 +84,7 @@ class FullDisk(EventsCase):
             time.sleep(ack["throttle_ms"] / 1_000)
         self.assertIsNotNone(refused, "never full")
         self.assertEqual({(one["code"], one["retryable"]) for one in refused["rejected"]}, {("STORAGE_FULL", True)})
-        self.check_metric("journal_full", 1)
+        self.check_metric("tickstream_journal_full", 1)
         told = "the disk is full: events are refused until there is room; nothing is deleted for it"
         self.assertEqual(len(self.lines(told)), 1)
         before = self.segments()
@@ -110,7 +110,7 @@ class FullDisk(EventsCase):
         self.wait_until(is_taken, self.recovers_within_s, "events are taken again")
         publisher.sequence = sequence
         self.assertEqual(publisher.publish([event() for _ in range(10)])["accepted"], 10)
-        self.check_metric("journal_full", 0)
+        self.check_metric("tickstream_journal_full", 0)
         self.check_stored(publisher)
 
 

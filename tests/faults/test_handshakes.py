@@ -51,7 +51,7 @@ class DribbledHandshake(TlsCase):
             latest_s = HANDSHAKE_TIMEOUT_S + DEADLINE_SLACK_S + self.machine_slack_s
             elapsed_s = peer.closed_at - peer.connect_started
             self.check_between(elapsed_s, HANDSHAKE_TIMEOUT_S, latest_s, "seconds without a handshake")
-        self.check_metric("connections_closed_total", len(peers), reason="handshake_timeout")
+        self.check_metric("tickstream_connections_closed_total", len(peers), reason="handshake_timeout")
 
     def dribble(self, crowd, peers, data):
         """Sends `data` a byte a second until all peers are closed."""
@@ -164,7 +164,7 @@ class BadHandshakes(NoSpin):
             self.assertFalse(peer.is_open, f"still open after {data[:40]}")
             self.assertFalse(peer.was_reset, f"RST after {data[:40]}")
             self.assertEqual([kind for kind, _ in records(peer.unparsed)], [ALERT], data[:40])
-        self.check_metric("connections_closed_total", len(peers), reason="tls_failed")
+        self.check_metric("tickstream_connections_closed_total", len(peers), reason="tls_failed")
         self.check_tls_serving()
 
     def test_garbage(self):
@@ -284,7 +284,7 @@ class BadHandshakes(NoSpin):
             crowd.run_until(lambda: not peer.is_open, 4)
             self.assertFalse(peer.is_open, f"still open after {wrong[:40]}")
             self.assertIsNotNone(peer.tls_error, "no alert")
-        self.check_metric("connections_closed_total", 5, reason="tls_failed")
+        self.check_metric("tickstream_connections_closed_total", 5, reason="tls_failed")
 
 
 class ResetHandshakes(TlsCase):
@@ -342,7 +342,7 @@ class HelloOnThePlainPort(TlsCase):
         for peer in peers:
             self.assertFalse(peer.is_open)
             self.assertEqual((peer.frames, bytes(peer.unparsed)), ([], b""))
-        self.check_metric("connections_closed_total", 10, reason="not_a_frame")
+        self.check_metric("tickstream_connections_closed_total", 10, reason="not_a_frame")
 
 
 class OldVersions(TlsCase):
@@ -475,9 +475,9 @@ class HandshakeStorm(TlsCase):
             crowd.run(0.3)
         done = crowd.run_until(lambda: all(peer.count(MsgType.ACK) == 2 for peer in peers), 20)
         self.assertTrue(done, f"{sum(not peer.secured_at for peer in peers)} handshakes aren't complete")
-        self.check_metric("tls_handshakes_full_total", self.clients + 1)
+        self.check_metric("tickstream_tls_handshakes_full_total", self.clients + 1)
         # The others waited for their turn.
-        self.check_metric("limits_fired_total", 1, self.clients, limit="handshakes")
+        self.check_metric("tickstream_limits_fired_total", 1, self.clients, limit="handshakes")
         for client, first in ((old, ack["next_sequence"]), (plain, plain_ack["next_sequence"])):
             self.check_ticks(client.read_ticks(3), first, (1000, self.rate))
         crowd.run(1)
@@ -499,7 +499,7 @@ class HandshakeStormOf5000(TlsCase):
         given = ("--handshakes", self.handshakes, "--tls-ca", self.authority.ca, "--tls-server-name", "localhost")
         result = self.load(*given, "--tls-resume", "off", port=self.tls_port, measured_s=60)
         self.assertEqual(result["answers"], {"ACK": self.handshakes})
-        self.check_metric("tls_handshakes_full_total", self.handshakes)
+        self.check_metric("tickstream_tls_handshakes_full_total", self.handshakes)
         # 1,024 in flight, each some 20 KB while it lasts (docs/security.md).
         self.assertLess(self.resident_bytes() - before, 48 * MIB)
 

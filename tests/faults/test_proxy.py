@@ -57,12 +57,12 @@ class Proxied(FaultCase):
         for peer, data in zip(peers, beginnings):
             self.assertFalse(peer.is_open, f"still open after {data}")
             self.assertEqual((peer.frames, bytes(peer.unparsed)), ([], b""), data)
-        self.check_metric("connections_closed_total", before + len(peers), reason=reason)
+        self.check_metric("tickstream_connections_closed_total", before + len(peers), reason=reason)
 
     def closed(self, reason):
         # Within 100 ms the endpoint would tell the same again.
         time.sleep(0.15)
-        return self.admin.metrics().total("connections_closed_total", reason=reason)
+        return self.admin.metrics().total("tickstream_connections_closed_total", reason=reason)
 
 
 class Off(Proxied):
@@ -173,7 +173,7 @@ class Optional(Proxied):
         for peer in peers:
             latest_s = AUTH_TIMEOUT_S + DEADLINE_SLACK_S + self.machine_slack_s
             self.check_between(peer.closed_at - peer.connect_started, AUTH_TIMEOUT_S, latest_s, "seconds")
-        self.check_metric("connections_closed_total", len(peers), reason="auth_timeout")
+        self.check_metric("tickstream_connections_closed_total", len(peers), reason="auth_timeout")
 
     def test_probes_are_quiet(self):
         before = len(self.records())
@@ -187,7 +187,7 @@ class Optional(Proxied):
                 for peer in peers:
                     peer.close()
         # The server's own probe when it was started is one, too.
-        self.check_metric("connections_closed_total", 401, reason="probe")
+        self.check_metric("tickstream_connections_closed_total", 401, reason="probe")
         time.sleep(1.2)
         self.assertEqual(self.records()[before:], [])
 
@@ -206,7 +206,7 @@ class LimitsByClient(Proxied):
         crowd.run_until(lambda: not any(peer.is_open for peer in refused), 3)
         self.check_refused_at_once(refused, "SERVER_BUSY")
         self.check_fired("connections_per_address", 3)
-        self.check_metric("connections_closed_total", 3, reason="server_busy")
+        self.check_metric("tickstream_connections_closed_total", 3, reason="server_busy")
 
 
 class Required(Proxied):
@@ -224,7 +224,7 @@ class Required(Proxied):
             self.assertEqual((peer.frames, bytes(peer.unparsed)), ([], b""))
         # The server's own probe when it was started is one, too.
         self.check_fired("untrusted_proxy", len(peers) + 1)
-        self.check_metric("connections_refused_total", len(peers) + 1)
+        self.check_metric("tickstream_connections_refused_total", len(peers) + 1)
         self.assertNotIn(CLIENT, str(self.records()))
 
     def test_balancers_need_a_header(self):
@@ -261,5 +261,5 @@ class BeforeTls(TlsCase, Proxied):
         peers = crowd.add(3, version_2(CLIENT) + bytes(100), source_host=STRANGER)
         crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         self.assertFalse(any(peer.is_open for peer in peers))
-        self.check_metric("connections_closed_total", 3, reason="tls_failed")
+        self.check_metric("tickstream_connections_closed_total", 3, reason="tls_failed")
         self.assertNotIn(CLIENT, str(self.records()))

@@ -297,7 +297,7 @@ class ScrapeStorm(FaultCase):
     def check_serving_beside(self):
         """Ticks come, and the endpoint answers, while the storm goes on."""
         client, ack = self.subscribed()
-        collections = self.admin.metrics().total("admin_collections_total")
+        collections = self.admin.metrics().total("tickstream_admin_collections_total")
         began, health = time.monotonic(), []
         ticks = []
         while time.monotonic() < began + self.seconds:
@@ -306,7 +306,7 @@ class ScrapeStorm(FaultCase):
         seconds = time.monotonic() - began
         self.check_ticks(ticks, ack["next_sequence"], (1000, self.rate))
         self.assertEqual(set(health) - {503}, {200})
-        return self.admin.metrics().total("admin_collections_total") - collections, seconds
+        return self.admin.metrics().total("tickstream_admin_collections_total") - collections, seconds
 
     def get(self, path):
         return self.admin.get(path)[0]

@@ -10,29 +10,31 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    rc::Rc,
     thread,
     time::Duration,
 };
 
 use clap::{Parser, ValueEnum};
 use socket2::{Domain, SockRef, Socket, Type};
-use tickstream_load::{
-    CpuList, Schedule,
-    kernel::{Completion, Ring, RingSetup, pin_to_cpu, raise_descriptor_limit, unshare_descriptors},
-    wall_us,
+use tickstream_load::{CpuList, Schedule, wall_us};
+use tickstream_uring::{
+    ring::{Completion, Ring, Setup},
+    system::{own_descriptor_table, raise_limit, run_on},
 };
 use tickstream_wire::{
     frame::{OVERHEAD, heartbeat, seal},
     messages::{Ack, DataBatch, Mode, MsgType, SCHEMA_VERSION, Tick},
 };
 
-const RING: RingSetup = RingSetup { submissions: 1024, completions: 8192, buffers: 1024, buffer_len: 512 };
+const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 512 };
 const BACKLOG: i32 = 4096;
-/// The tokens of SENDs; those of receives are the number of the connection.
+/// The token of SENDs, and that of ACCEPTs; those of receives are the number of the connection.
 const SENT: u64 = 1 << 32;
+const ACCEPTED: u64 = 2 << 32;
 /// As tickstream announces it.
 const HEARTBEAT_INTERVAL_MS: u32 = 15_000;
-/// How long the loop sleeps at most.
+/// Longest sleep of the loop.
 const IDLE: Duration = Duration::from_secs(1);
 
 /// A server without features that speaks just enough of tickstream's protocol for tickstream-load.
@@ -82,7 +84,7 @@ enum Phase {
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    raise_descriptor_limit()?;
+    raise_limit(libc::RLIMIT_NOFILE)?;
     let loops = (0..options.threads.get()).map(|number| {
         let options = options.clone();
         thread::spawn(move || Loop::new(&options, number as usize)?.run())
@@ -96,7 +98,7 @@ fn main() -> anyhow::Result<()> {
 
 struct Client {
     socket: OwnedFd,
-    /// Where it stands: which phase, and which place in it. `None` before its first bytes.
+    /// Its phase, and its place in that. `None` before its first bytes.
     place: Option<(usize, usize)>,
 }
 
@@ -115,19 +117,19 @@ struct Loop {
     /// Arrivals that came up while a frame was being sent.
     deferred: Vec<Completion>,
     refused: u64,
-    told: u64,
-    told_us: u64,
+    reported: u64,
+    reported_us: u64,
 }
 
 impl Loop {
     fn new(options: &Options, number: usize) -> io::Result<Self> {
-        unshare_descriptors()?;
+        own_descriptor_table()?;
         if let Some(cpus) = &options.cpu {
-            pin_to_cpu(cpus.of_thread(number))?;
+            run_on(&[cpus.of_thread(number)])?;
         }
         let mut ring = Ring::new(RING)?;
         let listener: OwnedFd = listen(options.port)?.into();
-        ring.accept(listener.as_fd());
+        ring.accept(listener.as_fd(), ACCEPTED);
         let timetable = Timetable::new(options);
         Ok(Self {
             ring,
@@ -142,8 +144,8 @@ impl Loop {
             completions: Vec::new(),
             deferred: Vec::new(),
             refused: 0,
-            told: 0,
-            told_us: 0,
+            reported: 0,
+            reported_us: 0,
             options: options.clone(),
         })
     }
@@ -157,7 +159,7 @@ impl Loop {
                 now_us = wall_us();
             }
             self.handle_deferred();
-            self.tell_losses(now_us);
+            self.report_losses(now_us);
             let pause = Duration::from_micros(self.timetable.due_us(self.next_step) - now_us);
             self.ring.wait(RING.completions as usize / 8, Duration::ZERO, pause.min(IDLE))?;
             self.take_completions(0);
@@ -170,23 +172,22 @@ impl Loop {
         if self.phases[phase].is_empty() {
             return;
         }
-        let frame = self.timetable.frame(step);
+        let frame: Rc<[u8]> = self.timetable.frame(step).into();
         // Arrivals are deferred meanwhile, so that nobody changes the list.
         let members = std::mem::take(&mut self.phases[phase]);
         let batch = self.options.batch.get() as usize;
         for chunk in members.chunks(batch) {
             let Self { clients, ring, .. } = self;
-            let sockets = chunk.iter().filter_map(|&slot| {
-                let client = clients[slot as usize].as_ref()?;
-                Some((client.socket.as_fd(), SENT))
-            });
+            let sockets =
+                chunk.iter().filter_map(|&slot| Some(clients[slot as usize].as_ref()?.socket.as_fd()));
             match self.options.engine {
                 Engine::Uring => {
-                    ring.fan_out(&frame, sockets, batch);
+                    sockets.for_each(|socket| ring.send(socket, Rc::clone(&frame), 0, SENT));
+                    ring.submit();
                     self.take_completions(frame.len() as u32);
                 }
                 Engine::Send => {
-                    let refused = sockets.filter(|(socket, _)| !sent(*socket, &frame)).count();
+                    let refused = sockets.filter(|socket| !sent(*socket, &frame)).count();
                     self.refused += refused as u64;
                 }
             }
@@ -211,7 +212,7 @@ impl Loop {
     fn handle_deferred(&mut self) {
         let mut deferred = std::mem::take(&mut self.deferred);
         for completion in deferred.drain(..) {
-            if completion.token == Ring::ACCEPTED {
+            if completion.token == ACCEPTED {
                 self.accepted(completion);
             } else {
                 self.received(completion);
@@ -222,7 +223,7 @@ impl Loop {
 
     fn accepted(&mut self, completion: Completion) {
         if !completion.more {
-            self.ring.accept(self.listener.as_fd());
+            self.ring.accept(self.listener.as_fd(), ACCEPTED);
         }
         let Some(socket) = completion.accepted else {
             let errno = completion.result.err().unwrap_or(0);
@@ -239,8 +240,8 @@ impl Loop {
 
     fn received(&mut self, completion: Completion) {
         let slot = completion.token as u32;
-        if let Some(receipt) = completion.receipt {
-            self.ring.recycle(receipt);
+        if let Some(received) = completion.received {
+            self.ring.recycle(received);
         }
         let Some(client) = &mut self.clients[slot as usize] else {
             return;
@@ -268,10 +269,10 @@ impl Loop {
     }
 
     /// Once a second, if there are new ones.
-    fn tell_losses(&mut self, now_us: u64) {
-        if self.refused > self.told && now_us > self.told_us + 1_000_000 {
+    fn report_losses(&mut self, now_us: u64) {
+        if self.refused > self.reported && now_us > self.reported_us + 1_000_000 {
             eprintln!("{} frames were not taken whole so far", self.refused);
-            (self.told, self.told_us) = (self.refused, now_us);
+            (self.reported, self.reported_us) = (self.refused, now_us);
         }
     }
 
@@ -288,7 +289,7 @@ impl Loop {
     }
 }
 
-/// Which frame goes to which phase when: step `frame × phases + phase`, in the order of time.
+/// Times of frames and phases: step `frame × phases + phase`, in the order of time.
 struct Timetable {
     schedule: Schedule,
     ticks_per_frame: u64,
@@ -360,7 +361,7 @@ fn listen(port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Whether a socket took all of `bytes`.
+/// Sends `bytes`; true if the socket took all of it.
 fn sent(socket: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     match SockRef::from(&socket).send_with_flags(bytes, flags) {

@@ -39,7 +39,7 @@ struct Options {
 /// Producer and sequence of a batch.
 type Batch = ([u8; 16], u64);
 
-/// What is in all journals.
+/// Contents of all journals.
 #[derive(Debug, Default)]
 struct Found {
     journals: u64,
@@ -213,10 +213,7 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use tickstream_wire::messages::{
-        Message,
-        events::{Event, StoredBatch},
-    };
+    use tickstream_schema::events::{Event, Message, StoredBatch};
 
     use super::*;
 

@@ -18,7 +18,7 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     version::TLS13,
 };
-use tickstream_load::kernel::{pin_to_cpu, thread_cpu_ns};
+use tickstream_uring::system::{run_on, thread_cpu_ns};
 
 const SERVER: &str = "ticks.example";
 
@@ -58,7 +58,7 @@ struct Spent {
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     if let Some(cpu) = options.cpu {
-        pin_to_cpu(cpu).with_context(|| format!("--cpu {cpu}"))?;
+        run_on(&[cpu]).with_context(|| format!("--cpu {cpu}"))?;
     }
     let pairs = pairs()?;
     let mut rounds: Vec<Vec<Spent>> = vec![Vec::new(); pairs.len()];

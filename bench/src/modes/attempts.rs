@@ -12,6 +12,7 @@ use std::{
 
 use hdrhistogram::Histogram;
 use socket2::{SockAddr, SockRef};
+use tickstream_uring::ring::{Completion, Ring, Setup};
 use tickstream_wire::{
     Decoder, FrameType,
     messages::{ErrorMsg, Message},
@@ -19,29 +20,25 @@ use tickstream_wire::{
 
 use crate::{
     clock::wall_us,
-    connection::forever,
-    kernel::{Completion, Ring, RingSetup},
-    options::Plan,
     pace::Pace,
+    plan::Plan,
+    socket::{errno_name, open_socket, send_whole},
     stats::{Class, coarse, count},
-    tls::TlsRoom,
-    worker::{
-        socket::{errno_name, open_socket, send_whole},
-        token::{Kind, Token},
-    },
+    tls::TlsSessions,
+    token::{Kind, Token},
 };
 
-const RING: RingSetup = RingSetup { submissions: 1024, completions: 8192, buffers: 1024, buffer_len: 2048 };
-/// What happens at a rate is looked after this often.
+const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 2048 };
+/// Interval of all that happens at a rate.
 const STEP: Duration = Duration::from_millis(1);
 /// An attempt without an answer ends after this.
 const PATIENCE_US: u64 = 10_000_000;
 /// Answers are short.
 const PAYLOAD_MAX: u32 = 4096;
 
-/// What one thread is to do.
+/// Attempts of one thread, and their pace.
 #[derive(Clone, Copy, Debug)]
-pub struct Orders {
+pub struct Workload {
     /// Attempts in all.
     pub count: u64,
     /// No more are begun from here on, Unix time.
@@ -50,9 +47,9 @@ pub struct Orders {
     pub per_second: u64,
 }
 
-/// What became of them.
+/// Counts of attempts.
 #[derive(Debug)]
-pub struct Tally {
+pub struct AttemptCounts {
     pub begun: u64,
     /// The rate wanted them, but as many as may be were on their way.
     pub left_out: u64,
@@ -69,9 +66,9 @@ pub struct Tally {
 /// An ACK, among the answers.
 pub const ACCEPTED: &str = "ACK";
 
-impl Tally {
+impl AttemptCounts {
     /// All together.
-    pub fn merged(tallies: Vec<Self>) -> Self {
+    pub fn merged(all: Vec<Self>) -> Self {
         let mut sum = Self {
             begun: 0,
             left_out: 0,
@@ -81,17 +78,17 @@ impl Tally {
             tls_full: coarse(),
             tls_resumed: coarse(),
         };
-        for tally in tallies {
-            sum.begun += tally.begun;
-            sum.left_out += tally.left_out;
-            for (answer, times) in tally.answers {
+        for counts in all {
+            sum.begun += counts.begun;
+            sum.left_out += counts.left_out;
+            for (answer, times) in counts.answers {
                 *sum.answers.entry(answer).or_default() += times;
             }
             let pairs = [
-                (&mut sum.accepted, tally.accepted),
-                (&mut sum.refused, tally.refused),
-                (&mut sum.tls_full, tally.tls_full),
-                (&mut sum.tls_resumed, tally.tls_resumed),
+                (&mut sum.accepted, counts.accepted),
+                (&mut sum.refused, counts.refused),
+                (&mut sum.tls_full, counts.tls_full),
+                (&mut sum.tls_resumed, counts.tls_resumed),
             ];
             for (into, from) in pairs {
                 into.add(from).expect("all are built alike");
@@ -101,7 +98,7 @@ impl Tally {
     }
 }
 
-/// How far an attempt has come.
+/// State of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Free,
@@ -126,13 +123,13 @@ pub struct Attempts {
     plan: Arc<Plan>,
     ring: Ring,
     target: &'static SockAddr,
-    frame: &'static [u8],
-    tls: Option<TlsRoom>,
+    frame: Vec<u8>,
+    tls: Option<TlsSessions>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     /// Sockets that submissions may still name; closed after the next submit.
     closing: Vec<OwnedFd>,
-    tally: Tally,
+    counts: AttemptCounts,
 }
 
 impl Attempts {
@@ -152,12 +149,12 @@ impl Attempts {
             number,
             ring: Ring::new(RING)?,
             target: Box::leak(Box::new(SockAddr::from(plan.options.addr))),
-            frame: forever(frame),
-            tls: plan.tls.as_ref().map(|tls| TlsRoom::new(tls, in_flight as usize)),
+            frame,
+            tls: plan.tls.as_ref().map(|tls| TlsSessions::new(tls, in_flight as usize)),
             slots: (0..in_flight).map(|_| slot()).collect(),
             free: (0..in_flight).rev().collect(),
             closing: Vec::new(),
-            tally: Tally::merged(Vec::new()),
+            counts: AttemptCounts::merged(Vec::new()),
             plan: plan.clone(),
         })
     }
@@ -166,13 +163,14 @@ impl Attempts {
     ///
     /// # Errors
     /// If the ring fails.
-    pub fn run(mut self, orders: Orders) -> io::Result<Tally> {
-        let mut pace = (orders.per_second > 0).then(|| Pace::new(wall_us(), orders.per_second, 1_000_000));
+    pub fn run(mut self, workload: Workload) -> io::Result<AttemptCounts> {
+        let mut pace =
+            (workload.per_second > 0).then(|| Pace::new(wall_us(), workload.per_second, 1_000_000));
         let mut completions = Vec::new();
         let mut looked_us = 0;
         loop {
             let now_us = wall_us();
-            let left = if now_us < orders.until_us { orders.count - self.tally.begun } else { 0 };
+            let left = if now_us < workload.until_us { workload.count - self.counts.begun } else { 0 };
             if left == 0 && self.free.len() == self.slots.len() {
                 break;
             }
@@ -183,11 +181,11 @@ impl Attempts {
                 }
                 None => left,
             };
-            let room = self.free.len() as u64;
+            let free = self.free.len() as u64;
             if pace.is_some() {
-                self.tally.left_out += wanted.saturating_sub(room);
+                self.counts.left_out += wanted.saturating_sub(free);
             }
-            for _ in 0..wanted.min(room) {
+            for _ in 0..wanted.min(free) {
                 self.open(now_us);
             }
             if now_us >= looked_us + PATIENCE_US / 100 {
@@ -206,15 +204,15 @@ impl Attempts {
             }
         }
         if let Some(tls) = self.tls {
-            (self.tally.tls_full, self.tally.tls_resumed) = (tls.full, tls.resumed);
+            (self.counts.tls_full, self.counts.tls_resumed) = (tls.full, tls.resumed);
         }
-        Ok(self.tally)
+        Ok(self.counts)
     }
 
     fn open(&mut self, now_us: u64) {
         let Some(number) = self.free.pop() else { return };
-        let index = u64::from(self.number) + self.tally.begun * u64::from(self.plan.threads);
-        self.tally.begun += 1;
+        let index = u64::from(self.number) + self.counts.begun * u64::from(self.plan.threads);
+        self.counts.begun += 1;
         let slot = &mut self.slots[number as usize];
         slot.opened_us = now_us;
         slot.generation = slot.generation.wrapping_add(1);
@@ -250,8 +248,8 @@ impl Attempts {
                 (_, Err(errno)) => self.answered(token.slot, &errno_name(errno), now_us),
             }
         }
-        if let Some(receipt) = completion.receipt {
-            self.ring.recycle(receipt);
+        if let Some(received) = completion.received {
+            self.ring.recycle(received);
         }
     }
 
@@ -259,7 +257,7 @@ impl Attempts {
         self.slots[number as usize].stage = Stage::Waiting;
         let begun = match &mut self.tls {
             None => Ok(()),
-            Some(room) => room.enter(number, now_us).map_err(|error| format!("TLS: {error}")),
+            Some(tls) => tls.enter(number, now_us).map_err(|error| format!("TLS: {error}")),
         };
         let begun = begun.and_then(|()| self.send(number));
         match begun {
@@ -270,7 +268,7 @@ impl Attempts {
 
     /// Sends what TLS has to send, or, without it, the frame.
     fn send(&self, number: u32) -> Result<(), String> {
-        let bytes = self.tls.as_ref().map_or(self.frame, TlsRoom::output);
+        let bytes = self.tls.as_ref().map_or(&self.frame[..], TlsSessions::output);
         match &self.slots[number as usize].socket {
             Some(socket) if !bytes.is_empty() => {
                 send_whole(socket, bytes).map_err(|error| format!("send: {error}"))
@@ -288,23 +286,23 @@ impl Attempts {
     }
 
     fn received(&mut self, number: u32, completion: &Completion, now_us: u64) {
-        let Some(receipt) = &completion.receipt else { return };
+        let Some(received) = &completion.received else { return };
         if self.slots[number as usize].stage == Stage::Leaving {
             return;
         }
         let Self { ring, tls, slots, frame, .. } = self;
         let decoder = &mut slots[number as usize].decoder;
-        let Some(room) = tls else {
-            if let Some(answer) = read(decoder, ring.bytes(receipt)) {
+        let Some(tls) = tls else {
+            if let Some(answer) = read(decoder, ring.bytes(received)) {
                 self.answered(number, &answer, now_us);
             }
             return;
         };
-        let mut opened = room.receive(number, ring.bytes(receipt), now_us);
+        let mut opened = tls.receive(number, ring.bytes(received), now_us);
         if opened.as_ref().is_ok_and(|opened| opened.agreed) {
-            opened = room.seal_more(number, frame).and(opened);
+            opened = tls.seal_more(number, frame).and(opened);
         }
-        let answer = read(decoder, room.plaintext()).or_else(|| match opened {
+        let answer = read(decoder, tls.plaintext()).or_else(|| match opened {
             Ok(opened) if opened.closed => Some("closed without a word".to_owned()),
             Ok(_) => None,
             Err(error) => Some(format!("TLS: {error}")),
@@ -317,17 +315,17 @@ impl Attempts {
 
     /// An attempt has its answer.
     fn answered(&mut self, number: u32, answer: &str, now_us: u64) {
-        count(&mut self.tally.answers, answer);
+        count(&mut self.counts.answers, answer);
         let slot = &mut self.slots[number as usize];
         let took_us = now_us.saturating_sub(slot.opened_us);
         if answer != ACCEPTED {
-            self.tally.refused.saturating_record(took_us);
+            self.counts.refused.saturating_record(took_us);
             return self.free(number);
         }
-        self.tally.accepted.saturating_record(took_us);
+        self.counts.accepted.saturating_record(took_us);
         slot.stage = Stage::Leaving;
         // In order: close_notify, FIN, and then the server's FIN is awaited.
-        if self.tls.as_mut().is_some_and(|room| room.say_goodbye(number).is_ok()) {
+        if self.tls.as_mut().is_some_and(|tls| tls.say_goodbye(number).is_ok()) {
             let _ = self.send(number);
         }
         if let Some(socket) = &self.slots[number as usize].socket
@@ -345,7 +343,7 @@ impl Attempts {
                 continue;
             }
             if slot.stage == Stage::Leaving {
-                count(&mut self.tally.answers, "no FIN after ours in 10 s");
+                count(&mut self.counts.answers, "no FIN after ours in 10 s");
                 self.free(number);
             } else {
                 self.answered(number, "no answer in 10 s", now_us);
@@ -362,8 +360,8 @@ impl Attempts {
         }
         slot.stage = Stage::Free;
         slot.decoder = Decoder::new();
-        if let Some(room) = &mut self.tls {
-            room.leave(number);
+        if let Some(tls) = &mut self.tls {
+            tls.leave(number);
         }
         self.free.push(number);
     }

@@ -6,14 +6,14 @@ use serde::Serialize;
 use tickstream_wire::{frame::seal, messages::Auth};
 
 use super::{
-    Outcome, Run, ServerCost,
-    attempts::{ACCEPTED, Attempts, Orders, Tally},
-    on_threads,
+    attempts::{ACCEPTED, AttemptCounts, Attempts, Workload},
+    outcome::Outcome,
+    threads::{Run, ServerCost, on_threads},
 };
 use crate::{
     clock::wall_us,
-    options::Plan,
-    summary::{Percentiles, percentiles},
+    figures::{Percentiles, percentiles},
+    plan::Plan,
 };
 
 #[derive(Debug, Serialize)]
@@ -39,31 +39,31 @@ pub struct BruteForce {
 /// If a thread fails.
 pub fn run(plan: &Arc<Plan>, rate: NonZeroU32) -> anyhow::Result<BruteForce> {
     let Run { results, took, server } = on_threads(plan, |number| one(plan, number, rate.get()))?;
-    let tally = Tally::merged(results);
+    let counts = AttemptCounts::merged(results);
     Ok(BruteForce {
         per_second_wanted: rate.get(),
         sources: plan.sources.len().max(1),
-        attempts: tally.begun,
-        left_out: tally.left_out,
+        attempts: counts.begun,
+        left_out: counts.left_out,
         took_s: took.as_secs_f64(),
-        per_second: tally.begun as f64 / took.as_secs_f64(),
-        until_answer: Percentiles::of(&tally.refused),
+        per_second: counts.begun as f64 / took.as_secs_f64(),
+        until_answer: Percentiles::of(&counts.refused),
         server,
         server_cpu_us_each: server.map(|server| {
-            let (user, system) = server.each(tally.begun);
+            let (user, system) = server.each(counts.begun);
             user + system
         }),
-        answers: tally.answers,
+        answers: counts.answers,
     })
 }
 
-fn one(plan: &Arc<Plan>, number: u32, rate: u32) -> io::Result<Tally> {
+fn one(plan: &Arc<Plan>, number: u32, rate: u32) -> io::Result<AttemptCounts> {
     let in_flight = plan.share(plan.options.in_flight.get(), number).max(1);
     // As long as the right one, so that nothing but the comparison can tell them apart; and never the right one.
     let wrong = |byte: u8| if byte == b'x' { 'y' } else { 'x' };
     let password = plan.password.bytes().map(wrong).collect();
     let auth = Auth { username: plan.options.user.clone(), password };
-    Attempts::new(plan, number, in_flight, seal(&auth))?.run(Orders {
+    Attempts::new(plan, number, in_flight, seal(&auth))?.run(Workload {
         count: u64::MAX,
         until_us: wall_us() + plan.options.duration.as_micros() as u64,
         per_second: plan.share(rate, number).into(),

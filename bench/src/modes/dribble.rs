@@ -13,32 +13,33 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use socket2::{SockAddr, SockRef};
+use tickstream_uring::ring::{Completion, Ring, Setup};
 use tickstream_wire::{
     Decoder, FrameType,
     frame::seal,
     messages::{Auth, ErrorMsg, Message},
 };
 
-use super::{Outcome, Run, ServerCost, on_threads};
+use super::{
+    outcome::Outcome,
+    threads::{Run, ServerCost, on_threads},
+};
 use crate::{
     clock::wall_us,
-    kernel::{Completion, Ring, RingSetup},
-    options::Plan,
+    figures::{Percentiles, percentiles},
     pace::Pace,
+    plan::Plan,
+    socket::{errno_name, open_socket, send_whole},
     stats::{Class, coarse, count},
-    summary::{Percentiles, percentiles},
-    tls::TlsRoom,
-    worker::{
-        socket::{errno_name, open_socket, send_whole},
-        token::{Kind, Token},
-    },
+    tls::TlsSessions,
+    token::{Kind, Token},
 };
 
-const RING: RingSetup = RingSetup { submissions: 1024, completions: 8192, buffers: 1024, buffer_len: 512 };
+const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 512 };
 const STEP: Duration = Duration::from_millis(5);
 /// Connections that are opened in one step.
 const OPENED_PER_STEP: usize = 64;
-/// How often each sends its byte, µs.
+/// Interval between two bytes of a connection, µs.
 const INTERVAL_US: u64 = 1_000_000;
 /// An ERROR is short.
 const PAYLOAD_MAX: u32 = 4096;
@@ -60,7 +61,7 @@ pub struct Dribble {
     server: Option<ServerCost>,
 }
 
-/// What one thread saw.
+/// Counts of one thread.
 struct Seen {
     ends: BTreeMap<String, u64>,
     until_closed: Histogram<u32>,
@@ -108,7 +109,7 @@ struct Thread {
     number: u32,
     ring: Ring,
     target: &'static SockAddr,
-    /// What is sent, byte by byte.
+    /// Bytes to be sent, one by one.
     bytes: Vec<u8>,
     dribblers: Vec<Dribbler>,
     opened: usize,
@@ -124,9 +125,9 @@ impl Thread {
                 seal(&Auth { username: long.clone(), password: long })
             }
             Some(tls) => {
-                let mut room = TlsRoom::new(tls, 1);
-                room.enter(0, 0).map_err(io::Error::other)?;
-                room.output().to_vec()
+                let mut tls = TlsSessions::new(tls, 1);
+                tls.enter(0, 0).map_err(io::Error::other)?;
+                tls.output().to_vec()
             }
         };
         let dribbler =
@@ -160,8 +161,8 @@ impl Thread {
             self.ring.completions(&mut completions);
             for completion in completions.drain(..) {
                 self.complete(&completion, now_us);
-                if let Some(receipt) = completion.receipt {
-                    self.ring.recycle(receipt);
+                if let Some(received) = completion.received {
+                    self.ring.recycle(received);
                 }
             }
         }
@@ -195,8 +196,8 @@ impl Thread {
                 if !completion.more {
                     self.ring.receive(socket.as_fd(), token(Kind::Receive, slot));
                 }
-                if let Some(receipt) = &completion.receipt {
-                    dribbler.listen(self.ring.bytes(receipt));
+                if let Some(received) = &completion.received {
+                    dribbler.listen(self.ring.bytes(received));
                 }
             }
             (_, Err(libc::ENOBUFS)) => self.ring.receive(socket.as_fd(), token(Kind::Receive, slot)),

@@ -6,13 +6,13 @@ use serde::Serialize;
 use tickstream_wire::{frame::seal, messages::Auth};
 
 use super::{
-    Outcome, Run, ServerCost,
-    attempts::{ACCEPTED, Attempts, Orders, Tally},
-    on_threads,
+    attempts::{ACCEPTED, AttemptCounts, Attempts, Workload},
+    outcome::Outcome,
+    threads::{Run, ServerCost, on_threads},
 };
 use crate::{
-    options::Plan,
-    summary::{Percentiles, percentiles},
+    figures::{Percentiles, percentiles},
+    plan::Plan,
 };
 
 #[derive(Debug, Serialize)]
@@ -39,30 +39,30 @@ pub struct Handshakes {
 /// If a thread fails.
 pub fn run(plan: &Arc<Plan>, wanted: NonZeroU32) -> anyhow::Result<Handshakes> {
     let Run { results, took, server } = on_threads(plan, |number| one(plan, number, wanted.get()))?;
-    let tally = Tally::merged(results);
-    let accepted = tally.answers.get(ACCEPTED).copied().unwrap_or(0);
+    let counts = AttemptCounts::merged(results);
+    let accepted = counts.answers.get(ACCEPTED).copied().unwrap_or(0);
     let each = server.map(|server| server.each(accepted));
     Ok(Handshakes {
         wanted: wanted.get(),
-        answers: tally.answers,
+        answers: counts.answers,
         accepted,
         took_s: took.as_secs_f64(),
         per_second: accepted as f64 / took.as_secs_f64(),
-        until_ack: Percentiles::of(&tally.accepted),
-        tls_full: Percentiles::of(&tally.tls_full),
-        tls_resumed: Percentiles::of(&tally.tls_resumed),
+        until_ack: Percentiles::of(&counts.accepted),
+        tls_full: Percentiles::of(&counts.tls_full),
+        tls_resumed: Percentiles::of(&counts.tls_resumed),
         server,
         server_user_us_each: each.map(|(user, _)| user),
         server_system_us_each: each.map(|(_, system)| system),
     })
 }
 
-fn one(plan: &Arc<Plan>, number: u32, wanted: u32) -> io::Result<Tally> {
+fn one(plan: &Arc<Plan>, number: u32, wanted: u32) -> io::Result<AttemptCounts> {
     let share = |of| plan.share(of, number);
     let count = share(wanted);
     let in_flight = share(plan.options.in_flight.get()).clamp(1, count.max(1));
     let auth = Auth { username: plan.options.user.clone(), password: plan.password.clone() };
-    Attempts::new(plan, number, in_flight, seal(&auth))?.run(Orders {
+    Attempts::new(plan, number, in_flight, seal(&auth))?.run(Workload {
         count: count.into(),
         until_us: u64::MAX,
         per_second: share(plan.options.ramp).into(),

@@ -10,10 +10,10 @@ const TOP: f64 = 10.0;
 const BOTTOM: f64 = 36.0;
 /// Points of a line; more can't be seen.
 const POINTS_MAX: usize = 720;
-/// How many steps an axis is divided into, about.
+/// Steps that an axis is divided into, about.
 const STEPS: f64 = 5.0;
 
-/// How a value is placed on the vertical axis.
+/// Scale of the vertical axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// From 0.
@@ -31,14 +31,14 @@ pub struct Line {
 /// A plot.
 pub struct Chart {
     pub title: &'static str,
-    /// What is on the axes, with units.
+    /// Names of the axes, with units.
     pub x: &'static str,
     pub y: &'static str,
     pub scale: Scale,
     pub lines: Vec<Line>,
     /// Draws the first line as bars of this width instead.
     pub bars: Option<f64>,
-    /// Where the horizontal axis is labelled, and how; empty: at round numbers.
+    /// Labels of the horizontal axis; empty: at round numbers.
     pub x_labels: Vec<(f64, String)>,
 }
 

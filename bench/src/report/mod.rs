@@ -5,8 +5,9 @@ mod chart;
 use std::fmt::Write;
 
 use crate::{
+    figures::ms,
     report::chart::{Chart, Line, Scale},
-    summary::{SecondSum, Summary, ms},
+    summary::{SecondSum, Summary},
 };
 
 /// Bars of the wave's profile, at most.

@@ -1,9 +1,7 @@
-//! What a run has shown: numbers for machines, text for people, and what to distrust.
+//! The summary of a run: numbers for machines, text for people.
 
-mod files;
 mod second;
 mod text;
-mod usage;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -11,35 +9,16 @@ use std::collections::BTreeMap;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use self::usage::Usage;
-pub use self::{
-    second::SecondSum,
-    text::{machine, ms, percentiles, turns},
-    usage::{Percentiles, ThreadUsage, cpus, machine_percent, threads},
-    verdict::{Circumstances, distrust},
-};
+pub use self::second::SecondSum;
 use crate::{
-    options::{ModeOption, Plan},
-    run::Snapshot,
+    figures::{Percentiles, ThreadUsage, Usage, cpus, machine_percent, wave},
+    options::ModeOption,
+    plan::Plan,
+    snapshot::{Measured, Snapshot},
     stats::Class,
     verify::Faults,
     worker::WorkerResult,
 };
-
-/// Before and after something that is measured.
-#[derive(Debug)]
-pub struct Measured {
-    pub from: Snapshot,
-    pub until: Snapshot,
-}
-
-impl Measured {
-    /// The server's CPU time in between, divided by `count` things that happened. All that it did counts.
-    pub fn server_cpu_us_each(&self, count: u64) -> Option<f64> {
-        let (from, until) = self.from.server.zip(self.until.server)?;
-        (count > 0).then(|| until.cpu_us.saturating_sub(from.cpu_us) as f64 / count as f64)
-    }
-}
 
 /// TLS handshakes, from the TCP connection to the client's Finished.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -48,7 +27,7 @@ pub struct TlsSum {
     pub resumed: Option<Percentiles>,
 }
 
-/// How the storm went.
+/// The outcome of the storm.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct StormResult {
     /// Connections that were dropped.
@@ -146,21 +125,28 @@ pub struct Summary {
     pub histogram: Histogram<u64>,
 }
 
+/// Everything that a summary is made of.
+pub struct Findings<'a> {
+    pub started_us: u64,
+    /// From the start to the last ACK of SUBSCRIBE.
+    pub connect_us: u64,
+    /// Before the first connection, and when all stood.
+    pub opening: &'a Measured,
+    pub measured: &'a Measured,
+    /// At the end.
+    pub last: &'a Snapshot,
+    pub storm: Option<StormResult>,
+    /// All workers together.
+    pub merged: WorkerResult,
+    pub seconds: Vec<SecondSum>,
+    pub server_pid: Option<u32>,
+}
+
 impl Summary {
     /// Sums up.
-    #[expect(clippy::too_many_arguments, reason = "one place where everything comes together")]
-    pub fn new(
-        plan: &Plan,
-        started_us: u64,
-        connect_us: u64,
-        opening: &Measured,
-        measured: &Measured,
-        last: &Snapshot,
-        storm: Option<StormResult>,
-        merged: WorkerResult,
-        seconds: Vec<SecondSum>,
-        server_pid: Option<u32>,
-    ) -> Self {
+    pub fn new(plan: &Plan, findings: Findings<'_>) -> Self {
+        let Findings { started_us, connect_us, opening, measured, last, storm, merged, seconds, server_pid } =
+            findings;
         let options = &plan.options;
         let Measured { from, until } = measured;
         let measured_us = until.at_us.saturating_sub(from.at_us);
@@ -170,7 +156,7 @@ impl Summary {
             if seconds_long > 0.0 { count as f64 / seconds_long } else { 0.0 }
         };
         let opened = opening.until.totals.subscribed;
-        let (busy, steal) = machine_percent(from, until);
+        let (busy, steal) = machine_percent(from.machine, until.machine);
         let classes = Class::ALL.into_iter().zip(counters.connections).zip(counters.closes).map(
             |((class, count), closes)| {
                 let faults = counters.faults[class as usize];
@@ -232,7 +218,7 @@ impl Summary {
             server_pid,
             server_usage,
             generator_usage,
-            generator_threads: threads(from, until),
+            generator_threads: until.threads_since(from),
             generator_turn: Percentiles::of(&merged.turn),
             generator_turns_per_second: merged.turns as f64 * 1e6
                 / last.at_us.saturating_sub(started_us).max(1) as f64,
@@ -244,16 +230,7 @@ impl Summary {
             seconds,
             histogram: merged.steady,
         };
-        summary.judge(options);
+        summary.validate(options);
         summary
     }
-}
-
-/// Ticks by whole ms of latency.
-fn wave(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
-    let mut wave = BTreeMap::new();
-    for value in histogram.iter_recorded() {
-        *wave.entry(value.value_iterated_to() / 1_000).or_default() += value.count_since_last_iteration();
-    }
-    wave.into_iter().collect()
 }

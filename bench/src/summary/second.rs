@@ -3,9 +3,9 @@
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::usage::machine_percent;
 use crate::{
-    run::Snapshot,
+    figures::machine_percent,
+    snapshot::Snapshot,
     stats::{SecondReport, coarse},
 };
 
@@ -61,7 +61,7 @@ impl SecondSum {
         }
         self.generator_cpu_percent = percent(from.own.cpu_us, until.own.cpu_us);
         self.generator_rss_bytes = until.own.rss_bytes;
-        self.machine_busy_percent = machine_percent(from, until).0;
+        self.machine_busy_percent = machine_percent(from.machine, until.machine).0;
     }
 
     /// No more reports come.

@@ -5,13 +5,33 @@ use std::{
     fmt::{self, Write},
 };
 
-use super::{Percentiles, Summary, Usage};
-use crate::verify::Faults;
+use super::Summary;
+use crate::{
+    figures::{machine, ms, percentiles, turns, usage_line},
+    verify::Faults,
+};
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut row = |key: &str, value: String| writeln!(f, "{key:<16}{value}");
+        self.fmt_connections(f)?;
+        self.fmt_deliveries(f)?;
+        self.fmt_classes(f)?;
+        self.fmt_resources(f)?;
+        for warning in &self.warnings {
+            row(f, "WARNING", warning)?;
+        }
+        for failure in &self.failures {
+            row(f, "FAILED", failure)?;
+        }
+        row(f, "verdict", if self.passed { "every tick was right" } else { "failed" })
+    }
+}
+
+impl Summary {
+    /// Connections and handshakes.
+    fn fmt_connections(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         row(
+            f,
             "connections",
             format!(
                 "{} of {} to {}, the last after {:.2} s; {} held at the end",
@@ -23,24 +43,30 @@ impl fmt::Display for Summary {
             ),
         )?;
         if let Some(handshake) = &self.handshake {
-            row("  until ACK", percentiles(handshake))?;
+            row(f, "  until ACK", percentiles(handshake))?;
         }
         let cpu = self
             .server_cpu_us_per_connect
             .map_or(String::new(), |us| format!(", {us:.0} µs of server CPU each"));
-        row("  opened", format!("{:.0} a second{cpu}", self.connects_per_second))?;
+        row(f, "  opened", format!("{:.0} a second{cpu}", self.connects_per_second))?;
         if let Some(tls) = &self.tls {
             for (key, kind, handshakes) in [("TLS", "full", &tls.full), ("", "resumed", &tls.resumed)] {
                 let text = handshakes.as_ref().map_or("none".to_owned(), |handshakes| {
                     format!("{} in {}", handshakes.count, percentiles(handshakes))
                 });
-                row(key, format!("{kind} {text}"))?;
+                row(f, key, format!("{kind} {text}"))?;
             }
         }
         if !self.connect_errors.is_empty() {
-            row("  errors", counts(&self.connect_errors))?;
+            row(f, "  errors", counts(&self.connect_errors))?;
         }
+        Ok(())
+    }
+
+    /// Ticks, their latency, and the storm.
+    fn fmt_deliveries(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         row(
+            f,
             "delivered",
             format!(
                 "{} ticks in {:.1} s: {:.0} ticks/s, {:.0} frames/s, {:.0} bytes/s",
@@ -52,12 +78,12 @@ impl fmt::Display for Summary {
             ),
         )?;
         match &self.latency {
-            Some(latency) => row("latency", percentiles(latency))?,
-            None => row("latency", "no tick was due in the measured time".into())?,
+            Some(latency) => row(f, "latency", percentiles(latency))?,
+            None => row(f, "latency", "no tick was due in the measured time")?,
         }
         if let Some(held) = self.receive_wait_share.filter(|held| held.max_us > 0) {
             let share = format!("at most {} of it at p50, {} at p99", ms(held.p50_us), ms(held.p99_us));
-            row("  receive wait", share)?;
+            row(f, "  receive wait", share)?;
         }
         if let Some(storm) = &self.storm {
             let took = storm.took_us as f64 / 1e6;
@@ -65,6 +91,7 @@ impl fmt::Display for Summary {
                 .server_cpu_us_each
                 .map_or(String::new(), |us| format!("; {us:.0} µs of server CPU each"));
             row(
+                f,
                 "storm",
                 format!(
                     "{} back within {took:.2} s, {} lost{cpu}",
@@ -73,12 +100,17 @@ impl fmt::Display for Summary {
                 ),
             )?;
             if let Some(handshake) = &self.storm_handshake {
-                row("  until ACK", percentiles(handshake))?;
+                row(f, "  until ACK", percentiles(handshake))?;
             }
             if let Some(latency) = &self.storm_latency {
-                row("  to the others", percentiles(latency))?;
+                row(f, "  to the others", percentiles(latency))?;
             }
         }
+        Ok(())
+    }
+
+    /// Faults and closes by class, churn and heartbeats.
+    fn fmt_classes(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for class in &self.classes {
             let Faults { gaps, duplicates, out_of_order, wrong_label, missing } = class.faults;
             let mut text = format!(
@@ -88,36 +120,30 @@ impl fmt::Display for Summary {
             if !class.closes.is_empty() {
                 let _ = write!(text, "; closed: {}", counts(&class.closes));
             }
-            row(class.class, format!("{} connections: {text}", class.connections))?;
+            row(f, class.class, format!("{} connections: {text}", class.connections))?;
         }
         if self.churned > 0 {
             row(
+                f,
                 "churn",
                 format!("{} dropped and resumed, {} ticks replayed", self.churned, self.ticks_replayed),
             )?;
         }
-        row("heartbeats", format!("{} sent, {} answered", self.heartbeats_sent, self.heartbeats_answered))?;
-        let line = |usage: &Usage| {
-            format!(
-                "CPU {:.1} % of one core, {:.1} % of the machine; {:.2} µs per delivery, {:.3} µs per tick; \
-                 RSS {:.1} MB, peak {:.1} MB",
-                usage.cpu_percent_of_one_core,
-                usage.cpu_percent_of_machine,
-                usage.cpu_us_per_delivery,
-                usage.cpu_us_per_tick,
-                usage.rss_bytes as f64 / 1e6,
-                usage.rss_peak_bytes as f64 / 1e6
-            )
-        };
+        row(f, "heartbeats", format!("{} sent, {} answered", self.heartbeats_sent, self.heartbeats_answered))
+    }
+
+    /// CPU and memory of server, generator and machine.
+    fn fmt_resources(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.server_usage {
-            Some(usage) => row("server", line(usage))?,
-            None => row("server", "CPU and memory unknown (--server-pid)".into())?,
+            Some(usage) => row(f, "server", usage_line(usage))?,
+            None => row(f, "server", "CPU and memory unknown (--server-pid)")?,
         }
-        row("generator", line(&self.generator_usage))?;
+        row(f, "generator", usage_line(&self.generator_usage))?;
         let busiest = self.generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
         let waited = self.generator_threads.iter().map(|thread| thread.waited_percent).fold(0.0, f64::max);
         let turn = self.generator_turn.map_or(String::new(), |turn| format!(", {}", turns(&turn)));
         row(
+            f,
             "",
             format!(
                 "{} threads, the busiest {busiest:.0} %, waiting for a CPU up to {waited:.0} %; {:.0} turns/s{turn}",
@@ -125,45 +151,12 @@ impl fmt::Display for Summary {
                 self.generator_turns_per_second
             ),
         )?;
-        row("machine", machine(self.machine_busy_percent, self.others_percent, self.machine_steal_percent))?;
-        for warning in &self.warnings {
-            row("WARNING", warning.clone())?;
-        }
-        for failure in &self.failures {
-            row("FAILED", failure.clone())?;
-        }
-        row("verdict", if self.passed { "every tick was right" } else { "failed" }.into())
+        row(f, "machine", machine(self.machine_busy_percent, self.others_percent, self.machine_steal_percent))
     }
 }
 
-/// Latencies in one line.
-pub fn percentiles(of: &Percentiles) -> String {
-    format!(
-        "p50 {}  p90 {}  p95 {}  p99 {}  p99.9 {}  max {}",
-        ms(of.p50_us),
-        ms(of.p90_us),
-        ms(of.p95_us),
-        ms(of.p99_us),
-        ms(of.p99_9_us),
-        ms(of.max_us)
-    )
-}
-
-/// How long the generator's turns took.
-pub fn turns(of: &Percentiles) -> String {
-    format!("a turn {} at p99, {} at most", ms(of.p99_us), ms(of.max_us))
-}
-
-/// What the whole machine did: by all, by processes that aren't of this test, and for other guests.
-pub fn machine(busy_percent: f64, others_percent: Option<f64>, steal_percent: f64) -> String {
-    let others = others_percent.map_or(String::new(), |others| format!(", {others:.1} % by others"));
-    format!("{busy_percent:.1} % busy{others}, {steal_percent:.1} % stolen")
-}
-
-/// µs as ms, with as many digits as mean something.
-pub fn ms(us: u64) -> String {
-    let ms = us as f64 / 1e3;
-    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
+fn row(f: &mut fmt::Formatter<'_>, key: &str, value: impl fmt::Display) -> fmt::Result {
+    writeln!(f, "{key:<16}{value}")
 }
 
 fn counts(map: &BTreeMap<String, u64>) -> String {

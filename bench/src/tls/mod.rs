@@ -2,9 +2,9 @@
 //! bytes are the ring's.
 
 mod options;
-mod room;
 mod session;
+mod sessions;
 mod tickets;
 
 pub use options::{TlsError, TlsOptions, TlsPlan};
-pub use room::TlsRoom;
+pub use sessions::TlsSessions;

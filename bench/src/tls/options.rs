@@ -1,4 +1,4 @@
-//! What is asked of TLS, and the configuration that it is turned into, once.
+//! Options of TLS, and the configuration that they are turned into, once.
 
 use std::{
     fs, io,

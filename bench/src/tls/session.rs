@@ -14,14 +14,14 @@ use rustls::{
 
 type Traffic<'c> = WriteTraffic<'c, ClientConnectionData>;
 
-/// What sessions of one worker share: they take turns.
+/// Buffers that the sessions of one worker share: they take turns.
 #[derive(Debug, Default)]
 pub struct Scratch {
-    /// What came in; rustls decrypts in place.
+    /// Received bytes; rustls decrypts in place.
     input: Vec<u8>,
-    /// What it means.
+    /// Plaintext.
     pub plaintext: Vec<u8>,
-    /// What is to be sent.
+    /// Bytes to be sent.
     pub output: Vec<u8>,
 }
 
@@ -32,7 +32,7 @@ pub struct Session {
     agreed: bool,
 }
 
-/// What became of bytes that came in.
+/// Progress by received bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     /// The handshake was completed by them.
@@ -60,7 +60,7 @@ impl Session {
     /// Takes what came in. Plaintext and what is to be sent are appended to those of `scratch`.
     ///
     /// # Errors
-    /// What ends the session; an alert may have to be sent.
+    /// An error that ends the session; an alert may have to be sent.
     pub fn receive(&mut self, bytes: &[u8], scratch: &mut Scratch) -> Result<Progress, Error> {
         scratch.input.clear();
         scratch.input.append(&mut self.partial);

@@ -1,20 +1,18 @@
-//! What becomes of a connection: opened, connected, subscribed, dropped, over, tried again.
+//! The life of a connection: opened, connected, subscribed, dropped, over, tried again.
 
-use std::{cmp::Reverse, net::Shutdown, os::fd::AsFd};
+use std::{cmp::Reverse, net::Shutdown, os::fd::AsFd, rc::Rc};
 
 use socket2::SockRef;
+use tickstream_uring::ring::Completion;
 
-use super::{
-    Worker,
-    socket::{errno_name, open_socket},
-    token::{Kind, Token},
-};
+use super::Worker;
 use crate::{
     connection::{Close, Stage, greeting, may_come_back},
     control::Gauges,
-    kernel::Completion,
-    options::Plan,
+    plan::Plan,
+    socket::{errno_name, open_socket},
     stats::{Class, count},
+    token::{Kind, Token},
 };
 
 /// A failed connection is tried again after this, unless the server asks for more.
@@ -56,16 +54,16 @@ impl Worker {
             }
             match token.kind {
                 Kind::Connect => self.connected(slot, completion.result, now_us),
-                Kind::Greeting => self.sent(self.greeting, completion.result),
-                Kind::Heartbeat => self.sent(self.heartbeat, completion.result),
+                Kind::Greeting => self.sent(self.greeting.len(), completion.result),
+                Kind::Heartbeat => self.sent(self.heartbeat.len(), completion.result),
                 Kind::Receive => self.received(slot, &completion, now_us),
                 Kind::Hangup => self.hung_up(slot),
                 // Of `modes::publish` alone.
                 Kind::Publish => {}
             }
         }
-        if let Some(receipt) = completion.receipt {
-            self.ring.recycle(receipt);
+        if let Some(received) = completion.received {
+            self.ring.recycle(received);
         }
     }
 
@@ -88,7 +86,7 @@ impl Worker {
         match connection.resume_after() {
             None => {
                 let token = Token { kind: Kind::Greeting, generation: connection.generation, slot };
-                self.ring.send(socket.as_fd(), self.greeting, token.pack());
+                self.ring.send(socket.as_fd(), Rc::clone(&self.greeting), 0, token.pack());
             }
             resume_after => {
                 let Plan { options, password, schedule, .. } = &*self.plan;
@@ -102,8 +100,8 @@ impl Worker {
         self.arm(slot);
     }
 
-    fn sent(&mut self, frame: &[u8], result: Result<u32, i32>) {
-        if result != Ok(frame.len() as u32) {
+    fn sent(&mut self, bytes: usize, result: Result<u32, i32>) {
+        if result != Ok(bytes as u32) {
             self.counters.sends_refused += 1;
         }
     }
@@ -118,13 +116,13 @@ impl Worker {
             }
             return;
         }
-        match (completion.result, &completion.receipt) {
-            (Ok(len), Some(receipt)) if len > 0 => {
+        match (completion.result, &completion.received) {
+            (Ok(len), Some(received)) if len > 0 => {
                 let outcome = if self.tls.is_some() {
-                    self.unseal(slot, receipt, now_us)
+                    self.unseal(slot, received, now_us)
                 } else {
                     let Self { ring, reader, counters, recorder, .. } = self;
-                    reader.receive(connection, ring.bytes(receipt), now_us, counters, recorder)
+                    reader.receive(connection, ring.bytes(received), now_us, counters, recorder)
                 };
                 let connection = &self.connections[slot as usize];
                 if outcome.subscribed && connection.stage == Stage::Greeting {
@@ -193,7 +191,7 @@ impl Worker {
         let connection = &self.connections[slot as usize];
         if let Some(socket) = &connection.socket {
             let token = Token { kind: Kind::Hangup, generation: connection.generation, slot };
-            self.ring.poll_hangup(socket.as_fd(), token.pack());
+            self.ring.await_hangup(socket.as_fd(), token.pack());
         }
     }
 

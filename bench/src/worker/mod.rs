@@ -2,8 +2,6 @@
 
 mod lifecycle;
 mod secure;
-pub(crate) mod socket;
-pub(crate) mod token;
 
 use std::{
     cmp::Reverse,
@@ -11,26 +9,31 @@ use std::{
     io,
     ops::Range,
     os::fd::{AsFd, OwnedFd},
+    rc::Rc,
     sync::{Arc, atomic::Ordering, mpsc::Sender},
     time::Duration,
 };
 
 use hdrhistogram::{Counter, Histogram};
 use socket2::SockAddr;
+use tickstream_uring::{
+    ring::{Ring, Setup},
+    system::{own_descriptor_table, run_on, thread_id},
+};
+use tickstream_wire::frame;
 
-use self::token::{Kind, Token};
 use crate::{
     clock::wall_us,
-    connection::{Connection, FrameReader, Stage, forever, greeting, heartbeat_forever},
+    connection::{Connection, FrameReader, Stage, greeting},
     control::{Command, Control, Gauges},
-    kernel::{Ring, RingSetup, pin_to_cpu, thread_id, unshare_descriptors},
-    options::Plan,
     pace::Pace,
+    plan::Plan,
     stats::{Class, Counters, Recorder, SecondReport, coarse, second_of},
-    tls::TlsRoom,
+    tls::TlsSessions,
+    token::{Kind, Token},
 };
 
-/// What isn't driven by arrivals (opening, heartbeats, churn) is looked after this often.
+/// Interval of all that isn't driven by arrivals: opening, heartbeats, churn.
 const STEP: Duration = Duration::from_millis(10);
 /// The same while connections are being opened at a rate.
 const RAMP_STEP: Duration = Duration::from_millis(1);
@@ -38,7 +41,7 @@ const RAMP_STEP: Duration = Duration::from_millis(1);
 const OPENED_PER_STEP: usize = 128;
 const RING: (u32, u32) = (1024, 8192);
 
-/// What a worker hands over at its end.
+/// Results of a worker.
 #[derive(Debug)]
 pub struct WorkerResult {
     pub counters: Counters,
@@ -51,7 +54,7 @@ pub struct WorkerResult {
     /// From the TCP connection to the client's Finished, µs; empty without TLS.
     pub tls_full: Histogram<u32>,
     pub tls_resumed: Histogram<u32>,
-    /// What a turn of the loop takes between two waits, µs: how late it may find an arrival.
+    /// Duration of a turn of the loop between two waits, µs: an arrival may be found so late.
     pub turn: Histogram<u32>,
     /// For each delivery, how long `--receive-wait` may have held it back at most, µs.
     pub held: Histogram<u32>,
@@ -89,11 +92,11 @@ pub struct Worker {
 
     ring: Ring,
     target: &'static SockAddr,
-    greeting: &'static [u8],
-    heartbeat: &'static [u8],
+    greeting: Rc<[u8]>,
+    heartbeat: Rc<[u8]>,
 
     connections: Vec<Connection>,
-    tls: Option<TlsRoom>,
+    tls: Option<TlsSessions>,
     reader: FrameReader,
     counters: Counters,
     recorder: Recorder,
@@ -125,7 +128,7 @@ pub struct Worker {
     second: Second,
 }
 
-/// Where the counters stood when the second of the time series began.
+/// The counters when the second of the time series began.
 #[derive(Debug, Default)]
 struct Second {
     number: u64,
@@ -146,16 +149,15 @@ impl Worker {
         gauges: Arc<Gauges>,
         reports: Sender<SecondReport>,
     ) -> io::Result<Self> {
-        unshare_descriptors()?;
+        own_descriptor_table()?;
         if let Some(cpus) = &plan.options.cpus {
             let cpu = cpus.of_thread(number as usize);
-            pin_to_cpu(cpu)
-                .map_err(|error| io::Error::new(error.kind(), format!("--cpus {cpu}: {error}")))?;
+            run_on(&[cpu]).map_err(|error| io::Error::new(error.kind(), format!("--cpus {cpu}: {error}")))?;
         }
-        Gauges::set(&gauges.thread_id, thread_id() as u64);
+        Gauges::set(&gauges.thread_id, u64::from(thread_id()));
         let (submissions, completions) = RING;
-        let (buffers, buffer_len) = plan.buffers;
-        let ring = Ring::new(RingSetup { submissions, completions, buffers, buffer_len })?;
+        let (buffers, buffer_bytes) = plan.buffers;
+        let ring = Ring::new(Setup { submissions, completions, buffers, buffer_bytes })?;
         let connections: Vec<_> =
             plan.indices(number).map(|index| Connection::new(plan.class(index))).collect();
         let slots = 0..u32::try_from(connections.len()).expect("no more than there are connections");
@@ -170,9 +172,9 @@ impl Worker {
             reports,
             ring,
             target: Box::leak(Box::new(SockAddr::from(plan.options.addr))),
-            greeting: forever(greeting),
-            heartbeat: heartbeat_forever(),
-            tls: plan.tls.as_ref().map(|tls| TlsRoom::new(tls, connections.len())),
+            greeting: greeting.into(),
+            heartbeat: frame::heartbeat().into(),
+            tls: plan.tls.as_ref().map(|tls| TlsSessions::new(tls, connections.len())),
             connections,
             reader: FrameReader::new(plan.schedule),
             counters: Counters::default(),
@@ -312,12 +314,12 @@ impl Worker {
 
     fn send_heartbeat(&mut self, slot: u32) {
         if self.tls.is_some() {
-            return self.send_sealed(slot, self.heartbeat);
+            return self.send_sealed(slot, &Rc::clone(&self.heartbeat));
         }
         let connection = &self.connections[slot as usize];
         if let Some(socket) = &connection.socket {
             let token = Token { kind: Kind::Heartbeat, generation: connection.generation, slot };
-            self.ring.send(socket.as_fd(), self.heartbeat, token.pack());
+            self.ring.send(socket.as_fd(), Rc::clone(&self.heartbeat), 0, token.pack());
             self.counters.heartbeats_sent += 1;
         }
     }

@@ -106,8 +106,6 @@ mod driver;
 mod error;
 mod event;
 mod feed;
-#[cfg(feature = "json")]
-pub mod json;
 mod link;
 mod outbox;
 mod publish;
@@ -124,7 +122,10 @@ pub use publish::{
     fill_event, new_event, new_event_id,
 };
 pub use rustls::AlertDescription;
+pub use tickstream_schema::events;
+/// Events as JSON lines.
+#[cfg(feature = "json")]
+pub use tickstream_schema::json;
 pub use tickstream_wire::messages::Mode;
-pub use tickstream_wire::messages::events;
 pub use tickstream_wire::{ErrorCode, FrameError, FrameType};
 pub use tls::{TlsConfig, TlsConfigError, TlsError};

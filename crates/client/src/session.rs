@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
+use tickstream_schema::events::PublishAck;
 use tickstream_wire::{
     Frame, FrameType,
     frame::{self, SKIPPABLE_FROM},
-    messages::{
-        Ack, Auth, DataBatch, ErrorMsg, GoAway, Mode, MsgType, Payload, Publish, PublishAck, Subscribe,
-    },
+    messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Mode, MsgType, Subscribe},
 };
 use tokio::time::Instant;
 
@@ -20,7 +19,7 @@ pub(crate) enum Message {
     /// The credentials are right.
     Authenticated,
     /// The server accepted `request`; its ticks follow.
-    Subscribed { request: Subscribe, next_sequence: u64 },
+    Subscribed { request: Subscribe, next_sequence: u64, server_time_ms: u64 },
     /// Ticks, not yet judged.
     Batch(DataBatch),
     /// What became of a batch of events, not yet judged.
@@ -151,7 +150,7 @@ impl Session {
     /// Puts a PUBLISH into [`out`](Self::out) whose payload `write` appends, if it says that it has one.
     pub fn publish(&mut self, write: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
         let (start, mut has_written) = (self.out.len(), false);
-        frame::seal_with(&mut self.out, Publish::TYPE as u8, |payload| has_written = write(payload));
+        frame::seal_with(&mut self.out, FrameType::Publish as u8, |payload| has_written = write(payload));
         if !has_written {
             self.out.truncate(start);
         }
@@ -169,11 +168,11 @@ impl Session {
             };
         };
         match kind {
-            FrameType::Error => Err(decode::<ErrorMsg>(frame)?.into()),
-            FrameType::Ack => self.acknowledged(&decode(frame)?, now).map(Some),
-            FrameType::GoAway => Ok(Some(Message::GoAway(decode(frame)?))),
-            FrameType::DataBatch if self.mode.is_some() => Ok(Some(Message::Batch(decode(frame)?))),
-            FrameType::PublishAck if self.has_published => Ok(Some(Message::Published(decode(frame)?))),
+            FrameType::Error => Err(decode::<ErrorMsg>(kind, frame)?.into()),
+            FrameType::Ack => self.acknowledged(&decode(kind, frame)?, now).map(Some),
+            FrameType::GoAway => Ok(Some(Message::GoAway(decode(kind, frame)?))),
+            FrameType::DataBatch if self.mode.is_some() => Ok(Some(Message::Batch(decode(kind, frame)?))),
+            FrameType::PublishAck if self.has_published => Ok(Some(Message::Published(decode(kind, frame)?))),
             FrameType::Heartbeat if self.pulse.is_some() => match frame.payload.len() {
                 0 => Ok(None),
                 length => Err(BadMessage::HeartbeatPayload { length }.into()),
@@ -194,7 +193,8 @@ impl Session {
             (Request::Auth, MsgType::Auth) => Message::Authenticated,
             (Request::Subscribe(request), MsgType::Subscribe) => {
                 self.mode = Some(request.mode());
-                Message::Subscribed { request, next_sequence: ack.next_sequence }
+                let Ack { next_sequence, server_time_ms, .. } = *ack;
+                Message::Subscribed { request, next_sequence, server_time_ms }
             }
             _ => return Err(unexpected.into()),
         };
@@ -284,8 +284,8 @@ const VERDICT_LEN: u32 = 32;
 /// As many heartbeats as anyone could want.
 const BEATS_OUT_MAX: u32 = 100;
 
-fn decode<M: Payload>(frame: Frame<'_>) -> Result<M, BadMessage> {
-    M::decode(frame.payload).map_err(|source| BadMessage::Payload { kind: M::TYPE, source })
+fn decode<M: prost::Message + Default>(kind: FrameType, frame: Frame<'_>) -> Result<M, BadMessage> {
+    M::decode(frame.payload).map_err(|source| BadMessage::Payload { kind, source })
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use tickstream_engine::{
     Action, Config, Credentials, IngestConfig, Limits, Mode, Now, Phase, PrivacyConfig, ProxyProtocol, Rate,
     SendOutcome, Shard,
 };
+use tickstream_schema::events::*;
+use tickstream_schema::events::{Message, Publish};
 use tickstream_wire::frame;
-use tickstream_wire::messages::events::*;
-use tickstream_wire::messages::{Auth, Message, Publish};
+use tickstream_wire::messages::Auth;
 
 const AT_NS: u64 = 1_700_000_000_000_000_000;
 /// Events that one measurement sends.
@@ -43,8 +44,9 @@ fn main() {
 }
 
 fn measure(name: &str, batch: usize, make: Make, codec: Codec, rules: &[&str]) {
-    let frames: Vec<Vec<u8>> =
-        (0..EVENTS / batch).map(|at| frame::seal(&publish(at as u64, batch, make, codec))).collect();
+    let frames: Vec<Vec<u8>> = (0..EVENTS / batch)
+        .map(|at| frame::seal_as(frame::FrameType::Publish, &publish(at as u64, batch, make, codec)))
+        .collect();
     let mut shard = shard(rules);
     let conn = shard.accept(([127, 0, 0, 1], 5_000).into(), false).expect("room for one");
     shard.received(conn, &frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() }));
@@ -148,6 +150,7 @@ fn event(number: u64, event_type: EventType, body: Body) -> Event {
         properties: [("campaign".to_owned(), "spring".to_owned()), ("variant".to_owned(), "b".to_owned())]
             .into(),
         body: Some(body),
+        ..Default::default()
     }
 }
 
@@ -172,6 +175,7 @@ fn interaction(number: u64) -> Event {
             os: "Android".into(),
             version: "16".into(),
             manufacturer: "Fairphone".into(),
+            ..Default::default()
         }),
         properties: Some(InteractionProperties {
             screen_name: "cart".into(),
@@ -209,6 +213,7 @@ fn span(number: u64) -> Event {
             ..Default::default()
         }),
         resource: Some(SpanResource { service_name: "checkout".into(), ..Default::default() }),
+        ..Default::default()
     };
     event(number, EventType::TraceSpan, Body::TraceSpan(body))
 }

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::rc::Rc;
 
+use tickstream_schema::events::PublishAck;
 use tickstream_wire::frame::{self, OVERHEAD};
 use tickstream_wire::messages::{DataBatch, Message, Mode, Payload, SCHEMA_VERSION, Tick};
 
@@ -17,6 +18,11 @@ pub struct SealedFrame(Rc<[u8]>);
 impl SealedFrame {
     pub(crate) fn new<M: Payload>(message: &M) -> Self {
         Self(frame::seal(message).into())
+    }
+
+    /// The frame of an answer to a PUBLISH.
+    pub(crate) fn publish_ack(ack: &PublishAck) -> Self {
+        Self(frame::seal_as(frame::FrameType::PublishAck, ack).into())
     }
 
     pub(crate) fn heartbeat() -> Self {

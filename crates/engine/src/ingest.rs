@@ -9,32 +9,27 @@
 
 mod config;
 mod counters;
-mod cursor;
 mod dedup;
 mod envelope;
 mod gate;
 mod ledger;
 mod pipeline;
-mod plan;
-mod privacy;
 mod publisher;
 mod rules;
-mod schema;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unpack;
-mod validate;
 mod verdict;
 
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use tickstream_wire::messages::PublishAck;
-use tickstream_wire::messages::events::Codec;
+use tickstream_schema::cursor::Malformed;
+use tickstream_schema::events::{Codec, PublishAck};
+pub use tickstream_schema::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
 
-pub use config::{IngestConfig, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
+pub use config::IngestConfig;
 pub use counters::IngestCounters;
-use cursor::Malformed;
 use dedup::{EventIds, Producers};
 use envelope::{Envelope, count_events, unpack};
 use gate::Gate;

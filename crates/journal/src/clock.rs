@@ -7,7 +7,7 @@ use std::time::Duration;
 pub struct Now {
     /// A clock that only moves forward, nanoseconds from anywhere. Trying again runs on it.
     pub mono_ns: u64,
-    /// Unix time, nanoseconds. Flushes are labelled with it, and retention by age runs on it.
+    /// Unix time, nanoseconds. Commit groups are labelled with it, and retention by age runs on it.
     pub unix_ns: u64,
 }
 

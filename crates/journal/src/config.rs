@@ -3,45 +3,53 @@
 use std::time::Duration;
 
 use crate::buffer::BLOCK;
-use crate::{flush, record};
+use crate::{group, record};
 
 /// Bounds of one journal. [`Config::check`] says which go together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Length of a segment's file, bytes, all of it allocated and zeroed before its first record.
     pub segment_bytes: u64,
-    /// The most that one flush writes, bytes. It bounds a record: [`Config::payload_max`].
-    pub flush_bytes: usize,
-    /// How many flushes memory is held for: one is being written, the others fill. At least 2.
+    /// A segment that is this old is left for the next one, be it full or not, so that retention can remove it.
+    pub segment_age: Option<Duration>,
+    /// The most that one group writes, bytes. It bounds a record: [`Config::payload_max`].
+    pub group_bytes: usize,
+    /// How many groups memory is held for: one is being written, the others fill. At least 2.
     pub buffers: usize,
     /// The next segment is zeroed in pieces of this size, bytes: what an append may have to wait behind.
     pub zero_bytes: usize,
     /// What is kept.
     pub retention: Retention,
-    /// After this long without an append, a mark of one block says that all before is on stable storage.
-    pub mark_after: Duration,
+    /// After this long without an append, a marker of one block says that all before is on stable storage.
+    pub marker_after: Duration,
     /// After this long on a full disk it is tried again.
     pub retry_after: Duration,
 }
 
-/// Whole segments are removed, the oldest first, until both bounds hold; the one being written stays.
+/// Whole segments are removed, the oldest first, until both bounds hold; of the one being written only the age counts.
+///
+/// While a journal has consumers ([`Journal::set_consumers`](crate::Journal::set_consumers)), a segment with a record that one of them hasn't
+/// loaded stays, and appends that don't fit are refused as [`AppendError::Full`](crate::AppendError::Full).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// All files of the journal together, bytes; the next segment counts from the moment it is begun.
     pub bytes: Option<u64>,
     /// Age of a segment's last record.
     pub age: Option<Duration>,
+    /// Whether age removes what a consumer hasn't loaded, too.
+    pub age_removes_unloaded: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             segment_bytes: 128 << 20,
-            flush_bytes: 1 << 20,
+            segment_age: Some(Duration::from_secs(3600)),
+            group_bytes: 1 << 20,
             buffers: 4,
             zero_bytes: 256 << 10,
             retention: Retention::default(),
-            mark_after: Duration::from_secs(1),
+            marker_after: Duration::from_secs(1),
             retry_after: Duration::from_secs(1),
         }
     }
@@ -58,19 +66,19 @@ pub enum ConfigError {
         /// Its value, bytes.
         bytes: u64,
     },
-    /// A segment doesn't hold a flush.
-    #[error("a segment of {segment} bytes doesn't hold its header and a flush of {flush} bytes")]
+    /// A segment doesn't hold a group.
+    #[error("a segment of {segment} bytes doesn't hold its header and a group of {group} bytes")]
     Segment {
         /// Length of a segment, bytes.
         segment: u64,
-        /// The largest flush, bytes.
-        flush: u64,
+        /// The largest group, bytes.
+        group: u64,
     },
-    /// A flush longer than its header can say.
-    #[error("a flush of {flush} bytes is above 1 GiB")]
-    Flush {
-        /// The largest flush, bytes.
-        flush: u64,
+    /// A group longer than its header can say.
+    #[error("a group of {group} bytes is above 1 GiB")]
+    Group {
+        /// The largest group, bytes.
+        group: u64,
     },
     /// One buffer can't fill while it is written.
     #[error("{buffers} buffers: at least 2 are needed, one to write and one to fill")]
@@ -93,19 +101,19 @@ pub enum ConfigError {
 impl Config {
     /// Whether the bounds go together.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let (segment, flush) = (self.segment_bytes, self.flush_bytes as u64);
+        let (segment, group) = (self.segment_bytes, self.group_bytes as u64);
         for (what, bytes) in
-            [("a segment", segment), ("a flush", flush), ("a piece to zero", self.zero_bytes as u64)]
+            [("a segment", segment), ("a group", group), ("a piece to zero", self.zero_bytes as u64)]
         {
             if bytes == 0 || !bytes.is_multiple_of(BLOCK as u64) {
                 return Err(ConfigError::Blocks { what, bytes });
             }
         }
-        if flush > 1 << 30 {
-            return Err(ConfigError::Flush { flush });
+        if group > 1 << 30 {
+            return Err(ConfigError::Group { group });
         }
-        if segment < flush + BLOCK as u64 {
-            return Err(ConfigError::Segment { segment, flush });
+        if segment < group + BLOCK as u64 {
+            return Err(ConfigError::Segment { segment, group });
         }
         if self.buffers < 2 {
             return Err(ConfigError::Buffers { buffers: self.buffers });
@@ -116,14 +124,14 @@ impl Config {
         }
     }
 
-    /// The longest payload, bytes: a flush must hold it.
+    /// The longest payload, bytes: a group must hold it.
     pub fn payload_max(&self) -> usize {
-        self.flush_bytes - flush::HEADER_LEN - record::HEADER_LEN
+        self.group_bytes - group::HEADER_LEN - record::HEADER_LEN
     }
 
     /// The most memory that a journal holds, bytes: its buffers, each with room for a segment's header, and zeros.
     pub fn memory_max(&self) -> usize {
-        self.buffers * (self.flush_bytes + 2 * BLOCK) + self.zero_bytes + BLOCK
+        self.buffers * (self.group_bytes + 2 * BLOCK) + self.zero_bytes + BLOCK
     }
 }
 
@@ -146,7 +154,7 @@ mod tests {
         check(|config| config.zero_bytes = 0, Err(ConfigError::Blocks { what: "a piece to zero", bytes: 0 }));
         check(
             |config| config.segment_bytes = 1 << 20,
-            Err(ConfigError::Segment { segment: 1 << 20, flush: 1 << 20 }),
+            Err(ConfigError::Segment { segment: 1 << 20, group: 1 << 20 }),
         );
         check(|config| config.buffers = 1, Err(ConfigError::Buffers { buffers: 1 }));
         check(

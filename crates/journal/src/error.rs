@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::config::ConfigError;
-use crate::flush::BodyError;
+use crate::group::BodyError;
 use crate::record::Sequence;
 use crate::segment::FileName;
 
@@ -16,7 +16,7 @@ pub enum AppendError {
     /// The disk is full. The journal tries again by itself; nothing is deleted for it.
     #[error("the disk is full")]
     Full,
-    /// The record is longer than a flush can hold.
+    /// The record is longer than a group can hold.
     #[error("a payload of {length} bytes is above the limit of {max} bytes")]
     TooLarge {
         /// Bytes of the payload.
@@ -137,8 +137,17 @@ pub struct Damage {
 }
 
 fn advice(file: &FileName, what: &Fault) -> String {
-    if let Fault::Missing { .. } = what {
-        return "Put the missing segments back, or move all older ones out of the directory to go on without them".into();
+    match what {
+        Fault::Missing { .. } => {
+            return "Put the missing segments back, or move all older ones out of the directory to go on without them"
+                .into();
+        }
+        Fault::Gone { .. } => {
+            return "Put the newest segments back, or start the server: it goes on with a new journal id"
+                .into();
+        }
+        Fault::SyncedFile => return "All records can be read".into(),
+        _ => {}
     }
     format!(
         "Records before it can still be exported. Restore the file from a copy, or move it and all later ones out of \
@@ -172,41 +181,54 @@ pub enum Fault {
     /// Two segments don't fit together.
     #[error("the segment doesn't end as the next one says")]
     Chain,
-    /// Bytes where a flush should be that no power cut leaves.
-    #[error("no valid flush header")]
-    FlushHeader,
-    /// A valid flush that isn't the next one.
-    #[error("flush {expected} is expected, flush {found} is there")]
+    /// Bytes where a group should be that no power cut leaves.
+    #[error("no valid group header")]
+    GroupHeader,
+    /// A valid group that isn't the next one.
+    #[error("group {expected} is expected, group {found} is there")]
     Order {
         /// The number that belongs here.
         expected: u64,
         /// The number that was found.
         found: u64,
     },
-    /// The flush's records or padding have changed.
-    #[error("flush {number}: {what}")]
+    /// The group's records or padding have changed.
+    #[error("group {number}: {what}")]
     Body {
-        /// The flush's number.
+        /// The group's number.
         number: u64,
         /// What is wrong with it.
         what: BodyError,
     },
-    /// There is no whole flush, and a later one says that there was.
+    /// There is no whole group, and a later one says that there was.
     #[error(
-        "flush {number} isn't whole, but flush {later} at offset {at} says that it was on stable storage"
+        "group {number} isn't whole, but group {later} at offset {at} says that it was on stable storage"
     )]
     Synced {
-        /// The number of the flush that isn't whole.
+        /// The number of the group that isn't whole.
         number: u64,
         /// The number of the later one.
         later: u64,
         /// Where the later one is, bytes.
         at: u64,
     },
-    /// The only segment has no whole flush, though segments before it were removed.
-    #[error("the first flush isn't whole, but it was on stable storage when the segment before was removed")]
+    /// The only segment has no whole group, though segments before it were removed.
+    #[error("the first group isn't whole, but it was on stable storage when the segment before was removed")]
     Lost,
+    /// The file `synced` isn't as it was written.
+    #[error(
+        "the file isn't valid; it holds no records, and the next start writes it again and begins a new journal id"
+    )]
+    SyncedFile,
+    /// The newest records aren't there any more.
+    #[error("records up to {synced} were on stable storage, the last one that is there is {last}")]
+    Gone {
+        /// The last record that was on stable storage.
+        synced: Sequence,
+        /// The last record that is there.
+        last: Sequence,
+    },
     /// Something was written where nothing ever was.
-    #[error("there are bytes behind the last flush")]
+    #[error("there are bytes behind the last group")]
     NotBlank,
 }

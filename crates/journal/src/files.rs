@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::error::Error;
 use crate::segment::FileName;
 use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::synced::Synced;
 
 /// A directory, for recovery and for readers.
 #[derive(Debug)]
@@ -18,12 +19,13 @@ pub struct FileDirectory {
     _lock: Option<File>,
     /// The file that was used last: calls come in runs.
     last: Option<(FileName, File)>,
+    synced: Option<File>,
 }
 
 impl FileDirectory {
     /// A directory that somebody else may be writing to: for readers.
     pub fn open(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), _lock: None, last: None }
+        Self { path: path.into(), _lock: None, last: None, synced: None }
     }
 
     /// Makes the directory if it isn't there, and locks out all other writers until this is dropped.
@@ -40,7 +42,7 @@ impl FileDirectory {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
         let lock = lock.map_err(Error::io("locking", None))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: Some(lock), last: None }),
+            Ok(()) => Ok(Self { path, _lock: Some(lock), last: None, synced: None }),
             Err(TryLockError::WouldBlock) => Err(Error::Locked),
             Err(TryLockError::Error(source)) => Err(Error::io("locking", None)(source)),
         }
@@ -52,12 +54,23 @@ impl FileDirectory {
     }
 
     fn file(&mut self, name: FileName) -> io::Result<&File> {
+        // It is looked at between calls for other files.
+        if name == FileName::Synced {
+            if self.synced.is_none() {
+                self.synced = Some(self.open_file(name, false)?);
+            }
+            return Ok(self.synced.as_ref().expect("it was just opened"));
+        }
         if self.last.as_ref().is_none_or(|(last, _)| *last != name) {
-            let file = OpenOptions::new().read(true).write(self._lock.is_some()).open(self.join(name))?;
-            self.last = Some((name, file));
+            self.last = Some((name, self.open_file(name, false)?));
         }
         let (_, file) = self.last.as_ref().expect("it was just opened");
         Ok(file)
+    }
+
+    fn open_file(&self, name: FileName, create: bool) -> io::Result<File> {
+        let is_writer = self._lock.is_some();
+        OpenOptions::new().read(true).write(is_writer).create(create).open(self.join(name))
     }
 
     fn join(&self, name: FileName) -> PathBuf {
@@ -68,7 +81,7 @@ impl FileDirectory {
 impl Directory for FileDirectory {
     fn list(&mut self) -> io::Result<Vec<FileName>> {
         // A name may be another file's by now.
-        self.last = None;
+        (self.last, self.synced) = (None, None);
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             names.extend(entry?.file_name().to_str().and_then(FileName::parse));
@@ -95,11 +108,18 @@ impl Directory for FileDirectory {
     }
 
     fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if file == FileName::Synced && self.synced.is_none() {
+            self.synced = Some(self.open_file(file, true)?);
+        }
         self.file(file)?.write_all_at(bytes, offset)
     }
 
     fn sync(&mut self, file: FileName) -> io::Result<()> {
         self.file(file)?.sync_data()
+    }
+
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()> {
+        release(self.file(file)?, offset)
     }
 
     fn remove(&mut self, file: FileName) -> io::Result<()> {
@@ -119,12 +139,19 @@ pub struct FileStorage {
     path: PathBuf,
     open: BTreeMap<FileName, File>,
     completed: VecDeque<Completion>,
+    /// Why the file `synced` couldn't be written: its next sync says so.
+    unpublished: Option<io::Error>,
 }
 
 impl FileStorage {
     /// Of a directory that [`FileDirectory::open_exclusive`] has locked.
     pub fn new(directory: &FileDirectory) -> Self {
-        Self { path: directory.path.clone(), open: BTreeMap::new(), completed: VecDeque::new() }
+        Self {
+            path: directory.path.clone(),
+            open: BTreeMap::new(),
+            completed: VecDeque::new(),
+            unpublished: None,
+        }
     }
 
     /// What completed, in the order in which it was started.
@@ -140,6 +167,20 @@ impl FileStorage {
 
     fn opened(&self, name: FileName) -> io::Result<&File> {
         self.open.get(&name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn write_synced(&mut self, synced: Synced) -> io::Result<()> {
+        if !self.open.contains_key(&FileName::Synced) {
+            self.open_file(FileName::Synced, false)?;
+        }
+        self.opened(FileName::Synced)?.write_all_at(&synced.word_bytes(), Synced::WORD_AT as u64)
+    }
+
+    fn sync_synced(&mut self) -> io::Result<()> {
+        match self.unpublished.take() {
+            Some(error) => Err(error),
+            None => self.opened(FileName::Synced)?.sync_data(),
+        }
     }
 
     fn rename(&mut self, from: FileName, to: FileName) -> io::Result<usize> {
@@ -173,11 +214,17 @@ impl Storage for FileStorage {
                     _ => result.map_err(Failure::from),
                 }
             }
+            Operation::Sync { file: FileName::Synced } => {
+                self.sync_synced().map(|()| 0).map_err(Failure::from)
+            }
             Operation::Sync { file } => {
                 self.opened(file).and_then(|file| file.sync_data()).map(|()| 0).map_err(Failure::from)
             }
             Operation::Rename { from, to } => self.rename(from, to).map_err(Failure::from),
             Operation::Remove { file } => fs::remove_file(self.join(file)).map(|()| 0).map_err(Failure::from),
+            Operation::Release { file, offset, .. } => {
+                self.opened(file).and_then(|file| release(file, offset)).map(|()| 0).map_err(Failure::from)
+            }
             Operation::Close { file } => {
                 self.open.remove(&file);
                 Ok(0)
@@ -189,6 +236,23 @@ impl Storage for FileStorage {
         };
         self.completed.push_back(Completion { id, result, buffer: returned });
     }
+
+    fn publish(&mut self, synced: Synced) {
+        self.unpublished = self.write_synced(synced).err();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn release(file: &File, offset: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let rest = file.metadata()?.len().saturating_sub(offset);
+    Ok(fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, rest)?)
+}
+
+/// Elsewhere the space is kept.
+#[cfg(not(target_os = "linux"))]
+fn release(_: &File, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 impl From<io::Error> for Failure {

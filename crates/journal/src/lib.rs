@@ -5,7 +5,7 @@
 //! [`Reader`] and [`verify`] read those files, also while a server writes them. docs/journal.md has the format,
 //! the guarantees, and how a torn tail is told from damage.
 //!
-//! Where to look: `record`, `flush` and `segment` are the bytes, from the inside out; `journal` takes and writes,
+//! Where to look: `record`, `group` and `segment` are the bytes, from the inside out; `journal` takes and writes,
 //! `scan` reads and judges, `recovery` puts a journal back into order; `files` and `simulated` are two disks.
 
 #![forbid(unsafe_code)]
@@ -14,10 +14,13 @@
 mod buffer;
 mod clock;
 mod config;
+mod consumers;
 mod error;
 #[cfg(unix)]
 mod files;
-mod flush;
+#[cfg(unix)]
+mod follow;
+mod group;
 mod journal;
 mod progress;
 mod reader;
@@ -28,22 +31,31 @@ mod segment;
 mod simulated;
 mod stats;
 mod storage;
+mod synced;
+#[cfg(unix)]
+mod unowned;
 mod verify;
 
 pub use buffer::{BLOCK, Buffer};
 pub use clock::Now;
 pub use config::{Config, ConfigError, Retention};
+pub use consumers::{Consumer, ConsumerError, ConsumerState, Position, consumers};
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]
 pub use files::{FileDirectory, FileStorage};
-pub use flush::BodyError;
+#[cfg(unix)]
+pub use follow::{Batch, Follower, Problem, Step, journals};
+pub use group::BodyError;
 pub use journal::Journal;
 pub use progress::Progress;
-pub use reader::Reader;
+pub use reader::{CommitGroup, Reader};
 pub use record::{ProducerId, Record, Sequence};
-pub use recovery::{Recovered, Restore, recover};
+pub use recovery::{NewId, Recovered, Restore, recover};
 pub use segment::{FileName, JournalId, VERSION};
 pub use simulated::{Faults, SimulatedDisk};
 pub use stats::Stats;
 pub use storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+pub use synced::Synced;
+#[cfg(unix)]
+pub use unowned::{Removed, remove_unowned};
 pub use verify::{Report, Tail, verify};

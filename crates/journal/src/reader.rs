@@ -1,24 +1,31 @@
 //! Reads records in order, also while somebody writes them.
 
 use crate::error::{Damage, Error, Fault};
-use crate::flush::FlushHeader;
+use crate::group::GroupHeader;
 use crate::record::{Record, Sequence};
 use crate::recovery::check_joint;
-use crate::scan::{Found, Look, Scan, read_header};
-use crate::segment::FileName;
+use crate::scan::{Found, Look, Position, Scan, read_header};
+use crate::segment::{FileName, JournalId};
 use crate::storage::Directory;
+use crate::synced::Content;
 
 /// A place in a journal that is read forwards.
 ///
-/// A record that is given may not be acknowledged yet, and after a power cut it may be gone: who follows a live journal
-/// sees it a moment early. Damage in the very last flush looks like a flush that is just being written, and is taken for
-/// the end: who must know asks [`verify`](crate::verify).
+/// Gives records that are on stable storage, and no others, unless made by [`Reader::of_written`]. The file `synced` says
+/// which are; where that is old or absent, as after a power cut, a later commit group or segment proves it. Damage in the
+/// very last group looks like a group that is just being written, and is taken for the end: who must know asks
+/// [`verify`](crate::verify).
 #[derive(Debug)]
 pub struct Reader<D> {
     directory: D,
     scan: Option<Scan>,
-    /// The flush whose records are given now.
-    flush: Option<FlushHeader>,
+    /// The group whose records are given now.
+    group: Option<GroupHeader>,
+    /// The last group with records that was found.
+    commit_group: Option<CommitGroup>,
+    limit: Limit,
+    /// Content of the file `synced` when nothing was left to give: while it stays, nothing new is there.
+    idle_at: Option<Content>,
     /// Bytes of its records that were given.
     given: usize,
     /// The next record to give.
@@ -27,10 +34,115 @@ pub struct Reader<D> {
     entered: Option<Sequence>,
 }
 
+/// Groups that a reader may give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    /// All that were written.
+    Written,
+    /// Those that are known to be on stable storage: up to a record and, in the present segment, up to a group.
+    Synced { sequence: Sequence, group: u64 },
+}
+
+impl Limit {
+    const NOTHING: Self = Self::Synced { sequence: 0, group: 0 };
+
+    fn is_written(&self) -> bool {
+        *self == Self::Written
+    }
+
+    fn covers(&self, header: &GroupHeader) -> bool {
+        match *self {
+            Self::Written => true,
+            Self::Synced { sequence, group, .. } => {
+                header.last_sequence() <= sequence || header.number <= group
+            }
+        }
+    }
+
+    /// Whether a group at this position may be covered.
+    fn reaches(&self, at: &Position) -> bool {
+        match *self {
+            Self::Written => true,
+            Self::Synced { sequence, group } => at.sequence <= sequence || at.number <= group,
+        }
+    }
+
+    /// The file `synced` was read.
+    fn raise(&mut self, content: &Content) {
+        if let Self::Synced { sequence, .. } = self {
+            *sequence = (*sequence).max(content.sequence());
+        }
+    }
+
+    /// Groups of the present segment were found to be on stable storage, up to this number.
+    fn raise_to_group(&mut self, number: u64) {
+        if let Self::Synced { group, .. } = self {
+            *group = number;
+        }
+    }
+}
+
+/// The commit group of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitGroup {
+    /// The journal that its records belong to.
+    pub journal: JournalId,
+    /// Consecutive over all groups of the directory.
+    pub number: u64,
+    /// CRC of its header, which covers its records and its place.
+    pub crc: u32,
+    /// Its first record.
+    pub first_sequence: Sequence,
+    /// Its last record.
+    pub last_sequence: Sequence,
+    /// When it was written, Unix time in nanoseconds.
+    pub time_ns: u64,
+}
+
+impl CommitGroup {
+    fn new(header: &GroupHeader, crc: u32) -> Self {
+        Self {
+            journal: header.journal,
+            number: header.number,
+            crc,
+            first_sequence: header.first_sequence,
+            last_sequence: header.last_sequence(),
+            time_ns: header.time_ns,
+        }
+    }
+}
+
 impl<D: Directory> Reader<D> {
     /// Starts at record `from`, or at the oldest that there is if that is later.
     pub fn new(directory: D, from: Sequence) -> Self {
-        Self { directory, scan: None, flush: None, given: 0, next: from.max(1), entered: None }
+        Self {
+            directory,
+            scan: None,
+            group: None,
+            commit_group: None,
+            limit: Limit::NOTHING,
+            idle_at: None,
+            given: 0,
+            next: from.max(1),
+            entered: None,
+        }
+    }
+
+    /// Like [`Reader::new`], and gives records that are written and may not be on stable storage: after a power cut such a
+    /// record may be gone, and its sequence be given to another. [`Reader::sync`] brings them there.
+    pub fn of_written(directory: D, from: Sequence) -> Self {
+        Self { limit: Limit::Written, ..Self::new(directory, from) }
+    }
+
+    /// The commit group of the last record that was given.
+    pub fn commit_group(&self) -> Option<CommitGroup> {
+        self.commit_group
+    }
+
+    /// Has the next call look at the files even if the file `synced` says that nothing has come: for a directory whose
+    /// writer may be of an older version, which doesn't write that file.
+    pub fn look_again(&mut self) {
+        self.idle_at = None;
     }
 
     /// Sequence of the next record. It jumps ahead where retention has removed what comes before.
@@ -42,11 +154,11 @@ impl<D: Directory> Reader<D> {
     pub fn skip_to_end(&mut self) -> Result<(), Error> {
         if let Some(&last) = segments(&mut self.directory)?.last() {
             self.scan = None;
-            self.flush = None;
+            self.group = None;
             self.next = self.next.max(last);
         }
-        while self.next_flush()? {
-            self.flush = None;
+        while self.next_group()? {
+            self.group = None;
             self.next = self.scan.as_ref().map_or(self.next, |scan| self.next.max(scan.at.sequence));
         }
         Ok(())
@@ -67,32 +179,38 @@ impl<D: Directory> Reader<D> {
 
     /// The next record; `None` if there is none yet: ask again later.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, Error> {
+        let encoded = self.next_encoded()?;
+        Ok(encoded.map(|bytes| Record::parse(bytes).expect("it was checked")))
+    }
+
+    /// Like [`Reader::next_record`]: the record as it is in the file.
+    pub(crate) fn next_encoded(&mut self) -> Result<Option<&[u8]>, Error> {
         loop {
-            match self.in_flush() {
+            match self.in_group() {
                 Some(true) => break,
                 Some(false) => {}
                 None => {
-                    if !self.next_flush()? {
+                    if !self.next_group()? {
                         return Ok(None);
                     }
                 }
             }
         }
-        let (scan, flush) =
-            (self.scan.as_ref().expect("it is read"), self.flush.as_ref().expect("it is read"));
-        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+        let (scan, group) =
+            (self.scan.as_ref().expect("it is read"), self.group.as_ref().expect("it is read"));
+        let rest = &scan.bytes(group)[self.given..group.length as usize];
         let record = Record::parse(rest).expect("it was checked");
         self.given += record.encoded_len();
         self.next = record.sequence + 1;
-        Ok(Some(record))
+        Ok(Some(&rest[..record.encoded_len()]))
     }
 
-    /// Whether the next record of this flush is wanted; `None` if there is none.
-    fn in_flush(&mut self) -> Option<bool> {
-        let (scan, flush) = (self.scan.as_ref()?, self.flush.as_ref()?);
-        let rest = &scan.bytes(flush)[self.given..flush.length as usize];
+    /// Whether the next record of this group is wanted; `None` if there is none.
+    fn in_group(&mut self) -> Option<bool> {
+        let (scan, group) = (self.scan.as_ref()?, self.group.as_ref()?);
+        let rest = &scan.bytes(group)[self.given..group.length as usize];
         if rest.is_empty() {
-            self.flush = None;
+            self.group = None;
             return None;
         }
         let record = Record::parse(rest).expect("it was checked");
@@ -103,20 +221,57 @@ impl<D: Directory> Reader<D> {
         Some(true)
     }
 
-    /// Goes to the next flush; whether there is one.
-    fn next_flush(&mut self) -> Result<bool, Error> {
+    /// Goes to the next group that may be given; whether there is one.
+    fn next_group(&mut self) -> Result<bool, Error> {
+        if self.idle_at.is_none() && self.next_in_memory() {
+            return Ok(true);
+        }
+        if self.limit.is_written() {
+            return self.look_for_group();
+        }
+        let synced = Content::read(&mut self.directory)?;
+        if self.idle_at == Some(synced) {
+            return Ok(false);
+        }
+        self.limit.raise(&synced);
+        let found = self.look_for_group()?;
+        // Without the file, only the segments say whether something has come.
+        self.idle_at = (!found && matches!(synced, Content::Valid(_))).then_some(synced);
+        Ok(found)
+    }
+
+    /// Goes to the next group if it is known to be final. What is in memory may be older than the file: good enough then.
+    fn next_in_memory(&mut self) -> bool {
+        let Some(scan) = self.scan.as_mut().filter(|scan| self.limit.reaches(&scan.at)) else { return false };
+        let before = scan.at;
+        match scan.next(&mut self.directory, Look::Reach) {
+            Ok(Found::Group(header)) if self.limit.covers(&header) => self.found(header),
+            _ => {
+                scan.go_back(before);
+                false
+            }
+        }
+    }
+
+    /// Looks for the next group in the files as they are now.
+    fn look_for_group(&mut self) -> Result<bool, Error> {
         if self.scan.is_none() && !self.enter(None)? {
             return Ok(false);
         }
         let scan = self.scan.as_mut().expect("it was entered");
-        // What is in memory may be older than the file: good enough for what it has.
-        if let Ok(Found::Flush(header)) = scan.next(&mut self.directory, Look::Reach) {
-            return Ok(self.found(header));
-        }
+        let before = scan.at;
         // Asked before the end is looked at: a segment that has a successor is complete.
         let successor = successor(&mut self.directory, scan.header.first_sequence)?;
+        if !self.limit.is_written() {
+            let proven = if successor.is_some() { u64::MAX } else { scan.proven(&mut self.directory)? };
+            self.limit.raise_to_group(proven);
+        }
         match scan.next_live(&mut self.directory, successor.is_none()) {
-            Ok(Found::Flush(header)) => Ok(self.found(header)),
+            Ok(Found::Group(header)) if self.limit.covers(&header) => Ok(self.found(header)),
+            Ok(Found::Group(_)) => {
+                scan.go_back(before);
+                Ok(false)
+            }
             Ok(Found::End | Found::Torn { .. }) => match successor {
                 Some(next) => self.enter(Some(next)),
                 None => Ok(false),
@@ -129,9 +284,13 @@ impl<D: Directory> Reader<D> {
         }
     }
 
-    fn found(&mut self, header: FlushHeader) -> bool {
-        self.flush = Some(header);
-        self.given = crate::flush::HEADER_LEN;
+    fn found(&mut self, header: GroupHeader) -> bool {
+        if header.records > 0 {
+            let crc = self.scan.as_ref().expect("it was read").at.previous;
+            self.commit_group = Some(CommitGroup::new(&header, crc));
+        }
+        self.group = Some(header);
+        self.given = crate::group::HEADER_LEN;
         true
     }
 
@@ -167,7 +326,8 @@ impl<D: Directory> Reader<D> {
         self.next = self.next.max(segment);
         self.entered.get_or_insert(segment);
         self.scan = Some(Scan::new(header, crc));
-        self.flush = None;
+        self.group = None;
+        self.limit.raise_to_group(0);
         Ok(true)
     }
 
@@ -190,7 +350,7 @@ pub(crate) fn segments(directory: &mut impl Directory) -> Result<Vec<Sequence>, 
     names.sort_unstable();
     let first = |name| match name {
         FileName::Segment(first) => Some(first),
-        FileName::Next => None,
+        FileName::Next | FileName::Synced => None,
     };
     Ok(names.into_iter().filter_map(first).collect())
 }

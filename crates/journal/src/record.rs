@@ -1,6 +1,6 @@
 //! One record: what was appended, with the sequence that it got. Layout: docs/journal.md, "Record".
 //!
-//! The codec knows nothing of segments and flushes, so that other files can hold records, too.
+//! The codec knows nothing of segments and groups, so that other files can hold records, too.
 
 /// Bytes before a record's payload.
 pub const HEADER_LEN: usize = 48;

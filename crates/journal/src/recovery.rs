@@ -7,12 +7,13 @@ use crate::buffer::BLOCK;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::error::{Damage, Error, Fault};
-use crate::flush::FlushHeader;
+use crate::group::GroupHeader;
 use crate::journal::{Chain, Journal, Segment, Start, Tail};
 use crate::record::{Record, Sequence};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
 use crate::storage::Directory;
+use crate::synced::{Content, Synced};
 
 /// How much of a journal recovery reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +37,47 @@ pub enum Restore {
 pub struct Recovered {
     /// The oldest record in the journal; 0 if it is empty.
     pub first_sequence: Sequence,
-    /// The last record in the journal; 0 if it never had any.
+    /// The last record in the journal, be it removed by now; 0 if it never had any.
     pub last_sequence: Sequence,
     /// Segments in the journal.
     pub segments: usize,
     /// Records that were checked and given.
     pub records: u64,
-    /// Bytes of the flushes that were checked.
+    /// Bytes of the groups that were checked.
     pub bytes: u64,
     /// Where a torn tail was cut: its segment and offset. It was never acknowledged.
     pub cut: Option<(FileName, u64)>,
+    /// Why the journal goes on under a new id, if it does.
+    pub new_id: Option<NewId>,
+}
+
+/// Why a journal goes on under a new id: sequences that were given before may be given again, to other records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NewId {
+    /// Segments were removed at the new end, or a disk has lost what it said was on stable storage.
+    #[error("records up to {synced} were on stable storage and aren't there any more")]
+    Gone {
+        /// The last record that was on stable storage.
+        synced: Sequence,
+    },
+    /// The file `synced` is of another journal: the segments were put there, or a process before began that one and
+    /// took no records.
+    #[error("the file \"synced\" is of journal {journal}")]
+    Other {
+        /// The journal that it is of.
+        journal: JournalId,
+    },
+    /// The file `synced` has changed, so that nothing is known of the records that were there.
+    #[error("the file \"synced\" isn't valid")]
+    Invalid,
 }
 
 /// A segment of the chain, by its header.
 struct Link {
     header: SegmentHeader,
     crc: u32,
+    /// What it takes of the disk, bytes.
+    bytes: u64,
 }
 
 /// Opens the journal in `directory`: `on_record` is given its records, oldest first. An empty directory becomes a
@@ -68,11 +94,12 @@ pub fn recover(
 ) -> Result<(Journal, Recovered), Error> {
     config.check()?;
     let mut recovered = Recovered::default();
-    let segments = chain(directory, &mut recovered)?;
+    let synced = Content::read(directory)?;
+    let mut segments = chain(directory, &synced, &mut recovered)?;
     let look = if restore == Restore::All { Look::Everywhere } else { Look::Reach };
     let mut end = None;
     for index in first_to_read(&segments, restore)..segments.len() {
-        let Link { header, crc } = &segments[index];
+        let Link { header, crc, .. } = &segments[index];
         let mut scan = Scan::new(*header, *crc);
         let (last, torn) = read_segment(directory, &mut scan, look, &mut recovered, &mut on_record)?;
         match segments.get(index + 1) {
@@ -84,45 +111,108 @@ pub fn recover(
     recovered.first_sequence = segments.first().map_or(0, |first| first.header.first_sequence);
     let start = match end {
         None => {
-            directory.sync_directory().map_err(Error::io("fsync of", None))?;
+            // Retention may have taken all that was here: the sequences go on, so that none is of two records.
+            let last = synced.sequence();
+            recovered.last_sequence = last;
             let chain = Chain { number: 0, crc: 0, synced: 0 };
-            Start { id: new_id, last: 0, tail: Tail::NONE, chain, segments: VecDeque::new(), is_marked: true }
+            Start {
+                id: new_id,
+                last_commit_ns: 0,
+                last,
+                tail: Tail::NONE,
+                chain,
+                segments: VecDeque::new(),
+                is_marked: true,
+            }
         }
         Some((mut scan, last, torn)) => {
+            let last_commit_ns = last.as_ref().map_or(0, |last| last.time_ns);
             let is_marked = settle(directory, &mut scan, last, torn, &mut recovered)?;
+            release_unused(directory, &mut segments);
             recovered.last_sequence = scan.at.sequence - 1;
-            start_behind(&scan, &segments, is_marked)
+            recovered.new_id = new_id_because(&synced, scan.header.journal, recovered.last_sequence);
+            let id = if recovered.new_id.is_some() { new_id } else { scan.header.journal };
+            let mut start = start_behind(id, &scan, &segments, is_marked);
+            start.last_commit_ns = last_commit_ns;
+            if recovered.new_id.is_some() {
+                start.last = start.last.max(synced.sequence());
+            }
+            start
         }
     };
+    record(directory, Synced { journal: start.id, sequence: start.last })?;
     Ok((Journal::new(config, start, now), recovered))
 }
 
-fn start_behind(scan: &Scan, segments: &[Link], is_marked: bool) -> Start {
+fn new_id_because(synced: &Content, journal: JournalId, last: Sequence) -> Option<NewId> {
+    match *synced {
+        Content::Absent => None,
+        Content::Invalid => Some(NewId::Invalid),
+        Content::Valid(synced) if synced.journal != journal => Some(NewId::Other { journal: synced.journal }),
+        Content::Valid(synced) => (synced.sequence > last).then_some(NewId::Gone { synced: synced.sequence }),
+    }
+}
+
+/// Writes the file `synced`, durably: all that was recovered is on stable storage by now.
+pub(crate) fn record(directory: &mut impl Directory, synced: Synced) -> Result<(), Error> {
+    let file = FileName::Synced;
+    directory.write_at(file, 0, &synced.encode()).map_err(Error::io("writing to", Some(file)))?;
+    directory.sync(file).map_err(Error::io("fsync of", Some(file)))?;
+    directory.sync_directory().map_err(Error::io("fsync of", None))
+}
+
+fn start_behind(id: JournalId, scan: &Scan, segments: &[Link], is_marked: bool) -> Start {
     let number = scan.at.number - 1;
+    // Another journal begins with a segment of its own.
+    let capacity = if id == scan.header.journal { scan.header.capacity } else { scan.at.offset };
     Start {
-        id: scan.header.journal,
+        id,
         last: scan.at.sequence - 1,
         tail: Tail {
+            journal: scan.header.journal,
             segment: scan.header.first_sequence,
             offset: scan.at.offset,
-            capacity: scan.header.capacity,
+            is_retired: false,
+            capacity,
             reach: scan.header.reach,
         },
         chain: Chain { number, crc: scan.at.previous, synced: number },
         segments: segments
             .iter()
-            .map(|Link { header, .. }| Segment {
+            .map(|Link { header, bytes, .. }| Segment {
+                journal: header.journal,
                 first_sequence: header.first_sequence,
                 created_ns: header.created_ns,
-                bytes: header.capacity,
+                bytes: *bytes,
             })
             .collect(),
+        last_commit_ns: 0,
         is_marked,
     }
 }
 
+/// Gives back what was never used of segments that are complete: a process that ended may have left that for the one
+/// before the last. Where the file system can't do it, all of them have kept it.
+fn release_unused(directory: &mut impl Directory, segments: &mut [Link]) {
+    let ends: Vec<_> = segments
+        .iter()
+        .skip(1)
+        .filter_map(|next| next.header.previous.map(|previous| previous.end))
+        .collect();
+    let Some(&end) = ends.last() else { return };
+    let complete = &mut segments[..ends.len()];
+    let last = complete.last().expect("there is one for each end").header;
+    if directory.release(FileName::Segment(last.first_sequence), end).is_ok() {
+        complete.iter_mut().zip(ends).for_each(|(segment, end)| segment.bytes = end);
+    }
+}
+
 /// Lists the segments, checks that they are one chain, and removes what was never part of it.
-fn chain(directory: &mut impl Directory, recovered: &mut Recovered) -> Result<Vec<Link>, Error> {
+fn chain(
+    directory: &mut impl Directory,
+    synced: &Content,
+    recovered: &mut Recovered,
+) -> Result<Vec<Link>, Error> {
     let mut names = directory.list().map_err(Error::io("listing", None))?;
     names.sort_unstable();
     if names.contains(&FileName::Next) {
@@ -132,11 +222,11 @@ fn chain(directory: &mut impl Directory, recovered: &mut Recovered) -> Result<Ve
         .into_iter()
         .filter_map(|name| match name {
             FileName::Segment(first) => Some(first),
-            FileName::Next => None,
+            FileName::Next | FileName::Synced => None,
         })
         .collect();
     if let Some(&last) = sequences.last()
-        && never_synced(directory, last, sequences.len() == 1)?
+        && never_synced(directory, last, sequences.len() == 1, synced)?
     {
         let file = FileName::Segment(last);
         directory.remove(file).map_err(Error::io("removing", Some(file)))?;
@@ -154,57 +244,66 @@ fn chain(directory: &mut impl Directory, recovered: &mut Recovered) -> Result<Ve
         if let Some(before) = segments.last() {
             let Link { header: before, .. } = before;
             match header.previous {
+                Some(previous) if previous.first_sequence == before.first_sequence => {
+                    if previous.journal != before.journal {
+                        return damage(Fault::Foreign);
+                    }
+                }
                 _ if header.journal != before.journal => return damage(Fault::Foreign),
-                Some(previous) if previous.first_sequence == before.first_sequence => {}
                 Some(previous) => return damage(Fault::Missing { previous: previous.first_sequence }),
                 None => return damage(Fault::Foreign),
             }
         }
-        segments.push(Link { header, crc });
+        segments.push(Link { header, crc, bytes: header.capacity });
     }
     Ok(segments)
 }
 
-/// Whether not even the first flush of the last segment was on stable storage. Header and first flush are one write.
+/// Whether not even the first group of the last segment was on stable storage. Header and first group are one write.
 pub(crate) fn never_synced(
     directory: &mut impl Directory,
     last: Sequence,
     is_only: bool,
+    synced: &Content,
 ) -> Result<bool, Error> {
     let file = FileName::Segment(last);
     let damage = |offset, what| Err(Error::from(Damage { file, offset, what }));
     let torn = match read_header(directory, last)? {
         None => {
             // Without its header, which has its length and reach, all of the file is looked at: nothing may follow
-            // the first flush before that is on stable storage.
-            if let Some((at, later)) = second_flush(directory, last)? {
+            // the first group before that is on stable storage.
+            if let Some((at, later)) = second_group(directory, last)? {
                 return damage(0, Fault::Synced { number: later.synced, later: later.number, at });
             }
             true
         }
         Some((header, crc)) => {
-            !matches!(Scan::new(header, crc).next(directory, Look::Everywhere)?, Found::Flush(_))
+            !matches!(Scan::new(header, crc).next(directory, Look::Everywhere)?, Found::Group(_))
         }
     };
-    // Retention removes the segment before only when this one has a synced flush. So without one there's a segment
-    // before, unless nothing was ever synced.
-    if torn && is_only && last != 1 {
+    // The file `synced` says durably that a segment holds records before any of them counts. Without that file, retention
+    // has removed the segment before only when this one had a synced group, so there is one before, unless it's the first.
+    let held_records = match synced {
+        Content::Valid(synced) => synced.sequence >= last,
+        Content::Absent | Content::Invalid => is_only && last != 1,
+    };
+    if torn && held_records {
         return damage(0, Fault::Lost);
     }
     Ok(torn)
 }
 
-/// A flush that can't be a segment's first: it says that its predecessor here was synced.
-fn second_flush(
+/// A group that can't be a segment's first: it says that its predecessor here was synced.
+fn second_group(
     directory: &mut impl Directory,
     segment: Sequence,
-) -> Result<Option<(u64, FlushHeader)>, Error> {
+) -> Result<Option<(u64, GroupHeader)>, Error> {
     let file = FileName::Segment(segment);
     let length = directory.length(file).map_err(Error::io("reading", Some(file)))?;
     let mut block = vec![0; BLOCK];
     for offset in (2 * BLOCK as u64..length).step_by(BLOCK) {
         directory.read_at(file, offset, &mut block).map_err(Error::io("reading", Some(file)))?;
-        if let Some((header, _)) = FlushHeader::decode(&block, crate::flush::Place { segment, offset }) {
+        if let Some((header, _)) = GroupHeader::decode(&block, crate::group::Place { segment, offset }) {
             return Ok(Some((offset, header)));
         }
     }
@@ -229,18 +328,18 @@ fn first_to_read(segments: &[Link], restore: Restore) -> usize {
     index
 }
 
-/// Reads one segment to its end: the last flush, and where a torn tail ends if there is one.
+/// Reads one segment to its end: the last group, and where a torn tail ends if there is one.
 fn read_segment(
     directory: &mut impl Directory,
     scan: &mut Scan,
     look: Look,
     recovered: &mut Recovered,
     on_record: &mut impl FnMut(Record<'_>),
-) -> Result<(Option<FlushHeader>, Option<u64>), Error> {
+) -> Result<(Option<GroupHeader>, Option<u64>), Error> {
     let mut last = None;
     loop {
         match scan.next(directory, look)? {
-            Found::Flush(header) => {
+            Found::Group(header) => {
                 recovered.records += u64::from(header.records);
                 recovered.bytes += header.padded_len() as u64;
                 scan.records(&header).for_each(&mut *on_record);
@@ -260,42 +359,49 @@ pub(crate) fn check_joint(scan: &Scan, torn: Option<u64>, next: &SegmentHeader) 
     if previous.end > offset {
         // The next segment was begun when all of this one was on stable storage.
         let number = scan.at.number;
-        return damage(Fault::Synced { number, later: next.first_flush, at: 0 });
+        return damage(Fault::Synced { number, later: next.first_group, at: 0 });
     }
     if torn.is_some() {
         return damage(Fault::NotBlank);
     }
+    // Another journal leaves out the sequences of records that are gone.
+    let is_next = if next.journal == scan.header.journal {
+        next.first_sequence == scan.at.sequence
+    } else {
+        next.first_sequence >= scan.at.sequence
+    };
     let fits = previous.end == offset
+        && previous.journal == scan.header.journal
         && previous.crc == scan.at.previous
-        && next.first_sequence == scan.at.sequence
-        && next.first_flush == scan.at.number;
+        && next.first_group == scan.at.number
+        && is_next;
     if fits { Ok(()) } else { damage(Fault::Chain) }
 }
 
-/// Makes the end of the last segment what it should be, durably. Says whether it ends with a mark.
+/// Makes the end of the last segment what it should be, durably. Says whether it ends with a marker.
 ///
-/// The last flush is written once more, because it alone may not be on stable storage: a process that was killed left
+/// The last group is written once more, because it alone may not be on stable storage: a process that was killed left
 /// it in the page cache, maybe after a failed fsync, which makes Linux forget that the pages are dirty. For the same
 /// reason all that may hold remains behind it is overwritten with zeros, whether they show or not: they would be inside
 /// the journal at the next start.
 fn settle(
     directory: &mut impl Directory,
     scan: &mut Scan,
-    last: Option<FlushHeader>,
+    last: Option<GroupHeader>,
     torn: Option<u64>,
     recovered: &mut Recovered,
 ) -> Result<bool, Error> {
     let file = scan.file();
     let write_failed = || Error::io("writing to", Some(file));
-    let last = last.expect("a segment without a whole flush was removed");
+    let last = last.expect("a segment without a whole group was removed");
     let start = scan.at.offset - last.padded_len() as u64;
     // What the scan holds of the file is of the tail by now.
     let mut bytes = vec![0; last.padded_len()];
     directory.read_at(file, start, &mut bytes).map_err(Error::io("reading", Some(file)))?;
     directory.write_at(file, start, &bytes).map_err(write_failed())?;
-    if last.number == scan.header.first_flush {
+    if last.number == scan.header.first_group {
         let mut block = vec![0; BLOCK];
-        scan.header.encode(&mut block);
+        directory.read_at(file, 0, &mut block).map_err(Error::io("reading", Some(file)))?;
         directory.write_at(file, 0, &block).map_err(write_failed())?;
     }
     if torn.is_some() {

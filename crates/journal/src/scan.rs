@@ -1,15 +1,18 @@
-//! Walks the flushes of one segment, and tells a torn tail from damage. docs/journal.md, "Torn or damaged", has the
+//! Walks the groups of one segment, and tells a torn tail from damage. docs/journal.md, "Torn or damaged", has the
 //! argument.
 
-use crate::buffer::BLOCK;
+use crate::buffer::{BLOCK, SECTOR, first_nonzero};
 use crate::error::{Damage, Error, Fault};
-use crate::flush::{self, Digest, FlushHeader, HEADER_LEN, Place, SECTOR, first_nonzero};
+use crate::group::{self, Digest, GroupHeader, HEADER_LEN, Place};
 use crate::record::{Record, Sequence};
 use crate::segment::{FileName, HeaderError, SegmentHeader};
 use crate::storage::Directory;
 
-/// What is read at once, bytes; a longer flush is read whole.
+/// What is read at once, bytes; a longer group is read whole.
 const CHUNK: usize = 256 << 10;
+
+/// How far to look for a proof that groups are on stable storage, groups.
+const GROUPS_AHEAD: usize = 1_024;
 
 /// A segment that is being read.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(crate) struct Scan {
     digest: Digest,
 }
 
-/// Where the next flush is expected, and what it must say.
+/// Where the next group is expected, and what it must say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub offset: u64,
@@ -33,16 +36,16 @@ pub(crate) struct Position {
 /// What is at a position.
 #[derive(Debug)]
 pub(crate) enum Found {
-    /// A whole flush; [`Scan::records`] has what is in it. The position is behind it.
-    Flush(FlushHeader),
+    /// A whole group; [`Scan::records`] has what is in it. The position is behind it.
+    Group(GroupHeader),
     /// None, and as far as was looked, nothing behind it.
     End,
-    /// The remains of a flush that was never known to be on stable storage. Nothing is there from `end` on, as far as
+    /// The remains of a group that was never known to be on stable storage. Nothing is there from `end` on, as far as
     /// was looked.
     Torn { end: u64 },
 }
 
-/// How far behind the last flush to look.
+/// How far behind the last group to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// As far as something can have been written that wasn't synced.
@@ -77,11 +80,11 @@ pub(crate) fn read_header(
 }
 
 impl Scan {
-    /// Starts at the first flush of the segment with this header, whose CRC is `crc`.
+    /// Starts at the first group of the segment with this header, whose CRC is `crc`.
     pub fn new(header: SegmentHeader, crc: u32) -> Self {
         let at = Position {
             offset: BLOCK as u64,
-            number: header.first_flush,
+            number: header.first_group,
             sequence: header.first_sequence,
             previous: crc,
         };
@@ -96,7 +99,7 @@ impl Scan {
         Place { segment: self.header.first_sequence, offset }
     }
 
-    /// The next flush, or what is there instead.
+    /// The next group, or what is there instead.
     pub fn next(&mut self, directory: &mut impl Directory, look: Look) -> Result<Found, Error> {
         let Position { offset, number, .. } = self.at;
         let file = self.file();
@@ -106,10 +109,10 @@ impl Scan {
         }
         let place = self.place(offset);
         let first = self.window.get(directory, file, offset, BLOCK)?;
-        let Some((header, crc)) = FlushHeader::decode(first, place) else {
+        let Some((header, crc)) = GroupHeader::decode(first, place) else {
             if first_nonzero(&first[..SECTOR]).is_some() {
                 // A sector is written whole or not at all: this is neither.
-                return Err(damage(Fault::FlushHeader));
+                return Err(damage(Fault::GroupHeader));
             }
             return self.unwritten(directory, look);
         };
@@ -126,9 +129,9 @@ impl Scan {
             return Err(damage(Fault::Chain));
         }
         let bytes = self.window.get(directory, file, offset, header.padded_len())?;
-        match flush::check(&header, bytes, &mut self.digest) {
+        match group::check(&header, bytes, &mut self.digest) {
             Ok(()) => {}
-            Err(_) if flush::may_be_torn(&header, bytes) => return self.unwritten(directory, look),
+            Err(_) if group::may_be_torn(&header, bytes) => return self.unwritten(directory, look),
             Err(what) => return Err(damage(Fault::Body { number, what })),
         }
         self.at = Position {
@@ -137,32 +140,71 @@ impl Scan {
             sequence: header.first_sequence + u64::from(header.records),
             previous: crc,
         };
-        Ok(Found::Flush(header))
+        Ok(Found::Group(header))
     }
 
-    /// The records of the flush that was just found.
-    pub fn records(&self, header: &FlushHeader) -> impl Iterator<Item = Record<'_>> {
+    /// The records of the group that was just found.
+    pub fn records(&self, header: &GroupHeader) -> impl Iterator<Item = Record<'_>> {
         let start = self.at.offset - header.padded_len() as u64;
-        flush::records(self.window.held(start, header.padded_len()), header.records)
+        group::records(self.window.held(start, header.padded_len()), header.records)
     }
 
-    /// The bytes of the flush that was just found, with its padding.
-    pub fn bytes(&self, header: &FlushHeader) -> &[u8] {
+    /// The bytes of the group that was just found, with its padding.
+    pub fn bytes(&self, header: &GroupHeader) -> &[u8] {
         self.window.held(self.at.offset - header.padded_len() as u64, header.padded_len())
     }
 
+    /// Goes to where it was before, and reads the file again from there.
+    pub fn go_back(&mut self, at: Position) {
+        self.at = at;
+        self.window.bytes.clear();
+    }
+
+    /// Number of the last group here that a later one says was on stable storage; some groups ahead at most.
+    pub fn proven(&self, directory: &mut impl Directory) -> Result<u64, Error> {
+        let mut ahead = Self {
+            header: self.header,
+            at: self.at,
+            window: Window::of(self.header.capacity),
+            digest: Digest::default(),
+        };
+        let mut proven = 0;
+        for _ in 0..GROUPS_AHEAD {
+            match ahead.next(directory, Look::Reach) {
+                Ok(Found::Group(header)) => proven = header.synced,
+                // A header says it even if the rest of its group isn't whole. What is wrong is for who reads up to there.
+                Ok(_) | Err(Error::Damage(_)) => {
+                    return Ok(ahead.synced_here(directory)?.map_or(proven, |synced| proven.max(synced)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(proven)
+    }
+
+    /// The last synced group, as the header of the next group says.
+    fn synced_here(&self, directory: &mut impl Directory) -> Result<Option<u64>, Error> {
+        let mut block = [0; HEADER_LEN];
+        let (file, offset) = (self.file(), self.at.offset);
+        directory.read_at(file, offset, &mut block).map_err(Error::io("reading", Some(file)))?;
+        let header = GroupHeader::decode(&block, self.place(offset)).map(|(header, _)| header);
+        let belongs =
+            |header: &GroupHeader| header.journal == self.header.journal && header.number == self.at.number;
+        Ok(header.filter(belongs).map(|header| header.synced))
+    }
+
     /// Like [`Scan::next`], from the file as it is now and while it is being written. If it `is_last`, bytes at its end
-    /// that are no flush, nor part of one, may be one that is just being written.
+    /// that are no group, nor part of one, may be one that is just being written.
     pub fn next_live(&mut self, directory: &mut impl Directory, is_last: bool) -> Result<Found, Error> {
         self.window.bytes.clear();
         let first = match self.next(directory, Look::Reach) {
             Err(Error::Damage(damage)) => damage,
             found => return found,
         };
-        if !matches!(first.what, Fault::FlushHeader | Fault::Body { .. } | Fault::Synced { .. }) {
+        if !matches!(first.what, Fault::GroupHeader | Fault::Body { .. } | Fault::Synced { .. }) {
             return Err(first.into());
         }
-        // A later flush proves that this one was whole before that was seen: then it is so now, or damaged.
+        // A later group proves that this one was whole before that was seen: then it is so now, or damaged.
         self.window.bytes.clear();
         let proof = self.unwritten(directory, Look::Everywhere);
         self.window.bytes.clear();
@@ -172,11 +214,11 @@ impl Scan {
         }
     }
 
-    /// There is no whole flush here: looks behind for one that says that there was, and for remains.
+    /// There is no whole group here: looks behind for one that says that there was, and for remains.
     fn unwritten(&mut self, directory: &mut impl Directory, look: Look) -> Result<Found, Error> {
         let Position { offset, number, .. } = self.at;
         let limit = match look {
-            // A flush within reach, and the header of the one behind it.
+            // A group within reach, and the header of the one behind it.
             Look::Reach => (offset + self.header.reach + BLOCK as u64).min(self.header.capacity),
             Look::Everywhere => self.header.capacity,
         };
@@ -189,7 +231,7 @@ impl Scan {
                 continue;
             }
             end = Some(at + BLOCK as u64);
-            if let Some((later, _)) = FlushHeader::decode(block, place)
+            if let Some((later, _)) = GroupHeader::decode(block, place)
                 && later.journal == self.header.journal
                 && later.synced >= number
             {

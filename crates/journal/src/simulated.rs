@@ -5,10 +5,10 @@ use std::io;
 
 use fastrand::Rng;
 
-use crate::buffer::Buffer;
-use crate::flush::SECTOR;
+use crate::buffer::{Buffer, SECTOR, first_nonzero};
 use crate::segment::FileName;
 use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::synced::Synced;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
@@ -185,7 +185,8 @@ impl SimulatedDisk {
                 return (result, Some(buffer));
             }
             Operation::Sync { file } => {
-                self.sync_content(self.open[&file]).map(|()| 0).map_err(Failure::Operation)
+                let open = if file == FileName::Synced { &self.names } else { &self.open };
+                self.sync_content(open[&file]).map(|()| 0).map_err(Failure::Operation)
             }
             Operation::Rename { from, to } => {
                 assert!(!self.names.contains_key(&to), "{to} exists already");
@@ -197,6 +198,10 @@ impl SimulatedDisk {
             Operation::Remove { file } => {
                 assert!(!self.open.contains_key(&file), "{file} is open");
                 self.change(Change::Unlink(file, self.names[&file]));
+                Ok(0)
+            }
+            Operation::Release { file, offset, .. } => {
+                self.files[self.open[&file]].check_blank(offset);
                 Ok(0)
             }
             Operation::Close { file } => {
@@ -309,6 +314,12 @@ fn not_found() -> io::Error {
 }
 
 impl Content {
+    /// Zeros stay zeros when their space is given back, whenever the power is cut.
+    fn check_blank(&self, from: u64) {
+        let rest = |bytes: &[u8]| bytes.get(from as usize..).is_none_or(|rest| first_nonzero(rest).is_none());
+        assert!(rest(&self.now) && rest(&self.durable), "what is behind offset {from} isn't blank");
+    }
+
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
         if self.now.len() < end {
@@ -369,6 +380,11 @@ impl Change {
 }
 
 impl Storage for SimulatedDisk {
+    fn publish(&mut self, synced: Synced) {
+        let index = self.names[&FileName::Synced];
+        self.files[index].write(Synced::WORD_AT, &synced.word_bytes());
+    }
+
     fn start(&mut self, id: OperationId, operation: Operation) {
         assert!(self.pending.iter().all(|(pending, _)| *pending != id), "{id:?} is on its way already");
         self.pending.push((id, operation));
@@ -395,8 +411,17 @@ impl Directory for SimulatedDisk {
     }
 
     fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let index = *self.names.get(&file).ok_or_else(not_found)?;
         let burnt = self.burn();
+        if !self.names.contains_key(&file) {
+            if file != FileName::Synced {
+                return Err(not_found());
+            }
+            burnt?;
+            self.files.push(Content::default());
+            self.change(Change::Link(file, self.files.len() - 1));
+            return self.write_at(file, offset, bytes);
+        }
+        let index = self.names[&file];
         if burnt.is_ok() || self.rng.bool() {
             self.files[index].write(offset as usize, bytes);
         }
@@ -407,6 +432,12 @@ impl Directory for SimulatedDisk {
         let index = *self.names.get(&file).ok_or_else(not_found)?;
         self.burn()?;
         self.sync_content(index).map_err(io::Error::from_raw_os_error)
+    }
+
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()> {
+        let index = *self.names.get(&file).ok_or_else(not_found)?;
+        self.files[index].check_blank(offset);
+        Ok(())
     }
 
     fn remove(&mut self, file: FileName) -> io::Result<()> {

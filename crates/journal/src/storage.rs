@@ -5,6 +5,7 @@ use std::io;
 
 use crate::buffer::Buffer;
 use crate::segment::FileName;
+use crate::synced::Synced;
 
 /// Which of a journal's operations this is. There is at most one of each on the way, so it is all the name that an
 /// operation needs.
@@ -12,7 +13,7 @@ use crate::segment::FileName;
 #[repr(u8)]
 pub enum OperationId {
     /// Renaming and writing for records.
-    Flush = 0,
+    Commit = 0,
     /// Makes the name of a new segment durable.
     Directory = 1,
     /// Makes the next segment ready.
@@ -25,7 +26,7 @@ pub enum OperationId {
 
 impl OperationId {
     /// All of them: the most operations of one journal that are ever on the way together.
-    pub const ALL: [Self; 5] = [Self::Flush, Self::Directory, Self::Prepare, Self::Remove, Self::Handle];
+    pub const ALL: [Self; 5] = [Self::Commit, Self::Directory, Self::Prepare, Self::Remove, Self::Handle];
 
     /// The one with this number.
     pub fn from_byte(byte: u8) -> Option<Self> {
@@ -60,7 +61,7 @@ pub enum Operation {
         /// are one completion.
         sync: bool,
     },
-    /// fdatasync of an open file.
+    /// fdatasync of an open file; [`FileName::Synced`] counts as open.
     Sync {
         /// The file.
         file: FileName,
@@ -76,6 +77,16 @@ pub enum Operation {
     Remove {
         /// Its name.
         file: FileName,
+    },
+    /// Gives the space of an open file from `offset` on, where it holds zeros, back to the file system; its length stays.
+    /// A file system that can't do it refuses.
+    Release {
+        /// The file.
+        file: FileName,
+        /// From where on, bytes.
+        offset: u64,
+        /// How much: to the end of the file, bytes.
+        bytes: u64,
     },
     /// Closes an open file.
     Close {
@@ -114,6 +125,10 @@ pub trait Storage {
     /// [`Journal::completed`](crate::Journal::completed); an operation that can't even be started completes with
     /// [`Failure::Operation`].
     fn start(&mut self, id: OperationId, operation: Operation);
+
+    /// Writes [`Synced::word`] into the file `synced`, which recovery has made, where readers see it at once. Doesn't
+    /// wait for the disk: [`Operation::Sync`] of [`FileName::Synced`] does.
+    fn publish(&mut self, synced: Synced);
 }
 
 /// A directory whose calls wait: for recovery, before anything is served, and for readers.
@@ -124,10 +139,12 @@ pub trait Directory {
     fn length(&mut self, file: FileName) -> io::Result<u64>;
     /// Fills `out` from `offset` on as far as the file goes, and says how far that was.
     fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize>;
-    /// Overwrites part of a file.
+    /// Overwrites part of a file. [`FileName::Synced`] is made if it isn't there.
     fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// fdatasync of a file.
     fn sync(&mut self, file: FileName) -> io::Result<()>;
+    /// Gives the space of a file from `offset` on, where it holds zeros, back to the file system; its length stays.
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()>;
     /// Removes a file.
     fn remove(&mut self, file: FileName) -> io::Result<()>;
     /// fsync of the directory.
@@ -153,6 +170,10 @@ impl<D: Directory> Directory for &mut D {
 
     fn sync(&mut self, file: FileName) -> io::Result<()> {
         (**self).sync(file)
+    }
+
+    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()> {
+        (**self).release(file, offset)
     }
 
     fn remove(&mut self, file: FileName) -> io::Result<()> {

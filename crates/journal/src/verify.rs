@@ -7,6 +7,7 @@ use crate::recovery::{check_joint, never_synced};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
 use crate::storage::Directory;
+use crate::synced::Content;
 
 /// What is in a journal, up to its first damage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,35 +16,35 @@ pub struct Report {
     pub journal: Option<JournalId>,
     /// Segments that were checked.
     pub segments: u64,
-    /// Whole flushes, marks included.
-    pub flushes: u64,
-    /// Flushes without a record.
-    pub marks: u64,
+    /// Whole commit groups, markers included.
+    pub groups: u64,
+    /// Commit markers: groups without a record.
+    pub markers: u64,
     /// Records in them.
     pub records: u64,
     /// Events in the records, as their producers counted them.
     pub events: u64,
-    /// Bytes of the flushes, padding included.
+    /// Bytes of the groups, padding included.
     pub bytes: u64,
     /// The first record: 0 if there is none.
     pub first_sequence: Sequence,
     /// The last record: 0 if there is none.
     pub last_sequence: Sequence,
-    /// When the last flush was written, Unix time in nanoseconds.
+    /// When the last group was written, Unix time in nanoseconds.
     pub last_time_ns: u64,
-    /// What is behind the last whole flush.
+    /// What is behind the last whole group.
     pub tail: Tail,
     /// The first damage. What comes behind it isn't counted.
     pub damage: Option<Damage>,
 }
 
-/// What is behind the last whole flush of a journal.
+/// What is behind the last whole group of a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tail {
     /// Nothing: all up to here was written whole.
     #[default]
     Clean,
-    /// Bytes that are no whole flush: the remains of one that was never acknowledged, one that is just being
+    /// Bytes that are no whole group: the remains of one that was never acknowledged, one that is just being
     /// written, or bytes that changed where nothing was ever written. Recovery cuts them.
     Torn {
         /// The file.
@@ -73,12 +74,24 @@ pub fn verify(directory: &mut impl Directory) -> Result<Report, Error> {
 }
 
 fn check_all(directory: &mut impl Directory, report: &mut Report) -> Result<(), Error> {
+    // First: it must not say more than what is looked at afterwards.
+    let synced = Content::read(directory)?;
+    check_segments(directory, &synced, report)?;
+    let Some(journal) = report.journal else { return Ok(()) };
+    Ok(synced.check(journal, report.last_sequence)?)
+}
+
+fn check_segments(
+    directory: &mut impl Directory,
+    synced: &Content,
+    report: &mut Report,
+) -> Result<(), Error> {
     let all = segments(directory)?;
     let mut before: Option<(Scan, Option<u64>)> = None;
     for (index, &segment) in all.iter().enumerate() {
         let file = FileName::Segment(segment);
         let is_last = index + 1 == all.len();
-        if is_last && never_synced(directory, segment, index == 0)? {
+        if is_last && never_synced(directory, segment, index == 0, synced)? {
             report.tail = Tail::Torn { file, offset: 0 };
             return Ok(());
         }
@@ -116,15 +129,18 @@ fn check_chain(before: &Scan, torn: Option<u64>, header: &SegmentHeader) -> Resu
     let damage =
         |what| Err(Damage { file: FileName::Segment(header.first_sequence), offset: 0, what }.into());
     match header.previous {
-        _ if header.journal != before.header.journal => damage(Fault::Foreign),
         Some(previous) if previous.first_sequence != before.header.first_sequence => {
+            if header.journal != before.header.journal {
+                return damage(Fault::Foreign);
+            }
             damage(Fault::Missing { previous: previous.first_sequence })
         }
+        Some(previous) if previous.journal != before.header.journal => damage(Fault::Foreign),
         _ => check_joint(before, torn, header),
     }
 }
 
-/// Counts a segment's flushes; where a torn tail ends, if it has one.
+/// Counts a segment's groups; where a torn tail ends, if it has one.
 fn check_segment(
     directory: &mut impl Directory,
     scan: &mut Scan,
@@ -132,9 +148,9 @@ fn check_segment(
 ) -> Result<Option<u64>, Error> {
     loop {
         match scan.next(directory, Look::Everywhere)? {
-            Found::Flush(header) => {
-                report.flushes += 1;
-                report.marks += u64::from(header.records == 0);
+            Found::Group(header) => {
+                report.groups += 1;
+                report.markers += u64::from(header.records == 0);
                 report.records += u64::from(header.records);
                 report.events += header.events;
                 report.bytes += header.padded_len() as u64;

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use tickstream_journal::{
-    Config, Directory, Error, FileName, Journal, JournalId, Now, Restore, SimulatedDisk, Tail, recover,
-    verify,
+    Config, Damage, Directory, Error, Fault, FileName, Journal, JournalId, Now, Restore, SimulatedDisk, Tail,
+    recover, verify,
 };
 
 const NOW: Now = Now { mono_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
@@ -14,10 +14,10 @@ const PRODUCER: [u8; 16] = [0x5A; 16];
 fn config() -> Config {
     Config {
         segment_bytes: 4 * 4096,
-        flush_bytes: 2 * 4096,
+        group_bytes: 2 * 4096,
         buffers: 2,
         zero_bytes: 4096,
-        mark_after: Duration::from_secs(1),
+        marker_after: Duration::from_secs(1),
         ..Config::default()
     }
 }
@@ -40,7 +40,7 @@ fn settle(journal: &mut Journal, disk: &mut SimulatedDisk) {
     }
 }
 
-/// Some segments with flushes of one and two blocks; ended in order or, without a mark at its end, killed.
+/// Some segments with groups of one and two blocks; ended in order or, without a marker at its end, killed.
 fn journal_on_disk(ended: bool) -> (SimulatedDisk, Vec<Vec<u8>>) {
     let mut disk = SimulatedDisk::new(1);
     let (mut journal, _) = open(&mut disk).unwrap();
@@ -61,7 +61,7 @@ fn journal_on_disk(ended: bool) -> (SimulatedDisk, Vec<Vec<u8>>) {
 
 fn segments(disk: &mut SimulatedDisk) -> Vec<FileName> {
     let mut files = disk.list().unwrap();
-    files.retain(|file| *file != FileName::Next);
+    files.retain(|file| matches!(file, FileName::Segment(_)));
     files.sort_unstable();
     files
 }
@@ -72,7 +72,7 @@ fn every_flipped_bit_is_found_and_none_costs_a_record() {
 }
 
 #[test]
-fn so_is_every_bit_of_a_journal_that_was_killed_behind_a_flush() {
+fn so_is_every_bit_of_a_journal_that_was_killed_behind_a_group() {
     flip_every_bit(false);
 }
 
@@ -80,10 +80,10 @@ fn flip_every_bit(ended: bool) {
     let (mut disk, payloads) = journal_on_disk(ended);
     let clean = verify(&mut disk).unwrap();
     assert!(clean.is_clean(), "{clean:?}");
-    assert_eq!((clean.records, clean.last_sequence, clean.marks), (8, 8, u64::from(ended)));
+    assert_eq!((clean.records, clean.last_sequence, clean.markers), (8, 8, u64::from(ended)));
     let files = segments(&mut disk);
     assert!(files.len() >= 3, "{files:?}");
-    for file in files {
+    for file in files.into_iter().chain([FileName::Synced]) {
         for bit in 0..disk.bytes(file).unwrap().len() * 8 {
             disk.flip_bit(file, bit);
             match verify(&mut disk) {
@@ -108,14 +108,14 @@ fn flip_every_bit(ended: bool) {
 }
 
 #[test]
-fn damage_in_the_last_flush_is_told_from_a_torn_one() {
+fn damage_in_the_last_group_is_told_from_a_torn_one() {
     let (mut whole, payloads) = journal_on_disk(true);
     let last = *segments(&mut whole).last().unwrap();
-    // The mark behind the last record, and any flush without one: of these nothing says later that they were synced.
+    // The marker behind the last record, and any group without one: of these nothing says later that they were synced.
     let report = verify(&mut whole).unwrap();
-    assert!(report.marks > 0);
+    assert!(report.markers > 0);
     let bytes = whole.bytes(last).unwrap();
-    let mark = (0..bytes.len()).step_by(4096).rfind(|&at| bytes[at..].starts_with(b"TSJF")).unwrap();
+    let marker = (0..bytes.len()).step_by(4096).rfind(|&at| bytes[at..].starts_with(b"TSJF")).unwrap();
     let check = |flip: Option<usize>, blank: Option<usize>, records: Option<usize>| {
         let mut disk = whole.clone();
         flip.into_iter().for_each(|byte| disk.flip_bit(last, byte * 8));
@@ -127,15 +127,17 @@ fn damage_in_the_last_flush_is_told_from_a_torn_one() {
             Err(error) => assert_eq!(records, None, "{flip:?} {blank:?}: {error}"),
         }
     };
-    // A bit of the mark: no power cut changes a bit of a sector.
-    check(Some(mark + 30), None, None);
-    // The mark's sector isn't there: it was never written.
-    check(None, Some(mark), Some(payloads.len()));
-    // The flush before the mark isn't there: the mark says that it was.
-    check(None, Some(mark - 4096), None);
-    // Neither is there: both were written by nobody, as far as the disk shows. It's the one loss that can't be seen.
+    // A bit of the marker: no power cut changes a bit of a sector.
+    check(Some(marker + 30), None, None);
+    // The marker's sector isn't there: it was never written.
+    check(None, Some(marker), Some(payloads.len()));
+    // The group before the marker isn't there: the marker says that it was.
+    check(None, Some(marker - 4096), None);
+    // Neither is there: both were written by nobody, as far as segments show. The file "synced" says that they were.
     let mut disk = whole.clone();
-    disk.write_at(last, mark as u64 - 4096, &[0; 8192]).unwrap();
+    disk.write_at(last, marker as u64 - 4096, &[0; 8192]).unwrap();
+    let report = verify(&mut disk).unwrap();
+    assert!(matches!(report.damage, Some(Damage { what: Fault::Gone { .. }, .. })), "{report:?}");
     assert!(open(&mut disk).is_ok());
 }
 

@@ -11,7 +11,7 @@ use tickstream_journal::{
 const NOW: Now = Now { mono_ns: 1, unix_ns: 1_700_000_000_000_000_000 };
 
 fn config() -> Config {
-    Config { segment_bytes: 16 * 4096, flush_bytes: 4 * 4096, zero_bytes: 4 * 4096, ..Config::default() }
+    Config { segment_bytes: 16 * 4096, group_bytes: 4 * 4096, zero_bytes: 4 * 4096, ..Config::default() }
 }
 
 struct Process {
@@ -101,7 +101,8 @@ fn a_reader_that_retention_overtakes_goes_on_at_the_oldest_record() {
     let mut reader = Reader::new(FileDirectory::open(directory.path()), 1);
     assert_eq!(reader.next_record().unwrap().unwrap().sequence, 1);
     let segments = FileDirectory::open(directory.path()).list().unwrap();
-    let mut segments: Vec<_> = segments.into_iter().filter(|file| *file != FileName::Next).collect();
+    let mut segments: Vec<_> =
+        segments.into_iter().filter(|file| matches!(file, FileName::Segment(_))).collect();
     segments.sort_unstable();
     // What is in memory of the first is still given.
     for file in &segments[..3] {
@@ -155,17 +156,22 @@ fn two_processes_do_not_write_one_journal() {
 }
 
 #[test]
-fn a_torn_flush_is_cut_and_what_is_damaged_is_named() {
+fn a_torn_group_is_cut_and_what_is_damaged_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let mut process = Process::start(directory.path());
+    let synced = directory.path().join("synced");
+    let mut synced_first = Vec::new();
     for _ in 0..2 {
+        synced_first = fs::read(&synced).unwrap();
         process.append(&[7; 3000]);
         process.settle();
     }
     drop(process);
+    // The second record was never synced, as far as that file says.
+    fs::write(&synced, synced_first).unwrap();
     let file = directory.path().join("00000000000000000001.journal");
     let whole = fs::read(&file).unwrap();
-    // Each record is a flush of one block, the first behind the header's.
+    // Each record is a group of one block, the first behind the header's.
     let mut torn = whole.clone();
     torn[2 * 4096 + 1024..2 * 4096 + 1536].fill(0);
     fs::write(&file, &torn).unwrap();
@@ -182,7 +188,7 @@ fn a_torn_flush_is_cut_and_what_is_damaged_is_named() {
     let message = refused.unwrap_err().to_string();
     assert!(
         message.starts_with(
-            "00000000000000000001.journal is damaged at offset 4096: flush 1: record 1 is damaged"
+            "00000000000000000001.journal is damaged at offset 4096: group 1: record 1 is damaged"
         ),
         "{message}"
     );

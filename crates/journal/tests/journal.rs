@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tickstream_journal::{
-    Action, AppendError, Completion, Config, Directory, Failure, FileName, Journal, JournalId, Now,
-    OperationId, Reader, Recovered, Restore, Retention, SimulatedDisk, recover,
+    Action, AppendError, Completion, Config, Directory, Failure, FileName, Journal, JournalId, NewId, Now,
+    OperationId, Position, Reader, Recovered, Restore, Retention, SimulatedDisk, recover,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -13,7 +13,7 @@ const PRODUCER: [u8; 16] = [1; 16];
 fn config() -> Config {
     Config {
         segment_bytes: 6 * 4096,
-        flush_bytes: 2 * 4096,
+        group_bytes: 2 * 4096,
         buffers: 2,
         zero_bytes: 2 * 4096,
         ..Config::default()
@@ -87,7 +87,7 @@ impl World {
     }
 
     fn segments(&mut self) -> usize {
-        self.disk.list().unwrap().into_iter().filter(|file| *file != FileName::Next).count()
+        self.disk.list().unwrap().into_iter().filter(|file| matches!(file, FileName::Segment(_))).count()
     }
 }
 
@@ -96,7 +96,7 @@ fn open(disk: &mut SimulatedDisk, config: Config, now: Now, restore: Restore) ->
 }
 
 #[test]
-fn what_comes_while_a_flush_is_written_is_the_next_flush() {
+fn what_comes_while_a_group_is_written_is_the_next_group() {
     let mut world = World::new(config());
     world.append(100).unwrap();
     world.drive();
@@ -107,7 +107,7 @@ fn what_comes_while_a_flush_is_written_is_the_next_flush() {
     assert_eq!(world.journal.synced(), 0);
     world.settle();
     let stats = world.journal.stats();
-    assert_eq!((stats.progress.synced(), stats.flushes), (6, 2));
+    assert_eq!((stats.progress.synced(), stats.groups), (6, 2));
     assert_eq!(stats.record_bytes, 6 * 148);
 }
 
@@ -123,8 +123,10 @@ fn nothing_is_synced_before_its_file_has_a_durable_name() {
     };
     world.journal.append(PRODUCER, 0, 1, b"first").unwrap();
     // Renamed, then written and synced.
-    complete(&mut world, OperationId::Flush, 0, 0);
-    complete(&mut world, OperationId::Flush, 1, 0);
+    complete(&mut world, OperationId::Commit, 0, 0);
+    complete(&mut world, OperationId::Commit, 1, 0);
+    complete(&mut world, OperationId::Directory, 1, 0);
+    // That there are records is on stable storage in the file "synced", too.
     complete(&mut world, OperationId::Directory, 1, 1);
 }
 
@@ -135,7 +137,7 @@ fn memory_is_bounded() {
         world.drive();
         world.append(3000).ok()
     });
-    // Two buffers of two blocks; the first flush was begun with what was there.
+    // Two buffers of two blocks; the first group was begun with what was there.
     assert_eq!(taken.count(), 3);
     assert_eq!(world.append(3000), Err(AppendError::Busy));
     world.settle();
@@ -144,8 +146,8 @@ fn memory_is_bounded() {
 
 #[test]
 fn a_record_that_needs_the_next_segment_gets_it_though_the_current_one_is_almost_empty() {
-    // Two of the largest flushes don't fit a segment.
-    let config = Config { segment_bytes: 5 * 4096, flush_bytes: 4 * 4096, ..config() };
+    // Two of the largest groups don't fit a segment.
+    let config = Config { segment_bytes: 5 * 4096, group_bytes: 4 * 4096, ..config() };
     let max = config.payload_max();
     let mut world = World::new(config);
     assert_eq!(world.append(100), Ok(1));
@@ -156,7 +158,7 @@ fn a_record_that_needs_the_next_segment_gets_it_though_the_current_one_is_almost
 }
 
 #[test]
-fn a_record_that_no_flush_holds_is_refused() {
+fn a_record_that_no_group_holds_is_refused() {
     let mut world = World::new(config());
     let max = config().payload_max();
     assert_eq!(world.append(max + 1), Err(AppendError::TooLarge { length: max + 1, max }));
@@ -193,7 +195,7 @@ fn a_failed_fsync_ends_the_journal() {
 
 #[test]
 fn a_cut_that_a_failed_fsync_made_linux_forget_is_made_again() {
-    let config = Config { segment_bytes: 16 * 4096, flush_bytes: 4 * 4096, ..config() };
+    let config = Config { segment_bytes: 16 * 4096, group_bytes: 4 * 4096, ..config() };
     for seed in 0..500 {
         let mut world = World::with_disk(config.clone(), SimulatedDisk::new(seed));
         world.append(100).unwrap();
@@ -229,7 +231,7 @@ fn a_failed_write_ends_the_journal() {
     world.drive();
     let failed = std::iter::from_fn(|| world.disk.complete_one()).find_map(|completion| {
         let id = completion.id;
-        world.journal.completed(world.now, completion).err().filter(|_| id == OperationId::Flush)
+        world.journal.completed(world.now, completion).err().filter(|_| id == OperationId::Commit)
     });
     assert!(failed.is_some() || world.journal.failure().is_some());
     assert_eq!(world.journal.failure().unwrap().action, Action::Write);
@@ -283,7 +285,7 @@ fn short_writes_are_completed() {
 
 #[test]
 fn the_oldest_segments_go_when_there_are_too_many() {
-    let retention = Retention { bytes: Some(4 * config().segment_bytes), age: None };
+    let retention = Retention { bytes: Some(4 * config().segment_bytes), ..Retention::default() };
     let mut world = World::new(Config { retention, ..config() });
     for _ in 0..100 {
         world.append_all(1);
@@ -300,7 +302,7 @@ fn the_oldest_segments_go_when_there_are_too_many() {
 
 #[test]
 fn old_segments_go_except_the_one_being_written() {
-    let retention = Retention { bytes: None, age: Some(Duration::from_secs(60)) };
+    let retention = Retention { age: Some(Duration::from_secs(60)), ..Retention::default() };
     let mut world = World::new(Config { retention, ..config() });
     world.append_all(12);
     assert_eq!(world.segments(), 3);
@@ -313,10 +315,126 @@ fn old_segments_go_except_the_one_being_written() {
     assert_eq!(world.journal.first_sequence(), 11);
 }
 
+#[test]
+fn a_quiet_journal_keeps_nothing_that_is_too_old_and_goes_on_behind_it() {
+    let retention = Retention { age: Some(Duration::from_secs(60)), ..Retention::default() };
+    let mut world = World::new(Config { retention, ..config() });
+    world.append_all(2);
+    for _ in 0..64 {
+        world.pass(Duration::from_secs(1));
+        world.settle();
+    }
+    assert_eq!((world.segments(), world.journal.first_sequence()), (0, 0));
+    world.append_all(2);
+    assert_eq!((world.segments(), world.journal.first_sequence(), world.journal.synced()), (1, 3, 4));
+    // The file that is gone isn't closed or removed again.
+    for _ in 0..64 {
+        world.pass(Duration::from_secs(1));
+        world.settle();
+    }
+    assert_eq!(world.segments(), 0);
+    world.disk.cut_power();
+    let (journal, recovered) = open(&mut world.disk, config(), world.now, Restore::All);
+    assert_eq!((recovered.first_sequence, recovered.last_sequence, journal.synced()), (0, 4, 4));
+}
+
+#[test]
+fn a_segment_that_is_old_is_left_for_the_next_and_gives_its_unused_space_back() {
+    let age = Duration::from_secs(3600);
+    let mut world = World::new(Config { segment_age: Some(age), ..config() });
+    world.append_all(1);
+    world.pass(age / 2);
+    world.append_all(1);
+    assert_eq!(world.segments(), 1);
+    world.pass(age / 2);
+    world.settle();
+    // Without a record there is nothing to begin a segment with.
+    assert_eq!(world.segments(), 1);
+    world.append_all(2);
+    assert_eq!(world.segments(), 2);
+    // The first holds its header, two groups and a marker; the second is as long as it was made, and so is the next.
+    let blocks = world.journal.stats().disk_bytes / 4096;
+    assert!((3 + 6..=4 + 6 + 6).contains(&blocks), "{blocks} blocks");
+    world.disk.cut_power();
+    let (_, recovered) = open(&mut world.disk, config(), world.now, Restore::All);
+    assert_eq!((recovered.records, recovered.segments), (4, 2));
+}
+
+#[test]
+fn a_segment_that_was_moved_away_is_missed_also_after_a_power_cut() {
+    for seed in 0..50 {
+        let mut world = World::with_disk(config(), SimulatedDisk::new(seed));
+        world.append_all(6);
+        world.disk.cut_power();
+        world.disk.remove(FileName::Segment(6)).unwrap();
+        let id = JournalId([3; 16]);
+        let opened = recover(&mut world.disk, config(), id, world.now, Restore::All, |_| {});
+        let (journal, recovered) = opened.unwrap();
+        assert_eq!(recovered.new_id, Some(NewId::Gone { synced: 6 }), "seed {seed}");
+        assert_eq!((journal.id(), recovered.last_sequence, journal.synced()), (id, 5, 6), "seed {seed}");
+    }
+}
+
+/// A consumer that has loaded up to a record of the journal.
+fn loaded(world: &World, sequence: u64) -> Vec<Option<Position>> {
+    vec![Some(Position { journal: world.journal.id(), sequence, group_crc: 0 })]
+}
+
+#[test]
+fn what_a_consumer_has_not_loaded_stays_and_a_journal_that_is_full_of_it_refuses() {
+    let retention = Retention { bytes: Some(4 * config().segment_bytes), ..Retention::default() };
+    let mut world = World::new(Config { retention, ..config() });
+    world.journal.set_consumers(vec![None]);
+    let (error, taken) = world.fill();
+    assert_eq!(error, AppendError::Full);
+    let stats = world.journal.stats();
+    assert!(stats.removed == 0 && taken > 10, "{stats:?}");
+    assert!(stats.disk_bytes <= 4 * config().segment_bytes && stats.held_since_ns.is_some(), "{stats:?}");
+    assert_eq!((stats.loaded, stats.unloaded_bytes > 2 * config().segment_bytes), (Some(0), true));
+    // All but the last record of the first segment is no segment.
+    world.journal.set_consumers(loaded(&world, 4));
+    world.settle();
+    assert_eq!(world.append(3000), Err(AppendError::Full));
+    world.journal.set_consumers(loaded(&world, 5));
+    world.settle();
+    assert_eq!((world.journal.first_sequence(), world.journal.stats().held_since_ns), (6, None));
+    world.append_all(3);
+    // The slowest of two counts.
+    let both = [loaded(&world, taken + 3), loaded(&world, 5)].concat();
+    world.journal.set_consumers(both);
+    assert_eq!(world.fill().0, AppendError::Full);
+    assert_eq!(world.journal.first_sequence(), 6);
+    // Without a consumer it is as it was: the oldest go.
+    world.journal.set_consumers(Vec::new());
+    world.append_all(20);
+    assert!(world.journal.first_sequence() > 20);
+}
+
+#[test]
+fn age_removes_what_is_not_loaded_only_if_it_is_told_to() {
+    for age_removes_unloaded in [false, true] {
+        let retention = Retention { age: Some(Duration::from_secs(60)), bytes: None, age_removes_unloaded };
+        let mut world = World::new(Config { retention, ..config() });
+        world.journal.set_consumers(vec![None]);
+        world.append_all(12);
+        for _ in 0..64 {
+            world.pass(Duration::from_secs(1));
+            world.settle();
+        }
+        let stats = world.journal.stats();
+        let expected = if age_removes_unloaded { (0, 3) } else { (3, 0) };
+        assert_eq!((world.segments() as u64, stats.removed_unloaded), expected, "{stats:?}");
+        world.journal.set_consumers(loaded(&world, 12));
+        world.settle();
+        world.settle();
+        assert_eq!(world.segments(), 0);
+    }
+}
+
 /// Its time to be tried again would be in the past for good, and whoever waits for it would never sleep.
 #[test]
 fn a_failed_removal_that_is_due_no_more_is_not_waited_for() {
-    let retention = Retention { bytes: None, age: Some(Duration::from_secs(60)) };
+    let retention = Retention { age: Some(Duration::from_secs(60)), ..Retention::default() };
     let mut world = World::new(Config { retention, ..config() });
     world.append_all(12);
     world.pass(Duration::from_secs(61));
@@ -338,12 +456,12 @@ fn a_quiet_journal_ends_with_one_mark() {
     let mut world = World::new(config());
     world.append(100).unwrap();
     world.settle();
-    assert_eq!(world.journal.stats().marks, 0);
+    assert_eq!(world.journal.stats().markers, 0);
     assert_eq!(world.journal.next_timeout(), Some(world.now.mono_ns + SECOND));
     for _ in 0..3 {
         world.pass(Duration::from_secs(1));
         world.settle();
-        assert_eq!((world.journal.stats().marks, world.journal.next_timeout()), (1, None));
+        assert_eq!((world.journal.stats().markers, world.journal.next_timeout()), (1, None));
     }
 }
 

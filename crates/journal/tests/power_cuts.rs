@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tickstream_journal::{
-    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, OperationId, Reader,
-    Record, Recovered, Restore, Retention, SimulatedDisk, recover, verify,
+    AppendError, Config, Error, Faults, FileName, Journal, JournalId, Now, Operation, OperationId, Position,
+    Reader, Record, Recovered, Restore, Retention, SimulatedDisk, recover, verify,
 };
 
 const BLOCK: u64 = 4096;
@@ -65,7 +65,7 @@ impl World {
             }
             let mut journal = self.recover_at_last(coverage);
             let journal_failed = self.work(&mut journal).is_err() || self.hurry(&mut journal).is_err();
-            self.first_kept = self.first_kept.max(journal.first_sequence());
+            self.first_kept = self.first_kept.max(first_kept(&journal));
             *coverage
                 .entry(if journal_failed { "failed journal" } else { "healthy journal" })
                 .or_default() += 1;
@@ -86,7 +86,9 @@ impl World {
         self.end(&mut journal);
         let report = verify(&mut self.disk).unwrap();
         assert!(report.is_clean(), "{report:?}");
-        assert_eq!(report.last_sequence, self.model.len() as u64);
+        if report.segments > 0 {
+            assert_eq!(report.last_sequence, self.model.len() as u64);
+        }
     }
 
     /// Recovers; mostly some attempts end in crashes of their own.
@@ -128,12 +130,15 @@ impl World {
                 };
                 given.push((record.sequence, appended));
             })?;
-        let Recovered { first_sequence, last_sequence, .. } = recovered;
+        let Recovered { first_sequence, last_sequence, new_id, .. } = recovered;
+        assert_eq!(new_id, None, "a crash looks like records that were removed");
         assert!(last_sequence >= self.acknowledged, "{} was acknowledged, {recovered:?}", self.acknowledged);
         assert!(last_sequence <= self.model.len() as u64, "invented: {recovered:?}");
         assert!(first_sequence <= self.first_kept, "{} was to be kept, {recovered:?}", self.first_kept);
         let first_given = given.first().map_or(last_sequence + 1, |&(sequence, _)| sequence);
         let expected = match restore {
+            // Retention may have taken the last segment, too.
+            _ if first_sequence == 0 => last_sequence + 1,
             Restore::All => first_sequence.max(1),
             Restore::Window { .. } => first_sequence.max(1).max((last_sequence + 1).saturating_sub(records)),
         };
@@ -175,9 +180,11 @@ impl World {
                 journal.acknowledge(journal.synced());
                 self.acknowledged = self.acknowledged.max(journal.synced());
             }
-            self.first_kept = self.first_kept.max(journal.first_sequence());
-            if self.rng.u8(..32) == 0 {
-                self.read_along();
+            self.first_kept = self.first_kept.max(first_kept(journal));
+            match self.rng.u8(..64) {
+                0..2 => self.read_along(),
+                2 => self.load(journal),
+                _ => {}
             }
         }
         self.ended = self.rng.u8(..8) == 0 && self.disk.faults == Faults::default();
@@ -197,26 +204,50 @@ impl World {
         }
         for _ in 0..self.rng.u32(0..3) {
             journal.drive(self.now, &mut self.disk).map_err(drop)?;
-            if let Some(completion) = self.disk.complete(OperationId::Flush) {
+            if let Some(completion) = self.disk.complete(OperationId::Commit) {
                 journal.completed(self.now, completion).map_err(drop)?;
             }
         }
         journal.drive(self.now, &mut self.disk).map_err(drop)
     }
 
+    /// Consumers load some more, or there are others, or none.
+    fn load(&mut self, journal: &mut Journal) {
+        let unloaded_before = journal.stats().removed_unloaded;
+        let consumers = (0..self.rng.usize(..3)).map(|_| {
+            let sequence = self.rng.u64(..=journal.synced());
+            self.rng.bool().then(|| Position { journal: journal.id(), sequence, group_crc: 0 })
+        });
+        journal.set_consumers(consumers.collect());
+        let stats = journal.stats();
+        let may_remove_unloaded = self.config.retention.age_removes_unloaded;
+        assert!(may_remove_unloaded || stats.removed_unloaded == unloaded_before, "{stats:?}");
+        assert!(may_remove_unloaded || stats.removed_unloaded == 0, "{stats:?}");
+    }
+
     /// Somebody reads while it is written.
     fn read_along(&mut self) {
         let from = self.rng.u64(..=self.model.len() as u64);
+        let mut given = 0;
         let mut reader = Reader::new(&mut self.disk, from);
         for _ in 0..20 {
             match reader.next_record() {
                 Ok(Some(record)) => {
                     assert_eq!(record.payload, self.model[record.sequence as usize - 1].payload);
+                    given = record.sequence;
                 }
                 Ok(None) => break,
                 Err(error) => panic!("a live journal looks damaged: {error}"),
             }
         }
+        // If the power were cut now, all that was given would be there.
+        let mut disk = self.disk.clone();
+        disk.cut_power();
+        disk.faults = Faults::default();
+        let id = JournalId([7; 16]);
+        let recovered =
+            recover(&mut disk, self.config.clone(), id, self.now, Restore::All, |_| {}).unwrap().1;
+        assert!(given <= recovered.last_sequence, "{given} was given and is gone: {recovered:?}");
     }
 
     fn append(&mut self, journal: &mut Journal) {
@@ -263,7 +294,7 @@ impl World {
                 None if journal.has_ended() => {
                     assert_eq!(journal.synced(), self.model.len() as u64);
                     self.acknowledged = journal.synced();
-                    self.first_kept = self.first_kept.max(journal.first_sequence());
+                    self.first_kept = self.first_kept.max(first_kept(journal));
                     return;
                 }
                 None => self.now.mono_ns += SECOND,
@@ -273,20 +304,30 @@ impl World {
     }
 }
 
+/// The first record that retention hasn't taken.
+fn first_kept(journal: &Journal) -> u64 {
+    match journal.first_sequence() {
+        0 => journal.synced() + 1,
+        first => first,
+    }
+}
+
 fn some_config(rng: &mut fastrand::Rng) -> Config {
-    let flush_blocks = rng.u64(1..=4);
-    let segment_bytes = BLOCK * (1 + flush_blocks + rng.u64(0..8));
+    let group_blocks = rng.u64(1..=4);
+    let segment_bytes = BLOCK * (1 + group_blocks + rng.u64(0..8));
     let retention = Retention {
         bytes: rng.bool().then(|| segment_bytes * rng.u64(3..6)),
         age: (rng.u8(..4) == 0).then(|| Duration::from_secs(rng.u64(1..30))),
+        age_removes_unloaded: rng.u8(..4) == 0,
     };
     Config {
         segment_bytes,
-        flush_bytes: (BLOCK * flush_blocks) as usize,
+        segment_age: (rng.u8(..3) == 0).then(|| Duration::from_secs(rng.u64(1..20))),
+        group_bytes: (BLOCK * group_blocks) as usize,
         buffers: rng.usize(2..5),
         zero_bytes: (BLOCK * rng.u64(1..4)) as usize,
         retention,
-        mark_after: Duration::from_millis(rng.u64(1..3000)),
+        marker_after: Duration::from_millis(rng.u64(1..3000)),
         retry_after: Duration::from_millis(500),
     }
 }
@@ -301,6 +342,7 @@ fn kind(operation: &Operation) -> &'static str {
         Operation::Sync { .. } => "sync",
         Operation::Rename { .. } => "rename",
         Operation::Remove { .. } => "remove",
+        Operation::Release { .. } => "release",
         Operation::Close { .. } => "close",
         Operation::SyncDirectory => "sync directory",
     }
@@ -342,6 +384,7 @@ fn no_power_cut_loses_what_was_acknowledged() {
             "rename",
             "remove",
             "close",
+            "release",
             "sync directory",
             "failed journal",
             "healthy journal",

@@ -1,33 +1,26 @@
-//! The tickstream server: sockets, shards, configuration and the command line.
+//! The tickstream server: sockets, shards and configuration.
 //!
 //! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
 //! Every decision about a connection is made in `tickstream-engine`.
 
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod admin;
-pub mod ask;
-pub mod cli;
 pub mod config;
-pub mod demo;
-pub mod doctor;
-pub mod events;
-pub mod keeper;
+pub mod engine_config;
+pub mod handle;
 pub mod listeners;
-pub mod logs;
-pub mod notify;
+pub mod maintenance;
 pub mod otlp;
 pub mod placement;
 pub mod preflight;
-pub mod publish;
-pub mod published;
 pub mod reload;
+mod retention;
 pub mod ring;
 pub mod serve;
 pub mod shard;
-pub mod steering;
-mod sync;
+pub mod sync;
+mod threads;
 pub mod tls;
-pub mod top;
 pub mod upgrade;
-pub mod watch;
+pub mod versioned;

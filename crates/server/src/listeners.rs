@@ -15,7 +15,7 @@ use std::{env, io, process};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::ring;
 
 /// Between keepalive probes.
@@ -85,7 +85,7 @@ impl Listeners {
     pub fn open(config: &Config, mut inherited: Vec<Listener>) -> Result<Self, ListenError> {
         let shards = config.shards.get();
         let mut by_shard: Vec<Vec<Listener>> = std::iter::repeat_with(Vec::new).take(shards).collect();
-        for (address, tls) in config.listeners() {
+        for ListenAddress { address, is_tls: tls } in config.listeners() {
             let fits = |listener: &mut Listener| listener.tls == tls && listener.serves(address);
             let mut sockets: Vec<_> = inherited.extract_if(.., fits).collect();
             let shared = sockets.first().is_some_and(|first| !first.reuses_port());
@@ -111,10 +111,10 @@ impl Listeners {
         Ok(Self(by_shard))
     }
 
-    /// Where connections are accepted, and whether TLS is spoken there; each address once.
-    pub fn addresses(&self) -> Vec<(SocketAddr, bool)> {
+    /// The addresses at which connections are accepted, each once.
+    pub fn addresses(&self) -> Vec<ListenAddress> {
         self.0[0].iter().fold(Vec::new(), |mut seen, listener| {
-            let address = (listener.address, listener.tls);
+            let address = ListenAddress { address: listener.address, is_tls: listener.tls };
             if !seen.contains(&address) {
                 seen.push(address);
             }
@@ -160,7 +160,7 @@ impl Listener {
             socket.set_reuse_address(true)?;
             socket.set_reuse_port(true)?;
             socket.bind(&address.into())?;
-            socket.listen(i32::try_from(config.listen_backlog.get()).unwrap_or(i32::MAX))?;
+            socket.listen(i32::try_from(config.settings.listen_backlog.get()).unwrap_or(i32::MAX))?;
             address_of(socket.as_fd()).map(|address| Self {
                 fd: socket.into(),
                 address,
@@ -231,7 +231,9 @@ fn from_manager(config: &Config) -> Result<Vec<Listener>, ListenError> {
         let named_tls = names.next() == Some("tls");
         let (fd, address) = take(fd, variable)?;
         let roles = config.listeners();
-        let tls = named_tls || roles.contains(&(address, true)) || roles.iter().all(|(_, tls)| *tls);
+        let tls = named_tls
+            || roles.contains(&ListenAddress { address, is_tls: true })
+            || roles.iter().all(|role| role.is_tls);
         listeners.push(Listener { fd, address, tls, any_address: true });
     }
     Ok(listeners)
@@ -260,10 +262,10 @@ fn address_of(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<SocketAddr> {
 fn configure(fd: std::os::fd::BorrowedFd<'_>, config: &Config) -> io::Result<()> {
     let socket = SockRef::from(&fd);
     socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(config.send_buffer.get() as usize)?;
-    socket.set_tcp_notsent_lowat(config.unsent_max.get())?;
-    socket.set_tcp_user_timeout(config.tcp_user_timeout)?;
-    if let Some(idle) = config.tcp_keepalive {
+    socket.set_send_buffer_size(config.settings.send_buffer.get() as usize)?;
+    socket.set_tcp_notsent_lowat(config.settings.unsent_max.get())?;
+    socket.set_tcp_user_timeout(config.settings.tcp_user_timeout)?;
+    if let Some(idle) = config.settings.tcp_keepalive {
         let keepalive = TcpKeepalive::new()
             .with_time(idle)
             .with_interval(KEEPALIVE_INTERVAL)

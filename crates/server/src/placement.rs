@@ -197,7 +197,7 @@ fn allowed_in(status: &str) -> Option<Vec<usize>> {
 }
 
 /// Nodes without CPUs (memory only) are left out, as is what can't be read: then no node can be chosen.
-pub(crate) fn numa_nodes(root: &Path) -> BTreeMap<usize, Vec<usize>> {
+pub fn numa_nodes(root: &Path) -> BTreeMap<usize, Vec<usize>> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
     let node = |entry: fs::DirEntry| {
         let number = entry.file_name().to_str()?.strip_prefix("node")?.parse().ok()?;

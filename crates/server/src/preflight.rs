@@ -8,16 +8,16 @@ use crate::config::Config;
 use crate::ring;
 
 /// The oldest kernel that has all that the socket ring needs (IORING_SETUP_DEFER_TASKRUN came last).
-pub(crate) const KERNEL_MIN: (u32, u32) = (6, 1);
+pub const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Descriptors of a shard beside its connections: rings, event descriptors, the listener, standard streams, what
 /// other shards had open when it began, and room to refuse connections.
-pub(crate) const DESCRIPTORS_RESERVED: u64 = 128;
+pub const DESCRIPTORS_RESERVED: u64 = 128;
 /// Locked memory that glommio wants for an executor, bytes.
-pub(crate) const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
 /// Something about this machine that makes serving impossible.
 #[derive(Debug, thiserror::Error)]
-pub enum Unfit {
+pub enum PreflightError {
     /// A kernel without what the socket ring needs.
     #[error(
         "Linux {} is too old: tickstream needs {}.{} or later for io_uring's DEFER_TASKRUN and multishot receive",
@@ -43,8 +43,9 @@ pub enum Unfit {
     },
     /// More connections than descriptors.
     #[error(
-        "max_connections = {wanted} doesn't fit: {shards} shard(s) of {descriptors} descriptors each \
-         (RLIMIT_NOFILE) hold {most}; raise the limit (ulimit -Hn, LimitNOFILE=) or the number of shards"
+        "max_connections = {wanted} doesn't fit: {} of {descriptors} descriptors each \
+         (RLIMIT_NOFILE) hold {most}; raise the limit (ulimit -Hn, LimitNOFILE=) or the number of shards",
+        tickstream_service::text::counted(*shards as u64, "shard")
     )]
     Connections {
         /// What was asked for.
@@ -78,38 +79,39 @@ pub enum Unfit {
 /// shard may hold.
 ///
 /// # Errors
-/// See [`Unfit`].
-pub fn check(config: &Config) -> Result<NonZeroU32, Unfit> {
+/// See [`PreflightError`].
+pub fn check(config: &Config) -> Result<NonZeroU32, PreflightError> {
     check_kernel()?;
     let memlock = ring::raise_limit(libc::RLIMIT_MEMLOCK)
-        .map_err(|source| Unfit::Unreadable { what: "RLIMIT_MEMLOCK", source })?;
+        .map_err(|source| PreflightError::Unreadable { what: "RLIMIT_MEMLOCK", source })?;
     let needed = MEMLOCK_BYTES_MIN;
     if memlock < needed {
         let (what, how) = ("locked memory, bytes (RLIMIT_MEMLOCK),", "ulimit -l 8192 or LimitMEMLOCK=8M");
-        return Err(Unfit::Limit { what, limit: memlock, needed, how });
+        return Err(PreflightError::Limit { what, limit: memlock, needed, how });
     }
     let descriptors = ring::raise_limit(libc::RLIMIT_NOFILE)
-        .map_err(|source| Unfit::Unreadable { what: "RLIMIT_NOFILE", source })?;
+        .map_err(|source| PreflightError::Unreadable { what: "RLIMIT_NOFILE", source })?;
     if descriptors <= DESCRIPTORS_RESERVED {
         let (what, how) = ("descriptors (RLIMIT_NOFILE)", "ulimit -n 20000 or LimitNOFILE=");
         let needed = DESCRIPTORS_RESERVED + 1;
-        return Err(Unfit::Limit { what, limit: descriptors, needed, how });
+        return Err(PreflightError::Limit { what, limit: descriptors, needed, how });
     }
-    probe().map_err(|source| Unfit::IoUring { cause: cause(&source), source })?;
-    share(config.max_connections, config.shards.get(), descriptors)
+    probe().map_err(|source| PreflightError::IoUring { cause: cause(&source), source })?;
+    share(config.settings.max_connections, config.shards.get(), descriptors)
 }
 
 /// Tries to make a ring as a shard needs it, in a thread that is thrown away with it.
-pub(crate) fn probe() -> io::Result<()> {
+pub fn probe() -> io::Result<()> {
     let panicked = |_| Err(io::Error::other("the probe panicked"));
     std::thread::spawn(ring::probe).join().unwrap_or_else(panicked)
 }
 
-fn check_kernel() -> Result<(), Unfit> {
+fn check_kernel() -> Result<(), PreflightError> {
     let path = "/proc/sys/kernel/osrelease";
-    let release = std::fs::read_to_string(path).map_err(|source| Unfit::Unreadable { what: path, source })?;
+    let release =
+        std::fs::read_to_string(path).map_err(|source| PreflightError::Unreadable { what: path, source })?;
     let release = release.trim();
-    if is_recent(release) { Ok(()) } else { Err(Unfit::Kernel { release: release.to_owned() }) }
+    if is_recent(release) { Ok(()) } else { Err(PreflightError::Kernel { release: release.to_owned() }) }
 }
 
 /// Whether a kernel of this release has what is needed; one that can't be parsed may try.
@@ -118,13 +120,13 @@ fn is_recent(release: &str) -> bool {
 }
 
 /// Major and minor version; `None` for a release that doesn't begin with them.
-pub(crate) fn kernel_version(release: &str) -> Option<(u32, u32)> {
+pub fn kernel_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }
 
 /// Why io_uring refused, as far as the errno tells.
-pub(crate) fn cause(error: &io::Error) -> &'static str {
+pub fn cause(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES) => {
             "it is forbidden here; set kernel.io_uring_disabled=0 with sysctl, or allow io_uring_setup, \
@@ -140,7 +142,7 @@ pub(crate) fn cause(error: &io::Error) -> &'static str {
 }
 
 /// Connections of each shard: what was asked for divided among them, or as many as descriptors allow.
-fn share(wanted: Option<NonZeroU32>, shards: usize, descriptors: u64) -> Result<NonZeroU32, Unfit> {
+fn share(wanted: Option<NonZeroU32>, shards: usize, descriptors: u64) -> Result<NonZeroU32, PreflightError> {
     let fits = (descriptors - DESCRIPTORS_RESERVED).min(u64::from(ring::SLOTS));
     let each = match wanted {
         None => fits,
@@ -148,7 +150,7 @@ fn share(wanted: Option<NonZeroU32>, shards: usize, descriptors: u64) -> Result<
     };
     match u32::try_from(each).ok().filter(|_| each <= fits).and_then(NonZeroU32::new) {
         Some(each) => Ok(each),
-        None => Err(Unfit::Connections {
+        None => Err(PreflightError::Connections {
             wanted: wanted.map_or(0, NonZeroU32::get),
             shards,
             descriptors,

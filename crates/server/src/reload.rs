@@ -1,55 +1,60 @@
 //! Settings that change while the server runs: read again from where they came, and handed to whoever uses them. Those
 //! that need a restart are named.
 
-use std::fmt;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tickstream_engine as engine;
 
-use crate::admin::Shown;
-use crate::config::{self, Config, ConfigError, File, Flags, Values};
-use crate::logs::LogFilter;
-use crate::published::Published;
-use crate::serve;
+use tickstream_service::logs::LogFilter;
+use tickstream_service::settings;
+
+use crate::config::{AdminToken, Config, ConfigError, Source, Values};
+use crate::engine_config::engine_config;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
+use crate::versioned::Versioned;
 
-/// Where a server's settings came from.
-#[derive(Clone)]
-pub struct Source {
-    /// The flags that it was started with.
-    pub flags: Flags,
-    /// The file, if there is one.
-    pub file: Option<PathBuf>,
+/// The settings that the admin endpoint uses while the server runs. Reloading replaces them.
+#[derive(Clone, Debug)]
+pub struct VisibleConfig {
+    /// The settings in use, as `/config` shows them.
+    pub effective: String,
+    /// The token that changes need on TCP; `None`: they are refused there.
+    pub token: Option<AdminToken>,
 }
 
-impl Source {
-    /// Reads every setting, from this process's environment, too.
-    ///
-    /// # Errors
-    /// See [`ConfigError`].
-    pub fn read(&self) -> Result<Values, ConfigError> {
-        let file = self.file.as_deref().map(File::read).transpose()?;
-        Values::merge(&self.flags, &|name| std::env::var_os(name), file.as_ref())
+impl VisibleConfig {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self { effective: config.effective.clone(), token: config.admin_token.clone() }
     }
 }
 
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A flag may be the password.
-        f.debug_struct("Source").field("file", &self.file).finish_non_exhaustive()
-    }
+/// The outcome of a reload: keys of settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Settings that have another value from now on.
+    pub changed: Vec<&'static str>,
+    /// Settings whose new value needs a restart: the old one stays in use.
+    pub need_restart: Vec<&'static str>,
 }
 
-/// Why settings can't be reloaded.
+/// Settings that can't be reloaded: those in use stay.
 #[derive(Debug, thiserror::Error)]
-enum ReloadError {
+pub enum ReloadError {
+    /// A setting.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A file for TLS.
     #[error(transparent)]
     Certificates(#[from] MaterialError),
+    /// The engine refuses the settings.
+    #[error(transparent)]
+    Engine(#[from] engine::ConfigError),
+    /// The server ends.
+    #[error("the server is ending")]
+    Ending,
 }
 
 /// Reads settings again.
@@ -63,9 +68,9 @@ pub struct Reloader {
     config: Config,
     /// Connections of each shard: what the machine allows doesn't change.
     connections: NonZeroU32,
-    settings: Arc<Published<engine::Config>>,
+    settings: Arc<Versioned<engine::Config>>,
     filter: Option<LogFilter>,
-    shown: Arc<Published<Shown>>,
+    visible: Arc<Versioned<VisibleConfig>>,
 }
 
 impl Reloader {
@@ -77,30 +82,45 @@ impl Reloader {
         source: Source,
         config: Config,
         connections: NonZeroU32,
-        settings: Arc<Published<engine::Config>>,
+        settings: Arc<Versioned<engine::Config>>,
         filter: Option<LogFilter>,
-        shown: Arc<Published<Shown>>,
+        visible: Arc<Versioned<VisibleConfig>>,
     ) -> Result<Self, ConfigError> {
-        let (started, values) = (source.read()?, source.read()?);
-        Ok(Self { source, started, values, config, connections, settings, filter, shown })
+        let (started, values) = (read(&source)?, read(&source)?);
+        Ok(Self { source, started, values, config, connections, settings, filter, visible })
+    }
+
+    /// The settings in use.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Reads all settings again, and the files of `certificates`, and puts those in use that can change; says in the
-    /// log which, and which can't. Answers the new settings; `None` if they, or files that they name anew, can't be
-    /// used: then all stays as it was.
-    pub fn reload(&mut self, certificates: Option<&mut Certificates>) -> Option<&Config> {
-        match self.try_reload(certificates) {
-            Ok(()) => Some(&self.config),
-            Err(error) => {
-                tracing::error!(%error, "the settings can't be reloaded; those in use stay");
-                None
+    /// log which, and which can't.
+    ///
+    /// # Errors
+    /// If they, or files that they name anew, can't be used: then all stays as it was.
+    pub fn reload(&mut self, certificates: Option<&mut Certificates>) -> Result<Reloaded, ReloadError> {
+        let reloaded = self.try_reload(certificates);
+        match &reloaded {
+            Ok(Reloaded { changed, need_restart }) => {
+                tracing::info!(changed = changed.join(" "), "settings reloaded");
+                if !need_restart.is_empty() {
+                    tracing::warn!(
+                        changed = need_restart.join(" "),
+                        "settings that need a restart have changed; the old ones stay in use"
+                    );
+                }
             }
+            Err(error) => tracing::error!(%error, "the settings can't be reloaded; those in use stay"),
         }
+        reloaded
     }
 
-    fn try_reload(&mut self, certificates: Option<&mut Certificates>) -> Result<(), ReloadError> {
-        let values = self.source.read()?;
+    fn try_reload(&mut self, certificates: Option<&mut Certificates>) -> Result<Reloaded, ReloadError> {
+        let values = read(&self.source)?;
         let config = Config::from_merged(&values)?;
+        let engine = engine_config(&config, self.connections)?;
         // The last that may fail, before the first that is put to use.
         match (certificates, &config.tls) {
             (Some(certificates), Some(tls)) => certificates.change(tls)?,
@@ -108,28 +128,25 @@ impl Reloader {
             (Some(_), None) | (None, Some(_)) => tracing::warn!("turning TLS on or off needs a restart"),
         }
         let changed = |since: &Values, live| {
-            let keys = since.changed(&values).into_iter().filter(|setting| setting.live == live);
-            keys.map(|setting| setting.key).collect::<Vec<_>>().join(" ")
+            let settings = since.changed(&values).into_iter().map(|setting| setting.about());
+            settings.filter(|about| about.live == live).map(|about| about.key).collect()
         };
-        let (reloaded, restart) = (changed(&self.values, true), changed(&self.started, false));
+        let reloaded =
+            Reloaded { changed: changed(&self.values, true), need_restart: changed(&self.started, false) };
         // Credentials may have changed though no setting has: in the file that one of them names.
-        let engine = serve::engine_config(&config, self.connections);
-        self.settings.replace(engine.expect("a valid configuration is the engine's, too"));
+        self.settings.replace(engine);
         if let Some(filter) = &self.filter
-            && config.log_level != self.config.log_level
+            && config.standard.log_level != self.config.standard.log_level
         {
-            filter.set(&config.log_level);
+            filter.set(&config.standard.log_level);
         }
-        let effective = config::effective(&self.started.with_live_of(&values));
-        self.shown.replace(Shown { effective, token: config.admin_token.clone() });
-        tracing::info!(changed = reloaded, "settings reloaded");
-        if !restart.is_empty() {
-            tracing::warn!(
-                changed = restart,
-                "settings that need a restart have changed; the old ones stay in use"
-            );
-        }
+        let effective = settings::effective(&self.started.with_live_of(&values));
+        self.visible.replace(VisibleConfig { effective, token: config.admin_token.clone() });
         (self.config, self.values) = (config, values);
-        Ok(())
+        Ok(reloaded)
     }
+}
+
+fn read(source: &Source) -> Result<Values, ConfigError> {
+    source.read(&|name| std::env::var_os(name))
 }

@@ -9,35 +9,38 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 use std::{io, process};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
-use signal_hook::iterator::Signals;
 use tickstream_engine as engine;
-use tickstream_wire::messages::Mode;
+use tickstream_service::admin::{AdminAddress, AdminError, Endpoint};
+use tickstream_service::logs::{LogFilter, LogGuard};
+use tickstream_service::notify::Notify;
+use tickstream_service::otlp::{Exporting, Lost};
+use tickstream_service::signals::{Signal, Signals};
 
-use crate::admin::{AdminError, Endpoint, Shown, Subject};
-use crate::config::{Config, ConfigError, Events};
-use crate::keeper;
+use crate::admin::{self, ServerInfo};
+use crate::config::{Config, ConfigError, ListenAddress, Source};
+use crate::engine_config::engine_config;
+use crate::handle::ServerHandle;
 use crate::listeners::{self, ListenError, Listeners};
-use crate::logs::{LogFilter, LogGuard};
-use crate::notify::Notify;
-use crate::otlp::{Exporter, Exporting, Lost};
-use crate::preflight::{self, Unfit};
-use crate::published::Published;
-use crate::reload::{Reloader, Source};
-use crate::shard::{self, JournalError, Control, Event, ShardError, Spec};
-use crate::steering::Steering;
+use crate::maintenance;
+use crate::otlp::{self, Exporter, tracer};
+use crate::preflight::{self, PreflightError};
+use crate::reload::{Reloader, VisibleConfig};
+use crate::retention;
+use crate::shard::{self, Control, Event, JournalError, ShardError, Spec};
+use crate::threads::Place;
 use crate::tls::Acceptor;
 use crate::tls::MaterialError;
 use crate::tls::watch::Certificates;
 use crate::upgrade;
+use crate::versioned::Versioned;
 
-/// How long a shard may go without a sign of life before it listens. A healthy one takes a tenth of a second, unless it
-/// has long journals to read, and then it has a pulse.
+/// Longest time without a sign of life of a shard that doesn't listen yet. A healthy one takes a tenth of a second, unless it
+/// has long journals to read, and then it says that it is alive.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the shards' pulses are looked at.
+/// Interval of looks at the shards' liveness.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// Looks in a row without a pulse that make a shard a dead one. A shard's loop turns ten times a second.
+/// Looks in a row without a turn of its loop that make a shard a dead one. A shard's loop turns ten times a second.
 const WATCH_MISSES_MAX: u32 = 5;
 
 /// Why the server didn't start, or ended by itself.
@@ -45,21 +48,21 @@ const WATCH_MISSES_MAX: u32 = 5;
 pub enum ServeError {
     /// The machine isn't fit.
     #[error(transparent)]
-    Unfit(#[from] Unfit),
+    PreflightError(#[from] PreflightError),
     /// A shard failed.
     #[error("shard {shard}: {error}")]
     Shard {
         /// Which.
         shard: usize,
-        /// How.
+        /// The failure.
         error: ShardError,
     },
     /// A thread or a signal handler couldn't be set up.
     #[error("can't set up {what}: {source}")]
     Setup {
-        /// What.
+        /// The part.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's reason.
         source: io::Error,
     },
     /// The admin endpoint.
@@ -83,7 +86,7 @@ pub enum ServeError {
         /// Which.
         shard: usize,
     },
-    /// A shard neither listened nor failed, nor had a pulse.
+    /// A shard neither listened nor failed, nor said that it is alive.
     #[error("shard {shard} hasn't started, and has given no sign of life for {} s", START_TIMEOUT.as_secs())]
     StartTimeout {
         /// Which.
@@ -92,23 +95,25 @@ pub enum ServeError {
 }
 
 impl ServeError {
-    /// Whether a shard's journal can't be opened: another start won't help by itself.
+    /// Tells whether a shard's journal can't be opened: another start won't help by itself.
     pub fn is_of_journal(&self) -> bool {
         let Self::Shard { error: ShardError::Journal(error), .. } = self else { return false };
         !matches!(error, JournalError::Failed { .. })
     }
 }
 
+/// A running admin endpoint, and its addresses.
+pub type ServedAdmin = (admin::Serving, Vec<AdminAddress>);
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
-    /// Where it listens, and whether TLS is spoken there.
-    addresses: Vec<(SocketAddr, bool)>,
-    certificates: Option<Arc<Published<Acceptor>>>,
-    settings: Arc<Published<engine::Config>>,
-    shown: Arc<Published<Shown>>,
+    addresses: Vec<ListenAddress>,
+    certificates: Option<Arc<Versioned<Acceptor>>>,
+    settings: Arc<Versioned<engine::Config>>,
+    visible: Arc<Versioned<VisibleConfig>>,
     connections: NonZeroU32,
-    steering: Steering,
+    handle: ServerHandle,
     control: Arc<Control>,
     events: Receiver<Event>,
     threads: Vec<JoinHandle<()>>,
@@ -126,6 +131,43 @@ impl Server {
         Self::start_beside(&config.into(), &[])
     }
 
+    /// As [`Server::start`], and answers at the admin endpoint of the configuration, for a process that has more to do than
+    /// to serve: signals stay its own. The endpoint ends with what stands beside the server here; its addresses are those
+    /// that it was given, with the ports that it got.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`], and if the endpoint can't listen.
+    pub fn start_with_admin(
+        config: Config,
+        log: &LogGuard,
+    ) -> Result<(Self, Option<ServedAdmin>), ServeError> {
+        let started = SystemTime::now();
+        let endpoint = Endpoint::bind(&config.standard.admin, false)?;
+        let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
+        let config = Arc::new(config);
+        let server = Self::start_beside(&config, &others)?;
+        let serving = endpoint.map(|endpoint| {
+            let addresses = endpoint.addresses();
+            admin::serve(endpoint, server.info(&config, started, log)).map(|serving| (serving, addresses))
+        });
+        Ok((server, serving.transpose()?))
+    }
+
+    /// What the admin endpoint tells of it.
+    fn info(&self, config: &Config, started: SystemTime, log: &LogGuard) -> ServerInfo {
+        ServerInfo {
+            control: Arc::clone(self.control()),
+            handle: self.handle(),
+            address: self.address(),
+            cpus: config.shard_cpus(),
+            collects_events: config.events.is_some(),
+            started,
+            losses: log.losses(),
+            spans_lost: self.spans_lost.clone(),
+            visible: Arc::clone(&self.visible),
+        }
+    }
+
     /// As [`Server::start`]; shards close their copies of `others`, which are the process's.
     fn start_beside(config: &Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
         let connections = preflight::check(config)?;
@@ -133,8 +175,13 @@ impl Server {
         let control = Arc::new(Control::new(config.shards.get()));
         let certificates = config.tls.clone().map(Certificates::load).transpose()?;
         let current = certificates.as_ref().map(Certificates::current);
-        let keeper = keeper::spawn(certificates, config.memory_max_mib, Arc::clone(&control))
-            .map_err(|source| ServeError::Setup { what: "the keeper's thread", source })?;
+        let maintenance =
+            maintenance::spawn(certificates, config.settings.memory_max_mib, Arc::clone(&control))
+                .map_err(|source| ServeError::Setup { what: "the maintenance's thread", source })?;
+        if let Some(events) = &config.events {
+            retention::spawn(events.clone(), Arc::clone(&control))
+                .map_err(|source| ServeError::Setup { what: "the retention's thread", source })?;
+        }
         let listeners = Listeners::open(config, listeners::inherited(config)?)?;
         let plan = Plan {
             of_shards: (0..config.shards.get()).map(|shard| listeners.of_shard(shard)).collect(),
@@ -143,11 +190,16 @@ impl Server {
         let mut server = Self {
             addresses: listeners.addresses(),
             certificates: current,
-            settings: Arc::new(Published::new(engine_config(config, connections)?)),
-            shown: Arc::new(Published::new(Shown::of(config))),
+            settings: Arc::new(Versioned::new(engine_config(config, connections)?)),
+            visible: Arc::new(Versioned::new(VisibleConfig::of(config))),
             connections,
-            steering: Steering::new(Arc::clone(&control), listeners, keeper, config.drain)
-                .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,
+            handle: ServerHandle::new(
+                Arc::clone(&control),
+                listeners,
+                maintenance,
+                config.settings.drain_seconds,
+            )
+            .map_err(|source| ServeError::Setup { what: "the thread for upgrades", source })?,
             control,
             events,
             threads: Vec::new(),
@@ -155,7 +207,7 @@ impl Server {
             spans_lost: Lost::default(),
             exporting: None,
         };
-        let exporter = config.otlp.as_ref().map(Exporter::new);
+        let exporter = config.otlp.as_ref().map(otlp::exporter);
         let started = server
             .spawn(config, plan, exporter.as_ref(), &sender)
             .and_then(|()| server.export(exporter, config));
@@ -169,19 +221,19 @@ impl Server {
         }
     }
 
-    /// Where it listens; the first of the addresses, if there are two.
+    /// The address that it listens on; the first, if there are two.
     pub fn address(&self) -> SocketAddr {
-        self.addresses[0].0
+        self.addresses[0].address
     }
 
-    /// Where it listens, and whether TLS is spoken there.
-    pub fn addresses(&self) -> &[(SocketAddr, bool)] {
+    /// The addresses that it listens on.
+    pub fn addresses(&self) -> &[ListenAddress] {
         &self.addresses
     }
 
     /// The way to steer it from elsewhere.
-    pub fn steering(&self) -> Steering {
-        self.steering.clone()
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
     }
 
     /// Reads settings again from `source`, when it is told to reload; `filter` is the log's.
@@ -194,41 +246,34 @@ impl Server {
         config: Config,
         filter: Option<LogFilter>,
     ) -> Result<(), ConfigError> {
-        let (settings, shown) = (Arc::clone(&self.settings), Arc::clone(&self.shown));
-        let reloader = Reloader::new(source, config, self.connections, settings, filter, shown)?;
-        self.steering.install(reloader);
+        let (settings, visible) = (Arc::clone(&self.settings), Arc::clone(&self.visible));
+        let reloader = Reloader::new(source.clone(), config, self.connections, settings, filter, visible)?;
+        self.handle.install(reloader, source);
         Ok(())
     }
 
-    /// What its shards share with the process.
+    /// The part that its shards share with the process.
     pub fn control(&self) -> &Arc<Control> {
         &self.control
     }
 
     /// Asks it to close every connection in good order and end.
     pub fn drain(&self) {
-        self.steering.drain();
+        self.handle.drain();
     }
 
     /// Asks it to end at once.
     pub fn stop(&self) {
-        self.steering.stop();
+        self.handle.stop();
     }
 
     /// Passes on signals: SIGINT and SIGTERM drain, and stop if they come again; SIGHUP reloads; SIGUSR2 upgrades.
     ///
     /// # Errors
     /// If the thread that waits for them can't be started.
-    pub fn obey(&self, mut signals: Signals) -> Result<(), ServeError> {
-        let steering = self.steering();
-        let thread = std::thread::Builder::new().name("signals".to_owned());
-        let wait = move || {
-            for signal in signals.forever() {
-                act_on(&steering, signal);
-            }
-        };
-        thread.spawn(wait).map_err(no_signals)?;
-        Ok(())
+    pub fn apply_signals(&self, signals: Signals) -> Result<(), ServeError> {
+        let handle = self.handle();
+        signals.forward(move |signal| apply(&handle, signal)).map_err(no_signals)
     }
 
     /// Waits until all shards have ended as they were asked to.
@@ -248,13 +293,13 @@ impl Server {
                     unreachable!("each shard listens once, before `start` returns")
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    watchdog.look(&self.control.pulses())?;
+                    watchdog.look(&self.control.liveness())?;
                     self.notify.alive();
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.steering.settle_upgrade();
+        self.handle.settle_upgrade();
         let exporting = self.exporting.take();
         self.join();
         exporting.into_iter().for_each(Exporting::finish);
@@ -265,7 +310,8 @@ impl Server {
         let Some(exporter) = exporter else { return Ok(()) };
         self.spans_lost = exporter.lost();
         let setup = |source| ServeError::Setup { what: "the thread that exports traces", source };
-        self.exporting = Some(exporter.start(config.shard_cpus()).map_err(setup)?);
+        let place = Place::beside(&config.shard_cpus());
+        self.exporting = Some(exporter.start(move || place.take("traces")).map_err(setup)?);
         Ok(())
     }
 
@@ -287,7 +333,9 @@ impl Server {
                 config: Arc::clone(config),
                 settings: Arc::clone(&self.settings),
                 control: Arc::clone(&self.control),
-                tracer: exporter.map(|exporter| exporter.tracer(shard)),
+                tracer: exporter
+                    .zip(config.otlp.as_ref())
+                    .map(|(exporter, otlp)| tracer(exporter, otlp, shard)),
             };
             let setup = |source| ServeError::Setup { what: "a shard's thread", source };
             self.threads.push(shard::spawn(spec, sender.clone()).map_err(setup)?);
@@ -301,7 +349,7 @@ impl Server {
                         outcome.err().unwrap_or(ShardError::Panicked("it ended by itself".to_owned()));
                     return Err(ServeError::Shard { shard, error });
                 }
-                Err(_) => starting.look(&self.control.pulses())?,
+                Err(_) => starting.look(&self.control.liveness())?,
             }
         }
         Ok(())
@@ -322,25 +370,26 @@ struct Plan {
 }
 
 /// Does what a signal asks for.
-fn act_on(steering: &Steering, signal: i32) {
+fn apply(handle: &ServerHandle, signal: Signal) {
     match signal {
-        SIGHUP => {
+        Signal::Reload => {
             tracing::info!("told to reload");
-            steering.reload();
+            // The log says how it ended.
+            let _ = handle.reload();
         }
-        SIGUSR2 => {
+        Signal::Upgrade => {
             tracing::info!("told to upgrade");
             // It takes a while, during which other signals count.
-            steering.begin_upgrade();
+            handle.begin_upgrade();
         }
-        signal => {
-            tracing::info!(signal, "told to end");
-            steering.end();
+        Signal::End => {
+            tracing::info!("told to end");
+            handle.end();
         }
     }
 }
 
-/// Shards that don't listen yet: for each its pulse at the last look.
+/// Shards that don't listen yet: for each its liveness counter at the last look.
 #[derive(Debug)]
 struct Starting(Vec<Option<u64>>);
 
@@ -357,14 +406,14 @@ impl Starting {
         self.0[shard] = None;
     }
 
-    /// An error if one of them hasn't had a pulse since the last look.
-    fn look(&mut self, pulses: &[u64]) -> Result<(), ServeError> {
-        for (shard, (seen, &pulse)) in self.0.iter_mut().zip(pulses).enumerate() {
+    /// An error if one of them hasn't turned since the last look.
+    fn look(&mut self, liveness: &[u64]) -> Result<(), ServeError> {
+        for (shard, (seen, &alive)) in self.0.iter_mut().zip(liveness).enumerate() {
             let Some(last) = seen else { continue };
-            if *last == pulse {
+            if *last == alive {
                 return Err(ServeError::StartTimeout { shard });
             }
-            *last = pulse;
+            *last = alive;
         }
         Ok(())
     }
@@ -372,10 +421,10 @@ impl Starting {
 
 /// Notices shards whose loop has stopped turning.
 ///
-/// It counts its own looks, not time: a process that was stopped as a whole has no dead shards.
+/// Its measure are its own looks, not time: a process that was stopped as a whole has no dead shards.
 #[derive(Debug)]
 struct Watchdog {
-    /// For each shard that runs: its pulse at the last look, and looks since it changed.
+    /// For each shard that runs: its liveness counter at the last look, and looks since it changed.
     shards: Vec<Option<(u64, u32)>>,
 }
 
@@ -393,11 +442,11 @@ impl Watchdog {
         self.shards[shard] = None;
     }
 
-    fn look(&mut self, pulses: &[u64]) -> Result<(), ServeError> {
-        for (shard, (seen, &pulse)) in self.shards.iter_mut().zip(pulses).enumerate() {
+    fn look(&mut self, liveness: &[u64]) -> Result<(), ServeError> {
+        for (shard, (seen, &alive)) in self.shards.iter_mut().zip(liveness).enumerate() {
             let Some((last, misses)) = seen else { continue };
-            *misses = if *last == pulse { *misses + 1 } else { 0 };
-            *last = pulse;
+            *misses = if *last == alive { *misses + 1 } else { 0 };
+            *last = alive;
             if *misses >= WATCH_MISSES_MAX {
                 return Err(ServeError::Hung { shard });
             }
@@ -414,44 +463,34 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let started = SystemTime::now();
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
     // Before the shards listen: by default a signal would end the process, and cut off who has come already.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR2]).map_err(no_signals)?;
+    let signals = Signals::take().map_err(no_signals)?;
+    upgrade::close_kept_config();
     // Also before they do, so that a taken port drops no client.
-    let endpoint = Endpoint::bind(&config)?;
+    let endpoint = Endpoint::bind(&config.standard.admin, upgrade::is_successor())?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
     let mut server = Server::start_beside(&Arc::new(config.clone()), &others)?;
-    let admin = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
+    let admin_addresses = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
-    server.steering.set_notify(server.notify.clone());
-    let subject = Subject {
-        control: Arc::clone(server.control()),
-        steering: server.steering(),
-        address: server.address(),
-        cpus: config.shard_cpus(),
-        collects_events: config.events.is_some(),
-        started,
-        losses: log.losses(),
-        spans_lost: server.spans_lost.clone(),
-        shown: Arc::clone(&server.shown),
-    };
+    server.handle.set_notify(server.notify.clone());
+    let info = server.info(&config, started, log);
     server.reload_from(source, config, log.filter())?;
-    server.obey(signals)?;
+    server.apply_signals(signals)?;
     // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
     // since dropping it removes its unix sockets.
-    let admin_endpoint = endpoint.map(|endpoint| endpoint.serve(subject)).transpose()?;
-    server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
+    let admin_endpoint = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
+    let what = tickstream_service::text::counted(shards as u64, "shard");
+    server.notify.ready(&format!("{what} on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
-        tls = server.addresses().iter().find(|(_, tls)| *tls).map(|(address, _)| tracing::field::display(address)),
+        tls = server.addresses().iter().find(|at| at.is_tls).map(|at| tracing::field::display(at.address)),
         shards,
         cpus,
-        admin = %crate::config::AdminAddress::list(&admin),
+        admin = %AdminAddress::list(&admin_addresses),
         pid = process::id(),
         version = env!("CARGO_PKG_VERSION"),
         "serving"
     );
-    if let Some(admin) = &admin_endpoint {
-        admin.log();
-    }
+    admin_endpoint.iter().for_each(admin::Serving::log);
     upgrade::tell_predecessor();
     server.wait()?;
     tracing::info!("ended");
@@ -462,87 +501,9 @@ fn no_signals(source: io::Error) -> ServeError {
     ServeError::Setup { what: "signal handling", source }
 }
 
-/// The engine's settings, for the shard 0; `connections` for each.
-pub(crate) fn engine_config(
-    config: &Config,
-    connections: NonZeroU32,
-) -> Result<engine::Config, engine::ConfigError> {
-    Ok(engine::Config {
-        shard: 0,
-        credentials: engine::Credentials::new(&config.credentials.user, &config.credentials.pass)?,
-        second: engine::Rate::new(Mode::Second, config.ticks_per_second.get())?,
-        minute: engine::Rate::new(Mode::Minute, config.ticks_per_minute.get())?,
-        phase: config.phase,
-        batch_window_ms: millis(config.batch_window),
-        heartbeat_interval_ms: millis(config.heartbeat_interval),
-        heartbeat_timeout_ms: millis(config.heartbeat_timeout),
-        proxy_protocol: config.proxy_protocol,
-        proxy_trusted: config.proxy_trusted.clone(),
-        seed: seed(),
-        ingest: config.events.as_ref().map(ingest_config),
-        limits: engine::Limits {
-            connections: connections.get(),
-            connections_per_address: config.max_connections_per_ip,
-            unauthenticated: config.unauthenticated_max.get(),
-            unauthenticated_per_address: config.unauthenticated_per_ip_max,
-            connections_per_second: config.connections_per_second_max,
-            auth_failures_per_minute: config.auth_failures_per_minute_max,
-            lag_ms: config.overload_lag.map_or(0, millis),
-            payload_bytes: config.max_msg_size.get(),
-            handshake_timeout_ms: millis(config.handshake_timeout),
-            auth_timeout_ms: millis(config.auth_timeout),
-            write_deadline_ms: millis(config.write_deadline),
-            frames_per_second: config.frames_per_second_max.get(),
-            replay_window_ms: millis(config.replay_window),
-            replay_ticks: u64::from(config.replay_ticks_max),
-        },
-    })
-}
-
-fn ingest_config(events: &Events) -> engine::IngestConfig {
-    let defaults = engine::IngestConfig::new(&events.server_id, seed());
-    engine::IngestConfig {
-        credits: events.credits,
-        publish_bytes: events.publish_bytes,
-        record_bytes: shard::record_bytes_max(events),
-        events_per_second: events.events_per_second,
-        ahead_ms_max: events.ahead_max.as_millis() as u64,
-        age_ms_max: events.age_max.as_millis() as u64,
-        event_ids: events.event_ids,
-        // docs/protocol.md: what may be sent as it is may be sent packed.
-        unpacked_bytes: defaults.unpacked_bytes.max(events.publish_bytes),
-        privacy: events.privacy.clone(),
-        ..defaults
-    }
-}
-
-/// A number that nobody can guess: std keys its hash tables with such.
-fn seed() -> u64 {
-    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0_u8)
-}
-
-/// Whole milliseconds; every duration of [`Config`] is below 49 days.
-fn millis(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_packed_batch_may_be_as_long_as_one_that_is_not() {
-        let check = |size: &str, expected| {
-            let settings =
-                [("stream_user", "u"), ("stream_pass", "p"), ("journal", "j"), ("publish_size_max", size)];
-            let values = crate::config::Values::of_program(settings).unwrap();
-            let config = Config::from_merged(&values).unwrap();
-            let ingest = ingest_config(config.events.as_ref().unwrap());
-            assert_eq!(ingest.unpacked_bytes, expected, "{size}");
-        };
-        check("512KiB", 1 << 20);
-        check("4MiB", 4 << 20);
-    }
 
     #[test]
     fn a_shard_that_reads_long_journals_is_waited_for_and_one_that_hangs_is_not() {

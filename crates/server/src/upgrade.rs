@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use socket2::SockRef;
+use tickstream_service::settings;
 
 use crate::listeners::{self, Listeners};
 use crate::ring;
@@ -50,6 +51,9 @@ pub enum UpgradeError {
     /// The new process didn't serve in time.
     #[error("the new process didn't serve within {} s and was ended", READY_TIMEOUT.as_secs())]
     Timeout,
+    /// The configuration that this process has kept can't be handed over.
+    #[error("can't hand over the configuration: {0}")]
+    Settings(io::Error),
     /// Sockets can't be set up for it.
     #[error("can't hand over the sockets: {0}")]
     Sockets(io::Error),
@@ -63,14 +67,18 @@ pub struct Successor {
     ready: UnixStream,
 }
 
-/// Starts the program again with `listeners`.
+/// Starts the program again with `listeners`, and with a configuration that it can't read by itself, by the descriptor
+/// that a variable names.
 ///
 /// # Errors
 /// See [`UpgradeError`].
-pub fn start_successor(listeners: &Listeners) -> Result<Successor, UpgradeError> {
+pub fn start_successor(
+    listeners: &Listeners,
+    kept: Option<&(&'static str, OwnedFd)>,
+) -> Result<Successor, UpgradeError> {
     let (ready, theirs) = UnixStream::pair().map_err(UpgradeError::Sockets)?;
     ready.set_read_timeout(Some(LOOK_INTERVAL)).map_err(UpgradeError::Sockets)?;
-    Ok(Successor { child: start(listeners, theirs)?, ready })
+    Ok(Successor { child: start(listeners, theirs, kept)?, ready })
 }
 
 impl Successor {
@@ -130,7 +138,18 @@ pub fn tell_predecessor() {
     }
 }
 
-fn start(listeners: &Listeners, theirs: UnixStream) -> Result<Child, UpgradeError> {
+/// Closes the descriptor of a configuration that the process before this one has kept: it was read.
+pub fn close_kept_config() {
+    if let Some(fd) = env::var(settings::KEPT_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) {
+        drop(ring::take_descriptor(fd));
+    }
+}
+
+fn start(
+    listeners: &Listeners,
+    theirs: UnixStream,
+    kept: Option<&(&'static str, OwnedFd)>,
+) -> Result<Child, UpgradeError> {
     let mut args = env::args_os();
     let program = args.next().unwrap_or_else(|| "tickstream".into());
     let theirs = OwnedFd::from(theirs);
@@ -141,6 +160,10 @@ fn start(listeners: &Listeners, theirs: UnixStream) -> Result<Child, UpgradeErro
     // They were this process's.
     for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
         command.env_remove(name);
+    }
+    if let Some((variable, descriptor)) = kept {
+        SockRef::from(descriptor).set_cloexec(false).map_err(UpgradeError::Settings)?;
+        command.env(variable, descriptor.as_raw_fd().to_string());
     }
     let inheritable =
         SockRef::from(&theirs).set_cloexec(false).and_then(|()| listeners.set_inheritable(true));

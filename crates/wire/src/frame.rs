@@ -1,6 +1,9 @@
 //! One frame: `[magic 2][version 1][type 1][length 4][payload][crc32c 4]`, integers big-endian.
 
-use crate::{ErrorCode, messages::Payload};
+use crate::{
+    ErrorCode,
+    messages::{Message, Payload},
+};
 
 /// The first two bytes of every frame, "TS".
 pub const MAGIC: [u8; 2] = *b"TS";
@@ -193,8 +196,14 @@ pub fn crc32c(payload: &[u8]) -> u32 {
 
 /// The frame of one message: header, payload and CRC.
 pub fn seal<M: Payload>(message: &M) -> Vec<u8> {
+    seal_as(M::TYPE, message)
+}
+
+/// The frame of type `kind` with one message, for payloads that this crate doesn't know: those of PUBLISH and
+/// PUBLISH_ACK.
+pub fn seal_as<M: Message>(kind: FrameType, message: &M) -> Vec<u8> {
     let mut frame = Vec::with_capacity(OVERHEAD + message.encoded_len());
-    seal_with(&mut frame, M::TYPE as u8, |payload| {
+    seal_with(&mut frame, kind as u8, |payload| {
         message.encode(payload).expect("a Vec grows as long as there is memory");
     });
     frame

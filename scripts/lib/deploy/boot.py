@@ -29,7 +29,7 @@ check "it runs as tickstream, with no capability and no-new-privileges, filtered
     '[[ $(stat -c %U /proc/$PID) == tickstream ]] && grep -q "^CapBnd:.*0000000000000000" /proc/$PID/status &&
      grep -q "^NoNewPrivs:.1" /proc/$PID/status && grep -q "^Seccomp:.2" /proc/$PID/status'
 check "its password is a credential that it alone can read" \
-    '[[ $(tr "\\0" "\\n" < /proc/$PID/environ | grep ^STREAM_PASS_FILE=) == */credentials/* ]] &&
+    '[[ $(tr "\\0" "\\n" < /proc/$PID/environ | grep ^TICKSTREAM_STREAM_PASS_FILE=) == */credentials/* ]] &&
      ! tr "\\0" "\\n" < /proc/$PID/environ | grep -q s3cret'
 # In the home of the guest's root, which ProtectHome hides.
 IN_HOME=~root/of-the-guest
@@ -72,7 +72,7 @@ check "the first client starts the service through tickstream.socket, and one th
      for i in {1..20}; do timeout 5 bash -c "exec 3<> /dev/tcp/127.0.0.1/7400" || exit 1; sleep 0.05; done && wait &&
      tickstream watch --addr 127.0.0.1:7400 --count 1 && systemctl stop tickstream.socket tickstream'
 collect() {
-    mkdir -p /etc/systemd/system/$1.d && printf "[Service]\\nEnvironment=STREAM_JOURNAL=%s JOURNAL_SEGMENT_MIB=4\\n" "$2" \\
+    mkdir -p /etc/systemd/system/$1.d && printf "[Service]\\nEnvironment=TICKSTREAM_JOURNAL=%s TICKSTREAM_JOURNAL_SEGMENT_MIB=4\\n" "$2" \\
         > /etc/systemd/system/$1.d/events.conf && systemctl daemon-reload
 }
 check "events are collected below StateDirectory=, which the server alone can read and a restart leaves" \\
@@ -155,7 +155,7 @@ def install(context, machine):
 
 def drop_in(context):
     """What differs on the machine that checks: one that may not raise limits keeps its own, and time is short."""
-    lines = ["[Service]", "WatchdogSec=5", "Environment=STREAM_SHARDS=1"]
+    lines = ["[Service]", "WatchdogSec=5", "Environment=TICKSTREAM_SHARDS=1"]
     for name, number in (("LimitNOFILE", resource.RLIMIT_NOFILE), ("LimitMEMLOCK", resource.RLIMIT_MEMLOCK)):
         soft, hard = resource.getrlimit(number)
         try:

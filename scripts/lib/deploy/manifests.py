@@ -62,9 +62,9 @@ def events(context, kubectl):
     claim, = pods["volumeClaimTemplates"]
     mount, = (mount for mount in container["volumeMounts"] if mount["name"] == claim["metadata"]["name"])
     values = {entry["name"]: entry.get("value") for entry in container["env"]}
-    require(values["STREAM_JOURNAL"].startswith(f"{mount['mountPath']}/"), "the journals aren't in the volume")
+    require(values["TICKSTREAM_JOURNAL"].startswith(f"{mount['mountPath']}/"), "the journals aren't in the volume")
     size = re.fullmatch(r"(\d+)Gi", claim["spec"]["resources"]["requests"]["storage"]).group(1)
-    require(int(values["JOURNAL_MAX_MIB"]) <= 0.9 * 1024 * int(size), "the journals may fill the volume")
+    require(int(values["TICKSTREAM_JOURNAL_MAX_MIB"]) <= 0.9 * 1024 * int(size), "the journals may fill the volume")
     context.say("with events, a StatefulSet whose pods have a volume for their journals, a tenth larger than these may be")
 
 
@@ -162,11 +162,11 @@ def compose(context):
     require((path.parent / profile).resolve() == context.deploy / "container/seccomp.json", "compose: another profile")
     context.say(f"{relative(context, path)}: files that it names are there")
     # Its lines for event collection, as if they were no comments.
-    lines = r"^( *)# (STREAM_JOURNAL: |JOURNAL_MAX_MIB: |volumes: \[|journals:$)"
+    lines = r"^( *)# (TICKSTREAM_JOURNAL: |TICKSTREAM_JOURNAL_MAX_MIB: |volumes: \[|journals:$)"
     collecting = yaml.safe_load(re.sub(lines, r"\1\2", path.read_text(), flags=re.MULTILINE))
     server = collecting["services"]["tickstream"]
     volume, folder = server["volumes"][0].split(":")
     require(volume in collecting["volumes"], f"compose: there is no volume {volume}")
-    require(server["environment"]["STREAM_JOURNAL"].startswith(f"{folder}/"), "compose: the journals aren't in the volume")
+    require(server["environment"]["TICKSTREAM_JOURNAL"].startswith(f"{folder}/"), "compose: the journals aren't in the volume")
     require(f" {folder}\n" in (path.parent / "Dockerfile").read_text(), f"the image has no {folder} of its user's")
     context.say("with its lines for event collection, the journals are in a volume")

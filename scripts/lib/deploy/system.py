@@ -120,7 +120,7 @@ def settings(context):
             copy.write_text(text)
             environment = {"PATH": os.environ["PATH"], "STREAM_USER": "ticks"}
             if "stream_pass_file" not in text:
-                environment["STREAM_PASS_FILE"] = str(secret)
+                environment["TICKSTREAM_STREAM_PASS_FILE"] = str(secret)
             context.run([binary, "serve", "--config", copy, "--print-config"], env=environment)
             context.say(f"{relative(context, path)} is taken by serve --print-config")
     sysctl(context)

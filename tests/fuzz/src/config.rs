@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tickstream::config::{Config, File, Flags, Values};
-use tickstream::placement::Machine;
+use tickstream_server::config::{Config, TABLE};
+use tickstream_server::placement::Machine;
+use tickstream_service::settings::{File, Flags, Values};
 
 /// TOML up to the first zero byte; behind it, lines of `NAME=value` for the environment.
 ///
@@ -15,7 +16,7 @@ pub fn config(input: &[u8]) {
     let (toml, variables) = text.split_once('\0').unwrap_or((text, ""));
     let variables: BTreeMap<_, _> = variables.lines().filter_map(|line| line.split_once('=')).collect();
     let environment = |name: &str| variables.get(name).map(Into::into);
-    let file = match File::parse(Path::new("tickstream.toml"), toml) {
+    let file = match File::parse(&TABLE, Path::new("tickstream.toml"), toml) {
         Ok(file) => Some(file),
         Err(error) => {
             assert!(error.to_string().len() > 8, "{error}");
@@ -23,10 +24,10 @@ pub fn config(input: &[u8]) {
         }
     };
     let machine = Machine { allowed: vec![0, 1, 2, 3], nodes: BTreeMap::new() };
-    let merged = Values::merge(&Flags::new(), &environment, file.as_ref());
+    let merged = Values::merge(&TABLE, &Flags::new(), &environment, file.as_ref());
     match merged.and_then(|values| Config::for_checks(&values, &machine)) {
         Ok(config) => {
-            assert!(config.heartbeat_interval < config.heartbeat_timeout);
+            assert!(config.settings.heartbeat_interval < config.settings.heartbeat_timeout);
             assert!(!config.cpus.is_empty());
         }
         Err(error) => assert!(error.to_string().len() > 8, "{error}"),

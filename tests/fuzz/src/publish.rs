@@ -6,8 +6,9 @@ use tickstream_engine::{
     Action, Config, ConnId, IngestConfig, IngestPressure, Now, PrivacyAction, PrivacyConfig, PrivacyRule,
     ProxyProtocol, RecordId, SendOutcome, Shard, StorageFault,
 };
-use tickstream_wire::messages::events::{Codec, StoredBatch};
-use tickstream_wire::messages::{Auth, Message, Publish, PublishAck, Subscribe};
+use tickstream_schema::events::{Codec, StoredBatch};
+use tickstream_schema::events::{Message, Publish, PublishAck};
+use tickstream_wire::messages::{Auth, Subscribe};
 use tickstream_wire::{Decoder, frame};
 
 use crate::bytes::Bytes;

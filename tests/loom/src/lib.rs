@@ -1,34 +1,63 @@
-//! The server's own `published.rs` and `mailbox.rs`, compiled against loom's locks and atomics instead of the standard
-//! library's: each test in `tests/` runs under every order of the threads' steps that the memory model allows.
+//! loom's locks and atomics for the server's [`Versioned`](tickstream_server::versioned::Versioned) and
+//! [`Mailbox`](tickstream_server::shard::Mailbox): each test in `tests/` runs under every order of the threads' steps that the
+//! memory model allows.
 //!
-//! `control.rs` isn't here: its words are read and written alone, and say nothing about other memory.
+//! `control.rs` isn't tested here: its words are read and written alone, and say nothing about other memory.
 
-#![allow(missing_docs, reason = "the server's own modules")]
-#![expect(dead_code, reason = "parts of the server's modules that no test here needs")]
+use std::fmt::{self, Debug, Formatter};
+use std::ops::DerefMut;
+use std::sync::PoisonError;
 
-#[path = "../../../crates/server/src/shard/mailbox.rs"]
-pub mod mailbox;
-#[path = "../../../crates/server/src/published.rs"]
-pub mod published;
+use loom::sync::Mutex;
+use loom::sync::atomic::{AtomicU64, Ordering};
+use tickstream_server::sync::{Atomic, Lock, Primitives};
 
-/// What the server's modules take from the standard library there.
-pub mod sync {
-    pub use loom::sync::{Arc, Mutex, MutexGuard, atomic};
-    pub use std::sync::PoisonError;
+/// loom's family of locks and atomics.
+#[derive(Clone, Copy, Debug)]
+pub struct Loom;
+
+impl Primitives for Loom {
+    type Lock<T: Debug> = LoomLock<T>;
+    type Atomic = LoomAtomic;
 }
 
-pub mod ring {
-    /// A stand-in for the ring's counters, which mailboxes only carry.
-    #[derive(Clone, Copy, Debug)]
-    pub struct RingStats;
+/// A lock whose orders loom explores.
+pub struct LoomLock<T>(Mutex<T>);
+
+/// An atomic number whose orders loom explores.
+#[derive(Debug)]
+pub struct LoomAtomic(AtomicU64);
+
+impl<T: Debug> Lock<T> for LoomLock<T> {
+    fn new(value: T) -> Self {
+        Self(Mutex::new(value))
+    }
+
+    fn lock(&self) -> impl DerefMut<Target = T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-/// The connections that were asked to be closed, as a shard takes them.
-pub fn numbers(mailbox: &mailbox::Mailbox) -> Vec<u64> {
-    let requests = mailbox.take().into_iter();
-    requests
-        .filter_map(
-            |request| if let mailbox::Request::Close(number, _) = request { Some(number) } else { None },
-        )
-        .collect()
+impl<T> Debug for LoomLock<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("LoomLock")
+    }
+}
+
+impl Atomic for LoomAtomic {
+    fn zero() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn load(&self, ordering: Ordering) -> u64 {
+        self.0.load(ordering)
+    }
+
+    fn store(&self, value: u64, ordering: Ordering) {
+        self.0.store(value, ordering);
+    }
+
+    fn increment(&self, ordering: Ordering) {
+        self.0.fetch_add(1, ordering);
+    }
 }

@@ -8,16 +8,13 @@
 
 #![forbid(unsafe_code)]
 
-mod harvest;
+mod collector;
 mod message;
 mod options;
 mod protocol;
 mod publisher;
 mod run;
-// The library keeps it to itself.
-#[path = "../../sample.rs"]
-#[allow(dead_code, reason = "threads aren't sampled here")]
-mod sample;
+mod snapshot;
 mod subscribers;
 mod summary;
 
@@ -44,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn try_main(options: &Options) -> anyhow::Result<bool> {
-    tickstream_load::kernel::raise_descriptor_limit()?;
+    tickstream_uring::system::raise_limit(libc::RLIMIT_NOFILE)?;
     let summary = run::run(options)?;
     summary.write(options.json.as_deref())?;
     Ok(summary.passed)

@@ -1,4 +1,4 @@
-//! What is published: a running number and when it was due, as text, so that any protocol carries it.
+//! The published message: a running number and when it was due, as text, so that any protocol carries it.
 
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -83,13 +83,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// How many threads hold the subscribers: no more than there are of these.
+    /// Threads that hold the subscribers: no more than there are of these.
     pub fn threads(&self) -> u32 {
         let default = self.connections.get().div_ceil(CONNECTIONS_PER_THREAD);
         self.threads.map_or(default, NonZeroU32::get).min(self.connections.get())
     }
 
-    /// How many subscribers the thread with this number holds.
+    /// Number of subscribers of the thread with this number.
     pub fn share(&self, thread: u32) -> u32 {
         let (all, threads) = (self.connections.get(), self.threads());
         all / threads + u32::from(thread < all % threads)

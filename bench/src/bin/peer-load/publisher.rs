@@ -10,17 +10,18 @@ use std::{
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use tickstream_load::{kernel::pin_to_cpu, wall_us};
+use tickstream_load::wall_us;
+use tickstream_uring::system::run_on;
 
 use crate::{
-    harvest::latency_histogram,
+    collector::latency_histogram,
     message::Message,
     options::Options,
     protocol::{Event, Inbox},
     subscribers::Shared,
 };
 
-/// How long the publisher sleeps at most before it looks whether it is to stop.
+/// Longest sleep of the publisher before it looks whether it is to stop.
 const STEP_US: u64 = 100_000;
 /// Messages that are said in one go at most, if the publisher is late.
 const MESSAGES_PER_WRITE: usize = 256;
@@ -42,11 +43,11 @@ impl Timetable {
     }
 }
 
-/// What became of it.
+/// Counts of published messages.
 #[derive(Debug)]
 pub struct Published {
     pub messages: u64,
-    /// How much later than due a message was written, µs. It is part of the latencies.
+    /// Delay of writing a message, µs. It is part of the latencies.
     pub late: Histogram<u64>,
 }
 
@@ -76,7 +77,7 @@ impl Publisher {
     /// If the server refuses, or the connection breaks.
     pub fn run(mut self, timetable: Timetable, shared: &Shared) -> anyhow::Result<Published> {
         if let Some(cpus) = &self.options.cpus {
-            pin_to_cpu(cpus.of_thread(self.options.threads() as usize - 1))?;
+            run_on(&[cpus.of_thread(self.options.threads() as usize - 1)])?;
         }
         let mut published = Published { messages: 0, late: latency_histogram() };
         while !shared.stop_publishing.load(Ordering::Acquire) {

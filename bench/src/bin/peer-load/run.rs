@@ -11,13 +11,13 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, ensure};
-use tickstream_load::wall_us;
+use tickstream_load::{sample, wall_us};
 
 use crate::{
-    harvest::Harvest,
+    collector::Collector,
     options::Options,
     publisher::{Published, Publisher, Timetable},
-    sample::{self, MachineSample, ProcessSample, ThreadSample},
+    snapshot::Snapshot,
     subscribers::{Shared, Subscribers},
     summary::{Findings, Summary},
 };
@@ -28,19 +28,7 @@ const POLL: Duration = Duration::from_millis(20);
 const SECOND_LEAD_US: u64 = 50_000;
 const SECOND_US: u64 = 1_000_000;
 
-/// Everything that is sampled, at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub at_us: u64,
-    pub messages: u64,
-    pub bytes: u64,
-    pub server: Option<ProcessSample>,
-    pub own: ProcessSample,
-    pub threads: Vec<Option<ThreadSample>>,
-    pub machine: MachineSample,
-}
-
-type Worker = JoinHandle<io::Result<Harvest>>;
+type Worker = JoinHandle<io::Result<Collector>>;
 
 /// Makes the run that `options` describe.
 ///
@@ -118,7 +106,7 @@ impl Run {
         Ok(shared.last_subscribed_us.load(Ordering::Relaxed).saturating_sub(self.started_us))
     }
 
-    /// What is published: during the warm-up, too, which ends with a whole second.
+    /// The timetable of messages: during the warm-up, too, which ends with a whole second.
     fn timetable(&self) -> Timetable {
         let now_us = wall_us();
         let whole = |at_us: u64| (at_us / SECOND_US + 1) * SECOND_US;
@@ -179,16 +167,16 @@ impl Run {
         published: Published,
     ) -> anyhow::Result<Summary> {
         self.shared.stop.store(true, Ordering::Release);
-        let mut harvest = Harvest::default();
+        let mut collector = Collector::default();
         for worker in self.workers.drain(..) {
             let result = worker.join().map_err(|_| anyhow!("a thread panicked"))?;
-            harvest.merge(result.context("a thread failed")?);
+            collector.merge(result.context("a thread failed")?);
         }
-        harvest.judge(published.messages);
+        collector.count_missing(published.messages);
         let (started_us, server_pid) = (self.started_us, self.server_pid);
         Ok(Summary::new(
             &self.options,
-            Findings { started_us, connect_us, from, until, harvest, published, server_pid },
+            Findings { started_us, connect_us, from, until, collector, published, server_pid },
         ))
     }
 

@@ -13,23 +13,22 @@ use std::{
 };
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use tickstream_load::{
-    kernel::{
-        Completion, Receipt, Ring, RingSetup, local_socket_options, pin_to_cpu, thread_id,
-        unshare_descriptors,
-    },
-    wall_us,
+use tickstream_load::wall_us;
+use tickstream_uring::{
+    Received,
+    ring::{Completion, Ring, Setup},
+    system::{bind_source, own_descriptor_table, run_on, thread_id},
 };
 
 use crate::{
-    harvest::{Harvest, Tracker},
+    collector::{Collector, Tracker},
     message::Message,
     options::Options,
     protocol::{Event, Inbox, Stop},
 };
 
 /// As tickstream-load's where ticks are few, so that both cost alike; and where they come in batches.
-const RING: RingSetup = RingSetup { submissions: 1024, completions: 8192, buffers: 1024, buffer_len: 512 };
+const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 512 };
 const LARGE_BUFFERS: (u16, u32) = (256, 16 << 10);
 /// From here on messages come in batches.
 const BYTES_PER_SECOND_SMALL: u64 = 30_000;
@@ -40,7 +39,7 @@ const STEP: Duration = Duration::from_millis(20);
 const CONNECT: u64 = 1 << 32;
 const RECEIVE: u64 = 2 << 32;
 
-/// What all threads are told, and show.
+/// Commands to all threads, and their gauges.
 #[derive(Debug, Default)]
 pub struct Shared {
     /// For the publisher, if it is to stop before its time.
@@ -79,7 +78,7 @@ pub struct Subscribers {
     waiting: VecDeque<u32>,
     /// Opened, and not yet subscribed or gone.
     in_flight: u32,
-    harvest: Harvest,
+    collector: Collector,
     /// Since the last [`Subscribers::show`].
     messages: u64,
     bytes: u64,
@@ -91,22 +90,22 @@ impl Subscribers {
     /// # Errors
     /// If the descriptor table, the CPU or the ring can't be had.
     pub fn new(thread: u32, options: Arc<Options>, shared: Arc<Shared>) -> io::Result<Self> {
-        unshare_descriptors()?;
+        own_descriptor_table()?;
         if let Some(cpus) = &options.cpus {
-            pin_to_cpu(cpus.of_thread(thread as usize))?;
+            run_on(&[cpus.of_thread(thread as usize)])?;
         }
-        shared.thread_ids[thread as usize].store(thread_id() as u64, Ordering::Relaxed);
+        shared.thread_ids[thread as usize].store(u64::from(thread_id()), Ordering::Relaxed);
         let small = u64::from(options.rate.get()) * options.size as u64 <= BYTES_PER_SECOND_SMALL;
-        let (buffers, buffer_len) = if small { (RING.buffers, RING.buffer_len) } else { LARGE_BUFFERS };
+        let (buffers, buffer_bytes) = if small { (RING.buffers, RING.buffer_bytes) } else { LARGE_BUFFERS };
         let count = options.share(thread);
         Ok(Self {
             thread,
-            ring: Ring::new(RingSetup { buffers, buffer_len, ..RING })?,
+            ring: Ring::new(Setup { buffers, buffer_bytes, ..RING })?,
             target: Box::leak(Box::new(SockAddr::from(options.addr))),
             all: (0..count).map(|_| Subscriber::default()).collect(),
             waiting: (0..count).collect(),
             in_flight: 0,
-            harvest: Harvest::default(),
+            collector: Collector::default(),
             messages: 0,
             bytes: 0,
             options,
@@ -118,7 +117,7 @@ impl Subscribers {
     ///
     /// # Errors
     /// If the ring fails.
-    pub fn run(mut self) -> io::Result<Harvest> {
+    pub fn run(mut self) -> io::Result<Collector> {
         let enough = self.options.receive_batch.get() as usize;
         let mut completions = Vec::new();
         while !self.shared.stop.load(Ordering::Acquire) {
@@ -134,8 +133,8 @@ impl Subscribers {
             }
             self.show();
         }
-        self.harvest.end(self.all.iter().map(|one| one.tracker));
-        Ok(self.harvest)
+        self.collector.end(self.all.iter().map(|one| one.tracker));
+        Ok(self.collector)
     }
 
     fn open_some(&mut self) {
@@ -159,7 +158,7 @@ impl Subscribers {
         let socket = Socket::new(Domain::for_address(self.options.addr), Type::STREAM, None)?;
         socket.set_tcp_nodelay(true)?;
         if let Some(source) = self.options.source(self.thread, slot) {
-            local_socket_options(socket.as_fd(), source)?;
+            bind_source(socket.as_fd(), source)?;
         }
         Ok(socket.into())
     }
@@ -173,9 +172,9 @@ impl Subscribers {
             }
             return;
         }
-        if let Some(receipt) = completion.receipt {
-            let taken = self.take(slot, &receipt, now_us);
-            self.ring.recycle(receipt);
+        if let Some(received) = completion.received {
+            let taken = self.take(slot, &received, now_us);
+            self.ring.recycle(received);
             if let Err(stop) = taken {
                 self.end(slot, stop.to_string());
             }
@@ -216,13 +215,13 @@ impl Subscribers {
     }
 
     /// Takes what one subscriber received.
-    fn take(&mut self, slot: u32, receipt: &Receipt, now_us: u64) -> Result<(), Stop> {
-        let Self { options, shared, ring, all, harvest, messages, .. } = self;
+    fn take(&mut self, slot: u32, received: &Received, now_us: u64) -> Result<(), Stop> {
+        let Self { options, shared, ring, all, collector, messages, .. } = self;
         let Subscriber { inbox, tracker, .. } = &mut all[slot as usize];
         let from_us = shared.steady_from_us.load(Ordering::Relaxed);
         let until_us = shared.steady_until_us.load(Ordering::Relaxed);
         let (mut subscribed, mut pings) = (false, 0_usize);
-        let bytes = ring.bytes(receipt);
+        let bytes = ring.bytes(received);
         self.bytes += bytes.len() as u64;
         inbox.feed(options.peer, bytes, |event| match event {
             Event::Message(payload) => {
@@ -230,10 +229,10 @@ impl Subscribers {
                     return;
                 };
                 *messages += 1;
-                tracker.take(message.sequence, &mut harvest.faults);
-                harvest.early += u64::from(now_us < message.due_us);
+                tracker.take(message.sequence, &mut collector.faults);
+                collector.early += u64::from(now_us < message.due_us);
                 if (from_us..until_us).contains(&message.due_us) {
-                    harvest.latency.saturating_record(now_us.saturating_sub(message.due_us));
+                    collector.latency.saturating_record(now_us.saturating_sub(message.due_us));
                 }
             }
             Event::Subscribed => subscribed = true,
@@ -264,10 +263,10 @@ impl Subscribers {
 
     fn count_end(&mut self, slot: u32, why: String) {
         let by = if self.all[slot as usize].tracker.subscribed {
-            &mut self.harvest.closes
+            &mut self.collector.closes
         } else {
             self.in_flight -= 1;
-            &mut self.harvest.connect_errors
+            &mut self.collector.connect_errors
         };
         *by.entry(why).or_default() += 1;
         self.shared.gone.fetch_add(1, Ordering::Release);

@@ -1,18 +1,19 @@
-//! What a run has shown. Names are those of tickstream-load's JSON where they mean the same; a tick, a frame and a
+//! The summary of a run. Names are those of tickstream-load's JSON where they mean the same; a tick, a frame and a
 //! delivery are all one message at one subscriber here.
 
 use std::{collections::BTreeMap, fmt, fs, io::Write, path::Path};
 
 use anyhow::Context;
-use hdrhistogram::Histogram;
 use serde::Serialize;
+use tickstream_load::figures::{
+    Percentiles, Usage, cpus, machine_percent, ms, percentiles, threads, usage_line, wave,
+};
 
 use crate::{
-    harvest::{Faults, Harvest},
+    collector::{Collector, Faults},
     options::Options,
     publisher::Published,
-    run::Snapshot,
-    sample::ProcessSample,
+    snapshot::Snapshot,
 };
 
 /// A thread that is busier than this can't be trusted to be on time.
@@ -24,40 +25,16 @@ const OTHERS_PERCENT: f64 = 10.0;
 /// A hypervisor that takes more than this does, too.
 const STEAL_PERCENT: f64 = 2.0;
 
-/// What the threads of a run bring to its summary.
+/// Everything that a summary is made of.
 pub struct Findings<'a> {
     pub started_us: u64,
     pub connect_us: u64,
     /// The measured time's ends.
     pub from: &'a Snapshot,
     pub until: &'a Snapshot,
-    pub harvest: Harvest,
+    pub collector: Collector,
     pub published: Published,
     pub server_pid: Option<u32>,
-}
-
-/// Times, µs.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Percentiles {
-    pub count: u64,
-    pub mean_us: f64,
-    pub p50_us: u64,
-    pub p90_us: u64,
-    pub p95_us: u64,
-    pub p99_us: u64,
-    pub p99_9_us: u64,
-    pub max_us: u64,
-}
-
-/// CPU and memory of a process over the measured time.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct Usage {
-    pub cpu_percent_of_one_core: f64,
-    pub cpu_percent_of_machine: f64,
-    pub cpu_us_per_delivery: f64,
-    pub cpu_us_per_tick: f64,
-    pub rss_bytes: u64,
-    pub rss_peak_bytes: u64,
 }
 
 /// The subscribers; as tickstream-load's class of this name.
@@ -95,7 +72,7 @@ pub struct Summary {
     pub measured_s: f64,
     /// Messages published, in the warm-up, too.
     pub published: u64,
-    /// How late they were written; part of the latency.
+    /// Delay of writing them; part of the latency.
     pub published_late: Option<Percentiles>,
     pub ticks: u64,
     pub ticks_per_second: f64,
@@ -118,53 +95,20 @@ pub struct Summary {
     pub wave: Vec<(u64, u64)>,
 }
 
-impl Percentiles {
-    /// `None` for an empty histogram.
-    fn of(histogram: &Histogram<u64>) -> Option<Self> {
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        (!histogram.is_empty()).then(|| Self {
-            count: histogram.len(),
-            mean_us: histogram.mean(),
-            p50_us: at(0.5),
-            p90_us: at(0.9),
-            p95_us: at(0.95),
-            p99_us: at(0.99),
-            p99_9_us: at(0.999),
-            max_us: histogram.max(),
-        })
-    }
-}
-
-impl Usage {
-    fn between(us: u64, before: ProcessSample, after: ProcessSample, messages: u64) -> Self {
-        let cpu_us = after.cpu_us.saturating_sub(before.cpu_us) as f64;
-        let percent = cpu_us * 100.0 / us.max(1) as f64;
-        let each_us = cpu_us / messages.max(1) as f64;
-        Self {
-            cpu_percent_of_one_core: percent,
-            cpu_percent_of_machine: percent / cpus() as f64,
-            cpu_us_per_delivery: each_us,
-            cpu_us_per_tick: each_us,
-            rss_bytes: after.rss_bytes,
-            rss_peak_bytes: after.rss_peak_bytes,
-        }
-    }
-}
-
 impl Summary {
     /// Sums up.
     pub fn new(options: &Options, findings: Findings<'_>) -> Self {
-        let Findings { started_us, connect_us, from, until, harvest, published, server_pid } = findings;
+        let Findings { started_us, connect_us, from, until, collector, published, server_pid } = findings;
         let measured_us = until.at_us.saturating_sub(from.at_us);
         let messages = until.messages - from.messages;
         let per_second = |count: u64| count as f64 * 1e6 / measured_us.max(1) as f64;
-        let usage = |before, after| Usage::between(measured_us, before, after, messages);
+        let usage = |before, after| Usage::between(measured_us, before, after, messages, messages);
         let server_usage = from.server.zip(until.server).map(|(before, after)| usage(before, after));
         let generator_usage = usage(from.own, until.own);
-        let (busy, steal) = machine_percent(from, until);
+        let (busy, steal) = machine_percent(from.machine, until.machine);
         let own_percent = generator_usage.cpu_percent_of_machine;
-        let subscribed = harvest.subscribed();
-        let closed: u64 = harvest.closes.values().sum();
+        let subscribed = collector.subscribed();
+        let closed: u64 = collector.closes.values().sum();
         let mut summary = Self {
             version: env!("CARGO_PKG_VERSION"),
             passed: false,
@@ -187,15 +131,15 @@ impl Summary {
             ticks_per_second: per_second(messages),
             frames_per_second: per_second(messages),
             bytes_per_second: per_second(until.bytes - from.bytes),
-            latency: Percentiles::of(&harvest.latency),
-            ticks_early: harvest.early,
-            wave: wave(&harvest.latency),
-            connect_errors: harvest.connect_errors,
+            latency: Percentiles::of(&collector.latency),
+            ticks_early: collector.early,
+            wave: wave(&collector.latency),
+            connect_errors: collector.connect_errors,
             classes: vec![ClassSum {
                 class: "steady",
                 connections: subscribed,
-                faults: harvest.faults,
-                closes: harvest.closes,
+                faults: collector.faults,
+                closes: collector.closes,
             }],
             server_pid,
             server_usage,
@@ -206,11 +150,11 @@ impl Summary {
             others_percent: server_usage
                 .map(|server| (busy - server.cpu_percent_of_machine - own_percent).max(0.0)),
         };
-        summary.judge();
+        summary.validate();
         summary
     }
 
-    fn judge(&mut self) {
+    fn validate(&mut self) {
         let mut failures = Vec::new();
         for class in &self.classes {
             let Faults { gaps, duplicates, missing } = class.faults;
@@ -304,10 +248,10 @@ impl fmt::Display for Summary {
             row("faults", format!("gaps {gaps}, duplicates {duplicates}, missing {missing}"))?;
         }
         match &self.server_usage {
-            Some(usage) => row("server", usage.to_string())?,
+            Some(usage) => row("server", usage_line(usage))?,
             None => row("server", "CPU and memory unknown (--server-pid)".to_owned())?,
         }
-        row("generator", self.generator_usage.to_string())?;
+        row("generator", usage_line(&self.generator_usage))?;
         for warning in &self.warnings {
             row("WARNING", warning.clone())?;
         }
@@ -321,56 +265,7 @@ impl fmt::Display for Summary {
     }
 }
 
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "CPU {:.1} % of one core, {:.2} µs per delivery; RSS {:.1} MB, peak {:.1} MB",
-            self.cpu_percent_of_one_core,
-            self.cpu_us_per_delivery,
-            self.rss_bytes as f64 / 1e6,
-            self.rss_peak_bytes as f64 / 1e6
-        )
-    }
-}
-
-fn percentiles(of: &Percentiles) -> String {
-    let Percentiles { p50_us, p90_us, p95_us, p99_us, max_us, .. } = *of;
-    let named = [("p50", p50_us), ("p90", p90_us), ("p95", p95_us), ("p99", p99_us), ("max", max_us)];
-    named.map(|(name, us)| format!("{name} {}", ms(us))).join("  ")
-}
-
-/// µs as ms, with as many digits as mean something.
-fn ms(us: u64) -> String {
-    let ms = us as f64 / 1e3;
-    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
-}
-
-/// CPUs that this process may run on.
-fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// How much of the machine was busy and how much stolen, percent.
-fn machine_percent(from: &Snapshot, until: &Snapshot) -> (f64, f64) {
-    let total = until.machine.total.saturating_sub(from.machine.total).max(1) as f64;
-    let idle = until.machine.idle.saturating_sub(from.machine.idle) as f64;
-    let steal = until.machine.steal.saturating_sub(from.machine.steal) as f64;
-    ((total - idle - steal) * 100.0 / total, steal * 100.0 / total)
-}
-
 fn busiest_thread_percent(from: &Snapshot, until: &Snapshot) -> f64 {
-    let us = until.at_us.saturating_sub(from.at_us).max(1) as f64;
-    let pairs = from.threads.iter().zip(&until.threads).filter_map(|(before, after)| (*before).zip(*after));
-    let percents = pairs.map(|(before, after)| after.cpu_ns.saturating_sub(before.cpu_ns) as f64 / 10.0 / us);
-    percents.fold(0.0, f64::max)
-}
-
-/// Messages by whole ms of latency.
-fn wave(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
-    let mut wave = BTreeMap::new();
-    for value in histogram.iter_recorded() {
-        *wave.entry(value.value_iterated_to() / 1_000).or_default() += value.count_since_last_iteration();
-    }
-    wave.into_iter().collect()
+    let threads = threads(until.at_us.saturating_sub(from.at_us), &from.threads, &until.threads);
+    threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max)
 }

@@ -2,15 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tickstream_wire::messages::{
-    Message,
-    events::{
-        ApplicationMetric, Body, CostData, DeviceInfo, Event, EventType, HostInfo,
-        InfrastructureMeasurements, InfrastructureMetric, InteractionContext, InteractionProperties, Log,
-        LogContext, LogLevel, Measurement, MetricType, NetworkInfo, Performance, PerformanceCategory,
-        PerformanceContext, ResourceType, SpanAttributes, SpanResource, SpanStatus, TraceSpan,
-        UserInteraction, Video, VideoContext, VideoEventName, VideoMeasurements, VideoQualityMetrics,
-    },
+use tickstream_schema::events::{
+    ApplicationMetric, Body, CostData, DeviceInfo, Event, EventType, HostInfo, InfrastructureMeasurements,
+    InfrastructureMetric, InteractionContext, InteractionProperties, Log, LogContext, LogLevel, Measurement,
+    Message, MetricType, NetworkInfo, Performance, PerformanceCategory, PerformanceContext, ResourceType,
+    SpanAttributes, SpanResource, SpanStatus, TraceSpan, UserInteraction, Video, VideoContext,
+    VideoEventName, VideoMeasurements, VideoQualityMetrics,
 };
 
 /// The longest value of a map (`proto/events.proto`).
@@ -62,6 +59,7 @@ fn interaction(number: u64) -> Event {
             os: "Android".into(),
             version: "16".into(),
             manufacturer: "Samsung".into(),
+            ..Default::default()
         }),
         properties: Some(InteractionProperties {
             screen_name: "checkout".into(),
@@ -109,6 +107,7 @@ fn video(number: u64) -> Event {
             resolution: "1920x1080".into(),
             fps: Some(50.0),
             latency: None,
+            ..Default::default()
         }),
         quality_metrics: Some(VideoQualityMetrics {
             video_quality_score: Some(87.5),
@@ -119,7 +118,9 @@ fn video(number: u64) -> Event {
             cdn_provider: "edge-west".into(),
             player_version: "1.4.1".into(),
             drm_type: "widevine".into(),
+            ..Default::default()
         }),
+        ..Default::default()
     };
     envelope(number, "tv", EventType::Video, "rebuffering", Body::Video(body))
 }
@@ -137,6 +138,7 @@ fn metric(number: u64) -> Event {
             ip: format!("10.0.{}.{}", number % 8, number % 250),
             region: "eu-central-1".into(),
         }),
+        ..Default::default()
     };
     envelope(number, "linux", EventType::ApplicationMetric, "metric", Body::ApplicationMetric(body))
 }
@@ -164,6 +166,7 @@ fn span(number: u64) -> Event {
             service_version: "5.2.0".into(),
             host_name: format!("orders-{}", number % 40),
         }),
+        ..Default::default()
     };
     envelope(number, "linux", EventType::TraceSpan, "span", Body::TraceSpan(body))
 }
@@ -180,8 +183,10 @@ fn log(number: u64) -> Event {
             request_id: format!("r-{:016x}", mixed(number)),
             user_id: None,
             trace_id: None,
+            ..Default::default()
         }),
         metadata: map(&[("issuer", "4111"), ("reason", "insufficient_funds")]),
+        ..Default::default()
     };
     envelope(number, "linux", EventType::Log, "log", Body::Log(body))
 }
@@ -197,6 +202,7 @@ fn infrastructure(number: u64) -> Event {
             memory_usage: Some(0.62),
             disk_io: Some(120_000.0),
             network_io: Some(2_400_000.0),
+            ..Default::default()
         }),
         cost_data: Some(CostData { cost_per_hour: Some(0.0416), currency: "EUR".into() }),
     };
@@ -220,7 +226,8 @@ fn shorten(event: &mut Event) {
             body.metadata.clear();
         }
         Some(Body::InfrastructureMetric(body)) => body.cost_data = None,
-        Some(Body::Custom(_)) | None => {}
+        // Those that aren't made here.
+        _ => {}
     }
 }
 

@@ -2,20 +2,19 @@
 //! costs.
 //!
 //! `template` makes batches, `session` is one connection without I/O, `worker` has the ring, `outcome` is what a run has
-//! shown. This file has the options, and the main thread's part.
+//! shown. This file has the main thread's part.
 
 mod acked;
+mod counts;
 mod events;
 mod outcome;
 mod session;
 mod shared;
-mod tally;
 mod template;
 mod worker;
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,62 +24,23 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, value_parser};
 
 use self::{
+    counts::Counts,
     outcome::{Measured, Published},
     shared::{Phase, Shared},
-    tally::Tally,
-    template::{CodecOption, Template},
+    template::Template,
     worker::Worker,
 };
-use super::{on_threads_led, server_pid};
+use super::threads::on_threads_led;
 use crate::{
     clock::wall_us,
-    options::{Plan, per_second},
-    run::{Snapshot, Totals},
-    sample,
+    plan::Plan,
+    snapshot::{Snapshot, Totals},
 };
 
 /// The main thread looks after the run this often.
 const POLL: Duration = Duration::from_millis(20);
-/// Events of a batch, at most: as many as the server takes.
-const EVENTS_MAX: i64 = 2_048;
-/// Bytes of an event, at most: somewhat less than the server takes.
-const EVENT_BYTES_MAX: i64 = 60_000;
-
-/// `--publish` and what belongs to it.
-#[derive(Clone, Debug, Args)]
-pub struct PublishOptions {
-    /// Publish events over --connections, as fast as the server's credits allow or at --rate, and verify every
-    /// acknowledgement
-    #[arg(long, group = "run")]
-    pub publish: bool,
-    /// Events of a batch
-    #[arg(long, default_value = "100", value_name = "N", requires = "publish",
-        value_parser = value_parser!(u32).range(1..=EVENTS_MAX))]
-    pub events_per_batch: u32,
-    /// About how many bytes an event has
-    #[arg(long, default_value = "300", value_name = "BYTES", requires = "publish",
-        value_parser = value_parser!(u32).range(1..=EVENT_BYTES_MAX))]
-    pub event_bytes: u32,
-    /// Events to publish per second, over all connections; 0: as many as the credits allow
-    #[arg(long, default_value = "0", value_name = "EVENTS/s", requires = "publish", value_parser = per_second)]
-    pub rate: u32,
-    /// How batches are packed
-    #[arg(long, default_value = "none", requires = "publish")]
-    pub codec: CodecOption,
-    /// Publish although the server asks to wait
-    #[arg(long, requires = "publish")]
-    pub ignore_throttle: bool,
-    /// Publish every batch twice, over two connections, as the same producer: all of the second are duplicates
-    #[arg(long, requires = "publish")]
-    pub resend: bool,
-    /// Append a line for each acknowledged batch: producer in hexadecimal digits, sequence, events that are stored
-    #[arg(long, value_name = "FILE", requires = "publish")]
-    pub acked: Option<PathBuf>,
-}
-
 /// Makes the run.
 ///
 /// # Errors
@@ -97,7 +57,7 @@ pub fn run(plan: &Arc<Plan>) -> anyhow::Result<Published> {
         acked::AckedFile::open(path).with_context(|| format!("--acked {}", path.display()))?;
     }
     let shared = Shared::new(plan.threads);
-    let lead = Lead { plan, shared: &shared, interrupted: &interrupted, server_pid: server_pid(plan) };
+    let lead = Lead { plan, shared: &shared, interrupted: &interrupted, server_pid: plan.server_pid() };
     let template =
         Template::new(options.codec, options.events_per_batch, options.event_bytes, wall_us() * 1_000);
     // Keyed anew in each process.
@@ -106,8 +66,8 @@ pub fn run(plan: &Arc<Plan>) -> anyhow::Result<Published> {
         let _ended = Ended(&shared);
         Worker::new(plan, number, &shared, template.clone(), run)?.run()
     };
-    let (tallies, measured) = on_threads_led(plan, work, || lead.run())?;
-    Ok(Published::new(plan, template.event_bytes(), Tally::merged(tallies), &measured))
+    let (all, measured) = on_threads_led(plan, work, || lead.run())?;
+    Ok(Published::new(plan, template.event_bytes(), Counts::merged(all), &measured))
 }
 
 /// Tells the main thread that a thread has ended, however it did.
@@ -181,13 +141,6 @@ impl Lead<'_> {
 
     fn snapshot(&self) -> Snapshot {
         let thread_ids = self.shared.thread_ids.iter().map(|id| id.load(Ordering::Relaxed));
-        Snapshot {
-            at_us: wall_us(),
-            totals: Totals::default(),
-            server: self.server_pid.and_then(sample::process),
-            own: sample::process(std::process::id()).unwrap_or_default(),
-            threads: thread_ids.map(sample::thread).collect(),
-            machine: sample::machine(),
-        }
+        Snapshot::take(self.server_pid, Totals::default(), thread_ids)
     }
 }

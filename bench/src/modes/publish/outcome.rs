@@ -1,25 +1,21 @@
-//! What a publishing run has shown: numbers for machines, text for people, and whether it is what it should be.
+//! The outcome of a publishing run: numbers for machines, text for people.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use super::{
-    super::{Outcome, ServerCost},
-    tally::Tally,
-    template::CodecOption,
-};
+use super::counts::Counts;
 use crate::{
-    options::Plan,
-    run::Snapshot,
+    distrust::{Circumstances, distrust},
+    figures::{Percentiles, ThreadUsage, cpus, machine, machine_percent, percentiles, turns},
+    modes::{outcome::Outcome, threads::ServerCost},
+    options::CodecOption,
+    plan::Plan,
     sample::ProcessSample,
-    summary::{
-        Circumstances, Percentiles, ThreadUsage, cpus, distrust, machine, machine_percent, percentiles,
-        threads, turns,
-    },
+    snapshot::Snapshot,
 };
 
-/// What was sampled.
+/// Samples of a run.
 #[derive(Debug)]
 pub struct Measured {
     /// Before the first connection.
@@ -31,7 +27,7 @@ pub struct Measured {
     pub until: Snapshot,
 }
 
-/// What a run has shown.
+/// The outcome of a run.
 #[derive(Debug, Serialize)]
 pub struct Published {
     version: &'static str,
@@ -105,26 +101,26 @@ pub struct Published {
 
 impl Published {
     /// Sums up and judges; `event_bytes` is the length of a batch's events.
-    pub fn new(plan: &Plan, event_bytes: usize, tally: Tally, measured: &Measured) -> Self {
+    pub fn new(plan: &Plan, event_bytes: usize, counts: Counts, measured: &Measured) -> Self {
         let options = &plan.options;
         let publish = &options.modes.publish;
         let Measured { before, connected, from, until } = measured;
         let measured_s = until.at_us.saturating_sub(from.at_us).max(1) as f64 / 1e6;
         let per_second = |count: u64| count as f64 / measured_s;
         let server = from.server.zip(until.server).map(|(from, until)| ServerCost::between(from, until));
-        let each = server.filter(|_| tally.events > 0).map(|server| server.each(tally.events));
+        let each = server.filter(|_| counts.events > 0).map(|server| server.each(counts.events));
         let percent = |cpu_us: u64| cpu_us as f64 / 1e4 / measured_s;
         let server_percent = server.map(|server| percent(server.user_us + server.system_us));
         let generator_us = until.own.cpu_us.saturating_sub(from.own.cpu_us);
-        let (busy, steal) = machine_percent(from, until);
+        let (busy, steal) = machine_percent(from.machine, until.machine);
         let both = server_percent.map(|server| server + percent(generator_us));
-        let generator_threads = threads(from, until);
-        let generator_turn = Percentiles::of(&tally.turn);
+        let generator_threads = until.threads_since(from);
+        let generator_turn = Percentiles::of(&counts.turn);
         let others_percent = both.map(|both| (busy - both / cpus() as f64).max(0.0));
         let rss = |after: Option<ProcessSample>| {
             let (before, after) = before.server.zip(after)?;
             let grown = after.rss_bytes as f64 - before.rss_bytes as f64;
-            (tally.connected > 0).then(|| grown / tally.connected as f64)
+            (counts.connected > 0).then(|| grown / counts.connected as f64)
         };
         let circumstances = Circumstances {
             generator_threads: &generator_threads,
@@ -133,19 +129,19 @@ impl Published {
             steal_percent: steal,
         };
         let mut warnings = distrust(options, circumstances);
-        if tally.left_out > 0 {
-            let left_out = tally.left_out;
+        if counts.left_out > 0 {
+            let left_out = counts.left_out;
             warnings
                 .push(format!("the rate was too high: {left_out} batches were left out for want of credits"));
         }
-        let failures = failures(plan, &tally);
+        let failures = failures(plan, &counts);
         Self {
             version: env!("CARGO_PKG_VERSION"),
             passed: failures.is_empty(),
             failures,
             warnings,
             connections_wanted: options.connections.get(),
-            connections: tally.connected,
+            connections: counts.connected,
             codec: match publish.codec {
                 CodecOption::None => "none",
                 CodecOption::Lz4 => "lz4",
@@ -155,30 +151,30 @@ impl Published {
             events_per_batch: publish.events_per_batch,
             event_bytes: event_bytes as f64 / f64::from(publish.events_per_batch),
             rate_wanted: publish.rate,
-            left_out: tally.left_out,
-            credits: tally.credits,
+            left_out: counts.left_out,
+            credits: counts.credits,
             measured_s,
-            events: tally.events,
-            events_per_second: per_second(tally.events),
-            batches_per_second: per_second(tally.batches),
-            mb_per_second: per_second(tally.bytes) / 1e6,
-            ack_latency: Percentiles::of(&tally.latency),
-            in_flight_mean: tally.in_flight.mean(),
-            in_flight_max: tally.in_flight.most,
-            batches_sent: tally.sent,
-            batches_resent: tally.resent,
-            batches_distinct: tally.distinct,
-            batches_acknowledged: tally.acknowledged,
-            batches_unanswered: tally.unanswered,
-            events_accepted: tally.accepted,
-            events_duplicate: tally.duplicates,
-            events_rejected: tally.rejected,
-            throttle_hints: tally.throttle_hints,
-            throttle_ms_max: tally.throttle_ms_max,
+            events: counts.events,
+            events_per_second: per_second(counts.events),
+            batches_per_second: per_second(counts.batches),
+            mb_per_second: per_second(counts.bytes) / 1e6,
+            ack_latency: Percentiles::of(&counts.latency),
+            in_flight_mean: counts.in_flight.mean(),
+            in_flight_max: counts.in_flight.most,
+            batches_sent: counts.sent,
+            batches_resent: counts.resent,
+            batches_distinct: counts.distinct,
+            batches_acknowledged: counts.acknowledged,
+            batches_unanswered: counts.unanswered,
+            events_accepted: counts.accepted,
+            events_duplicate: counts.duplicates,
+            events_rejected: counts.rejected,
+            throttle_hints: counts.throttle_hints,
+            throttle_ms_max: counts.throttle_ms_max,
             throttle_ignored: publish.ignore_throttle,
-            connect_errors: tally.connect_errors,
-            closes: tally.closes,
-            reconnects: tally.reconnects,
+            connect_errors: counts.connect_errors,
+            closes: counts.closes,
+            reconnects: counts.reconnects,
             server,
             server_cpu_percent_of_one_core: server_percent,
             server_user_us_per_event: each.map(|(user, _)| user),
@@ -186,7 +182,7 @@ impl Published {
             rss_bytes_per_connection_idle: rss(connected.server),
             rss_bytes_per_connection_publishing: rss(until.server),
             generator_cpu_percent_of_one_core: percent(generator_us),
-            generator_cpu_us_per_event: generator_us as f64 / tally.events.max(1) as f64,
+            generator_cpu_us_per_event: generator_us as f64 / counts.events.max(1) as f64,
             generator_threads,
             generator_turn,
             machine_busy_percent: busy,
@@ -196,42 +192,42 @@ impl Published {
     }
 }
 
-/// What should not have happened.
-fn failures(plan: &Plan, tally: &Tally) -> Vec<String> {
+/// Faults that should not have happened.
+fn failures(plan: &Plan, counts: &Counts) -> Vec<String> {
     let options = &plan.options;
     let publish = &options.modes.publish;
     let mut failures = Vec::new();
     let wanted = u64::from(options.connections.get());
-    if tally.connected < wanted {
+    if counts.connected < wanted {
         failures
-            .push(format!("{} of {wanted} connections were never authenticated", wanted - tally.connected));
+            .push(format!("{} of {wanted} connections were never authenticated", wanted - counts.connected));
     }
-    for (what, count) in &tally.faults {
+    for (what, count) in &counts.faults {
         failures.push(format!("{count} × {what}"));
     }
-    for (how, count) in tally.closes.iter().filter(|_| !options.reconnect) {
+    for (how, count) in counts.closes.iter().filter(|_| !options.reconnect) {
         failures.push(format!("{count} connections ended: {how}"));
     }
-    for (code, count) in &tally.rejected {
-        let message = tally.messages.get(code).map_or("", String::as_str);
+    for (code, count) in &counts.rejected {
+        let message = counts.messages.get(code).map_or("", String::as_str);
         failures.push(format!("{count} events got the verdict {code}: {message}"));
     }
-    if tally.unanswered > 0 {
-        failures.push(format!("{} batches were never acknowledged", tally.unanswered));
+    if counts.unanswered > 0 {
+        failures.push(format!("{} batches were never acknowledged", counts.unanswered));
     }
-    if tally.acknowledged == 0 {
+    if counts.acknowledged == 0 {
         failures.push("no batch was acknowledged".to_owned());
     }
-    let distinct = tally.distinct * u64::from(publish.events_per_batch);
-    let rejected: u64 = tally.rejected.values().sum();
-    if tally.unanswered == 0 && rejected == 0 && !options.reconnect {
+    let distinct = counts.distinct * u64::from(publish.events_per_batch);
+    let rejected: u64 = counts.rejected.values().sum();
+    if counts.unanswered == 0 && rejected == 0 && !options.reconnect {
         let expected = if publish.resend { distinct } else { 0 };
-        if (tally.accepted, tally.duplicates) != (distinct, expected) {
+        if (counts.accepted, counts.duplicates) != (distinct, expected) {
             failures.push(format!(
                 "{distinct} events were published {}: {} were accepted and {} duplicates",
                 if publish.resend { "twice" } else { "once" },
-                tally.accepted,
-                tally.duplicates
+                counts.accepted,
+                counts.duplicates
             ));
         }
     }

@@ -2,13 +2,14 @@
 
 use std::{collections::VecDeque, os::fd::OwnedFd};
 
+use tickstream_schema::events::PublishAck;
 use tickstream_wire::{
     Decoder, Frame, FrameType,
     frame::SKIPPABLE_FROM,
-    messages::{Ack, ErrorMsg, Message, MsgType, PublishAck},
+    messages::{Ack, ErrorMsg, Message, MsgType},
 };
 
-use super::{acked::AckedFile, tally::Tally, template::Producer};
+use super::{acked::AckedFile, counts::Counts, template::Producer};
 use crate::{
     connection::may_come_back,
     stats::{Window, count},
@@ -17,7 +18,7 @@ use crate::{
 /// The largest payload that is accepted from a server.
 const PAYLOAD_MAX: u32 = 16 << 20;
 
-/// How far a connection has come.
+/// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Not opened, or waiting to be opened again.
@@ -63,20 +64,20 @@ pub struct Session {
     next: u64,
     /// Batches without a PUBLISH_ACK, by rising sequence.
     pending: VecDeque<Pending>,
-    /// How many of them, from the front, were sent on this connection.
+    /// Number of them, from the front, that were sent on this connection.
     sent: usize,
 }
 
-/// What is the same for all connections of a thread.
+/// Rules for all connections of a thread.
 pub struct Rules<'a> {
     pub window: Window,
     pub events: u32,
     pub ignore_throttle: bool,
     pub acked: Option<&'a mut AckedFile>,
-    pub tally: &'a mut Tally,
+    pub counts: &'a mut Counts,
 }
 
-/// What the worker has to do about bytes that arrived.
+/// Consequences of received bytes, for the worker.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// AUTH was acknowledged.
@@ -98,12 +99,12 @@ pub struct Close {
 }
 
 impl Close {
-    /// What no other attempt would change.
+    /// Another attempt would change nothing.
     pub fn for_good(why: impl Into<String>) -> Self {
         Self { why: why.into(), is_passing: false, retry_after_ms: 0 }
     }
 
-    /// What another attempt may change.
+    /// Another attempt may go better.
     pub fn passing(why: impl Into<String>) -> Self {
         Self { why: why.into(), is_passing: true, retry_after_ms: 0 }
     }
@@ -151,7 +152,7 @@ impl Session {
         self.pending.len()
     }
 
-    /// Whether credits and throttling allow a PUBLISH.
+    /// Credits and throttling allow a PUBLISH.
     pub fn may_publish(&self, now_us: u64) -> bool {
         self.stage == Stage::Live
             && !self.sending
@@ -159,7 +160,7 @@ impl Session {
             && now_us >= self.quiet_until_us
     }
 
-    /// Whether the next batch is one that was sent before.
+    /// The next batch is one that was sent before.
     pub fn has_to_resend(&self) -> bool {
         self.sent < self.pending.len()
     }
@@ -170,11 +171,11 @@ impl Session {
     }
 
     /// It is handed to the kernel.
-    pub fn handed_over(&mut self, now_us: u64, payload_bytes: u32, tally: &mut Tally) {
+    pub fn handed_over(&mut self, now_us: u64, payload_bytes: u32, counts: &mut Counts) {
         match self.pending.get_mut(self.sent) {
             Some(pending) => {
                 (pending.sent_us, pending.payload_bytes) = (now_us, payload_bytes);
-                tally.resent += 1;
+                counts.resent += 1;
             }
             None => {
                 self.pending.push_back(Pending { sequence: self.next, sent_us: now_us, payload_bytes });
@@ -183,8 +184,8 @@ impl Session {
         }
         self.sent += 1;
         self.sending = true;
-        tally.sent += 1;
-        tally.in_flight.note(self.sent);
+        counts.sent += 1;
+        counts.in_flight.note(self.sent);
     }
 
     /// Takes `bytes` that arrived by `now_us`.
@@ -248,11 +249,11 @@ impl Session {
         self.failures = 0;
         outcome.live = true;
         outcome.heartbeat_interval_ms = Some(ack.heartbeat_interval_ms).filter(|&ms| ms > 0);
-        rules.tally.credits = ack.publish_credits;
+        rules.counts.credits = ack.publish_credits;
         if std::mem::replace(&mut self.was_live, true) {
-            rules.tally.reconnects += 1;
+            rules.counts.reconnects += 1;
         } else {
-            rules.tally.connected += 1;
+            rules.counts.connected += 1;
         }
         Ok(())
     }
@@ -260,7 +261,7 @@ impl Session {
     /// PUBLISH_ACKs come in the order of the PUBLISHes.
     fn answered(&mut self, ack: &PublishAck, now_us: u64, rules: &mut Rules<'_>) -> Result<(), Close> {
         let fault = |what: &str, rules: &mut Rules<'_>| {
-            count(&mut rules.tally.faults, what);
+            count(&mut rules.counts.faults, what);
             Close::for_good(what)
         };
         if ack.producer_id != self.producer.id {
@@ -277,17 +278,17 @@ impl Session {
         self.pending.pop_front();
         self.sent -= 1;
         let Rules { window, ignore_throttle, .. } = *rules;
-        let tally = &mut *rules.tally;
+        let counts = &mut *rules.counts;
         let latency_us = now_us.saturating_sub(pending.sent_us);
-        tally.answered(window, now_us, latency_us, kept, pending.payload_bytes);
-        tally.accepted += u64::from(ack.accepted);
-        tally.duplicates += u64::from(ack.duplicates);
+        counts.answered(window, now_us, latency_us, kept, pending.payload_bytes);
+        counts.accepted += u64::from(ack.accepted);
+        counts.duplicates += u64::from(ack.duplicates);
         for verdict in &ack.rejected {
-            tally.rejected(&verdict.code, &verdict.message);
+            counts.rejected(&verdict.code, &verdict.message);
         }
         if ack.throttle_ms > 0 {
-            tally.throttle_hints += 1;
-            tally.throttle_ms_max = tally.throttle_ms_max.max(ack.throttle_ms);
+            counts.throttle_hints += 1;
+            counts.throttle_ms_max = counts.throttle_ms_max.max(ack.throttle_ms);
             if !ignore_throttle {
                 self.quiet_until_us = now_us + u64::from(ack.throttle_ms) * 1_000;
             }
@@ -305,7 +306,8 @@ fn decode<M: Message + Default>(payload: &[u8], what: &str) -> Result<M, Close> 
 
 #[cfg(test)]
 mod tests {
-    use tickstream_wire::{frame::seal, messages::events::Rejected};
+    use tickstream_schema::events::Rejected;
+    use tickstream_wire::frame::{seal, seal_as};
 
     use super::*;
 
@@ -313,13 +315,13 @@ mod tests {
 
     struct Client {
         session: Session,
-        tally: Tally,
+        counts: Counts,
     }
 
     impl Client {
         /// Authenticated, with two credits.
         fn new() -> Self {
-            let mut client = Self { session: Session::new(Producer::new(1, 2)), tally: Tally::new() };
+            let mut client = Self { session: Session::new(Producer::new(1, 2)), counts: Counts::new() };
             client.connect();
             client
         }
@@ -333,7 +335,7 @@ mod tests {
                 max_publish_size: 1_000,
                 ..Ack::default()
             };
-            assert!(self.receive(&seal(&ack), 0).live);
+            assert!(self.receive(&seal_as(FrameType::PublishAck, &ack), 0).live);
         }
 
         fn receive(&mut self, bytes: &[u8], now_us: u64) -> Outcome {
@@ -342,7 +344,7 @@ mod tests {
                 events: EVENTS,
                 ignore_throttle: false,
                 acked: None,
-                tally: &mut self.tally,
+                counts: &mut self.counts,
             };
             self.session.receive(bytes, now_us, &mut rules)
         }
@@ -350,7 +352,7 @@ mod tests {
         fn publish(&mut self, now_us: u64) -> u64 {
             assert!(self.session.may_publish(now_us));
             let sequence = self.session.sequence_to_send();
-            self.session.handed_over(now_us, 3_000, &mut self.tally);
+            self.session.handed_over(now_us, 3_000, &mut self.counts);
             self.session.sending = false;
             sequence
         }
@@ -366,11 +368,11 @@ mod tests {
         let mut client = Client::new();
         assert_eq!((client.publish(1_000), client.publish(2_000)), (1, 2));
         assert!(!client.session.may_publish(2_000));
-        let answer = seal(&client.ack(1));
+        let answer = seal_as(FrameType::PublishAck, &client.ack(1));
         assert!(client.receive(&answer, 5_000).acknowledged);
         assert_eq!(client.publish(6_000), 3);
-        assert_eq!((client.tally.events, client.tally.accepted, client.tally.bytes), (10, 10, 3_000));
-        assert_eq!(client.tally.latency.max() / 100, 40);
+        assert_eq!((client.counts.events, client.counts.accepted, client.counts.bytes), (10, 10, 3_000));
+        assert_eq!(client.counts.latency.max() / 100, 40);
     }
 
     #[test]
@@ -381,10 +383,10 @@ mod tests {
         client.connect();
         assert!(client.session.has_to_resend());
         assert_eq!((client.publish(2_000), client.publish(2_000)), (1, 2));
-        let answer = seal(&client.ack(1));
+        let answer = seal_as(FrameType::PublishAck, &client.ack(1));
         client.receive(&answer, 3_000);
         assert_eq!(client.publish(3_000), 3);
-        assert_eq!((client.tally.reconnects, client.tally.resent), (1, 2));
+        assert_eq!((client.counts.reconnects, client.counts.resent), (1, 2));
     }
 
     #[test]
@@ -395,7 +397,7 @@ mod tests {
             client.publish(1_000);
             let mut ack = client.ack(1);
             change(&mut ack);
-            let close = client.receive(&seal(&ack), 2_000).close;
+            let close = client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000).close;
             assert!(close.as_ref().is_some_and(|close| close.why.contains(expected)), "{close:?}");
         };
         check(|ack| ack.sequence = 2, "isn't the oldest");
@@ -410,7 +412,7 @@ mod tests {
         let mut client = Client::new();
         client.publish(1_000);
         let ack = PublishAck { throttle_ms: 20, ..client.ack(1) };
-        client.receive(&seal(&ack), 2_000);
+        client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000);
         assert!(!client.session.may_publish(21_999) && client.session.may_publish(22_000));
     }
 
@@ -425,16 +427,16 @@ mod tests {
             rejected: vec![verdict(0), verdict(3)],
             ..client.ack(1)
         };
-        assert!(client.receive(&seal(&ack), 2_000).close.is_none());
-        assert_eq!(client.tally.rejected["CLOCK"], 2);
-        assert_eq!((client.tally.accepted, client.tally.duplicates, client.tally.events), (7, 1, 8));
+        assert!(client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000).close.is_none());
+        assert_eq!(client.counts.rejected["CLOCK"], 2);
+        assert_eq!((client.counts.accepted, client.counts.duplicates, client.counts.events), (7, 1, 8));
     }
 
     #[test]
     fn a_server_without_event_collection_is_told() {
         let mut session = Session::new(Producer::new(1, 2));
         session.stage = Stage::Greeting;
-        let mut client = Client { session, tally: Tally::new() };
+        let mut client = Client { session, counts: Counts::new() };
         let close =
             client.receive(&seal(&Ack { acked_type: MsgType::Auth as i32, ..Ack::default() }), 0).close;
         assert!(close.is_some_and(|close| close.why.contains("--journal") && !close.is_passing));

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use crate::stats::Window;
 
-/// What all threads are to do.
+/// Work of all threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
@@ -16,7 +16,7 @@ pub enum Phase {
     Finish,
 }
 
-/// What the main thread tells, and what the others show it.
+/// Commands of the main thread, and gauges of the others.
 #[derive(Debug)]
 pub struct Shared {
     phase: AtomicU8,

@@ -3,15 +3,15 @@
 //! A batch is a function of its producer and its sequence alone, so that nothing of it has to be kept until it is
 //! acknowledged: whenever it is made again, it has the same bytes.
 
-use clap::ValueEnum;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+use tickstream_schema::events::{Codec, Message};
 use tickstream_wire::{
     FrameType,
     frame::{HEADER_LEN, MAGIC, TRAILER_LEN, VERSION, crc32c},
-    messages::{Message, events::Codec},
 };
 
 use super::events::{event, mixed};
+use crate::options::CodecOption;
 
 /// Events that are made; longer batches repeat them, with other ids and times.
 const VARIETY: u64 = 700;
@@ -30,18 +30,7 @@ const TIME_AT: usize = ID_AT + 16 + 1;
 const UUID_VERSION: u64 = 0x7000;
 const UUID_VARIANT: u64 = 1 << 63;
 
-/// `--codec`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CodecOption {
-    /// Events as they are
-    None,
-    /// One LZ4 block
-    Lz4,
-    /// One Zstandard frame
-    Zstd,
-}
-
-/// Who publishes.
+/// The sender of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Producer {
     pub id: [u8; 16],
@@ -65,7 +54,7 @@ pub struct Template {
     codec: CodecOption,
     /// The fields with the events.
     fields: Vec<u8>,
-    /// Where in `fields` each event begins.
+    /// Offsets of the events in `fields`.
     events: Vec<usize>,
     /// A frame without its head and trailer filled in; with codec none.
     frame: Vec<u8>,
@@ -191,10 +180,8 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 mod tests {
     use std::{collections::BTreeSet, io::Read};
 
-    use tickstream_wire::{
-        Decoder,
-        messages::{Publish, events::EventBatch},
-    };
+    use tickstream_schema::events::{EventBatch, Publish};
+    use tickstream_wire::Decoder;
 
     use super::*;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use rustls::crypto::{SecureRandom, ring::default_provider};
-use tickstream_wire::messages::events::{Body, Event, EventType};
+use tickstream_schema::events::{Body, Event};
 
 /// An event that happens now, with an id of its own and the type of its body. Set what else it has:
 ///
@@ -30,7 +30,7 @@ pub fn new_event(platform: impl Into<String>, event_name: impl Into<String>, bod
         event_id: new_event_id().to_vec(),
         timestamp: now_ns(),
         platform: platform.into(),
-        event_type: event_type(&body).into(),
+        event_type: body.event_type().into(),
         event_name: event_name.into(),
         body: Some(body),
         ..Event::default()
@@ -66,19 +66,6 @@ pub(crate) fn new_producer_id() -> [u8; 16] {
 
 fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
-}
-
-fn event_type(body: &Body) -> EventType {
-    match body {
-        Body::UserInteraction(_) => EventType::UserInteraction,
-        Body::Performance(_) => EventType::Performance,
-        Body::Video(_) => EventType::Video,
-        Body::ApplicationMetric(_) => EventType::ApplicationMetric,
-        Body::TraceSpan(_) => EventType::TraceSpan,
-        Body::Log(_) => EventType::Log,
-        Body::InfrastructureMetric(_) => EventType::InfrastructureMetric,
-        Body::Custom(_) => EventType::Custom,
-    }
 }
 
 fn uuid_v7(ms: u64, random: [u8; 16]) -> [u8; 16] {

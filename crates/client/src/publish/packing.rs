@@ -1,7 +1,7 @@
 //! The payload of a PUBLISH out of encoded events. It is written field by field, since the events are bytes already.
 
 use prost::encode_length_delimiter;
-use tickstream_wire::messages::events::Codec;
+use tickstream_schema::events::Codec;
 
 use crate::Compression;
 
@@ -79,10 +79,7 @@ const _: () = assert!(usize::BITS >= 64, "varint() takes a u64 for a usize");
 
 #[cfg(test)]
 mod tests {
-    use tickstream_wire::messages::{
-        Message,
-        events::{Event, Publish},
-    };
+    use tickstream_schema::events::{Event, Message, Publish};
 
     use super::*;
 
@@ -118,7 +115,7 @@ mod tests {
     #[cfg(feature = "lz4")]
     #[test]
     fn lz4_has_its_length_in_front() {
-        use tickstream_wire::messages::events::EventBatch;
+        use tickstream_schema::events::EventBatch;
         let (publish, _) = packed(&events(100), 1, Compression::Lz4);
         assert_eq!(publish.codec(), Codec::Lz4);
         let batch = lz4_flex::block::decompress_size_prepended(&publish.compressed).unwrap();
@@ -129,7 +126,7 @@ mod tests {
     #[cfg(feature = "zstd")]
     #[test]
     fn zstd_is_one_frame() {
-        use tickstream_wire::messages::events::EventBatch;
+        use tickstream_schema::events::EventBatch;
         let (publish, _) = packed(&events(100), 1, Compression::Zstd);
         assert_eq!(publish.codec(), Codec::Zstd);
         let mut batch = vec![0; 1 << 20];

@@ -9,7 +9,7 @@ mod ledger;
 
 use std::collections::VecDeque;
 
-use tickstream_wire::messages::{Message, events};
+use tickstream_schema::events::{self, Message};
 use tokio::time::Instant;
 
 use super::{

@@ -29,7 +29,11 @@ fn ack(acked: MsgType) -> Ack {
     Ack { acked_type: acked.into(), next_sequence: 7, ..Ack::default() }
 }
 
-fn give<M: Payload>(session: &mut Session, message: &M, now: Instant) -> Result<Option<Message>, Error> {
+fn give<M: tickstream_wire::messages::Payload>(
+    session: &mut Session,
+    message: &M,
+    now: Instant,
+) -> Result<Option<Message>, Error> {
     session.handle_frame(Frame { kind: M::TYPE as u8, payload: &message.encode_to_vec() }, now)
 }
 

@@ -7,12 +7,12 @@ use std::{
 
 use tickstream_client::{
     Error, ErrorCode, PublishError, PublishEvent, Publisher, Publishing,
-    events::{Event, Rejected},
+    events::{Event, Message, Publish, PublishAck, Rejected},
 };
 use tickstream_wire::{
     FrameType,
-    frame::seal,
-    messages::{Ack, Payload, Publish, PublishAck},
+    frame::{seal, seal_as},
+    messages::Ack,
 };
 use tokio::time::{Instant, timeout};
 
@@ -87,7 +87,7 @@ async fn batch(peer: &mut Peer) -> (u64, Vec<u64>) {
 }
 
 async fn batch_of(peer: &mut Peer) -> (u64, Vec<u64>, Vec<u8>) {
-    let publish: Publish = peer.receive().await;
+    let publish: Publish = peer.receive_as(FrameType::Publish).await;
     (publish.sequence, publish.events.iter().map(|event| event.timestamp).collect(), publish.producer_id)
 }
 
@@ -118,7 +118,7 @@ async fn batches_go_out_within_the_credits_and_a_flush_waits_for_their_answers()
     let producer = &batches[0].2;
     assert!(producer.len() == 16 && batches.iter().all(|(.., id)| id == producer), "{batches:?}");
     assert!(is_quiet(&mut peer).await, "four are on the way");
-    peer.send(&ack(producer, 2, 2)).await;
+    peer.send_as(FrameType::PublishAck, &ack(producer, 2, 2)).await;
     assert_eq!(batch(&mut peer).await, (5, vec![9, 10]));
 
     let flush = async {
@@ -127,12 +127,12 @@ async fn batches_go_out_within_the_credits_and_a_flush_waits_for_their_answers()
     };
     let serve = async {
         for sequence in [1, 3, 4, 5] {
-            peer.send(&ack(producer, sequence, 2)).await;
+            peer.send_as(FrameType::PublishAck, &ack(producer, sequence, 2)).await;
         }
         assert_eq!(batch(&mut peer).await, (6, vec![11]), "a flush waits for no company");
         assert!(is_quiet(&mut peer).await);
         let last = Instant::now();
-        peer.send(&PublishAck { duplicates: 1, ..ack(producer, 6, 0) }).await;
+        peer.send_as(FrameType::PublishAck, &PublishAck { duplicates: 1, ..ack(producer, 6, 0) }).await;
         last
     };
     let (flushed, last) = tokio::join!(flush, serve);
@@ -169,7 +169,7 @@ async fn what_a_cut_left_unanswered_goes_again_under_the_same_numbers() {
     let first = batch_of(&mut peer).await;
     let producer = &first.2;
     let (second, third) = (batch_of(&mut peer).await, batch_of(&mut peer).await);
-    peer.send(&ack(producer, 1, 2)).await;
+    peer.send_as(FrameType::PublishAck, &ack(producer, 1, 2)).await;
     told.find(|event| matches!(event, PublishEvent::Acknowledged { .. })).await;
     drop(peer);
     publish(&publisher, 7..=8).await;
@@ -190,7 +190,7 @@ async fn final_verdicts_are_told_and_others_tried_again() {
     publish(&publisher, 1..=3).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
     let rejected = vec![verdict(0, "FIELD_MISSING", false), verdict(2, "STORAGE_FULL", true)];
-    peer.send(&PublishAck { rejected, ..ack(&producer, sequence, 1) }).await;
+    peer.send_as(FrameType::PublishAck, &PublishAck { rejected, ..ack(&producer, sequence, 1) }).await;
     let PublishEvent::Rejected(rejection) =
         told.find(|event| matches!(event, PublishEvent::Rejected(_))).await
     else {
@@ -202,7 +202,7 @@ async fn final_verdicts_are_told_and_others_tried_again() {
 
     let serve = async {
         assert_eq!(batch(&mut peer).await, (2, vec![3]));
-        peer.send(&ack(&producer, 2, 1)).await;
+        peer.send_as(FrameType::PublishAck, &ack(&producer, 2, 1)).await;
     };
     let (flushed, ()) = tokio::join!(soon(publisher.flush()), serve);
     flushed.unwrap();
@@ -217,7 +217,8 @@ async fn a_throttle_is_honoured() {
     publish(&publisher, 1..=2).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
     let sent = Instant::now();
-    peer.send(&PublishAck { throttle_ms: 150, ..ack(&producer, sequence, 2) }).await;
+    peer.send_as(FrameType::PublishAck, &PublishAck { throttle_ms: 150, ..ack(&producer, sequence, 2) })
+        .await;
     tokio::time::sleep(ms(20)).await;
     publish(&publisher, 3..=4).await;
     assert_eq!(batch(&mut peer).await, (2, vec![3, 4]));
@@ -234,7 +235,8 @@ async fn a_full_queue_refuses_or_waits() {
     let (sequence, _, producer) = batch_of(&mut peer).await;
     assert!(timeout(ms(30), publisher.publish(&event(3))).await.is_err());
     let (third, answer) = (event(3), ack(&producer, sequence, 2));
-    let (published, ()) = tokio::join!(soon(publisher.publish(&third)), peer.send(&answer));
+    let (published, ()) =
+        tokio::join!(soon(publisher.publish(&third)), peer.send_as(FrameType::PublishAck, &answer));
     published.unwrap();
     publisher.try_publish(&event(4), 4).unwrap();
     assert_eq!(batch(&mut peer).await, (2, vec![3, 4]));
@@ -258,7 +260,7 @@ async fn a_close_says_what_has_no_answer() {
     let serve = async {
         let (sequence, _, producer) = batch_of(&mut peer).await;
         assert_eq!(batch(&mut peer).await, (2, vec![3]), "a close waits for no company");
-        peer.send(&ack(&producer, sequence, 2)).await;
+        peer.send_as(FrameType::PublishAck, &ack(&producer, sequence, 2)).await;
         // The connection ends, since the answer to the second takes too long.
         assert_eq!(peer.frame().await, None);
     };
@@ -337,7 +339,7 @@ async fn go_away_is_followed_when_answers_have_come() {
     told.find(|event| matches!(event, PublishEvent::GoAway { .. })).await;
     publish(&publisher, 3..=4).await;
     assert!(is_quiet(&mut peer).await, "nothing more goes to who wants to end");
-    peer.send(&ack(&producer, sequence, 2)).await;
+    peer.send_as(FrameType::PublishAck, &ack(&producer, sequence, 2)).await;
     assert_eq!(peer.frame().await, None, "it leaves as soon as nothing is owed");
     let left = told.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
     assert!(matches!(left, PublishEvent::Disconnected { error: Error::GoAway { .. }, .. }));
@@ -385,7 +387,7 @@ async fn answers_that_fit_no_batch_end_it() {
             publish(&publisher, 1..=2).await;
             batch(&mut peer).await;
         }
-        peer.send(&wrong).await;
+        peer.send_as(FrameType::PublishAck, &wrong).await;
         peer.finish().await;
         let ended = told.find(|event| matches!(event, PublishEvent::Ended { .. })).await;
         let PublishEvent::Ended { error } = ended else { panic!() };
@@ -436,11 +438,15 @@ async fn batches_come_through_whole_however_large() {
         let (mut names, mut batches) = (Vec::new(), 0);
         while names.len() < 100 {
             let (kind, payload) = peer.frame().await.unwrap();
-            assert!(kind == Publish::TYPE && payload.len() <= 400_000, "{kind:?} {}", payload.len());
-            let publish: Publish = tickstream_wire::messages::Message::decode(&payload[..]).unwrap();
+            assert!(kind == FrameType::Publish && payload.len() <= 400_000, "{kind:?} {}", payload.len());
+            let publish: Publish = Message::decode(&payload[..]).unwrap();
             names.extend(publish.events.iter().map(|event| event.timestamp));
             batches += 1;
-            peer.send(&ack(&publish.producer_id, publish.sequence, publish.events.len() as u32)).await;
+            peer.send_as(
+                FrameType::PublishAck,
+                &ack(&publish.producer_id, publish.sequence, publish.events.len() as u32),
+            )
+            .await;
         }
         assert_eq!(names, (1..=100).collect::<Vec<_>>());
         assert_eq!(batches, 100_usize.div_ceil(7));
@@ -455,7 +461,11 @@ async fn answers_that_come_with_the_reason_for_the_end_count() {
     let (publisher, mut peer) = publishing(&server, told.publishing()).await;
     publish(&publisher, 1..=2).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
-    peer.send_bytes(&[seal(&ack(&producer, sequence, 2)), seal(&error("SHUTTING_DOWN", 0))].concat()).await;
+    peer.send_bytes(
+        &[seal_as(FrameType::PublishAck, &ack(&producer, sequence, 2)), seal(&error("SHUTTING_DOWN", 0))]
+            .concat(),
+    )
+    .await;
     soon(publisher.flush()).await.unwrap();
     told.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
 }
@@ -468,7 +478,7 @@ async fn an_observer_that_panics_leaves_nobody_waiting() {
     publish(&publisher, 1..=2).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
     publish(&publisher, [3]).await;
-    peer.send(&ack(&producer, sequence, 2)).await;
+    peer.send_as(FrameType::PublishAck, &ack(&producer, sequence, 2)).await;
     assert!(matches!(soon(publisher.flush()).await, Err(PublishError::Closed)));
     assert_eq!(soon(publisher.close(LINGER)).await.len(), 1);
 }
@@ -483,7 +493,8 @@ async fn a_disk_queue_outlives_its_publisher() {
     let first = batch_of(&mut peer).await;
     let second = batch_of(&mut peer).await;
     let rejected = vec![verdict(1, "STORAGE_FULL", true)];
-    peer.send(&PublishAck { rejected, throttle_ms: 60_000, ..ack(&first.2, 1, 1) }).await;
+    peer.send_as(FrameType::PublishAck, &PublishAck { rejected, throttle_ms: 60_000, ..ack(&first.2, 1, 1) })
+        .await;
     soon(async {
         while publisher.progress().accepted == 0 {
             tokio::time::sleep(ms(1)).await;

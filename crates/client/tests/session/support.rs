@@ -6,7 +6,7 @@ use tickstream_client::{Builder, Client, Error, Event, Mode, Subscription};
 use tickstream_wire::{
     Decoder, FrameType,
     frame::{self, HEADER_LEN, OVERHEAD},
-    messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, MsgType, Payload, Subscribe, Tick},
+    messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, MsgType, Payload, Subscribe, Tick},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -107,8 +107,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
     }
 
     pub async fn receive<M: Payload>(&mut self) -> M {
+        self.receive_as(M::TYPE).await
+    }
+
+    pub async fn receive_as<M: Message + Default>(&mut self, expected: FrameType) -> M {
         let (kind, payload) = self.frame().await.expect("the client has closed");
-        assert_eq!(kind, M::TYPE);
+        assert_eq!(kind, expected);
         M::decode(&payload[..]).unwrap()
     }
 
@@ -118,6 +122,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Peer<S> {
 
     pub async fn send<M: Payload>(&mut self, message: &M) {
         self.send_bytes(&frame::seal(message)).await;
+    }
+
+    pub async fn send_as<M: Message>(&mut self, kind: FrameType, message: &M) {
+        self.send_bytes(&frame::seal_as(kind, message)).await;
     }
 
     pub async fn send_bytes(&mut self, bytes: &[u8]) {

@@ -1,11 +1,11 @@
 //! The envelope of a PUBLISH: its producer and sequence, and where its events lie.
 
-use tickstream_wire::messages::events::Codec;
+use tickstream_schema::events::Codec;
 
-use super::cursor::{Cursor, Malformed, Wire};
 use super::unpack::{UnpackError, Unpacker};
 use super::{EVENTS, bad_frame};
 use crate::close::Fault;
+use tickstream_schema::cursor::{Cursor, Malformed, Wire};
 
 /// Fields of a PUBLISH but for its events.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use tickstream_wire::messages::PublishAck;
+use tickstream_schema::events::PublishAck;
 
 use super::counters::IngestCounters;
 use super::publisher::{Pending, Publisher, RefusedRecord};

@@ -2,21 +2,21 @@
 //!
 //! The pipeline asks the [`Ledger`] which records aren't stored yet, and changes nothing there.
 
+use tickstream_schema::events::DeadLetter;
 use tickstream_wire::messages::Message;
-use tickstream_wire::messages::events::DeadLetter;
 
 use super::counters::IngestCounters;
-use super::cursor::{Cursor, Malformed, Wire, put_bytes, put_number, put_varint};
 use super::dedup::{EventIds, Producers};
 use super::ledger::{Ledger, NewRecord};
-use super::privacy::Redactor;
 use super::publisher::Pending;
 use super::rules::Rules;
-use super::schema::EVENT_BYTES_MAX;
-use super::validate::{Clocks, Valid, is_readable, validate};
 use super::verdict::{Finding, Verdict, VerdictCode};
 use super::{EVENTS, IngestConfig, RecordId, RestoreError, Source};
 use crate::clock::Now;
+use tickstream_schema::Redactor;
+use tickstream_schema::cursor::{Cursor, Malformed, Wire, put_bytes, put_number, put_varint};
+use tickstream_schema::table::EVENT_BYTES_MAX;
+use tickstream_schema::validate::{Clocks, Valid, is_readable, validate};
 
 /// The number of `dead_letters` in StoredBatch.
 const DEAD_LETTERS: u32 = 7;

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::rc::Rc;
 
-use tickstream_wire::messages::PublishAck;
-use tickstream_wire::messages::events::Rejected;
+use tickstream_schema::events::PublishAck;
+use tickstream_schema::events::Rejected;
 
 use super::envelope::Envelope;
 use super::rules::Rules;

@@ -1,11 +1,11 @@
 //! The rules that a batch and its events must satisfy.
 
 use super::config::IngestConfig;
-use super::plan::Plan;
-use super::validate::Clocks;
 use super::verdict::Finding;
 use super::{ACK_BYTES_PER_EVENT, EVENTS_MAX};
 use crate::clock::{MS, Now};
+use tickstream_schema::Plan;
+use tickstream_schema::validate::Clocks;
 
 /// Rules of one shard; they say themselves what was against them.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Rules {
     /// Rules under which an answer fits `payload_bytes`.
     pub fn new(config: &IngestConfig, payload_bytes: u32) -> Self {
         Self {
-            plan: Plan::new(config.privacy.rules()).expect("PrivacyConfig has looked at its rules"),
+            plan: config.privacy.plan(),
             events_max: EVENTS_MAX.min(payload_bytes / ACK_BYTES_PER_EVENT),
             age_ms_max: config.age_ms_max,
             ahead_ms_max: config.ahead_ms_max,

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use ruzstd::decoding::errors::FrameDecoderError;
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
-use tickstream_wire::messages::events::Codec;
+use tickstream_schema::events::Codec;
 
 /// The largest window of a Zstandard frame: what RFC 8878 (3.1.1.1.2) wants every decoder to support.
 const ZSTD_WINDOW_BYTES_MAX: u64 = 8 << 20;

@@ -69,7 +69,7 @@ impl Shard {
         let payload_bytes = self.config.limits.payload_bytes;
         while let Some(ack) = self.ingest.as_mut().and_then(|ingest| ingest.next_answer(slot, payload_bytes))
         {
-            self.enqueue(slot, SealedFrame::new(&ack))?;
+            self.enqueue(slot, SealedFrame::publish_ack(&ack))?;
         }
         Ok(())
     }

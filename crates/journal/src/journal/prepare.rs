@@ -24,7 +24,7 @@ enum Step {
     Writing(u64),
     Syncing,
     Ready,
-    /// A flush is going to be its first, and gives it a name.
+    /// A group is going to be its first, and gives it a name.
     Promised,
 }
 
@@ -59,6 +59,11 @@ impl Journal {
         if self.is_busy(OperationId::Prepare) || !due {
             return;
         }
+        if self.preparation.step == Step::Absent && self.is_held() {
+            self.held_since_ns.get_or_insert(self.now.unix_ns);
+            return;
+        }
+        self.held_since_ns = None;
         let operation = match self.preparation.step {
             Step::Absent => {
                 self.preparation.step = Step::Creating;
@@ -82,14 +87,30 @@ impl Journal {
 
     /// How far the next segment is to be zeroed, bytes: all of it by the time that half of the current one is used,
     /// so that each append pays a little of it, and none waits for it. At once where the current one doesn't hold the
-    /// largest flush any more: an append may need the next.
+    /// largest group any more: an append may need the next.
     fn zeroed_target(&self) -> u64 {
         let size = self.config.segment_bytes;
-        if self.tail.room() < self.config.flush_bytes as u64 {
+        if self.tail.room() < self.config.group_bytes as u64
+            || self.segment_is_older_than(self.segment_age_ns / 8 * 7)
+        {
             return size;
         }
         let share = 2 * u128::from(self.tail.offset) * u128::from(size) / u128::from(self.tail.capacity);
         u64::try_from(share).unwrap_or(size).min(size)
+    }
+
+    /// Whether the segment that is appended to is older than this, nanoseconds.
+    pub(super) fn segment_is_older_than(&self, age_ns: u64) -> bool {
+        self.segments.back().is_some_and(|segment| {
+            self.now.unix_ns.saturating_sub(segment.created_ns) >= age_ns
+                && segment.first_sequence == self.tail.segment
+        })
+    }
+
+    /// Whether another segment would take more than the journal may, and what is there must stay for its consumers.
+    fn is_held(&self) -> bool {
+        let Some(max) = self.config.retention.bytes.filter(|_| self.loaded.is_some()) else { return false };
+        self.disk_bytes() + self.config.segment_bytes > max && !self.oldest_is_loaded()
     }
 
     pub(super) fn preparation_completed(
@@ -121,7 +142,7 @@ impl Journal {
             (_, Err(failure)) => return Err(fatal(action, Some(FileName::Next), offset, failure)),
         };
         if self.preparation.retry_at.take().is_some()
-            && self.flight.as_ref().is_none_or(|f| f.retry_at().is_none())
+            && self.in_flight.as_ref().is_none_or(|f| f.retry_at().is_none())
         {
             self.full_since_ns = None;
         }

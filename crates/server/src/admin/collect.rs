@@ -6,7 +6,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::process::{Process, Thread};
+use tickstream_service::metrics::{Process, Thread};
+
 use crate::shard::{Closed, Control, Filter, Page, PageFound, Request, Snapshot, slowness};
 
 /// What was gathered is told again for so long.

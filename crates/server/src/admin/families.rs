@@ -2,42 +2,10 @@
 
 use tickstream_engine::{CloseReason, IngestCounters, Latencies, StreamCounters};
 use tickstream_journal::Stats;
+use tickstream_service::metrics::{About, Family, counter, gauge};
 
 use super::collect::{Gathered, Shard};
 use crate::shard::{Lag, Snapshot};
-
-/// A metric whose samples are whole counters or gauges, read from an `S`.
-pub struct Family<S> {
-    /// Its name.
-    pub name: &'static str,
-    /// What it means.
-    pub help: &'static str,
-    /// Its type, and where it is.
-    pub value: Value<S>,
-}
-
-/// A type, and where the value is.
-pub enum Value<S> {
-    /// Only ever rises.
-    Counter(fn(&S) -> u64),
-    /// Goes up and down.
-    Gauge(fn(&S) -> f64),
-}
-
-/// A metric that the exporter can't hold: its type and meaning.
-pub struct Other {
-    pub name: &'static str,
-    pub kind: &'static str,
-    pub help: &'static str,
-}
-
-const fn counter<S>(name: &'static str, read: fn(&S) -> u64, help: &'static str) -> Family<S> {
-    Family { name, help, value: Value::Counter(read) }
-}
-
-const fn gauge<S>(name: &'static str, read: fn(&S) -> f64, help: &'static str) -> Family<S> {
-    Family { name, help, value: Value::Gauge(read) }
-}
 
 /// What a shard counts. Label: `shard`.
 pub const OF_SHARD: &[Family<Snapshot>] = &[
@@ -53,61 +21,77 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
         |s| s.counters.closed(CloseReason::HeartbeatTimeout),
         "Connections closed because no HEARTBEAT came in time.",
     ),
-    counter("connections_accepted_total", |s| s.counters.accepted, "Connections taken."),
+    counter("tickstream_connections_accepted_total", |s| s.counters.accepted, "Connections taken."),
     counter(
-        "connections_refused_total",
+        "tickstream_connections_refused_total",
         |s| s.counters.refused,
         "Connections refused at a limit or in a drain.",
     ),
-    counter("auth_successes_total", |s| s.counters.authenticated, "AUTHs accepted."),
-    counter("auth_failures_total", |s| s.counters.auth_failures, "AUTHs with wrong credentials."),
-    counter("tls_handshakes_full_total", |s| s.counters.handshakes_full, "TLS handshakes completed in full."),
+    counter("tickstream_auth_successes_total", |s| s.counters.authenticated, "AUTHs accepted."),
+    counter("tickstream_auth_failures_total", |s| s.counters.auth_failures, "AUTHs with wrong credentials."),
     counter(
-        "tls_handshakes_resumed_total",
+        "tickstream_tls_handshakes_full_total",
+        |s| s.counters.handshakes_full,
+        "TLS handshakes completed in full.",
+    ),
+    counter(
+        "tickstream_tls_handshakes_resumed_total",
         |s| s.counters.handshakes_resumed,
         "TLS handshakes that resumed a session.",
     ),
     gauge(
-        "connections_unauthenticated",
+        "tickstream_connections_unauthenticated",
         |s| s.counters.unauthenticated.into(),
         "Connections that haven't authenticated, those in a handshake included.",
     ),
-    counter("subscriptions_total", |s| s.counters.subscribed, "SUBSCRIBEs accepted."),
-    counter("frames_received_total", |s| s.counters.frames_received, "Frames received."),
-    counter("bytes_received_total", |s| s.counters.bytes_received, "Bytes received."),
-    counter("heartbeats_received_total", |s| s.counters.heartbeats, "HEARTBEATs received."),
-    counter("sends_total", |s| s.counters.sends, "Sends handed to sockets."),
-    counter("sends_short_total", |s| s.counters.sends_short, "Sends that the socket didn't take whole."),
+    counter("tickstream_subscriptions_total", |s| s.counters.subscribed, "SUBSCRIBEs accepted."),
+    counter("tickstream_frames_received_total", |s| s.counters.frames_received, "Frames received."),
+    counter("tickstream_bytes_received_total", |s| s.counters.bytes_received, "Bytes received."),
+    counter("tickstream_heartbeats_received_total", |s| s.counters.heartbeats, "HEARTBEATs received."),
+    counter("tickstream_sends_total", |s| s.counters.sends, "Sends handed to sockets."),
+    counter(
+        "tickstream_sends_short_total",
+        |s| s.counters.sends_short,
+        "Sends that the socket didn't take whole.",
+    ),
     gauge(
-        "connections_lagging",
+        "tickstream_connections_lagging",
         |s| s.counters.lagging.into(),
         "Connections that wait for their socket to take more.",
     ),
-    counter("ring_enters_total", |s| s.ring.enters, "Calls of io_uring_enter."),
-    counter("ring_submissions_total", |s| s.ring.submissions, "Submissions handed to the socket ring."),
-    counter("ring_completions_total", |s| s.ring.completions, "Completions taken from the socket ring."),
+    counter("tickstream_ring_enters_total", |s| s.ring.enters, "Calls of io_uring_enter."),
     counter(
-        "ring_accepts_rearmed_total",
+        "tickstream_ring_submissions_total",
+        |s| s.ring.submissions,
+        "Submissions handed to the socket ring.",
+    ),
+    counter(
+        "tickstream_ring_completions_total",
+        |s| s.ring.completions,
+        "Completions taken from the socket ring.",
+    ),
+    counter(
+        "tickstream_ring_accepts_rearmed_total",
         |s| s.ring.accepts_rearmed,
         "Times that accepting had ended and was begun again.",
     ),
     counter(
-        "ring_receives_rearmed_total",
+        "tickstream_ring_receives_rearmed_total",
         |s| s.ring.receives_armed.saturating_sub(s.counters.accepted),
         "Times that receiving from a connection had ended and was begun again.",
     ),
     counter(
-        "ring_buffers_exhausted_total",
+        "tickstream_ring_buffers_exhausted_total",
         |s| s.ring.buffers_exhausted,
         "Receives that ended because no provided buffer was left.",
     ),
     counter(
-        "ring_overflows_total",
+        "tickstream_ring_overflows_total",
         |s| s.ring.overflows,
         "Calls of io_uring_enter that left completions outside a full queue.",
     ),
-    counter("accept_errors_total", |s| s.ring.accept_errors, "Accepts that failed."),
-    counter("loop_passes_total", |s| s.passes, "Passes of the shard's loop."),
+    counter("tickstream_accept_errors_total", |s| s.ring.accept_errors, "Accepts that failed."),
+    counter("tickstream_loop_passes_total", |s| s.passes, "Passes of the shard's loop."),
 ];
 
 /// What a shard counts for one of its streams.
@@ -118,45 +102,49 @@ pub struct Stream {
 
 /// Labels: `shard` and `stream`, which is SECOND or MINUTE.
 pub const OF_STREAM: &[Family<Stream>] = &[
-    gauge("subscribers", |s| s.counters.subscribers.into(), "Subscribers."),
+    gauge("tickstream_subscribers", |s| s.counters.subscribers.into(), "Subscribers."),
     gauge(
-        "subscribers_lagging",
+        "tickstream_subscribers_lagging",
         |s| s.lag.subscribers.into(),
         "Subscribers whose socket took no more when it was last asked.",
     ),
     gauge(
-        "oldest_unsent_seconds",
+        "tickstream_oldest_unsent_seconds",
         |s| s.lag.oldest_ms as f64 / 1e3,
         "How long the oldest unsent byte of a lagging subscriber has waited.",
     ),
-    counter("frames_published_total", |s| s.counters.batches, "Batches sealed for the stream's subscribers."),
     counter(
-        "ticks_published_total",
+        "tickstream_frames_published_total",
+        |s| s.counters.batches,
+        "Batches sealed for the stream's subscribers.",
+    ),
+    counter(
+        "tickstream_ticks_published_total",
         |s| s.counters.ticks,
         "Ticks in batches sealed for the stream's subscribers.",
     ),
     counter(
-        "frames_delivered_total",
+        "tickstream_frames_delivered_total",
         |s| s.counters.frames_sent,
         "DATA_BATCH frames sent whole, to each subscriber, replays included.",
     ),
     counter(
-        "ticks_delivered_total",
+        "tickstream_ticks_delivered_total",
         |s| s.counters.ticks_sent,
         "Ticks in DATA_BATCH frames sent whole, to each subscriber, replays included.",
     ),
     counter(
-        "frames_replayed_total",
+        "tickstream_frames_replayed_total",
         |s| s.counters.replays,
         "Frames sealed for a single subscriber that resumed or was behind.",
     ),
     counter(
-        "ticks_late_total",
+        "tickstream_ticks_late_total",
         |s| s.counters.ticks_late,
         "Ticks in batches that were sealed over 50 ms after they were due.",
     ),
     counter(
-        "ticks_skipped_total",
+        "tickstream_ticks_skipped_total",
         |s| s.counters.ticks_skipped,
         "Ticks left out because the clock was set or the shard stood still for too long.",
     ),
@@ -170,108 +158,161 @@ pub struct Collected {
 
 /// Only where events are collected. Label: `shard`.
 pub const OF_EVENTS: &[Family<Collected>] = &[
-    counter("event_publishes_total", |e| e.counters.publishes, "PUBLISHes received."),
+    counter("tickstream_event_publishes_total", |e| e.counters.publishes, "PUBLISHes received."),
     counter(
-        "event_publish_bytes_total",
+        "tickstream_event_publish_bytes_total",
         |e| e.counters.bytes,
         "Bytes of the payloads of PUBLISHes, as they came.",
     ),
-    counter("events_accepted_total", |e| e.counters.accepted, "Events that are on stable storage."),
-    counter("events_duplicate_total", |e| e.counters.duplicates, "Events that were known already."),
     counter(
-        "event_dead_letters_total",
+        "tickstream_events_accepted_total",
+        |e| e.counters.accepted,
+        "Events that are on stable storage.",
+    ),
+    counter(
+        "tickstream_events_duplicate_total",
+        |e| e.counters.duplicates,
+        "Events that were known already.",
+    ),
+    counter(
+        "tickstream_event_dead_letters_total",
         |e| e.counters.dead_letters,
         "Rejected events that were stored with their reason.",
     ),
     counter(
-        "event_acks_throttled_total",
+        "tickstream_event_acks_throttled_total",
         |e| e.counters.throttled,
         "PUBLISH_ACKs that ask the client to wait.",
     ),
-    counter("event_records_total", |e| e.counters.records, "Records made of PUBLISHes."),
-    counter("event_record_bytes_total", |e| e.counters.record_bytes, "Bytes of the records' payloads."),
+    counter("tickstream_event_records_total", |e| e.counters.records, "Records made of PUBLISHes."),
     counter(
-        "event_records_refused_total",
+        "tickstream_event_record_bytes_total",
+        |e| e.counters.record_bytes,
+        "Bytes of the records' payloads.",
+    ),
+    counter(
+        "tickstream_event_records_refused_total",
         |e| e.counters.records_refused,
         "Records that weren't stored, as on a full disk: their events got a retryable verdict.",
     ),
     gauge(
-        "event_publishes_in_flight",
+        "tickstream_event_publishes_in_flight",
         |e| e.counters.in_flight.into(),
         "PUBLISHes of connections that are there, without a PUBLISH_ACK.",
     ),
     gauge(
-        "event_records_outstanding",
+        "tickstream_event_records_outstanding",
         |e| e.counters.records_outstanding.into(),
         "Records that are neither stored nor refused yet.",
     ),
     gauge(
-        "event_queue_bytes",
+        "tickstream_event_queue_bytes",
         |e| e.counters.queue_bytes as f64,
         "Bytes of records that the journal hasn't taken yet.",
     ),
     gauge(
-        "event_partial_bytes",
+        "tickstream_event_partial_bytes",
         |e| e.counters.partial_bytes as f64,
         "Bytes of PUBLISHes of which only a part has come.",
     ),
     gauge(
-        "journal_first_sequence",
+        "tickstream_journal_first_sequence",
         |e| e.journal.first_sequence as f64,
         "Sequence of the oldest record that is kept.",
     ),
     gauge(
-        "journal_appended_sequence",
+        "tickstream_journal_appended_sequence",
         |e| e.journal.progress.appended() as f64,
         "Sequence of the last record that the journal took.",
     ),
     gauge(
-        "journal_written_sequence",
+        "tickstream_journal_written_sequence",
         |e| e.journal.progress.written() as f64,
         "Sequence of the last record that was written.",
     ),
     gauge(
-        "journal_synced_sequence",
+        "tickstream_journal_synced_sequence",
         |e| e.journal.progress.synced() as f64,
         "Sequence of the last record that is on stable storage.",
     ),
     gauge(
-        "journal_acknowledged_sequence",
+        "tickstream_journal_acknowledged_sequence",
         |e| e.journal.progress.acknowledged() as f64,
         "Sequence of the last record whose PUBLISH was acknowledged.",
     ),
     counter(
-        "journal_flushes_total",
-        |e| e.journal.flushes,
-        "Writes that were brought to stable storage, marks included.",
+        "tickstream_journal_commit_groups_total",
+        |e| e.journal.groups,
+        "Writes that were brought to stable storage, commit markers included.",
     ),
-    counter("journal_marks_total", |e| e.journal.marks, "Of these, those without a record."),
-    counter("journal_flushed_bytes_total", |e| e.journal.flushed_bytes, "Bytes of these, padding included."),
-    counter("journal_record_bytes_total", |e| e.journal.record_bytes, "Bytes of the records in them."),
-    gauge("journal_segments", |e| e.journal.segments as f64, "Segments with records."),
-    counter("journal_segments_removed_total", |e| e.journal.removed, "Segments that retention removed."),
     counter(
-        "journal_removals_failed_total",
+        "tickstream_journal_commit_markers_total",
+        |e| e.journal.markers,
+        "Of these, those without a record.",
+    ),
+    counter(
+        "tickstream_journal_written_bytes_total",
+        |e| e.journal.written_bytes,
+        "Bytes of these, padding included.",
+    ),
+    counter(
+        "tickstream_journal_record_bytes_total",
+        |e| e.journal.record_bytes,
+        "Bytes of the records in them.",
+    ),
+    gauge("tickstream_journal_segments", |e| e.journal.segments as f64, "Segments with records."),
+    counter(
+        "tickstream_journal_segments_removed_total",
+        |e| e.journal.removed,
+        "Segments that retention removed.",
+    ),
+    counter(
+        "tickstream_journal_removals_failed_total",
         |e| e.journal.removals_failed,
         "Removals of segments that failed; they are tried again.",
     ),
     gauge(
-        "journal_disk_bytes",
+        "tickstream_journal_loaded_sequence",
+        |e| e.journal.loaded.unwrap_or(0) as f64,
+        "Sequence of the last record that all consumers of the journal have loaded; 0 without consumers.",
+    ),
+    gauge(
+        "tickstream_journal_unloaded_bytes",
+        |e| e.journal.unloaded_bytes as f64,
+        "Bytes of segments with records that a consumer hasn't loaded: they aren't removed for journal_max_mib.",
+    ),
+    gauge(
+        "tickstream_journal_unloaded_since_seconds",
+        |e| e.journal.unloaded_since_ns.unwrap_or(0) as f64 / 1e9,
+        "When the oldest segment with records that a consumer hasn't loaded was begun, Unix time; 0 for none.",
+    ),
+    gauge(
+        "tickstream_journal_held",
+        |e| f64::from(u8::from(e.journal.held_since_ns.is_some())),
+        "1 while records that a consumer hasn't loaded take all that the journal may: new ones are refused.",
+    ),
+    counter(
+        "tickstream_journal_segments_removed_unloaded_total",
+        |e| e.journal.removed_unloaded,
+        "Segments that were removed for their age although a consumer hadn't loaded them.",
+    ),
+    gauge(
+        "tickstream_journal_disk_bytes",
         |e| e.journal.disk_bytes as f64,
         "Length of the journal's files, that of the next segment included.",
     ),
     gauge(
-        "journal_waiting_bytes",
+        "tickstream_journal_waiting_bytes",
         |e| e.journal.waiting_bytes as f64,
         "Memory of records that aren't on stable storage yet.",
     ),
     gauge(
-        "journal_waiting_bytes_max",
+        "tickstream_journal_waiting_bytes_max",
         |e| e.journal.waiting_bytes_max as f64,
         "The most that it may be; clients are asked to wait from half of it on.",
     ),
     gauge(
-        "journal_full",
+        "tickstream_journal_full",
         |e| f64::from(u8::from(e.journal.full_since_ns.is_some())),
         "1 while the disk has no room for the next segment: events are refused once the current one is full.",
     ),
@@ -280,92 +321,77 @@ pub const OF_EVENTS: &[Family<Collected>] = &[
 /// What is known of a shard even if it doesn't answer. Label: `shard`.
 pub const OF_THREAD: &[Family<Shard>] = &[
     gauge(
-        "shard_up",
+        "tickstream_shard_up",
         |s| f64::from(u8::from(s.answered)),
         "1 if the shard answered when it was asked for its counters, else 0: then they are its last ones.",
     ),
     gauge(
-        "shard_open_fds",
+        "tickstream_shard_open_fds",
         |s| s.thread.open_fds.unwrap_or_default() as f64,
         "Open descriptors of the shard, which has a table of its own.",
     ),
 ];
 
-/// What is told of the process. Without labels.
-pub const OF_PROCESS: &[Family<Gathered>] = &[
-    gauge(
-        "process_resident_memory_bytes",
-        |g| g.process.resident_bytes.unwrap_or_default() as f64,
-        "Resident memory.",
-    ),
-    gauge("process_threads", |g| g.process.threads.unwrap_or_default() as f64, "Threads."),
-    gauge(
-        "process_open_fds",
-        |g| g.process.open_fds.unwrap_or_default() as f64,
-        "Open descriptors of the process but for its shards, which have tables of their own.",
-    ),
-    counter(
-        "admin_collections_total",
-        |g| g.collections,
-        "Times that the shards were asked for their counters.",
-    ),
-];
+/// Without labels, and beside those of every process.
+pub const OF_SERVER: &[Family<Gathered>] = &[counter(
+    "tickstream_admin_collections_total",
+    |g| g.collections,
+    "Times that the shards were asked for their counters.",
+)];
 
-/// What is told of the process, too, but isn't gathered.
-pub const FIXED: &[(&str, &str, &str)] = &[
-    ("process_max_fds", "gauge", "Limit on descriptors, of the process and of each shard."),
-    ("process_start_time_seconds", "gauge", "When the server began, Unix time."),
-    ("log_lines_lost_total", "counter", "Lines of the log that were lost because nobody read them in time."),
-    (
-        "otlp_spans_dropped_total",
-        "counter",
-        "Spans that were lost: more ended than were exported, or the endpoint didn't take them.",
-    ),
-    ("tickstream_build_info", "gauge", "1; the labels say which build it is."),
-];
+/// Without labels.
+pub const SPANS_DROPPED: About = about(
+    "tickstream_otlp_spans_dropped_total",
+    "counter",
+    "Spans that were lost: more ended than were exported, or the endpoint didn't take them.",
+);
 
 /// Connections closed, by shard and by reason.
-pub const CLOSED: (&str, &str) = ("connections_closed_total", "Connections that ended, by reason.");
+pub const CLOSED: About =
+    about("tickstream_connections_closed_total", "counter", "Connections that ended, by reason.");
 /// Limits that fired, by shard and by limit.
-pub const FIRED: (&str, &str) =
-    ("limits_fired_total", "How often each limit refused, delayed or ended something.");
+pub const FIRED: About = about(
+    "tickstream_limits_fired_total",
+    "counter",
+    "How often each limit refused, delayed or ended something.",
+);
 
 /// Events that were rejected, by shard and by verdict; only where events are collected.
-pub const REJECTED: (&str, &str) =
-    ("events_rejected_total", "Events that were rejected, by the code of their verdict.");
+pub const REJECTED: About = about(
+    "tickstream_events_rejected_total",
+    "counter",
+    "Events that were rejected, by the code of their verdict.",
+);
 
 /// See the constants of this type below.
-const fn other(name: &'static str, kind: &'static str, help: &'static str) -> Other {
-    Other { name, kind, help }
+const fn about(name: &'static str, kind: &'static str, help: &'static str) -> About {
+    About { name, kind, help }
 }
 
 /// Label: `shard`.
-pub const LATENCY: Other = other(
+pub const LATENCY: About = about(
     "publish_latency_ms",
     "histogram",
     "Milliseconds from when a live frame's first tick was due until its socket had taken the frame.",
 );
 /// Labels: `shard`, `stream`.
-pub const BATCH_TICKS: Other =
-    other("batch_ticks", "histogram", "Ticks of a batch sealed for the stream's subscribers.");
+pub const BATCH_TICKS: About =
+    about("tickstream_batch_ticks", "histogram", "Ticks of a batch sealed for the stream's subscribers.");
 /// Label: `shard`.
-pub const BUSY: Other = other(
-    "loop_busy_seconds_total",
+pub const BUSY: About = about(
+    "tickstream_loop_busy_seconds_total",
     "counter",
     "CPU time of the shard's thread, the kernel's work for it included: its rate is how busy the loop is.",
 );
 /// Label: `shard`.
-pub const DELAYED: Other = other(
-    "loop_delayed_seconds_total",
+pub const DELAYED: About = about(
+    "tickstream_loop_delayed_seconds_total",
     "counter",
     "Time that the shard's thread was ready to run, but something else had its CPU.",
 );
-/// No label.
-pub const CPU: Other = other("process_cpu_seconds_total", "counter", "CPU time of all threads.");
-
 /// Label: `shard`. Only where events are collected.
-pub const SYNC: Other = other(
-    "journal_sync_seconds",
+pub const SYNC: About = about(
+    "tickstream_journal_sync_seconds",
     "histogram",
     "Seconds from when a flush was handed to the kernel until it was on stable storage.",
 );
@@ -432,6 +458,7 @@ pub fn batch_buckets(counters: &StreamCounters) -> impl Iterator<Item = (Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tickstream_service::metrics::{PROCESS_FAMILIES, ProcessMetrics, Value};
 
     #[test]
     fn fine_buckets_are_folded_exactly() {
@@ -475,40 +502,42 @@ mod tests {
     /// Every metric has a row `| name | type | labels | meaning |`, and no other metric has one.
     #[test]
     fn the_documentation_lists_every_metric_with_its_type_and_meaning() {
+        fn row(name: &str, kind: &str, labels: &str, help: &str) -> String {
+            format!("| `{name}` | {kind} | {labels} | {help} |")
+        }
         fn rows<S>(families: &[Family<S>], labels: &str) -> Vec<String> {
-            let row = |family: &Family<S>| {
-                let kind = if matches!(family.value, Value::Counter(_)) { "counter" } else { "gauge" };
-                format!("| `{}` | {kind} | {labels} | {} |", family.name, family.help)
+            let kind = |family: &Family<S>| match family.value {
+                Value::Counter(_) => "counter",
+                Value::Gauge(_) => "gauge",
             };
-            families.iter().map(row).collect()
+            families.iter().map(|family| row(family.name, kind(family), labels, family.help)).collect()
         }
         let mut expected = [
             rows(OF_SHARD, "shard"),
             rows(OF_STREAM, "shard, stream"),
             rows(OF_EVENTS, "shard"),
             rows(OF_THREAD, "shard"),
-            rows(OF_PROCESS, "none"),
+            rows(OF_SERVER, "none"),
+            rows(PROCESS_FAMILIES, "none"),
         ]
         .concat();
-        let fixed = FIXED.iter().map(|(name, kind, help)| {
-            let labels = if *name == "tickstream_build_info" { "version" } else { "none" };
-            format!("| `{name}` | {kind} | {labels} | {help} |")
+        let with_labels = [
+            (CLOSED, "shard, reason"),
+            (FIRED, "shard, limit"),
+            (REJECTED, "shard, code"),
+            (LATENCY, "shard"),
+            (BATCH_TICKS, "shard, stream"),
+            (SYNC, "shard"),
+            (BUSY, "shard"),
+            (DELAYED, "shard"),
+            (SPANS_DROPPED, "none"),
+        ];
+        let of_process = ProcessMetrics::ABOUT.map(|about| {
+            let labels = if about.name == "tickstream_build_info" { "version" } else { "none" };
+            (about, labels)
         });
-        expected.extend(fixed);
-        expected.extend(
-            [(CLOSED, "shard, reason"), (FIRED, "shard, limit"), (REJECTED, "shard, code")]
-                .map(|((name, help), labels)| format!("| `{name}` | counter | {labels} | {help} |")),
-        );
-        expected.extend([&LATENCY, &BATCH_TICKS, &SYNC, &BUSY, &DELAYED, &CPU].map(
-            |Other { name, kind, help }| {
-                let labels = match *name {
-                    "batch_ticks" => "shard, stream",
-                    "process_cpu_seconds_total" => "none",
-                    _ => "shard",
-                };
-                format!("| `{name}` | {kind} | {labels} | {help} |")
-            },
-        ));
+        let others = with_labels.into_iter().chain(of_process);
+        expected.extend(others.map(|(About { name, kind, help }, labels)| row(name, kind, labels, help)));
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
         let text = std::fs::read_to_string(path).unwrap();
         let kinds = ["counter", "gauge", "histogram"];

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use crate::shard::Control;
 
-/// How often the pulses are looked at. A shard's loop turns ten times a second, and at once when there is work.
+/// Interval of looks at the shards' liveness. A shard's loop turns ten times a second, and at once when there is work.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Looks in a row without a pulse that make a shard a sick one: a hang is told within 0.8 s. The process is ended by
+/// Looks in a row without a turn of its loop that make a shard a sick one: a hang is told within 0.8 s. The process is ended by
 /// the watchdog of `serve.rs`, which waits longer.
 const MISSES_MAX: u32 = 7;
 
@@ -15,7 +15,7 @@ const MISSES_MAX: u32 = 7;
 /// no sick shards.
 #[derive(Debug)]
 pub struct Health {
-    /// For each shard its pulse at the last look, and looks since it changed.
+    /// For each shard its liveness counter at the last look, and looks since it changed.
     shards: Mutex<Vec<(u64, u32)>>,
 }
 
@@ -24,13 +24,13 @@ impl Health {
         Self { shards: Mutex::new(vec![(0, 0); shards]) }
     }
 
-    /// Looks at the pulses. Call it every [`LOOK_INTERVAL`].
+    /// Looks at the liveness counters. Call it every [`LOOK_INTERVAL`].
     pub fn look(&self, control: &Control) {
         let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
-        for (shard, ((last, misses), pulse)) in shards.iter_mut().zip(control.pulses()).enumerate() {
-            let turned = *last != pulse || control.has_retired(shard);
+        for (shard, ((last, misses), alive)) in shards.iter_mut().zip(control.liveness()).enumerate() {
+            let turned = *last != alive || control.has_retired(shard);
             *misses = if turned { 0 } else { misses.saturating_add(1) };
-            *last = pulse;
+            *last = alive;
         }
     }
 
@@ -50,15 +50,15 @@ mod tests {
     fn a_shard_that_does_not_turn_is_sick_within_a_second_and_well_again_at_once() {
         let (control, health) = (Control::new(2), Health::new(2));
         assert!(LOOK_INTERVAL * (MISSES_MAX + 1) < Duration::from_secs(1));
-        control.beat(1);
+        control.mark_alive(1);
         health.look(&control);
         for _ in 0..MISSES_MAX {
             assert_eq!(health.sick(), []);
-            control.beat(0);
+            control.mark_alive(0);
             health.look(&control);
         }
         assert_eq!(health.sick(), [(1, LOOK_INTERVAL * MISSES_MAX)]);
-        control.beat(1);
+        control.mark_alive(1);
         health.look(&control);
         assert_eq!(health.sick().len(), 0);
     }

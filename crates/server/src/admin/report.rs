@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tickstream_engine::{CloseReason, Connection, IngestCounters, Latencies, Limit, Mode, VerdictCode};
+use tickstream_service::metrics::Process;
 
 use super::collect::{self, Gathered, Listed};
-use super::process::Process;
 use crate::ring::RingStats;
-use crate::shard::{Closing, JournalSnapshot, Lag, Order, Snapshot};
+use crate::shard::{Closing, Command, JournalSnapshot, Lag, Snapshot};
 
 /// Ends of connections that a report tells, of all shards.
 const EVENTS_MAX: usize = 64;
@@ -318,7 +318,7 @@ pub struct ConnectionReport {
 /// What a report tells beside what was gathered.
 pub(super) struct Frame {
     pub address: String,
-    pub order: Order,
+    pub command: Command,
     pub started: SystemTime,
     pub cpus: Vec<usize>,
     /// Shards whose loop doesn't turn, each with for how long.
@@ -337,7 +337,7 @@ impl Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             address: frame.address.clone(),
-            state: state(frame.order).to_owned(),
+            state: state(frame.command).to_owned(),
             healthy: frame.sick.is_empty(),
             started_unix_ms: unix_ms(frame.started),
             now_unix_ms: unix_ms(gathered.at),
@@ -350,11 +350,11 @@ impl Report {
 }
 
 /// A word for what the shards were told.
-pub fn state(order: Order) -> &'static str {
-    match order {
-        Order::Serve => "serving",
-        Order::Drain => "draining",
-        Order::Stop => "stopping",
+pub fn state(command: Command) -> &'static str {
+    match command {
+        Command::Serve => "serving",
+        Command::Drain => "draining",
+        Command::Stop => "stopping",
     }
 }
 
@@ -498,8 +498,8 @@ impl JournalReport {
             written_sequence: stats.progress.written(),
             synced_sequence: stats.progress.synced(),
             acknowledged_sequence: stats.progress.acknowledged(),
-            flushes: stats.flushes,
-            flushed_bytes: stats.flushed_bytes,
+            flushes: stats.groups,
+            flushed_bytes: stats.written_bytes,
             segments: stats.segments,
             removed: stats.removed,
             removals_failed: stats.removals_failed,

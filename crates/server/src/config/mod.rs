@@ -1,42 +1,28 @@
-//! Configuration: flags over environment over a TOML file over defaults.
+//! The server's configuration.
 //!
-//! - [`settings`]: the table that everything comes from;
-//! - `kind` and `parse`: what a value may be, and reading it;
-//! - `values`: which of the sources wins; `file` and [`flags`] are two of them;
-//! - `convert`: text into [`Config`], once, with all rules that span settings;
-//! - `print`: the effective configuration, and the documented defaults, as TOML.
+//! - [`TABLE`] and [`Settings`]: one entry for each setting; how they are read is in `tickstream-service`;
+//! - `readers`: kinds of values that only the server has;
+//! - `convert`: settings into [`Config`], once, with all rules that span settings;
+//! - `former`: names that variables had before.
 //!
 //! Invariant: nothing behind [`Config`] parses or checks a setting again.
 
-mod admin;
-mod client_tls;
 mod convert;
-mod credentials;
-mod error;
 mod events;
-mod file;
-pub mod flags;
-mod kind;
-mod otlp;
-mod parse;
-mod print;
-pub mod settings;
-mod values;
+mod former;
+mod readers;
+mod settings;
 
-pub use admin::{AdminAddress, AdminToken};
-pub use credentials::Credentials;
-pub use error::{ConfigError, WrongValue};
 pub use events::Events;
-pub use file::File;
-pub use kind::{DurationRange, IntegerRange, Kind, SizeRange};
-pub use otlp::{Otlp, OtlpEndpoint};
-pub use parse::{AddressError, ValueError};
-pub use print::{documented_defaults, effective};
+pub use readers::SettingError;
+pub use settings::{ClientAuth, PeerPrivacy, Settings, TABLE, UserName, setting};
 pub use tickstream_engine::{Network, Phase, ProxyProtocol};
-pub use values::{Environment, Flags, Origin, Values};
-
-pub(crate) use client_tls::client_tls;
-pub(crate) use parse::{address, duration, integer};
+pub use tickstream_service::admin::{AdminAddress, AdminToken};
+pub use tickstream_service::credentials::Credentials;
+pub use tickstream_service::logs::LogFormat;
+pub use tickstream_service::otlp::OtlpEndpoint;
+pub use tickstream_service::settings::{ConfigError, Source, Values};
+pub use tickstream_service::standard::Standard;
 
 use crate::placement::{self, Machine};
 use std::{
@@ -49,104 +35,29 @@ use std::{
 /// The server's configuration, valid as a whole. Durations are whole milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Who may subscribe.
+    /// Settings of the server. Those that others below are made of are read there.
+    pub settings: Settings,
+    /// Settings that every program has.
+    pub standard: Standard,
+    /// The user who may subscribe and publish.
     pub credentials: Credentials,
-
-    /// Where connections are accepted; port 0 takes a free one. Speaks TLS if `tls` is there and `listen_tls` isn't.
-    pub listen: SocketAddr,
-    /// Where TLS connections are accepted beside plain ones; only with `tls`.
-    pub listen_tls: Option<SocketAddr>,
     /// Certificates; `None`: no TLS.
     pub tls: Option<Tls>,
-    /// A client whose TLS handshake takes longer is closed.
-    pub handshake_timeout: Duration,
-    /// TLS handshakes that one shard has underway.
-    pub handshakes_max: NonZeroU32,
-    /// Whether connections begin with a PROXY header.
-    pub proxy_protocol: ProxyProtocol,
-    /// Whose PROXY headers are believed; not empty unless `proxy_protocol` is off.
-    pub proxy_trusted: Vec<Network>,
-    /// How many shards run; also more than `cpus`.
+    /// Number of shards; also more than `cpus`.
     pub shards: NonZeroUsize,
     /// CPUs that shards run on: ascending, allowed here, at least one.
     pub cpus: Vec<usize>,
-
-    /// How often clients send HEARTBEAT.
-    pub heartbeat_interval: Duration,
-    /// A client without HEARTBEAT for this long is closed; longer than `heartbeat_interval`.
-    pub heartbeat_timeout: Duration,
-    /// A client that hasn't authenticated after this long is closed.
-    pub auth_timeout: Duration,
-    /// A client whose oldest unsent byte is older is closed as SLOW_CONSUMER.
-    pub write_deadline: Duration,
-    /// Largest payload, either direction, bytes.
-    pub max_msg_size: NonZeroU32,
-    /// How long clients have to leave once the server was told to stop.
-    pub drain: Duration,
-
-    /// Ticks of mode SECOND in a second.
-    pub ticks_per_second: NonZeroU32,
-    /// Ticks of mode MINUTE in a minute.
-    pub ticks_per_minute: NonZeroU32,
-    /// When ticks are due.
-    pub phase: Phase,
-    /// Longest that a tick waits for company; zero: no batching.
-    pub batch_window: Duration,
-    /// How far back a client may resume; zero: no replay.
-    pub replay_window: Duration,
-    /// Most ticks that one resume replays.
-    pub replay_ticks_max: u32,
-
-    /// Connections of the process, at least one a shard; `None`: what the descriptor limit allows.
-    pub max_connections: Option<NonZeroU32>,
-    /// Connections of one IPv4 address or IPv6 /64 on each shard; `None`: no limit.
-    pub max_connections_per_ip: Option<NonZeroU32>,
-    /// Connections of one shard that haven't authenticated.
-    pub unauthenticated_max: NonZeroU32,
-    /// The same, of one IPv4 address or IPv6 /64; `None`: no limit.
-    pub unauthenticated_per_ip_max: Option<NonZeroU32>,
-    /// New connections of one shard in a second; `None`: no limit.
-    pub connections_per_second_max: Option<NonZeroU32>,
-    /// Failed AUTHs of one IPv4 address or IPv6 /64 in a minute on each shard; 0: no limit.
-    pub auth_failures_per_minute_max: u32,
-    /// Memory of the process above which connections are refused, MiB; `None`: nine tenths of what there is.
-    pub memory_max_mib: Option<NonZeroU32>,
-    /// How late a tick may be before connections are refused; `None`: however late.
-    pub overload_lag: Option<Duration>,
-    /// Frames that one client may send in a second.
-    pub frames_per_second_max: NonZeroU32,
-
-    /// Connections that may wait to be accepted, per shard.
-    pub listen_backlog: NonZeroU32,
-    /// SO_SNDBUF of a connection, bytes.
-    pub send_buffer: NonZeroU32,
-    /// TCP_NOTSENT_LOWAT of a connection, bytes.
-    pub unsent_max: NonZeroU32,
-    /// Idle time before the first keepalive probe, whole seconds; `None`: no keepalive.
-    pub tcp_keepalive: Option<Duration>,
-    /// TCP_USER_TIMEOUT; `None`: the kernel's default.
-    pub tcp_user_timeout: Option<Duration>,
-
-    /// Where the admin endpoint listens; nowhere if it is empty.
-    pub admin: Vec<AdminAddress>,
-    /// What changes through the admin endpoint need on TCP; `None`: they are refused there.
+    /// The token that changes through the admin endpoint need on TCP; `None`: they are refused there.
     pub admin_token: Option<AdminToken>,
-
-    /// Where traces go, and which; `None`: nowhere.
+    /// The endpoint of traces, and which there are; `None`: none.
     pub otlp: Option<Otlp>,
-    /// How events are collected; `None`: they aren't.
+    /// Event collection; `None`: there is none.
     pub events: Option<Events>,
-
-    /// A valid `EnvFilter` directive.
-    pub log_level: String,
-    /// The log's format.
-    pub log_format: LogFormat,
-
     /// All of the above as TOML with each value's origin, secrets masked: what `--print-config` prints.
     pub effective: String,
 }
 
-/// What TLS needs. Files, since they are read again when they change.
+/// Files for TLS: they are read again when they change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
     /// The certificate and its chain, PEM.
@@ -157,26 +68,35 @@ pub struct Tls {
     pub clients: Option<TlsClients>,
 }
 
-/// How clients' certificates are checked.
+/// Checks of clients' certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsClients {
     /// The authorities, PEM.
     pub ca: PathBuf,
-    /// Whether a client may have none.
+    /// A client may have none.
     pub optional: bool,
-    /// Whether the certificate names the user.
+    /// The certificate names the user.
     pub names_user: bool,
 }
 
-/// What a line of the log looks like.
+/// Traces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Otlp {
+    /// The endpoint that spans are sent to.
+    pub endpoint: OtlpEndpoint,
+    /// One in so many connections is traced.
+    pub sample_one_in: NonZeroU32,
+    /// A pass of a shard's loop that takes so long is traced; `None`: none is.
+    pub slow_pass: Option<Duration>,
+}
+
+/// An address that connections are accepted at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// [`LogFormat::Human`] where stderr is a terminal, else [`LogFormat::Json`].
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For people.
-    Human,
+pub struct ListenAddress {
+    /// IP address and port.
+    pub address: SocketAddr,
+    /// TLS is spoken there.
+    pub is_tls: bool,
 }
 
 impl Config {
@@ -186,10 +106,10 @@ impl Config {
     ///
     /// The first thing that is wrong.
     pub fn from_merged(values: &Values) -> Result<Self, ConfigError> {
-        convert::convert(values, &Machine::detect()?)
+        convert::convert(values, &Machine::detect().map_err(ConfigError::program)?)
     }
 
-    /// For who checks a machine and serves nobody: credentials need not be set, and are then empty.
+    /// For a check of a machine, which serves nobody: credentials need not be set, and are then empty.
     ///
     /// # Errors
     ///
@@ -207,14 +127,16 @@ impl Config {
     pub fn from_values<'a, V: Into<String>>(
         values: impl IntoIterator<Item = (&'a str, V)>,
     ) -> Result<Self, ConfigError> {
-        Self::from_merged(&Values::of_program(values)?)
+        Self::from_merged(&Values::of_program(&TABLE, values)?)
     }
 
-    /// Where each shard listens, and whether TLS is spoken there.
-    pub fn listeners(&self) -> Vec<(SocketAddr, bool)> {
-        match self.listen_tls {
-            Some(listen_tls) => vec![(self.listen, false), (listen_tls, true)],
-            None => vec![(self.listen, self.tls.is_some())],
+    /// The addresses that each shard listens on.
+    pub fn listeners(&self) -> Vec<ListenAddress> {
+        let listen = |address, is_tls| ListenAddress { address, is_tls };
+        let Settings { listen: first, listen_tls, .. } = self.settings;
+        match listen_tls {
+            Some(second) => vec![listen(first, false), listen(second, true)],
+            None => vec![listen(first, self.tls.is_some())],
         }
     }
 

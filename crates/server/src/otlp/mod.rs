@@ -1,33 +1,44 @@
 //! Traces by OTLP: the lives of some connections, and slow passes of shards' loops.
 //!
-//! - [`Tracer`] is a shard's side: it hands plain data to a queue of bounded length, and never waits or wakes anybody;
-//! - `export`: the thread that empties the queue once a second; `span` makes spans of what it finds; `post` sends them.
+//! [`Tracer`] is a shard's side: it hands plain data to a queue of bounded length, and never waits or wakes anybody.
+//! `span` makes spans of it on the exporter's thread, which is `tickstream-service`'s.
 //!
 //! Where nothing is traced there is no tracer, and a shard pays for looking at an `Option`.
 
-mod export;
-mod post;
 mod span;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::SyncSender;
-
 use tickstream_engine::{Now, Report, Shard};
+use tickstream_service::otlp::{Service, Spans};
 
+use crate::config::Otlp;
 use crate::ring;
 
-pub use export::{Exporter, Exporting};
+/// Exports what the shards trace.
+pub type Exporter = tickstream_service::otlp::Exporter<Traced>;
 
-/// Things to trace that wait for the exporter, of all shards together: then they are dropped. Some 1 MiB.
-const QUEUE_MAX: usize = 4_096;
+/// An exporter for one process.
+pub fn exporter(settings: &Otlp) -> Exporter {
+    Exporter::new(
+        settings.endpoint.clone(),
+        Service { name: "tickstream", version: env!("CARGO_PKG_VERSION") },
+    )
+}
+
+/// The side of a shard.
+pub fn tracer(exporter: &Exporter, settings: &Otlp, shard: usize) -> Tracer {
+    Tracer {
+        shard,
+        spans: exporter.spans(),
+        sample_one_in: u64::from(settings.sample_one_in.get()),
+        slow_pass_ns: settings.slow_pass.map(|slow| slow.as_nanos() as u64),
+    }
+}
 
 /// A shard's side: takes what is worth a span.
 #[derive(Debug)]
 pub struct Tracer {
     shard: usize,
-    queue: SyncSender<Traced>,
-    lost: Lost,
+    spans: Spans<Traced>,
     sample_one_in: u64,
     slow_pass_ns: Option<u64>,
 }
@@ -43,23 +54,31 @@ pub struct Work {
     pub handshakes: u32,
 }
 
-/// Counts the spans that were lost. Clones count the same.
-#[derive(Clone, Debug, Default)]
-pub struct Lost(Arc<AtomicU64>);
-
 /// What a span is made of.
 #[derive(Debug)]
-enum Traced {
+pub enum Traced {
     /// A connection that ended.
     Connection {
+        /// Its shard.
         shard: usize,
+        /// Its end.
         report: Report,
         /// What its socket took, where that is still known.
         bytes_sent: Option<u64>,
+        /// Time of the end, Unix nanoseconds.
         ended_unix_ns: u64,
     },
     /// A slow pass of a shard's loop.
-    Pass { shard: usize, began_unix_ns: u64, took_ns: u64, work: Work },
+    Pass {
+        /// Its shard.
+        shard: usize,
+        /// Time of the begin, Unix nanoseconds.
+        began_unix_ns: u64,
+        /// Its length, nanoseconds.
+        took_ns: u64,
+        /// Its work.
+        work: Work,
+    },
 }
 
 impl Tracer {
@@ -69,7 +88,7 @@ impl Tracer {
             return;
         }
         let connection = engine.connection(report.conn.slot).filter(|it| it.number == report.number);
-        self.hand_over(Traced::Connection {
+        self.spans.hand_over(Traced::Connection {
             shard: self.shard,
             report: report.clone(),
             bytes_sent: connection.map(|connection| connection.bytes_sent),
@@ -82,25 +101,13 @@ impl Tracer {
         let Some(slow_ns) = self.slow_pass_ns else { return };
         let took_ns = ring::now().mono_ns.saturating_sub(began.mono_ns);
         if took_ns >= slow_ns {
-            self.hand_over(Traced::Pass { shard: self.shard, began_unix_ns: began.unix_ns, took_ns, work });
+            self.spans.hand_over(Traced::Pass {
+                shard: self.shard,
+                began_unix_ns: began.unix_ns,
+                took_ns,
+                work,
+            });
         }
-    }
-
-    fn hand_over(&self, traced: Traced) {
-        if self.queue.try_send(traced).is_err() {
-            self.lost.add(1);
-        }
-    }
-}
-
-impl Lost {
-    /// Spans lost since the start.
-    pub fn spans(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn add(&self, spans: u64) {
-        self.0.fetch_add(spans, Ordering::Relaxed);
     }
 }
 
@@ -113,11 +120,10 @@ fn is_sampled(number: u64, one_in: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::sync_channel;
 
     fn tracer(slow_pass_ns: Option<u64>) -> (Tracer, std::sync::mpsc::Receiver<Traced>) {
-        let (queue, traced) = sync_channel(2);
-        (Tracer { shard: 3, queue, lost: Lost::default(), sample_one_in: 1, slow_pass_ns }, traced)
+        let (spans, traced) = Spans::bounded(2);
+        (Tracer { shard: 3, spans, sample_one_in: 1, slow_pass_ns }, traced)
     }
 
     #[test]
@@ -145,14 +151,5 @@ mod tests {
             panic!("no slow pass")
         };
         assert!(took_ns >= 2_000_000 && did == work);
-    }
-
-    #[test]
-    fn a_full_queue_loses_and_counts() {
-        let (tracer, traced) = tracer(Some(1));
-        for _ in 0..5 {
-            tracer.passed(Now { mono_ns: 0, unix_ns: 0 }, Work::default());
-        }
-        assert_eq!((traced.try_iter().count(), tracer.lost.spans()), (2, 3));
     }
 }

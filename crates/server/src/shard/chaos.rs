@@ -72,7 +72,7 @@ impl Chaos {
 
     /// Has the sync of a flush fail, once the time for it has come.
     pub fn change(&mut self, completion: &mut Completion) {
-        let is_flush = completion.id == OperationId::Flush && completion.buffer.is_some();
+        let is_flush = completion.id == OperationId::Commit && completion.buffer.is_some();
         if is_flush && matches!(self.fault, Fault::Fsync) && self.is_due() {
             tracing::warn!(fault = ?self.fault, "{VARIABLE}");
             completion.result = Err(Failure::Sync(libc::EIO));

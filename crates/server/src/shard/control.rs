@@ -1,33 +1,36 @@
 //! What shards share with the process. Nothing else crosses threads, but for a shard's events and log lines.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
+use super::consumers::ConsumerWatch;
 use super::mailbox::Mailbox;
 
-/// One word that all shards are told, and for each shard a pulse that it tells, and its mailbox.
+/// A command to all shards, and for each shard a liveness counter, which it writes, and its mailbox.
 #[derive(Debug)]
 pub struct Control {
-    order: AtomicU8,
+    command: AtomicU8,
     memory_is_short: AtomicBool,
     shards: Vec<Line>,
 }
 
-/// What one shard looks at and writes to. Alone on its cache lines: all shards write their pulses all the time.
+/// What one shard looks at and writes to. Alone on its cache lines: all shards write their counters all the time.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Line {
     /// Passes of its loop.
-    pulse: AtomicU64,
+    alive: AtomicU64,
     /// Its thread, as the kernel numbers them; 0 until it runs.
     thread: AtomicU32,
     /// It ended as it was asked to.
     retired: AtomicBool,
     mailbox: Mailbox,
+    consumers: Arc<ConsumerWatch>,
 }
 
 /// A word of [`Control`]. A later one overrides an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Order {
+pub enum Command {
     /// Serve.
     Serve = 0,
     /// Close every connection in good order, then end.
@@ -37,10 +40,10 @@ pub enum Order {
 }
 
 impl Control {
-    /// A word, and a pulse and a mailbox for each of so many shards.
+    /// A command to serve, for so many shards.
     pub fn new(shards: usize) -> Self {
         let shards = std::iter::repeat_with(Line::default).take(shards).collect();
-        Self { order: AtomicU8::new(Order::Serve as u8), memory_is_short: AtomicBool::new(false), shards }
+        Self { command: AtomicU8::new(Command::Serve as u8), memory_is_short: AtomicBool::new(false), shards }
     }
 
     /// How many shards there are.
@@ -49,16 +52,16 @@ impl Control {
     }
 
     /// Tells all shards; they look ten times a second.
-    pub fn give(&self, order: Order) {
-        self.order.fetch_max(order as u8, Ordering::Relaxed);
+    pub fn issue(&self, command: Command) {
+        self.command.fetch_max(command as u8, Ordering::Relaxed);
     }
 
     /// What was told last.
-    pub fn order(&self) -> Order {
-        match self.order.load(Ordering::Relaxed) {
-            0 => Order::Serve,
-            1 => Order::Drain,
-            _ => Order::Stop,
+    pub fn command(&self) -> Command {
+        match self.command.load(Ordering::Relaxed) {
+            0 => Command::Serve,
+            1 => Command::Drain,
+            _ => Command::Stop,
         }
     }
 
@@ -73,15 +76,15 @@ impl Control {
     }
 
     /// A shard's loop has turned.
-    pub fn beat(&self, shard: usize) {
+    pub fn mark_alive(&self, shard: usize) {
         // Only this shard writes it: no read-modify-write.
-        let pulse = &self.shards[shard].pulse;
-        pulse.store(pulse.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        let alive = &self.shards[shard].alive;
+        alive.store(alive.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// How often each shard's loop has turned.
-    pub fn pulses(&self) -> Vec<u64> {
-        self.shards.iter().map(|shard| shard.pulse.load(Ordering::Relaxed)).collect()
+    pub fn liveness(&self) -> Vec<u64> {
+        self.shards.iter().map(|shard| shard.alive.load(Ordering::Relaxed)).collect()
     }
 
     /// The calling thread is the shard's.
@@ -99,9 +102,14 @@ impl Control {
         self.shards[shard].retired.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the shard ended as it was asked to: it has no pulse any more, and needs none.
+    /// Whether the shard ended as it was asked to: its counter stands still, as it should.
     pub fn has_retired(&self, shard: usize) -> bool {
         self.shards[shard].retired.load(Ordering::Relaxed)
+    }
+
+    /// Consumers of the shard's journal.
+    pub fn consumers(&self, shard: usize) -> &Arc<ConsumerWatch> {
+        &self.shards[shard].consumers
     }
 
     /// Where to ask the shard.

@@ -15,14 +15,14 @@ use tickstream_journal::Record;
 #[cfg(debug_assertions)]
 use super::chaos::Chaos;
 use super::close_log::CloseLog;
-use super::desk::Desk;
+use super::inspector::Inspector;
 use super::journal_driver::{Appended, JournalDriver};
 use super::transport::{Output, Transport};
-use super::{Control, Order, ShardError, Spec};
+use super::{Command, Control, ShardError, Spec};
 use crate::otlp::{Tracer, Work};
-use crate::published::Seen;
-use crate::ring::{self, Completion, Received, SocketRing};
+use crate::ring::{self, Completion, Received, SocketRing, conn_id, socket_id};
 use crate::tls::Acceptor;
+use crate::versioned::Reader;
 
 /// Completions of one pass, so that sending gets its turn.
 const COMPLETIONS_PER_PASS: usize = 1_024;
@@ -47,11 +47,11 @@ pub(super) struct Driver {
     transport: Transport,
     /// Whether TLS is spoken, by listener.
     listeners: Vec<bool>,
-    certificates: Option<Seen<Acceptor>>,
-    settings: Seen<engine::Config>,
+    certificates: Option<Reader<Acceptor>>,
+    settings: Reader<engine::Config>,
     control: Arc<Control>,
     log: CloseLog,
-    desk: Desk,
+    inspector: Inspector,
     tracer: Option<Tracer>,
     #[cfg(debug_assertions)]
     chaos: Option<Chaos>,
@@ -69,14 +69,15 @@ impl Driver {
     /// # Errors
     /// If the shard's journal can't be opened.
     pub fn new(spec: Spec, mut ring: SocketRing) -> Result<Self, ShardError> {
-        let (certificates, acceptor) = spec.certificates.map(Seen::new).unzip();
-        let (settings, engine) = Seen::new(spec.settings);
+        let (certificates, acceptor) = spec.certificates.map(Reader::new).unzip();
+        let (settings, engine) = Reader::new(spec.settings);
         let engine = engine::Config { shard: spec.shard as u16, ..(*engine).clone() };
         let mut shard = Shard::new(engine, ring::now());
         let place = (spec.shard, spec.config.shards.get());
-        let alive = || spec.control.beat(spec.shard);
+        let alive = || spec.control.mark_alive(spec.shard);
+        let consumers = Arc::clone(spec.control.consumers(spec.shard));
         let restore = |record: &Record<'_>| restore(&mut shard, record);
-        let open = |events| JournalDriver::open(events, place, &mut ring, restore, alive);
+        let open = |events| JournalDriver::open(events, place, &mut ring, consumers, restore, alive);
         let journal = spec.config.events.as_ref().map(open).transpose()?;
         ring.accept();
         Ok(Self {
@@ -84,17 +85,17 @@ impl Driver {
             shard,
             ring,
             journal,
-            transport: Transport::new(acceptor, spec.config.handshakes_max.get()),
+            transport: Transport::new(acceptor, spec.config.settings.handshakes_max.get()),
             listeners: spec.listeners.iter().map(|(_, tls)| *tls).collect(),
             certificates,
             settings,
             control: spec.control,
             log: CloseLog::new(spec.shard),
-            desk: Desk::new(spec.shard),
+            inspector: Inspector::new(spec.shard),
             tracer: spec.tracer,
             #[cfg(debug_assertions)]
             chaos: Chaos::of_environment(spec.shard),
-            drain_ms: spec.config.drain.as_millis() as u32,
+            drain_ms: spec.config.settings.drain_seconds.as_millis() as u32,
             drain_ends_ns: None,
             tell_at_ns: None,
             accept_again_ns: None,
@@ -112,10 +113,12 @@ impl Driver {
     pub fn run(mut self) -> Result<(), ShardError> {
         while !self.is_finished() {
             self.pass()?;
-            self.control.beat(self.number);
+            self.control.mark_alive(self.number);
         }
         if let Some(journal) = self.journal.take() {
-            journal.finish(&mut self.ring, || self.control.beat(self.number)).map_err(ShardError::Ring)?;
+            journal
+                .finish(&mut self.ring, || self.control.mark_alive(self.number))
+                .map_err(ShardError::Ring)?;
         }
         self.log.finish(&self.shard.counters());
         Ok(())
@@ -128,7 +131,7 @@ impl Driver {
         self.shard.advance(began);
         self.apply_commands();
         let mailbox = self.control.mailbox(self.number);
-        self.desk.pass(mailbox, &mut self.shard, &self.ring, self.journal.as_ref());
+        self.inspector.pass(mailbox, &mut self.shard, &self.ring, self.journal.as_ref());
         #[cfg(debug_assertions)]
         self.chaos.iter_mut().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
@@ -153,7 +156,7 @@ impl Driver {
             if let Some(tracer) = &self.tracer {
                 tracer.ended(&report, &self.shard, now);
             }
-            self.desk.keep(report, now.unix_ns);
+            self.inspector.keep(report, now.unix_ns);
         }
         self.store_events()?;
         for _ in 0..ACTIONS_PER_PASS {
@@ -169,7 +172,7 @@ impl Driver {
         self.resume_accepting(now.mono_ns);
         let goes_on = self.shard.has_actions()
             || self.transport.has_work()
-            || self.desk.is_busy()
+            || self.inspector.is_busy()
             || self.ring.has_refused();
         if goes_on {
             self.ring.submit().map_err(ShardError::Ring)?;
@@ -192,10 +195,12 @@ impl Driver {
         match completion {
             Completion::Accepted { fd, listener } => self.accepted(fd, self.listeners[listener]),
             Completion::AcceptFailed { error } => self.accept_failed(&error),
-            Completion::Received { conn, received } => self.received(conn, received),
-            Completion::PeerClosed { conn } => self.shard.peer_closed(conn),
-            Completion::PeerReset { conn, error } => self.shard.peer_reset(conn, error.to_string()),
-            Completion::Sent { conn, result } => self.sent(conn, outcome(result)),
+            Completion::Received { socket, received } => self.received(conn_id(socket), received),
+            Completion::PeerClosed { socket } => self.shard.peer_closed(conn_id(socket)),
+            Completion::PeerReset { socket, error } => {
+                self.shard.peer_reset(conn_id(socket), error.to_string());
+            }
+            Completion::Sent { socket, result } => self.sent(conn_id(socket), outcome(result)),
             #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "chaos changes it"))]
             Completion::File(mut completion) => {
                 #[cfg(debug_assertions)]
@@ -204,11 +209,7 @@ impl Driver {
                     journal.completed(*completion);
                 }
             }
-            Completion::Writable { conn } if self.transport.holds(conn) => {
-                self.transport.writable(conn);
-                self.relay();
-            }
-            Completion::Writable { conn } => self.shard.writable(conn),
+            Completion::Writable { socket } => self.writable(conn_id(socket)),
         }
     }
 
@@ -218,24 +219,26 @@ impl Driver {
                 self.transport.send(conn, frame, offset);
                 self.relay();
             }
-            Action::Send { conn, frame, offset } => self.ring.send(conn, frame.into_shared(), offset),
-            Action::AwaitWritable { conn } => self.ring.await_writable(conn),
+            Action::Send { conn, frame, offset } => {
+                self.ring.send(socket_id(conn), frame.into_shared(), offset);
+            }
+            Action::AwaitWritable { conn } => self.ring.await_writable(socket_id(conn)),
             Action::Shutdown { conn } if self.transport.holds(conn) => {
                 self.transport.shutdown(conn);
                 self.relay();
             }
-            Action::Shutdown { conn } => self.ring.shutdown(conn),
+            Action::Shutdown { conn } => self.ring.shutdown(socket_id(conn)),
             Action::Close { conn, abort } => {
                 self.transport.close(conn, abort);
                 self.relay();
-                self.ring.close(conn, abort);
+                self.ring.close(socket_id(conn), abort);
             }
         }
     }
 
     /// Bytes came: the engine gets those of a plain connection and PROXY headers, TLS the others.
     fn received(&mut self, conn: ConnId, mut received: Received) {
-        let bytes = self.ring.bytes(&mut received);
+        let bytes = self.ring.bytes_mut(&mut received);
         if self.transport.holds(conn) {
             let rest = if self.shard.awaits_proxy_header(conn) {
                 self.shard.received(conn, bytes).len()
@@ -251,7 +254,7 @@ impl Driver {
             self.shard.received(conn, bytes);
         }
         self.ring.recycle(received);
-        self.ring.receive(conn);
+        self.ring.receive(socket_id(conn));
     }
 
     /// A SEND was answered.
@@ -264,14 +267,24 @@ impl Driver {
         }
     }
 
+    /// The socket takes more.
+    fn writable(&mut self, conn: ConnId) {
+        if self.transport.holds(conn) {
+            self.transport.writable(conn);
+            self.relay();
+        } else {
+            self.shard.writable(conn);
+        }
+    }
+
     /// Carries what TLS has to say to ring and engine.
     fn relay(&mut self) {
         let Self { transport, shard, ring, .. } = self;
         while let Some(output) = transport.poll_output() {
             match output {
-                Output::Send { conn, bytes, offset } => ring.send(conn, bytes, offset),
-                Output::AwaitWritable { conn } => ring.await_writable(conn),
-                Output::Shutdown { conn } => ring.shutdown(conn),
+                Output::Send { conn, bytes, offset } => ring.send(socket_id(conn), bytes, offset),
+                Output::AwaitWritable { conn } => ring.await_writable(socket_id(conn)),
+                Output::Shutdown { conn } => ring.shutdown(socket_id(conn)),
                 Output::HandshakeReceived { conn } => shard.handshake_received(conn),
                 Output::HandshakeWaits => shard.handshake_waits(),
                 Output::Secured { conn, secured } => shard.secured(conn, secured),
@@ -339,7 +352,7 @@ impl Driver {
                 if tls {
                     self.transport.adopt(conn);
                 }
-                self.ring.adopt(conn, fd);
+                self.ring.adopt(socket_id(conn), fd);
             }
             Err(refused) => refuse(&fd, &refused),
         }
@@ -372,13 +385,13 @@ impl Driver {
     /// Applies what the process is told: takes new certificates and settings, refuses connections, drains.
     fn apply_commands(&mut self) {
         self.shard.set_memory_is_short(self.control.memory_is_short());
-        if let Some(acceptor) = self.certificates.as_mut().and_then(Seen::replaced) {
+        if let Some(acceptor) = self.certificates.as_mut().and_then(Reader::replaced) {
             self.transport.set_acceptor(acceptor);
         }
         if let Some(settings) = self.settings.replaced() {
             self.shard.reconfigure(&settings);
         }
-        if self.control.order() >= Order::Drain && self.drain_ends_ns.is_none() {
+        if self.control.command() >= Command::Drain && self.drain_ends_ns.is_none() {
             self.ring.close_listeners();
             let (now_ns, drain_ns) = (ring::now().mono_ns, u64::from(self.drain_ms) * 1_000_000);
             self.drain_ends_ns = Some(now_ns + drain_ns);
@@ -393,7 +406,7 @@ impl Driver {
     fn is_finished(&self) -> bool {
         let drained =
             |ends: u64| self.tell_at_ns.is_none() && self.shard.is_empty() || ring::now().mono_ns >= ends;
-        self.control.order() == Order::Stop || self.drain_ends_ns.is_some_and(drained)
+        self.control.command() == Command::Stop || self.drain_ends_ns.is_some_and(drained)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ::ring::rand::{SecureRandom, SystemRandom};
 use tickstream_engine::{IngestPressure, Latencies, Record, RecordId, StorageFault};
@@ -13,7 +14,8 @@ use tickstream_journal::{
     OperationId, Reader, Restore, Retention, Sequence, Storage,
 };
 
-use super::mailbox::JournalSnapshot;
+use super::consumers::ConsumerWatch;
+use super::request::JournalSnapshot;
 use crate::config::Events;
 use crate::ring::{self, Completion, SocketRing};
 
@@ -85,6 +87,10 @@ pub(super) struct JournalDriver {
     waiting: Option<Waiting>,
     failure: Option<Fatal>,
     is_full: bool,
+    /// What consumers haven't loaded is more than half of what may be kept.
+    has_backlog: bool,
+    retention: Retention,
+    consumers: Arc<ConsumerWatch>,
     /// How long flushes took.
     syncs: Latencies,
     /// When the one on its way was handed to the kernel, CLOCK_MONOTONIC nanoseconds.
@@ -119,8 +125,9 @@ pub fn record_bytes_max(events: &Events) -> u32 {
 fn journal_config(events: &Events) -> journal::Config {
     journal::Config {
         segment_bytes: events.segment_bytes,
-        flush_bytes: FLUSH_BYTES,
-        retention: Retention { bytes: events.journal_bytes_max, age: events.journal_age_max },
+        group_bytes: FLUSH_BYTES,
+        retention: events.retention(),
+        segment_age: Some(events.segment_age),
         ..journal::Config::default()
     }
 }
@@ -136,6 +143,7 @@ impl JournalDriver {
         events: &Events,
         (number, shards): (usize, usize),
         ring: &mut SocketRing,
+        consumers: Arc<ConsumerWatch>,
         mut restore: impl FnMut(&journal::Record<'_>),
         alive: impl Fn(),
     ) -> Result<Self, JournalError> {
@@ -160,6 +168,13 @@ impl JournalDriver {
         if let Some((file, offset)) = recovered.cut {
             tracing::warn!(journal = %path.display(), %file, offset, "a torn tail was cut off; none of it was acknowledged");
         }
+        if let Some(because) = recovered.new_id {
+            tracing::error!(
+                journal = %path.display(),
+                id = %journal.id(),
+                "the journal goes on under a new id: {because}"
+            );
+        }
         tracing::info!(
             journal = %path.display(),
             segments = recovered.segments,
@@ -168,18 +183,22 @@ impl JournalDriver {
             read_records = recovered.records,
             "the journal is open"
         );
-        let mut collection = Self {
+        let mut driver = Self {
             journal,
             directory,
             appended: VecDeque::new(),
             waiting: None,
             failure: None,
             is_full: false,
+            has_backlog: false,
             syncs: Latencies::default(),
             flushing_since_ns: None,
+            retention: events.retention(),
+            consumers,
         };
-        collection.make_ready(ring).map_err(system)?;
-        Ok(collection)
+        driver.journal.set_consumers(driver.consumers.begin(&path));
+        driver.make_ready(ring).map_err(system)?;
+        Ok(driver)
     }
 
     /// Has the first segment of a new journal made ready, unless the disk is full or takes too long: until then all
@@ -211,7 +230,7 @@ impl JournalDriver {
     /// An operation on the journal's files is done.
     pub fn completed(&mut self, completion: journal::Completion) {
         let now = now();
-        if completion.id == OperationId::Flush
+        if completion.id == OperationId::Commit
             && let Some(since_ns) = self.flushing_since_ns.take()
             && completion.result.is_ok()
         {
@@ -266,6 +285,10 @@ impl JournalDriver {
     /// # Errors
     /// If the journal failed: then nothing may be acknowledged any more, and the process has to end.
     pub fn go_on(&mut self, ring: &mut SocketRing) -> Result<(), JournalError> {
+        if let Some(consumers) = self.consumers.newest() {
+            self.journal.set_consumers(consumers);
+            self.look_at_backlog();
+        }
         self.drive(ring);
         match self.failure {
             None => Ok(()),
@@ -319,22 +342,47 @@ impl JournalDriver {
         match appended {
             Ok(sequence) => {
                 if std::mem::take(&mut self.is_full) {
-                    tracing::info!(journal = %self.directory.path().display(), "the disk has room again: events are stored");
+                    tracing::info!(journal = %self.directory.path().display(), "there is room again: events are stored");
                 }
                 self.appended.push_back((sequence, id));
                 Appended::Taken
             }
             Err(AppendError::Full) => {
                 if !std::mem::replace(&mut self.is_full, true) {
+                    let cause = if self.journal.stats().held_since_ns.is_some() {
+                        "consumers haven't loaded what fills the journal up to journal_max_mib"
+                    } else {
+                        "the disk is full"
+                    };
                     tracing::error!(
                         journal = %self.directory.path().display(),
-                        "the disk is full: events are refused until there is room; nothing is deleted for it"
+                        "{cause}: events are refused until there is room; nothing is deleted for it"
                     );
                 }
                 Appended::Refused(id, StorageFault::Full)
             }
             Err(_) => Appended::Refused(id, StorageFault::Failed),
         }
+    }
+
+    /// Warns once when what consumers haven't loaded is half of what may be kept, by size or by age.
+    fn look_at_backlog(&mut self) {
+        let stats = self.journal.stats();
+        let age_ns = stats.unloaded_since_ns.map_or(0, |since_ns| now().unix_ns.saturating_sub(since_ns));
+        let is_large = self.retention.bytes.is_some_and(|max| stats.unloaded_bytes > max / 2);
+        let is_old = self.retention.age.is_some_and(|max| u128::from(age_ns) > max.as_nanos() / 2);
+        let has_backlog = is_large || is_old;
+        if has_backlog && !self.has_backlog {
+            tracing::warn!(
+                journal = %self.directory.path().display(),
+                loaded_sequence = stats.loaded,
+                unloaded_bytes = stats.unloaded_bytes,
+                unloaded_for_s = age_ns / 1_000_000_000,
+                "a consumer is behind by half of what the journal may keep; look at the consumer, or remove its file in \
+                 the journal's folder \"consumers\" if there is none any more"
+            );
+        }
+        self.has_backlog = has_backlog;
     }
 
     /// How much it can take from now on.
@@ -359,10 +407,14 @@ struct Timed<'a> {
 
 impl Storage for Timed<'_> {
     fn start(&mut self, id: OperationId, operation: Operation) {
-        if matches!(operation, Operation::Write { sync: true, .. }) && id == OperationId::Flush {
+        if matches!(operation, Operation::Write { sync: true, .. }) && id == OperationId::Commit {
             *self.since_ns = Some(self.now_ns);
         }
         self.ring.start(id, operation);
+    }
+
+    fn publish(&mut self, synced: journal::Synced) {
+        self.ring.publish(synced);
     }
 }
 
@@ -411,12 +463,12 @@ fn restore_siblings(
         let last = directory.list().ok().and_then(|files| {
             let segments = files.into_iter().filter_map(|file| match file {
                 FileName::Segment(first) => Some(first),
-                FileName::Next => None,
+                FileName::Next | FileName::Synced => None,
             });
             segments.max()
         });
         let Some(last) = last else { continue };
-        let mut reader = Reader::new(directory, last);
+        let mut reader = Reader::of_written(directory, last);
         // What is wrong with it is for its own shard to say.
         while let Ok(Some(record)) = reader.next_record() {
             restore(&record);

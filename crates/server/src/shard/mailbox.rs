@@ -1,177 +1,72 @@
-//! Where operators ask a shard, and what it answers: plain owned data.
+//! Requests from other threads to a shard.
 //!
-//! The shard looks at one atomic in each pass, at least ten times a second, and takes the lock only if something was
-//! asked. It answers over a channel of the standard library, which wakes a waiting thread through a futex. Never through
-//! an eventfd or anything that has a descriptor, as the wakers of tokio have: a shard's thread has a descriptor table of
-//! its own, in which that number is somebody else's, maybe a client's.
+//! The shard looks at one atomic in each pass, at least ten times a second, and takes the lock only if there is a
+//! request. It answers over a channel of the standard library, which wakes a waiting thread through a futex. Never
+//! through an eventfd or anything that has a descriptor, as the wakers of tokio have: a shard's thread has a descriptor
+//! table of its own, in which that number is somebody else's, maybe a client's.
 
-use std::net::IpAddr;
-use std::sync::mpsc::Sender;
+use std::fmt::Debug;
+use std::sync::atomic::Ordering;
 
-use tickstream_engine::{Connection, Counters, Latencies, Mode, Report, Standing};
-use tickstream_journal as journal;
+use super::request::Request;
+use crate::sync::{Atomic, Lock, Primitives, Std};
 
-use crate::ring::RingStats;
-use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Mutex, PoisonError};
-
-/// Questions that wait for one shard. A shard that lets so many wait has hung.
+/// Requests that wait for one shard. A shard that lets so many wait has hung.
 const REQUESTS_MAX: usize = 64;
 
 /// The mailbox of one shard.
-#[derive(Debug, Default)]
-pub struct Mailbox {
-    asked: AtomicBool,
-    requests: Mutex<Vec<Request>>,
-}
-
-/// Something that is asked of a shard.
 #[derive(Debug)]
-pub enum Request {
-    /// All that it counts.
-    Snapshot(Sender<Snapshot>),
-    /// Some of its connections.
-    Connections(Page, Sender<PageFound>),
-    /// Close the connection with this number.
-    Close(u64, Sender<Closed>),
+pub struct Mailbox<R: Debug = Request, S: Primitives = Std> {
+    requests: S::Lock<Vec<R>>,
+    /// Their number.
+    waiting: S::Atomic,
 }
 
-/// All that a shard counts, at one moment.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Which shard.
-    pub shard: usize,
-    /// Its counters.
-    pub counters: Counters,
-    /// How late frames reached their sockets.
-    pub latencies: Latencies,
-    /// Its socket ring's counters.
-    pub ring: RingStats,
-    /// Its subscribers that are behind, by stream, in the order of [`Mode`]'s numbers.
-    pub lag: [Lag; 2],
-    /// Passes of its loop.
-    pub passes: u64,
-    /// The last connections that ended, oldest first.
-    pub closes: Vec<Closing>,
-    /// Its journal, if events are collected.
-    pub journal: Option<JournalSnapshot>,
-}
-
-/// What a shard's journal counts, at one moment.
-#[derive(Clone, Debug)]
-pub struct JournalSnapshot {
-    /// Its counters.
-    pub stats: journal::Stats,
-    /// How long a flush took, from when it was handed to the kernel until it was on stable storage.
-    pub syncs: Latencies,
-}
-
-/// Subscribers of one stream that are behind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Those whose socket took no more when it was last asked.
-    pub subscribers: u32,
-    /// How long the oldest of their unsent bytes has waited, milliseconds.
-    pub oldest_ms: u64,
-}
-
-/// The end of a connection, and when that was.
-#[derive(Clone, Debug)]
-pub struct Closing {
-    /// When, Unix milliseconds.
-    pub unix_ms: u64,
-    /// How.
-    pub report: Report,
-}
-
-/// Which connections are asked for: the slowest of those that pass the filter.
-#[derive(Clone, Copy, Debug)]
-pub struct Page {
-    /// So many of them.
-    pub most: usize,
-    /// Only these.
-    pub filter: Filter,
-}
-
-/// Which connections are meant. Each condition that is there must hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// From this address, any port.
-    pub peer: Option<IpAddr>,
-    /// Subscribed to this stream.
-    pub mode: Option<Mode>,
-    /// As far as this.
-    pub standing: Option<Standing>,
-}
-
-/// What was found of a [`Page`].
-#[derive(Clone, Debug)]
-pub struct PageFound {
-    /// Which shard.
-    pub shard: usize,
-    /// Connections that pass the filter.
-    pub total: u64,
-    /// The slowest of them, in no order.
-    pub connections: Vec<Connection>,
-}
-
-/// What came of closing a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// It is being closed.
-    Now,
-    /// It was being closed already.
-    Before,
-    /// There is none with this number.
-    Unknown,
-}
-
-/// Why a request wasn't taken.
+/// A mailbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{REQUESTS_MAX} questions wait for the shard already")]
 pub struct Unanswered;
 
-impl Mailbox {
-    /// Asks. The shard answers within some 100 ms, unless it has hung or ended.
+impl<R: Debug, S: Primitives> Mailbox<R, S> {
+    /// Leaves a request. The shard answers within some 100 ms, unless it has hung or ended.
     ///
     /// # Errors
-    /// If too many questions wait already.
-    pub fn ask(&self, request: Request) -> Result<(), Unanswered> {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+    /// If too many wait already.
+    pub fn ask(&self, request: R) -> Result<(), Unanswered> {
+        let mut requests = self.requests.lock();
         if requests.len() >= REQUESTS_MAX {
             return Err(Unanswered);
         }
         requests.push(request);
-        self.asked.store(true, Ordering::Release);
+        self.waiting.store(requests.len() as u64, Ordering::Release);
         Ok(())
     }
 
-    /// What was asked since the last call; nearly always nothing, and then no lock is taken.
-    pub(super) fn take(&self) -> Vec<Request> {
-        if !self.asked.load(Ordering::Relaxed) {
+    /// Requests since the last call; nearly always none, and then no lock is taken.
+    pub fn take(&self) -> Vec<R> {
+        if self.waiting.load(Ordering::Relaxed) == 0 {
             return Vec::new();
         }
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        self.asked.store(false, Ordering::Relaxed);
+        let mut requests = self.requests.lock();
+        self.waiting.store(0, Ordering::Relaxed);
         std::mem::take(&mut *requests)
     }
 }
 
-impl Filter {
-    pub(super) fn passes(&self, connection: &Connection) -> bool {
-        self.peer.is_none_or(|peer| connection.peer.ip().to_canonical() == peer.to_canonical())
-            && self.mode.is_none_or(|mode| connection.mode == Some(mode))
-            && self.standing.is_none_or(|standing| connection.standing == standing)
+impl<R: Debug, S: Primitives> Default for Mailbox<R, S> {
+    fn default() -> Self {
+        Self { requests: Lock::new(Vec::new()), waiting: Atomic::zero() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shard::request::Request;
 
     #[test]
     fn a_shard_that_does_not_look_is_not_asked_for_ever() {
-        let mailbox = Mailbox::default();
+        let mailbox = <Mailbox>::default();
         let (sender, _receiver) = std::sync::mpsc::channel();
         assert!(mailbox.take().is_empty());
         for _ in 0..REQUESTS_MAX {

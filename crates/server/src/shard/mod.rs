@@ -3,11 +3,13 @@
 #[cfg(debug_assertions)]
 mod chaos;
 mod close_log;
-mod journal_driver;
+mod consumers;
 mod control;
-mod desk;
 mod driver;
+mod inspector;
+mod journal_driver;
 mod mailbox;
+mod request;
 mod transport;
 
 use std::os::fd::RawFd;
@@ -22,17 +24,16 @@ use tickstream_engine as engine;
 
 use crate::config::Config;
 use crate::otlp::Tracer;
-use crate::published::Published;
 use crate::ring::{self, SocketRing};
 use crate::tls::Acceptor;
+use crate::versioned::Versioned;
 use driver::Driver;
 
+pub use control::{Command, Control};
+pub use inspector::slowness;
 pub use journal_driver::{JournalError, record_bytes_max, with_cause};
-pub use control::{Control, Order};
-pub use desk::slowness;
-pub use mailbox::{
-    Closed, Closing, Filter, JournalSnapshot, Lag, Mailbox, Page, PageFound, Request, Snapshot, Unanswered,
-};
+pub use mailbox::{Mailbox, Unanswered};
+pub use request::{Closed, Closing, Filter, JournalSnapshot, Lag, Page, PageFound, Request, Snapshot};
 
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;
@@ -93,12 +94,12 @@ pub struct Spec {
     /// The listening sockets of all shards, which its descriptor table gets a copy of.
     pub all_listeners: Vec<RawFd>,
     /// What TLS needs.
-    pub certificates: Option<Arc<Published<Acceptor>>>,
+    pub certificates: Option<Arc<Versioned<Acceptor>>>,
     /// The process's settings.
     pub config: Arc<Config>,
     /// The engine's settings, but for the number of the shard.
-    pub settings: Arc<Published<engine::Config>>,
-    /// The word that it obeys.
+    pub settings: Arc<Versioned<engine::Config>>,
+    /// The commands to it.
     pub control: Arc<Control>,
     /// Takes what is traced; `None`: nothing is.
     pub tracer: Option<Tracer>,

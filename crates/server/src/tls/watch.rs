@@ -9,13 +9,13 @@ use rustls::server::ProducesTickets;
 
 use super::material::{self, Acceptor, MaterialError};
 use crate::config::Tls;
-use crate::published::Published;
+use crate::versioned::Versioned;
 
 /// Reads certificates again when their files have changed.
 pub struct Certificates {
     tls: Tls,
     ticketer: Arc<dyn ProducesTickets>,
-    current: Arc<Published<Acceptor>>,
+    current: Arc<Versioned<Acceptor>>,
     seen: Vec<Option<Stamp>>,
 }
 
@@ -38,11 +38,11 @@ impl Certificates {
         let unusable = |source| MaterialError::Pair { cert: tls.cert.clone(), key: tls.key.clone(), source };
         let ticketer = material::ticketer().map_err(unusable)?;
         let acceptor = Acceptor::load(&tls, Arc::clone(&ticketer))?;
-        Ok(Self { tls, ticketer, current: Arc::new(Published::new(acceptor)), seen })
+        Ok(Self { tls, ticketer, current: Arc::new(Versioned::new(acceptor)), seen })
     }
 
     /// What new handshakes use.
-    pub fn current(&self) -> Arc<Published<Acceptor>> {
+    pub fn current(&self) -> Arc<Versioned<Acceptor>> {
         Arc::clone(&self.current)
     }
 

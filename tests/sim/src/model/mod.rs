@@ -554,7 +554,10 @@ impl Model {
             );
             seen += 1;
         }
-        assert_eq!((0..shard.slots_end().0).filter(|slot| shard.connection(Slot(*slot)).is_some()).count(), seen);
+        assert_eq!(
+            (0..shard.slots_end().0).filter(|slot| shard.connection(Slot(*slot)).is_some()).count(),
+            seen
+        );
     }
 
     /// Bytes that the shard may hold, with room for what its tables double to.

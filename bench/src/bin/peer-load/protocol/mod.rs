@@ -57,7 +57,7 @@ impl Peer {
         }
     }
 
-    /// What a connection says first; `id` is its own.
+    /// First bytes of a connection; `id` is its own.
     pub fn hello(self, id: &str) -> Vec<u8> {
         match self {
             Self::Redis => Vec::new(),
@@ -196,7 +196,7 @@ mod tests {
         (events, Ok(()))
     }
 
-    /// What each server says to a subscriber, with two messages; and the events of it.
+    /// Bytes of each server to a subscriber, with two messages; and their meaning.
     const SAID: [(Peer, &[u8], &[&str]); 3] = [
         (Peer::Redis, resp::SAID, &["Subscribed", "first", "", "Other"]),
         (Peer::Nats, nats::SAID, &["Other", "Subscribed", "first", "Ping", ""]),

@@ -1,21 +1,19 @@
-//! What becomes of a connection: opened, authenticated, over, tried again.
+//! The life of a connection: opened, authenticated, over, tried again.
 
 use std::{cmp::Reverse, net::Shutdown, os::fd::AsFd, sync::atomic::Ordering, time::Duration};
 
 use socket2::SockRef;
+use tickstream_uring::ring::{Completion, Returned};
 
 use super::{
     super::session::{Close, Outcome, Rules, Stage},
     Worker,
 };
 use crate::{
-    kernel::{Completion, Returned},
     pace::Pace,
+    socket::{errno_name, open_socket, send_whole},
     stats::{Class, count},
-    worker::{
-        socket::{errno_name, open_socket, send_whole},
-        token::{Kind, Token},
-    },
+    token::{Kind, Token},
 };
 
 /// A connection that ended is opened again after this, unless the server asks for more.
@@ -70,8 +68,8 @@ impl Worker<'_> {
             }
             _ => {}
         }
-        if let Some(receipt) = completion.receipt {
-            self.ring.recycle(receipt);
+        if let Some(received) = completion.received {
+            self.ring.recycle(received);
         }
     }
 
@@ -81,14 +79,13 @@ impl Worker<'_> {
         let sent = match &mut self.tls {
             None => {
                 session.stage = Stage::Greeting;
-                send_whole(socket, self.auth).map_err(|error| format!("send: {error}"))
+                send_whole(socket, &self.auth).map_err(|error| format!("send: {error}"))
             }
-            Some(room) => {
+            Some(tls) => {
                 session.stage = Stage::Securing;
-                let entered = room.enter(slot, now_us).map_err(|error| format!("TLS: {error}"));
-                entered.and_then(|()| {
-                    send_whole(socket, room.output()).map_err(|error| format!("send: {error}"))
-                })
+                let entered = tls.enter(slot, now_us).map_err(|error| format!("TLS: {error}"));
+                entered
+                    .and_then(|()| send_whole(socket, tls.output()).map_err(|error| format!("send: {error}")))
             }
         };
         match sent {
@@ -134,31 +131,31 @@ impl Worker<'_> {
         }
     }
 
-    /// What arrived on a connection, and what it means.
+    /// Takes received bytes.
     fn understand(&mut self, slot: u32, completion: &Completion, now_us: u64) -> Outcome {
-        let Self { ring, tls, sessions, tally, acked, plan, shared, template, auth, .. } = self;
-        let Some(receipt) = &completion.receipt else { return Outcome::default() };
+        let Self { ring, tls, sessions, counts, acked, plan, shared, template, auth, .. } = self;
+        let Some(received) = &completion.received else { return Outcome::default() };
         let mut rules = Rules {
             window: shared.window(),
             events: template.events(),
             ignore_throttle: plan.options.modes.publish.ignore_throttle,
             acked: acked.as_mut(),
-            tally,
+            counts,
         };
         let session = &mut sessions[slot as usize];
-        let Some(room) = tls else {
-            return session.receive(ring.bytes(receipt), now_us, &mut rules);
+        let Some(tls) = tls else {
+            return session.receive(ring.bytes(received), now_us, &mut rules);
         };
-        let mut opened = room.receive(slot, ring.bytes(receipt), now_us);
+        let mut opened = tls.receive(slot, ring.bytes(received), now_us);
         if opened.as_ref().is_ok_and(|opened| opened.agreed) {
             session.stage = Stage::Greeting;
-            opened = room.seal_more(slot, auth).and(opened);
+            opened = tls.seal_more(slot, auth).and(opened);
         }
         let sent = match &session.socket {
-            Some(socket) if !room.output().is_empty() => send_whole(socket, room.output()),
+            Some(socket) if !tls.output().is_empty() => send_whole(socket, tls.output()),
             _ => Ok(()),
         };
-        let mut outcome = session.receive(room.plaintext(), now_us, &mut rules);
+        let mut outcome = session.receive(tls.plaintext(), now_us, &mut rules);
         outcome.close = outcome.close.or_else(|| match (opened, sent) {
             (Err(error), _) => Some(Close {
                 is_passing: matches!(error, rustls::Error::AlertReceived(_)),
@@ -188,7 +185,7 @@ impl Worker<'_> {
         }
         session.failures = session.failures.saturating_add(1);
         let made = !matches!(session.stage, Stage::Connecting);
-        count(if made { &mut self.tally.closes } else { &mut self.tally.connect_errors }, &close.why);
+        count(if made { &mut self.counts.closes } else { &mut self.counts.connect_errors }, &close.why);
         let tries = options.reconnect || !made && session.failures < options.attempts;
         if close.is_passing && tries {
             session.stage = Stage::Waiting;
@@ -200,8 +197,8 @@ impl Worker<'_> {
             session.stage = Stage::Over;
             self.shared.over.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(room) = &mut self.tls {
-            room.leave(slot);
+        if let Some(tls) = &mut self.tls {
+            tls.leave(slot);
         }
     }
 }

@@ -13,27 +13,32 @@ use std::{
 };
 
 use socket2::{SockAddr, SockRef};
-use tickstream_wire::{frame::seal, messages::Auth};
+use tickstream_uring::{
+    ring::{Ring, Setup},
+    system::thread_id,
+};
+use tickstream_wire::{
+    frame::{heartbeat, seal},
+    messages::Auth,
+};
 
 use super::{
     acked::AckedFile,
+    counts::Counts,
     session::{Session, Stage},
     shared::{Phase, Shared},
-    tally::Tally,
     template::{Producer, Template, payload_bytes},
 };
 use crate::{
     clock::wall_us,
-    connection::{forever, heartbeat_forever},
-    kernel::{Ring, RingSetup, thread_id},
-    options::Plan,
     pace::Pace,
-    tls::TlsRoom,
-    worker::token::{Kind, Token},
+    plan::Plan,
+    tls::TlsSessions,
+    token::{Kind, Token},
 };
 
-const RING: RingSetup = RingSetup { submissions: 1024, completions: 8192, buffers: 1024, buffer_len: 2048 };
-/// What isn't driven by arrivals is looked after this often: opening, heartbeats, throttled connections.
+const RING: Setup = Setup { submissions: 1024, completions: 8192, buffers: 1024, buffer_bytes: 2048 };
+/// Interval of all that isn't driven by arrivals: opening, heartbeats, throttled connections.
 const STEP: Duration = Duration::from_millis(5);
 /// The same where batches go out at a rate.
 const PACED_STEP: Duration = Duration::from_micros(500);
@@ -52,14 +57,14 @@ pub struct Worker<'a> {
     shared: &'a Shared,
     ring: Ring,
     target: &'static SockAddr,
-    auth: &'static [u8],
-    heartbeat: &'static [u8],
-    tls: Option<TlsRoom>,
+    auth: Vec<u8>,
+    heartbeat: Vec<u8>,
+    tls: Option<TlsSessions>,
     template: Template,
     sessions: Vec<Session>,
     spare: Vec<Vec<u8>>,
     acked: Option<AckedFile>,
-    tally: Tally,
+    counts: Counts,
 
     /// Connections that may have something to send, in turn.
     ready: VecDeque<u32>,
@@ -93,7 +98,7 @@ impl<'a> Worker<'a> {
         template: Template,
         run: u64,
     ) -> io::Result<Self> {
-        shared.thread_ids[number as usize].store(thread_id() as u64, Ordering::Relaxed);
+        shared.thread_ids[number as usize].store(u64::from(thread_id()), Ordering::Relaxed);
         let options = &plan.options.modes.publish;
         let count = plan.indices(number).count() as u32;
         let producer = |slot: u32| {
@@ -106,14 +111,14 @@ impl<'a> Worker<'a> {
             shared,
             ring: Ring::new(RING)?,
             target: Box::leak(Box::new(SockAddr::from(plan.options.addr))),
-            auth: forever(seal(&auth)),
-            heartbeat: heartbeat_forever(),
-            tls: plan.tls.as_ref().map(|tls| TlsRoom::new(tls, count as usize)),
+            auth: seal(&auth),
+            heartbeat: heartbeat(),
+            tls: plan.tls.as_ref().map(|tls| TlsSessions::new(tls, count as usize)),
             template,
             sessions: (0..count).map(|slot| Session::new(producer(slot))).collect(),
             spare: Vec::new(),
             acked: options.acked.as_deref().map(AckedFile::open).transpose()?,
-            tally: Tally::new(),
+            counts: Counts::new(),
             ready: VecDeque::new(),
             quiet: BinaryHeap::new(),
             waiting: (0..count).collect(),
@@ -132,7 +137,7 @@ impl<'a> Worker<'a> {
     ///
     /// # Errors
     /// If the ring fails, or `--acked` can't be written.
-    pub fn run(mut self) -> io::Result<Tally> {
+    pub fn run(mut self) -> io::Result<Counts> {
         let enough = self.plan.options.receive_batch.get() as usize;
         let wait = self.plan.options.receive_wait;
         let mut completions = Vec::new();
@@ -152,7 +157,7 @@ impl<'a> Worker<'a> {
             if phase == Phase::Finish && (self.is_done() || now_us >= give_up_us) {
                 break;
             }
-            self.tally.turn.saturating_record(wall_us().saturating_sub(now_us));
+            self.counts.turn.saturating_record(wall_us().saturating_sub(now_us));
             // What was sent is over at once, as a rule, and more can follow it.
             let patience = if self.sending > 0 || self.opening > 0 { Duration::ZERO } else { wait };
             let step = if self.pace.is_some() { PACED_STEP } else { STEP };
@@ -171,13 +176,13 @@ impl<'a> Worker<'a> {
             }
         }
         for session in &self.sessions {
-            self.tally.unanswered += session.unanswered() as u64;
+            self.counts.unanswered += session.unanswered() as u64;
         }
         let each = if self.plan.options.modes.publish.resend { 2 } else { 1 };
         for pair in self.sessions.chunks(each) {
-            self.tally.distinct += pair.iter().map(Session::next_sequence).max().unwrap_or(1) - 1;
+            self.counts.distinct += pair.iter().map(Session::next_sequence).max().unwrap_or(1) - 1;
         }
-        Ok(self.tally)
+        Ok(self.counts)
     }
 
     fn enter(&mut self, phase: Phase, now_us: u64) {
@@ -234,7 +239,7 @@ impl<'a> Worker<'a> {
             self.allowed += due.end - due.start;
             // What can't be sent within a second isn't made up for.
             let most = (pace.count() / u64::from(self.template.events())).max(1);
-            self.tally.left_out += self.allowed.saturating_sub(most);
+            self.counts.left_out += self.allowed.saturating_sub(most);
             self.allowed = self.allowed.min(most);
         }
         self.publish(phase, now_us);
@@ -255,7 +260,7 @@ impl<'a> Worker<'a> {
         if session.stage == Stage::Live && session.heartbeat_due && !session.sending {
             session.heartbeat_due = false;
             session.sending = true;
-            let bytes = self.heartbeat.to_vec();
+            let bytes = self.heartbeat.clone();
             self.send(slot, bytes, 0);
         }
     }
@@ -302,7 +307,7 @@ impl<'a> Worker<'a> {
         let mut bytes = self.spare.pop().unwrap_or_default();
         let start = self.template.fill(&mut bytes, producer, sequence);
         let payload = payload_bytes(&bytes, start);
-        self.sessions[slot as usize].handed_over(wall_us(), payload, &mut self.tally);
+        self.sessions[slot as usize].handed_over(wall_us(), payload, &mut self.counts);
         self.send(slot, bytes, start);
         if is_new {
             self.allowed = self.allowed.saturating_sub(1);
@@ -314,7 +319,7 @@ impl<'a> Worker<'a> {
         true
     }
 
-    /// Whether a connection may send a batch that it hasn't sent before.
+    /// A connection may send a batch that it hasn't sent before.
     fn may_go_on(&self, slot: u32, phase: Phase) -> bool {
         if !self.plan.options.modes.publish.resend {
             return phase == Phase::Publish;
@@ -332,13 +337,13 @@ impl<'a> Worker<'a> {
         let session = &self.sessions[slot as usize];
         let Some(socket) = &session.socket else { return };
         let token = Token { kind: Kind::Publish, generation: session.generation, slot }.pack();
-        let Some(room) = &mut self.tls else {
+        let Some(tls) = &mut self.tls else {
             self.sending += 1;
             return self.ring.send_all(socket.as_fd(), bytes, start, token);
         };
-        if room.seal(slot, &bytes[start..]).is_ok() {
+        if tls.seal(slot, &bytes[start..]).is_ok() {
             self.sending += 1;
-            self.ring.send_all(socket.as_fd(), room.output().to_vec(), 0, token);
+            self.ring.send_all(socket.as_fd(), tls.output().to_vec(), 0, token);
         } else {
             // Then receiving ends, and says so.
             let _ = SockRef::from(socket).shutdown(Shutdown::Both);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickstream_wire::messages::{PublishAck, events::Rejected};
+use tickstream_schema::events::{PublishAck, Rejected};
 use tokio::time::Instant;
 
 use super::{Batch, Item, Pipeline};

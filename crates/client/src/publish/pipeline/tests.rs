@@ -4,10 +4,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use tickstream_wire::messages::{
-    PublishAck,
-    events::{Event, Publish, Rejected},
-};
+use tickstream_schema::events::{Event, Publish, PublishAck, Rejected};
 
 use super::*;
 use crate::{BadMessage, publish::event::PublishEvent};

@@ -1,8 +1,8 @@
 //! PUBLISH_ACK and the record for the journal holds, where the two could part.
 
+use tickstream_schema::events::{Event, Publish, StoredBatch};
+use tickstream_schema::events::{Message, PublishAck};
 use tickstream_wire::frame;
-use tickstream_wire::messages::events::{Event, Publish, StoredBatch};
-use tickstream_wire::messages::{Message, PublishAck};
 
 use super::world::{Seen, World, config};
 use crate::ingest::tests::samples::{log, publish};
@@ -46,7 +46,7 @@ fn a_verdict_that_comes_again_waits_for_the_dead_letter_of_the_first() {
     let mut world = world(|_| {});
     let (first, second) = (publisher(&mut world), publisher(&mut world));
     for client in [first, second] {
-        world.send(client, &frame::seal(&bad()));
+        world.send(client, &frame::seal_as(frame::FrameType::Publish, &bad()));
     }
     assert_eq!(records(&mut world).len(), 1);
     assert_eq!((acks(&mut world, first), acks(&mut world, second)), (vec![], vec![]));

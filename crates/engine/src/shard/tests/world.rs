@@ -3,9 +3,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use tickstream_wire::messages::{
-    Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, PublishAck, Subscribe,
-};
+use tickstream_schema::events::PublishAck;
+use tickstream_wire::messages::{Ack, Auth, DataBatch, ErrorMsg, GoAway, Message, Mode, MsgType, Subscribe};
 use tickstream_wire::{Decoder, FrameType, frame};
 
 use crate::batch::SealedFrame;

@@ -1,6 +1,7 @@
 //! What driver and transport make of completions, in any order in which the kernel may send them.
 //!
-//! The ring is told (`ring/told.rs`); engine, TLS and sockets are real. Each test ends with a count of the buffers.
+//! The kernel is simulated (`tickstream_uring::simulated`); engine, TLS and sockets are real. Each test ends with a count of
+//! the buffers.
 
 mod accepting;
 mod closing;
@@ -21,9 +22,9 @@ use tickstream_wire::{Decoder, FrameType, frame};
 
 use super::*;
 use crate::config::Config;
-use crate::published::Published;
-use crate::serve::engine_config;
+use crate::engine_config::engine_config;
 use crate::tls::material;
+use crate::versioned::Versioned;
 
 /// Listeners, by their numbers.
 const PLAIN: usize = 0;
@@ -83,15 +84,15 @@ impl Bench {
         let engine = engine_config(&config, connections).expect("settings");
         let listeners = [PLAIN, TLS].map(|_| TcpListener::bind("127.0.0.1:0").expect("a port"));
         let copies = listeners.iter().map(|listener| listener.try_clone().expect("a copy").into());
-        let ring = SocketRing::told(copies).expect("io_uring");
+        let ring = SocketRing::simulated(copies).expect("io_uring");
         let spec = Spec {
             shard: 0,
             cpu: 0,
             listeners: vec![(0, false), (0, true)],
             all_listeners: Vec::new(),
-            certificates: Some(Arc::new(Published::new(acceptor))),
+            certificates: Some(Arc::new(Versioned::new(acceptor))),
             config: Arc::new(config),
-            settings: Arc::new(Published::new(engine)),
+            settings: Arc::new(Versioned::new(engine)),
             control: Arc::new(Control::new(1)),
             tracer: None,
         };
@@ -138,7 +139,7 @@ impl Bench {
     /// A new connection.
     fn connect(&mut self, listener: usize) -> ConnId {
         let (client, fd) = self.sockets(listener);
-        self.ring().tell_accepted(listener, fd, true);
+        self.ring().inject_accepted(listener, fd, true);
         self.pass();
         let conn = self.newest();
         assert!(self.clients.insert(conn, client).is_none(), "its name is new");
@@ -148,7 +149,7 @@ impl Bench {
     /// A new connection on the plain port, authenticated.
     fn member(&mut self) -> ConnId {
         let conn = self.connect(PLAIN);
-        self.ring().tell_received(conn, &auth(), true);
+        self.ring().inject_received(socket_id(conn), &auth(), true);
         self.pass();
         self.answer_all(conn);
         assert_eq!(self.frames(conn), [FrameType::Ack]);
@@ -163,20 +164,20 @@ impl Bench {
 
     /// Answers a SEND by a number of bytes or a negative errno, without a pass.
     fn answer(&mut self, conn: ConnId, result: i32) {
-        let bytes = self.ring().tell_sent(conn, result);
+        let bytes = self.ring().inject_sent(socket_id(conn), result);
         self.got.entry(conn).or_default().extend(bytes);
     }
 
     /// Takes all that is sent to a connection.
     fn answer_all(&mut self, conn: ConnId) {
-        while let Some(bytes) = self.ring().kernel().sending(conn).map(<[u8]>::len) {
+        while let Some(bytes) = self.ring().kernel().sending(socket_id(conn)).map(<[u8]>::len) {
             self.answer(conn, bytes as i32);
             self.pass();
         }
     }
 
     fn is_sending(&mut self, conn: ConnId) -> bool {
-        self.ring().kernel().sending(conn).is_some()
+        self.ring().kernel().sending(socket_id(conn)).is_some()
     }
 
     /// The frames that a plain connection has got since this was asked last.
@@ -193,7 +194,7 @@ impl Bench {
     /// That it is gone, its descriptor is closed, and why; it is the only one so far that has ended for that.
     fn check_gone(&mut self, conn: ConnId, reason: CloseReason) {
         assert_eq!(self.standing(conn), None, "it is still there");
-        assert!(!self.ring().kernel().is_open(conn), "its descriptor is open");
+        assert!(!self.ring().kernel().is_open(socket_id(conn)), "its descriptor is open");
         assert_eq!(self.counters().closed(reason), 1, "{:?}", self.counters().closed);
     }
 

@@ -1,6 +1,6 @@
 //! Events that are sent again: those stored before are known, those refused aren't.
 
-use tickstream_wire::messages::events::{Body, CustomEvent, Event};
+use tickstream_schema::events::{Body, CustomEvent, Event};
 
 use super::site::{Site, logs, verdicts};
 use crate::StorageFault;

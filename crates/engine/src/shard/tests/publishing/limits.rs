@@ -64,7 +64,7 @@ fn publishes_are_not_counted_as_frames_unless_they_are_refused() {
 fn unfinished_publishes_are_bounded_over_the_shard() {
     let mut site = Site::with(|ingest| ingest.partial_bytes = 250_000);
     let clients: Vec<usize> = (0..3).map(|_| site.publisher()).collect();
-    let bytes = frame::seal(&publish(1, 1, logs(1, 1_200)));
+    let bytes = frame::seal_as(frame::FrameType::Publish, &publish(1, 1, logs(1, 1_200)));
     for &client in &clients {
         site.world.send(client, &bytes[..100_000]);
     }
@@ -92,7 +92,10 @@ fn records_that_nobody_asks_for_are_bounded() {
     let mut site = Site::with(|ingest| ingest.queue_bytes = 20_000);
     let client = site.publisher();
     for sequence in 1..=4 {
-        site.world.send(client, &frame::seal(&publish(1, sequence, logs(100 * sequence, 80))));
+        site.world.send(
+            client,
+            &frame::seal_as(frame::FrameType::Publish, &publish(1, sequence, logs(100 * sequence, 80))),
+        );
     }
     site.append();
     site.sync();

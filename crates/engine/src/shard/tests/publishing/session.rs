@@ -1,7 +1,7 @@
 //! PUBLISH as a connection sees it: what it is told, in which order, and what ends it.
 
+use tickstream_schema::events::{Codec, Event, Publish};
 use tickstream_wire::frame;
-use tickstream_wire::messages::events::{Codec, Event, Publish};
 use tickstream_wire::messages::{Message, Mode};
 
 use super::super::world::{Seen, World, config};
@@ -19,7 +19,7 @@ fn the_ack_of_auth_announces_credits_and_sizes() {
     let mut off = World::new(config());
     let client = off.subscribed(Mode::Second, None);
     assert_eq!((off.client(client).ack.publish_credits, off.client(client).ack.max_publish_size), (0, 0));
-    off.send(client, &frame::seal(&publish(1, 1, logs(1, 1))));
+    off.send(client, &frame::seal_as(frame::FrameType::Publish, &publish(1, 1, logs(1, 1))));
     assert!(off.client(client).take().contains(&Seen::Error("UNSUPPORTED_TYPE".into())));
 }
 

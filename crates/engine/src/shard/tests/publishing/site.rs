@@ -1,8 +1,8 @@
 //! A shard with a journal that takes records, and syncs or refuses them when it is told.
 
+use tickstream_schema::events::{Event, Publish, StoredBatch};
+use tickstream_schema::events::{Message, PublishAck};
 use tickstream_wire::frame;
-use tickstream_wire::messages::events::{Event, Publish, StoredBatch};
-use tickstream_wire::messages::{Message, PublishAck};
 
 use super::super::world::{Seen, World, config};
 use crate::ingest::tests::samples::log;
@@ -56,7 +56,7 @@ impl Site {
     }
 
     pub fn publish(&mut self, client: usize, publish: &Publish) {
-        self.world.send(client, &frame::seal(publish));
+        self.world.send(client, &frame::seal_as(frame::FrameType::Publish, publish));
         self.append();
     }
 

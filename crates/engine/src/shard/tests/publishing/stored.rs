@@ -1,9 +1,9 @@
 //! Storage of a PUBLISH, and what its PUBLISH_ACK says of the rest.
 
 use proptest::prelude::*;
+use tickstream_schema::events::{Body, Codec, Event};
 use tickstream_wire::frame;
 use tickstream_wire::messages::Message;
-use tickstream_wire::messages::events::{Body, Codec, Event};
 
 use super::site::{Site, collecting, logs, verdicts};
 use crate::ingest::tests::samples::{event_id, events, packed, publish};

@@ -36,33 +36,33 @@ const LATE: [Late; 17] = [
 impl Bench {
     fn tell(&mut self, conn: ConnId, late: Late, bytes: &[u8]) {
         match late {
-            Late::Bytes { goes_on } => self.ring().tell_received(conn, bytes, goes_on),
-            Late::Ended(result) => self.ring().tell_receive_ended(conn, result),
+            Late::Bytes { goes_on } => self.ring().inject_received(socket_id(conn), bytes, goes_on),
+            Late::Ended(result) => self.ring().inject_receive_ended(socket_id(conn), result),
             Late::Sent(result) => {
-                if let Some(most) = self.ring().kernel().sending(conn).map(<[u8]>::len) {
-                    self.ring().tell_sent(conn, result.min(most as i32));
+                if let Some(most) = self.ring().kernel().sending(socket_id(conn)).map(<[u8]>::len) {
+                    self.ring().inject_sent(socket_id(conn), result.min(most as i32));
                 }
             }
-            Late::Polled(result) => self.ring().tell_polled(conn, result),
-            Late::Ignored(errno) => self.ring().tell_ignored(errno),
+            Late::Polled(result) => self.ring().inject_polled(socket_id(conn), result),
+            Late::Ignored(errno) => self.ring().inject_ignored(errno),
         }
     }
 
     /// A connection with an answer underway, or waiting for its socket, is reset.
     fn lose_one(&mut self, is_full: bool) -> ConnId {
         let old = self.connect(PLAIN);
-        self.ring().tell_received(old, &auth(), true);
+        self.ring().inject_received(socket_id(old), &auth(), true);
         self.pass();
         if is_full {
             self.answer(old, 3);
             self.pass();
-            assert!(self.ring().kernel().is_polling(old));
+            assert!(self.ring().kernel().is_polling(socket_id(old)));
         }
         assert_eq!(self.is_sending(old), !is_full);
         self.driver.shard.peer_reset(old, "a test".to_owned());
         self.pass();
         self.check_gone(old, CloseReason::PeerReset);
-        assert!(self.ring().kernel().is_cancelled(old));
+        assert!(self.ring().kernel().is_cancelled(socket_id(old)));
         old
     }
 }
@@ -80,9 +80,9 @@ fn what_comes_for_a_closed_connection_never_reaches_the_slot_s_next_one() {
             bench.pass();
             assert_eq!(bench.quiet(), before, "{late:?}");
             assert_eq!(bench.standing(new), Some(Standing::Unauthenticated), "{late:?}");
-            assert!(bench.ring().kernel().is_receiving(new) && !bench.is_sending(new), "{late:?}");
+            assert!(bench.ring().kernel().is_receiving(socket_id(new)) && !bench.is_sending(new), "{late:?}");
             if next == PLAIN {
-                bench.ring().tell_received(new, &auth(), true);
+                bench.ring().inject_received(socket_id(new), &auth(), true);
                 bench.pass();
                 bench.answer_all(new);
                 assert_eq!(bench.frames(new), [FrameType::Ack], "{late:?}");
@@ -100,7 +100,7 @@ fn what_comes_for_a_closed_connection_never_answers_what_the_slot_s_next_one_wai
             let mut bench = Bench::new();
             let old = bench.lose_one(is_full);
             let new = bench.connect(PLAIN);
-            bench.ring().tell_received(new, &[auth(), frame::heartbeat()].concat(), true);
+            bench.ring().inject_received(socket_id(new), &[auth(), frame::heartbeat()].concat(), true);
             bench.pass();
             if is_full {
                 bench.answer(new, 3);
@@ -111,12 +111,12 @@ fn what_comes_for_a_closed_connection_never_answers_what_the_slot_s_next_one_wai
             bench.pass();
             assert_eq!(bench.quiet(), before, "{late:?}");
             assert_eq!(
-                (bench.is_sending(new), bench.ring().kernel().is_polling(new)),
+                (bench.is_sending(new), bench.ring().kernel().is_polling(socket_id(new))),
                 (!is_full, is_full),
                 "{late:?}"
             );
             if is_full {
-                bench.ring().tell_polled(new, libc::POLLOUT.into());
+                bench.ring().inject_polled(socket_id(new), libc::POLLOUT.into());
                 bench.pass();
             }
             bench.answer_all(new);
@@ -134,7 +134,7 @@ fn what_comes_for_a_closed_connection_finds_nobody_before_its_slot_is_used_again
         bench.tell(old, late, &auth());
         bench.pass();
         assert_eq!(bench.quiet(), before, "{late:?}");
-        assert!(!bench.ring().kernel().is_open(old));
+        assert!(!bench.ring().kernel().is_open(socket_id(old)));
     }
 }
 
@@ -169,7 +169,7 @@ fn a_cancelled_receive_may_end_before_and_behind_its_cancel() {
             let new = new.unwrap_or_else(|| bench.connect(PLAIN));
             bench.pass();
             assert_eq!((new.slot, bench.counters().authenticated), (old.slot, 1), "{order:?}");
-            bench.ring().tell_received(new, &auth(), false);
+            bench.ring().inject_received(socket_id(new), &auth(), false);
             bench.pass();
             bench.answer_all(new);
             assert_eq!(bench.frames(new), [FrameType::Ack]);
@@ -183,18 +183,18 @@ fn bytes_that_the_kernel_has_yet_to_take_outlive_their_connection() {
     let mut bench = Bench::new();
     let conn = bench.connect(PLAIN);
     bench.ring().kernel().set_busy(true);
-    bench.ring().tell_received(conn, &auth(), true);
+    bench.ring().inject_received(socket_id(conn), &auth(), true);
     bench.pass();
-    bench.ring().tell_receive_ended(conn, -libc::ECONNRESET);
+    bench.ring().inject_receive_ended(socket_id(conn), -libc::ECONNRESET);
     bench.pass();
     assert_eq!((bench.standing(conn), bench.ring().held()), (None, 1));
     bench.ring().kernel().set_busy(false);
     bench.pass();
     assert_eq!(bench.ring().held(), 0);
-    let bytes = bench.ring().kernel().sending(conn).expect("a SEND").to_vec();
+    let bytes = bench.ring().kernel().sending(socket_id(conn)).expect("a SEND").to_vec();
     assert_eq!(frames(&bytes), [FrameType::Ack]);
     bench.check_gone(conn, CloseReason::PeerReset);
-    bench.ring().tell_sent(conn, -libc::EPIPE);
+    bench.ring().inject_sent(socket_id(conn), -libc::EPIPE);
     bench.pass();
 }
 
@@ -202,11 +202,11 @@ fn bytes_that_the_kernel_has_yet_to_take_outlive_their_connection() {
 fn a_slow_client_is_closed_by_a_reset_and_its_poll_is_cancelled() {
     let mut bench = Bench::with(&[("write_deadline_ms", "500")]);
     let conn = bench.member();
-    bench.ring().tell_received(conn, &frame::heartbeat(), true);
+    bench.ring().inject_received(socket_id(conn), &frame::heartbeat(), true);
     bench.pass();
     bench.answer(conn, 0);
     bench.pass();
-    assert!(bench.ring().kernel().is_polling(conn));
+    assert!(bench.ring().kernel().is_polling(socket_id(conn)));
     let began = std::time::Instant::now();
     while bench.standing(conn).is_some() && began.elapsed().as_secs() < 20 {
         std::thread::sleep(std::time::Duration::from_millis(20));
@@ -214,8 +214,11 @@ fn a_slow_client_is_closed_by_a_reset_and_its_poll_is_cancelled() {
     }
     bench.check_gone(conn, CloseReason::SlowConsumer);
     assert_eq!(bench.end(conn), End::Reset);
-    bench.ring().tell_polled(conn, -libc::ECANCELED);
-    bench.ring().tell_receive_ended(conn, -libc::ECANCELED);
+    bench.ring().inject_polled(socket_id(conn), -libc::ECANCELED);
+    bench.ring().inject_receive_ended(socket_id(conn), -libc::ECANCELED);
     bench.pass();
-    assert!(!bench.ring().kernel().is_polling(conn) && !bench.ring().kernel().is_receiving(conn));
+    assert!(
+        !bench.ring().kernel().is_polling(socket_id(conn))
+            && !bench.ring().kernel().is_receiving(socket_id(conn))
+    );
 }

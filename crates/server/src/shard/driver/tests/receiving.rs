@@ -10,13 +10,13 @@ fn fault_17_a_receive_that_ends_with_bytes_is_armed_again_once() {
     let mut bench = Bench::new();
     let conn = bench.connect(PLAIN);
     let (first, second) = (&auth()[..5], &auth()[5..]);
-    bench.ring().tell_received(conn, first, true);
+    bench.ring().inject_received(socket_id(conn), first, true);
     bench.pass();
-    assert!(bench.ring().kernel().is_receiving(conn), "it goes on");
-    bench.ring().tell_received(conn, second, false);
-    assert!(!bench.ring().kernel().is_receiving(conn));
+    assert!(bench.ring().kernel().is_receiving(socket_id(conn)), "it goes on");
+    bench.ring().inject_received(socket_id(conn), second, false);
+    assert!(!bench.ring().kernel().is_receiving(socket_id(conn)));
     bench.pass();
-    assert!(bench.ring().kernel().is_receiving(conn));
+    assert!(bench.ring().kernel().is_receiving(socket_id(conn)));
     bench.answer_all(conn);
     assert_eq!(bench.frames(conn), [FrameType::Ack]);
     assert_eq!(bench.ring().stats().receives_armed, 2);
@@ -27,12 +27,12 @@ fn fault_17_the_last_bytes_of_a_receive_may_wait_with_those_before_them() {
     let mut bench = Bench::new();
     let conn = bench.connect(PLAIN);
     for (piece, goes_on) in [(&auth()[..5], true), (&auth()[5..9], true), (&auth()[9..], false)] {
-        bench.ring().tell_received(conn, piece, goes_on);
+        bench.ring().inject_received(socket_id(conn), piece, goes_on);
     }
     bench.pass();
     bench.answer_all(conn);
     assert_eq!(bench.frames(conn), [FrameType::Ack]);
-    assert!(bench.ring().kernel().is_receiving(conn));
+    assert!(bench.ring().kernel().is_receiving(socket_id(conn)));
     assert_eq!(bench.ring().stats().receives_armed, 2);
 }
 
@@ -41,11 +41,11 @@ fn fault_19_a_receive_that_ends_without_bytes_is_armed_again_and_the_peer_hears_
     for errno in [libc::ENOBUFS, libc::ECANCELED] {
         let mut bench = Bench::new();
         let conn = bench.connect(PLAIN);
-        bench.ring().tell_received(conn, &auth()[..5], true);
-        bench.ring().tell_receive_ended(conn, -errno);
+        bench.ring().inject_received(socket_id(conn), &auth()[..5], true);
+        bench.ring().inject_receive_ended(socket_id(conn), -errno);
         bench.pass();
-        assert!(bench.ring().kernel().is_receiving(conn));
-        bench.ring().tell_received(conn, &auth()[5..], true);
+        assert!(bench.ring().kernel().is_receiving(socket_id(conn)));
+        bench.ring().inject_received(socket_id(conn), &auth()[5..], true);
         bench.pass();
         bench.answer_all(conn);
         assert_eq!(bench.frames(conn), [FrameType::Ack]);
@@ -64,14 +64,14 @@ fn fault_19_when_all_buffers_are_out_all_of_them_come_back_with_their_bytes() {
     }
     let (first, rest) = stream.split_at(BUFFERS);
     for byte in first {
-        bench.ring().tell_received(conn, &[*byte], true);
+        bench.ring().inject_received(socket_id(conn), &[*byte], true);
     }
-    bench.ring().tell_receive_ended(conn, -libc::ENOBUFS);
+    bench.ring().inject_receive_ended(socket_id(conn), -libc::ENOBUFS);
     bench.pass();
     bench.ring().check_end();
-    bench.ring().tell_receive_ended(conn, -libc::ENOBUFS);
+    bench.ring().inject_receive_ended(socket_id(conn), -libc::ENOBUFS);
     bench.pass();
-    bench.ring().tell_received(conn, rest, true);
+    bench.ring().inject_received(socket_id(conn), rest, true);
     bench.pass();
     bench.answer_all(conn);
     let heartbeats = (stream.len() - auth().len()) / frame::heartbeat().len();
@@ -110,7 +110,7 @@ fn no_byte_is_lost_or_doubled_however_receiving_is_interrupted() {
                 // A pass between, since a RECV that has ended says no more until it was armed again.
                 let between = BETWEEN[(index + shift) % BETWEEN.len()];
                 let ends = between.contains(&Interruption::Ends);
-                bench.ring().tell_received(conn, piece, !ends);
+                bench.ring().inject_received(socket_id(conn), piece, !ends);
                 if apart || ends {
                     bench.pass();
                 }
@@ -120,7 +120,7 @@ fn no_byte_is_lost_or_doubled_however_receiving_is_interrupted() {
                         Interruption::NoBuffer => libc::ENOBUFS,
                         Interruption::NoPlace => libc::ECANCELED,
                     };
-                    bench.ring().tell_receive_ended(conn, -errno);
+                    bench.ring().inject_receive_ended(socket_id(conn), -errno);
                     bench.pass();
                 }
             }
@@ -140,14 +140,14 @@ fn what_comes_behind_fin_is_thrown_away() {
             let mut bench = Bench::new();
             let conn = bench.member();
             if has_buffer {
-                bench.ring().tell_received(conn, b"", false);
+                bench.ring().inject_received(socket_id(conn), b"", false);
             } else {
-                bench.ring().tell_receive_ended(conn, 0);
+                bench.ring().inject_receive_ended(socket_id(conn), 0);
             }
             if apart {
                 bench.pass();
             }
-            bench.ring().tell_received(conn, &frame::heartbeat(), goes_on);
+            bench.ring().inject_received(socket_id(conn), &frame::heartbeat(), goes_on);
             bench.pass();
             assert_eq!((bench.counters().heartbeats, bench.is_sending(conn)), (0, false));
             bench.check_gone(conn, CloseReason::PeerClosed);
@@ -161,13 +161,13 @@ fn who_is_being_told_why_it_is_closed_may_close_first_and_say_more() {
     for reset in [false, true] {
         let mut bench = Bench::new();
         let conn = bench.connect(PLAIN);
-        bench.ring().tell_received(conn, &wrong_auth(), true);
+        bench.ring().inject_received(socket_id(conn), &wrong_auth(), true);
         bench.pass();
         assert!(bench.is_sending(conn));
-        bench.ring().tell_received(conn, &auth(), false);
+        bench.ring().inject_received(socket_id(conn), &auth(), false);
         bench.pass();
-        bench.ring().tell_receive_ended(conn, if reset { -libc::ECONNRESET } else { 0 });
-        bench.ring().tell_received(conn, &auth(), false);
+        bench.ring().inject_receive_ended(socket_id(conn), if reset { -libc::ECONNRESET } else { 0 });
+        bench.ring().inject_received(socket_id(conn), &auth(), false);
         bench.pass();
         assert_eq!(bench.counters().frames_received, 1, "what comes is thrown away");
         assert_eq!(bench.standing(conn).is_none(), reset, "it may still read");

@@ -13,16 +13,16 @@ fn fault_24_a_frame_goes_out_once_however_its_sends_are_answered() {
             let mut bench = Bench::new();
             let conn = bench.connect(PLAIN);
             let stream = [auth(), frame::heartbeat().repeat(heartbeats)].concat();
-            bench.ring().tell_received(conn, &stream, true);
+            bench.ring().inject_received(socket_id(conn), &stream, true);
             bench.pass();
             for answer in answers {
                 bench.answer(conn, *answer);
                 bench.pass();
                 assert!(!bench.is_sending(conn), "not before there is room");
-                assert!(bench.ring().kernel().is_polling(conn));
-                bench.ring().tell_polled(conn, poll);
+                assert!(bench.ring().kernel().is_polling(socket_id(conn)));
+                bench.ring().inject_polled(socket_id(conn), poll);
                 bench.pass();
-                assert!(!bench.ring().kernel().is_polling(conn));
+                assert!(!bench.ring().kernel().is_polling(socket_id(conn)));
             }
             bench.answer_all(conn);
             let frames = bench.frames(conn);
@@ -37,17 +37,17 @@ fn fault_24_a_frame_goes_out_once_however_its_sends_are_answered() {
 fn what_is_owed_to_a_full_socket_goes_out_in_order_once_it_takes_more() {
     let mut bench = Bench::new();
     let conn = bench.connect(PLAIN);
-    bench.ring().tell_received(conn, &auth(), true);
+    bench.ring().inject_received(socket_id(conn), &auth(), true);
     bench.pass();
     // The heartbeat comes while the answer to AUTH is underway, with its answer, and while the socket is full.
-    bench.ring().tell_received(conn, &frame::heartbeat(), true);
+    bench.ring().inject_received(socket_id(conn), &frame::heartbeat(), true);
     bench.answer(conn, 7);
     bench.pass();
-    bench.ring().tell_received(conn, &frame::heartbeat(), true);
+    bench.ring().inject_received(socket_id(conn), &frame::heartbeat(), true);
     bench.pass();
-    assert!(!bench.is_sending(conn) && bench.ring().kernel().is_polling(conn));
-    bench.ring().tell_polled(conn, libc::POLLOUT.into());
-    bench.ring().tell_received(conn, &frame::heartbeat(), true);
+    assert!(!bench.is_sending(conn) && bench.ring().kernel().is_polling(socket_id(conn)));
+    bench.ring().inject_polled(socket_id(conn), libc::POLLOUT.into());
+    bench.ring().inject_received(socket_id(conn), &frame::heartbeat(), true);
     bench.pass();
     bench.answer_all(conn);
     assert_eq!(bench.frames(conn)[1..], [FrameType::Heartbeat; 3]);
@@ -78,16 +78,19 @@ fn a_connection_ends_once_whichever_of_its_completions_says_so_first() {
             for apart in [true, false] {
                 let mut bench = Bench::new();
                 let conn = bench.connect(PLAIN);
-                bench.ring().tell_received(conn, &auth(), true);
+                bench.ring().inject_received(socket_id(conn), &auth(), true);
                 bench.pass();
                 for told in order {
                     match told {
                         Told::Sent(result) => {
-                            let most = bench.ring().kernel().sending(conn).map_or(0, <[u8]>::len) as i32;
+                            let most =
+                                bench.ring().kernel().sending(socket_id(conn)).map_or(0, <[u8]>::len) as i32;
                             bench.answer(conn, result.min(most));
                         }
-                        Told::Ended(result) => bench.ring().tell_receive_ended(conn, result),
-                        Told::Received => bench.ring().tell_received(conn, &frame::heartbeat()[..2], true),
+                        Told::Ended(result) => bench.ring().inject_receive_ended(socket_id(conn), result),
+                        Told::Received => {
+                            bench.ring().inject_received(socket_id(conn), &frame::heartbeat()[..2], true);
+                        }
                     }
                     if apart {
                         bench.pass();
@@ -95,7 +98,7 @@ fn a_connection_ends_once_whichever_of_its_completions_says_so_first() {
                 }
                 bench.pass();
                 assert_eq!(bench.standing(conn), None, "{order:?}");
-                assert!(!bench.ring().kernel().is_open(conn), "{order:?}");
+                assert!(!bench.ring().kernel().is_open(socket_id(conn)), "{order:?}");
                 let closed = bench.counters().closed;
                 assert_eq!(closed.iter().sum::<u64>(), 1, "{order:?}");
                 let is_broken = matches!(answer, Told::Sent(errno) if broken.contains(&-errno));
@@ -116,19 +119,19 @@ fn a_connection_ends_once_whichever_of_its_completions_says_so_first() {
 fn fin_goes_out_behind_the_last_byte() {
     let mut bench = Bench::new();
     let conn = bench.connect(PLAIN);
-    bench.ring().tell_received(conn, &wrong_auth(), true);
+    bench.ring().inject_received(socket_id(conn), &wrong_auth(), true);
     bench.pass();
     for answer in [1, -libc::EAGAIN, 4] {
         bench.answer(conn, answer);
         bench.pass();
-        bench.ring().tell_polled(conn, libc::POLLOUT.into());
+        bench.ring().inject_polled(socket_id(conn), libc::POLLOUT.into());
         bench.pass();
         assert_eq!(bench.end(conn), End::Open);
     }
     bench.answer_all(conn);
     assert_eq!((bench.frames(conn), bench.end(conn)), (vec![FrameType::Error], End::Fin));
-    assert!(bench.ring().kernel().is_open(conn), "until the peer closes, too");
-    bench.ring().tell_receive_ended(conn, 0);
+    assert!(bench.ring().kernel().is_open(socket_id(conn)), "until the peer closes, too");
+    bench.ring().inject_receive_ended(socket_id(conn), 0);
     bench.pass();
     bench.check_gone(conn, CloseReason::AuthFailed);
 }
@@ -142,13 +145,13 @@ fn a_subscriber_gets_each_tick_once_however_its_sends_are_answered() {
     let mut bench = Bench::with(&[("ticks_per_second", "1000"), ("batch_window_ms", "0")]);
     let conn = bench.member();
     let subscribe = Subscribe { mode: Mode::Second.into(), resume_after: None };
-    bench.ring().tell_received(conn, &frame::seal(&subscribe), true);
+    bench.ring().inject_received(socket_id(conn), &frame::seal(&subscribe), true);
     bench.pass();
     let (mut draw, began) = (1_u32, std::time::Instant::now());
     let mut answered = 0;
     while answered < ANSWERS && began.elapsed().as_secs() < 20 {
         draw = draw.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if let Some(bytes) = bench.ring().kernel().sending(conn).map(|bytes| bytes.len() as i32) {
+        if let Some(bytes) = bench.ring().kernel().sending(socket_id(conn)).map(|bytes| bytes.len() as i32) {
             let answer = match draw >> 30 {
                 0 => -libc::EAGAIN,
                 1 => (draw >> 16) as i32 % bytes,
@@ -156,16 +159,16 @@ fn a_subscriber_gets_each_tick_once_however_its_sends_are_answered() {
             };
             bench.answer(conn, answer);
             answered += 1;
-        } else if bench.ring().kernel().is_polling(conn) {
-            bench.ring().tell_polled(conn, libc::POLLOUT.into());
+        } else if bench.ring().kernel().is_polling(socket_id(conn)) {
+            bench.ring().inject_polled(socket_id(conn), libc::POLLOUT.into());
         } else {
             std::thread::sleep(std::time::Duration::from_micros(300));
         }
         bench.pass();
     }
-    while bench.is_sending(conn) || bench.ring().kernel().is_polling(conn) {
-        if bench.ring().kernel().is_polling(conn) {
-            bench.ring().tell_polled(conn, libc::POLLOUT.into());
+    while bench.is_sending(conn) || bench.ring().kernel().is_polling(socket_id(conn)) {
+        if bench.ring().kernel().is_polling(socket_id(conn)) {
+            bench.ring().inject_polled(socket_id(conn), libc::POLLOUT.into());
             bench.pass();
         }
         bench.answer_all(conn);

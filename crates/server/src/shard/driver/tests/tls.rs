@@ -83,7 +83,7 @@ impl Bench {
     /// What the client has to send arrives.
     fn arrive(&mut self, client: &mut Client) {
         for piece in client.records().chunks(PIECE) {
-            self.ring().tell_received(client.conn, piece, true);
+            self.ring().inject_received(socket_id(client.conn), piece, true);
         }
         self.pass();
     }
@@ -94,8 +94,8 @@ impl Bench {
         loop {
             if self.is_sending(client.conn) {
                 self.answer_as(client.conn, *answers.next().unwrap_or(&Answer::Whole));
-            } else if self.ring().kernel().is_polling(client.conn) {
-                self.ring().tell_polled(client.conn, libc::POLLOUT.into());
+            } else if self.ring().kernel().is_polling(socket_id(client.conn)) {
+                self.ring().inject_polled(socket_id(client.conn), libc::POLLOUT.into());
             } else {
                 return;
             }
@@ -105,7 +105,7 @@ impl Bench {
     }
 
     fn answer_as(&mut self, conn: ConnId, answer: Answer) {
-        let whole = self.ring().kernel().sending(conn).expect("a SEND").len() as i32;
+        let whole = self.ring().kernel().sending(socket_id(conn)).expect("a SEND").len() as i32;
         let result = match answer {
             Answer::Whole => whole,
             Answer::OneByte => 1,
@@ -167,8 +167,8 @@ fn what_the_engine_sends_goes_behind_what_tls_is_sending_however_that_is_answere
             }
             if bench.is_sending(client.conn) {
                 bench.answer_as(client.conn, *answer);
-            } else if bench.ring().kernel().is_polling(client.conn) {
-                bench.ring().tell_polled(client.conn, libc::POLLOUT.into());
+            } else if bench.ring().kernel().is_polling(socket_id(client.conn)) {
+                bench.ring().inject_polled(socket_id(client.conn), libc::POLLOUT.into());
             }
             bench.pass();
             client.hear(&mut bench);
@@ -176,7 +176,7 @@ fn what_the_engine_sends_goes_behind_what_tls_is_sending_however_that_is_answere
         bench.settle(&mut client, &[]);
         assert_eq!(frames(&client.plain), [FrameType::Ack, FrameType::Heartbeat], "{answers:?} {arrives_at}");
         assert_eq!(bench.counters().lagging, 0);
-        bench.ring().tell_receive_ended(client.conn, 0);
+        bench.ring().inject_receive_ended(socket_id(client.conn), 0);
         bench.pass();
     }
 }
@@ -192,12 +192,12 @@ fn no_byte_of_a_record_is_lost_or_doubled_however_receiving_is_interrupted() {
             client.say(&[auth(), frame::heartbeat().repeat(20)].concat());
             for _flight in 0..2 {
                 for piece in client.records().chunks(length) {
-                    bench.ring().tell_received(conn, piece, errno.is_some());
+                    bench.ring().inject_received(socket_id(conn), piece, errno.is_some());
                     if let Some(errno) = errno {
-                        bench.ring().tell_receive_ended(conn, -errno);
+                        bench.ring().inject_receive_ended(socket_id(conn), -errno);
                     }
                     bench.pass();
-                    assert!(bench.ring().kernel().is_receiving(conn));
+                    assert!(bench.ring().kernel().is_receiving(socket_id(conn)));
                 }
                 bench.settle(&mut client, &[]);
             }
@@ -243,12 +243,12 @@ fn a_connection_whose_send_breaks_ends_once_whosever_bytes_they_were() {
                 if !matches!(before, Answer::Whole) {
                     bench.answer_as(conn, before);
                     bench.pass();
-                    bench.ring().tell_polled(conn, libc::POLLOUT.into());
+                    bench.ring().inject_polled(socket_id(conn), libc::POLLOUT.into());
                     bench.pass();
                 }
                 bench.answer(conn, -errno);
                 if let Some(result) = end {
-                    bench.ring().tell_receive_ended(conn, result);
+                    bench.ring().inject_receive_ended(socket_id(conn), result);
                 }
                 bench.pass();
                 bench.check_gone(conn, CloseReason::PeerReset);
@@ -272,8 +272,8 @@ fn the_last_frame_close_notify_and_fin_go_out_in_this_order_however_sends_are_an
             if bench.is_sending(client.conn) {
                 assert_eq!(bench.end(client.conn), End::Open);
                 bench.answer_as(client.conn, *answer);
-            } else if bench.ring().kernel().is_polling(client.conn) {
-                bench.ring().tell_polled(client.conn, libc::POLLOUT.into());
+            } else if bench.ring().kernel().is_polling(socket_id(client.conn)) {
+                bench.ring().inject_polled(socket_id(client.conn), libc::POLLOUT.into());
             } else {
                 break;
             }
@@ -283,7 +283,7 @@ fn the_last_frame_close_notify_and_fin_go_out_in_this_order_however_sends_are_an
         }
         assert_eq!((frames(&client.plain), client.is_closed), (vec![FrameType::Error], true), "{answers:?}");
         assert_eq!(bench.end(client.conn), End::Fin);
-        bench.ring().tell_receive_ended(client.conn, 0);
+        bench.ring().inject_receive_ended(socket_id(client.conn), 0);
         bench.pass();
         bench.check_gone(client.conn, CloseReason::AuthFailed);
     }
@@ -302,22 +302,27 @@ fn who_leaves_right_behind_its_handshake_gets_records_that_it_can_open() {
                 client.tls.send_close_notify();
             }
             for piece in client.records().chunks(PIECE) {
-                bench.ring().tell_received(client.conn, piece, true);
+                bench.ring().inject_received(socket_id(client.conn), piece, true);
             }
             // One pass takes both: the handshake's end is worked on behind it.
             bench.driver.pass().expect("a pass");
             if fin {
-                bench.ring().tell_receive_ended(client.conn, 0);
+                bench.ring().inject_receive_ended(socket_id(client.conn), 0);
             }
             bench.pass();
             if fin || says_goodbye {
                 bench.check_gone(client.conn, CloseReason::PeerClosed);
-                let last = bench.ring().kernel().sending(client.conn).map(<[u8]>::to_vec).unwrap_or_default();
+                let last = bench
+                    .ring()
+                    .kernel()
+                    .sending(socket_id(client.conn))
+                    .map(<[u8]>::to_vec)
+                    .unwrap_or_default();
                 bench.got.insert(client.conn, last);
                 client.hear(&mut bench);
                 assert!(client.is_closed, "close_notify");
                 if bench.is_sending(client.conn) {
-                    bench.ring().tell_sent(client.conn, -libc::ECANCELED);
+                    bench.ring().inject_sent(socket_id(client.conn), -libc::ECANCELED);
                 }
             } else {
                 bench.settle(&mut client, &[]);
@@ -336,11 +341,11 @@ fn what_comes_behind_close_notify_and_fin_is_thrown_away() {
             let conn = client.conn;
             client.tls.send_close_notify();
             for piece in client.records().chunks(PIECE) {
-                bench.ring().tell_received(conn, piece, true);
+                bench.ring().inject_received(socket_id(conn), piece, true);
             }
-            bench.ring().tell_received(conn, late, true);
-            bench.ring().tell_receive_ended(conn, fin);
-            bench.ring().tell_received(conn, late, false);
+            bench.ring().inject_received(socket_id(conn), late, true);
+            bench.ring().inject_receive_ended(socket_id(conn), fin);
+            bench.ring().inject_received(socket_id(conn), late, false);
             bench.pass();
             bench.check_gone(conn, CloseReason::PeerClosed);
             assert_eq!(bench.counters().closed.iter().sum::<u64>(), 1);
@@ -359,9 +364,9 @@ fn a_handshake_that_ends_with_the_connection_gives_its_place_to_the_next() {
         bench.arrive(&mut second);
         assert!(bench.is_sending(first.conn) && !bench.is_sending(second.conn), "one at a time");
         match how {
-            0 => bench.ring().tell_receive_ended(first.conn, 0),
+            0 => bench.ring().inject_receive_ended(socket_id(first.conn), 0),
             1 => bench.answer(first.conn, -libc::EPIPE),
-            2 => bench.ring().tell_received(first.conn, b"GET / HTTP/1.1\r\n\r\n", true),
+            2 => bench.ring().inject_received(socket_id(first.conn), b"GET / HTTP/1.1\r\n\r\n", true),
             _ => assert!(bench.driver.shard.kick(first.conn)),
         }
         bench.pass();
@@ -383,17 +388,17 @@ fn a_handshake_in_the_queue_is_never_the_slot_s_next_connection_s() {
         let mut old = bench.tls_client();
         let hello = old.records();
         // It is queued in the pass in which it ends, or waits for the first one's end.
-        bench.ring().tell_received(old.conn, &hello, true);
+        bench.ring().inject_received(socket_id(old.conn), &hello, true);
         if apart {
             bench.pass();
         }
-        bench.ring().tell_receive_ended(old.conn, 0);
+        bench.ring().inject_receive_ended(socket_id(old.conn), 0);
         bench.pass();
         let mut new = bench.tls_client();
         assert_eq!((new.conn.slot, new.conn.generation), (old.conn.slot, old.conn.generation + 1));
         // A part of its own hello has come when the old one's turn does.
         let hello = new.records();
-        bench.ring().tell_received(new.conn, &hello[..50], true);
+        bench.ring().inject_received(socket_id(new.conn), &hello[..50], true);
         bench.pass();
         bench.settle(&mut first, &[]);
         bench.arrive(&mut first);
@@ -406,7 +411,7 @@ fn a_handshake_in_the_queue_is_never_the_slot_s_next_connection_s() {
         bench.settle(&mut third, &[]);
         bench.arrive(&mut third);
         bench.settle(&mut third, &[]);
-        bench.ring().tell_received(new.conn, &hello[50..], true);
+        bench.ring().inject_received(socket_id(new.conn), &hello[50..], true);
         bench.pass();
         bench.settle(&mut new, &[]);
         bench.arrive(&mut new);
@@ -434,14 +439,14 @@ fn an_answer_to_a_closed_connection_s_record_never_moves_the_slot_s_next_one() {
         bench.arrive(&mut new);
         assert!(bench.is_sending(new.conn), "its first flight");
         if is_full {
-            bench.ring().tell_polled(old.conn, libc::POLLOUT.into());
+            bench.ring().inject_polled(socket_id(old.conn), libc::POLLOUT.into());
         } else {
             bench.answer_as(old.conn, answer);
         }
-        bench.ring().tell_received(old.conn, b"GET / HTTP/1.1\r\n\r\n", true);
-        bench.ring().tell_receive_ended(old.conn, -libc::ECANCELED);
+        bench.ring().inject_received(socket_id(old.conn), b"GET / HTTP/1.1\r\n\r\n", true);
+        bench.ring().inject_receive_ended(socket_id(old.conn), -libc::ECANCELED);
         bench.pass();
-        assert!(bench.is_sending(new.conn) && !bench.ring().kernel().is_polling(new.conn));
+        assert!(bench.is_sending(new.conn) && !bench.ring().kernel().is_polling(socket_id(new.conn)));
         new.say(&auth());
         bench.settle(&mut new, &[]);
         bench.arrive(&mut new);

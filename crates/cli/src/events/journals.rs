@@ -1,0 +1,99 @@
+//! Which journals a directory has.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use tickstream_journal::FileName;
+
+use super::EventsError;
+
+/// A journal's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Name of the directory: `000` is the first shard's.
+    pub name: String,
+    /// Its path.
+    pub path: PathBuf,
+}
+
+/// The journals in a directory, by number, or the one that it is itself.
+///
+/// # Errors
+/// If there is none, or the directory can't be read.
+pub fn find(directory: &Path) -> Result<Vec<Place>, EventsError> {
+    let unreadable = |source| EventsError::Directory { path: directory.to_owned(), source };
+    if is_journal(directory).map_err(unreadable)? {
+        // "." has no name of its own.
+        let named = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        return Ok(vec![Place { name: name_of(&named), path: directory.to_owned() }]);
+    }
+    let mut places = Vec::new();
+    for entry in fs::read_dir(directory).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let name = name_of(&path);
+        if name.bytes().all(|byte| byte.is_ascii_digit())
+            && path.is_dir()
+            && is_journal(&path).unwrap_or(true)
+        {
+            places.push(Place { name, path });
+        }
+    }
+    places.sort_unstable_by_key(|place| (place.name.len(), place.name.clone()));
+    if places.is_empty() {
+        return Err(EventsError::NoJournal(directory.to_owned()));
+    }
+    Ok(places)
+}
+
+/// Tells a file that is, or would be, beside a journal's own files.
+///
+/// # Errors
+/// If the directory can't be read.
+pub fn is_within(file: &Path, directory: &Path) -> Result<bool, EventsError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(folder) = fs::canonicalize(folder) else { return Ok(false) };
+    let mut places = find(directory)?.into_iter();
+    Ok(places.any(|place| fs::canonicalize(place.path).is_ok_and(|path| path == folder)))
+}
+
+/// True if there is any of a journal's files, be it only its lock.
+fn is_journal(directory: &Path) -> io::Result<bool> {
+    let is_ours = |name: &str| name == "lock" || FileName::parse(name).is_some();
+    for entry in fs::read_dir(directory)? {
+        if entry?.file_name().to_str().is_some_and(is_ours) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_journals_or_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let check = |directory: &Path, expected: Result<&[&str], &str>| match (find(directory), expected) {
+            (Ok(found), Ok(expected)) => {
+                assert_eq!(found.iter().map(|place| place.name.as_str()).collect::<Vec<_>>(), expected);
+            }
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (found, expected) => panic!("{found:?} instead of {expected:?}"),
+        };
+        check(&folder.path().join("absent"), Err("absent: No such file"));
+        check(folder.path(), Err("holds no journal"));
+        for name in ["1000", "002", "000", "lost+found", "007"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for file in ["1000/lock", "002/lock", "000/00000000000000000001.journal", "lost+found/lock"] {
+            fs::write(folder.path().join(file), "").unwrap();
+        }
+        check(folder.path(), Ok(&["000", "002", "1000"]));
+        check(&folder.path().join("002"), Ok(&["002"]));
+    }
+}

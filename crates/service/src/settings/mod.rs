@@ -1,0 +1,31 @@
+//! Settings: flags over environment over a TOML file over defaults, from one table.
+//!
+//! A program lists its settings once, with the macro [`settings!`](crate::settings!): key, type, range, default, help.
+//! From that come the flags, the environment variables, the keys of the file, `--help`, `--print-config`, the documented
+//! file, and a struct with one typed field for each setting.
+//!
+//! - [`Setting`], [`Section`], [`Table`]: the table;
+//! - `kind` and `parse`: accepted values, and reading them;
+//! - `values`: which of the sources wins; `file`, [`flags`] and `source` are where they come from;
+//! - `print`: the effective configuration, and the documented defaults, as TOML.
+
+mod error;
+mod file;
+pub mod flags;
+pub mod kind;
+mod parse;
+mod print;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use error::{ConfigError, WrongValue};
+pub use file::{File, read_bounded};
+pub use kind::{DurationRange, IntegerRange, Kind, SizeRange, show_duration};
+pub use parse::{AddressError, ValueError, address, duration, integer, log_filter, size};
+pub use print::{documented_defaults, effective};
+pub use source::{KEPT_FD, Source};
+pub use table::{About, AnySetting, Section, Setting, Table, VARIABLE_PREFIX};
+pub use values::{Environment, Flags, Origin, Value, Values};

@@ -1,0 +1,257 @@
+//! Where each value comes from: flag over environment over file over default. Values are still text here.
+
+use super::{
+    AnySetting, ConfigError, File, Setting, Table, VARIABLE_PREFIX, error::WrongValue, parse::ValueError,
+};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
+
+/// Looks up an environment variable. A parameter, so that tests need not change their process's environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Flags that were given, by setting key.
+pub type Flags = BTreeMap<&'static str, OsString>;
+
+/// The origin of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag, named without its dashes.
+    Flag(String),
+    /// An environment variable.
+    Environment(String),
+    /// The configuration file.
+    File {
+        /// As it was given.
+        path: PathBuf,
+        /// Line of the key, from 1.
+        line: usize,
+    },
+    /// The program itself: [`Values::of_program`].
+    Program,
+    /// The default.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(flag) => write!(f, "flag --{flag}"),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::File { path, line } => write!(f, "file {}, line {line}", path.display()),
+            Self::Program => f.write_str("program"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// One setting's value, as text. Has no `Debug`, since it may be a secret.
+#[derive(Clone)]
+pub struct Value {
+    /// Its setting.
+    pub setting: &'static dyn AnySetting,
+    /// The text.
+    pub text: String,
+    /// Its origin.
+    pub origin: Origin,
+}
+
+impl Value {
+    fn default(setting: &'static dyn AnySetting) -> Self {
+        let text = setting.about().default.unwrap_or_default().to_owned();
+        Self { setting, text, origin: Origin::Default }
+    }
+
+    /// The value as it may be shown.
+    pub fn shown(&self) -> &str {
+        if self.setting.about().secret { "***" } else { &self.text }
+    }
+
+    /// Tells a value from none; an empty one counts where the setting has no meaning for it.
+    pub fn is_set(&self) -> bool {
+        !self.text.is_empty() || self.origin != Origin::Default && self.setting.about().empty.is_none()
+    }
+
+    /// Any source but the default has it.
+    pub fn is_given(&self) -> bool {
+        self.origin != Origin::Default
+    }
+
+    /// Its key.
+    pub fn key(&self) -> &'static str {
+        self.setting.about().key
+    }
+
+    /// The error that this value isn't accepted.
+    pub fn invalid(&self, reason: impl Into<ValueError>) -> ConfigError {
+        let (key, value, origin) = (self.key(), self.shown().to_owned(), self.origin.clone());
+        ConfigError::Value(Box::new(WrongValue { key, value, origin, reason: reason.into() }))
+    }
+}
+
+/// The effective value of every setting, not yet parsed.
+pub struct Values {
+    table: &'static Table,
+    values: Vec<Value>,
+}
+
+impl Values {
+    /// Merges the sources, the strongest first.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Value`] for a value that isn't text.
+    /// [`ConfigError::FormerVariable`] for one that is set under a name that it doesn't have any more.
+    pub fn merge(
+        table: &'static Table,
+        flags: &Flags,
+        env: Environment<'_>,
+        file: Option<&File>,
+    ) -> Result<Self, ConfigError> {
+        for former in table.former_variables {
+            let new = current_variable(table, former);
+            if env(former).is_some() && env(&new).is_none() {
+                return Err(ConfigError::FormerVariable { former, new });
+            }
+        }
+        let effective = |setting: &'static dyn AnySetting| {
+            let about = setting.about();
+            let flag = || Some((flags.get(about.key)?.clone(), Origin::Flag(about.flag())));
+            let variable = || Some((env(&about.variable())?, Origin::Environment(about.variable())));
+            if let Some((raw, origin)) = flag().or_else(variable) {
+                return into_text(setting, raw, origin);
+            }
+            let in_file = file.and_then(|file| file.get(setting));
+            Ok(in_file.unwrap_or_else(|| Value::default(setting)))
+        };
+        let values = table.settings().map(effective).collect::<Result<_, _>>()?;
+        Ok(Self { table, values })
+    }
+
+    /// The defaults, but for these.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::UnknownKey`].
+    pub fn of_program<'a, V: Into<String>>(
+        table: &'static Table,
+        values: impl IntoIterator<Item = (&'a str, V)>,
+    ) -> Result<Self, ConfigError> {
+        let mut effective: Vec<Value> = table.settings().map(Value::default).collect();
+        for (key, text) in values {
+            let Some(value) = effective.iter_mut().find(|value| value.key() == key) else {
+                return Err(ConfigError::unknown_key(table, key, "program".to_owned()));
+            };
+            (value.text, value.origin) = (text.into(), Origin::Program);
+        }
+        Ok(Self { table, values: effective })
+    }
+
+    /// These values, but those of `other` for what changes while the server runs.
+    pub fn with_live_of(&self, other: &Self) -> Self {
+        let pairs = self.values.iter().zip(&other.values);
+        let newer = pairs.map(|(old, new)| if new.setting.about().live { new } else { old }.clone());
+        Self { table: self.table, values: newer.collect() }
+    }
+
+    /// The settings that have another value in `other`.
+    pub fn changed(&self, other: &Self) -> Vec<&'static dyn AnySetting> {
+        let pairs = self.values.iter().zip(&other.values);
+        pairs.filter(|(old, new)| old.text != new.text).map(|(old, _)| old.setting).collect()
+    }
+
+    /// The table that they belong to.
+    pub fn table(&self) -> &'static Table {
+        self.table
+    }
+
+    /// The value of a setting, as text. Of one that isn't in the table: its default.
+    pub fn get(&self, setting: &'static dyn AnySetting) -> Value {
+        let value = self.values.iter().find(|value| value.key() == setting.about().key);
+        value.cloned().unwrap_or_else(|| Value::default(setting))
+    }
+
+    /// The value of a setting.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] if it isn't accepted.
+    pub fn read<T: Sync>(&self, setting: &'static Setting<T>) -> Result<T, ConfigError> {
+        let value = self.get(setting);
+        setting.read(&value.text).map_err(|reason| value.invalid(reason))
+    }
+}
+
+/// The name that a former variable has now: that of the setting whose key it was made of, or else by the same rule.
+fn current_variable(table: &Table, former: &str) -> String {
+    let short = former.strip_prefix("STREAM_").unwrap_or(former);
+    let keys = [former.to_ascii_lowercase(), short.to_ascii_lowercase()];
+    let setting = keys.iter().find_map(|key| table.find(key));
+    setting.map_or_else(|| format!("{VARIABLE_PREFIX}{short}"), |setting| setting.about().variable())
+}
+
+fn into_text(setting: &'static dyn AnySetting, raw: OsString, origin: Origin) -> Result<Value, ConfigError> {
+    match raw.into_string() {
+        Ok(text) => Ok(Value { setting, text, origin }),
+        Err(raw) => {
+            let text = raw.to_string_lossy().into_owned();
+            Err(Value { setting, text, origin }.invalid(ValueError::NotUtf8))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::tests::{TABLE, setting};
+    use std::path::Path;
+
+    fn check(flag: Option<&str>, variable: Option<&str>, toml: &str, expected: (&str, &str)) {
+        let flags: Flags = flag.map(|flag| ("shards", flag.into())).into_iter().collect();
+        let env = |name: &str| variable.filter(|_| name == "TICKSTREAM_SHARDS").map(OsString::from);
+        let file = File::parse(&TABLE, Path::new("t.toml"), toml).unwrap();
+        let values = Values::merge(&TABLE, &flags, &env, Some(&file)).unwrap();
+        let value = values.get(&setting::shards);
+        assert_eq!((value.text.as_str(), value.origin.to_string().as_str()), expected);
+    }
+
+    #[test]
+    fn flag_over_environment_over_file_over_default() {
+        check(Some("4"), Some("3"), "shards = 2", ("4", "flag --shards"));
+        check(None, Some("3"), "shards = 2", ("3", "environment TICKSTREAM_SHARDS"));
+        check(None, None, "\nshards = 2", ("2", "file t.toml, line 2"));
+        check(None, None, "", ("", "default"));
+        check(None, Some(""), "shards = 2", ("", "environment TICKSTREAM_SHARDS"));
+    }
+
+    #[test]
+    fn a_value_must_be_text() {
+        use std::os::unix::ffi::OsStringExt;
+        let broken = || OsString::from_vec(vec![b'a', 0xff]);
+        for (variable, shown) in [("TICKSTREAM_LISTEN", "a\u{fffd}"), ("STREAM_PASS", "***")] {
+            let env = |name: &str| (name == variable).then(broken);
+            let error = Values::merge(&TABLE, &Flags::new(), &env, None).err().unwrap().to_string();
+            assert!(error.contains(shown) && error.contains("is not valid UTF-8"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_former_variable_is_an_error_that_names_the_new_one() {
+        let check = |set: &[&str], expected: Option<&str>| {
+            let env = |name: &str| set.contains(&name).then(|| OsString::from("1"));
+            let error = Values::merge(&TABLE, &Flags::new(), &env, None).err().map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected, "{set:?}");
+        };
+        let shards = "the environment variable STREAM_SHARDS is set, which is now called TICKSTREAM_SHARDS: rename it, or \
+                      unset it";
+        check(&["STREAM_SHARDS"], Some(shards));
+        check(&["STREAM_SHARDS", "TICKSTREAM_SHARDS"], None);
+        check(&["SHARDS"], None);
+        let file = "the environment variable STREAM_PASS_FILE is set, which is now called \
+                    TICKSTREAM_STREAM_PASS_FILE: rename it, or unset it";
+        check(&["STREAM_PASS_FILE"], Some(file));
+    }
+
+    #[test]
+    fn a_program_s_key_must_be_known() {
+        let error = Values::of_program(&TABLE, [("lisen", "x")]).err().unwrap().to_string();
+        assert!(error.contains("unknown key \"lisen\" (from program)"), "{error}");
+    }
+}

@@ -1,0 +1,264 @@
+//! The rules of the house (docs/architecture.md): which crate may use which, `unsafe` in one crate, no import circles,
+//! and files and functions that one can take in at a glance. A list of exceptions that is no longer true fails, too.
+
+mod imports;
+mod listed;
+mod rust;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Crates of `crates/`, and those of them that each may use.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("wire", &[]),
+    ("schema", &[]),
+    ("journal", &[]),
+    ("engine", &["wire", "schema"]),
+    ("client", &["wire", "schema", "journal"]),
+    ("service", &[]),
+    ("uring", &["journal"]),
+    ("server", &["wire", "schema", "engine", "journal", "uring", "service"]),
+    ("collector", &["client", "schema", "service"]),
+    ("warehouse", &["schema", "journal", "service"]),
+    ("insights", &["warehouse", "schema", "service"]),
+    ("cli", &["server", "collector", "client", "journal", "wire", "schema", "service"]),
+    ("warehouse-cli", &["insights", "warehouse", "service", "server", "collector", "client"]),
+];
+
+/// Crates that don't exist yet, and those that do their work meanwhile and so may use what they may.
+const STANDS_IN: &[(&str, &str)] = &[("cli", "server"), ("service", "server")];
+
+/// Dependencies that only these crates may name.
+const CONFINED: &[(&[&str], &[&str])] = &[
+    (&["datafusion"], &["warehouse", "insights"]),
+    (&["axum", "hyper", "hyper-util", "tonic"], &["collector", "service", "warehouse", "insights"]),
+];
+
+/// Crates that have no tokio among all their dependencies.
+const WITHOUT_TOKIO: &[&str] = &["wire", "schema", "journal", "engine", "uring"];
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+
+#[test]
+fn crates_use_each_other_only_as_shown() {
+    let workspace = Workspace::read();
+    let mut wrong = Vec::new();
+    for (name, package) in &workspace.crates {
+        if !ARROWS.iter().any(|(known, _)| known == name) {
+            wrong.push(format!("{name} isn't in the table"));
+        }
+        let roles = roles(name);
+        let rows = ARROWS.iter().filter(|(row, _)| roles.contains(row));
+        let allowed: Vec<_> = rows.flat_map(|(_, allowed)| *allowed).collect();
+        for dependency in package["dependencies"].as_array().expect("dependencies") {
+            let used = dependency["name"].as_str().expect("a name");
+            if let Some(used) =
+                dependency["path"].as_str().and_then(|path| workspace.name_of(Path::new(path)))
+                && !allowed.contains(&&used.as_str())
+            {
+                wrong.push(format!("{name} uses {used}"));
+            }
+            for (confined, only) in CONFINED {
+                if confined.contains(&used) && !only.iter().any(|only| roles.contains(only)) {
+                    wrong.push(format!("{name} uses {used}, which is for {only:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let built: Vec<_> =
+        STANDS_IN.iter().filter(|(absent, _)| workspace.crates.contains_key(*absent)).collect();
+    assert!(built.is_empty(), "these exist; nothing stands in for them any more: {built:?}");
+}
+
+/// A crate, and those that it stands in for.
+fn roles(name: &str) -> Vec<&str> {
+    let others = STANDS_IN.iter().filter(|(_, stands_in)| *stands_in == name).map(|(absent, _)| *absent);
+    others.chain([name]).collect()
+}
+
+#[test]
+fn crates_below_the_server_have_no_tokio() {
+    let workspace = Workspace::read();
+    let with: Vec<_> = WITHOUT_TOKIO.iter().filter(|name| workspace.reaches(name, "tokio")).collect();
+    assert!(with.is_empty(), "tokio is among the dependencies of {with:?}");
+    assert!(workspace.reaches("client", "tokio"), "this test would find it");
+}
+
+#[test]
+fn unsafe_code_is_in_the_ring_alone() {
+    let workspace = Workspace::read();
+    let is_unsafe = |file: &&PathBuf| {
+        rust::tokens(&fs::read_to_string(file).expect("a file"))
+            .iter()
+            .any(|(token, _)| token.is_name("unsafe"))
+    };
+    let files = workspace.files();
+    let (ring, others): (Vec<_>, Vec<_>) = files
+        .iter()
+        .filter(is_unsafe)
+        .partition(|file| file.starts_with(workspace.root.join("crates/uring")));
+    assert!(others.is_empty(), "unsafe code outside crates/uring: {others:#?}");
+    assert!(!ring.is_empty(), "this test would find it");
+    for (name, package) in workspace.crates.iter().filter(|(name, _)| *name != "uring") {
+        for root in roots(package) {
+            let source = fs::read_to_string(&root).expect("a root");
+            assert!(
+                source.contains("#![forbid(unsafe_code)]"),
+                "{name}: {} doesn't forbid it",
+                root.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn modules_import_each_other_in_one_direction() {
+    let workspace = Workspace::read();
+    let mut found = BTreeSet::new();
+    for package in &workspace.packages {
+        for root in roots(package) {
+            for circle in imports::Target::read(&root).circles() {
+                let names: Vec<_> = circle.into_iter().map(|name| name.join("::")).collect();
+                found.insert(format!("{} {}", workspace.relative(&root), names.join(" ")));
+            }
+        }
+    }
+    compare(&found, listed::CIRCLES, "import each other");
+}
+
+#[test]
+fn files_and_functions_are_short_or_listed() {
+    let workspace = Workspace::read();
+    let (mut files, mut functions) = (BTreeSet::new(), BTreeSet::new());
+    for file in workspace.files() {
+        let source = fs::read_to_string(&file).expect("a file");
+        let name = workspace.relative(&file);
+        let long =
+            rust::functions(&rust::tokens(&source)).into_iter().filter(|f| f.lines > FUNCTION_LINES_MAX);
+        functions.extend(long.map(|function| format!("{name} {}", function.name)));
+        if source.lines().count() > FILE_LINES_MAX {
+            files.insert(name);
+        }
+    }
+    compare(&files, listed::FILES, &format!("have more than {FILE_LINES_MAX} lines"));
+    compare(&functions, listed::FUNCTIONS, &format!("have more than {FUNCTION_LINES_MAX} lines"));
+}
+
+/// Fails if something was found that isn't listed with a reason, or is listed and wasn't found.
+fn compare(found: &BTreeSet<String>, listed: &[(&str, &str)], what: &str) {
+    let known: BTreeSet<_> = listed.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let new: Vec<_> = found.difference(&known).collect();
+    let gone: Vec<_> = known.difference(found).collect();
+    assert!(new.is_empty(), "these {what}; cut them, or list them with a reason: {new:#?}");
+    assert!(gone.is_empty(), "these are listed and no longer {what}: {gone:#?}");
+    assert!(listed.iter().all(|(_, reason)| !reason.is_empty()), "each needs a reason");
+}
+
+/// The workspace, as cargo sees it.
+struct Workspace {
+    root: PathBuf,
+    /// Its members.
+    packages: Vec<Value>,
+    /// Those in `crates/`, by the name of their folder.
+    crates: BTreeMap<String, Value>,
+    /// Normal and build dependencies, by package id; and packages' names.
+    uses: BTreeMap<String, Vec<String>>,
+    names: BTreeMap<String, String>,
+}
+
+impl Workspace {
+    fn read() -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("cargo");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let metadata: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let root = PathBuf::from(text(&metadata["workspace_root"]));
+        let all = metadata["packages"].as_array().expect("packages");
+        let members = metadata["workspace_members"].as_array().expect("members");
+        let packages: Vec<_> =
+            all.iter().filter(|package| members.contains(&package["id"])).cloned().collect();
+        let folder = |package: &Value| {
+            let manifest = PathBuf::from(text(&package["manifest_path"]));
+            manifest.parent()?.strip_prefix(root.join("crates")).ok()?.to_str().map(str::to_owned)
+        };
+        let crates =
+            packages.iter().filter_map(|package| Some((folder(package)?, package.clone()))).collect();
+        let nodes = metadata["resolve"]["nodes"].as_array().expect("nodes");
+        let uses = nodes.iter().map(|node| (text(&node["id"]), dependencies(node))).collect();
+        let names = all.iter().map(|package| (text(&package["id"]), text(&package["name"]))).collect();
+        Self { root, packages, crates, uses, names }
+    }
+
+    /// The crate in this folder, if it is one of ours.
+    fn name_of(&self, folder: &Path) -> Option<String> {
+        Some(folder.strip_prefix(self.root.join("crates")).ok()?.to_str()?.to_owned())
+    }
+
+    /// `dependency` is among the dependencies of a crate, directly or over others.
+    fn reaches(&self, name: &str, dependency: &str) -> bool {
+        let Some(package) = self.crates.get(name) else { return false };
+        let (mut open, mut seen) = (vec![text(&package["id"])], BTreeSet::new());
+        while let Some(id) = open.pop() {
+            if self.names[&id] == dependency {
+                return true;
+            }
+            open.extend(self.uses[&id].iter().filter(|id| seen.insert((*id).clone())).cloned());
+        }
+        false
+    }
+
+    /// All Rust sources of the members.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut folders: Vec<_> =
+            ["crates", "bench", "tests"].iter().map(|name| self.root.join(name)).collect();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path())
+            {
+                if entry.is_dir() && !entry.ends_with("target") {
+                    folders.push(entry);
+                } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                    files.push(entry);
+                }
+            }
+        }
+        files
+    }
+
+    fn relative(&self, file: &Path) -> String {
+        file.strip_prefix(&self.root).expect("a file of the workspace").display().to_string()
+    }
+}
+
+/// Root files of a package's library and binaries.
+fn roots(package: &Value) -> Vec<PathBuf> {
+    let targets = package["targets"].as_array().expect("targets").iter();
+    let is_code = |target: &&Value| {
+        let kinds = target["kind"].as_array().expect("kinds");
+        kinds.iter().any(|kind| ["lib", "bin", "rlib", "cdylib"].contains(&kind.as_str().expect("a kind")))
+    };
+    targets.filter(is_code).map(|target| PathBuf::from(text(&target["src_path"]))).collect()
+}
+
+/// Ids of a node's dependencies, without those of its tests.
+fn dependencies(node: &Value) -> Vec<String> {
+    let all = node["deps"].as_array().expect("deps").iter();
+    let is_built = |dependency: &&Value| {
+        let kinds = dependency["dep_kinds"].as_array().expect("kinds");
+        kinds.iter().any(|kind| kind["kind"].as_str() != Some("dev"))
+    };
+    all.filter(is_built).map(|dependency| text(&dependency["pkg"])).collect()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().expect("text").to_owned()
+}

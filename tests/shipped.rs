@@ -1,0 +1,154 @@
+//! Every configuration and unit that is shipped starts a server.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tickstream_server::config::TABLE;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The binary with nothing of ours in its environment.
+fn tickstream() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts it, and waits until it serves.
+fn check(name: &str, command: &mut Command) {
+    command.env("STREAM_USER", "ada").stderr(Stdio::piped());
+    let mut child = Running(command.spawn().expect("the binary runs"));
+    let lines = BufReader::new(child.0.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    let mut said = String::new();
+    for line in lines {
+        said += &line;
+        if line.contains("\"message\":\"serving\"") {
+            return;
+        }
+    }
+    panic!("{name} doesn't serve: {said}");
+}
+
+/// Ports and a directory of the test's own.
+const OWN: [&str; 4] = ["--listen", "127.0.0.1:0", "--shards", "1"];
+
+fn serve(config: &Path) -> Command {
+    let mut command = tickstream();
+    command.args(["serve", "--config"]).arg(config).args(OWN).args(["--admin", "127.0.0.1:0"]);
+    command.env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+    command
+}
+
+#[test]
+fn the_documented_configuration_starts() {
+    check("config/tickstream.toml", &mut serve(&root().join("config/tickstream.toml")));
+}
+
+#[test]
+fn a_printed_configuration_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("printed.toml");
+    for more in
+        [&[][..], &["--frames-per-second-max", "7", "--drain-seconds", "1500ms", "--journal-max-days", "7"]]
+    {
+        let mut print = serve(&root().join("config/tickstream.toml"));
+        let printed = print.arg("--print-config").args(more).output().unwrap();
+        assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
+        std::fs::write(&path, printed.stdout).unwrap();
+        check("what --print-config printed", &mut serve(&path));
+    }
+}
+
+#[test]
+fn the_configurations_of_systemd_and_kubernetes_start() {
+    check("deploy/systemd/tickstream.toml", &mut serve(&root().join("deploy/systemd/tickstream.toml")));
+    let directory = tempfile::tempdir().unwrap();
+    let [token, password] = ["token", "password"].map(|name| directory.path().join(name));
+    std::fs::write(&token, "0123456789abcdef\n").unwrap();
+    std::fs::write(&password, "s3cret\n").unwrap();
+    let mut command = serve(&root().join("deploy/kubernetes/base/tickstream.toml"));
+    command
+        .env_remove("STREAM_PASS")
+        .arg("--admin-token-file")
+        .arg(token)
+        .arg("--stream-pass-file")
+        .arg(password);
+    check("deploy/kubernetes/base/tickstream.toml", &mut command);
+}
+
+/// Runs a unit's command with its environment; only paths, ports and the node are the test's.
+fn check_unit(path: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("stream_pass"), "s3cret\n").unwrap();
+    let own = directory.path().to_str().unwrap();
+    let unit = read(path).replace("%d", own).replace("%i", "0").replace("/etc/tickstream", "deploy/systemd");
+    let values = |key: &str| unit.lines().filter_map(move |line| line.strip_prefix(key)).collect::<Vec<_>>();
+    let [start] = values("ExecStart=")[..] else { panic!("{path} has one ExecStart=") };
+    let mut words = start.split(' ');
+    assert_eq!(words.next(), Some("/usr/local/bin/tickstream"));
+    let mut command = tickstream();
+    command.current_dir(root());
+    for variable in values("Environment=") {
+        let (name, value) = variable.split_once('=').expect("a variable and its value");
+        command.env(name, value);
+    }
+    let socket = format!("unix:{own}/admin.sock");
+    let mut words: Vec<_> = words.collect();
+    match words.iter().position(|word| *word == "--admin") {
+        Some(at) => words[at + 1] = &socket,
+        None => words.extend(["--admin", &socket]),
+    }
+    check(path, command.args(words).args(OWN));
+}
+
+#[test]
+fn the_units_start() {
+    check_unit("deploy/systemd/tickstream.service");
+    if Path::new("/sys/devices/system/node/node0").exists() {
+        check_unit("deploy/systemd/tickstream@.service");
+    }
+}
+
+/// Variables with the prefix that no setting of the server has.
+const OTHERS: [&str; 2] = ["TICKSTREAM_CONFIG", "TICKSTREAM_BIN"];
+
+#[test]
+fn variables_in_what_is_shipped_exist() {
+    let known: Vec<String> = TABLE.settings().map(|setting| setting.about().variable()).collect();
+    let mut found = 0;
+    for path in [
+        "deploy/container/Dockerfile",
+        "deploy/container/compose.yaml",
+        "deploy/kubernetes/base/deployment.yaml",
+        "deploy/kubernetes/events/statefulset.yaml",
+        "deploy/systemd/tickstream.service",
+        "deploy/systemd/tickstream@.service",
+        "README.md",
+        "docs/deployment.md",
+    ] {
+        let text = read(path);
+        let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        for word in words.filter(|word| word.starts_with("TICKSTREAM_") || word.starts_with("STREAM_")) {
+            found += 1;
+            let is_known = known.iter().any(|known| known == word) || OTHERS.contains(&word);
+            assert!(is_known, "{path}: there is no variable {word}");
+        }
+    }
+    assert!(found > 10, "{found}");
+}
