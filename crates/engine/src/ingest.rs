@@ -15,11 +15,11 @@ mod gate;
 mod ledger;
 mod pipeline;
 mod publisher;
+mod rejection;
 mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unpack;
-mod verdict;
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -36,10 +36,10 @@ use gate::Gate;
 use ledger::Ledger;
 use pipeline::{Origin, Pipeline};
 use publisher::Pending;
+use rejection::Rejection;
+pub use rejection::RejectionCode;
 use rules::Rules;
 use unpack::{UnpackError, Unpacker};
-use verdict::Finding;
-pub use verdict::VerdictCode;
 
 use crate::clock::{ActiveTime, Now};
 use crate::close::{CloseReason, Fault};
@@ -47,7 +47,7 @@ use crate::ids::{ConnId, Slot};
 use crate::limit::Limit;
 use crate::memory::MemoryTerm;
 
-/// Events of one PUBLISH, where the server's payloads may be large enough for as many verdicts.
+/// Events of one PUBLISH, where the server's payloads may be large enough for as many rejections.
 const EVENTS_MAX: u32 = 2_048;
 /// Bytes of a PUBLISH_ACK for one event, at most.
 const ACK_BYTES_PER_EVENT: u32 = 32;
@@ -87,10 +87,10 @@ pub enum StorageFault {
 }
 
 impl StorageFault {
-    const fn verdict(self) -> VerdictCode {
+    const fn code(self) -> RejectionCode {
         match self {
-            Self::Full => VerdictCode::StorageFull,
-            Self::Failed => VerdictCode::StorageFailed,
+            Self::Full => RejectionCode::StorageFull,
+            Self::Failed => RejectionCode::StorageFailed,
         }
     }
 }
@@ -251,10 +251,10 @@ impl Ingest {
         let refused = self.gate.refusal(queue_bytes, publisher, &mut pending, active);
         if let Some(limit) = refused {
             let code = match limit {
-                Limit::EventRate => VerdictCode::RateLimited,
-                _ => VerdictCode::ServerBusy,
+                Limit::EventRate => RejectionCode::RateLimited,
+                _ => RejectionCode::ServerBusy,
             };
-            pending.reject_all(Finding::new(code));
+            pending.reject_all(Rejection::new(code));
             self.counters.rejected[code as usize] += u64::from(count);
         } else {
             let origin = Origin { source, user: &user, now };
