@@ -347,13 +347,9 @@ impl Streams {
     }
 
     /// A send of the newest batch was answered, or is no longer the fan-out's.
-    #[inline]
     pub fn answered(&mut self, group: GroupId) {
-        let state = &mut self.groups[group.index()];
-        state.in_flight -= 1;
-        if state.in_flight == 0 && !state.in_fan_out {
-            self.schedule(group);
-        }
+        self.groups[group.index()].in_flight -= 1;
+        self.settle(group);
     }
 
     /// Bytes of its frame.
@@ -374,6 +370,7 @@ impl Streams {
 
     /// The next published tick that a subscriber lacks whose cursor is `next`; `None` if it has all of them. A
     /// live subscriber lacks no tick that was left out.
+    #[inline]
     pub fn lacks(&self, group: GroupId, next: Sequence, replaying: bool) -> Option<Sequence> {
         let group = &self.groups[group.index()];
         let next = if !replaying && group.skipped.contains(&next) { group.skipped.end } else { next };

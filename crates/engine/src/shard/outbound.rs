@@ -4,12 +4,13 @@ use super::Shard;
 use crate::action::{Action, SendOutcome};
 use crate::batch::Carried;
 use crate::close::{CloseReason, Fault};
-use crate::ids::{ConnId, GroupId, Slot};
+use crate::ids::{ConnId, GroupId, Sequence, Slot};
 use crate::outbox::{Item, Progress};
 use crate::session::{Offer, Step, Subscription};
 
 impl Shard {
     /// The next thing to do; `None` if there is nothing until something happens.
+    #[inline]
     pub fn poll_action(&mut self) -> Option<Action> {
         self.fan_out_turn = !self.fan_out_turn;
         if self.fan_out_turn {
@@ -28,9 +29,8 @@ impl Shard {
     pub fn sent(&mut self, conn: ConnId, outcome: SendOutcome) {
         let Some(slot) = self.slots.find(conn) else { return };
         if let Some(group) = self.slots[slot].batch_group() {
-            let frame_bytes = self.streams.newest_len(group);
-            if outcome == SendOutcome::Sent(frame_bytes) {
-                return self.batch_sent(slot, group, frame_bytes);
+            if outcome == SendOutcome::Sent(self.streams.newest_len(group)) {
+                return self.batch_sent(slot, group);
             }
             self.detach_batch(slot);
         }
@@ -67,8 +67,8 @@ impl Shard {
 
     /// The fast path: a live subscriber's socket took the whole batch.
     #[inline]
-    fn batch_sent(&mut self, slot: Slot, group: GroupId, frame_bytes: u32) {
-        let has_more = self.slots[slot].batch_sent(frame_bytes);
+    fn batch_sent(&mut self, slot: Slot, group: GroupId) {
+        let has_more = self.slots[slot].batch_sent(self.streams.newest_len(group));
         if !self.deliveries.is_of(group) {
             self.begin_deliveries(group);
         }
@@ -136,8 +136,14 @@ impl Shard {
     }
 
     /// Does what the next of the ready connections needs.
+    #[inline]
     fn next_ready(&mut self) -> Option<Action> {
+        if self.ready.is_empty() { None } else { self.take_ready() }
+    }
+
+    fn take_ready(&mut self) -> Option<Action> {
         while let Some(slot) = self.ready.pop_front() {
+            self.slots[slot].taken_off();
             if let Some(action) = self.act(slot) {
                 return Some(action);
             }
@@ -148,9 +154,11 @@ impl Shard {
     /// The next action for one connection, if it needs one.
     fn act(&mut self, slot: Slot) -> Option<Action> {
         let session = &mut self.slots[slot];
-        session.taken_off();
-        if session.may_catch_up().is_some() {
-            self.catch_up(slot);
+        if let Some(&Subscription { membership, next_sequence, replaying }) = session.may_catch_up() {
+            match self.streams.lacks(membership.group, next_sequence, replaying) {
+                Some(next) => self.catch_up(slot, membership.group, next, replaying),
+                None => session.caught_up(),
+            }
         }
         let session = &mut self.slots[slot];
         let conn = ConnId { slot, generation: session.generation() };
@@ -165,26 +173,19 @@ impl Shard {
                 Some(Action::Send { conn, frame, offset })
             }
             Step::Shutdown => Some(Action::Shutdown { conn }),
-            Step::Release { reset } => Some(self.release(slot, reset)),
+            Step::Release { reset } => Some(self.release(conn, reset)),
         }
     }
 
-    /// Puts the next frame of a subscriber that is behind and has nothing else to send into its outbox, or closes it if
-    /// that is too old.
+    /// Puts the frame of a subscriber that begins with `next`, which it lacks, into its outbox, or closes it if that is
+    /// too old.
     #[inline(never)]
-    fn catch_up(&mut self, slot: Slot) {
+    fn catch_up(&mut self, slot: Slot, group: GroupId, next: Sequence, replaying: bool) {
         let (now, active) = (self.clock.now(), self.clock.active());
-        let session = &mut self.slots[slot];
-        let Some(&Subscription { membership, next_sequence, replaying }) = session.may_catch_up() else {
-            return;
-        };
-        let Some(next) = self.streams.lacks(membership.group, next_sequence, replaying) else {
-            return session.caught_up();
-        };
-        match self.streams.catch_up(membership.group, next, replaying, now, active) {
+        match self.streams.catch_up(group, next, replaying, now, active) {
             Some(next) => {
                 let carried = Some(next.carried);
-                session.catch_up(next.end, Item { frame: next.frame, since: next.since, carried });
+                self.slots[slot].catch_up(next.end, Item { frame: next.frame, since: next.since, carried });
                 self.counters.streams[next.carried.mode as usize].replays += u64::from(next.sealed);
             }
             None => {
@@ -195,8 +196,9 @@ impl Shard {
     }
 
     /// Takes the connection out of the table.
-    fn release(&mut self, slot: Slot, reset: bool) -> Action {
-        let conn = self.slots.id(slot);
+    #[inline(never)]
+    fn release(&mut self, conn: ConnId, reset: bool) -> Action {
+        let slot = conn.slot;
         let session = &mut self.slots[slot];
         if session.is_blocked() {
             self.counters.lagging -= 1;
