@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tickstream_wire::messages::{DataBatch, Mode, SCHEMA_VERSION, Subscribe};
 
-use crate::{BadMessage, Batch, Event, Tick, cursor::Cursor};
+use crate::{BadMessage, Batch, StreamUpdate, Tick, cursor::Cursor};
 
 /// What the application wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +62,13 @@ impl Feed {
         &mut self,
         batch: &DataBatch,
         received_at: SystemTime,
-    ) -> Result<[Option<Event>; 2], BadMessage> {
+    ) -> Result<[Option<StreamUpdate>; 2], BadMessage> {
         let mode = self.mode.ok_or(BadMessage::Unexpected { kind: tickstream_wire::FrameType::DataBatch })?;
         check(batch, mode)?;
         let first = batch.first_sequence;
         let advance =
             self.cursor.advance(first, batch.ticks.len()).map_err(|_| BadMessage::SequenceOverflow)?;
-        let gap = advance.missing_from.map(|expected| Event::Gap { expected, got: first });
+        let gap = advance.missing_from.map(|expected| StreamUpdate::Gap { expected, got: first });
         let ticks: Vec<_> = (first..=u64::MAX)
             .zip(&batch.ticks)
             .skip(advance.known)
@@ -78,7 +78,7 @@ impl Feed {
         let replayed = ticks.iter().take_while(|tick| tick.epoch_ms < self.accepted_ms).count();
         let server_ahead_ms = self.server_ahead_ms;
         let batch = batch.map(|first_sequence| {
-            Event::Batch(Batch { mode, first_sequence, ticks, received_at, replayed, server_ahead_ms })
+            StreamUpdate::Batch(Batch { mode, first_sequence, ticks, received_at, replayed, server_ahead_ms })
         });
         Ok([gap, batch])
     }
@@ -122,12 +122,12 @@ mod tests {
     fn told(feed: &mut Feed, batch: &DataBatch) -> (Option<(u64, u64)>, Vec<u64>) {
         let [gap, batch] = feed.batch(batch, SystemTime::UNIX_EPOCH).unwrap();
         let gap = gap.map(|event| match event {
-            Event::Gap { expected, got } => (expected, got),
+            StreamUpdate::Gap { expected, got } => (expected, got),
             other => panic!("{other:?}"),
         });
         let sequences = match batch {
             None => Vec::new(),
-            Some(Event::Batch(batch)) => {
+            Some(StreamUpdate::Batch(batch)) => {
                 assert_eq!(batch.first_sequence, batch.ticks[0].sequence);
                 assert!(batch.ticks.iter().all(|tick| tick.epoch_ms == tick.sequence * 1000));
                 batch.ticks.iter().map(|tick| tick.sequence).collect()
@@ -172,7 +172,7 @@ mod tests {
             let mut feed = feed(SECOND, 10);
             feed.synchronize(server_time_ms, local);
             let [_, batch] = feed.batch(&data(0, 10, 5), local).unwrap();
-            let Some(Event::Batch(batch)) = batch else { panic!("{batch:?}") };
+            let Some(StreamUpdate::Batch(batch)) = batch else { panic!("{batch:?}") };
             assert_eq!((batch.replayed, batch.server_ahead_ms), expected, "{server_time_ms}");
         }
     }

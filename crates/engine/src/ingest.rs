@@ -15,7 +15,7 @@ mod gate;
 mod ledger;
 mod pipeline;
 mod publisher;
-mod rejection;
+mod rejected;
 mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,9 +24,10 @@ mod unpack;
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use tickstream_schema::Rejection;
 use tickstream_schema::cursor::Malformed;
 use tickstream_schema::events::{Codec, PublishAck};
-pub use tickstream_schema::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
+pub use tickstream_schema::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule, RejectionCode};
 
 pub use config::IngestConfig;
 pub use counters::IngestCounters;
@@ -36,8 +37,6 @@ use gate::Gate;
 use ledger::Ledger;
 use pipeline::{Origin, Pipeline};
 use publisher::Pending;
-use rejection::Rejection;
-pub use rejection::RejectionCode;
 use rules::Rules;
 use unpack::{UnpackError, Unpacker};
 
@@ -87,7 +86,7 @@ pub enum StorageFault {
 }
 
 impl StorageFault {
-    const fn code(self) -> RejectionCode {
+    const fn rejection(self) -> RejectionCode {
         match self {
             Self::Full => RejectionCode::StorageFull,
             Self::Failed => RejectionCode::StorageFailed,

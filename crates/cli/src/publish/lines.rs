@@ -219,7 +219,10 @@ mod tests {
     fn lines_are_numbered_and_bad_ones_named() {
         let input = b"{\"event_name\":\"a\"}\n\n  \r\n{\"event_name\":\"b\"}\r\n{\"nmae\":1}\n\xff{}\n{\"event_name\":\"c\"}";
         let unknown = tickstream_schema::json::parse_event("{\"nmae\":1}").unwrap_err().to_string();
-        assert!(unknown.starts_with("column 7: nmae: no such key; there are event_id, timestamp"), "{unknown}");
+        assert!(
+            unknown.starts_with("column 7: nmae: no such key; there are event_id, timestamp"),
+            "{unknown}"
+        );
         let expected =
             [(1, Ok("a")), (4, Ok("b")), (5, Err(&*unknown)), (6, Err("column 1: not UTF-8")), (7, Ok("c"))];
         check(input, false, &expected);

@@ -1,6 +1,6 @@
 //! Counters of event collection.
 
-use super::rejection::RejectionCode;
+use tickstream_schema::RejectionCode;
 
 /// Totals since the shard began, and some gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

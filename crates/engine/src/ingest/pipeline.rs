@@ -9,7 +9,7 @@ use super::counters::IngestCounters;
 use super::dedup::{EventIds, Producers};
 use super::ledger::{Ledger, NewRecord};
 use super::publisher::Pending;
-use super::rejection::{IndexedRejection, Rejection, RejectionCode};
+use super::rejected::RejectedEvent;
 use super::rules::Rules;
 use super::{EVENTS, IngestConfig, RecordId, RestoreError, Source};
 use crate::clock::Now;
@@ -17,6 +17,7 @@ use tickstream_schema::Redactor;
 use tickstream_schema::cursor::{Cursor, Malformed, Wire, put_bytes, put_number, put_varint};
 use tickstream_schema::table::EVENT_BYTES_MAX;
 use tickstream_schema::validate::{Clocks, Valid, is_readable, validate};
+use tickstream_schema::{Rejection, RejectionCode};
 
 /// The number of `dead_letters` in StoredBatch.
 const DEAD_LETTERS: u32 = 7;
@@ -249,7 +250,7 @@ impl Pipeline {
             }
         }
         batch.is_partial |= rejection.code.is_retryable() || rejection.code.depends_on_time();
-        batch.pending.rejections.push(IndexedRejection { index, rejection });
+        batch.pending.rejections.push(RejectedEvent { index, rejection });
         batch.counters.rejected[rejection.code as usize] += 1;
     }
 

@@ -8,10 +8,11 @@ use tickstream_schema::events::PublishAck;
 use tickstream_schema::events::Rejected;
 
 use super::envelope::Envelope;
-use super::rejection::{IndexedRejection, Rejection, RejectionCode};
+use super::rejected::RejectedEvent;
 use super::rules::Rules;
 use super::{RecordId, StorageFault};
 use crate::clock::{ActiveTime, MS, SECOND};
+use tickstream_schema::{Rejection, RejectionCode};
 
 /// A connection that has published.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub(crate) struct Pending {
     /// The record with the dead letters of its rejections, if that may still be refused.
     pub dead_letters: Option<RecordId>,
     /// By rising index.
-    pub rejections: Vec<IndexedRejection>,
+    pub rejections: Vec<RejectedEvent>,
     /// Events that were stored before, or are being stored.
     pub duplicates: u32,
     /// Those of the duplicates that are in a record that may still be refused, by rising index.
@@ -110,7 +111,7 @@ impl Pending {
 
     /// Rejects all of its events alike.
     pub fn reject_all(&mut self, rejection: Rejection) {
-        self.rejections.extend((0..self.events).map(|index| IndexedRejection { index, rejection }));
+        self.rejections.extend((0..self.events).map(|index| RejectedEvent { index, rejection }));
     }
 
     /// The answer, if these records were refused. It fits `payload_bytes`: where it wouldn't, messages are left out.
@@ -125,8 +126,8 @@ impl Pending {
             && dead_letters.is_none()
             && self.unsynced_duplicates.iter().all(|(_, record)| fault_of(*record).is_none())
         {
-            for rejection in &self.rejections {
-                rejected.push(rejection.index, &rejection.rejection);
+            for event in &self.rejections {
+                rejected.push(event.index, &event.rejection);
             }
             let accepted = self.events - self.duplicates - self.rejections.len() as u32;
             return self.ack(accepted, self.duplicates, rejected);
@@ -135,11 +136,11 @@ impl Pending {
         let mut rejections = self.rejections.iter().peekable();
         let mut unsynced_duplicates = self.unsynced_duplicates.iter().peekable();
         for index in 0..self.events {
-            if let Some(rejection) = rejections.next_if(|rejection| rejection.index == index) {
+            if let Some(event) = rejections.next_if(|event| event.index == index) {
                 // A rejection is final once its dead letter is kept.
-                match dead_letters.filter(|_| !rejection.rejection.code.is_retryable()) {
-                    Some(fault) => rejected.push(index, &Rejection::new(fault.code())),
-                    None => rejected.push(index, &rejection.rejection),
+                match dead_letters.filter(|_| !event.rejection.code.is_retryable()) {
+                    Some(fault) => rejected.push(index, &Rejection::new(fault.rejection())),
+                    None => rejected.push(index, &event.rejection),
                 }
                 continue;
             }
@@ -156,7 +157,7 @@ impl Pending {
                     }
                 };
             if let Some(fault) = fault {
-                rejected.push(index, &Rejection::new(fault.code()));
+                rejected.push(index, &Rejection::new(fault.rejection()));
             }
         }
         // Which of the others were duplicates isn't known any more. Where the record was refused, all of them are told

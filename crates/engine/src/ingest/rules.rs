@@ -1,10 +1,10 @@
 //! The rules that a batch and its events must satisfy.
 
 use super::config::IngestConfig;
-use super::rejection::Rejection;
 use super::{ACK_BYTES_PER_EVENT, EVENTS_MAX};
 use crate::clock::{MS, Now};
 use tickstream_schema::Plan;
+use tickstream_schema::Rejection;
 use tickstream_schema::validate::Clocks;
 
 /// Rules of one shard; they say themselves what was against them.
