@@ -29,9 +29,6 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("warehouse-cli", &["insights", "warehouse", "service", "server", "collector", "client"]),
 ];
 
-/// Crates that don't exist yet, and those that do their work meanwhile and so may use what they may.
-const STANDS_IN: &[(&str, &str)] = &[("cli", "server"), ("service", "server")];
-
 /// Dependencies that only these crates may name.
 const CONFINED: &[(&[&str], &[&str])] = &[
     (&["datafusion"], &["warehouse", "insights"]),
@@ -49,37 +46,26 @@ fn crates_use_each_other_only_as_shown() {
     let workspace = Workspace::read();
     let mut wrong = Vec::new();
     for (name, package) in &workspace.crates {
-        if !ARROWS.iter().any(|(known, _)| known == name) {
+        let Some((_, allowed)) = ARROWS.iter().find(|(known, _)| known == name) else {
             wrong.push(format!("{name} isn't in the table"));
-        }
-        let roles = roles(name);
-        let rows = ARROWS.iter().filter(|(row, _)| roles.contains(row));
-        let allowed: Vec<_> = rows.flat_map(|(_, allowed)| *allowed).collect();
+            continue;
+        };
         for dependency in package["dependencies"].as_array().expect("dependencies") {
             let used = dependency["name"].as_str().expect("a name");
             if let Some(used) =
                 dependency["path"].as_str().and_then(|path| workspace.name_of(Path::new(path)))
-                && !allowed.contains(&&used.as_str())
+                && !allowed.contains(&used.as_str())
             {
                 wrong.push(format!("{name} uses {used}"));
             }
             for (confined, only) in CONFINED {
-                if confined.contains(&used) && !only.iter().any(|only| roles.contains(only)) {
+                if confined.contains(&used) && !only.contains(&name.as_str()) {
                     wrong.push(format!("{name} uses {used}, which is for {only:?}"));
                 }
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let built: Vec<_> =
-        STANDS_IN.iter().filter(|(absent, _)| workspace.crates.contains_key(*absent)).collect();
-    assert!(built.is_empty(), "these exist; nothing stands in for them any more: {built:?}");
-}
-
-/// A crate, and those that it stands in for.
-fn roles(name: &str) -> Vec<&str> {
-    let others = STANDS_IN.iter().filter(|(_, stands_in)| *stands_in == name).map(|(absent, _)| *absent);
-    others.chain([name]).collect()
 }
 
 #[test]

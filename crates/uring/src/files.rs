@@ -107,18 +107,11 @@ impl Files {
             }
             Operation::Write { file, offset, buffer, sync } => {
                 let Some(fd) = self.fd(file) else { return Err(not_open(id, Some(buffer))) };
-                let bytes = buffer.to_write();
-                let write =
-                    opcode::Write::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).offset(offset).build();
+                let submissions = write(fd, offset, &buffer, sync);
+                underway.left = submissions.len() as u8;
                 underway.buffer = Some(buffer);
-                if !sync {
-                    write
-                } else {
-                    underway.left = 2;
-                    let sync = data_sync(fd);
-                    self.underway[id as usize] = Some(underway);
-                    return Ok(vec![(write.flags(squeue::Flags::IO_LINK), Step::First), (sync, Step::Sync)]);
-                }
+                self.underway[id as usize] = Some(underway);
+                return Ok(submissions);
             }
             Operation::Sync { file: FileName::Synced } => match self.synced.take_failure() {
                 None => data_sync(self.synced.fd()),
@@ -220,6 +213,16 @@ impl Drop for Files {
     fn drop(&mut self) {
         self.underway.iter_mut().filter_map(Option::take).for_each(std::mem::forget);
     }
+}
+
+/// A write, and the fdatasync that is linked to it if it is to be synced.
+fn write(fd: RawFd, offset: u64, buffer: &Buffer, sync: bool) -> Submissions {
+    let bytes = buffer.to_write();
+    let write = opcode::Write::new(Fd(fd), bytes.as_ptr(), bytes.len() as u32).offset(offset).build();
+    if !sync {
+        return vec![(write, Step::First)];
+    }
+    vec![(write.flags(squeue::Flags::IO_LINK), Step::First), (data_sync(fd), Step::Sync)]
 }
 
 fn data_sync(fd: RawFd) -> squeue::Entry {
