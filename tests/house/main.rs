@@ -162,6 +162,8 @@ impl Workspace {
     fn read() -> Self {
         let output = Command::new(env!("CARGO"))
             .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+            // Packages of other systems need not be there.
+            .args(["--filter-platform", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
             .expect("cargo");
