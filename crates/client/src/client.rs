@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// Subscribes to the ticks after the sequence `resume_after`, as far back as the server keeps them, for an
-    /// application that remembers where it was. What the server no longer keeps is told as [`StreamUpdate::Gap`].
+    /// application that remembers where it was. What the server no longer keeps comes as [`StreamUpdate::Gap`].
     ///
     /// # Errors
     /// Those of [`Client::subscribe`].

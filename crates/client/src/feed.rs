@@ -119,7 +119,7 @@ mod tests {
     }
 
     /// The gap and the sequences that a batch leads to.
-    fn told(feed: &mut Feed, batch: &DataBatch) -> (Option<(u64, u64)>, Vec<u64>) {
+    fn given(feed: &mut Feed, batch: &DataBatch) -> (Option<(u64, u64)>, Vec<u64>) {
         let [gap, batch] = feed.batch(batch, SystemTime::UNIX_EPOCH).unwrap();
         let gap = gap.map(|event| match event {
             StreamUpdate::Gap { expected, got } => (expected, got),
@@ -140,10 +140,10 @@ mod tests {
     #[test]
     fn duplicates_are_left_out_and_gaps_told() {
         let mut feed = feed(SECOND, 10);
-        assert_eq!(told(&mut feed, &data(0, 10, 2)), (None, vec![10, 11]));
-        assert_eq!(told(&mut feed, &data(0, 10, 2)), (None, vec![]));
-        assert_eq!(told(&mut feed, &data(0, 11, 2)), (None, vec![12]));
-        assert_eq!(told(&mut feed, &data(0, 15, 1)), (Some((13, 15)), vec![15]));
+        assert_eq!(given(&mut feed, &data(0, 10, 2)), (None, vec![10, 11]));
+        assert_eq!(given(&mut feed, &data(0, 10, 2)), (None, vec![]));
+        assert_eq!(given(&mut feed, &data(0, 11, 2)), (None, vec![12]));
+        assert_eq!(given(&mut feed, &data(0, 15, 1)), (Some((13, 15)), vec![15]));
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         let request = feed.request(SECOND);
         assert_eq!(request.resume_after, Some(9));
         assert!(!feed.accepted(&request, 12));
-        assert_eq!(told(&mut feed, &data(0, 12, 1)), (Some((10, 12)), vec![12]));
+        assert_eq!(given(&mut feed, &data(0, 12, 1)), (Some((10, 12)), vec![12]));
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let wanted = Wanted { resume_after: Some(5), ..SECOND };
         let mut feed = feed(wanted, 8);
         assert_eq!(feed.request(wanted).resume_after, Some(5));
-        assert_eq!(told(&mut feed, &data(0, 8, 1)), (Some((6, 8)), vec![8]));
+        assert_eq!(given(&mut feed, &data(0, 8, 1)), (Some((6, 8)), vec![8]));
         assert_eq!(feed.request(wanted).resume_after, Some(8));
     }
 
@@ -183,7 +183,7 @@ mod tests {
         let request = feed.request(MINUTE);
         assert_eq!(request.resume_after, None);
         assert!(feed.accepted(&request, 10));
-        assert_eq!(told(&mut feed, &data(1, 10, 1)), (None, vec![10]));
+        assert_eq!(given(&mut feed, &data(1, 10, 1)), (None, vec![10]));
     }
 
     #[test]

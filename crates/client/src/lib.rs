@@ -37,7 +37,7 @@
 //! # What it guarantees
 //!
 //! - While a subscription stays in one mode, sequences strictly increase, across reconnects too. A tick that was
-//!   delivered is never delivered again; ticks that the server left out are told as [`StreamUpdate::Gap`].
+//!   delivered is never delivered again; ticks that the server left out come as [`StreamUpdate::Gap`].
 //! - Memory is bounded, whatever the server sends: see [`Builder::queue`]. When the application doesn't take its
 //!   batches, the task stops reading, and TCP slows the server down. A server ends such a connection after a
 //!   while; the ticks are then replayed as far back as it keeps them.

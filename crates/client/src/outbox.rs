@@ -57,7 +57,7 @@ impl Outbox {
     /// Queues the error that ends the subscription, after everything else.
     pub async fn end(&mut self, error: Error) {
         self.flush().await;
-        // Fails if the application has gone, and nobody is there to be told.
+        // Fails if the application has gone, and no receiver is left.
         _ = self.queue.send(Err(error)).await;
     }
 }
@@ -72,17 +72,17 @@ mod tests {
         let mut outbox = Outbox::new(sender);
         (0..4).for_each(|got| outbox.push(StreamUpdate::Gap { expected: 0, got }));
         assert!(outbox.is_blocked());
-        let mut told = Vec::new();
-        while told.len() < 4 {
+        let mut received = Vec::new();
+        while received.len() < 4 {
             tokio::select! {
                 biased;
                 () = outbox.flush(), if outbox.is_blocked() => {}
                 event = receiver.recv() => match event {
-                    Some(Ok(StreamUpdate::Gap { got, .. })) => told.push(got),
+                    Some(Ok(StreamUpdate::Gap { got, .. })) => received.push(got),
                     other => panic!("{other:?}"),
                 },
             }
         }
-        assert_eq!(told, [0, 1, 2, 3]);
+        assert_eq!(received, [0, 1, 2, 3]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a subscription tells the application.
+//! The news of a subscription for the application.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +6,7 @@ use tickstream_wire::messages::Mode;
 
 use crate::Error;
 
-/// One thing that happened to a subscription.
+/// A piece of news of a subscription.
 #[derive(Debug)]
 pub enum StreamUpdate {
     /// Ticks.
@@ -38,7 +38,7 @@ pub enum StreamUpdate {
     Reconnected {
         /// The server, as the builder was given it.
         server: String,
-        /// The sequence of the first tick to come, as the server says. A later one than the next is told as
+        /// The sequence of the first tick to come, as the server says. A later one than the next comes as
         /// [`StreamUpdate::Gap`] as soon as it is there.
         next_sequence: u64,
     },
