@@ -94,7 +94,7 @@ async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Ta
                     Ok(StreamUpdate::GoAway { .. }) => tally.goaways += 1,
                     Ok(StreamUpdate::Disconnected { .. }) => tally.disconnected += 1,
                     Ok(StreamUpdate::Reconnected { server, .. }) => {
-                        tally.moved += u64::from(server != servers[0])
+                        tally.moved += u64::from(server != servers[0]);
                     }
                     Ok(StreamUpdate::Subscribed { .. }) => {}
                     Err(_) => tally.failed += 1,
