@@ -1,5 +1,6 @@
 //! Taking out of an event what privacy rules name, before it is stored.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ring::hmac;
@@ -20,11 +21,27 @@ const HASH_BYTES: usize = 16;
 pub(crate) struct Redactor {
     key: hmac::Key,
     truncate_peer: bool,
+    /// Fields that were hashed since the count began.
+    hashed: Cell<u32>,
 }
 
 impl Redactor {
     pub fn new(config: &PrivacyConfig) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, config.key()), truncate_peer: config.truncates_peer() }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, config.key()),
+            truncate_peer: config.truncates_peer(),
+            hashed: Cell::new(0),
+        }
+    }
+
+    /// Counts the fields that are hashed from now on.
+    pub fn begin_count(&self) {
+        self.hashed.set(0);
+    }
+
+    /// Fields that were hashed since the count began.
+    pub fn hashed(&self) -> u32 {
+        self.hashed.get()
     }
 
     /// The client's address as it is stored.
@@ -122,6 +139,7 @@ impl Redactor {
     }
 
     fn hash(&self, value: &[u8]) -> [u8; HASH_BYTES] {
+        self.hashed.set(self.hashed.get().saturating_add(1));
         let tag = hmac::sign(&self.key, value);
         *tag.as_ref().first_chunk().expect("HMAC-SHA-256 has 32 bytes")
     }
