@@ -120,6 +120,7 @@ impl<W: Write> Watch<W> {
                 self.missed += got - expected;
                 self.printer.print(&Line::Gap { expected, got })
             }
+            Event::Reset { expected, got } => self.printer.print(&Line::Reset { expected, got }),
             Event::Subscribed { mode, next_sequence } => {
                 self.printer.print(&Line::Subscribed { mode, next_sequence })
             }

@@ -90,7 +90,7 @@ async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Ta
                             tally.ticks += 1;
                         }
                     }
-                    Ok(Event::Gap { .. }) => tally.gaps += 1,
+                    Ok(Event::Gap { .. } | Event::Reset { .. }) => tally.gaps += 1,
                     Ok(Event::GoAway { .. }) => tally.goaways += 1,
                     Ok(Event::Disconnected { .. }) => tally.disconnected += 1,
                     Ok(Event::Reconnected { server, .. }) => tally.moved += u64::from(server != servers[0]),

@@ -38,6 +38,7 @@ fn print(event: Event) {
             }
         }
         Event::Gap { expected, got } => println!("the server left out {expected} to {}", got - 1),
+        Event::Reset { expected, got } => println!("the server goes on with {got}, behind {expected}"),
         Event::Subscribed { mode, next_sequence } => println!("{mode:?} from {next_sequence}"),
         Event::Disconnected { error, retry_in } => println!("{}; again in {retry_in:?}", with_causes(&error)),
         Event::Reconnected { server, next_sequence } => println!("{server} goes on at {next_sequence}"),

@@ -142,9 +142,11 @@ impl Driver {
                     let server = self.config.servers[self.server].clone();
                     self.outbox.push(Event::Reconnected { server, next_sequence });
                 }
-                if self.feed.accepted(&request, next_sequence) {
+                let (is_new_mode, reset) = self.feed.accepted(&request, next_sequence);
+                if is_new_mode {
                     self.outbox.push(Event::Subscribed { mode: request.mode(), next_sequence });
                 }
+                reset.into_iter().for_each(|event| self.outbox.push(event));
             }
             Message::Batch(batch) => {
                 let events = self.feed.batch(&batch, link.read_at())?;
