@@ -438,7 +438,7 @@ fn a_drain_without_time_still_tells_everyone_why() {
         let mut world = World::new(config());
         let clients: Vec<_> = (0..1_000).map(|_| world.subscribed(Mode::Second, None)).collect();
         world.shard.begin_drain(over_ms);
-        world.run(u64::from(Limits::DRAIN_MS_MIN) * MS);
+        world.run(u64::from(crate::config::Limits::DRAIN_MS_MIN) * MS);
         for client in clients {
             let seen = world.client(client).take();
             assert!(
