@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tickstream_client::json::{parse_event, write_event};
 use tickstream_journal::{FileDirectory, Reader};
 use tickstream_schema::events::{Codec, Event, EventBatch, Publish, PublishAck, Rejected, StoredBatch};
+use tickstream_schema::json::{parse_event, write_event};
 use tickstream_wire::messages::{Ack, Message, MsgType};
 use tickstream_wire::{Decoder, FrameType, frame};
 
@@ -40,6 +40,8 @@ struct Manners {
     /// The first connection is cut at its second batch, unanswered.
     cuts: bool,
     refuses: bool,
+    /// Its messages have control characters in them.
+    is_hostile: bool,
 }
 
 impl Server {
@@ -104,7 +106,7 @@ fn serve(mut stream: TcpStream, stored: &Mutex<Stored>, manners: Manners) {
                         return;
                     }
                     let publish = Publish::decode(received.payload).unwrap();
-                    match stored.lock().unwrap().take(publish) {
+                    match stored.lock().unwrap().take(publish, manners.is_hostile) {
                         Some(ack) => frame::seal_as(FrameType::PublishAck, &ack),
                         None => continue,
                     }
@@ -130,7 +132,7 @@ fn limits(is_off: bool) -> Ack {
 }
 
 impl Stored {
-    fn take(&mut self, publish: Publish) -> Option<PublishAck> {
+    fn take(&mut self, publish: Publish, is_hostile: bool) -> Option<PublishAck> {
         let Publish { producer_id, sequence, events, codec, compressed } = publish;
         let events = match Codec::try_from(codec).unwrap() {
             Codec::None => events,
@@ -152,7 +154,7 @@ impl Stored {
             let verdict = |code: &str, retryable| Rejected {
                 index,
                 code: code.into(),
-                message: "it is so".into(),
+                message: if is_hostile { "it is\x1b[2J\r\nerror: forged\u{202e}" } else { "it is so" }.into(),
                 retryable,
             };
             match &event.event_name[..] {
@@ -230,8 +232,12 @@ fn check(output: &Output, code: i32, stderr_has: &[&str]) -> String {
 }
 
 fn interrupt(child: &Child) {
+    signal(child, "INT");
+}
+
+fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
 }
 
 fn wait_for(what: impl Fn() -> bool) {
@@ -319,7 +325,7 @@ fn what_is_not_stored_is_named_by_its_line_and_kept() {
     ];
     let stdout = check(&output, 1, &said);
     assert!(
-        stdout.starts_with("4 events: 3 stored, 0 duplicates, 1 rejected, 0 without an answer; 1 bad lines;"),
+        stdout.starts_with("4 events: 3 stored, 0 duplicates, 1 rejected, 0 without an answer; 1 bad line;"),
         "{stdout}"
     );
     let mut names = server.names();
@@ -381,7 +387,7 @@ fn an_interrupt_waits_for_what_is_owed_and_says_what_is_left() {
     // Its lines wait for company; which they won't get.
     thread::sleep(Duration::from_millis(500));
     interrupt(&child);
-    let stdout = check(&child.wait_with_output().unwrap(), 0, &["waiting for the answers that are owed"]);
+    let stdout = check(&child.wait_with_output().unwrap(), 0, &["waiting for the answers to what was read"]);
     assert!(stdout.starts_with("2 events: 2 stored"), "{stdout}");
 
     let mut child = server.command(&["--batch", "1"]).spawn().unwrap();
@@ -391,7 +397,7 @@ fn an_interrupt_waits_for_what_is_owed_and_says_what_is_left() {
     interrupt(&child);
     thread::sleep(Duration::from_millis(300));
     interrupt(&child);
-    let said = "1 events have no answer, the first of them line 2; 1 were sent and may be stored";
+    let said = "1 event has no answer, the first of them line 2; 1 was sent and may be stored";
     check(&child.wait_with_output().unwrap(), 1, &[said]);
 }
 
@@ -402,4 +408,220 @@ fn refusals_have_a_code_of_their_own() {
     let off = Server::start(Manners { is_off: true, ..Manners::default() });
     check(&off.publish(&[], ""), 3, &["event collection is off at 127.0.0.1:"]);
     check(&off.command(&["no-such-file"]).output().unwrap(), 1, &["can't read no-such-file"]);
+}
+
+/// Lines of a file.
+fn json_lines(path: &Path) -> Vec<serde_json::Value> {
+    std::fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn every_signal_publishes_what_was_read() {
+    for name in ["INT", "TERM", "HUP"] {
+        let server = Server::start(Manners::default());
+        let mut child = server.command(&["--linger", "1h", "--batch", "2"]).spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(lines(&["a", "b", "c", "d", "e"]).as_bytes()).unwrap();
+        wait_for(|| server.stored.lock().unwrap().events.len() == 4);
+        signal(&child, name);
+        let said = ["waiting for the answers to what was read", "stopped after line 5"];
+        let stdout = check(&child.wait_with_output().unwrap(), 0, &said);
+        assert!(stdout.starts_with("5 events: 5 stored"), "{name}: {stdout}");
+        assert_eq!(server.names(), ["a", "b", "c", "d", "e"], "{name}");
+        drop(input);
+    }
+}
+
+#[test]
+fn nothing_that_was_read_is_lost_without_a_word() {
+    // The server takes four batches without an answer: the others wait, and lines that were read behind them.
+    let server = Server::start(Manners::default());
+    let dir = tempfile::tempdir().unwrap();
+    let letters = dir.path().join("letters.jsonl");
+    let args = ["--batch", "1", "--dead-letters", letters.to_str().unwrap()];
+    let mut child = server.command(&args).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // More than it takes; what it leaves in the pipe isn't its business.
+    let writer = thread::spawn(move || drop(input.write_all(lines(&vec!["never"; 20_000]).as_bytes())));
+    wait_for(|| server.stored.lock().unwrap().batches.len() == 4);
+    signal(&child, "TERM");
+    thread::sleep(Duration::from_millis(300));
+    signal(&child, "TERM");
+    check(
+        &child.wait_with_output().unwrap(),
+        1,
+        &["events have no answer", "; 4 were sent and may be stored"],
+    );
+    let letters = json_lines(&letters);
+    let numbers: BTreeSet<_> = letters.iter().map(|letter| letter["line"].as_u64().unwrap()).collect();
+    // All that left the pipe, without a hole.
+    let most = *numbers.last().unwrap();
+    assert!(
+        letters
+            .iter()
+            .all(|letter| letter["code"] == "UNANSWERED" && letter["event"]["event_name"] == "never")
+    );
+    assert_eq!(numbers.len() as u64, most, "{most}");
+    assert!(most > 100, "{most}");
+    writer.join().unwrap();
+}
+
+#[test]
+fn what_is_named_as_refused_is_on_disk() {
+    let server = Server::start(Manners::default());
+    let dir = tempfile::tempdir().unwrap();
+    let letters = dir.path().join("letters.jsonl");
+    let args = ["--batch", "1", "--dead-letters", letters.to_str().unwrap()];
+    let mut child = server.command(&args).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    for (line, part) in [("{", "line 1: "), ("{\"event_name\":\"bad\"}", "line 2: FIELD_MISSING")] {
+        writeln!(input, "{line}").unwrap();
+        let said = said.next().unwrap().unwrap();
+        assert!(said.starts_with(part), "{said}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let codes: Vec<_> = json_lines(&letters).into_iter().map(|letter| letter["code"].clone()).collect();
+    assert_eq!(codes, ["BAD_LINE", "FIELD_MISSING"]);
+}
+
+#[test]
+fn no_file_that_is_read_is_written() {
+    let server = Server::start(Manners::default());
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let content = "{\n".repeat(3);
+    let input = at("in");
+    std::fs::write(&input, &content).unwrap();
+    std::fs::write(at("pass"), "s3cret").unwrap();
+    std::fs::hard_link(&input, at("hard")).unwrap();
+    std::os::unix::fs::symlink(&input, at("soft")).unwrap();
+    let shell = |command: &str| {
+        let mut shell = Command::new("sh");
+        let binary = env!("CARGO_BIN_EXE_tickstream");
+        shell.args(["-c", &format!("cd {} && {binary} publish --addr {} {command}", at(""), server.address)]);
+        shell.env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret").output().unwrap()
+    };
+    for command in [
+        "--dead-letters in in",
+        "--dead-letters ./in in",
+        "--dead-letters hard in",
+        "--dead-letters soft in",
+        "--dead-letters in soft",
+        "--dead-letters in < in",
+        "--dead-letters hard - < in",
+        "--dead-letters in /dev/stdin < in",
+        "--dead-letters /dev/stdin < in",
+        "--dead-letters /dev/fd/7 in 7>> in",
+        "--dead-letters /dev/stdout in >> in",
+        "in >> in",
+        "< in >> hard",
+    ] {
+        let output = shell(command);
+        check(&output, 1, &["the same file as", "which is read"]);
+        assert_eq!(std::fs::read_to_string(&input).unwrap(), content, "{command}");
+    }
+    let mut command =
+        server.command(&["--stream-pass-file", &at("pass"), "--dead-letters", &at("pass"), &input]);
+    check(&command.env_remove("STREAM_PASS").output().unwrap(), 1, &["the same file as"]);
+    assert_eq!(std::fs::read_to_string(at("pass")).unwrap(), "s3cret");
+}
+
+#[test]
+fn dead_letters_are_made_when_there_are_some() {
+    let server = Server::start(Manners::default());
+    let dir = tempfile::tempdir().unwrap();
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    std::fs::write(&old, "earlier").unwrap();
+    for path in [&old, &new] {
+        check(&server.publish(&["--dead-letters", path.to_str().unwrap()], &lines(&["a"])), 0, &[]);
+    }
+    // Nor by a command that can't begin.
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let unreachable = Server { address: nowhere, stored: Arc::default() };
+    check(&unreachable.publish(&["--dead-letters", old.to_str().unwrap()], ""), 1, &[]);
+    assert_eq!((std::fs::read_to_string(&old).unwrap(), new.exists()), ("earlier".to_owned(), false));
+    check(&server.publish(&["--dead-letters", old.to_str().unwrap()], "{\n"), 1, &[]);
+    assert_eq!(json_lines(&old).len(), 1);
+    let absent = dir.path().join("no/such");
+    check(
+        &server.publish(&["--dead-letters", absent.to_str().unwrap()], ""),
+        1,
+        &["can't write dead letters to "],
+    );
+}
+
+#[test]
+fn dead_letters_that_cannot_be_written_end_it() {
+    let server = Server::start(Manners::default());
+    let output = server.publish(&["--dead-letters", "/dev/full"], &"{\n".repeat(10_000));
+    check(
+        &output,
+        1,
+        &[
+            "line 1: column 1: EOF while parsing an object (not in the dead letters)",
+            "can't write dead letters to /dev/full: No space",
+        ],
+    );
+    assert!(output.stderr.iter().filter(|byte| **byte == b'\n').count() < 10);
+}
+
+#[test]
+fn verdicts_and_lines_steer_no_terminal() {
+    let server = Server::start(Manners { is_hostile: true, ..Manners::default() });
+    let dir = tempfile::tempdir().unwrap();
+    let letters = dir.path().join("letters.jsonl");
+    let bad_key = "{\"a\\u001b[2J\\nerror: forged\\u202e\":1}\n{\"event_type\":\"\u{9b}31m\u{2066}\"}\n\u{9b}\u{202e}\n";
+    let input = format!("{}{bad_key}", lines(&["bad"]));
+    let args = ["--batch", "1", "--dead-letters", letters.to_str().unwrap()];
+    let output = server.publish(&args, &input);
+    check(
+        &output,
+        1,
+        &["line 1: FIELD_MISSING: it is\\u{1b}[2J\\r\\nerror: forged\\u{202e}", "line 2: ", "line 4: "],
+    );
+    let kept = std::fs::read_to_string(&letters).unwrap();
+    for text in [String::from_utf8(output.stderr).unwrap(), kept] {
+        assert!(!text.lines().any(|line| line.chars().any(tickstream_service::text::steers)), "{text:?}");
+        assert!(!text.lines().any(|line| line.starts_with("error: forged")), "{text:?}");
+    }
+    assert_eq!(json_lines(&letters).len(), 4);
+}
+
+#[test]
+fn what_is_empty_or_zero_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = RealServer::start(dir.path());
+    let publish = |line: &str| {
+        let file = dir.path().join("line.jsonl");
+        std::fs::write(&file, line).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+        command.args(["publish", "--addr", &server.address]).arg(&file);
+        command.env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+        command.output().unwrap()
+    };
+    let event = r#""platform":"web","event_type":"log","event_name":"a""#;
+    let log = r#""log":{"service":"s","level":"info","message":"m","context":{"user_id":"","trace_id":""}}"#;
+    // Optional, so it may be empty.
+    check(&publish(&format!("{{{event},{log},\"user_id\":\"\"}}")), 0, &[]);
+    for (key, problem) in [("\"timestamp\":0", "timestamp: "), ("\"event_id\":\"\"", "event_id: ")] {
+        check(&publish(&format!("{{{event},{log},{key}}}")), 1, &["line 1: column ", problem]);
+    }
+    check(
+        &publish(&format!("{{{event},{log},\"timestamp\":\"1970-01-01T00:00:00Z\"}}")),
+        1,
+        &["timestamp: "],
+    );
+    let late = format!("{{{event},{log},\"event_id\":\"00000000-0000-0000-0000-000000000000\"}}");
+    check(&publish(&late), 1, &["line 1: INVALID_VALUE: event_id"]);
+}
+
+#[test]
+fn a_line_of_a_mebibyte_is_taken() {
+    let server = Server::start(Manners::default());
+    let line = |bytes: usize| format!("{{\"event_name\":\"a\"{}}}\n", " ".repeat(bytes - 18));
+    assert_eq!(line(1 << 20).len(), (1 << 20) + 1);
+    check(&server.publish(&[], &line(1 << 20)), 0, &[]);
+    check(&server.publish(&[], &line((1 << 20) + 1)), 1, &["line 1: longer than 1048576 bytes"]);
 }

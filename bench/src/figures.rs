@@ -140,6 +140,20 @@ pub fn percentiles(of: &Percentiles) -> String {
     )
 }
 
+/// CPU and memory in one line.
+pub fn usage_line(of: &Usage) -> String {
+    format!(
+        "CPU {:.1} % of one core, {:.1} % of the machine; {:.2} µs per delivery, {:.3} µs per tick; \
+         RSS {:.1} MB, peak {:.1} MB",
+        of.cpu_percent_of_one_core,
+        of.cpu_percent_of_machine,
+        of.cpu_us_per_delivery,
+        of.cpu_us_per_tick,
+        of.rss_bytes as f64 / 1e6,
+        of.rss_peak_bytes as f64 / 1e6
+    )
+}
+
 /// Durations of the generator's turns.
 pub fn turns(of: &Percentiles) -> String {
     format!("a turn {} at p99, {} at most", ms(of.p99_us), ms(of.max_us))

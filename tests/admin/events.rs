@@ -3,6 +3,7 @@
 use tickstream_engine::VerdictCode;
 use tickstream_schema::events::Publish;
 use tickstream_schema::events::{Body, CustomEvent, Event, EventType};
+use tickstream_wire::FrameType;
 use tickstream_wire::frame;
 
 use crate::metrics::promtool;

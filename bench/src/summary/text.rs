@@ -7,7 +7,7 @@ use std::{
 
 use super::Summary;
 use crate::{
-    figures::{Usage, machine, ms, percentiles, turns},
+    figures::{machine, ms, percentiles, turns, usage_line},
     verify::Faults,
 };
 
@@ -134,23 +134,11 @@ impl Summary {
 
     /// CPU and memory of server, generator and machine.
     fn fmt_resources(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |usage: &Usage| {
-            format!(
-                "CPU {:.1} % of one core, {:.1} % of the machine; {:.2} µs per delivery, {:.3} µs per tick; \
-                 RSS {:.1} MB, peak {:.1} MB",
-                usage.cpu_percent_of_one_core,
-                usage.cpu_percent_of_machine,
-                usage.cpu_us_per_delivery,
-                usage.cpu_us_per_tick,
-                usage.rss_bytes as f64 / 1e6,
-                usage.rss_peak_bytes as f64 / 1e6
-            )
-        };
         match &self.server_usage {
-            Some(usage) => row(f, "server", line(usage))?,
+            Some(usage) => row(f, "server", usage_line(usage))?,
             None => row(f, "server", "CPU and memory unknown (--server-pid)")?,
         }
-        row(f, "generator", line(&self.generator_usage))?;
+        row(f, "generator", usage_line(&self.generator_usage))?;
         let busiest = self.generator_threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max);
         let waited = self.generator_threads.iter().map(|thread| thread.waited_percent).fold(0.0, f64::max);
         let turn = self.generator_turn.map_or(String::new(), |turn| format!(", {}", turns(&turn)));

@@ -1,17 +1,28 @@
-//! `tickstream demo`: a server with credentials made up for the occasion, and a client that watches it.
+//! `tickstream demo`: a server with clients and events, and everything else to try, until one Ctrl-C.
+
+mod crowd;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use tickstream_client::Mode;
+use tickstream_server::config::{Config, ConfigError};
+use tickstream_server::serve::{ServeError, Server};
+use tickstream_service::admin::AdminAddress;
+use tickstream_service::credentials::Credentials;
+use tickstream_service::logs::LogGuard;
+use tickstream_service::text::counted;
 
 use crate::cli::{DemoArgs, WatchArgs};
 use crate::watch::{self, WatchError};
-use tickstream_server::config::{Config, ConfigError, Credentials};
-use tickstream_server::serve::{ServeError, Server};
+use crowd::Crowd;
 
 /// Bytes of the password before they are written in hexadecimal.
 const PASSWORD_BYTES: usize = 16;
+/// Clients, and ticks a second over all of them: the demo stays light, whatever the rate.
+const CLIENTS: u32 = 200;
+const CLIENT_TICKS_PER_SECOND: u32 = 20_000;
 
 /// Why the demo ended early.
 #[derive(Debug, thiserror::Error)]
@@ -28,26 +39,44 @@ pub enum DemoError {
     /// No randomness for a password.
     #[error("can't read /dev/urandom: {0}")]
     Random(io::Error),
+    /// No place for the journal.
+    #[error("can't make a temporary directory for the journal: {0}")]
+    Directory(io::Error),
+    /// No thread for the clients.
+    #[error("can't start a thread for the clients: {0}")]
+    Thread(io::Error),
 }
 
-/// Runs server and client until the count is reached, Ctrl-C or a failure.
+/// Runs server and clients until the count is reached, a signal or a failure.
 ///
 /// # Errors
 /// See [`DemoError`].
-pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
+pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
     let credentials = Credentials { user: "demo".to_owned(), pass: password().map_err(DemoError::Random)? };
-    let server = Server::start(Config::from_values([
+    // Removed at the end.
+    let journal =
+        tempfile::Builder::new().prefix("tickstream-demo-").tempdir().map_err(DemoError::Directory)?;
+    let config = Config::from_values([
         ("stream_user", credentials.user.clone()),
         ("stream_pass", credentials.pass.clone()),
         ("listen", args.listen.to_string()),
         ("shards", "1".to_owned()),
         ("ticks_per_second", args.ticks_per_second.to_string()),
-    ])?)?;
+        ("admin", "127.0.0.1:0".to_owned()),
+        ("journal", journal.path().display().to_string()),
+        ("journal_segment_mib", "4".to_owned()),
+        ("journal_max_mib", "64".to_owned()),
+    ])?;
+    let (server, admin) = Server::start_with_admin(config, log)?;
+    let address = reachable(server.address()).to_string();
+    let clients = args.clients.unwrap_or(CLIENTS.min(CLIENT_TICKS_PER_SECOND / args.ticks_per_second.get()));
     if !args.json {
-        introduce(&server, &credentials, args.mode);
+        let admin = admin.as_ref().and_then(|(_, addresses)| addresses.first());
+        introduce(args, (&address, &credentials), (clients, admin, journal.path()));
     }
+    let crowd = Crowd::start(address.clone(), &credentials, clients).map_err(DemoError::Thread)?;
     let watched = watch::run(&WatchArgs {
-        addrs: vec![reachable(server.address()).to_string()],
+        addrs: vec![address],
         credentials,
         tls: None,
         mode: args.mode,
@@ -55,22 +84,33 @@ pub fn run(args: &DemoArgs) -> Result<(), DemoError> {
         count: args.count,
         json: args.json,
     });
+    drop(crowd);
     server.stop();
     server.wait()?;
     Ok(watched?)
 }
 
-fn introduce(server: &Server, credentials: &Credentials, mode: Mode) {
-    let (user, pass, address) = (&credentials.user, &credentials.pass, reachable(server.address()));
-    let ticks = match mode {
-        Mode::Second => "a tick each second",
-        Mode::Minute => "a tick each minute, on the minute",
+fn introduce(
+    args: &DemoArgs,
+    (address, Credentials { user, pass }): (&str, &Credentials),
+    (clients, admin, journal): (u32, Option<&AdminAddress>, &Path),
+) {
+    let ticks = match args.mode {
+        Mode::Second => format!("{} a second", counted(u64::from(args.ticks_per_second.get()), "tick")),
+        Mode::Minute => "a tick each minute, on the minute".to_owned(),
     };
+    let clients = counted(clients.into(), "client");
+    let admin = admin.map_or_else(String::new, ToString::to_string);
+    let journal = journal.display();
     // A closed standard output is found out by the first tick.
     let _ = writeln!(
         io::stdout(),
-        "serving on {address}, {ticks}; Ctrl-C ends it. From another terminal:\n    \
-         STREAM_USER={user} STREAM_PASS={pass} tickstream watch --addr {address}\n"
+        "serving on {address}, {ticks}; {clients} and 20 events a second; Ctrl-C ends it. To try:\n\n\
+         the page     http://{admin}/\n\
+         a terminal   tickstream top --admin {admin}\n\
+         ticks        STREAM_USER={user} STREAM_PASS={pass} tickstream watch --addr {address}\n\
+         events       tickstream events tail -f --format text {journal}\n\
+         how many     tickstream events stats {journal}\n"
     );
 }
 

@@ -1,48 +1,55 @@
 //! `tickstream events`: shows what the server has collected, from the files of its journals, also while it writes them.
 //!
 //! - `journals`: which journals a directory has; `feed`: a journal's batches, one after another;
-//! - `lines`: what is printed of an event; `filter`: which of them;
-//! - `export`, `tail`, `letters`, `verify`: the commands. None holds more than a batch of each journal in memory, but for
-//!   the last lines that `tail` begins with.
+//! - `lines`, `text`: what is printed of an event, as JSON and for people; `filter`: which of them; `unknown`: fields that
+//!   this version can't print;
+//! - `export`, `tail`, `stats`, `dead_letters`, `verify`: the commands. None holds more than a batch of each journal in memory, but
+//!   for the last lines that `tail` begins with. Each goes on with the other journals where one is damaged, names that one
+//!   on standard error, and fails in the end.
 
+mod dead_letters;
 mod export;
 mod feed;
 mod filter;
 mod journals;
-mod letters;
 mod lines;
+mod stats;
 mod tail;
+mod text;
+mod unknown;
 mod verify;
 
-use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use tickstream_journal as journal;
 use tickstream_wire::messages::DecodeError;
 
+use crate::cli::{Inputs, OutputFile, StopFlag};
 use tickstream_server::shard::with_cause;
+use tickstream_service::text::{counted, one_line};
 
-pub use filter::{Filter, KINDS, Moment, kind, producer};
+pub use filter::{Filter, KINDS, Moment, Pattern, kind, producer};
+pub use lines::View;
 
-/// What to do with the journals of a directory.
+/// A command on the journals of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsArgs {
     /// The directory that `serve --journal` was given, or one journal's.
     pub directory: PathBuf,
-    /// What.
+    /// The action.
     pub action: EventsAction,
 }
 
-/// What to do with the journals of a directory.
+/// A command on the journals of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventsAction {
     /// Print all events.
     Export {
         /// Only these.
         filter: Filter,
-        /// Without what the server added.
-        bare: bool,
+        /// In this form.
+        view: View,
         /// Into this file instead of standard output.
         output: Option<PathBuf>,
     },
@@ -54,6 +61,15 @@ pub enum EventsAction {
         follow: bool,
         /// Only these.
         filter: Filter,
+        /// In this form.
+        view: View,
+    },
+    /// Count the events.
+    Stats {
+        /// Only these.
+        filter: Filter,
+        /// One JSON object instead of text.
+        json: bool,
     },
     /// Check every byte.
     Verify,
@@ -61,8 +77,8 @@ pub enum EventsAction {
     DeadLetters {
         /// Only these.
         filter: Filter,
-        /// As `tickstream publish` takes them.
-        replay: bool,
+        /// In this form; bare, as `tickstream publish` takes them.
+        view: View,
     },
 }
 
@@ -77,103 +93,166 @@ pub enum EventsError {
     Directory {
         /// Which.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A journal can't be read, or not to its end.
     #[error("the journal in {}: {}", .path.display(), with_cause(source))]
     Journal {
-        /// Where it is.
+        /// Its directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The damage, or the kernel's error.
         source: journal::Error,
     },
     /// A sound record that holds something else.
     #[error("the journal in {}: record {sequence} isn't a batch of events: {source}", .path.display())]
     Record {
-        /// Where the journal is.
+        /// The journal's directory.
         path: PathBuf,
         /// Which record.
         sequence: u64,
-        /// What doesn't fit.
+        /// The decoder's error.
         source: DecodeError,
     },
-    /// What was found can't be written.
+    /// The output can't be written.
     #[error("can't write to {to}: {source}")]
     Output {
-        /// Where to.
+        /// The output's name.
         to: String,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// What [`EventsAction::Verify`] was to find; it has said where.
-    #[error("{damaged} of {checked} journals are damaged")]
+    /// Some of several journals can't be read to their end; each was named.
+    #[error("{damaged} of {} can't be read to the end: what lies behind the damage is missing", counted(*checked as u64, "journal"))]
     Damaged {
         /// With damage.
         damaged: usize,
         /// In all.
         checked: usize,
     },
+    /// A signal; what was printed is less than was asked for.
+    #[error("interrupted: the output isn't complete")]
+    Interrupted,
+    /// Signals can't be caught.
+    #[error("can't catch signals: {0}")]
+    Signals(io::Error),
 }
 
-/// Does it. Whoever closes standard output has seen enough.
+/// Runs the command. Whoever closes standard output has seen enough.
 ///
 /// # Errors
 /// [`EventsError`]; what was read before is printed.
 pub fn run(args: &EventsArgs) -> Result<(), EventsError> {
+    let EventsArgs { directory, action } = args;
+    let stop = StopFlag::catch().map_err(EventsError::Signals)?;
     // Before a file is replaced: a mistyped directory must not cost an earlier export.
-    journals::find(&args.directory)?;
-    let mut out = match &args.action {
-        EventsAction::Export { output: Some(path), .. } => Output::file(path)?,
-        _ => Output::standard(),
+    let inputs = inputs(directory)?;
+    let mut out = match action {
+        EventsAction::Export { output: Some(path), .. } => Output::file(path, directory, inputs)?,
+        _ => Output::standard(&inputs)?,
     };
-    let done = match &args.action {
-        EventsAction::Export { filter, bare, .. } => export::run(&args.directory, filter, *bare, &mut out),
-        EventsAction::Tail { count, follow, filter } => {
-            tail::run(&args.directory, *count, *follow, filter, &mut out)
+    let done = match action {
+        EventsAction::Export { filter, view, .. } => export::run(directory, filter, *view, (&stop, &mut out)),
+        EventsAction::Tail { count, follow, filter, view } => {
+            tail::run(directory, (*count, *follow), (filter, *view), (&stop, &mut out))
         }
-        EventsAction::Verify => verify::run(&args.directory, &mut out),
-        EventsAction::DeadLetters { filter, replay } => {
-            letters::run(&args.directory, filter, *replay, &mut out)
+        EventsAction::Stats { filter, json } => stats::run(directory, filter, *json, (&stop, &mut out)),
+        EventsAction::Verify => verify::run(directory, (&stop, &mut out)),
+        EventsAction::DeadLetters { filter, view } => {
+            dead_letters::run(directory, filter, *view, (&stop, &mut out))
         }
     };
     // What was found before an error is printed all the same.
-    match done.and(out.flush()) {
-        Err(EventsError::Output { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+    let finished = if done.is_ok() { out.finish() } else { out.flush() };
+    match done.and(finished) {
+        Err(EventsError::Output { to, source })
+            if to == STANDARD_OUTPUT && source.kind() == io::ErrorKind::BrokenPipe =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
 
-/// Where lines go.
+/// The files of all journals, none of which may be written.
+fn inputs(directory: &Path) -> Result<Inputs, EventsError> {
+    let mut inputs = Inputs::default();
+    for place in journals::find(directory)? {
+        // A journal that can't be listed can't be read either, which is said in its turn.
+        for entry in std::fs::read_dir(&place.path).into_iter().flatten().flatten() {
+            inputs.add(&entry.path());
+        }
+    }
+    Ok(inputs)
+}
+
+/// Says something beside the output.
+fn say(text: &str) {
+    // Nobody to tell is no reason to fail.
+    let _ = writeln!(io::stderr(), "{}", one_line(text));
+}
+
+const STANDARD_OUTPUT: &str = "standard output";
+
+/// The destination of lines.
 struct Output {
     to: String,
-    writer: BufWriter<Box<dyn Write>>,
+    writer: Writer,
+}
+
+enum Writer {
+    Standard(BufWriter<io::StdoutLock<'static>>),
+    File(OutputFile),
 }
 
 impl Output {
-    fn standard() -> Self {
-        Self { to: "standard output".to_owned(), writer: BufWriter::new(Box::new(io::stdout().lock())) }
+    fn standard(inputs: &Inputs) -> Result<Self, EventsError> {
+        let to = STANDARD_OUTPUT.to_owned();
+        match inputs.check_stdout() {
+            Ok(()) => Ok(Self { to, writer: Writer::Standard(BufWriter::new(io::stdout().lock())) }),
+            Err(source) => Err(EventsError::Output { to, source }),
+        }
     }
 
-    fn file(path: &Path) -> Result<Self, EventsError> {
+    fn file(path: &Path, directory: &Path, inputs: Inputs) -> Result<Self, EventsError> {
         let to = path.display().to_string();
-        match File::create(path) {
-            Ok(file) => Ok(Self { to, writer: BufWriter::with_capacity(1 << 16, Box::new(file)) }),
+        if journals::is_within(path, directory)? {
+            let problem = "it would be in a journal's directory; name another one";
+            let source = io::Error::new(io::ErrorKind::InvalidInput, problem);
+            return Err(EventsError::Output { to, source });
+        }
+        match OutputFile::prepare(path, inputs) {
+            Ok(file) => Ok(Self { to, writer: Writer::File(file) }),
             Err(source) => Err(EventsError::Output { to, source }),
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), EventsError> {
-        let done = self.writer.write_all(bytes);
-        self.told(done)
+        let written = match &mut self.writer {
+            Writer::Standard(writer) => writer.write_all(bytes),
+            Writer::File(file) => file.write_all(bytes),
+        };
+        self.checked(written)
     }
 
     fn flush(&mut self) -> Result<(), EventsError> {
-        let done = self.writer.flush();
-        self.told(done)
+        let flushed = match &mut self.writer {
+            Writer::Standard(writer) => writer.flush(),
+            Writer::File(file) => file.flush(),
+        };
+        self.checked(flushed)
     }
 
-    fn told(&self, done: io::Result<()>) -> Result<(), EventsError> {
+    /// Flushes, and makes the file also where there was nothing to write.
+    fn finish(&mut self) -> Result<(), EventsError> {
+        if let Writer::File(file) = &mut self.writer {
+            let begun = file.begin().map(drop);
+            self.checked(begun)?;
+        }
+        self.flush()
+    }
+
+    fn checked(&self, done: io::Result<()>) -> Result<(), EventsError> {
         done.map_err(|source| EventsError::Output { to: self.to.clone(), source })
     }
 }
@@ -189,7 +268,7 @@ mod tests {
         std::fs::write(&output, "precious").unwrap();
         for directory in [folder.path().to_owned(), folder.path().join("absent")] {
             let (filter, output) = (Filter::default(), Some(output.clone()));
-            let action = EventsAction::Export { filter, bare: false, output };
+            let action = EventsAction::Export { filter, view: View::Json { bare: false }, output };
             run(&EventsArgs { directory, action }).unwrap_err();
         }
         assert_eq!(std::fs::read_to_string(&output).unwrap(), "precious");

@@ -12,7 +12,7 @@ mod publish;
 mod top;
 mod watch;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::cli::{Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeArgs, WatchArgs, exit};
@@ -20,10 +20,9 @@ use crate::demo::DemoError;
 use crate::doctor::{Host, Plan, Report};
 use crate::events::EventsArgs;
 use crate::top::TopArgs;
-use crate::watch::WatchError;
 use tickstream_server::config::{Config, ConfigError, LogFormat, Source};
 use tickstream_server::serve;
-use tickstream_service::logs;
+use tickstream_service::{logs, text};
 
 fn main() -> ExitCode {
     match cli::parse() {
@@ -37,10 +36,7 @@ fn main() -> ExitCode {
         Ok(Command::Demo(args)) => demo(&args),
         Ok(Command::Doctor(args)) => doctor(*args),
         Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
-        Err(error) => {
-            error.print();
-            ExitCode::from(error.exit_code())
-        }
+        Err(error) => written(error.print(), ExitCode::from(error.exit_code())),
     }
 }
 
@@ -61,7 +57,7 @@ fn serve(config: Config, source: Source) -> ExitCode {
 }
 
 fn print_config(toml: &str, problem: Option<&ConfigError>) -> ExitCode {
-    let code = print(toml.as_bytes());
+    let code = print(text::lines(toml).as_bytes());
     match problem {
         Some(problem) => fail(problem, exit::USAGE),
         None => code,
@@ -71,7 +67,7 @@ fn print_config(toml: &str, problem: Option<&ConfigError>) -> ExitCode {
 fn watch(args: &WatchArgs) -> ExitCode {
     match watch::run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, watch_code(&error)),
+        Err(error) => fail(&error, error.refusal().exit_code()),
     }
 }
 
@@ -79,7 +75,7 @@ fn publish(args: &PublishArgs) -> ExitCode {
     match publish::run(args) {
         Ok(publish::Outcome::AllStored) => ExitCode::SUCCESS,
         Ok(publish::Outcome::NotAll) => ExitCode::from(exit::FAILURE),
-        Err(error) => fail(&error, if error.is_refusal() { exit::REFUSED } else { exit::FAILURE }),
+        Err(error) => fail(&error, error.refusal().exit_code()),
     }
 }
 
@@ -99,10 +95,11 @@ fn top(args: &TopArgs) -> ExitCode {
 
 fn upgrade(args: &UpgradeArgs) -> ExitCode {
     match admin_client::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
-        Ok(said) => print(said.as_bytes()),
+        Ok(answer) => print(format!("{}\n", text::one_line(answer.trim_end())).as_bytes()),
         Err(error) => {
-            let _ = write!(io::stderr(), "at {}: ", args.admin);
-            fail(&error, exit::FAILURE)
+            let _ =
+                writeln!(io::stderr(), "error: at {}: {}", args.admin, text::one_line(&error.to_string()));
+            ExitCode::from(exit::FAILURE)
         }
     }
 }
@@ -112,10 +109,10 @@ fn demo(args: &DemoArgs) -> ExitCode {
         Ok(guard) => guard,
         Err(error) => return fail(&error, exit::FAILURE),
     };
-    let code = match demo::run(args) {
+    let code = match demo::run(args, &guard) {
         Ok(()) => ExitCode::SUCCESS,
         Err(DemoError::Config(error)) => fail(&error, exit::USAGE),
-        Err(DemoError::Watch(error)) => fail(&error, watch_code(&error)),
+        Err(DemoError::Watch(error)) => fail(&error, error.refusal().exit_code()),
         Err(error) => fail(&error, exit::FAILURE),
     };
     drop(guard);
@@ -126,28 +123,30 @@ fn doctor(args: DoctorArgs) -> ExitCode {
     let DoctorArgs { config, connections, pid, root, json } = args;
     let host = root.map_or_else(|| Host::this(pid), |root| Host::at(root, pid));
     let report = Report::of(&host, Plan::new(&config, connections));
-    // https://no-color.org
-    let colour =
-        io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let code = print(if json { report.json() } else { report.text(colour) }.as_bytes());
+    let report_text = if json { report.json() } else { report.text(text::has_colours(&io::stdout())) };
+    let code = print(report_text.as_bytes());
     if report.is_fit() { code } else { ExitCode::from(exit::FAILURE) }
 }
 
-fn watch_code(error: &WatchError) -> u8 {
-    if error.is_refusal() { exit::REFUSED } else { exit::FAILURE }
+fn print(bytes: &[u8]) -> ExitCode {
+    let mut out = io::stdout();
+    written(out.write_all(bytes).and_then(|()| out.flush()), ExitCode::SUCCESS)
 }
 
-fn print(bytes: &[u8]) -> ExitCode {
-    match io::stdout().write_all(bytes) {
-        Ok(()) => ExitCode::SUCCESS,
+/// The exit code after writing to standard output: `code`, unless that failed.
+fn written(result: io::Result<()>, code: ExitCode) -> ExitCode {
+    match result {
         // Who closed it has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => fail(&error, exit::FAILURE),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr(), "error: can't write to standard output: {error}");
+            ExitCode::from(exit::FAILURE)
+        }
+        _ => code,
     }
 }
 
 /// Says what went wrong. A closed standard error is no reason to panic.
 fn fail(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    let _ = writeln!(io::stderr(), "error: {error}");
+    let _ = writeln!(io::stderr(), "error: {}", text::lines(&error.to_string()));
     ExitCode::from(code)
 }

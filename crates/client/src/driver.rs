@@ -137,11 +137,12 @@ impl Driver {
         match message {
             // The session takes no answers to PUBLISHes that it hasn't sent.
             Message::Authenticated | Message::Published(_) => {}
-            Message::Subscribed { request, next_sequence } => {
+            Message::Subscribed { request, next_sequence, server_time_ms } => {
                 if std::mem::take(&mut self.is_reconnect) {
                     let server = self.config.servers[self.server].clone();
                     self.outbox.push(Event::Reconnected { server, next_sequence });
                 }
+                self.feed.synchronize(server_time_ms, link.read_at());
                 if self.feed.accepted(&request, next_sequence) {
                     self.outbox.push(Event::Subscribed { mode: request.mode(), next_sequence });
                 }

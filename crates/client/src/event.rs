@@ -63,6 +63,11 @@ pub struct Batch {
     pub ticks: Vec<Tick>,
     /// When the last bytes of the batch were read from the socket, by this machine's clock.
     pub received_at: SystemTime,
+    /// Ticks at the front that were due before the server accepted the subscription, by the server's clock: a replay.
+    pub replayed: usize,
+    /// Lead of the server's clock over this machine's, ms, when the server accepted the subscription: too small by the
+    /// time that its answer took. 0 where the server didn't say its time.
+    pub server_ahead_ms: i64,
 }
 
 /// One point in time of a stream.

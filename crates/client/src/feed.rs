@@ -1,6 +1,6 @@
 //! The subscription as the application sees it: one run of sequences over however many connections.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tickstream_wire::messages::{DataBatch, Mode, SCHEMA_VERSION, Subscribe};
 
@@ -19,6 +19,9 @@ pub(crate) struct Wanted {
 pub(crate) struct Feed {
     mode: Option<Mode>,
     cursor: Cursor,
+    /// When the server accepted the subscription of this connection, by its clock, Unix time, ms.
+    accepted_ms: u64,
+    server_ahead_ms: i64,
 }
 
 impl Feed {
@@ -43,6 +46,14 @@ impl Feed {
         before != self.mode
     }
 
+    /// Takes the server's clock at its answer to a SUBSCRIBE, which came at `local`: ticks from before are replayed.
+    /// Without one (0) the clock of this machine has to do.
+    pub fn synchronize(&mut self, server_time_ms: u64, local: SystemTime) {
+        let local_ms = local.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+        self.accepted_ms = if server_time_ms == 0 { local_ms } else { server_time_ms };
+        self.server_ahead_ms = self.accepted_ms.wrapping_sub(local_ms).cast_signed();
+    }
+
     /// What is new in a batch: a gap, ticks, both or nothing.
     ///
     /// # Errors
@@ -64,8 +75,11 @@ impl Feed {
             .map(|(sequence, tick)| Tick { sequence, epoch_ms: tick.epoch_ms })
             .collect();
         let batch = ticks.first().map(|tick| tick.sequence);
-        let batch =
-            batch.map(|first_sequence| Event::Batch(Batch { mode, first_sequence, ticks, received_at }));
+        let replayed = ticks.iter().take_while(|tick| tick.epoch_ms < self.accepted_ms).count();
+        let server_ahead_ms = self.server_ahead_ms;
+        let batch = batch.map(|first_sequence| {
+            Event::Batch(Batch { mode, first_sequence, ticks, received_at, replayed, server_ahead_ms })
+        });
         Ok([gap, batch])
     }
 }
@@ -148,6 +162,19 @@ mod tests {
         assert_eq!(feed.request(wanted).resume_after, Some(5));
         assert_eq!(told(&mut feed, &data(0, 8, 1)), (Some((6, 8)), vec![8]));
         assert_eq!(feed.request(wanted).resume_after, Some(8));
+    }
+
+    #[test]
+    fn the_server_s_clock_tells_a_replay() {
+        let local = UNIX_EPOCH + std::time::Duration::from_secs(1_000);
+        for (server_time_ms, expected) in [(12_000, (2, -988_000)), (2_000_000, (5, 1_000_000)), (0, (5, 0))]
+        {
+            let mut feed = feed(SECOND, 10);
+            feed.synchronize(server_time_ms, local);
+            let [_, batch] = feed.batch(&data(0, 10, 5), local).unwrap();
+            let Some(Event::Batch(batch)) = batch else { panic!("{batch:?}") };
+            assert_eq!((batch.replayed, batch.server_ahead_ms), expected, "{server_time_ms}");
+        }
     }
 
     #[test]

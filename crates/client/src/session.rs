@@ -19,7 +19,7 @@ pub(crate) enum Message {
     /// The credentials are right.
     Authenticated,
     /// The server accepted `request`; its ticks follow.
-    Subscribed { request: Subscribe, next_sequence: u64 },
+    Subscribed { request: Subscribe, next_sequence: u64, server_time_ms: u64 },
     /// Ticks, not yet judged.
     Batch(DataBatch),
     /// What became of a batch of events, not yet judged.
@@ -193,7 +193,8 @@ impl Session {
             (Request::Auth, MsgType::Auth) => Message::Authenticated,
             (Request::Subscribe(request), MsgType::Subscribe) => {
                 self.mode = Some(request.mode());
-                Message::Subscribed { request, next_sequence: ack.next_sequence }
+                let Ack { next_sequence, server_time_ms, .. } = *ack;
+                Message::Subscribed { request, next_sequence, server_time_ms }
             }
             _ => return Err(unexpected.into()),
         };

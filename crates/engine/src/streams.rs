@@ -347,13 +347,9 @@ impl Streams {
     }
 
     /// A send of the newest batch was answered, or is no longer the fan-out's.
-    #[inline]
     pub fn answered(&mut self, group: GroupId) {
-        let state = &mut self.groups[group.index()];
-        state.in_flight -= 1;
-        if state.in_flight == 0 && !state.in_fan_out {
-            self.schedule(group);
-        }
+        self.groups[group.index()].in_flight -= 1;
+        self.settle(group);
     }
 
     /// Bytes of its frame.

@@ -28,7 +28,7 @@ pub struct Config {
 
 /// Whole segments are removed, the oldest first, until both bounds hold; of the one being written only the age counts.
 ///
-/// While a journal has consumers ([`Journal::heed`](crate::Journal::heed)), a segment with a record that one of them hasn't
+/// While a journal has consumers ([`Journal::set_consumers`](crate::Journal::set_consumers)), a segment with a record that one of them hasn't
 /// loaded stays, and appends that don't fit are refused as [`AppendError::Full`](crate::AppendError::Full).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retention {

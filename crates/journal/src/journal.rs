@@ -49,6 +49,8 @@ pub struct Journal {
     /// Segments with synced records, oldest first. The last is the one being written.
     segments: VecDeque<Segment>,
     preparation: Preparation,
+    /// `Config::segment_age`.
+    segment_age_ns: u64,
     /// What the next segment is filled with, unless it is on its way.
     zeros: Option<Buffer>,
     removal: Removal,
@@ -173,6 +175,7 @@ impl Journal {
             unmarked_since: (!start.is_marked).then_some(now.mono_ns),
             segments: start.segments,
             preparation: Preparation::default(),
+            segment_age_ns: config.segment_age.map_or(u64::MAX, nanos),
             zeros: None,
             removal: Removal::default(),
             consumers: Vec::new(),
@@ -304,7 +307,7 @@ impl Journal {
 
     /// Says how far the journal's consumers are: one entry for each, `None` for one that has loaded nothing. Without this,
     /// and with no entry, retention goes by size and age alone.
-    pub fn heed(&mut self, consumers: Vec<Option<Position>>) {
+    pub fn set_consumers(&mut self, consumers: Vec<Option<Position>>) {
         self.consumers = consumers;
         self.find_loaded();
     }

@@ -53,7 +53,7 @@ pub fn remove_unowned(root: &Path, retention: &Retention, now_ns: u64) -> io::Re
     let mut all = Vec::new();
     for path in paths {
         let mut segments = 0;
-        let result = bound.tend(&path, &mut segments);
+        let result = bound.maintain(&path, &mut segments);
         let error = result.err().filter(|error| !matches!(error, Error::Locked));
         if segments > 0 || error.is_some() {
             all.push(Removed { path, segments, error });
@@ -70,7 +70,7 @@ struct Bound<'a> {
 }
 
 impl Bound<'_> {
-    fn tend(&mut self, path: &Path, removed: &mut u64) -> Result<(), Error> {
+    fn maintain(&mut self, path: &Path, removed: &mut u64) -> Result<(), Error> {
         // Locked only where something is due: a process that begins meanwhile would have to take another journal.
         let before = survey(path)?;
         if !before.has_next && !self.oldest_is_due(path, &before)? {

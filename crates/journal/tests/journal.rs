@@ -384,7 +384,7 @@ fn loaded(world: &World, sequence: u64) -> Vec<Option<Position>> {
 fn what_a_consumer_has_not_loaded_stays_and_a_journal_that_is_full_of_it_refuses() {
     let retention = Retention { bytes: Some(4 * config().segment_bytes), ..Retention::default() };
     let mut world = World::new(Config { retention, ..config() });
-    world.journal.heed(vec![None]);
+    world.journal.set_consumers(vec![None]);
     let (error, taken) = world.fill();
     assert_eq!(error, AppendError::Full);
     let stats = world.journal.stats();
@@ -392,20 +392,20 @@ fn what_a_consumer_has_not_loaded_stays_and_a_journal_that_is_full_of_it_refuses
     assert!(stats.disk_bytes <= 4 * config().segment_bytes && stats.held_since_ns.is_some(), "{stats:?}");
     assert_eq!((stats.loaded, stats.unloaded_bytes > 2 * config().segment_bytes), (Some(0), true));
     // All but the last record of the first segment is no segment.
-    world.journal.heed(loaded(&world, 4));
+    world.journal.set_consumers(loaded(&world, 4));
     world.settle();
     assert_eq!(world.append(3000), Err(AppendError::Full));
-    world.journal.heed(loaded(&world, 5));
+    world.journal.set_consumers(loaded(&world, 5));
     world.settle();
     assert_eq!((world.journal.first_sequence(), world.journal.stats().held_since_ns), (6, None));
     world.append_all(3);
     // The slowest of two counts.
     let both = [loaded(&world, taken + 3), loaded(&world, 5)].concat();
-    world.journal.heed(both);
+    world.journal.set_consumers(both);
     assert_eq!(world.fill().0, AppendError::Full);
     assert_eq!(world.journal.first_sequence(), 6);
     // Without a consumer it is as it was: the oldest go.
-    world.journal.heed(Vec::new());
+    world.journal.set_consumers(Vec::new());
     world.append_all(20);
     assert!(world.journal.first_sequence() > 20);
 }
@@ -415,7 +415,7 @@ fn age_removes_what_is_not_loaded_only_if_it_is_told_to() {
     for age_removes_unloaded in [false, true] {
         let retention = Retention { age: Some(Duration::from_secs(60)), bytes: None, age_removes_unloaded };
         let mut world = World::new(Config { retention, ..config() });
-        world.journal.heed(vec![None]);
+        world.journal.set_consumers(vec![None]);
         world.append_all(12);
         for _ in 0..64 {
             world.pass(Duration::from_secs(1));
@@ -424,7 +424,7 @@ fn age_removes_what_is_not_loaded_only_if_it_is_told_to() {
         let stats = world.journal.stats();
         let expected = if age_removes_unloaded { (0, 3) } else { (3, 0) };
         assert_eq!((world.segments() as u64, stats.removed_unloaded), expected, "{stats:?}");
-        world.journal.heed(loaded(&world, 12));
+        world.journal.set_consumers(loaded(&world, 12));
         world.settle();
         world.settle();
         assert_eq!(world.segments(), 0);

@@ -218,7 +218,7 @@ impl World {
             let sequence = self.rng.u64(..=journal.synced());
             self.rng.bool().then(|| Position { journal: journal.id(), sequence, group_crc: 0 })
         });
-        journal.heed(consumers.collect());
+        journal.set_consumers(consumers.collect());
         let stats = journal.stats();
         let may_remove_unloaded = self.config.retention.age_removes_unloaded;
         assert!(may_remove_unloaded || stats.removed_unloaded == unloaded_before, "{stats:?}");

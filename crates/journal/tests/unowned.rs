@@ -67,14 +67,14 @@ fn old_journals_without_an_owner_go_whole_and_the_next_process_goes_on_behind_th
     let owner = journal(&owned, 1, 12);
     drop(journal(&left, 2, 12));
     assert!(left.join("next").exists());
-    let tend = |after_s: u64| {
+    let maintain = |after_s: u64| {
         set_changed(&left, NOW_NS / SECOND);
         remove_unowned(root.path(), &by_age(false), NOW_NS + after_s * SECOND).unwrap()
     };
-    assert!(tend(59).is_empty());
+    assert!(maintain(59).is_empty());
     // What was made ready for records that never came goes at once.
     assert_eq!((segments(&left), left.join("next").exists()), (3, false));
-    let removed = tend(61);
+    let removed = maintain(61);
     assert!(matches!(&removed[..], [one] if one.path == left && one.segments == 3 && one.error.is_none()));
     assert_eq!((segments(&owned), segments(&left)), (3, 0));
     drop(owner);

@@ -28,6 +28,7 @@ use crate::events::Event;
 use serde::Serialize;
 
 use message::{Message, MessageSeed};
+pub use time::parse as parse_time;
 
 /// Text that is no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -123,7 +123,7 @@ fn the_envelope_s_rules_hold() {
     check(|event| event.platform.clear(), Code::FieldMissing, "platform");
     check(|event| event.platform = "p".repeat(65), Code::FieldTooLong, "platform");
     check(|event| event.session_id.clear(), Code::FieldMissing, "session_id");
-    check(|event| event.user_id = Some(String::new()), Code::FieldMissing, "user_id");
+    check(|event| event.user_id = Some("u".repeat(129)), Code::FieldTooLong, "user_id");
     check(|event| event.event_type = 0, Code::FieldMissing, "event_type");
     check(|event| event.event_type = 23, Code::InvalidValue, "event_type");
     check(|event| event.event_type = -1, Code::InvalidValue, "event_type");

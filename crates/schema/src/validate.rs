@@ -256,7 +256,8 @@ impl Walk<'_> {
                 if found > u64::from(max) {
                     return Err(Rejection::at(RejectionCode::FieldTooLong, id, found));
                 }
-                if found < u64::from(min) {
+                // An optional text that is there and empty is as good as absent.
+                if field.is_required && found < u64::from(min) {
                     return Err(Rejection::at(RejectionCode::FieldMissing, id, found));
                 }
                 text(id, bytes)?;
@@ -267,7 +268,7 @@ impl Walk<'_> {
                 self.message(field.child, Some(id), bytes)?;
             }
             Rule::Id { len, .. } => {
-                if bytes.is_empty() && field.is_required {
+                if bytes.is_empty() {
                     return Ok(false);
                 }
                 if found != u64::from(len) || bytes.iter().all(|&byte| byte == 0) {

@@ -43,8 +43,9 @@ pub enum PreflightError {
     },
     /// More connections than descriptors.
     #[error(
-        "max_connections = {wanted} doesn't fit: {shards} shard(s) of {descriptors} descriptors each \
-         (RLIMIT_NOFILE) hold {most}; raise the limit (ulimit -Hn, LimitNOFILE=) or the number of shards"
+        "max_connections = {wanted} doesn't fit: {} of {descriptors} descriptors each \
+         (RLIMIT_NOFILE) hold {most}; raise the limit (ulimit -Hn, LimitNOFILE=) or the number of shards",
+        tickstream_service::text::counted(*shards as u64, "shard")
     )]
     Connections {
         /// What was asked for.

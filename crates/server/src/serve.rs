@@ -128,6 +128,43 @@ impl Server {
         Self::start_beside(&config.into(), &[])
     }
 
+    /// As [`Server::start`], and answers at the admin endpoint of the configuration, for a process that has more to do than
+    /// to serve: signals stay its own. The endpoint ends with what stands beside the server here; its addresses are those
+    /// that it was given, with the ports that it got.
+    ///
+    /// # Errors
+    /// Those of [`Server::start`], and if the endpoint can't listen.
+    pub fn start_with_admin(
+        config: Config,
+        log: &LogGuard,
+    ) -> Result<(Self, Option<(admin::Serving, Vec<AdminAddress>)>), ServeError> {
+        let started = SystemTime::now();
+        let endpoint = Endpoint::bind(&config.standard.admin, false)?;
+        let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
+        let config = Arc::new(config);
+        let server = Self::start_beside(&config, &others)?;
+        let serving = endpoint.map(|endpoint| {
+            let addresses = endpoint.addresses();
+            admin::serve(endpoint, server.info(&config, started, log)).map(|serving| (serving, addresses))
+        });
+        Ok((server, serving.transpose()?))
+    }
+
+    /// What the admin endpoint tells of it.
+    fn info(&self, config: &Config, started: SystemTime, log: &LogGuard) -> ServerInfo {
+        ServerInfo {
+            control: Arc::clone(self.control()),
+            handle: self.handle(),
+            address: self.address(),
+            cpus: config.shard_cpus(),
+            collects_events: config.events.is_some(),
+            started,
+            losses: log.losses(),
+            spans_lost: self.spans_lost.clone(),
+            visible: Arc::clone(&self.visible),
+        }
+    }
+
     /// As [`Server::start`]; shards close their copies of `others`, which are the process's.
     fn start_beside(config: &Arc<Config>, others: &[RawFd]) -> Result<Self, ServeError> {
         let connections = preflight::check(config)?;
@@ -432,23 +469,14 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let admin_addresses = endpoint.as_ref().map(Endpoint::addresses).unwrap_or_default();
     server.notify = Notify::from_environment();
     server.handle.set_notify(server.notify.clone());
-    let info = ServerInfo {
-        control: Arc::clone(server.control()),
-        handle: server.handle(),
-        address: server.address(),
-        cpus: config.shard_cpus(),
-        collects_events: config.events.is_some(),
-        started,
-        losses: log.losses(),
-        spans_lost: server.spans_lost.clone(),
-        visible: Arc::clone(&server.visible),
-    };
+    let info = server.info(&config, started, log);
     server.reload_from(source, config, log.filter())?;
     server.apply_signals(signals)?;
     // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
     // since dropping it removes its unix sockets.
     let admin_endpoint = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
-    server.notify.ready(&format!("{shards} shard(s) on CPUs {cpus}, listening on {}", server.address()));
+    let what = tickstream_service::text::counted(shards as u64, "shard");
+    server.notify.ready(&format!("{what} on CPUs {cpus}, listening on {}", server.address()));
     tracing::info!(
         address = %server.address(),
         tls = server.addresses().iter().find(|at| at.is_tls).map(|at| tracing::field::display(at.address)),

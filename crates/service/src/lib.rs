@@ -10,3 +10,4 @@ pub mod otlp;
 pub mod settings;
 pub mod signals;
 pub mod standard;
+pub mod text;

@@ -3,6 +3,7 @@
 //! Whoever logs puts a line into a queue of bounded length; a thread of its own writes it. Where stderr is slow,
 //! closed or on a full disk, lines are lost and counted, and serving goes on.
 
+use crate::text;
 use std::{
     io::{self, IsTerminal, Write},
     mem,
@@ -51,7 +52,7 @@ pub enum LogError {
 /// [`LogError::Filter`], and [`LogError::Twice`] if there is a global subscriber already.
 pub fn init(level: &str, format: LogFormat) -> Result<LogGuard, LogError> {
     let terminal = io::stderr().is_terminal();
-    let colors = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colors = text::has_colours(&io::stderr());
     let (queue, mut guard) = start(io::stderr(), QUEUE_LINES_MAX);
     let style = match format {
         LogFormat::Human => Style::Human { colors },
@@ -162,7 +163,8 @@ fn start(output: impl Write + Send + 'static, lines_max: usize) -> (NonBlocking,
 fn subscriber(level: &str, style: Style, queue: NonBlocking) -> Result<(Dispatch, LogFilter), ParseError> {
     let filter = EnvFilter::builder().parse(level)?;
     // Internal errors would be reported by eprintln!, which panics where stderr fails.
-    let builder = fmt().with_env_filter(filter).with_writer(queue).log_internal_errors(false);
+    let writer = move || OneLine { queue: queue.clone(), style };
+    let builder = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     Ok(match style {
         Style::Human { colors } => {
             let builder = builder.with_ansi(colors).with_filter_reloading();
@@ -182,6 +184,36 @@ fn handle<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> LogFilter {
         // It fails only once the log is gone.
         let _ = handle.reload(filter);
     }))
+}
+
+/// Escapes what would forge a second line or steer the terminal, in a line that holds text from elsewhere (CWE-117,
+/// CWE-150). tracing_subscriber escapes ESC and C1 controls in values, but neither line ends nor bidirectional controls.
+struct OneLine {
+    queue: NonBlocking,
+    style: Style,
+}
+
+impl Write for OneLine {
+    /// The formatter writes each line whole.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let whole = String::from_utf8_lossy(line);
+        let content = whole.strip_suffix('\n').unwrap_or(&whole);
+        let safe = match self.style {
+            Style::Json => text::json(content),
+            Style::Human { colors: false } => text::one_line(content),
+            // The escapes that are left are the formatter's own colours.
+            Style::Human { colors: true } => text::one_painted_line(content),
+        };
+        match safe {
+            std::borrow::Cow::Borrowed(_) => self.queue.write_all(line)?,
+            std::borrow::Cow::Owned(safe) => self.queue.write_all(format!("{safe}\n").as_bytes())?,
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.queue.flush()
+    }
 }
 
 /// A writer that never fails, and counts the lines that its output refused. tracing_appender's thread would drop
@@ -259,6 +291,28 @@ mod tests {
             text.ends_with("closed conn=7 reason=\"x y\"\n")
         });
         check("info", Style::Human { colors: true }, |text| text.contains("\x1b["));
+    }
+
+    #[test]
+    fn text_from_elsewhere_forges_no_line_and_steers_no_terminal() {
+        let hostile = "a\nERROR forged\r\x1b[31mb\u{9b}2Jc\u{202e}d";
+        for style in [Style::Json, Style::Human { colors: false }, Style::Human { colors: true }] {
+            let mut file = tempfile::tempfile().unwrap();
+            let (queue, guard) = start(file.try_clone().unwrap(), 16);
+            tracing::dispatcher::with_default(&subscriber("info", style, queue).unwrap().0, || {
+                tracing::info!(peer = %hostile, reason = hostile, "{hostile}");
+            });
+            drop(guard);
+            let mut text = String::new();
+            io::Seek::rewind(&mut file).unwrap();
+            io::Read::read_to_string(&mut file, &mut text).unwrap();
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            let is_steered =
+                text.trim_end().replace("\x1b[0m", "").replace("\x1b[2m", "").replace("\x1b[3m", "");
+            let is_steered = is_steered.replace("\x1b[32m", "");
+            assert!(!is_steered.chars().any(crate::text::steers), "{text:?}");
+            assert!(text.contains("ERROR forged"), "{text:?}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use tickstream_load::wall_us;
 use tickstream_uring::system::run_on;
 
 use crate::{
-    harvest::latency_histogram,
+    collector::latency_histogram,
     message::Message,
     options::Options,
     protocol::{Event, Inbox},

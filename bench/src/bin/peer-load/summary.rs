@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, fmt, fs, io::Write, path::Path};
 
 use anyhow::Context;
 use serde::Serialize;
-use tickstream_load::figures::{Percentiles, Usage, cpus, machine_percent, ms, percentiles, threads, wave};
+use tickstream_load::figures::{
+    Percentiles, Usage, cpus, machine_percent, ms, percentiles, threads, usage_line, wave,
+};
 
 use crate::{
     collector::{Collector, Faults},
@@ -246,10 +248,10 @@ impl fmt::Display for Summary {
             row("faults", format!("gaps {gaps}, duplicates {duplicates}, missing {missing}"))?;
         }
         match &self.server_usage {
-            Some(usage) => row("server", usage.to_string())?,
+            Some(usage) => row("server", usage_line(usage))?,
             None => row("server", "CPU and memory unknown (--server-pid)".to_owned())?,
         }
-        row("generator", self.generator_usage.to_string())?;
+        row("generator", self.generator_usage_line(usage))?;
         for warning in &self.warnings {
             row("WARNING", warning.clone())?;
         }
@@ -261,31 +263,6 @@ impl fmt::Display for Summary {
         }
         row("verdict", if self.passed { "every message was right" } else { "failed" }.to_owned())
     }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "CPU {:.1} % of one core, {:.2} µs per delivery; RSS {:.1} MB, peak {:.1} MB",
-            self.cpu_percent_of_one_core,
-            self.cpu_us_per_delivery,
-            self.rss_bytes as f64 / 1e6,
-            self.rss_peak_bytes as f64 / 1e6
-        )
-    }
-}
-
-fn percentiles(of: &Percentiles) -> String {
-    let Percentiles { p50_us, p90_us, p95_us, p99_us, max_us, .. } = *of;
-    let named = [("p50", p50_us), ("p90", p90_us), ("p95", p95_us), ("p99", p99_us), ("max", max_us)];
-    named.map(|(name, us)| format!("{name} {}", ms(us))).join("  ")
-}
-
-/// µs as ms, with as many digits as mean something.
-fn ms(us: u64) -> String {
-    let ms = us as f64 / 1e3;
-    if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.0} ms") }
 }
 
 fn busiest_thread_percent(from: &Snapshot, until: &Snapshot) -> f64 {

@@ -20,23 +20,26 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
   1  failed while running; doctor: something must be fixed; top: no answer;
-     publish: not every line is stored; events verify: damage
+     publish: not every line is stored; events: a journal is damaged, or interrupted
   2  wrong command line or configuration
-  3  refused by the server (watch, publish)
-  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)";
+  3  refused by the server for good: credentials, certificate, version, no event
+     collection (watch, publish)
+  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
+  5  refused by the server for the moment: busy, shutting down, or too many attempts;
+     the error says when to try again (watch, publish)";
 
-/// How often top may ask. The server gathers its figures at most ten times a second.
+/// Intervals at which top may ask. The server gathers its figures at most ten times a second.
 const TOP_INTERVAL: DurationRange =
     DurationRange::millis(Duration::from_millis(100), Duration::from_secs(3_600));
 
-/// How long upgrade may wait. By itself the server gives up on a new process after a minute, and says so.
+/// Longest wait of upgrade. By itself the server gives up on a new process after a minute, and says so.
 const UPGRADE_TIMEOUT: DurationRange =
     DurationRange::millis(Duration::from_millis(100), Duration::from_secs(3_600));
 
 /// The tree.
 pub fn command() -> clap::Command {
     clap::Command::new("tickstream")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(env!("TICKSTREAM_VERSION"))
         .about("Streams ticks to authenticated TCP clients")
         .after_help(examples(
             "  tickstream demo
@@ -118,22 +121,30 @@ fn events() -> clap::Command {
             "  tickstream events tail -f /var/lib/tickstream/events
   tickstream events export /var/lib/tickstream/events --since 2h --kind log,video | jq .event_name
   tickstream events dead-letters /var/lib/tickstream/events --replay | tickstream publish
+  tickstream events stats /var/lib/tickstream/events --since 1d
   tickstream events verify /var/lib/tickstream/events",
         ))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([events_export(), events_tail(), events_verify(), events_dead_letters()])
+        .subcommands([
+            events_export(),
+            events_tail(),
+            events_stats(),
+            events_verify(),
+            events_dead_letters(),
+        ])
 }
 
 fn events_export() -> clap::Command {
     clap::Command::new("export")
-        .about("Print all events, journal by journal, each as a line of JSON")
+        .about("Print all events, journal by journal, each as a line")
         .after_help(examples(
             "  tickstream events export /var/lib/tickstream/events --since 2026-01-31 --output january.jsonl
   tickstream events export /var/lib/tickstream/events --bare | tickstream publish --addr other.example:7400",
         ))
         .args([journal_arg()])
         .args(filter_args())
+        .arg(format_arg("json"))
         .arg(Arg::new("bare").long("bare").action(ArgAction::SetTrue).help(
             "Print events as they were published, without what the server knows of them: what tickstream publish takes",
         ))
@@ -148,8 +159,11 @@ fn events_export() -> clap::Command {
 
 fn events_tail() -> clap::Command {
     clap::Command::new("tail")
-        .about("Print the last events, in the order in which they came, each as a line of JSON")
-        .after_help(examples("  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events"))
+        .about("Print the last events, in the order in which they came, each as a line")
+        .after_help(examples(
+            "  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events
+  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events",
+        ))
         .args([journal_arg()])
         .arg(
             Arg::new("lines")
@@ -167,6 +181,19 @@ fn events_tail() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Go on with those that come"),
         )
+        .arg(format_arg("json"))
+        .args(filter_args())
+}
+
+fn events_stats() -> clap::Command {
+    clap::Command::new("stats")
+        .about("Count events by kind, name, service and user, and dead letters by verdict")
+        .after_help(examples(
+            "  tickstream events stats /var/lib/tickstream/events
+  tickstream events stats /var/lib/tickstream/events --since 1d --kind log --format json | jq .services.top",
+        ))
+        .args([journal_arg()])
+        .arg(format_arg("text"))
         .args(filter_args())
 }
 
@@ -190,6 +217,7 @@ fn events_dead_letters() -> clap::Command {
         ))
         .args([journal_arg()])
         .args(filter_args())
+        .arg(format_arg("json").conflicts_with("replay"))
         .arg(Arg::new("replay").long("replay").action(ArgAction::SetTrue).help(
             "Print the events alone, as tickstream publish takes them; those that can't be read are left out",
         ))
@@ -203,7 +231,24 @@ fn journal_arg() -> Arg {
         .help("Directory of the journals, or one journal in it")
 }
 
-fn filter_args() -> [Arg; 5] {
+/// `--format`
+fn format_arg(default: &'static str) -> Arg {
+    Arg::new("format")
+        .long("format")
+        .value_name("FORMAT")
+        .value_parser(["json", "text"])
+        .default_value(default)
+        .help("JSON for programs, text for people")
+}
+
+fn filter_args() -> [Arg; 8] {
+    let pattern = |name: &'static str, value: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name(value)
+            .action(ArgAction::Append)
+            .value_parser(value_parser!(String))
+    };
     let time = |name: &'static str| Arg::new(name).long(name).value_name("TIME").value_parser(Moment::parse);
     [
         time("since")
@@ -226,6 +271,10 @@ fn filter_args() -> [Arg; 5] {
             .value_name("HEX")
             .value_parser(producer)
             .help("Only those of the producer with this id"),
+        pattern("user", "USER_ID")
+            .help("Only those about this user; * stands for any text, several are alternatives"),
+        pattern("name", "NAME").help("Only those with this event_name, likewise"),
+        pattern("service", "SERVICE").help("Only metrics, spans and logs of this service, likewise"),
     ]
 }
 
@@ -290,7 +339,12 @@ fn top() -> clap::Command {
 
 fn demo() -> clap::Command {
     clap::Command::new("demo")
-        .about("Run a server and a client that watches it, to see ticks at once")
+        .about("Run a server with clients and events, to see everything at once")
+        .long_about(
+            "Run a server on this machine with some hundred clients and an agent that publishes events, and print the ticks of \
+             one more client. It says where the live page is, and what else to try. Events go into a journal in a temporary \
+             directory. Ctrl-C ends everything, and removes the journal.",
+        )
         .after_help(examples(
             "  tickstream demo
   tickstream demo --ticks-per-second 1000 --count 5000 --json",
@@ -311,6 +365,13 @@ fn demo() -> clap::Command {
                 .value_parser(settings::address)
                 .default_value("127.0.0.1:0")
                 .help("Address of the server; port 0: one that is free"),
+        )
+        .arg(
+            Arg::new("clients")
+                .long("clients")
+                .value_name("N")
+                .value_parser(value_parser!(u32).range(0..=400))
+                .help("Clients beside the one that prints [default: 200, fewer at more than 100 ticks a second]"),
         )
         .args([count_arg(), json_arg()])
 }

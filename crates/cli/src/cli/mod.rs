@@ -1,16 +1,21 @@
 //! The command line: what was asked for, as a typed [`Command`].
 
 mod args;
+mod output;
 mod publish;
+pub mod refusal;
+mod signals;
 #[cfg(test)]
 mod tests;
 
 pub use args::command;
+pub use output::{Inputs, OutputFile};
 pub use publish::PublishArgs;
+pub use signals::{StopFlag, StopSignals};
 
 use crate::client_tls::{self, client_tls};
 use crate::doctor::Host;
-use crate::events::{EventsAction, EventsArgs, Filter};
+use crate::events::{EventsAction, EventsArgs, Filter, Pattern, View};
 use crate::top::TopArgs;
 use clap::ArgMatches;
 use clap_complete::Shell;
@@ -28,6 +33,7 @@ use tickstream_server::placement::Machine;
 use tickstream_service::admin::AdminAddress;
 use tickstream_service::credentials::Credentials;
 use tickstream_service::settings::{self, Environment, Values, flags};
+use tickstream_service::text;
 use tickstream_wire::messages::Mode;
 
 /// Exit codes, as `--help` documents them.
@@ -42,9 +48,11 @@ pub mod exit {
     pub const REFUSED: u8 = 3;
     /// The journal of events can't be opened.
     pub const JOURNAL: u8 = 4;
+    /// The server refused the client for the moment.
+    pub const TRY_LATER: u8 = 5;
 }
 
-/// What to do.
+/// A command with its arguments.
 #[derive(Debug)]
 pub enum Command {
     /// Run the server.
@@ -75,14 +83,14 @@ pub enum Command {
     Completions(Shell),
 }
 
-/// What `watch` is told.
+/// Arguments of `watch`.
 #[derive(Clone, Debug)]
 pub struct WatchArgs {
     /// Servers, each a host name or IP address with a port; at least one.
     pub addrs: Vec<String>,
     /// User and password.
     pub credentials: Credentials,
-    /// How to encrypt, if at all.
+    /// Encryption, if any.
     pub tls: Option<TlsConfig>,
     /// Which stream.
     pub mode: Mode,
@@ -94,14 +102,14 @@ pub struct WatchArgs {
     pub json: bool,
 }
 
-/// What `upgrade` is told. `Debug` doesn't show the token, which is a secret.
+/// Arguments of `upgrade`. `Debug` doesn't show the token, which is a secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UpgradeArgs {
     /// The server's admin endpoint.
     pub admin: AdminAddress,
-    /// What changes need on TCP.
+    /// The token that changes need on TCP.
     pub token: Option<String>,
-    /// How long the new process may take.
+    /// Longest wait for the new process.
     pub timeout: Duration,
 }
 
@@ -111,22 +119,24 @@ impl std::fmt::Debug for UpgradeArgs {
     }
 }
 
-/// What `demo` is told.
+/// Arguments of `demo`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DemoArgs {
-    /// Where the server listens; port 0 takes a free one.
+    /// Address of the server; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Which stream the client watches.
     pub mode: Mode,
     /// Ticks of mode SECOND in a second.
     pub ticks_per_second: NonZeroU32,
+    /// Clients beside the one that prints; `None`: some hundred, fewer where ticks are many.
+    pub clients: Option<u32>,
     /// Stop after this many ticks.
     pub count: Option<NonZeroU64>,
     /// JSON lines instead of text.
     pub json: bool,
 }
 
-/// What `doctor` is told.
+/// Arguments of `doctor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DoctorArgs {
     /// The server's settings; without credentials where there are none.
@@ -135,7 +145,7 @@ pub struct DoctorArgs {
     pub connections: Option<NonZeroU32>,
     /// The process whose limits count; `None`: this one.
     pub pid: Option<u32>,
-    /// Where the machine's files are; `None`: this machine.
+    /// Directory of the machine's files; `None`: this machine.
     pub root: Option<PathBuf>,
     /// One JSON object instead of text.
     pub json: bool,
@@ -169,12 +179,22 @@ impl CliError {
         }
     }
 
-    /// Writes it to stdout (help, version) or stderr. Where that fails, there is nobody to tell.
-    pub fn print(&self) {
-        let _ = match self {
-            Self::Usage(error) => error.print(),
-            error => writeln!(io::stderr(), "error: {error}"),
-        };
+    /// Writes it to stdout (help, version) or stderr.
+    ///
+    /// # Errors
+    /// If help or version can't be written. An error that can't is lost.
+    pub fn print(&self) -> io::Result<()> {
+        match self {
+            Self::Usage(error) if error.exit_code() == 0 => error.print().and_then(|()| io::stdout().flush()),
+            Self::Usage(error) => {
+                let _ = error.print();
+                Ok(())
+            }
+            error => {
+                let _ = writeln!(io::stderr(), "error: {}", text::lines(&error.to_string()));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -275,23 +295,47 @@ fn events_from(matches: &ArgMatches) -> EventsArgs {
         shard: matches.get_one("shard").copied(),
         kinds: matches.get_many("kind").into_iter().flatten().copied().collect(),
         producer: matches.get_one("producer").copied(),
+        users: patterns(matches, "user"),
+        names: patterns(matches, "name"),
+        services: patterns(matches, "service"),
     };
     let action = match action {
         "export" => EventsAction::Export {
             filter: filter(),
-            bare: matches.get_flag("bare"),
+            view: view(matches, matches.get_flag("bare")),
             output: matches.get_one("output").cloned(),
         },
         "tail" => EventsAction::Tail {
             count: required::<u32>(matches, "lines") as usize,
             follow: matches.get_flag("follow"),
             filter: filter(),
+            view: view(matches, false),
         },
+        "stats" => EventsAction::Stats { filter: filter(), json: is_json(matches) },
         "verify" => EventsAction::Verify,
-        "dead-letters" => EventsAction::DeadLetters { filter: filter(), replay: matches.get_flag("replay") },
+        "dead-letters" => {
+            EventsAction::DeadLetters { filter: filter(), view: view(matches, matches.get_flag("replay")) }
+        }
         other => unreachable!("clap requires a known subcommand: {other:?}"),
     };
     EventsArgs { directory: required(matches, "directory"), action }
+}
+
+fn patterns(matches: &ArgMatches, id: &str) -> Vec<Pattern> {
+    matches.get_many(id).into_iter().flatten().cloned().map(Pattern).collect()
+}
+
+fn view(matches: &ArgMatches, bare: bool) -> View {
+    // A file gets no colours.
+    let is_file = matches.try_get_one::<PathBuf>("output").is_ok_and(|output| output.is_some());
+    match is_json(matches) {
+        true => View::Json { bare },
+        false => View::Text { colours: !is_file && text::has_colours(&io::stdout()) },
+    }
+}
+
+fn is_json(matches: &ArgMatches) -> bool {
+    matches.get_one::<String>("format").is_some_and(|format| format == "json")
 }
 
 fn top_from(matches: &ArgMatches) -> TopArgs {
@@ -307,6 +351,7 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
         listen: required(matches, "listen"),
         mode: required(matches, "mode"),
         ticks_per_second: required(matches, "ticks-per-second"),
+        clients: matches.get_one("clients").copied(),
         count: matches.get_one("count").copied(),
         json: matches.get_flag("json"),
     }

@@ -18,27 +18,29 @@ use crate::client_tls::{self, client_tls};
 use tickstream_service::credentials::Credentials;
 use tickstream_service::settings::{self, DurationRange, Environment, Values, flags};
 
-/// What `publish` is told.
+/// Arguments of `publish`.
 #[derive(Clone, Debug)]
 pub struct PublishArgs {
-    /// Where the lines come from; `None`: standard input.
+    /// File of the lines; `None`: standard input.
     pub file: Option<PathBuf>,
     /// Servers, each a host name or IP address with a port; at least one.
     pub addrs: Vec<String>,
     /// User and password.
     pub credentials: Credentials,
-    /// How to encrypt, if at all.
+    /// Encryption, if any.
     pub tls: Option<TlsConfig>,
     /// Events in a batch.
     pub batch: usize,
-    /// How long an event waits until its batch goes anyway.
+    /// Longest wait of an event until its batch goes anyway.
     pub linger: Duration,
-    /// Who numbers the batches, and the first number; `None`: a new random id, and 1.
+    /// Id of the producer that numbers the batches, and the first number; `None`: a new random id, and 1.
     pub producer: Option<([u8; 16], u64)>,
-    /// How batches are packed.
+    /// Compression of batches.
     pub compression: Compression,
-    /// Where rejected events and bad lines are written.
+    /// File for rejected events and bad lines.
     pub dead_letters: Option<PathBuf>,
+    /// Files with secrets and certificates that were read, and must not be written.
+    pub settings_files: Vec<PathBuf>,
     /// A line that is no event ends it.
     pub strict: bool,
     /// Events without an id or a time are bad lines, not completed.
@@ -46,6 +48,9 @@ pub struct PublishArgs {
     /// The summary as a JSON object.
     pub json: bool,
 }
+
+/// Settings of clients that name files.
+const SETTINGS_FILES: [&str; 4] = ["stream_pass_file", "tls_ca", "tls_client_cert", "tls_client_key"];
 
 const LINGER: DurationRange = DurationRange::millis(Duration::ZERO, Duration::from_secs(3_600));
 
@@ -61,12 +66,14 @@ pub(super) fn command() -> clap::Command {
         .long_about(
             "Publish events from JSON lines, and wait until the server has stored them. docs/publishing.md describes the \
              lines. A line that is no event, and an event that the server rejects, are named with the number of the line; \
-             the rest goes on. It exits with 0 only if every line is stored. Ctrl-C stops reading and waits for the answers \
-             that are owed; once more, and it doesn't wait.",
+             the rest goes on. It exits with 0 only if every line is stored. Ctrl-C or SIGTERM stops reading, publishes what \
+             was read, and waits up to 10 s for the answers; once more, and it doesn't wait.",
         )
         .after_help(examples(
             "  STREAM_USER=alice STREAM_PASS=secret tickstream publish events.jsonl
-  journalctl -f -o json | jq -c -f to-events.jq | tickstream publish --linger 1s --addr a.example:7400
+  echo '{\"platform\":\"linux\",\"event_type\":\"custom\",\"event_name\":\"hello\",\"custom\":{}}' | \\
+      STREAM_USER=alice STREAM_PASS=secret tickstream publish
+  my-agent | tickstream publish --linger 1s --addr a.example:7400 --stream-user alice --stream-pass-file /run/secrets/pass
   tickstream publish --dead-letters rejected.jsonl --codec zstd --tls-ca ca.pem events.jsonl",
         ))
         .arg(
@@ -125,7 +132,10 @@ pub(super) fn command() -> clap::Command {
                 .long("dead-letters")
                 .value_name("FILE")
                 .value_parser(value_parser!(PathBuf))
-                .help("Write rejected events and bad lines to this file, as JSON lines with the reason"),
+                .help(
+                    "Write rejected events, bad lines and events without an answer to this file, as JSON lines with the reason; \
+                     it is made, or replaced, with the first of them",
+                ),
         )
         .arg(flag("strict", "Stop at the first line that is no event"))
         .arg(flag(
@@ -137,7 +147,7 @@ pub(super) fn command() -> clap::Command {
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
 }
 
-/// What the subcommand was told.
+/// Reads the subcommand's arguments.
 pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
     let values = Values::merge(&client_tls::TABLE, &flags::given(matches, &client_tls::TABLE), env, None)?;
     let first_sequence = matches.get_one("first-sequence").copied().map(NonZeroU64::get);
@@ -152,6 +162,13 @@ pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result
         producer: matches.get_one("producer-id").copied().zip(first_sequence),
         compression: required(matches, "codec"),
         dead_letters: matches.get_one("dead-letters").cloned(),
+        settings_files: SETTINGS_FILES
+            .into_iter()
+            .filter_map(|key| client_tls::TABLE.find(key))
+            .map(|setting| values.get(setting))
+            .filter(|value| value.is_set())
+            .map(|value| PathBuf::from(value.text))
+            .collect(),
         strict: matches.get_flag("strict"),
         complete_only: matches.get_flag("complete-only"),
         json: matches.get_flag("json"),

@@ -189,41 +189,52 @@ fn events_are_asked_for_by_directory_and_filter() {
         Command::Events(events) => format!("{events:?}"),
         other => panic!("{other:?}"),
     };
-    let none = "Filter { since: None, until: None, shard: None, kinds: [], producer: None }";
+    let none = "Filter { since: None, until: None, shard: None, kinds: [], producer: None, \
+                users: [], names: [], services: [] }";
     let directory = "EventsArgs { directory: \"d\", action:";
     check("events verify d", &[], field, Ok(&format!("{directory} Verify }}")));
     check(
         "events tail d",
         &[],
         field,
-        Ok(&format!("{directory} Tail {{ count: 10, follow: false, filter: {none} }} }}")),
+        Ok(&format!(
+            "{directory} Tail {{ count: 10, follow: false, filter: {none}, view: Json {{ bare: false }} }} }}"
+        )),
     );
     check(
         "events dead-letters d --replay",
         &[],
         field,
-        Ok(&format!("{directory} DeadLetters {{ filter: {none}, replay: true }} }}")),
+        Ok(&format!("{directory} DeadLetters {{ filter: {none}, view: Json {{ bare: true }} }} }}")),
     );
     check(
         "events export d --bare --output f --since 1970-01-01T00:00:01Z --until 1970-01-02 --shard 3 --kind log,video \
-         --producer 00112233445566778899aabbccddeeff",
+         --producer 00112233445566778899aabbccddeeff --user ada --name a* --name b --service pay",
         &[],
         |command| match command {
-            Command::Events(EventsArgs { action: EventsAction::Export { filter, bare, output }, .. }) => {
-                let Filter { since, until, shard, kinds, producer } = filter;
+            Command::Events(EventsArgs { action: EventsAction::Export { filter, view, output }, .. }) => {
+                let Filter { since, until, shard, kinds, producer, users, names, services } = filter;
                 format!(
-                    "{since:?} {until:?} {shard:?} {kinds:?} {:?} {bare} {output:?}",
+                    "{since:?} {until:?} {shard:?} {kinds:?} {:?} {view:?} {output:?} {users:?} {names:?} {services:?}",
                     producer.map(|id| id[15])
                 )
             }
             other => panic!("{other:?}"),
         },
         Ok(
-            "Some(Moment(1000000000)) Some(Moment(86400000000000)) Some(3) [Log, Video] Some(255) true Some(\"f\")",
+            "Some(Moment(1000000000)) Some(Moment(86400000000000)) Some(3) [Log, Video] Some(255) Json { bare: true } Some(\"f\") \
+             [Pattern(\"ada\")] [Pattern(\"a*\"), Pattern(\"b\")] [Pattern(\"pay\")]",
         ),
     );
     check_error("events", &[], exit::USAGE, "Usage: tickstream events <COMMAND>");
     check_error("events export", &[], exit::USAGE, "DIR");
+    check(
+        "events stats d --format json",
+        &[],
+        field,
+        Ok(&format!("{directory} Stats {{ filter: {none}, json: true }} }}")),
+    );
+    check_error("events dead-letters d --replay --format text", &[], exit::USAGE, "cannot be used with");
     check_error("events export d --since noon", &[], exit::USAGE, "RFC 3339");
     check_error("events export d --kind logs", &[], exit::USAGE, "[possible values: user_interaction, ");
     check_error("events tail d --producer 12", &[], exit::USAGE, "32 hexadecimal digits");
@@ -312,13 +323,17 @@ fn demo_needs_nothing() {
         "demo",
         &[],
         field,
-        Ok("DemoArgs { listen: 127.0.0.1:0, mode: Second, ticks_per_second: 1, count: None, json: false }"),
+        Ok(
+            "DemoArgs { listen: 127.0.0.1:0, mode: Second, ticks_per_second: 1, clients: None, count: None, json: false }",
+        ),
     );
     check(
-        "demo --mode minute --ticks-per-second 1000 --listen [::1]:7 --count 5 --json",
+        "demo --mode minute --ticks-per-second 1000 --listen [::1]:7 --clients 3 --count 5 --json",
         &[],
         field,
-        Ok("DemoArgs { listen: [::1]:7, mode: Minute, ticks_per_second: 1000, count: Some(5), json: true }"),
+        Ok(
+            "DemoArgs { listen: [::1]:7, mode: Minute, ticks_per_second: 1000, clients: Some(3), count: Some(5), json: true }",
+        ),
     );
     check_error("demo --ticks-per-second 0", &[], exit::USAGE, "a whole number from 1 to 10000000");
     check_error("demo --listen 7400", &[], exit::USAGE, "is only a port; write 0.0.0.0:7400");
@@ -344,8 +359,9 @@ fn doctor_takes_the_server_s_settings_and_needs_no_credentials() {
 
 #[test]
 fn help_and_version_exit_with_0() {
-    check_error("--help", &[], exit::OK, "3  refused by the server (watch, publish)");
+    check_error("--help", &[], exit::OK, "3  refused by the server for good: ");
     check_error("--version", &[], exit::OK, env!("CARGO_PKG_VERSION"));
+    check_error("--version", &[], exit::OK, env!("TICKSTREAM_VERSION"));
     check_error("serve --help", &[], exit::OK, "[env: HEARTBEAT_TIMEOUT=");
 }
 
@@ -354,5 +370,43 @@ fn shells_are_completed() {
     check("completions zsh", &[], |command| format!("{command:?}"), Ok("Completions(Zsh)"));
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         assert!(String::from_utf8(completions(shell)).unwrap().contains("print-config"), "{shell}");
+    }
+}
+
+/// The lines of the examples of a command and of those below it, continued lines joined.
+fn examples(command: &clap::Command, found: &mut Vec<String>) {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace("\\\n", "");
+    let lines = help.lines().take_while(|line| !line.starts_with("Exit codes")).map(str::trim);
+    found.extend(lines.filter(|line| line.contains("tickstream ")).map(str::to_owned));
+    command.get_subcommands().for_each(|command| examples(command, found));
+}
+
+/// The words that a shell makes of a command's arguments.
+fn words(arguments: &str) -> Vec<String> {
+    let script = format!("set -- {arguments}; printf '%s\\n' \"$@\"");
+    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{arguments}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_example_of_the_help_is_a_command_line() {
+    let mut found = Vec::new();
+    examples(&command(), &mut found);
+    assert!(found.len() > 25, "{found:#?}");
+    for line in found {
+        for part in line.split(" | ").filter(|part| part.contains("tickstream ")) {
+            let (_, arguments) = part.split_once("tickstream ").unwrap();
+            // What the shell does with the output, and another command's, are no arguments.
+            let arguments = arguments.split(" > ").next().and_then(|rest| rest.split(" || ").next()).unwrap();
+            let arguments = match arguments.split_once("$(") {
+                Some((before, rest)) => format!("{before}1{}", rest.split_once(')').unwrap().1),
+                None => arguments.to_owned(),
+            };
+            let words = std::iter::once("tickstream".to_owned()).chain(words(&arguments));
+            if let Err(error) = command().try_get_matches_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The CPUs that shards run on: how fast, what they share, how far they are from each other.
 
 use std::collections::BTreeSet;
+use tickstream_service::text::counted;
 
 use super::{Finding, Host, Plan, Topic, Verdict};
 use tickstream_server::placement::format_cpus;
@@ -106,7 +107,8 @@ fn numa(host: &Host, plan: &Plan) -> Finding {
         .filter(|(_, cpus)| cpus.iter().any(|cpu| plan.cpus.contains(cpu)))
         .map(|(node, _)| *node)
         .collect();
-    let found = format!("{} node(s) with CPUs; shards on node {}", nodes.len(), format_cpus(&used));
+    let all = counted(nodes.len() as u64, "node");
+    let found = format!("{all} with CPUs; shards on node {}", format_cpus(&used));
     let finding = Finding::ok(found, wanted);
     if used.len() < 2 {
         return finding;

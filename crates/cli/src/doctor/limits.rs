@@ -2,6 +2,7 @@
 
 use super::{Finding, Host, Plan, Topic, Verdict, grouped, in_bytes};
 use tickstream_server::preflight;
+use tickstream_service::text::{counted, noun_for};
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {
@@ -60,10 +61,11 @@ fn max_connections(_: &Host, plan: &Plan) -> Finding {
 fn descriptors(host: &Host, plan: &Plan) -> Finding {
     let needed = descriptors_per_shard(plan);
     let wanted = format!(
-        "{} a shard: {} connections over {} shard(s), and {} of its own",
+        "{} a shard: {} {} over {}, and {} of its own",
         grouped(needed),
         grouped(plan.connections.into()),
-        plan.shards,
+        noun_for(plan.connections.into(), "connection"),
+        counted(plan.shards as u64, "shard"),
         preflight::DESCRIPTORS_RESERVED
     );
     let Some(limit) = host.limit("Max open files") else {
@@ -104,7 +106,9 @@ fn locked_memory(host: &Host, plan: &Plan) -> Finding {
     let charged = if is_charged { plan.shards as u64 * MEMLOCK_PER_SHARD_BYTES } else { 0 };
     let needed = preflight::MEMLOCK_BYTES_MIN.max(charged);
     let wanted = match (is_charged, is_exempt) {
-        (true, _) => format!("{}: 2 MiB for each of {} shard(s)", in_bytes(needed), plan.shards),
+        (true, _) => {
+            format!("{}: 2 MiB for each of {}", in_bytes(needed), counted(plan.shards as u64, "shard"))
+        }
         (false, true) => format!("{} (CAP_IPC_LOCK: rings aren't charged)", in_bytes(needed)),
         (false, false) => in_bytes(needed),
     };
@@ -129,7 +133,8 @@ fn locked_memory(host: &Host, plan: &Plan) -> Finding {
 
 fn cpu_time(host: &Host, plan: &Plan) -> Finding {
     let shards = plan.cpus.len();
-    let wanted = format!("no quota, or {shards} CPU(s) and more, one for each that runs shards");
+    let wanted =
+        format!("no quota, or {} and more, one for each that runs shards", counted(shards as u64, "CPU"));
     match host.cpu_quota() {
         None => Finding::unknown("the cgroup's quota can't be read", wanted),
         Some(None) => Finding::ok("no quota", wanted),

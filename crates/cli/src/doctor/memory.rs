@@ -1,6 +1,7 @@
 //! Memory: how much there is, and what makes touching it slow.
 
 use super::{Finding, Host, Plan, Topic, Verdict, in_bytes};
+use tickstream_service::text::counted;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {
@@ -95,7 +96,7 @@ fn swap(host: &Host, _: &Plan) -> Finding {
     match swaps.lines().count().saturating_sub(1) {
         0 => Finding::ok("none", wanted),
         _ if host.swap_is_forbidden() => Finding::ok("there is some, but not for this cgroup", wanted),
-        count => Finding::ok(format!("{count} swap area(s)"), wanted)
+        count => Finding::ok(counted(count as u64, "swap area"), wanted)
             .but(Verdict::Advice, ["systemd: MemorySwapMax=0", "or: swapoff -a"]),
     }
 }

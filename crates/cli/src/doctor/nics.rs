@@ -2,6 +2,7 @@
 //! Documentation/networking/scaling.rst).
 
 use std::collections::BTreeSet;
+use tickstream_service::text::counted;
 
 use super::{Finding, Host, Plan, Topic, Verdict};
 use tickstream_server::placement::format_cpus;
@@ -56,7 +57,8 @@ fn interrupts(host: &Host, plan: &Plan) -> Finding {
         return Finding::unknown(format!("{NO_CARD}, or its interrupts can't be read"), wanted);
     }
     let described = cards.iter().map(|card| {
-        format!("{}: {} queue(s) on CPU {}", card.name, card.interrupts.len(), format_cpus(&card.cpus()))
+        let queues = counted(card.interrupts.len() as u64, "queue");
+        format!("{}: {queues} on CPU {}", card.name, format_cpus(&card.cpus()))
     });
     let finding = Finding::ok(described.collect::<Vec<_>>().join("; "), wanted);
     let mut fix = Vec::new();
@@ -89,11 +91,11 @@ fn steering(host: &Host, plan: &Plan) -> Finding {
     let described = cards.iter().map(|card| {
         let (rps, xps) = (&card.rps, &card.xps);
         format!(
-            "{}: {} receive queue(s), RPS on {}; {} transmit queue(s), XPS on {}",
+            "{}: {}, RPS on {}; {}, XPS on {}",
             card.name,
-            rps.len(),
+            counted(rps.len() as u64, "receive queue"),
             on(rps),
-            xps.len(),
+            counted(xps.len() as u64, "transmit queue"),
             on(xps)
         )
     });

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{AREAS, Check, Report, Verdict, grouped};
 use tickstream_server::placement::format_cpus;
+use tickstream_service::text::{counted, noun_for, one_line, one_painted_line};
 
 /// Where prose is broken; commands are not.
 const WIDTH: usize = 110;
@@ -23,9 +24,10 @@ pub(super) fn text(report: &Report, colour: bool) -> String {
     let mut out = Text { out: String::new(), colour };
     let plan = &report.plan;
     out.line(&format!(
-        "{} connections on {} shard(s), CPUs {}",
+        "{} {} on {}, CPUs {}",
         grouped(plan.connections.into()),
-        plan.shards,
+        noun_for(plan.connections.into(), "connection"),
+        counted(plan.shards as u64, "shard"),
         format_cpus(&plan.cpus)
     ));
     for (area, _) in AREAS {
@@ -74,7 +76,7 @@ pub(super) fn json(report: &Report) -> String {
         "ok": report.count(Verdict::Ok),
         "checks": checks,
     });
-    format!("{report:#}\n")
+    format!("{}\n", tickstream_service::text::json(&format!("{report:#}")))
 }
 
 fn summary(report: &Report) -> String {
@@ -109,15 +111,17 @@ impl Text {
         };
         // Padded before it is painted: the codes have no width.
         let label = self.painted(code, &format!("{label:<9}"));
-        let first = wrapped(&format!("{}: {}", check.name, check.found));
-        self.line(&format!("  {label}  {}", first.join(&format!("\n{:INDENT$}", ""))));
+        for (at, line) in wrapped(&format!("{}: {}", check.name, check.found)).into_iter().enumerate() {
+            let line = if at == 0 { format!("  {label}  {line}") } else { format!("{:INDENT$}{line}", "") };
+            self.line(&line);
+        }
         if check.verdict < Verdict::Advice {
             return;
         }
         self.detail("wanted: ", &check.wanted);
         self.detail("why: ", check.why);
         for fix in &check.fix {
-            let line = format!("{:INDENT$}→ {}", "", self.painted(BOLD, fix));
+            let line = format!("{:INDENT$}→ {}", "", self.painted(BOLD, &one_line(fix)));
             self.line(&line);
         }
     }
@@ -130,7 +134,8 @@ impl Text {
     }
 
     fn line(&mut self, text: &str) {
-        writeln!(self.out, "{text}").expect("writing to a String can't fail");
+        // Names of devices, mounts and control groups come from files.
+        writeln!(self.out, "{}", one_painted_line(text)).expect("writing to a String can't fail");
     }
 
     fn painted(&self, code: &str, text: &str) -> String {
@@ -140,6 +145,8 @@ impl Text {
 
 /// Lines that fit beside the indentation, broken at spaces.
 fn wrapped(text: &str) -> Vec<String> {
+    // Before colours are added, so that ESC in it is no colour either.
+    let text = &one_line(text);
     let mut lines: Vec<String> = vec![String::new()];
     for word in text.split(' ') {
         let line = lines.last_mut().expect("there is a line from the start");

@@ -1,6 +1,7 @@
 //! The kernel's TCP: queues, buffers, and who keeps track of connections.
 
 use super::{Finding, Host, Plan, Topic, Verdict, grouped, in_bytes};
+use tickstream_service::text::noun_for;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {
@@ -104,9 +105,10 @@ fn port_range(host: &Host, plan: &Plan) -> Finding {
     let ports = last.saturating_sub(first) + 1;
     let enough = if ports >= u64::from(plan.connections) { "enough" } else { "not enough" };
     let found = format!(
-        "{first} to {last}: {} ports, {enough} for {} connections from one address of a local proxy",
+        "{first} to {last}: {} ports, {enough} for {} {} from one address of a local proxy",
         grouped(ports),
-        grouped(plan.connections.into())
+        grouped(plan.connections.into()),
+        noun_for(plan.connections.into(), "connection")
     );
     let reserved = host.text("proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
     let is_reserved = |port| reserved.split(',').any(|range| contains(range, port));
@@ -126,9 +128,10 @@ fn tcp_mem(host: &Host, plan: &Plan) -> Finding {
     let connections = u64::from(plan.connections);
     let needed = connections * PAGES_PER_CONNECTION;
     let wanted = format!(
-        "the second of at least {}: {PAGES_PER_CONNECTION} pages for each of {} connections",
+        "the second of at least {}: {PAGES_PER_CONNECTION} pages for each of {} {}",
         grouped(needed),
-        grouped(connections)
+        grouped(connections),
+        noun_for(connections, "connection")
     );
     let Some([low, pressure, most]) = host.sysctls("net.ipv4.tcp_mem") else {
         return Finding::unknown("net.ipv4.tcp_mem can't be read", wanted);

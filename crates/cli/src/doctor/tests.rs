@@ -447,7 +447,7 @@ fn cpus_are_judged_where_shards_run() {
         ("sys/devices/system/node/node1/cpulist", "2-3\n"),
     ];
     check("NUMA nodes", &nodes, Verdict::Advice, &["tickstream@0 tickstream@1"]);
-    check_plan("NUMA nodes", two(), &nodes, Verdict::Ok, &["2 node(s) with CPUs; shards on node 0"]);
+    check_plan("NUMA nodes", two(), &nodes, Verdict::Ok, &["2 nodes with CPUs; shards on node 0"]);
 }
 
 #[test]
@@ -461,7 +461,7 @@ fn interrupts_on_one_shard_s_cpu_are_told() {
     check("interrupts", &on_cpu_0, Verdict::Advice, &fixes);
     // All on a CPU that no shard runs on.
     let others = Plan { cpus: vec![1, 2, 3], shards: 3, ..plan() };
-    check_plan("interrupts", others, &on_cpu_0, Verdict::Ok, &["4 queue(s) on CPU 0"]);
+    check_plan("interrupts", others, &on_cpu_0, Verdict::Ok, &["4 queues on CPU 0"]);
     let one_shard = Plan { cpus: vec![0], shards: 1, ..plan() };
     check_plan("interrupts", one_shard, &on_cpu_0, Verdict::Ok, &[]);
 }
@@ -502,7 +502,7 @@ fn a_report_is_text_and_json() {
     assert!(!report.is_fit());
     let text = report.text(false);
     for part in [
-        "100,000 connections on 4 shard(s), CPUs 0-3\n",
+        "100,000 connections on 4 shards, CPUs 0-3\n",
         "\nLimits\n",
         "  must fix   fs.nr_open: 1,024\n             wanted: at least 25,128\n             why: no RLIMIT_NOFILE",
         "             → sysctl -w fs.nr_open=25128\n",

@@ -4,17 +4,27 @@ use std::path::Path;
 
 use super::feed::each_batch;
 use super::filter::Filter;
+use super::lines::View;
+use super::unknown::Unknown;
 use super::{EventsError, Output, lines};
+use crate::cli::StopFlag;
 
-pub fn run(directory: &Path, filter: &Filter, bare: bool, out: &mut Output) -> Result<(), EventsError> {
-    let mut line = Vec::new();
-    let damage = each_batch(directory, filter, |journal, batch| {
+pub fn run(
+    directory: &Path,
+    filter: &Filter,
+    view: View,
+    (stop, out): (&StopFlag, &mut Output),
+) -> Result<(), EventsError> {
+    let (mut line, mut unknown) = (Vec::new(), Unknown::default());
+    let read = each_batch(directory, filter, stop, |journal, batch| {
         for (index, _) in batch.stored.events.iter().enumerate().filter(|(_, event)| filter.takes(event)) {
             line.clear();
-            lines::event(&mut line, journal, batch, index, bare);
+            lines::event(&mut line, journal, batch, index, view);
             out.write(&line)?;
+            unknown.look_at(journal, batch, index);
         }
         Ok(())
-    })?;
-    damage.map_or(Ok(()), Err)
+    });
+    unknown.sum_up();
+    read
 }

@@ -9,8 +9,11 @@ use tickstream_wire::messages::Message;
 use super::EventsError;
 use super::filter::Filter;
 use super::journals::{self, Place};
+use super::say;
+use super::unknown;
+use crate::cli::StopFlag;
 
-/// How often to look again where there is no next record: retention may have taken the segment that was being read, and
+/// Looks where there is no next record: retention may have taken the segment that was being read, and
 /// the reader then finds its place in the next one.
 const LOOKS: usize = 3;
 
@@ -21,17 +24,19 @@ pub struct Feed {
     reader: Reader<FileDirectory>,
 }
 
-/// What one record holds: the events of one PUBLISH.
+/// Content of one record: the events of one PUBLISH.
 #[derive(Debug)]
 pub struct Batch {
     /// Of the record, in its journal.
     pub record: u64,
-    /// Who published it.
+    /// The producer's id.
     pub producer: [u8; 16],
     /// The producer's own number for it.
     pub sequence: u64,
     /// Events, dead letters, and what the server knows of them.
     pub stored: StoredBatch,
+    /// The bytes of the events, where they hold more than `stored` does; otherwise none.
+    pub raw_events: Vec<Vec<u8>>,
 }
 
 impl Feed {
@@ -57,40 +62,88 @@ impl Feed {
                 sequence,
                 source,
             })?;
+            let raw_events = unknown::raw_events(record.payload, &stored);
             let (producer, sequence) = (record.producer, record.producer_sequence);
-            return Ok(Some(Batch { record: record.sequence, producer, sequence, stored }));
+            return Ok(Some(Batch { record: record.sequence, producer, sequence, stored, raw_events }));
         }
         Ok(None)
     }
 }
 
 /// Hands `take` the batches of every journal in `directory` whose events can be meant, each with its journal's name.
-/// Where a journal can't be read on, the others may be sound: they are read all the same, and the first such error is the
-/// answer.
+/// Where a journal can't be read on, the others may be sound: it is named, and they are read all the same.
 ///
 /// # Errors
-/// If there is no journal, and what `take` fails with, which ends it.
+/// If there is no journal, one is damaged, or a signal came; and what `take` fails with, which ends it.
 pub fn each_batch(
     directory: &Path,
     filter: &Filter,
+    stop: &StopFlag,
     mut take: impl FnMut(&str, &Batch) -> Result<(), EventsError>,
-) -> Result<Option<EventsError>, EventsError> {
-    let mut first_error = None;
-    for place in journals::find(directory)? {
+) -> Result<(), EventsError> {
+    let places = journals::find(directory)?;
+    let mut damage = Damage::among(places.len());
+    for place in places {
         let mut feed = Feed::new(place, 0);
-        loop {
+        while !stop.is_set() {
             match feed.next() {
                 Ok(Some(batch)) if filter.takes_batch(&batch) => take(&feed.place.name, &batch)?,
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) => {
-                    first_error.get_or_insert(error);
+                    damage.found(error);
                     break;
                 }
             }
         }
     }
-    Ok(first_error)
+    if stop.is_set() { Err(EventsError::Interrupted) } else { damage.outcome() }
+}
+
+/// The journals that can't be read to their end, among all that are read.
+pub struct Damage {
+    checked: usize,
+    damaged: usize,
+    /// The error of the only journal, which is the answer.
+    only: Option<EventsError>,
+}
+
+impl Damage {
+    /// None yet, among so many journals.
+    pub fn among(journals: usize) -> Self {
+        Self { checked: journals, damaged: 0, only: None }
+    }
+
+    /// Names one.
+    pub fn found(&mut self, error: EventsError) {
+        self.damaged += 1;
+        if self.checked == 1 {
+            self.only = Some(error);
+        } else {
+            say(&format!("error: {error}"));
+        }
+    }
+
+    /// There is one journal more.
+    pub fn checks_another(&mut self) {
+        self.checked += 1;
+        if let Some(error) = self.only.take() {
+            say(&format!("error: {error}"));
+        }
+    }
+
+    /// Succeeds if all were sound.
+    ///
+    /// # Errors
+    /// If not.
+    pub fn outcome(self) -> Result<(), EventsError> {
+        let Self { checked, damaged, only } = self;
+        match only {
+            Some(error) => Err(error),
+            None if damaged > 0 => Err(EventsError::Damaged { damaged, checked }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Sequences at which a journal's segments begin, oldest first.

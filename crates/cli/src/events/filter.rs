@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tickstream_schema::events::{Event, EventType, StoredBatch};
+use tickstream_schema::events::{Body, DeadLetter, Event, EventType, StoredBatch};
+use tickstream_schema::json::parse_time;
 
 use super::feed::Batch;
+use super::lines::event_of;
 
 /// The kinds of events, as the command line and JSON name them.
 pub static KINDS: &[&str] = tickstream_schema::table::EVENT_TYPE.values;
@@ -22,14 +24,24 @@ pub struct Filter {
     pub kinds: Vec<EventType>,
     /// Published by this producer.
     pub producer: Option<[u8; 16]>,
+    /// About one of these users; none: about anyone.
+    pub users: Vec<Pattern>,
+    /// With one of these names; none: with any.
+    pub names: Vec<Pattern>,
+    /// Of one of these services; none: of any, and of none.
+    pub services: Vec<Pattern>,
 }
+
+/// Text in which `*` stands for any text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern(pub String);
 
 /// A time of the server's clock, Unix nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(pub u64);
 
 impl Filter {
-    /// Whether events of a batch can be meant.
+    /// Tells batches that can have events that are meant.
     pub fn takes_batch(&self, batch: &Batch) -> bool {
         let StoredBatch { receive_time_ns: time, shard, .. } = batch.stored;
         self.since.is_none_or(|since| time >= since.0)
@@ -38,28 +50,81 @@ impl Filter {
             && self.producer.is_none_or(|producer| producer == batch.producer)
     }
 
-    /// Whether an event of such a batch is.
+    /// Tells events of such a batch that are meant.
     pub fn takes(&self, event: &Event) -> bool {
-        self.kinds.is_empty() || self.kinds.contains(&event.event_type())
+        let matches = |patterns: &[Pattern], text: Option<&str>| {
+            patterns.is_empty()
+                || text.is_some_and(|text| patterns.iter().any(|pattern| pattern.matches(text)))
+        };
+        (self.kinds.is_empty() || self.kinds.contains(&event.event_type()))
+            && matches(&self.users, event.user_id.as_deref())
+            && matches(&self.names, Some(&event.event_name))
+            && matches(&self.services, service(event))
+    }
+
+    /// Tells dead letters whose event is meant. One that can't be read is meant where every event is.
+    pub fn takes_letter(&self, letter: &DeadLetter) -> bool {
+        self.takes_any() || event_of(letter).is_some_and(|event| self.takes(&event))
+    }
+
+    /// True if every event of such a batch is meant.
+    pub fn takes_any(&self) -> bool {
+        let Self { kinds, users, names, services, .. } = self;
+        kinds.is_empty() && users.is_empty() && names.is_empty() && services.is_empty()
     }
 }
 
+impl Pattern {
+    /// Compares the whole text.
+    fn matches(&self, text: &str) -> bool {
+        let Some((start, rest)) = self.0.split_once('*') else { return self.0 == text };
+        let Some(mut left) = text.strip_prefix(start) else { return false };
+        let mut parts: Vec<_> = rest.split('*').collect();
+        let end = parts.pop().unwrap_or_default();
+        for part in parts {
+            let Some(at) = left.find(part) else { return false };
+            left = &left[at + part.len()..];
+        }
+        left.ends_with(end)
+    }
+}
+
+/// The service that an event is about, where its kind has one.
+pub fn service(event: &Event) -> Option<&str> {
+    match event.body.as_ref()? {
+        Body::ApplicationMetric(metric) => Some(&metric.service),
+        Body::TraceSpan(span) => Some(&span.service),
+        Body::Log(log) => Some(&log.service),
+        Body::MetricSeries(series) => Some(&series.service),
+        Body::Incident(incident) => Some(&incident.service),
+        Body::Deployment(deployment) => Some(&deployment.service),
+        Body::Access(access) => Some(&access.service),
+        _ => None,
+    }
+}
+
+/// The name of an event's kind.
+pub fn kind_name(event: &Event) -> &'static str {
+    let place = usize::try_from(event.event_type).ok().and_then(|number| number.checked_sub(1));
+    place.and_then(|place| KINDS.get(place)).copied().unwrap_or("unknown")
+}
+
 impl Moment {
-    /// `2026-01-31T12:00:00Z`, a prefix of that down to the day, or how long ago: `15min`.
+    /// RFC 3339 with any offset and up to nine digits of a second, `2026-01-31T12:00:00+01:00`; without a zone, UTC; a day
+    /// alone, its begin; or how long ago: `15min`.
     ///
     /// # Errors
     /// A sentence that says what is accepted.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const ACCEPTED: &str = "write a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z, or how long ago, such as 15min or 2h";
+        const ACCEPTED: &str = "write a time as RFC 3339 has it, such as 2026-01-31T12:00:00Z or 2026-01-31T13:00:00.5+01:00, \
+                                between 1970 and 2554, or how long ago, such as 15min or 2h";
         let time = match humantime::parse_duration(text) {
             Ok(ago) => SystemTime::now().checked_sub(ago),
             Err(_) => {
-                let whole = if text.len() == "2026-01-31".len() {
-                    format!("{text}T00:00:00Z")
-                } else {
-                    text.to_owned()
-                };
-                humantime::parse_rfc3339_weak(&whole).ok()
+                let is_day = text.len() == "2026-01-31".len();
+                let whole = if is_day { format!("{text}T00:00:00Z") } else { text.to_owned() };
+                let time = parse_time(&whole).or_else(|| parse_time(&format!("{whole}Z")));
+                return time.map(Self).ok_or(ACCEPTED);
             }
         };
         let since_epoch = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).ok_or(ACCEPTED)?;
@@ -108,6 +173,17 @@ mod tests {
         check("1970-01-01T00:00:01Z", Some(1_000_000_000));
         check("1970-01-01T00:00:01.000000002Z", Some(1_000_000_002));
         check("1970-01-02", Some(86_400_000_000_000));
+        check("1970-01-01T01:00:01+01:00", Some(1_000_000_000));
+        check("1969-12-31T19:00:01.5-05:00", Some(1_500_000_000));
+        check("1970-01-01t00:00:01.000000002z", Some(1_000_000_002));
+        check("1970-01-01 00:00:01Z", Some(1_000_000_000));
+        check("1970-01-01T00:00:01", Some(1_000_000_000));
+        check("1970-01-01 00:00:01.25", Some(1_250_000_000));
+        check("1970-01-01T00:00:01-00:00", Some(1_000_000_000));
+        check("2016-12-31T23:59:60Z", Some(1_483_228_800_000_000_000));
+        check("1970-01-01T00:00:00+00:01", None);
+        check("2026-02-30T00:00:00Z", None);
+        check("9999-12-31", None);
         check("yesterday", None);
         check("", None);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
@@ -122,6 +198,29 @@ mod tests {
         assert_eq!(producer("00112233-4455-6677-8899-AABBCCDDEEFF"), Ok(id));
         for text in ["", "0011", "zz112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff0"] {
             assert!(producer(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        let check = |pattern: &str, text: &str, expected: bool| {
+            assert_eq!(Pattern(pattern.to_owned()).matches(text), expected, "{pattern} {text}");
+        };
+        for (pattern, text, expected) in [
+            ("a", "a", true),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("a*", "abc", true),
+            ("*c", "abc", true),
+            ("a*c", "abc", true),
+            ("a*c", "ac", true),
+            ("ab*bc", "abc", false),
+            ("a*b*c", "axxbyyc", true),
+            ("a*b*c", "axxcyyb", false),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            check(pattern, text, expected);
         }
     }
 

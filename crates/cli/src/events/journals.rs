@@ -10,9 +10,9 @@ use super::EventsError;
 /// A journal's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// What the directory is called: `000` is the first shard's.
+    /// Name of the directory: `000` is the first shard's.
     pub name: String,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
 }
 
@@ -45,7 +45,18 @@ pub fn find(directory: &Path) -> Result<Vec<Place>, EventsError> {
     Ok(places)
 }
 
-/// Whether there are a journal's files, be it only its lock.
+/// Tells a file that is, or would be, beside a journal's own files.
+///
+/// # Errors
+/// If the directory can't be read.
+pub fn is_within(file: &Path, directory: &Path) -> Result<bool, EventsError> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let Ok(folder) = fs::canonicalize(folder) else { return Ok(false) };
+    let mut places = find(directory)?.into_iter();
+    Ok(places.any(|place| fs::canonicalize(place.path).is_ok_and(|path| path == folder)))
+}
+
+/// True if there is any of a journal's files, be it only its lock.
 fn is_journal(directory: &Path) -> io::Result<bool> {
     let is_ours = |name: &str| name == "lock" || FileName::parse(name).is_some();
     for entry in fs::read_dir(directory)? {

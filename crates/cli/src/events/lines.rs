@@ -1,5 +1,6 @@
-//! What is printed of an event: one line of JSON.
+//! Lines of JSON, one for each event. Control characters in their texts are escaped: they come from clients.
 
+use std::borrow::Cow;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -7,9 +8,11 @@ use tickstream_schema::events::{DeadLetter, Event};
 use tickstream_wire::messages::Message;
 
 use super::feed::Batch;
-use tickstream_client::json::write_event;
+use super::text;
+use tickstream_schema::json::write_event;
+use tickstream_service::text::json;
 
-/// What the server knows of an event beside the event itself.
+/// Facts that the server knows of an event beside the event itself.
 #[derive(Serialize)]
 struct Enrichment<'a> {
     receive_time: String,
@@ -20,9 +23,12 @@ struct Enrichment<'a> {
     producer: String,
     sequence: u64,
     position: Position<'a>,
+    /// Of a dead letter: its place in the PUBLISH, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_index: Option<u32>,
 }
 
-/// Where an event is stored. No other has the same.
+/// Place of an event in the journals, which no other event has. A record's dead letters come behind its events.
 #[derive(Serialize)]
 struct Position<'a> {
     journal: &'a str,
@@ -30,25 +36,59 @@ struct Position<'a> {
     index: usize,
 }
 
-/// What is printed of a dead letter before the event.
+/// The members of a dead letter before the event.
 #[derive(Serialize)]
 struct Verdict<'a> {
     code: &'a str,
     message: &'a str,
 }
 
+/// The form in which events are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// As JSON; bare, without what the server added.
+    Json {
+        /// As it was published.
+        bare: bool,
+    },
+    /// For people.
+    Text {
+        /// With colours.
+        colours: bool,
+    },
+}
+
 /// Appends the event's line.
-pub fn event(out: &mut Vec<u8>, journal: &str, batch: &Batch, index: usize, bare: bool) {
-    write_event(&batch.stored.events[index], out);
+pub fn event(out: &mut Vec<u8>, journal: &str, batch: &Batch, index: usize, view: View) {
+    let event = &batch.stored.events[index];
+    let bare = match view {
+        View::Text { colours } => return text::event(out, event, colours),
+        View::Json { bare } => bare,
+    };
+    write_event(event, out);
     if !bare {
         continued(out, "enrichment", &Enrichment::new(journal, batch, index));
     }
-    out.push(b'\n');
+    end(out);
 }
 
 /// Appends the line of a dead letter. Its event is there as JSON if it can be read, otherwise its bytes are, as
-/// hexadecimal digits, if they were kept.
-pub fn letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, letter: &DeadLetter) {
+/// hexadecimal digits, if they were kept. Bare, it is the event alone. False if there is no such line.
+pub fn dead_letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, place: usize, view: View) -> bool {
+    let letter = &batch.stored.dead_letters[place];
+    match view {
+        View::Text { colours } => {
+            text::dead_letter(out, batch.stored.receive_time_ns, letter, colours);
+            return true;
+        }
+        View::Json { bare: true } => {
+            let Some(event) = event_of(letter) else { return false };
+            write_event(&event, out);
+            end(out);
+            return true;
+        }
+        View::Json { bare: false } => {}
+    }
     append(out, &Verdict { code: &letter.code, message: &letter.message });
     match (event_of(letter), &letter.event) {
         (Some(event), _) => {
@@ -60,7 +100,19 @@ pub fn letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, letter: &DeadLett
         (None, Some(bytes)) => continued(out, "event_bytes", &hex(bytes)),
         (None, None) => {}
     }
-    continued(out, "enrichment", &Enrichment::new(journal, batch, letter.index as usize));
+    let enrichment = Enrichment::new(journal, batch, batch.stored.events.len() + place);
+    continued(out, "enrichment", &Enrichment { batch_index: Some(letter.index), ..enrichment });
+    end(out);
+    true
+}
+
+/// Ends the line, and escapes what a terminal would act on.
+fn end(out: &mut Vec<u8>) {
+    if let Ok(text) = std::str::from_utf8(out)
+        && let Cow::Owned(safe) = json(text)
+    {
+        *out = safe.into_bytes();
+    }
     out.push(b'\n');
 }
 
@@ -107,6 +159,7 @@ impl<'a> Enrichment<'a> {
             producer: hex(&batch.producer),
             sequence: batch.sequence,
             position: Position { journal, record: batch.record, index },
+            batch_index: None,
         }
     }
 }

@@ -9,25 +9,35 @@ use tickstream_journal::{self as journal, FileDirectory, Report, Tail};
 use super::feed::Feed;
 use super::journals::Place;
 use super::{EventsError, Output, journals, lines};
+use crate::cli::StopFlag;
+use tickstream_service::text::{counted, one_line};
 
-/// What seems to be damaged is looked at again so often: it may have been written just then.
+/// Looks at what seems to be damaged: it may have been written just then.
 const LOOKS: usize = 3;
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 
-pub fn run(directory: &Path, out: &mut Output) -> Result<(), EventsError> {
+pub fn run(directory: &Path, (stop, out): (&StopFlag, &mut Output)) -> Result<(), EventsError> {
     let places = journals::find(directory)?;
     let (mut damaged, checked) = (0, places.len());
     for place in places {
-        let report = checked_again(&place)?;
-        damaged += usize::from(report.damage.is_some());
-        let first_ns = if report.records > 0 { first_time_ns(&place) } else { None };
-        out.write(text(&place, &report, first_ns).as_bytes())?;
+        if stop.is_set() {
+            return Err(EventsError::Interrupted);
+        }
+        let text = match checked_again(&place) {
+            Ok(report) => {
+                damaged += usize::from(report.damage.is_some());
+                let first_ns = if report.records > 0 { first_time_ns(&place) } else { None };
+                text(&place, &report, first_ns)
+            }
+            Err(error) => {
+                damaged += 1;
+                format!("{}\n  UNREADABLE: {}\n", place.path.display(), one_line(&error.to_string()))
+            }
+        };
+        out.write(text.as_bytes())?;
         out.flush()?;
     }
-    if damaged > 0 {
-        return Err(EventsError::Damaged { damaged, checked });
-    }
-    Ok(())
+    if damaged > 0 { Err(EventsError::Damaged { damaged, checked }) } else { Ok(()) }
 }
 
 /// The report of a journal; damage is believed if it stays.
@@ -58,7 +68,6 @@ fn text(place: &Place, report: &Report, first_ns: Option<u64>) -> String {
     if let Some(journal) = report.journal {
         say(format!("journal {journal}"));
     }
-    let counted = |count: u64, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     say([
         counted(report.segments, "segment"),
         counted(report.records, "record"),

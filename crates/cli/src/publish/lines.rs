@@ -2,23 +2,26 @@
 //! its lines are.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, Read},
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use tickstream_client::{events::Event, fill_event, json};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time};
 
-/// Bytes of one line. The largest event that a server takes has 128 KiB; as JSON it grows to a few times that.
+use super::input::Input;
+
+/// Bytes of one line without its end. The largest event that a server takes has 128 KiB; as JSON it grows to a few times that.
 const LINE_MAX: u64 = 1 << 20;
 /// Lines that are parsed ahead.
 const AHEAD: usize = 64;
+/// Longest wait for the rest of an input that is to end.
+const REST_WAIT: Duration = Duration::from_secs(2);
 
 /// A line that isn't blank.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub struct Line {
 /// A line that is no event.
 #[derive(Debug, PartialEq)]
 pub struct BadLine {
-    /// What is wrong with it.
+    /// The reason, with the column where there is one.
     pub problem: String,
     /// The line, or how it begins where it is too long.
     pub text: String,
@@ -41,27 +44,19 @@ pub struct BadLine {
 /// The lines to come.
 pub struct Lines {
     /// Ends with the input; an error is the last.
-    pub queue: mpsc::Receiver<io::Result<Line>>,
-    /// Length of the input, where it is a file.
-    pub length: Option<u64>,
+    queue: mpsc::Receiver<io::Result<Line>>,
+    /// The line that was taken from the queue, until it is done with.
+    current: Option<Line>,
     read: Arc<AtomicU64>,
 }
 
 impl Lines {
-    /// Starts reading; `None` is standard input.
-    ///
-    /// # Errors
-    /// If the file can't be opened.
-    pub fn open(file: Option<&PathBuf>, complete_only: bool) -> io::Result<Self> {
-        let Some(path) = file else {
-            return Ok(Self::start(io::stdin(), None, complete_only));
-        };
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        Ok(Self::start(file, metadata.is_file().then_some(metadata.len()), complete_only))
+    /// Starts reading.
+    pub fn start(input: Input, complete_only: bool) -> Self {
+        Self::of(input, complete_only)
     }
 
-    fn start(input: impl Read + Send + 'static, length: Option<u64>, complete_only: bool) -> Self {
+    fn of(input: impl Read + Send + 'static, complete_only: bool) -> Self {
         let (sender, queue) = mpsc::channel(AHEAD);
         let read = Arc::new(AtomicU64::new(0));
         let reader = Reader {
@@ -70,18 +65,44 @@ impl Lines {
             complete_only,
             read: read.clone(),
         };
-        // Nobody waits for it: it may hang in a read for ever.
+        // The process doesn't wait for it: it may hang in a read for ever.
         thread::spawn(move || reader.for_each(|line| sender.blocking_send(line).is_ok()));
-        Self { queue, length, read }
+        Self { queue, current: None, read }
     }
 
-    /// How far the input was read, to be watched beside the queue.
+    /// The first line that isn't [`done`](Self::done); `None` at the end. Cancelled, it loses no line.
+    ///
+    /// # Errors
+    /// If the input can't be read on.
+    pub async fn next(&mut self) -> io::Result<Option<&Line>> {
+        if self.current.is_none() {
+            self.current = self.queue.recv().await.transpose()?;
+        }
+        Ok(self.current.as_ref())
+    }
+
+    /// Goes on to the next line.
+    pub fn done(&mut self) {
+        self.current = None;
+    }
+
+    /// All lines that aren't done, of an input that was told to end.
+    pub async fn rest(&mut self) -> Vec<Line> {
+        let mut rest: Vec<Line> = self.current.take().into_iter().collect();
+        let until = time::Instant::now() + REST_WAIT;
+        while let Ok(Some(Ok(line))) = time::timeout_at(until, self.queue.recv()).await {
+            rest.push(line);
+        }
+        rest
+    }
+
+    /// The position in the input, to be watched beside the lines.
     pub fn position(&self) -> Position {
         Position(self.read.clone())
     }
 }
 
-/// How far an input was read.
+/// Position in an input.
 pub struct Position(Arc<AtomicU64>);
 
 impl Position {
@@ -119,20 +140,27 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    /// Whether the next line is whole in `line`, or only as far as it may be long; `None` at the end.
+    /// Reads the next line into `line`, without its end. Whether it is whole, or only its beginning, since it is too
+    /// long; `None` at the end of the input.
     fn next_line(&mut self, line: &mut Vec<u8>) -> io::Result<Option<bool>> {
         line.clear();
-        let mut read = self.input.by_ref().take(LINE_MAX).read_until(b'\n', line)? as u64;
+        // Behind the longest line, CR LF.
+        let most = LINE_MAX + 2;
+        let mut read = self.input.by_ref().take(most).read_until(b'\n', line)? as u64;
         if read == 0 {
             return Ok(None);
         }
         self.number += 1;
-        let is_whole = line.last() == Some(&b'\n') || read < LINE_MAX;
-        if !is_whole {
+        let has_end = line.last() == Some(&b'\n');
+        if read == most && !has_end {
             read += self.input.skip_until(b'\n')? as u64;
         }
+        if has_end {
+            line.pop();
+            line.pop_if(|last| *last == b'\r');
+        }
         self.read.fetch_add(read, Ordering::Relaxed);
-        Ok(Some(is_whole))
+        Ok(Some(line.len() as u64 <= LINE_MAX))
     }
 
     /// `None` for a blank line.
@@ -175,7 +203,7 @@ mod tests {
 
     /// Numbers of the lines that aren't blank, with an event's name or a problem.
     fn check(input: &[u8], complete_only: bool, expected: &[(u64, Result<&str, &str>)]) {
-        let mut lines = Lines::start(io::Cursor::new(input.to_vec()), None, complete_only);
+        let mut lines = Lines::of(io::Cursor::new(input.to_vec()), complete_only);
         let mut found = Vec::new();
         while let Some(line) = lines.queue.blocking_recv() {
             let Line { number, event } = line.unwrap();
@@ -203,10 +231,32 @@ mod tests {
     #[test]
     fn a_line_without_end_takes_no_memory() {
         let name = "x".repeat(LINE_MAX as usize);
-        let input = format!("{{\"event_name\":\"{name}{name}\"}}\n{{\"event_name\":\"a\"}}\n{name}");
+        let input = format!("{{\"event_name\":\"{name}{name}\"}}\n{{\"event_name\":\"a\"}}\n{name}x");
         let long = Err("longer than 1048576 bytes");
         let expected = [(1, long), (2, Ok("a")), (3, long)];
         check(input.as_bytes(), false, &expected);
+    }
+
+    #[test]
+    fn a_line_may_have_a_mebibyte_and_no_byte_more() {
+        let line = |bytes: u64| {
+            let (start, end) = ("{\"event_name\":\"a\"", "}");
+            format!("{start}{}{end}", " ".repeat(bytes as usize - start.len() - end.len()))
+        };
+        let long = Err("longer than 1048576 bytes");
+        for end in ["\n", "\r\n", ""] {
+            for (bytes, expected) in
+                [(LINE_MAX - 1, Ok("a")), (LINE_MAX, Ok("a")), (LINE_MAX + 1, long), (LINE_MAX + 2, long)]
+            {
+                let mut input = line(bytes) + end;
+                let mut all = vec![(1, expected)];
+                if !end.is_empty() {
+                    input += "{\"event_name\":\"b\"}";
+                    all.push((2, Ok("b")));
+                }
+                check(input.as_bytes(), false, &all);
+            }
+        }
     }
 
     #[test]
@@ -215,7 +265,7 @@ mod tests {
         let input =
             format!("{{\"event_name\":\"a\"}}\n{{\"event_name\":\"b\",\"event_id\":\"01\"}}\n{complete}\n");
         check(input.as_bytes(), true, &[(1, Err("no event_id")), (2, Err("no timestamp")), (3, Ok("c"))]);
-        let mut lines = Lines::start(io::Cursor::new(input.into_bytes()), None, false);
+        let mut lines = Lines::of(io::Cursor::new(input.into_bytes()), false);
         let first = lines.queue.blocking_recv().unwrap().unwrap().event.unwrap();
         assert!(first.event_id.len() == 16 && first.timestamp > 0);
         let third = lines.queue.blocking_recv().and_then(|_| lines.queue.blocking_recv()).unwrap();

@@ -1,4 +1,4 @@
-//! What the endpoint told over time, and how its answers differ.
+//! The endpoint's answers over time, and how they differ.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

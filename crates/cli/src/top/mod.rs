@@ -1,6 +1,6 @@
 //! `tickstream top`: what the live page shows, on a terminal.
 //!
-//! - `history`: what it told over time, and how two of its answers differ;
+//! - `history`: its answers over time, and how two of them differ;
 //! - `screen`: what is shown of that, as lines, from the parts of `parts`, `text` and `units`; none of it does I/O;
 //! - `terminal`: the screen and the keys.
 
@@ -27,15 +27,15 @@ use tickstream_service::admin::AdminAddress;
 const LISTS_APART: Duration = Duration::from_secs(5);
 /// Connections that are asked for.
 const SLOWEST: usize = 30;
-/// How often keys, signals and the terminal's size are looked at.
+/// Interval at which keys, signals and the terminal's size are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What `top` is told.
+/// Arguments of `top`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopArgs {
     /// The admin endpoint.
     pub admin: AdminAddress,
-    /// How often it is asked.
+    /// Interval between two requests.
     pub interval: Duration,
     /// Print plain text once instead of drawing on the terminal.
     pub once: bool,
@@ -45,11 +45,11 @@ pub struct TopArgs {
 #[derive(Debug, thiserror::Error)]
 pub enum TopError {
     /// The endpoint.
-    #[error("no answer from the admin endpoint at {address}: {source}")]
+    #[error("no answer from the admin endpoint at {address}: {}", tickstream_service::text::one_line(&source.to_string()))]
     Silent {
-        /// Where it was looked for.
+        /// Its address.
         address: AdminAddress,
-        /// What went wrong.
+        /// The reason.
         source: AdminClientError,
     },
     /// Standard output.
@@ -63,8 +63,8 @@ pub enum TopError {
     Print(io::Error),
 }
 
-/// What the thread that asks tells the one that draws.
-enum Told {
+/// An answer, from the thread that asks to the one that draws.
+enum Answer {
     Report(Box<Report>),
     Slowest(ConnectionsReport),
     Silent(AdminClientError),
@@ -89,7 +89,8 @@ fn once(args: &TopArgs) -> Result<(), TopError> {
     history.take(ask()?, false);
     let slowest = admin_client::json(&args.admin, &slowest_path()).map_err(silent)?;
     let text = screen::plain(&Seen { history: &history, slowest: Some(&slowest), silence: None });
-    match io::stdout().write_all(text.as_bytes()) {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Who closed it has seen enough.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(TopError::Print(error)),
         _ => Ok(()),
@@ -102,25 +103,28 @@ fn live(args: &TopArgs) -> Result<(), TopError> {
     let first = first.map_err(|source| TopError::Silent { address: args.admin.clone(), source })?;
     let mut terminal = Terminal::enter().map_err(TopError::Terminal)?.ok_or(TopError::NoTerminal)?;
     let mut history = History::new(args.interval);
-    let due = next_ask(first.now_unix_ms, args.interval);
+    let due = time_to_next(first.now_unix_ms, args.interval);
     history.take(first, true);
-    let (sender, told) = mpsc::channel();
+    let (sender, answers) = mpsc::channel();
     let (address, interval) = (args.admin.clone(), args.interval);
     // It ends with the process, or with the first answer that nobody takes.
-    thread::spawn(move || ask(&address, interval, due, &sender));
-    draw(&mut terminal, history, &told).map_err(TopError::Terminal)
+    thread::spawn(move || poll(&address, interval, due, &sender));
+    draw(&mut terminal, history, &answers).map_err(TopError::Terminal)
 }
 
-/// Asks for ever.
-fn ask(address: &AdminAddress, interval: Duration, mut due: Duration, told: &Sender<Told>) {
+/// Asks the endpoint again and again.
+fn poll(address: &AdminAddress, interval: Duration, mut due: Duration, answers: &Sender<Answer>) {
     let mut listed = None::<Instant>;
     loop {
         thread::sleep(due);
         let answer = admin_client::json::<Report>(address, "/snapshot");
-        due = answer.as_ref().map_or(interval, |report| next_ask(report.now_unix_ms, interval));
+        due = answer.as_ref().map_or(interval, |report| time_to_next(report.now_unix_ms, interval));
         let asked = Instant::now();
         let is_silent = answer.is_err();
-        if told.send(answer.map_or_else(Told::Silent, |report| Told::Report(Box::new(report)))).is_err() {
+        if answers
+            .send(answer.map_or_else(Answer::Silent, |report| Answer::Report(Box::new(report))))
+            .is_err()
+        {
             return;
         }
         // A list that can't be had now is asked for again with the next answer.
@@ -129,15 +133,15 @@ fn ask(address: &AdminAddress, interval: Duration, mut due: Duration, told: &Sen
             && let Ok(slowest) = admin_client::json(address, &slowest_path())
         {
             listed = Some(Instant::now());
-            let _ = told.send(Told::Slowest(slowest));
+            let _ = answers.send(Answer::Slowest(slowest));
         }
         due = due.saturating_sub(asked.elapsed());
     }
 }
 
-/// How long until the endpoint is to be asked again. Ticks of an aligned stream are due on the second: whoever asks each
+/// Time until the next request. Ticks of an aligned stream are due on the second: whoever asks each
 /// second, half past the second, sees one wave more each time. So it is for whole seconds; other intervals just pass.
-fn next_ask(server_unix_ms: u64, interval: Duration) -> Duration {
+fn time_to_next(server_unix_ms: u64, interval: Duration) -> Duration {
     if !interval.as_millis().is_multiple_of(1_000) {
         return interval;
     }
@@ -147,24 +151,23 @@ fn next_ask(server_unix_ms: u64, interval: Duration) -> Duration {
     if wait < Duration::from_millis(600) { wait + Duration::from_secs(1) } else { wait }
 }
 
-/// Draws what is told, until a key or a signal ends it.
-fn draw(terminal: &mut Terminal, mut history: History, told: &Receiver<Told>) -> io::Result<()> {
+/// Draws each answer, until a key or a signal ends it.
+fn draw(terminal: &mut Terminal, mut history: History, answers: &Receiver<Answer>) -> io::Result<()> {
     let mut slowest = None;
     // Since when, and why.
     let mut silence: Option<(Instant, String)> = None;
     let (mut size, mut is_new) = ((0, 0), true);
-    // https://no-color.org
-    let has_colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let has_colours = tickstream_service::text::has_colours(&io::stdout());
     while !terminal.is_ended() {
-        for told in told.try_iter() {
+        for answer in answers.try_iter() {
             is_new = true;
-            match told {
-                Told::Report(report) => {
+            match answer {
+                Answer::Report(report) => {
                     history.take(*report, false);
                     silence = None;
                 }
-                Told::Slowest(list) => slowest = Some(list),
-                Told::Silent(error) => {
+                Answer::Slowest(list) => slowest = Some(list),
+                Answer::Silent(error) => {
                     let since = silence.map_or_else(Instant::now, |(since, _)| since);
                     silence = Some((since, error.to_string()));
                 }
@@ -193,7 +196,7 @@ mod tests {
     #[test]
     fn whole_seconds_are_asked_for_half_past_each_second() {
         let check = |now_ms: u64, interval_ms: u64, expected_ms: u64| {
-            let found = next_ask(now_ms, Duration::from_millis(interval_ms));
+            let found = time_to_next(now_ms, Duration::from_millis(interval_ms));
             assert_eq!(found, Duration::from_millis(expected_ms), "{now_ms} {interval_ms}");
         };
         check(10_500, 1_000, 1_000);

@@ -9,15 +9,16 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::stdio;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use tickstream_service::text;
 
 /// The other screen, cleared, without a cursor; xterm's private modes 1049 and 25.
 const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l";
 /// The first screen again, with its cursor.
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-/// What is between them is shown at once, by terminals that know private mode 2026; others ignore it.
+/// Begin and end of what is shown at once, by terminals that know private mode 2026; others ignore it.
 const BEGIN: &str = "\x1b[?2026h";
 const END: &str = "\x1b[?2026l";
-/// Where a terminal doesn't tell its size.
+/// The size of a terminal that doesn't tell it.
 const SIZE: (usize, usize) = (80, 24);
 /// Ctrl-C and Ctrl-D come as keys.
 const ENDS: [u8; 4] = [b'q', b'Q', 0x03, 0x04];
@@ -34,9 +35,9 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Takes the terminal of standard output; `None` if it is none.
+    /// Takes the terminal of standard output; `None` if it is none, or one that can't be drawn on (`TERM=dumb`).
     pub fn enter() -> io::Result<Option<Self>> {
-        if !io::stdout().is_terminal() {
+        if !text::can_draw(&io::stdout()) {
             return Ok(None);
         }
         let signalled = Arc::new(AtomicBool::new(false));
@@ -93,7 +94,7 @@ impl Terminal {
         Ok(())
     }
 
-    /// Whether a key or a signal has ended it.
+    /// True once a key or a signal has ended it.
     pub fn is_ended(&self) -> bool {
         self.is_ended || self.signalled.load(Ordering::Relaxed)
     }

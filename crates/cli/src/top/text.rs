@@ -1,6 +1,6 @@
 //! Lines of styled text, and tables of them.
 
-/// How text looks, where colours are wanted.
+/// The look of text, where colours are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
     Plain,
@@ -18,7 +18,7 @@ pub struct Line(Vec<(Style, String)>);
 
 /// A column of a table.
 pub struct Column {
-    /// What stands above it.
+    /// Its title.
     pub title: &'static str,
     /// Numbers stand at its right.
     pub is_right: bool,
@@ -71,7 +71,7 @@ impl Line {
 
     /// Its text alone.
     pub fn plain(&self) -> String {
-        let text: String = self.0.iter().map(|(_, text)| text.as_str()).collect();
+        let text: String = self.0.iter().flat_map(|(_, text)| text.chars()).map(shown).collect();
         text.trim_end().to_owned()
     }
 
@@ -80,7 +80,7 @@ impl Line {
         let mut painted = String::new();
         let mut left = width;
         for (style, text) in &self.0 {
-            let shown: String = text.chars().take(left).collect();
+            let shown: String = text.chars().take(left).map(shown).collect();
             left -= shown.chars().count();
             match style.code() {
                 code if colour && !code.is_empty() && !shown.is_empty() => {
@@ -91,6 +91,11 @@ impl Line {
         }
         painted
     }
+}
+
+/// A character as it is shown: nothing from a server steers the terminal, whichever way it came here.
+fn shown(char: char) -> char {
+    if tickstream_service::text::steers(char) { '?' } else { char }
 }
 
 /// A column of words.

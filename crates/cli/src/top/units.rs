@@ -1,6 +1,6 @@
 //! Numbers with their units, as the live page writes them.
 
-/// What stands for a number that isn't known.
+/// Stands for a number that isn't known.
 pub const NONE: &str = "-";
 
 /// `1234567` as `1,234,567`.

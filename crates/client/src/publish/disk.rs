@@ -12,6 +12,9 @@
 //! Where most of it is about events that are answered, it is written anew from what the pipeline holds, under another
 //! name, and takes the old one's place. Only that is synced: a power cut may lose the last events. It never makes a
 //! number stand for two batches, since each start leaves out [`LEAP`] of them.
+//!
+//! A record that was damaged costs itself alone: reading goes on at the next sound one, which a CRC and the producer's id
+//! tell. The file as it was found is kept beside, and the application is told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +30,9 @@ use super::{make::new_producer_id, options::Producer};
 const MAGIC: &[u8] = b"tickstream queue 1";
 const NAME: &str = "queue";
 const NEXT_NAME: &str = "queue.next";
+const DAMAGED_NAME: &str = "queue.damaged";
+/// Offset of the producer's id in a record: docs/journal.md, "Record".
+const PRODUCER_AT: usize = 16;
 /// More batches than go out in the time that the system takes to write a file by itself.
 const LEAP: u64 = 1 << 32;
 /// A shorter file isn't worth the work.
@@ -45,16 +51,25 @@ pub(crate) struct DiskQueue {
     rewritten: u64,
     bytes_max: u64,
     producer: [u8; 16],
-    /// What is held by the file isn't all that it should: it is to be written anew.
+    /// Set where a record is missing in the file: it is to be written anew.
     is_incomplete: bool,
     buffer: Vec<u8>,
 }
 
-/// What a process before has left.
+/// Everything that a process before has left.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Restored {
     pub producer: Producer,
     pub content: Content,
+    pub damage: Option<Damage>,
+}
+
+/// Parts of a file that couldn't be read.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Damage {
+    pub bytes: u64,
+    /// Copy of the file.
+    pub kept: PathBuf,
 }
 
 /// Events by their numbers, and batches of them.
@@ -88,16 +103,17 @@ impl DiskQueue {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         let restored = match fs::read(dir.join(NAME)) {
-            Ok(bytes) => read(&bytes)?,
+            Ok(bytes) => restore(dir, &bytes)?,
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(error),
         };
         let new = || Restored {
             producer: Producer { id: new_producer_id(), next_sequence: 1 },
             content: Content::default(),
+            damage: None,
         };
         let restored = restored.unwrap_or_else(new);
-        let Restored { producer, content } = &restored;
+        let Restored { producer, content, damage: _ } = &restored;
         let mut queue = Self {
             dir: dir.to_owned(),
             _lock: lock,
@@ -154,7 +170,7 @@ impl DiskQueue {
         self.is_incomplete |= self.append(&record).is_err();
     }
 
-    /// Whether [`rewrite`](Self::rewrite) is due: what the records of the next answer take must fit, too.
+    /// True if [`rewrite`](Self::rewrite) is due: what the records of the next answer take must fit, too.
     pub fn wants_rewrite(&self) -> bool {
         let is_full = self.length > self.bytes_max - self.bytes_max / 8;
         let is_worth_it = self.length > self.rewritten + self.bytes_max / 8;
@@ -229,8 +245,17 @@ fn to_numbers(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.chunks_exact(8).map(|chunk| u64::from_le_bytes(chunk.try_into().expect("eight bytes")))
 }
 
-/// What a file holds, up to its end or to a record that wasn't written whole; `None` if it isn't even begun.
-fn read(bytes: &[u8]) -> io::Result<Option<Restored>> {
+/// Reads the file in `dir`; `None` if it isn't even begun. A damaged one is copied before it is replaced.
+fn restore(dir: &Path, bytes: &[u8]) -> io::Result<Option<Restored>> {
+    let Some((mut restored, damaged)) = read(bytes)? else { return Ok(None) };
+    if damaged > 0 {
+        restored.damage = Some(Damage { bytes: damaged, kept: keep(dir, bytes)? });
+    }
+    Ok(Some(restored))
+}
+
+/// Content of a file, and how many bytes of it can't be read: damage, or a last record that wasn't written whole.
+fn read(bytes: &[u8]) -> io::Result<Option<(Restored, u64)>> {
     let Ok((head, _)) = Record::decode(bytes) else {
         return if bytes.len() < encoded_len(MAGIC.len()) { Ok(None) } else { Err(no_queue()) };
     };
@@ -238,15 +263,43 @@ fn read(bytes: &[u8]) -> io::Result<Option<Restored>> {
         return Err(no_queue());
     }
     let mut next_sequence = head.producer_sequence;
-    let mut content = Content::default();
+    let (mut content, mut damaged) = (Content::default(), 0);
     let mut rest = &bytes[head.encoded_len()..];
-    while let Ok((record, _)) = Record::decode(rest) {
-        rest = &rest[record.encoded_len()..];
-        next_sequence = next_sequence.max(record.producer_sequence.saturating_add(1));
-        content.take(&record);
+    while !rest.is_empty() {
+        let length = match Record::decode(rest) {
+            Ok((record, _)) => {
+                next_sequence = next_sequence.max(record.producer_sequence.saturating_add(1));
+                content.take(&record);
+                record.encoded_len()
+            }
+            Err(_) => {
+                let next = next_sound(rest, &head.producer).unwrap_or(rest.len());
+                damaged += next as u64;
+                next
+            }
+        };
+        rest = &rest[length..];
     }
     let producer = Producer { id: head.producer, next_sequence: next_sequence.saturating_add(LEAP) };
-    Ok(Some(Restored { producer, content }))
+    Ok(Some((Restored { producer, content, damage: None }, damaged)))
+}
+
+/// The place of the next sound record of this producer behind the first byte.
+fn next_sound(bytes: &[u8], producer: &[u8; 16]) -> Option<usize> {
+    // The id is looked at first: a CRC at each place would take for ever.
+    (1..bytes.len()).find(|place| {
+        bytes.get(place + PRODUCER_AT..).is_some_and(|rest| rest.starts_with(producer))
+            && Record::decode(&bytes[*place..]).is_ok()
+    })
+}
+
+/// Keeps a damaged file, in place of one that was damaged before: one file's worth of space is enough.
+fn keep(dir: &Path, bytes: &[u8]) -> io::Result<PathBuf> {
+    let path = dir.join(DAMAGED_NAME);
+    let mut file = File::create(&path)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    Ok(path)
 }
 
 fn no_queue() -> io::Error {
@@ -341,6 +394,44 @@ mod tests {
             assert!(restored.content.batches.is_empty());
             drop(queue);
         }
+    }
+
+    #[test]
+    fn damage_costs_the_damaged_record_alone_and_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path());
+        for number in 1..=4 {
+            queue.event(number, b"an event").unwrap();
+        }
+        queue.batch(1, &[3, 4]);
+        drop(queue);
+        let path = dir.path().join(NAME);
+        let whole = fs::read(&path).unwrap();
+        let (head, event) = (encoded_len(MAGIC.len()), encoded_len(8));
+        // Every bit of the second event's record: its length and the producer's id, too.
+        for bit in 0..8 * event {
+            let mut damaged = whole.clone();
+            damaged[head + event + bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &damaged).unwrap();
+            let (queue, restored) = open(dir.path());
+            let expected = content(&[(1, "an event"), (3, "an event"), (4, "an event")], &[(1, &[3, 4])]);
+            assert_eq!(restored.content, expected, "bit {bit}");
+            let Some(Damage { bytes, kept }) = restored.damage else { panic!("bit {bit} is passed over") };
+            assert_eq!((bytes, fs::read(&kept).unwrap()), (event as u64, damaged));
+            drop(queue);
+            assert_eq!(open(dir.path()).1.damage, None, "it is written anew");
+        }
+        // The last record, whole but wrong.
+        let mut damaged = whole.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        fs::write(&path, &damaged).unwrap();
+        let (_, restored) = open(dir.path());
+        assert_eq!((restored.content.events.len(), restored.damage.is_some()), (4, true));
+        // An end that a power cut left empty, or cut off.
+        fs::write(&path, [&whole[..], &[0; 100]].concat()).unwrap();
+        assert_eq!(open(dir.path()).1.damage.unwrap().bytes, 100);
+        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
+        assert!(open(dir.path()).1.damage.is_some());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a publisher tells the application.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tickstream_schema::events;
 
@@ -52,6 +52,14 @@ pub enum PublishEvent {
         reason: String,
         /// When the server wants the client to reconnect, if it said so.
         retry_after: Option<Duration>,
+    },
+    /// Parts of the disk queue's file can't be read: they were damaged, or a power cut kept them from being written.
+    /// Everything else was taken over, also what lay behind; events in those parts are lost.
+    DiskQueueDamaged {
+        /// Bytes that couldn't be read.
+        bytes: u64,
+        /// Copy of the file as it was found.
+        kept: PathBuf,
     },
     /// An error that no reconnect cures has ended the publisher.
     Ended {

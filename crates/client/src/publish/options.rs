@@ -131,7 +131,8 @@ impl Publishing {
     /// and the numbers that it had. The directory is one publisher's at a time.
     ///
     /// The file has at most `bytes_max` bytes, about half of which are for events; beyond, the queue is full. It isn't
-    /// synced for each event: a power cut may lose those of the last seconds.
+    /// synced for each event: a power cut may lose those of the last seconds. Damage within it costs the events in the
+    /// damaged records alone, and is told: [`PublishEvent::DiskQueueDamaged`].
     pub fn disk_queue(mut self, dir: impl Into<PathBuf>, bytes_max: u64) -> Self {
         self.disk = Some(DiskOptions { dir: dir.into(), bytes_max });
         self

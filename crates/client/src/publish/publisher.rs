@@ -6,9 +6,9 @@ use tickstream_schema::events::{Event, Message};
 use tokio::time;
 
 use super::{
-    disk::{DiskQueue, Restored},
+    disk::{Damage, DiskQueue, Restored},
     driver::PublishDriver,
-    event::{Progress, PublishError, Unanswered},
+    event::{Progress, PublishError, PublishEvent, Unanswered},
     make::new_producer_id,
     options::{DiskOptions, Producer, Publishing},
     pipeline::Pipeline,
@@ -36,10 +36,14 @@ impl Drop for TaskGuard {
 }
 
 impl Publisher {
-    pub(crate) async fn connect(config: Config, publishing: Publishing) -> Result<Self, Error> {
+    pub(crate) async fn connect(config: Config, mut publishing: Publishing) -> Result<Self, Error> {
         publishing.check()?;
         // Before anything is sent: it may be another publisher's.
-        let disk = publishing.disk.as_ref().map(open_disk_queue).transpose()?;
+        let mut disk = publishing.disk.as_ref().map(open_disk_queue).transpose()?;
+        // At once: the next start, should this one fail, finds a queue without damage.
+        if let Some(Damage { bytes, kept }) = disk.as_mut().and_then(|(_, restored)| restored.damage.take()) {
+            (publishing.observer)(PublishEvent::DiskQueueDamaged { bytes, kept });
+        }
         let mut failure = Error::Closed;
         for server in 0..config.servers.len() {
             match PublishDriver::open(&config, server).await {

@@ -10,6 +10,7 @@ use crate::session::{Offer, Step, Subscription};
 
 impl Shard {
     /// The next thing to do; `None` if there is nothing until something happens.
+    #[inline]
     pub fn poll_action(&mut self) -> Option<Action> {
         self.fan_out_turn = !self.fan_out_turn;
         if self.fan_out_turn {
@@ -28,9 +29,8 @@ impl Shard {
     pub fn sent(&mut self, conn: ConnId, outcome: SendOutcome) {
         let Some(slot) = self.slots.find(conn) else { return };
         if let Some(group) = self.slots[slot].batch_group() {
-            let frame_bytes = self.streams.newest_len(group);
-            if outcome == SendOutcome::Sent(frame_bytes) {
-                return self.batch_sent(slot, group, frame_bytes);
+            if outcome == SendOutcome::Sent(self.streams.newest_len(group)) {
+                return self.batch_sent(slot, group);
             }
             self.detach_batch(slot);
         }
@@ -67,8 +67,8 @@ impl Shard {
 
     /// The fast path: a live subscriber's socket took the whole batch.
     #[inline]
-    fn batch_sent(&mut self, slot: Slot, group: GroupId, frame_bytes: u32) {
-        let has_more = self.slots[slot].batch_sent(frame_bytes);
+    fn batch_sent(&mut self, slot: Slot, group: GroupId) {
+        let has_more = self.slots[slot].batch_sent(self.streams.newest_len(group));
         if !self.deliveries.is_of(group) {
             self.begin_deliveries(group);
         }
@@ -136,8 +136,14 @@ impl Shard {
     }
 
     /// Does what the next of the ready connections needs.
+    #[inline]
     fn next_ready(&mut self) -> Option<Action> {
+        if self.ready.is_empty() { None } else { self.take_ready() }
+    }
+
+    fn take_ready(&mut self) -> Option<Action> {
         while let Some(slot) = self.ready.pop_front() {
+            self.slots[slot].taken_off();
             if let Some(action) = self.act(slot) {
                 return Some(action);
             }
@@ -147,9 +153,7 @@ impl Shard {
 
     /// The next action for one connection, if it needs one.
     fn act(&mut self, slot: Slot) -> Option<Action> {
-        let session = &mut self.slots[slot];
-        session.taken_off();
-        if session.may_catch_up().is_some() {
+        if self.slots[slot].may_catch_up().is_some() {
             self.catch_up(slot);
         }
         let session = &mut self.slots[slot];

@@ -150,7 +150,8 @@ impl Journal {
         }
         let needed = padded(HEADER_LEN + bytes) as u64;
         let must_go = needed > self.tail.room();
-        let in_next = must_go || (self.segment_is_older_than(8) && self.preparation.is_ready());
+        let in_next =
+            must_go || (self.segment_is_older_than(self.segment_age_ns) && self.preparation.is_ready());
         if must_go && !self.preparation.is_ready() {
             let is_full = self.full_since_ns.is_some() || self.held_since_ns.is_some();
             return Err(if is_full { AppendError::Full } else { AppendError::Busy });

@@ -3,7 +3,6 @@
 
 use super::{Journal, fatal, is_full};
 use crate::buffer::{BLOCK, Buffer};
-use crate::clock::nanos;
 use crate::error::{Action, Fatal};
 use crate::segment::FileName;
 use crate::storage::{Failure, Operation, OperationId, Storage};
@@ -91,20 +90,21 @@ impl Journal {
     /// largest group any more: an append may need the next.
     fn zeroed_target(&self) -> u64 {
         let size = self.config.segment_bytes;
-        if self.tail.room() < self.config.group_bytes as u64 || self.segment_is_older_than(7) {
+        if self.tail.room() < self.config.group_bytes as u64
+            || self.segment_is_older_than(self.segment_age_ns / 8 * 7)
+        {
             return size;
         }
         let share = 2 * u128::from(self.tail.offset) * u128::from(size) / u128::from(self.tail.capacity);
         u64::try_from(share).unwrap_or(size).min(size)
     }
 
-    /// Whether the segment that is appended to has lived so many eighths of its age.
-    pub(super) fn segment_is_older_than(&self, eighths: u64) -> bool {
-        let (Some(max), Some(segment)) = (self.config.segment_age, self.segments.back()) else {
-            return false;
-        };
-        let age_ns = self.now.unix_ns.saturating_sub(segment.created_ns);
-        segment.first_sequence == self.tail.segment && age_ns / eighths >= nanos(max) / 8
+    /// Whether the segment that is appended to is older than this, nanoseconds.
+    pub(super) fn segment_is_older_than(&self, age_ns: u64) -> bool {
+        self.segments.back().is_some_and(|segment| {
+            self.now.unix_ns.saturating_sub(segment.created_ns) >= age_ns
+                && segment.first_sequence == self.tail.segment
+        })
     }
 
     /// Whether another segment would take more than the journal may, and what is there must stay for its consumers.

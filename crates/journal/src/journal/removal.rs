@@ -37,6 +37,11 @@ impl Removal {
 
 impl Journal {
     pub(super) fn drive_removal(&mut self, storage: &mut impl Storage) {
+        let retention = &self.config.retention;
+        let is_bounded = retention.bytes.is_some() || retention.age.is_some();
+        if !is_bounded && self.removal.step == Step::Idle {
+            return;
+        }
         self.retire();
         let due = self.removal.retry_at.is_none_or(|at| at <= self.now.mono_ns);
         if self.is_busy(OperationId::Remove) || !due {

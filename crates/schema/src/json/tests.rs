@@ -302,6 +302,19 @@ fn what_is_wrong_is_named_with_its_place() {
         r#"{"timestamp":1.5}"#,
         "column 16: timestamp: invalid type: floating point `1.5`, expected a time such as \"2026-11-21T20:00:00.123456789Z\", or whole nanoseconds of Unix time, between 1970 and 2554",
     );
+    // Both would be absent, and replaced.
+    check(
+        r#"{"event_id":""}"#,
+        "column 14: event_id: invalid value: string \"\", expected a UUID such as \"017f22e2-79b0-7cc3-98c4-dc0c0c07398f\"",
+    );
+    for zero in ["0", "\"1970-01-01T00:00:00Z\"", "\"1970-01-01T01:00:00+01:00\""] {
+        let error = parse_event(&format!(r#"{{"timestamp":{zero}}}"#)).unwrap_err();
+        assert_eq!(
+            (&*error.path, error.problem.contains("leave the key out")),
+            ("timestamp", true),
+            "{zero}: {error}"
+        );
+    }
 }
 
 #[test]

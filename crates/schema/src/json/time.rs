@@ -18,8 +18,9 @@ impl fmt::Display for Rfc3339 {
     }
 }
 
-/// Nanoseconds of Unix time of an RFC 3339 text, with any offset and up to nine digits of a second.
-pub(super) fn parse(text: &str) -> Option<u64> {
+/// Nanoseconds of Unix time of an RFC 3339 text, with any offset and up to nine digits of a second; `None` for any other
+/// text, and for times before 1970 or after July 2554.
+pub fn parse(text: &str) -> Option<u64> {
     let (date, time) = (text.get(..10)?, text.get(11..)?);
     if !matches!(text.as_bytes()[10], b'T' | b't' | b' ') {
         return None;

@@ -305,7 +305,11 @@ fn uuid(bytes: &[u8]) -> String {
     text
 }
 
+/// An empty id would be the same as an absent one, which is replaced by a new one.
 fn parse_uuid(text: &str) -> Option<Vec<u8>> {
+    if text.is_empty() {
+        return None;
+    }
     let hyphens = text.match_indices('-').map(|(place, _)| place);
     let is_uuid = text.len() == 36 && hyphens.eq(HYPHENS);
     if is_uuid { parse_hex(&text.replace('-', "")) } else { parse_hex(text) }
@@ -351,12 +355,22 @@ impl Visitor<'_> for TimeVisitor {
         )
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<u64, E> {
-        Ok(value)
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
+        present(value)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        time::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+        let time = time::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))?;
+        present(time)
+    }
+}
+
+/// A time that isn't the same as an absent one, which would be replaced without a word.
+fn present<E: de::Error>(time: u64) -> Result<u64, E> {
+    if time == 0 {
+        Err(E::custom("the first moment of 1970 stands for no time; leave the key out"))
+    } else {
+        Ok(time)
     }
 }
 

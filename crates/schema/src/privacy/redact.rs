@@ -102,7 +102,9 @@ impl Redactor {
                 self.message(plan, field.child, value, out)?;
                 close(out, start, reserved);
             }
-            (Rule::Id { len, .. }, Some(_)) => put_bytes(out, number, &self.hash(value)[..len as usize]),
+            (Rule::Id { len, .. }, Some(_)) if !value.is_empty() => {
+                put_bytes(out, number, &self.hash(value)[..len as usize])
+            }
             (Rule::Blob { .. }, Some(_)) => put_bytes(out, number, &self.hash(value)),
             (_, Some(action)) => put_bytes(out, number, self.text(action, value)?.as_bytes()),
             (_, None) => put_bytes(out, number, value),

@@ -196,7 +196,7 @@ impl JournalDriver {
             retention: events.retention(),
             consumers,
         };
-        driver.journal.heed(driver.consumers.begin(&path));
+        driver.journal.set_consumers(driver.consumers.begin(&path));
         driver.make_ready(ring).map_err(system)?;
         Ok(driver)
     }
@@ -286,7 +286,7 @@ impl JournalDriver {
     /// If the journal failed: then nothing may be acknowledged any more, and the process has to end.
     pub fn go_on(&mut self, ring: &mut SocketRing) -> Result<(), JournalError> {
         if let Some(consumers) = self.consumers.newest() {
-            self.journal.heed(consumers);
+            self.journal.set_consumers(consumers);
             self.look_at_backlog();
         }
         self.drive(ring);
@@ -452,7 +452,7 @@ fn claim(all: &Path, number: usize, shards: usize) -> Result<FileDirectory, Jour
 fn restore_siblings(
     all: &Path,
     own: &Path,
-    mut restore: impl FnMut(&journal::Record<'_>),
+    restore: &mut impl FnMut(&journal::Record<'_>),
 ) -> Result<(), JournalError> {
     let Ok(entries) = std::fs::read_dir(all) else { return Ok(()) };
     let mut paths: Vec<_> = entries.filter_map(|entry| entry.ok()).map(|entry| entry.path()).collect();
