@@ -176,7 +176,9 @@ async fn erase(args: Erase) -> Result<ExitCode> {
         plural(report.files_searched, "file"),
     );
     if !args.journal.is_empty() {
-        println!("the journals keep such events until their retention removes the segments; they aren't loaded again");
+        println!(
+            "the journals keep such events until their retention removes the segments; they aren't loaded again"
+        );
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,7 +24,9 @@ pub async fn run(args: Run) -> Result<ExitCode> {
     let _lock = LoaderLock::take(&tables)?;
     let users = args.users.as_deref().map(Users::read).transpose()?;
     let listener = match args.http {
-        Some(address) => Some(TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?),
+        Some(address) => {
+            Some(TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?)
+        }
         None => None,
     };
     let options = Options { accepted: args.accept, ..Options::default() };
@@ -66,8 +68,12 @@ async fn maintain(tables: Tables, interval: Duration, mut stop: watch::Receiver<
         }
         match round(&tables, &limits).await {
             Ok(()) => {}
-            Err(MaintenanceError::Held { holder }) => tracing::debug!(holder, "another process maintains the tables"),
-            Err(error) => tracing::warn!(error = with_sources(&error), "maintenance failed and is tried again"),
+            Err(MaintenanceError::Held { holder }) => {
+                tracing::debug!(holder, "another process maintains the tables")
+            }
+            Err(error) => {
+                tracing::warn!(error = with_sources(&error), "maintenance failed and is tried again")
+            }
         }
     }
 }

@@ -25,7 +25,8 @@ impl Random {
     }
 
     fn text(&mut self) -> Vec<u8> {
-        const TEXTS: [&str; 8] = ["", "a", "ü€😀", "line\nbreak \"quoted\" \\", "\u{1}\u{7f}", "$bytes", "plain text", "x.y"];
+        const TEXTS: [&str; 8] =
+            ["", "a", "ü€😀", "line\nbreak \"quoted\" \\", "\u{1}\u{7f}", "$bytes", "plain text", "x.y"];
         let text = TEXTS[self.below(8) as usize];
         // Some are longer than a map of texts takes.
         if self.below(16) == 0 { "long ".repeat(300).into_bytes() } else { text.as_bytes().to_vec() }
@@ -49,7 +50,8 @@ impl Random {
         let mut out = Vec::new();
         let body = self.below(u64::from(table::BODIES)) as u32 + table::FIRST_BODY;
         for field in of.fields {
-            let is_body = of.name == "Event" && (table::FIRST_BODY..table::FIRST_BODY + table::BODIES).contains(&field.number);
+            let is_body = of.name == "Event"
+                && (table::FIRST_BODY..table::FIRST_BODY + table::BODIES).contains(&field.number);
             let is_wanted = if is_body { field.number == body } else { self.below(3) == 0 };
             // A Value has one kind.
             let is_second = of.name == "Value" && !out.is_empty();
@@ -105,7 +107,9 @@ impl Random {
                 varint(self.below(of.values.len() as u64 + 3), out);
             }
             Rule::Map => self.entries(number, out, |random| random.text()),
-            Rule::TypedMap => self.entries(number, out, |random| random.message(&table::VALUE, depth.saturating_sub(1))),
+            Rule::TypedMap => {
+                self.entries(number, out, |random| random.message(&table::VALUE, depth.saturating_sub(1)))
+            }
             Rule::Value if depth > 0 => put(number, &self.message(&table::VALUE, depth - 1), out),
             Rule::List { of, .. } if depth > 0 => {
                 (0..self.below(3)).for_each(|_| put(number, &self.message(of, depth - 1), out));
@@ -151,7 +155,8 @@ fn both(bytes: &[u8]) -> (serde_json::Value, serde_json::Value) {
     let mut found = Vec::new();
     Writer::default().message(Schema::get().event, bytes, &mut found).unwrap();
     let parse = |text: &[u8]| {
-        serde_json::from_slice(text).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(text)))
+        serde_json::from_slice(text)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(text)))
     };
     (parse(&expected), parse(&found))
 }

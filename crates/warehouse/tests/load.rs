@@ -3,8 +3,8 @@
 mod common;
 
 use common::{World, click, dead_letter, log, metric, performance, span, video};
-use tickstream_warehouse_core::maintenance::verify;
 use tickstream_schema::events::{LogLevel, StoredBatch};
+use tickstream_warehouse_core::maintenance::verify;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_each_kind_are_rows_of_events_and_of_their_own_table() {
@@ -19,11 +19,13 @@ async fn events_of_each_kind_are_rows_of_events_and_of_their_own_table() {
         performance("ada", &[("ttfb", 20.0), ("load", 50.5)]),
     ]);
     let rejected = click("ada", "bad");
-    writer.append_batch(StoredBatch { dead_letters: vec![dead_letter(&rejected)], ..common::Writer::batch() });
+    writer
+        .append_batch(StoredBatch { dead_letters: vec![dead_letter(&rejected)], ..common::Writer::batch() });
     let counts = world.load().await;
     assert_eq!((counts.rows, counts.duplicates), (7, 0));
 
-    let check = async |sql: &str, expected: &[&str]| assert_eq!(world.query(false, sql).await, expected, "{sql}");
+    let check =
+        async |sql: &str, expected: &[&str]| assert_eq!(world.query(false, sql).await, expected, "{sql}");
     check(
         "SELECT event_type, count(*) FROM events GROUP BY 1 ORDER BY 1",
         &["application_metric|1", "log|1", "performance|1", "trace_span|1", "user_interaction|1", "video|1"],
@@ -35,14 +37,17 @@ async fn events_of_each_kind_are_rows_of_events_and_of_their_own_table() {
         &["07070707070707070707070707070707|0707070707070707|shop|GET /orders/{id}|12.5|success|2026-11-28T09:13:54.001500Z"],
     )
     .await;
-    check("SELECT service, metric_name, value, metric_type FROM metrics", &["shop|queue_length|4.0|gauge"]).await;
-    check("SELECT video_id, video_event, startup_time_ms FROM video_analytics", &["film-7|start|300.0"]).await;
+    check("SELECT service, metric_name, value, metric_type FROM metrics", &["shop|queue_length|4.0|gauge"])
+        .await;
+    check("SELECT video_id, video_event, startup_time_ms FROM video_analytics", &["film-7|start|300.0"])
+        .await;
     check(
         "SELECT category, metric_name, value, unit FROM performance_metrics ORDER BY value",
         &["network|ttfb|20.0|ms", "network|load|50.5|ms"],
     )
     .await;
-    check("SELECT code, json_text(rejected_event, 'event_name') FROM dead_letters", &["FIELD_TOO_LONG|bad"]).await;
+    check("SELECT code, json_text(rejected_event, 'event_name') FROM dead_letters", &["FIELD_TOO_LONG|bad"])
+        .await;
     check(
         "SELECT json_text(properties, 'plan'), json_text(context, 'page'), json_text(raw_data, 'user_id') FROM events \
          WHERE event_type = 'user_interaction'",
@@ -56,7 +61,11 @@ async fn events_of_each_kind_are_rows_of_events_and_of_their_own_table() {
     )
     .await;
     // The same user is the same UUID in all kinds, and no text that the application sent.
-    check("SELECT count(DISTINCT user_id), bool_or(user_id = 'ada') FROM events WHERE user_id IS NOT NULL", &["1|false"]).await;
+    check(
+        "SELECT count(DISTINCT user_id), bool_or(user_id = 'ada') FROM events WHERE user_id IS NOT NULL",
+        &["1|false"],
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +82,10 @@ async fn an_event_that_comes_again_is_one_row_over_shards_and_restarts() {
     one.append(vec![events[7].clone(), new.clone(), new]);
     let counts = world.load().await;
     assert_eq!((counts.rows, counts.duplicates), (1, 2));
-    assert_eq!(world.query(false, "SELECT count(*), count(DISTINCT event_id) FROM events").await, ["301|301"]);
+    assert_eq!(
+        world.query(false, "SELECT count(*), count(DISTINCT event_id) FROM events").await,
+        ["301|301"]
+    );
     let report = verify::verify(&world.tables, &[world.journals()]).await.unwrap();
     assert!(report.is_right(), "{report:?}");
     assert_eq!((report.rows, report.events, report.records), (301, 301, 3));
@@ -104,7 +116,8 @@ async fn queries_beside_a_loader_see_each_event_once() {
     loader.load_all().await.unwrap();
     let ids = tickstream_warehouse_core::query::tail::Ids::Shared(loader.ids());
     let limits = tickstream_warehouse_core::query::Limits::new(world.tables.state());
-    let engine = tickstream_warehouse_core::query::Engine::open(&world.tables, vec![world.journals()], ids, limits);
+    let engine =
+        tickstream_warehouse_core::query::Engine::open(&world.tables, vec![world.journals()], ids, limits);
     let engine = engine.await.unwrap();
     let role = tickstream_warehouse_core::query::Role { sees_personal: true };
     for round in 1..=20 {
@@ -112,7 +125,8 @@ async fn queries_beside_a_loader_see_each_event_once() {
         if round % 3 == 0 {
             loader.load_all().await.unwrap();
         }
-        let found = common::lines(&engine, "SELECT count(*), count(DISTINCT event_id) FROM events", &role).await;
+        let found =
+            common::lines(&engine, "SELECT count(*), count(DISTINCT event_id) FROM events", &role).await;
         let expected = 1 + round * 50;
         assert_eq!(found, [format!("{expected}|{expected}")], "round {round}");
     }

@@ -5,9 +5,9 @@ mod common;
 use std::time::Duration;
 
 use common::{World, chain, click, lines, log};
+use tickstream_schema::events::LogLevel;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, QueryError, Role};
-use tickstream_schema::events::LogLevel;
 
 async fn world() -> World {
     let world = World::new();
@@ -21,7 +21,9 @@ async fn world() -> World {
 async fn engine(world: &World, change: impl FnOnce(&mut Limits)) -> Engine {
     let mut limits = Limits::new(world.tables.state());
     change(&mut limits);
-    Engine::open(&world.tables, Vec::new(), Ids::Files(world.tables.state().to_owned()), limits).await.unwrap()
+    Engine::open(&world.tables, Vec::new(), Ids::Files(world.tables.state().to_owned()), limits)
+        .await
+        .unwrap()
 }
 
 async fn fails(engine: &Engine, sql: &str) -> QueryError {
@@ -70,7 +72,9 @@ async fn a_masked_role_sees_no_person_by_any_way() {
         "SELECT count(properties) + count(context) + count(peer) + count(raw_data) FROM events".to_owned(),
         "SELECT count(message) FROM logs".to_owned(),
         "SELECT count(*) FROM logs WHERE message LIKE '%example.com%'".to_owned(),
-        format!("SELECT count(*) FROM (SELECT * FROM events UNION ALL SELECT * FROM events) WHERE user_id = '{user}'"),
+        format!(
+            "SELECT count(*) FROM (SELECT * FROM events UNION ALL SELECT * FROM events) WHERE user_id = '{user}'"
+        ),
     ] {
         assert_eq!(lines(&engine, &sql, &masked).await, ["0"], "{sql}");
     }
@@ -117,14 +121,18 @@ async fn functions_for_events_have_the_meaning_of_clickhouse() {
     let role = Role { sees_personal: true };
     let data = "(VALUES (1, 10, 'a'), (1, 20, 'b'), (1, 35, 'c'), (2, 5, 'b'), (2, 9, 'a'), (3, 1, 'a'), (3, 100, 'b')) \
                 AS t(u, at, name)";
-    let check = async |sql: &str, expected: &[&str]| assert_eq!(lines(&engine, sql, &role).await, expected, "{sql}");
+    let check =
+        async |sql: &str, expected: &[&str]| assert_eq!(lines(&engine, sql, &role).await, expected, "{sql}");
     let funnel = format!(
         "SELECT u, window_funnel(20, at, name = 'a', name = 'b', name = 'c') FROM {data} GROUP BY u ORDER BY u"
     );
     check(&funnel, &["1|2", "2|1", "3|1"]).await;
-    let ordered = format!("SELECT window_funnel(30, 'strict_order', at, name = 'a', name = 'b', name = 'c') FROM {data}");
+    let ordered = format!(
+        "SELECT window_funnel(30, 'strict_order', at, name = 'a', name = 'b', name = 'c') FROM {data}"
+    );
     check(&ordered, &["3"]).await;
-    let retention = format!("SELECT u, retention(name = 'a', name = 'b', name = 'c') FROM {data} GROUP BY u ORDER BY u");
+    let retention =
+        format!("SELECT u, retention(name = 'a', name = 'b', name = 'c') FROM {data} GROUP BY u ORDER BY u");
     check(&retention, &["1|[1, 1, 1]", "2|[1, 1, 0]", "3|[1, 1, 0]"]).await;
     let sequence = format!(
         "SELECT u, sequence_match('(?1)(?t<=20)(?2)', at, name = 'a', name = 'b'), \

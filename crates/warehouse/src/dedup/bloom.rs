@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn members_are_known_and_few_others_are_taken_for_members() {
-        let id = |number: u128| (number.wrapping_mul(0x2545_F491_4F6C_DD1D_9E37_79B9_7F4A_7C15)).to_be_bytes();
+        let id =
+            |number: u128| (number.wrapping_mul(0x2545_F491_4F6C_DD1D_9E37_79B9_7F4A_7C15)).to_be_bytes();
         let mut bloom = Bloom::new(100_000);
         (0..100_000).for_each(|number| bloom.insert(hash(&id(number))));
         assert!((0..100_000).all(|number| bloom.may_contain(hash(&id(number)))));

@@ -130,7 +130,8 @@ impl Dedup {
         };
         let covered = manifest.as_ref().map(|manifest| manifest.version);
         let manifest = manifest.unwrap_or_default();
-        let runs = manifest.runs.iter().map(|name| Run::open(&directory.join(name))).collect::<Result<_, _>>()?;
+        let runs =
+            manifest.runs.iter().map(|name| Run::open(&directory.join(name))).collect::<Result<_, _>>()?;
         let version = covered.unwrap_or_default();
         Ok(Self { directory, sizes, recent: HashSet::new(), runs, next_run: manifest.next, covered, version })
     }

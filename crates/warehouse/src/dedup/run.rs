@@ -109,7 +109,9 @@ impl Run {
 
     /// Whether the id is in it.
     pub fn contains(&self, id: &EventId) -> Result<bool, RunError> {
-        let Some(block) = self.fences.partition_point(|first| first <= id).checked_sub(1) else { return Ok(false) };
+        let Some(block) = self.fences.partition_point(|first| first <= id).checked_sub(1) else {
+            return Ok(false);
+        };
         let start = block * BLOCK;
         let ids = (self.count as usize - start).min(BLOCK);
         let mut bytes = [0; BLOCK * 16];

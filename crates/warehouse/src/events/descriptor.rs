@@ -119,7 +119,8 @@ impl MessageTable {
 impl Field {
     fn new(message: &MessageDef, field: &FieldDef) -> Self {
         let (kind, is_repeated) = kind_of(&field.rule);
-        let texts = field.typed_of.and_then(|number| message.fields.iter().find(|other| other.number == number));
+        let texts =
+            field.typed_of.and_then(|number| message.fields.iter().find(|other| other.number == number));
         let values = message.fields.iter().find(|other| other.typed_of == Some(field.number));
         Self {
             key: format!("\"{}\":", texts.unwrap_or(field).name),

@@ -100,7 +100,10 @@ mod tests {
         assert_ne!(mapped(one, "someone@example.com"), mapped(other, "someone@example.com"));
         let mut memory = Identifiers::new(one);
         for _ in 0..2 {
-            assert_eq!(memory.map(b"someone@example.com").as_slice(), mapped(one, "someone@example.com").as_bytes());
+            assert_eq!(
+                memory.map(b"someone@example.com").as_slice(),
+                mapped(one, "someone@example.com").as_bytes()
+            );
         }
     }
 }

@@ -68,7 +68,13 @@ impl Writer {
         self.write_object(id, entries, out, DEPTH_MAX, written)
     }
 
-    fn nested(&mut self, id: MessageId, bytes: &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), Invalid> {
+    fn nested(
+        &mut self,
+        id: MessageId,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<(), Invalid> {
         let mut entries = Entries::default();
         if entries.read(bytes)? {
             return self.write_object(id, entries.as_slice(), out, depth, &mut |_, _| {});
@@ -172,7 +178,13 @@ impl Writer {
         }
     }
 
-    fn value(&mut self, kind: Kind, value: Value<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Invalid> {
+    fn value(
+        &mut self,
+        kind: Kind,
+        value: Value<'_>,
+        out: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<(), Invalid> {
         match (kind, value) {
             (Kind::Text, Value::Bytes(bytes)) => text::json_string(bytes, out),
             (Kind::Uuid, Value::Bytes(bytes)) => quoted(out, |out| text::uuid(bytes, out)),
@@ -182,7 +194,9 @@ impl Writer {
             (_, Value::Bytes(bytes)) => base64(bytes, out),
             (Kind::Time, Value::Fixed64(ns)) => quoted(out, |out| text::time(ns, out)),
             (_, Value::Fixed64(bits)) => text::number(f64::from_bits(bits), out),
-            (Kind::Flag, Value::Varint(number)) => out.extend_from_slice(if number == 0 { b"false" } else { b"true" }),
+            (Kind::Flag, Value::Varint(number)) => {
+                out.extend_from_slice(if number == 0 { b"false" } else { b"true" })
+            }
             (Kind::Choice(of), Value::Varint(number)) => match enum_name(of, number as i32) {
                 Some(name) => quoted(out, |out| out.extend_from_slice(name.as_bytes())),
                 None => text::signed(i64::from(number as i32), out),
@@ -194,7 +208,13 @@ impl Writer {
         Ok(())
     }
 
-    fn submessage(&mut self, id: MessageId, bytes: &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), Invalid> {
+    fn submessage(
+        &mut self,
+        id: MessageId,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<(), Invalid> {
         if depth == 0 {
             base64(bytes, out);
             return Ok(());
@@ -202,7 +222,13 @@ impl Writer {
         self.nested(id, bytes, out, depth - 1)
     }
 
-    fn list(&mut self, field: &Field, same: &[Entry<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(), Invalid> {
+    fn list(
+        &mut self,
+        field: &Field,
+        same: &[Entry<'_>],
+        out: &mut Vec<u8>,
+        depth: usize,
+    ) -> Result<(), Invalid> {
         out.push(b'[');
         for entry in same {
             match (field.kind, entry.value) {

@@ -113,12 +113,18 @@ mod tests {
 
     #[test]
     fn fields_come_with_their_bytes_and_a_cut_is_an_error() {
-        let bytes = [0x08, 0x96, 0x01, 0x12, 0x03, b'a', b'b', b'c', 0x1D, 1, 0, 0, 0, 0x21, 2, 0, 0, 0, 0, 0, 0, 0];
+        let bytes =
+            [0x08, 0x96, 0x01, 0x12, 0x03, b'a', b'b', b'c', 0x1D, 1, 0, 0, 0, 0x21, 2, 0, 0, 0, 0, 0, 0, 0];
         let found: Vec<_> = Fields::of(&bytes).map(Result::unwrap).collect();
         let values: Vec<_> = found.iter().map(|entry| (entry.number, entry.value)).collect();
         assert_eq!(
             values,
-            [(1, Value::Varint(150)), (2, Value::Bytes(b"abc")), (3, Value::Fixed32(1)), (4, Value::Fixed64(2))]
+            [
+                (1, Value::Varint(150)),
+                (2, Value::Bytes(b"abc")),
+                (3, Value::Fixed32(1)),
+                (4, Value::Fixed64(2))
+            ]
         );
         assert_eq!(found[1].whole, &bytes[3..8]);
         for cut in [1, 2, 4, 7, 10, 20] {

@@ -62,7 +62,9 @@ pub struct Origin<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
     /// The record isn't a stored batch.
-    #[error("record {sequence} of journal {journal} can't be read; run `tickstream events verify` on its directory")]
+    #[error(
+        "record {sequence} of journal {journal} can't be read; run `tickstream events verify` on its directory"
+    )]
     Record {
         /// Journal of the record.
         journal: String,
@@ -158,7 +160,12 @@ impl Rows {
     ///
     /// # Errors
     /// [`RowsError::Record`] if the bytes are no stored batch.
-    pub fn push_record(&mut self, origin: &Origin<'_>, payload: &[u8], filter: &mut impl Filter) -> Result<(), RowsError> {
+    pub fn push_record(
+        &mut self,
+        origin: &Origin<'_>,
+        payload: &[u8],
+        filter: &mut impl Filter,
+    ) -> Result<(), RowsError> {
         self.record(origin, payload, filter).map_err(|source| RowsError::Record {
             journal: origin.journal.to_owned(),
             sequence: origin.sequence,
@@ -166,7 +173,12 @@ impl Rows {
         })
     }
 
-    fn record(&mut self, origin: &Origin<'_>, payload: &[u8], filter: &mut impl Filter) -> Result<(), Invalid> {
+    fn record(
+        &mut self,
+        origin: &Origin<'_>,
+        payload: &[u8],
+        filter: &mut impl Filter,
+    ) -> Result<(), Invalid> {
         // Fields that hold for all events may stand behind them.
         let mut batch = Batch::default();
         for entry in Fields::of(payload) {
@@ -177,7 +189,9 @@ impl Rows {
                 Entry { number: number::BATCH_PEER, value: Value::Bytes(text), .. } => batch.peer = text,
                 Entry { number: number::BATCH_SERVER, value: Value::Bytes(text), .. } => batch.server = text,
                 Entry { number: number::BATCH_USER, value: Value::Bytes(text), .. } => batch.user = text,
-                Entry { number: number::BATCH_SHARD, value: Value::Varint(shard), .. } => batch.shard = shard as u32,
+                Entry { number: number::BATCH_SHARD, value: Value::Varint(shard), .. } => {
+                    batch.shard = shard as u32
+                }
                 _ => {}
             }
         }
@@ -237,7 +251,9 @@ impl Rows {
         let identifiers = &mut self.identifiers;
         columns.event_id.push_valid(&text::uuid_text(&envelope.event_id));
         columns.envelope(&envelope, identifiers);
-        columns.properties.push_valid(parts.properties.map_or(&b"{}"[..], |(start, end)| &self.json[start..end]));
+        columns
+            .properties
+            .push_valid(parts.properties.map_or(&b"{}"[..], |(start, end)| &self.json[start..end]));
         columns.context.push_valid(parts.context.map_or(&b"{}"[..], |(start, end)| &self.json[start..end]));
         columns.raw_data.push_valid(&self.json);
         columns.promoted(&self.writer, &self.json);
@@ -381,10 +397,16 @@ impl<'a> Letter<'a> {
         let mut letter = Self::default();
         for entry in Fields::of(bytes) {
             match entry? {
-                Entry { number: number::LETTER_INDEX, value: Value::Varint(index), .. } => letter.index = index as u32,
+                Entry { number: number::LETTER_INDEX, value: Value::Varint(index), .. } => {
+                    letter.index = index as u32
+                }
                 Entry { number: number::LETTER_CODE, value: Value::Bytes(text), .. } => letter.code = text,
-                Entry { number: number::LETTER_MESSAGE, value: Value::Bytes(text), .. } => letter.message = text,
-                Entry { number: number::LETTER_EVENT, value: Value::Bytes(event), .. } => letter.event = Some(event),
+                Entry { number: number::LETTER_MESSAGE, value: Value::Bytes(text), .. } => {
+                    letter.message = text
+                }
+                Entry { number: number::LETTER_EVENT, value: Value::Bytes(event), .. } => {
+                    letter.event = Some(event)
+                }
                 _ => {}
             }
         }
@@ -618,7 +640,8 @@ impl Columns {
     }
 
     fn finish(self) -> Result<RecordBatch, ArrowError> {
-        let time = |us: Vec<i64>| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(us).with_timezone("UTC")) };
+        let time =
+            |us: Vec<i64>| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(us).with_timezone("UTC")) };
         let mut arrays: Vec<ArrayRef> = vec![
             self.event_id.finish(None)?,
             time(self.timestamp_us),

@@ -6,7 +6,9 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8], out: &mut Vec<u8>) {
-    out.extend(bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]));
+    out.extend(
+        bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
+    );
 }
 
 /// Appends a UUID in its text form; other lengths than 16 bytes as hexadecimal digits.

@@ -6,8 +6,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Float64Builder, Int64Array,
-    Int64Builder, ListBuilder, UInt8Builder,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Float64Builder,
+    Int64Array, Int64Builder, ListBuilder, UInt8Builder,
 };
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
@@ -26,7 +26,12 @@ use super::sketch::Sketch;
 pub fn all() -> Vec<AggregateUDF> {
     [Kind::Funnel, Kind::Retention, Kind::SequenceMatch, Kind::SequenceCount, Kind::Quantile]
         .into_iter()
-        .map(|kind| AggregateUDF::from(EventAggregate { kind, signature: Signature::variadic_any(Volatility::Immutable) }))
+        .map(|kind| {
+            AggregateUDF::from(EventAggregate {
+                kind,
+                signature: Signature::variadic_any(Volatility::Immutable),
+            })
+        })
         .collect()
 }
 
@@ -121,19 +126,26 @@ impl EventAggregate {
         };
         match self.kind {
             Kind::Quantile => match constant(1).map(|value| value.cast_to(&DataType::Float64)) {
-                Some(Ok(ScalarValue::Float64(Some(quantile)))) if given == 2 && (0.0..=1.0).contains(&quantile) => {
+                Some(Ok(ScalarValue::Float64(Some(quantile))))
+                    if given == 2 && (0.0..=1.0).contains(&quantile) =>
+                {
                     Ok(Call::Quantile { quantile })
                 }
                 _ => plan_err!("quantile_sketch takes a value and a constant from 0 to 1"),
             },
-            Kind::Retention if (1..=CONDITIONS_MAX).contains(&given) => Ok(Call::Retention { conditions: given }),
+            Kind::Retention if (1..=CONDITIONS_MAX).contains(&given) => {
+                Ok(Call::Retention { conditions: given })
+            }
             Kind::Retention => plan_err!("retention takes 1 to {CONDITIONS_MAX} conditions"),
             Kind::SequenceMatch | Kind::SequenceCount => {
                 let Some(Some(pattern)) = constant(0).map(|value| text(&value)) else {
                     return plan_err!("the pattern of {} must be a constant text", self.name());
                 };
                 if given < 3 || given - 2 > CONDITIONS_MAX {
-                    return plan_err!("{} takes a pattern, a time and 1 to {CONDITIONS_MAX} conditions", self.name());
+                    return plan_err!(
+                        "{} takes a pattern, a time and 1 to {CONDITIONS_MAX} conditions",
+                        self.name()
+                    );
                 }
                 let pattern = Pattern::parse(&pattern, given - 2);
                 let pattern = pattern.map_err(|error| DataFusionError::External(Box::new(error)))?;
@@ -181,7 +193,9 @@ fn text(value: &ScalarValue) -> Option<String> {
 /// Times as numbers: integers as they are, timestamps in their own unit.
 fn times(array: &ArrayRef) -> Result<Int64Array> {
     let numbers = match array.data_type() {
-        kind if kind.is_integer() || matches!(kind, DataType::Timestamp(..)) => cast(array, &DataType::Int64)?,
+        kind if kind.is_integer() || matches!(kind, DataType::Timestamp(..)) => {
+            cast(array, &DataType::Int64)?
+        }
         kind => return exec_err!("time must be a whole number or a timestamp, not {kind}"),
     };
     Ok(numbers.as_primitive::<Int64Type>().clone())
@@ -223,7 +237,6 @@ struct EventRows {
     call: Call,
     rows: Vec<Row>,
     groups: usize,
-
 }
 
 impl EventRows {
@@ -416,7 +429,10 @@ impl GroupsAccumulator for Seen {
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
         let mut state = BinaryBuilder::new();
-        emit_to.take_needed(&mut self.groups).into_iter().for_each(|seen| state.append_value(seen.to_le_bytes()));
+        emit_to
+            .take_needed(&mut self.groups)
+            .into_iter()
+            .for_each(|seen| state.append_value(seen.to_le_bytes()));
         Ok(vec![Arc::new(state.finish())])
     }
 

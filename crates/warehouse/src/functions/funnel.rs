@@ -83,7 +83,11 @@ mod tests {
             }
         }
         taken.sort_unstable();
-        assert_eq!(window_funnel(&taken, steps, window, modes), expected, "{list:?}, {steps}, {window}, {modes:?}");
+        assert_eq!(
+            window_funnel(&taken, steps, window, modes),
+            expected,
+            "{list:?}, {steps}, {window}, {modes:?}"
+        );
     }
 
     const PLAIN: Modes = Modes { strict_deduplication: false, strict_order: false, strict_increase: false };

@@ -73,8 +73,7 @@ struct JsonFunction {
 impl JsonFunction {
     fn new(name: &'static str, wanted: Wanted) -> Self {
         let texts = [DataType::Utf8, DataType::Utf8View, DataType::LargeUtf8];
-        let signatures =
-            texts.map(|text| TypeSignature::Exact(vec![text, DataType::Utf8])).to_vec();
+        let signatures = texts.map(|text| TypeSignature::Exact(vec![text, DataType::Utf8])).to_vec();
         Self { name, wanted, signature: Signature::one_of(signatures, Volatility::Immutable) }
     }
 }

@@ -203,8 +203,7 @@ fn skip_string(bytes: &[u8], at: usize) -> Option<usize> {
 mod tests {
     use super::*;
 
-    const JSON: &str =
-        r#"{ "a": {"b": [10, {"c": "x\"y"}, null]}, "d.e": true, "s": "plain", "n": -1.5e3, "ü": "ö", "": 7 }"#;
+    const JSON: &str = r#"{ "a": {"b": [10, {"c": "x\"y"}, null]}, "d.e": true, "s": "plain", "n": -1.5e3, "ü": "ö", "": 7 }"#;
 
     fn check(path: &str, expected: Option<&str>) {
         assert_eq!(Path::parse(path).unwrap().find(JSON), expected, "{path}");

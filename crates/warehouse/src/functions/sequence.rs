@@ -90,7 +90,8 @@ impl Pattern {
     /// # Errors
     /// [`PatternError::Syntax`] or [`PatternError::Condition`].
     pub fn parse(pattern: &str, given: usize) -> Result<Self, PatternError> {
-        let wrong = |rest: &str| PatternError::Syntax { pattern: pattern.to_owned(), at: pattern.len() - rest.len() };
+        let wrong =
+            |rest: &str| PatternError::Syntax { pattern: pattern.to_owned(), at: pattern.len() - rest.len() };
         let (mut parts, mut conditions) = (vec![Part::Many], 0);
         let mut rest = pattern;
         while !rest.is_empty() {
@@ -247,7 +248,9 @@ mod tests {
     use super::*;
 
     fn events(list: &[(u64, &[u32])]) -> Vec<Event> {
-        list.iter().map(|(time, met)| (*time, met.iter().map(|condition| 1 << (condition - 1)).sum())).collect()
+        list.iter()
+            .map(|(time, met)| (*time, met.iter().map(|condition| 1 << (condition - 1)).sum()))
+            .collect()
     }
 
     fn check(pattern: &str, list: &[(u64, &[u32])], matches: bool, count: u64) {
@@ -287,8 +290,18 @@ mod tests {
 
     #[test]
     fn wrong_patterns_are_named() {
-        for pattern in ["", "(?0)", "(?5)", "(1)", "(?1", "(?t>1)", "(?1)(?t!1)", "(?1)(?t>)", "(?1)x", "(?1)(?t>1)(?t<2)"]
-        {
+        for pattern in [
+            "",
+            "(?0)",
+            "(?5)",
+            "(1)",
+            "(?1",
+            "(?t>1)",
+            "(?1)(?t!1)",
+            "(?1)(?t>)",
+            "(?1)x",
+            "(?1)(?t>1)(?t<2)",
+        ] {
             assert!(Pattern::parse(pattern, 4).is_err(), "{pattern}");
         }
     }

@@ -18,7 +18,11 @@ pub struct Admission<'a> {
 
 impl<'a> Admission<'a> {
     /// Decides for one record.
-    pub fn new(dedup: &'a Dedup, pending: &'a mut HashSet<EventId>, suppression: &'a mut Suppression) -> Self {
+    pub fn new(
+        dedup: &'a Dedup,
+        pending: &'a mut HashSet<EventId>,
+        suppression: &'a mut Suppression,
+    ) -> Self {
         Self { dedup, pending, suppression, duplicates: 0, suppressed: 0, failed: None }
     }
 
@@ -36,7 +40,9 @@ impl<'a> Admission<'a> {
 
 impl Filter for Admission<'_> {
     fn admits(&mut self, event_id: &EventId, user: &[u8], session: &[u8]) -> bool {
-        if self.suppression.contains(Subject::User, user) || self.suppression.contains(Subject::Session, session) {
+        if self.suppression.contains(Subject::User, user)
+            || self.suppression.contains(Subject::Session, session)
+        {
             self.suppressed += 1;
             return false;
         }

@@ -6,8 +6,8 @@ use deltalake::DeltaTable;
 use deltalake::arrow::array::{Array, AsArray};
 use deltalake::kernel::Action;
 use deltalake::logstore::get_actions;
-use deltalake::logstore::object_store::path::Path as StorePath;
 use deltalake::logstore::object_store::ObjectStoreExt;
+use deltalake::logstore::object_store::path::Path as StorePath;
 use deltalake::parquet::arrow::ProjectionMask;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -32,7 +32,8 @@ pub async fn restore(table: &mut DeltaTable, directory: &Path, sizes: Sizes) -> 
         }
         Err(error) => {
             tracing::warn!(error = super::with_sources(&error), "the id files are made again from the table");
-            std::fs::remove_dir_all(directory).map_err(crate::store::StoreError::state("removing", directory))?;
+            std::fs::remove_dir_all(directory)
+                .map_err(crate::store::StoreError::state("removing", directory))?;
             let mut dedup = Dedup::open(directory, sizes)?;
             read_all(table, &mut dedup, sizes).await?;
             Ok(dedup)
@@ -41,7 +42,11 @@ pub async fn restore(table: &mut DeltaTable, directory: &Path, sizes: Sizes) -> 
 }
 
 /// Ids that the versions `first` to `last` added; `None` if the log or a file of them is gone.
-pub async fn of_versions(table: &mut DeltaTable, first: u64, last: u64) -> Result<Option<Vec<EventId>>, LoadError> {
+pub async fn of_versions(
+    table: &mut DeltaTable,
+    first: u64,
+    last: u64,
+) -> Result<Option<Vec<EventId>>, LoadError> {
     let mut ids = Vec::new();
     for version in first..=last {
         let entry = table.log_store().read_commit_entry(version).await.map_err(log_error)?;
@@ -96,9 +101,11 @@ fn newest(table: &DeltaTable, files: &[(i64, String)], kept: u64) -> usize {
 }
 
 pub async fn of_file(table: &DeltaTable, path: &str) -> Result<Vec<EventId>, LoadError> {
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| LoadError::Ids { path: path.to_owned(), source };
+    let failed =
+        |source: Box<dyn std::error::Error + Send + Sync>| LoadError::Ids { path: path.to_owned(), source };
     let location = StorePath::parse(path).map_err(|error| failed(error.into()))?;
-    let bytes = table.object_store().get(&location).await.map_err(|error| failed(error.into()))?.bytes().await;
+    let bytes =
+        table.object_store().get(&location).await.map_err(|error| failed(error.into()))?.bytes().await;
     let bytes = bytes.map_err(|error| failed(error.into()))?;
     let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|error| failed(error.into()))?;
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["event_id"]);

@@ -484,7 +484,10 @@ impl Loader {
     }
 }
 
-fn encode(key: PartitionKey, rows: &deltalake::arrow::array::RecordBatch) -> Result<crate::store::parquet::EncodedFile, WriteError> {
+fn encode(
+    key: PartitionKey,
+    rows: &deltalake::arrow::array::RecordBatch,
+) -> Result<crate::store::parquet::EncodedFile, WriteError> {
     let mut file = FileBuilder::new(key, Purpose::Load)?;
     file.push(rows)?;
     file.finish()

@@ -32,7 +32,8 @@ impl Watermarks {
         for (name, sequence) in &numbers {
             let Some(id) = parse(name) else { continue };
             let crc = numbers.get(&format!("{name}{CRC}")).copied().unwrap_or_default();
-            let position = Position { journal: JournalId(id), sequence: *sequence as u64, group_crc: crc as u32 };
+            let position =
+                Position { journal: JournalId(id), sequence: *sequence as u64, group_crc: crc as u32 };
             positions.insert(id, position);
         }
         let suppression = numbers.get(SUPPRESSION).copied().unwrap_or_default() as u64;

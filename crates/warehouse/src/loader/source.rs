@@ -60,7 +60,11 @@ impl Journals {
     ///
     /// # Errors
     /// If a directory holds none, or can't be listed.
-    pub fn open(directories: &[PathBuf], positions: &[Position], accepted: &[PathBuf]) -> Result<Self, SourceError> {
+    pub fn open(
+        directories: &[PathBuf],
+        positions: &[Position],
+        accepted: &[PathBuf],
+    ) -> Result<Self, SourceError> {
         let mut followers = Vec::new();
         for path in directories {
             let list = |source| SourceError::List { path: path.clone(), source };

@@ -76,7 +76,10 @@ pub struct Suppression {
 
 impl std::fmt::Debug for Suppression {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Suppression").field("version", &self.version).field("entries", &self.entries.len()).finish()
+        f.debug_struct("Suppression")
+            .field("version", &self.version)
+            .field("entries", &self.entries.len())
+            .finish()
     }
 }
 
@@ -105,7 +108,8 @@ impl Suppression {
     pub fn reload(&mut self) -> Result<(), SuppressionError> {
         let list = self.read()?;
         self.version = list.version;
-        self.entries = list.entries.iter().filter_map(|entry| Some((entry.subject, digits(&entry.hmac)?))).collect();
+        self.entries =
+            list.entries.iter().filter_map(|entry| Some((entry.subject, digits(&entry.hmac)?))).collect();
         self.known.clear();
         Ok(())
     }
@@ -113,7 +117,9 @@ impl Suppression {
     fn read(&self) -> Result<List, SuppressionError> {
         let path = self.path.clone();
         match fs::read(&self.path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| SuppressionError::Damaged { path, source }),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map_err(|source| SuppressionError::Damaged { path, source })
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(List::default()),
             Err(source) => Err(SuppressionError::Io { action: "reading", path, source }),
         }
@@ -244,7 +250,11 @@ mod tests {
         let mut again = Suppression::open(directory.path(), b"key").unwrap();
         assert!(again.contains(Subject::User, b"someone@example.com"));
         assert!(!again.contains(Subject::User, b"other@example.com"));
-        assert!(!Suppression::open(directory.path(), b"else").unwrap().contains(Subject::User, b"someone@example.com"));
+        assert!(
+            !Suppression::open(directory.path(), b"else")
+                .unwrap()
+                .contains(Subject::User, b"someone@example.com")
+        );
         let text = fs::read_to_string(directory.path().join(LIST)).unwrap();
         assert!(!text.contains("someone"), "{text}");
     }
@@ -255,7 +265,8 @@ mod tests {
         let mut suppression = Suppression::open(directory.path(), b"key").unwrap();
         assert!(!suppression.is_mentioned(br#"{"a":"ada"}"#));
         suppression.add(&[(Subject::User, b"ada"), (Subject::User, "a\"b".as_bytes())]).unwrap();
-        let mut check = |json: &str, expected| assert_eq!(suppression.is_mentioned(json.as_bytes()), expected, "{json}");
+        let mut check =
+            |json: &str, expected| assert_eq!(suppression.is_mentioned(json.as_bytes()), expected, "{json}");
         check(r#"{"alias":{"previous_id":"ada"}}"#, true);
         check(r#"{"ada":"x"}"#, false);
         check(r#"{"x":["y","a\"b"]}"#, true);

@@ -73,7 +73,10 @@ pub async fn compact(
 }
 
 /// Files to rewrite together, oldest first.
-fn worthwhile(table: &DeltaTable, options: &Options) -> Result<Vec<(PartitionKey, Vec<FileOf>)>, MaintenanceError> {
+fn worthwhile(
+    table: &DeltaTable,
+    options: &Options,
+) -> Result<Vec<(PartitionKey, Vec<FileOf>)>, MaintenanceError> {
     let mut partitions: BTreeMap<PartitionKey, Vec<FileOf>> = BTreeMap::new();
     for file in rewrite::files(table)? {
         // A file that is nearly full stays what it is.
@@ -137,7 +140,8 @@ async fn compact_partition(
             }
             Err(CommitError::Conflict { .. }) => {
                 table.update_state().await.map_err(MaintenanceError::delta("reading the log"))?;
-                let now: HashSet<String> = rewrite::files(table)?.into_iter().map(|file| file.add.path).collect();
+                let now: HashSet<String> =
+                    rewrite::files(table)?.into_iter().map(|file| file.add.path).collect();
                 // Somebody else rewrote one of the files: the new ones are left to vacuum.
                 if files.iter().any(|file| !now.contains(&file.add.path)) {
                     return Ok(());

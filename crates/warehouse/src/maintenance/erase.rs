@@ -121,7 +121,10 @@ pub async fn erase(
     }
     clean_log(&table).await?;
     tokio::time::sleep(options.grace).await;
-    let ages = vacuum::Options { removed_for: options.grace, orphaned_for: options.grace.max(Duration::from_secs(3600)) };
+    let ages = vacuum::Options {
+        removed_for: options.grace,
+        orphaned_for: options.grace.max(Duration::from_secs(3600)),
+    };
     report.files_removed = vacuum::vacuum(tables, lease, &ages).await?.files;
     report.files_searched = search(&table, target, &secret).await?;
     record(tables, target, &secret, &report)?;
@@ -202,7 +205,9 @@ async fn rewrite_without(
     let (adds, kept) = rewrite::write(table, &file.key, stream, options.file_bytes, true, |_| None).await?;
     if kept + rows != file.rows {
         let wrong = format!("{kept} rows to keep and {rows} to erase are not the {} of the file", file.rows);
-        return Err(MaintenanceError::read(&file.add.path)(datafusion::common::DataFusionError::Internal(wrong)));
+        return Err(MaintenanceError::read(&file.add.path)(datafusion::common::DataFusionError::Internal(
+            wrong,
+        )));
     }
     if replace(table, file, &adds).await? {
         report.rows += rows;
@@ -238,7 +243,9 @@ async fn clean_log(table: &DeltaTable) -> Result<(), MaintenanceError> {
     let version = table.version().unwrap_or_default();
     let now = chrono::Utc::now().timestamp_millis() + 1000;
     let store = table.log_store();
-    checkpoints::cleanup_expired_logs_for(version, store.as_ref(), now, None).await.map_err(failed("cleaning the log"))?;
+    checkpoints::cleanup_expired_logs_for(version, store.as_ref(), now, None)
+        .await
+        .map_err(failed("cleaning the log"))?;
     Ok(())
 }
 
@@ -246,7 +253,8 @@ async fn clean_log(table: &DeltaTable) -> Result<(), MaintenanceError> {
 async fn search(table: &DeltaTable, target: &Target, secret: &Secret) -> Result<u64, MaintenanceError> {
     let mapped = secret.namespace().map(target.identifier.as_bytes()).to_vec();
     let needles = [json_text(&target.identifier).into_bytes(), mapped];
-    let failed = |source: deltalake::ObjectStoreError| MaintenanceError::delta("searching files")(source.into());
+    let failed =
+        |source: deltalake::ObjectStoreError| MaintenanceError::delta("searching files")(source.into());
     let store = table.object_store();
     let files: Vec<_> = store.list(None).try_collect().await.map_err(failed)?;
     let mut searched = 0;
@@ -259,7 +267,8 @@ async fn search(table: &DeltaTable, target: &Target, secret: &Secret) -> Result<
         };
         searched += 1;
         let is_in = |haystack: &[u8]| needles.iter().any(|needle| find(haystack, needle));
-        let is_found = is_in(&bytes) || (file.location.as_ref().ends_with(".parquet") && decoded(bytes, &is_in));
+        let is_found =
+            is_in(&bytes) || (file.location.as_ref().ends_with(".parquet") && decoded(bytes, &is_in));
         if is_found {
             return Err(MaintenanceError::Found { file: file.location.to_string() });
         }
@@ -273,12 +282,15 @@ fn decoded(bytes: bytes::Bytes, is_in: &dyn Fn(&[u8]) -> bool) -> bool {
     use deltalake::arrow::datatypes::DataType;
     use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-    let Ok(reader) = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build()) else {
+    let Ok(reader) = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build())
+    else {
         return false;
     };
     reader.flatten().any(|batch| {
         let texts = batch.columns().iter().filter(|column| *column.data_type() == DataType::Utf8);
-        texts.into_iter().any(|column| is_in(column.as_string::<i32>().values().as_slice()) && column.len() > 0)
+        texts
+            .into_iter()
+            .any(|column| is_in(column.as_string::<i32>().values().as_slice()) && column.len() > 0)
     })
 }
 
@@ -296,7 +308,12 @@ fn find(haystack: &[u8], needle: &[u8]) -> bool {
 }
 
 /// Appends what was done to the record of erasures.
-fn record(tables: &Tables, target: &Target, secret: &Secret, report: &Report) -> Result<(), MaintenanceError> {
+fn record(
+    tables: &Tables,
+    target: &Target,
+    secret: &Secret,
+    report: &Report,
+) -> Result<(), MaintenanceError> {
     #[derive(Serialize)]
     struct Line<'a> {
         time: String,

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use deltalake::logstore::object_store::path::Path as StorePath;
-use deltalake::logstore::object_store::{Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
+use deltalake::logstore::object_store::{
+    Error, ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion,
+};
 use serde::{Deserialize, Serialize};
 
 use super::MaintenanceError;
@@ -99,7 +101,9 @@ impl Lease {
         let options = PutOptions { mode: PutMode::Update(seen), ..Default::default() };
         match store.put_opts(&path, content().into(), options).await {
             Ok(put) => Ok(Self(Held::Object { store, path, version: put.into() })),
-            Err(Error::Precondition { .. }) => Err(MaintenanceError::Held { holder: "another process".to_owned() }),
+            Err(Error::Precondition { .. }) => {
+                Err(MaintenanceError::Held { holder: "another process".to_owned() })
+            }
             Err(error) => Err(failed(error)),
         }
     }
@@ -118,7 +122,9 @@ impl Lease {
                 *version = put.into();
                 Ok(())
             }
-            Err(Error::Precondition { .. }) => Err(MaintenanceError::Held { holder: "another process".to_owned() }),
+            Err(Error::Precondition { .. }) => {
+                Err(MaintenanceError::Held { holder: "another process".to_owned() })
+            }
             Err(error) => Err(MaintenanceError::delta("renewing the maintenance lease")(error.into())),
         }
     }

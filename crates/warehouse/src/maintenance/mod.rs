@@ -15,9 +15,9 @@ use deltalake::DeltaTableError;
 
 use crate::loader::LoadError;
 use crate::loader::suppression::SuppressionError;
+use crate::store::StoreError;
 use crate::store::commit::CommitError;
 use crate::store::parquet::WriteError;
-use crate::store::StoreError;
 
 pub use lease::Lease;
 

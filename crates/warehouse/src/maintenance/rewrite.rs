@@ -78,7 +78,11 @@ pub async fn rows(
     filter: Option<Expr>,
     limits: &Limits,
 ) -> Result<SendableRecordBatchStream, MaintenanceError> {
-    let what = || files.first().map_or_else(String::new, |file| format!("{} and {} more", file.add.path, files.len() - 1));
+    let what = || {
+        files
+            .first()
+            .map_or_else(String::new, |file| format!("{} and {} more", file.add.path, files.len() - 1))
+    };
     let read = async {
         let config = SessionConfig::new().with_target_partitions(1);
         let context = SessionContext::new_with_config_rt(config, limits.runtime()?);
@@ -86,7 +90,8 @@ pub async fn rows(
         let snapshot = table.snapshot()?.snapshot().clone();
         let adds = files.iter().map(|file| file.add.clone());
         let provider = table.table_provider().with_eager_snapshot(snapshot).with_adds(adds).await?;
-        let columns: Vec<Expr> = file_schema().fields().iter().map(|field| col(quoted(field.name()))).collect();
+        let columns: Vec<Expr> =
+            file_schema().fields().iter().map(|field| col(quoted(field.name()))).collect();
         let mut rows = context.read_table(provider)?;
         if let Some(filter) = filter {
             rows = rows.filter(filter)?;
@@ -103,7 +108,10 @@ fn quoted(name: &str) -> datafusion::common::Column {
 }
 
 fn order() -> Vec<SortExpr> {
-    ["user_id", "timestamp_ns", "processed_at", "sequence"].iter().map(|name| col(*name).sort(true, false)).collect()
+    ["user_id", "timestamp_ns", "processed_at", "sequence"]
+        .iter()
+        .map(|name| col(*name).sort(true, false))
+        .collect()
 }
 
 /// Writes rows of one partition into files of at most `file_bytes`; the files and the number of rows.
@@ -127,7 +135,8 @@ pub async fn write(
         if batch.num_rows() == 0 {
             continue;
         }
-        let batch = as_stored(&batch).map_err(|error| MaintenanceError::read(&key.event_type)(error.into()))?;
+        let batch =
+            as_stored(&batch).map_err(|error| MaintenanceError::read(&key.event_type)(error.into()))?;
         count += batch.num_rows() as u64;
         let mut current = match file.take() {
             Some(file) => file,

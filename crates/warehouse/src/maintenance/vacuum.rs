@@ -40,7 +40,11 @@ pub struct Report {
 ///
 /// # Errors
 /// If files can't be listed or removed.
-pub async fn vacuum(tables: &Tables, lease: &mut Lease, options: &Options) -> Result<Report, MaintenanceError> {
+pub async fn vacuum(
+    tables: &Tables,
+    lease: &mut Lease,
+    options: &Options,
+) -> Result<Report, MaintenanceError> {
     let table = tables.open().await?;
     lease.renew().await?;
     let failed = |source: Error| MaintenanceError::delta("removing files")(source.into());
@@ -65,7 +69,9 @@ async fn unused(table: &DeltaTable, options: &Options) -> Result<Vec<(StorePath,
     let used: HashSet<String> = state.log_data().iter().map(|file| file.path().into_owned()).collect();
     let removed: HashMap<String, i64> = state
         .all_tombstones(table.log_store().as_ref())
-        .map_ok(|tombstone| (tombstone.path().into_owned(), tombstone.deletion_timestamp().unwrap_or_default()))
+        .map_ok(|tombstone| {
+            (tombstone.path().into_owned(), tombstone.deletion_timestamp().unwrap_or_default())
+        })
         .try_collect()
         .await
         .map_err(failed("reading the log"))?;

@@ -73,7 +73,14 @@ pub async fn verify(tables: &Tables, directories: &[PathBuf]) -> Result<Report, 
                 report.example("twice in the table", id);
             }
         }
-        let mut seen = Seen { found, passes, pass, suppression: &mut suppression, report: &mut report, maybe_missing: None };
+        let mut seen = Seen {
+            found,
+            passes,
+            pass,
+            suppression: &mut suppression,
+            report: &mut report,
+            maybe_missing: None,
+        };
         read_journals(directories, &loaded, &secret, &mut seen)?;
     }
     Ok(report)
@@ -108,8 +115,8 @@ impl Filter for Seen<'_> {
         if id[15] % self.passes != self.pass {
             return false;
         }
-        let is_erased =
-            self.suppression.contains(Subject::User, user) || self.suppression.contains(Subject::Session, session);
+        let is_erased = self.suppression.contains(Subject::User, user)
+            || self.suppression.contains(Subject::Session, session);
         match self.found.get_mut(id) {
             Some(_) if is_erased => self.report.unerased += 1,
             None if is_erased => {}
@@ -169,7 +176,11 @@ fn read_journals(
 pub fn kinds(table: &DeltaTable) -> Result<Vec<(String, u64, u64, u64)>, MaintenanceError> {
     let mut kinds: std::collections::BTreeMap<String, (u64, u64, u64)> = std::collections::BTreeMap::new();
     for file in rewrite::files(table)? {
-        let name = if file.key.event_type == DEAD_LETTER { "(dead letters)".to_owned() } else { file.key.event_type };
+        let name = if file.key.event_type == DEAD_LETTER {
+            "(dead letters)".to_owned()
+        } else {
+            file.key.event_type
+        };
         let kind = kinds.entry(name).or_default();
         kind.0 += file.rows;
         kind.1 += 1;

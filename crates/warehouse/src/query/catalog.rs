@@ -49,14 +49,16 @@ impl Catalog {
     /// # Errors
     /// If the tail has other columns than the table.
     pub fn new(table: Arc<dyn TableProvider>, tail: Vec<RecordBatch>, privacy: Privacy) -> Result<Self> {
-        let functions = json::all().into_iter().map(|function| (function.name().to_owned(), Arc::new(function)));
+        let functions =
+            json::all().into_iter().map(|function| (function.name().to_owned(), Arc::new(function)));
         let tail = if tail.is_empty() { None } else { Some(tail_table(&table.schema(), &tail)?) };
         Ok(Self { table, tail, functions: functions.collect(), privacy })
     }
 
     /// All rows, dead letters too, nothing masked.
     fn rows(&self) -> Result<LogicalPlanBuilder> {
-        let columns = || -> Vec<Expr> { schema().fields().iter().map(|field| column(field.name())).collect() };
+        let columns =
+            || -> Vec<Expr> { schema().fields().iter().map(|field| column(field.name())).collect() };
         let scan = |name: &str, table: &Arc<dyn TableProvider>| {
             LogicalPlanBuilder::scan(name, provider_as_source(table.clone()), None)?.project(columns())
         };
@@ -68,7 +70,8 @@ impl Catalog {
     }
 
     fn events(&self) -> Result<ViewTable> {
-        let columns: Vec<Expr> = schema().fields().iter().map(|field| self.masked_column(field.name())).collect();
+        let columns: Vec<Expr> =
+            schema().fields().iter().map(|field| self.masked_column(field.name())).collect();
         let rows = self.rows()?.filter(column("event_type").not_eq(lit(DEAD_LETTER)))?;
         Ok(ViewTable::new(rows.project(columns)?.build()?, None))
     }
@@ -121,7 +124,9 @@ impl Catalog {
     fn masked_column(&self, name: &str) -> Expr {
         let Privacy::Masked(pseudonym) = &self.privacy else { return column(name) };
         match name {
-            "session_id" | "user_id" => pseudonym.call(vec![cast_expr(column(name), DataType::Utf8)]).alias(name),
+            "session_id" | "user_id" => {
+                pseudonym.call(vec![cast_expr(column(name), DataType::Utf8)]).alias(name)
+            }
             name if PERSONAL.contains(&name) => lit(ScalarValue::Utf8(None)).alias(name),
             name => column(name),
         }
@@ -138,7 +143,8 @@ fn tail_table(stored: &SchemaRef, tail: &[RecordBatch]) -> Result<Arc<dyn TableP
     let types = Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?));
     let mut batches = Vec::with_capacity(tail.len());
     for batch in tail {
-        let columns = types.fields().iter().zip(batch.columns()).map(|(field, column)| cast(column, field.data_type()));
+        let columns =
+            types.fields().iter().zip(batch.columns()).map(|(field, column)| cast(column, field.data_type()));
         batches.push(RecordBatch::try_new(types.clone(), columns.collect::<Result<Vec<_>, _>>()?)?);
     }
     Ok(Arc::new(MemTable::try_new(types, vec![batches])?))

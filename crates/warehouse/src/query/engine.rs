@@ -110,7 +110,12 @@ impl Engine {
     ///
     /// # Errors
     /// If there are no tables.
-    pub async fn open(tables: &Tables, journals: Vec<PathBuf>, ids: Ids, limits: Limits) -> Result<Self, StoreError> {
+    pub async fn open(
+        tables: &Tables,
+        journals: Vec<PathBuf>,
+        ids: Ids,
+        limits: Limits,
+    ) -> Result<Self, StoreError> {
         let table = Mutex::new(tables.open().await?);
         let secret = Secret::open_or_create(tables.state())?;
         let running = Arc::new(Semaphore::new(limits.concurrent));
@@ -209,7 +214,8 @@ impl Engine {
             let secret = &self.secret;
             let suppression = Suppression::open(self.tables.state(), &secret.suppression_key());
             let mut suppression = suppression.map_err(LoadError::from)?;
-            let read = tail::read(&mut table, &self.journals, &self.ids, secret.namespace(), &mut suppression).await;
+            let read =
+                tail::read(&mut table, &self.journals, &self.ids, secret.namespace(), &mut suppression).await;
             match read {
                 Ok(tail) => return Ok((table.clone(), tail)),
                 Err(LoadError::Source(_) | LoadError::Dedup(_)) if attempt < ATTEMPTS => attempt += 1,
@@ -264,7 +270,10 @@ pub struct Answer {
 
 impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").field("schema", &self.schema).field("as_of", &self.as_of).finish_non_exhaustive()
+        f.debug_struct("Answer")
+            .field("schema", &self.schema)
+            .field("as_of", &self.as_of)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,7 +76,10 @@ impl<W: Write + Send> Writer<W> {
             Format::Table => Form::Table { out, batches: Vec::new() },
             Format::Csv => {
                 // The header comes also without rows.
-                csv::WriterBuilder::new().with_header(true).build(&mut out).write(&RecordBatch::new_empty(schema.clone()))?;
+                csv::WriterBuilder::new()
+                    .with_header(true)
+                    .build(&mut out)
+                    .write(&RecordBatch::new_empty(schema.clone()))?;
                 Form::Csv(csv::WriterBuilder::new().with_header(false).build(out))
             }
             Format::Json => Form::Json(LineDelimitedWriter::new(out)),

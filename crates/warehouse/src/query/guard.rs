@@ -14,7 +14,8 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 pub const SQL_BYTES_MAX: usize = 256 * 1024;
 
 /// Functions that aren't offered: one small call of them takes memory without bound.
-pub const REMOVED_FUNCTIONS: [&str; 6] = ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "list_repeat"];
+pub const REMOVED_FUNCTIONS: [&str; 6] =
+    ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "list_repeat"];
 
 /// SQL that isn't admitted.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,11 @@ pub fn admit(sql: &str) -> Result<Statement, Refused> {
 /// # Errors
 /// If it does more than read.
 pub fn check_plan(plan: &LogicalPlan) -> Result<(), DataFusionError> {
-    SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false).verify_plan(plan)
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(plan)
 }
 
 fn reads(statement: &Statement) -> bool {
@@ -87,7 +92,9 @@ fn sql_reads(statement: &SqlStatement) -> bool {
 
 fn query_reads(query: &ast::Query) -> bool {
     let common = query.with.iter().flat_map(|with| &with.cte_tables);
-    query.locks.is_empty() && common.map(|table| &table.query).all(|query| query_reads(query)) && set_reads(&query.body)
+    query.locks.is_empty()
+        && common.map(|table| &table.query).all(|query| query_reads(query))
+        && set_reads(&query.body)
 }
 
 fn set_reads(set: &SetExpr) -> bool {

@@ -39,8 +39,16 @@ pub struct View {
 }
 
 /// Columns that every view begins with.
-pub const COMMON: [&str; 8] =
-    ["event_id", "timestamp", "timestamp_ns", "platform", "event_type", "event_name", "session_id", "user_id"];
+pub const COMMON: [&str; 8] = [
+    "event_id",
+    "timestamp",
+    "timestamp_ns",
+    "platform",
+    "event_type",
+    "event_name",
+    "session_id",
+    "user_id",
+];
 
 use Source::{Boolean, Column, Integer, ItemNumber, ItemText, Json, Number, Text, Time};
 

@@ -14,7 +14,9 @@ use futures::StreamExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -43,7 +45,12 @@ type Body = UnsyncBoxBody<Bytes, Aborted>;
 pub struct Aborted;
 
 /// Serves queries until `stop` is set; answers that were begun are finished.
-pub async fn serve(listener: TcpListener, engine: Arc<Engine>, users: Users, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    engine: Arc<Engine>,
+    users: Users,
+    mut stop: watch::Receiver<bool>,
+) {
     let users = Arc::new(users);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -90,7 +97,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn respond(engine: &Engine, users: &Users, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+async fn respond(
+    engine: &Engine,
+    users: &Users,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Body> {
     if request.uri().path() != "/v1/query" {
         return text(StatusCode::NOT_FOUND, "POST SQL to /v1/query");
     }
@@ -100,11 +112,16 @@ async fn respond(engine: &Engine, users: &Users, peer: SocketAddr, request: Requ
     let Some((name, role)) = authenticate(users, request.headers()) else {
         tokio::time::sleep(WRONG_PASSWORD_PAUSE).await;
         let mut response = text(StatusCode::UNAUTHORIZED, "a user and password are needed");
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tickstream\""));
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tickstream\""));
         return response;
     };
     let Ok(format) = format_of(request.headers()) else {
-        return text(StatusCode::NOT_ACCEPTABLE, "Accept application/x-ndjson, text/csv or application/vnd.apache.parquet");
+        return text(
+            StatusCode::NOT_ACCEPTABLE,
+            "Accept application/x-ndjson, text/csv or application/vnd.apache.parquet",
+        );
     };
     let body = Limited::new(request.into_body(), SQL_BYTES_MAX).collect();
     let sql = match tokio::time::timeout(REQUEST_TIME, body).await {
@@ -205,7 +222,8 @@ async fn send(
     sender: &mpsc::Sender<Result<Bytes, Aborted>>,
 ) -> Result<(), String> {
     let buffer = Shared::default();
-    let mut writer = Writer::new(format, &answer.schema, buffer.clone()).map_err(|error| with_sources(&error))?;
+    let mut writer =
+        Writer::new(format, &answer.schema, buffer.clone()).map_err(|error| with_sources(&error))?;
     while let Some(batch) = answer.next().await {
         let batch = batch.map_err(|error| with_sources(&error))?;
         writer.write(&batch).map_err(|error| with_sources(&error))?;

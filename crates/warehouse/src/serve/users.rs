@@ -137,7 +137,9 @@ mod tests {
         assert_eq!(users.role("grafana", b"secret\n"), None);
         assert_eq!(users.role("other", b"secret"), None);
         assert!(!format!("{users:?}").contains("secret"));
-        for wrong in ["", "user = []", "[[user]]\nname = \"x\"\npassword_file = \"missing\"", "[[user]]\nname = 1"] {
+        for wrong in
+            ["", "user = []", "[[user]]\nname = \"x\"\npassword_file = \"missing\"", "[[user]]\nname = 1"]
+        {
             write("users.toml", wrong);
             let error = crate::loader::with_sources(&Users::read(&path).unwrap_err());
             assert!(error.contains(directory.path().to_str().unwrap()), "{error}");

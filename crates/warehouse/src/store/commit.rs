@@ -43,7 +43,11 @@ pub enum CommitError {
 ///
 /// # Errors
 /// [`CommitError::Conflict`] if there is a newer version.
-pub async fn commit(table: &mut DeltaTable, changes: Changes, action: &'static str) -> Result<Committed, CommitError> {
+pub async fn commit(
+    table: &mut DeltaTable,
+    changes: Changes,
+    action: &'static str,
+) -> Result<Committed, CommitError> {
     let failed = |error| CommitError::Delta(Box::new(error));
     let state = table.snapshot().map_err(failed)?;
     let read = state.version();
@@ -54,7 +58,8 @@ pub async fn commit(table: &mut DeltaTable, changes: Changes, action: &'static s
     };
     let adds = changes.adds.into_iter().map(Action::Add);
     let actions = adds.chain(changes.removes.into_iter().map(Action::Remove)).collect();
-    let transactions = changes.numbers.into_iter().map(|(name, number)| Transaction::new(name, number)).collect();
+    let transactions =
+        changes.numbers.into_iter().map(|(name, number)| Transaction::new(name, number)).collect();
     let properties = CommitProperties::default()
         .with_max_retries(0)
         .with_application_transactions(transactions)

@@ -15,9 +15,9 @@ use async_trait::async_trait;
 use deltalake::logstore::object_store::local::LocalFileSystem;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::logstore::object_store::{
-    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
-    UploadPart,
+    CopyMode, CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    RenameTargetMode, Result, UploadPart,
 };
 use futures::StreamExt;
 use futures::stream::BoxStream;
@@ -62,7 +62,10 @@ impl ObjectStore for DurableFileSystem {
             PutMode::Overwrite => false,
             PutMode::Create => true,
             PutMode::Update(_) => {
-                return Err(Error::NotImplemented { operation: "conditional update".into(), implementer: STORE.into() });
+                return Err(Error::NotImplemented {
+                    operation: "conditional update".into(),
+                    implementer: STORE.into(),
+                });
             }
         };
         let path = self.path(location)?;
@@ -111,7 +114,11 @@ impl ObjectStore for DurableFileSystem {
         self.inner.list(prefix)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.inner.list_with_offset(prefix, offset)
     }
 
@@ -180,7 +187,9 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await?;
     done.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => Error::AlreadyExists { path: location.to_string(), source: source.into() },
+        io::ErrorKind::AlreadyExists => {
+            Error::AlreadyExists { path: location.to_string(), source: source.into() }
+        }
         io::ErrorKind::NotFound => Error::NotFound { path: location.to_string(), source: source.into() },
         _ => Error::Generic { store: STORE, source: source.into() },
     })
@@ -251,7 +260,10 @@ mod tests {
         upload.put_part("second".into()).await.unwrap();
         upload.complete().await.unwrap();
         store.copy(&at("one"), &at("two")).await.unwrap();
-        assert!(matches!(store.copy_if_not_exists(&at("one"), &at("two")).await, Err(Error::AlreadyExists { .. })));
+        assert!(matches!(
+            store.copy_if_not_exists(&at("one"), &at("two")).await,
+            Err(Error::AlreadyExists { .. })
+        ));
         store.rename(&at("one"), &at("three")).await.unwrap();
         let refused = store.rename_if_not_exists(&at("three"), &at("two")).await;
         assert!(matches!(refused, Err(Error::AlreadyExists { .. })), "{refused:?}");

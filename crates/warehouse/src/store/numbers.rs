@@ -29,7 +29,8 @@ pub async fn numbers(table: &DeltaTable) -> Result<BTreeMap<String, i64>, DeltaT
     }
     for version in next..=last {
         let entry = table.log_store().read_commit_entry(version).await?;
-        let entry = entry.ok_or_else(|| DeltaTableError::Generic(format!("version {version} is missing in the log")))?;
+        let entry = entry
+            .ok_or_else(|| DeltaTableError::Generic(format!("version {version} is missing in the log")))?;
         for action in get_actions(version, &entry)? {
             if let Action::Txn(number) = action {
                 numbers.insert(number.app_id, number.version);
@@ -59,7 +60,9 @@ async fn read_checkpoint(
     let mask = ProjectionMask::columns(builder.parquet_schema(), ["txn.appId", "txn.version"]);
     for batch in builder.with_projection(mask).build()? {
         let batch = batch?;
-        let Some(transactions) = batch.column_by_name("txn").and_then(|column| column.as_struct_opt()) else { continue };
+        let Some(transactions) = batch.column_by_name("txn").and_then(|column| column.as_struct_opt()) else {
+            continue;
+        };
         let (Some(names), Some(versions)) =
             (transactions.column_by_name("appId"), transactions.column_by_name("version"))
         else {

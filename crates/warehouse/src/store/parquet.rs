@@ -157,7 +157,8 @@ impl EncodedFile {
 fn random_name() -> String {
     let mut bytes = [0; 16];
     // Without randomness no TLS and no keys work either; a name that is taken would be refused by the commit.
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes).expect("the system has randomness");
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
+        .expect("the system has randomness");
     String::from_utf8_lossy(&text::uuid_text(&bytes)).into_owned()
 }
 
@@ -224,7 +225,8 @@ impl Statistics {
                 nulls.insert((*name).to_owned(), 0.into());
             }
         }
-        json!({"numRecords": self.rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}).to_string()
+        json!({"numRecords": self.rows, "minValues": least, "maxValues": greatest, "nullCount": nulls})
+            .to_string()
     }
 }
 

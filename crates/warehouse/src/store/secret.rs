@@ -35,9 +35,9 @@ impl Secret {
             other => return other,
         }
         let mut secret = [0; BYTES];
-        SystemRandom::new()
-            .fill(&mut secret)
-            .map_err(|_| StoreError::state("making", &path)(io::Error::other("the system gives no random bytes")))?;
+        SystemRandom::new().fill(&mut secret).map_err(|_| {
+            StoreError::state("making", &path)(io::Error::other("the system gives no random bytes"))
+        })?;
         let write = || -> io::Result<()> {
             let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
             file.write_all(&secret)?;
@@ -76,7 +76,8 @@ impl Secret {
     }
 
     fn derive(&self, purpose: &[u8]) -> [u8; BYTES] {
-        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, digest::digest(&digest::SHA256, b"tickstream").as_ref());
+        let salt =
+            hkdf::Salt::new(hkdf::HKDF_SHA256, digest::digest(&digest::SHA256, b"tickstream").as_ref());
         let key = salt.extract(&self.0);
         let mut derived = [0; BYTES];
         let material = key.expand(&[purpose], hkdf::HKDF_SHA256).expect("32 bytes are asked for");

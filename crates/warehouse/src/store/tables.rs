@@ -35,7 +35,9 @@ pub enum StoreError {
         uri: String,
     },
     /// Tables in a bucket need a directory of this host.
-    #[error("tables at {uri} need --state DIR, a directory of this host for its locks and the ids of the newest events")]
+    #[error(
+        "tables at {uri} need --state DIR, a directory of this host for its locks and the ids of the newest events"
+    )]
     NoState {
         /// Where the tables are.
         uri: Url,
@@ -123,7 +125,11 @@ impl Tables {
     ///
     /// # Errors
     /// As [`Tables::at`].
-    pub fn with_store(uri: &str, state: Option<PathBuf>, local: Arc<dyn ObjectStore>) -> Result<Self, StoreError> {
+    pub fn with_store(
+        uri: &str,
+        state: Option<PathBuf>,
+        local: Arc<dyn ObjectStore>,
+    ) -> Result<Self, StoreError> {
         let bad = || StoreError::Uri { uri: uri.to_owned() };
         let url = Url::parse(uri).ok().filter(|url| url.scheme().len() > 1);
         let directory = match &url {
@@ -231,7 +237,9 @@ impl Tables {
             .with_table_name(EVENTS)
             .with_columns(fields)
             .with_partition_columns(PARTITIONS)
-            .with_configuration(properties.map(|(property, value)| (property.as_ref().to_owned(), Some(value))))
+            .with_configuration(
+                properties.map(|(property, value)| (property.as_ref().to_owned(), Some(value))),
+            )
             .await
             .map_err(StoreError::delta("creating"))
     }
@@ -239,7 +247,9 @@ impl Tables {
     fn check_columns(&self, table: &DeltaTable) -> Result<(), StoreError> {
         let found = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().arrow_schema();
         match schema().fields().iter().find(|field| found.field_with_name(field.name()).is_err()) {
-            Some(missing) => Err(StoreError::Columns { uri: self.events_url(), column: missing.name().clone() }),
+            Some(missing) => {
+                Err(StoreError::Columns { uri: self.events_url(), column: missing.name().clone() })
+            }
             None => Ok(()),
         }
     }

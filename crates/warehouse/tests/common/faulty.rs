@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use async_trait::async_trait;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::logstore::object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
-    PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
@@ -27,7 +27,11 @@ pub struct Faulty {
 
 impl Faulty {
     pub fn new(operations: i64, is_done: bool) -> Self {
-        Self { inner: Arc::new(DurableFileSystem::new()), left: Arc::new(AtomicI64::new(operations)), is_done }
+        Self {
+            inner: Arc::new(DurableFileSystem::new()),
+            left: Arc::new(AtomicI64::new(operations)),
+            is_done,
+        }
     }
 
     /// Whether the fatal operation was reached.
@@ -63,7 +67,8 @@ impl fmt::Display for Faulty {
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
         let (is_done, is_answered) = self.change();
-        let result = if is_done { self.inner.put_opts(location, payload, options).await } else { Err(self.dead()) };
+        let result =
+            if is_done { self.inner.put_opts(location, payload, options).await } else { Err(self.dead()) };
         if is_answered { result } else { Err(self.dead()) }
     }
 

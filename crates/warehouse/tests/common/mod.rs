@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tempfile::TempDir;
 use tickstream_journal::{Config, FileDirectory, FileStorage, Journal, JournalId, Now, Restore, recover};
+use tickstream_schema::events::Message;
+use tickstream_schema::events::{
+    ApplicationMetric, Body, DeadLetter, Event, EventType, InteractionProperties, Log, LogLevel, Measurement,
+    MetricType, Performance, PerformanceCategory, SpanStatus, StoredBatch, TraceSpan, UserInteraction, Video,
+    VideoEventName, VideoMeasurements,
+};
 use tickstream_warehouse_core::dedup::Sizes;
 use tickstream_warehouse_core::loader::{Counts, Loader, Options};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
 use tickstream_warehouse_core::store::Tables;
-use tickstream_schema::events::Message;
-use tickstream_schema::events::{
-    ApplicationMetric, Body, DeadLetter, Event, EventType, InteractionProperties, Log, LogLevel, Measurement, MetricType,
-    Performance, PerformanceCategory, SpanStatus, StoredBatch, TraceSpan, UserInteraction, Video, VideoEventName,
-    VideoMeasurements,
-};
 
 pub const NOW: Now = Now { mono_ns: 1, unix_ns: 1_795_857_234_000_000_000 };
 
@@ -35,7 +35,8 @@ impl Writer {
     pub fn open(path: &Path, id: u8) -> Self {
         let config = Config { segment_bytes: 8 << 20, ..Config::default() };
         let mut directory = FileDirectory::open_exclusive(path).unwrap();
-        let (journal, _) = recover(&mut directory, config, JournalId([id; 16]), NOW, Restore::All, |_| {}).unwrap();
+        let (journal, _) =
+            recover(&mut directory, config, JournalId([id; 16]), NOW, Restore::All, |_| {}).unwrap();
         let storage = FileStorage::new(&directory);
         let mut writer = Self { _directory: directory, storage, journal, path: path.to_owned() };
         writer.settle();
@@ -110,7 +111,9 @@ impl World {
     pub async fn engine(&self, with_tail: bool) -> Engine {
         let journals = if with_tail { vec![self.journals()] } else { Vec::new() };
         let limits = Limits::new(self.tables.state());
-        Engine::open(&self.tables, journals, Ids::Files(self.tables.state().to_owned()), limits).await.unwrap()
+        Engine::open(&self.tables, journals, Ids::Files(self.tables.state().to_owned()), limits)
+            .await
+            .unwrap()
     }
 
     /// Lines of an answer, cells parted by `|`.
@@ -126,8 +129,11 @@ pub async fn lines(engine: &Engine, sql: &str, role: &Role) -> Vec<String> {
     let options = FormatOptions::default().with_null("null");
     let mut lines = Vec::new();
     for batch in &batches {
-        let columns: Vec<_> =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap()).collect();
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).unwrap())
+            .collect();
         for row in 0..batch.num_rows() {
             let cells: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
             lines.push(cells.join("|"));
@@ -173,14 +179,18 @@ fn event(kind: EventType, name: &str, user: Option<&str>, body: Body) -> Event {
 }
 
 pub fn click(user: &str, action: &str) -> Event {
-    let properties =
-        InteractionProperties { screen_name: "home".into(), action: action.into(), ..InteractionProperties::default() };
+    let properties = InteractionProperties {
+        screen_name: "home".into(),
+        action: action.into(),
+        ..InteractionProperties::default()
+    };
     let body = UserInteraction { properties: Some(properties), ..UserInteraction::default() };
     event(EventType::UserInteraction, action, Some(user), Body::UserInteraction(body))
 }
 
 pub fn log(service: &str, level: LogLevel, message: &str) -> Event {
-    let body = Log { service: service.into(), level: level.into(), message: message.into(), ..Log::default() };
+    let body =
+        Log { service: service.into(), level: level.into(), message: message.into(), ..Log::default() };
     event(EventType::Log, "log", None, Body::Log(body))
 }
 
@@ -214,7 +224,10 @@ pub fn video(user: &str, startup_ms: f64) -> Event {
     let body = Video {
         video_id: "film-7".into(),
         event_name: VideoEventName::Start.into(),
-        measurements: Some(VideoMeasurements { startup_time: Some(startup_ms), ..VideoMeasurements::default() }),
+        measurements: Some(VideoMeasurements {
+            startup_time: Some(startup_ms),
+            ..VideoMeasurements::default()
+        }),
         ..Video::default()
     };
     event(EventType::Video, "video_started", Some(user), Body::Video(body))
