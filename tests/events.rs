@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tickstream_schema::events::{Event, Publish};
-use tickstream_wire::messages::{Auth, Message, Payload};
+use tickstream_wire::messages::{Auth, Message};
 use tickstream_wire::{Decoder, FrameType, frame};
 
 /// One event of each kind.
@@ -527,7 +527,7 @@ fn publish_bytes(server: &Server, event: &[u8]) {
     answer(&mut stream, FrameType::Ack);
     let publish = Publish { producer_id: vec![7; 16], sequence: 1, ..Publish::default() };
     let mut bytes = Vec::new();
-    frame::seal_with(&mut bytes, Publish::TYPE as u8, |payload| {
+    frame::seal_with(&mut bytes, FrameType::Publish as u8, |payload| {
         payload.extend(publish.encode_to_vec());
         payload.extend([0x1a, event.len() as u8]);
         payload.extend(event);

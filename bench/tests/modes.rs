@@ -8,10 +8,11 @@ use std::{
     time::Duration,
 };
 
+use tickstream_schema::events::{Message, Publish, PublishAck};
 use tickstream_wire::{
     Decoder, FrameType,
-    frame::seal,
-    messages::{Ack, ErrorMsg, Message, MsgType, Publish, PublishAck},
+    frame::{seal, seal_as},
+    messages::{Ack, ErrorMsg, MsgType},
 };
 
 /// Serves each connection in a thread of its own.
@@ -133,7 +134,8 @@ fn collect(mut stream: TcpStream, mut answer: impl FnMut(&Publish) -> Option<Pub
             } else {
                 let publish = Publish::decode(frame.payload).unwrap();
                 let Some(ack) = answer(&publish) else { return };
-                seal(&PublishAck { sequence: publish.sequence, producer_id: publish.producer_id, ..ack })
+                let ack = PublishAck { sequence: publish.sequence, producer_id: publish.producer_id, ..ack };
+                seal_as(FrameType::PublishAck, &ack)
             };
             let _ = stream.write_all(&answer);
         }

@@ -65,7 +65,7 @@ impl Target {
         at: usize,
     ) -> usize {
         let child = tokens[at + 1].0.name().expect("a module's name").to_owned();
-        let name = [parent, &[child.clone()]].concat();
+        let name = [parent, std::slice::from_ref(&child)].concat();
         let folder = children.join(&child);
         if tokens.get(at + 2).is_some_and(|next| next.0.is('{')) {
             let end = behind_block(tokens, at + 2);

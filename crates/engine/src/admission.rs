@@ -118,10 +118,14 @@ impl Admission {
         }
     }
 
-    /// An admitted connection has authenticated, or ends without; `address` if it was counted.
-    pub fn left_pre_auth(&mut self, address: Option<AddressKey>) {
+    /// An admitted connection has authenticated, or ends without; `address`, which is asked for where a limit needs it,
+    /// if it was counted.
+    #[inline]
+    pub fn left_pre_auth(&mut self, address: impl FnOnce() -> Option<AddressKey>) {
         self.unauthenticated -= 1;
-        if let Some(held) = address.and_then(|address| self.held.get_mut(&address)) {
+        if self.counts_addresses
+            && let Some(held) = address().and_then(|address| self.held.get_mut(&address))
+        {
             held.unauthenticated -= 1;
         }
     }

@@ -16,7 +16,7 @@ use tickstream_wire::messages::Mode;
 
 use crate::batch::SealedFrame;
 use crate::clock::{ActiveTime, MS};
-use crate::close::{CloseReason, Fault};
+use crate::close::CloseReason;
 use crate::config::Config;
 use crate::ids::{GroupId, Sequence};
 use crate::network::AddressKey;
@@ -86,6 +86,14 @@ enum Sending {
     Full,
     /// The driver waits until the socket takes more.
     Blocked,
+}
+
+/// A deadline of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Deadline {
+    pub at: ActiveTime,
+    /// The fault if it passes, with its detail; without one, the connection is released.
+    pub fault: Option<(CloseReason, &'static str)>,
 }
 
 /// One connection. Bounds: see [`Limits`].
@@ -260,13 +268,15 @@ impl Session {
         self.drains != ActiveTime::MAX
     }
 
-    /// The next deadline, and the fault if it passes; without one, it is released. `None`: no deadline.
-    pub fn deadline(&self, config: &Config) -> Option<(ActiveTime, Option<Fault>)> {
+    /// The next deadline, if there is one.
+    pub fn deadline(&self, config: &Config) -> Option<Deadline> {
         let after = |since: ActiveTime, ms: u32| since + u64::from(ms) * MS;
         let limits = &config.limits;
         let (at, reason, detail) = match self.state {
             State::Free | State::Aborting { .. } => return None,
-            State::Flushing { until, .. } | State::Lingering { until } => return Some((until, None)),
+            State::Flushing { until, .. } | State::Lingering { until } => {
+                return Some(Deadline { at: until, fault: None });
+            }
             _ if self.is_draining() => {
                 (self.drains, CloseReason::ShuttingDown, "the server is shutting down")
             }
@@ -289,9 +299,9 @@ impl Session {
         match self.outbox.oldest().map(|since| after(since, limits.write_deadline_ms)) {
             Some(write) if write < at => {
                 let detail = "its oldest unsent byte is past the write deadline";
-                Some((write, Some(Fault::new(CloseReason::SlowConsumer, detail))))
+                Some(Deadline { at: write, fault: Some((CloseReason::SlowConsumer, detail)) })
             }
-            _ => Some((at, Some(Fault::new(reason, detail)))),
+            _ => Some(Deadline { at, fault: Some((reason, detail)) }),
         }
     }
 
@@ -333,11 +343,11 @@ impl Session {
         self.state = State::Aborting { reset };
     }
 
-    /// Its slot is free.
+    /// Frees its slot. Its decoder was dropped when its end was decided.
+    #[inline]
     pub fn release(&mut self) {
-        debug_assert!(!self.is_free());
+        debug_assert!(!self.is_free() && self.decoder.buffered() == 0);
         self.state = State::Free;
         self.outbox.clear();
-        self.decoder = Decoder::new();
     }
 }

@@ -328,12 +328,12 @@ impl Shard {
     /// The deadline of a connection came up: acts on it if it has passed, and sets the next.
     fn expired(&mut self, slot: Slot) {
         let session = &self.slots[slot];
-        let Some((deadline, fault)) = session.deadline(&self.config) else { return };
-        if self.clock.active() < deadline {
-            return self.wheel.arm(slot, deadline);
+        let Some(deadline) = session.deadline(&self.config) else { return };
+        if self.clock.active() < deadline.at {
+            return self.wheel.arm(slot, deadline.at);
         }
-        match fault {
-            Some(fault) => self.close(slot, fault),
+        match deadline.fault {
+            Some((reason, detail)) => self.close(slot, Fault::new(reason, detail)),
             None => {
                 let reset = session.has_pending();
                 self.abort(slot, reset);
@@ -343,8 +343,8 @@ impl Shard {
 
     /// Sets the connection's deadline anew, after something that may have brought it nearer.
     fn rearm(&mut self, slot: Slot) {
-        if let Some((deadline, _)) = self.slots[slot].deadline(&self.config) {
-            self.wheel.arm(slot, deadline);
+        if let Some(deadline) = self.slots[slot].deadline(&self.config) {
+            self.wheel.arm(slot, deadline.at);
         }
     }
 

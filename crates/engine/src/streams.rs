@@ -370,6 +370,7 @@ impl Streams {
 
     /// The next published tick that a subscriber lacks whose cursor is `next`; `None` if it has all of them. A
     /// live subscriber lacks no tick that was left out.
+    #[inline]
     pub fn lacks(&self, group: GroupId, next: Sequence, replaying: bool) -> Option<Sequence> {
         let group = &self.groups[group.index()];
         let next = if !replaying && group.skipped.contains(&next) { group.skipped.end } else { next };

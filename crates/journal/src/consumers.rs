@@ -200,7 +200,7 @@ pub fn consumers(journal: &Path) -> io::Result<Vec<ConsumerState>> {
 /// segments.
 pub(crate) fn loaded_by_all(
     consumers: &[Option<Position>],
-    segments: impl DoubleEndedIterator<Item = (JournalId, Sequence)> + Clone,
+    segments: &(impl DoubleEndedIterator<Item = (JournalId, Sequence)> + Clone),
     current: JournalId,
     last: Sequence,
 ) -> Option<Sequence> {
@@ -301,7 +301,7 @@ mod tests {
     fn what_is_loaded_counts_in_the_journal_that_it_was_loaded_of() {
         let segments = [(1, 1), (1, 10), (2, 31), (2, 40)].map(|(id, first)| (JournalId([id; 16]), first));
         let check = |consumers: &[Option<Position>], expected| {
-            let loaded = loaded_by_all(consumers, segments.into_iter(), JournalId([2; 16]), 50);
+            let loaded = loaded_by_all(consumers, &segments.into_iter(), JournalId([2; 16]), 50);
             assert_eq!(loaded, expected, "{consumers:?}");
         };
         check(&[], None);

@@ -314,7 +314,7 @@ impl Journal {
 
     fn find_loaded(&mut self) {
         let segments = self.segments.iter().map(|segment| (segment.journal, segment.first_sequence));
-        self.loaded = loaded_by_all(&self.consumers, segments, self.id, self.progress.synced());
+        self.loaded = loaded_by_all(&self.consumers, &segments, self.id, self.progress.synced());
     }
 
     /// Why the journal has failed, if it has.

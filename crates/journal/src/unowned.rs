@@ -144,7 +144,7 @@ fn survey(path: &Path) -> Result<Survey, Error> {
         .collect();
     let loaded = headers.last().and_then(|last| {
         let ids = headers.iter().map(|header| (header.journal, header.first_sequence));
-        loaded_by_all(&positions, ids, last.journal, Sequence::MAX)
+        loaded_by_all(&positions, &ids, last.journal, Sequence::MAX)
     });
     let next = if has_next { directory.length(FileName::Next).unwrap_or(0) } else { 0 };
     Ok(Survey {

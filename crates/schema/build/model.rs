@@ -241,7 +241,7 @@ impl Reader<'_> {
                 ("typed_of", Value::String(value)) => options.typed_of = Some(value.clone()),
                 ("needs_session", Value::Bool(value)) => options.needs_session = *value,
                 ("personal", Value::EnumNumber(number)) => {
-                    options.personal = self.name("PersonalData", *number)
+                    options.personal = self.name("PersonalData", *number);
                 }
                 (name, _) => return Err(format!("the option {name} isn't known")),
             }

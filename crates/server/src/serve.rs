@@ -102,6 +102,9 @@ impl ServeError {
     }
 }
 
+/// A running admin endpoint, and its addresses.
+pub type ServedAdmin = (admin::Serving, Vec<AdminAddress>);
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -137,7 +140,7 @@ impl Server {
     pub fn start_with_admin(
         config: Config,
         log: &LogGuard,
-    ) -> Result<(Self, Option<(admin::Serving, Vec<AdminAddress>)>), ServeError> {
+    ) -> Result<(Self, Option<ServedAdmin>), ServeError> {
         let started = SystemTime::now();
         let endpoint = Endpoint::bind(&config.standard.admin, false)?;
         let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();

@@ -37,7 +37,7 @@ impl SyncedFile {
         let name = FileName::Synced.to_string();
         let file: File =
             rustix::fs::openat(directory, name, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?.into();
-        #[expect(clippy::unnecessary_cast, reason = "its type isn't the same on all architectures")]
+        #[allow(clippy::unnecessary_cast, reason = "its type isn't the same on all architectures")]
         let kind = rustix::fs::fstatfs(&file)?.f_type as i64;
         let is_whole = file.metadata()?.len() >= Synced::FILE_LEN as u64;
         let map = if is_whole && MAPPED_ON.contains(&kind) { Some(Map::new(&file)?) } else { None };

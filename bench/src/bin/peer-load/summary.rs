@@ -251,7 +251,7 @@ impl fmt::Display for Summary {
             Some(usage) => row("server", usage_line(usage))?,
             None => row("server", "CPU and memory unknown (--server-pid)".to_owned())?,
         }
-        row("generator", self.generator_usage_line(usage))?;
+        row("generator", usage_line(&self.generator_usage))?;
         for warning in &self.warnings {
             row("WARNING", warning.clone())?;
         }

@@ -33,9 +33,9 @@ pub fn run(
     // Of what could be read, also where a journal is damaged.
     let mut text = Vec::new();
     if as_json {
-        stats.json(&mut text)
+        stats.json(&mut text);
     } else {
-        text.extend(stats.text().into_bytes())
+        text.extend(stats.text().into_bytes());
     }
     out.write(&text)?;
     read

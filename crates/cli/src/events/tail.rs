@@ -38,7 +38,7 @@ pub fn run(
         if stop.is_set() {
             return Err(EventsError::Interrupted);
         }
-        last.extend(tail.begin(place, number, count)?);
+        last.extend(tail.begin(&place, number, count)?);
     }
     last.sort_unstable();
     for (_, line) in last.iter().skip(last.len().saturating_sub(count)) {
@@ -74,8 +74,8 @@ struct Followed {
 
 impl Tail<'_> {
     /// The last lines of a journal, as far as it can be read. It is followed from the place behind them.
-    fn begin(&mut self, place: Place, number: usize, count: usize) -> Result<VecDeque<Placed>, EventsError> {
-        let Ending { feed, lines, is_sound, error } = ending(&place, number, count, &mut self.printing)?;
+    fn begin(&mut self, place: &Place, number: usize, count: usize) -> Result<VecDeque<Placed>, EventsError> {
+        let Ending { feed, lines, is_sound, error } = ending(place, number, count, &mut self.printing)?;
         if let Some(error) = error {
             self.damage.found(error);
         }

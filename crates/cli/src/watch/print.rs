@@ -45,9 +45,9 @@ impl<W: Write> Printer<W> {
         // At once and whole, so that a reader of the other end sees each line as it comes.
         let mut text = Vec::new();
         if self.json {
-            as_json(&mut text, line)
+            as_json(&mut text, line);
         } else {
-            self.as_text(&mut text, line)?
+            self.as_text(&mut text, line)?;
         }
         self.out.write_all(&text)?;
         self.out.flush()

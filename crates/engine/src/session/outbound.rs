@@ -119,6 +119,7 @@ impl Session {
     }
 
     /// Its subscription, if it has nothing else to do than to catch up.
+    #[inline]
     pub fn may_catch_up(&self) -> Option<&Subscription> {
         let is_idle = self.sending == Sending::Idle && self.outbox.is_empty();
         self.subscription().filter(|_| is_idle)
@@ -166,6 +167,7 @@ impl Session {
     }
 
     /// Its socket took `bytes` of the first frame of its outbox. Call [`Session::socket_full`] if that was a part.
+    #[inline]
     pub fn frame_sent(&mut self, bytes: u32) -> Progress {
         self.sending = Sending::Idle;
         self.bytes_sent += u64::from(bytes);
@@ -198,6 +200,7 @@ impl Session {
     }
 
     /// The next thing to do for it, taken off the list of connections that have something to do.
+    #[inline]
     pub fn next_step(&mut self) -> Step {
         match (&self.state, self.sending) {
             (State::Free, _) => Step::Nothing,

@@ -108,7 +108,7 @@ fn what_is_pending_goes_before_fin_and_nothing_after_it() {
     assert!(matches!(session.next_step(), Step::Shutdown));
     assert!(matches!(session.next_step(), Step::Nothing), "it lingers");
     assert!(!session.peer_closed(), "nothing can reach it any more");
-    assert_eq!(session.deadline(&config()), Some((2 * SECOND, None)));
+    assert_eq!(session.deadline(&config()), Some(Deadline { at: 2 * SECOND, fault: None }));
     session.abort(true);
     assert!(matches!(session.next_step(), Step::Release { reset: true }));
     session.release();

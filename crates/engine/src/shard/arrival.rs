@@ -151,7 +151,7 @@ impl Shard {
     pub(super) fn leave_pre_auth(&mut self, slot: Slot) {
         let session = &self.slots[slot];
         if session.is_pre_auth() {
-            self.admission.left_pre_auth(session.is_counted().then(|| session.address()));
+            self.admission.left_pre_auth(|| session.is_counted().then(|| session.address()));
         }
     }
 

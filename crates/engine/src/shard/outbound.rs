@@ -4,7 +4,7 @@ use super::Shard;
 use crate::action::{Action, SendOutcome};
 use crate::batch::Carried;
 use crate::close::{CloseReason, Fault};
-use crate::ids::{ConnId, GroupId, Slot};
+use crate::ids::{ConnId, GroupId, Sequence, Slot};
 use crate::outbox::{Item, Progress};
 use crate::session::{Offer, Step, Subscription};
 
@@ -153,8 +153,12 @@ impl Shard {
 
     /// The next action for one connection, if it needs one.
     fn act(&mut self, slot: Slot) -> Option<Action> {
-        if self.slots[slot].may_catch_up().is_some() {
-            self.catch_up(slot);
+        let session = &mut self.slots[slot];
+        if let Some(&Subscription { membership, next_sequence, replaying }) = session.may_catch_up() {
+            match self.streams.lacks(membership.group, next_sequence, replaying) {
+                Some(next) => self.catch_up(slot, membership.group, next, replaying),
+                None => session.caught_up(),
+            }
         }
         let session = &mut self.slots[slot];
         let conn = ConnId { slot, generation: session.generation() };
@@ -169,26 +173,19 @@ impl Shard {
                 Some(Action::Send { conn, frame, offset })
             }
             Step::Shutdown => Some(Action::Shutdown { conn }),
-            Step::Release { reset } => Some(self.release(slot, reset)),
+            Step::Release { reset } => Some(self.release(conn, reset)),
         }
     }
 
-    /// Puts the next frame of a subscriber that is behind and has nothing else to send into its outbox, or closes it if
-    /// that is too old.
+    /// Puts the frame of a subscriber that begins with `next`, which it lacks, into its outbox, or closes it if that is
+    /// too old.
     #[inline(never)]
-    fn catch_up(&mut self, slot: Slot) {
+    fn catch_up(&mut self, slot: Slot, group: GroupId, next: Sequence, replaying: bool) {
         let (now, active) = (self.clock.now(), self.clock.active());
-        let session = &mut self.slots[slot];
-        let Some(&Subscription { membership, next_sequence, replaying }) = session.may_catch_up() else {
-            return;
-        };
-        let Some(next) = self.streams.lacks(membership.group, next_sequence, replaying) else {
-            return session.caught_up();
-        };
-        match self.streams.catch_up(membership.group, next, replaying, now, active) {
+        match self.streams.catch_up(group, next, replaying, now, active) {
             Some(next) => {
                 let carried = Some(next.carried);
-                session.catch_up(next.end, Item { frame: next.frame, since: next.since, carried });
+                self.slots[slot].catch_up(next.end, Item { frame: next.frame, since: next.since, carried });
                 self.counters.streams[next.carried.mode as usize].replays += u64::from(next.sealed);
             }
             None => {
@@ -199,8 +196,9 @@ impl Shard {
     }
 
     /// Takes the connection out of the table.
-    fn release(&mut self, slot: Slot, reset: bool) -> Action {
-        let conn = self.slots.id(slot);
+    #[inline(never)]
+    fn release(&mut self, conn: ConnId, reset: bool) -> Action {
+        let slot = conn.slot;
         let session = &mut self.slots[slot];
         if session.is_blocked() {
             self.counters.lagging -= 1;

@@ -103,7 +103,7 @@ impl Redactor {
                 close(out, start, reserved);
             }
             (Rule::Id { len, .. }, Some(_)) if !value.is_empty() => {
-                put_bytes(out, number, &self.hash(value)[..len as usize])
+                put_bytes(out, number, &self.hash(value)[..len as usize]);
             }
             (Rule::Blob { .. }, Some(_)) => put_bytes(out, number, &self.hash(value)),
             (_, Some(action)) => put_bytes(out, number, self.text(action, value)?.as_bytes()),

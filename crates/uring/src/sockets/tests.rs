@@ -5,8 +5,6 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{IntoRawFd, OwnedFd};
 
-use tickstream_engine::Slot;
-
 use super::*;
 use crate::completion::UserData;
 

@@ -89,7 +89,7 @@ fn a_connection_ends_once_whichever_of_its_completions_says_so_first() {
                         }
                         Told::Ended(result) => bench.ring().inject_receive_ended(socket_id(conn), result),
                         Told::Received => {
-                            bench.ring().inject_received(socket_id(conn), &frame::heartbeat()[..2], true)
+                            bench.ring().inject_received(socket_id(conn), &frame::heartbeat()[..2], true);
                         }
                     }
                     if apart {
