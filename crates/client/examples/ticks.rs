@@ -40,10 +40,10 @@ fn print(event: StreamUpdate) {
         StreamUpdate::Gap { expected, got } => println!("the server left out {expected} to {}", got - 1),
         StreamUpdate::Subscribed { mode, next_sequence } => println!("{mode:?} from {next_sequence}"),
         StreamUpdate::Disconnected { error, retry_in } => {
-            println!("{}; again in {retry_in:?}", with_causes(&error))
+            println!("{}; again in {retry_in:?}", with_causes(&error));
         }
         StreamUpdate::Reconnected { server, next_sequence } => {
-            println!("{server} goes on at {next_sequence}")
+            println!("{server} goes on at {next_sequence}");
         }
         StreamUpdate::GoAway { reason, retry_after } => println!("to leave in {retry_after:?}: {reason}"),
     }
