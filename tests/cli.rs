@@ -176,7 +176,11 @@ fn watch_tells_a_server_without_tls() {
 #[test]
 fn demo_prints_a_tick_each_second_within_the_first_two() {
     let began = Instant::now();
-    let mut child = tickstream(&["demo"]).stdout(Stdio::piped()).spawn().expect("the binary runs");
+    // It is killed, and can't remove its journal.
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = tickstream(&["demo"]);
+    let mut child =
+        command.env("TMPDIR", temporary.path()).stdout(Stdio::piped()).spawn().expect("the binary runs");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let first =
         lines.by_ref().map(Result::unwrap).find(|line| line.contains("tick 17") || line.contains("tick 18"));

@@ -1,6 +1,6 @@
 //! What is told of published events, where they are collected.
 
-use tickstream_engine::VerdictCode;
+use tickstream_engine::RejectionCode;
 use tickstream_schema::events::Publish;
 use tickstream_schema::events::{Body, CustomEvent, Event, EventType};
 use tickstream_wire::FrameType;
@@ -29,7 +29,7 @@ fn what_is_collected_is_counted() {
         Server::start(&["--journal", path, "--journal-segment-mib", "4", "--event-age-max-days", "36500"]);
     let at_first = server.metrics();
     at_first.check("tickstream_events_accepted_total{shard=\"0\"}", 0.0);
-    for code in VerdictCode::ALL {
+    for code in RejectionCode::ALL {
         at_first.check(
             &format!("tickstream_events_rejected_total{{shard=\"0\",code=\"{}\"}}", code.as_str()),
             0.0,

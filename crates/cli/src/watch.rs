@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
-use tickstream_client::{Batch, Client, Error, Event, Subscription, with_causes};
+use tickstream_client::{Batch, Client, Error, StreamUpdate, Subscription, with_causes};
 
 use crate::cli::{StopSignals, WatchArgs, refusal::Refusal};
 use print::{Line, Printer};
@@ -138,23 +138,23 @@ impl<W: Write> Watch<W> {
     }
 
     /// Prints an update. Breaks after the last one that is wanted.
-    fn take(&mut self, update: Event) -> io::Result<ControlFlow<()>> {
+    fn take(&mut self, update: StreamUpdate) -> io::Result<ControlFlow<()>> {
         match update {
-            Event::Batch(batch) => return self.take_batch(&batch),
-            Event::Gap { expected, got } => {
+            StreamUpdate::Batch(batch) => return self.take_batch(&batch),
+            StreamUpdate::Gap { expected, got } => {
                 self.missed += got - expected;
                 self.printer.print(&Line::Gap { expected, got })
             }
-            Event::Subscribed { mode, next_sequence } => {
+            StreamUpdate::Subscribed { mode, next_sequence } => {
                 self.printer.print(&Line::Subscribed { mode, next_sequence })
             }
-            Event::Disconnected { error, retry_in } => {
+            StreamUpdate::Disconnected { error, retry_in } => {
                 self.printer.print(&Line::Disconnected { error: &error, retry_in })
             }
-            Event::Reconnected { server, next_sequence } => {
+            StreamUpdate::Reconnected { server, next_sequence } => {
                 self.printer.print(&Line::Reconnected { server: &server, next_sequence })
             }
-            Event::GoAway { reason, retry_after } => {
+            StreamUpdate::GoAway { reason, retry_after } => {
                 self.printer.print(&Line::GoAway { reason: &reason, retry_after })
             }
         }?;
@@ -229,13 +229,13 @@ mod tests {
         }
     }
 
-    fn batch(first_sequence: u64, count: u64) -> Event {
+    fn batch(first_sequence: u64, count: u64) -> StreamUpdate {
         let received_at = SystemTime::now();
         let now_ms = received_at.duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
         let tick = |sequence| Tick { sequence, epoch_ms: now_ms - 2 };
         let ticks = (first_sequence..first_sequence + count).map(tick).collect();
         let (replayed, server_ahead_ms) = (0, 0);
-        Event::Batch(Batch {
+        StreamUpdate::Batch(Batch {
             mode: Mode::Second,
             first_sequence,
             ticks,
@@ -246,8 +246,8 @@ mod tests {
     }
 
     /// The batch with this change.
-    fn changed(mut event: Event, change: impl FnOnce(&mut Batch)) -> Event {
-        if let Event::Batch(batch) = &mut event {
+    fn changed(mut event: StreamUpdate, change: impl FnOnce(&mut Batch)) -> StreamUpdate {
+        if let StreamUpdate::Batch(batch) = &mut event {
             change(batch);
         }
         event

@@ -5,7 +5,7 @@
 
 use std::{env, process::exit, sync::Arc, time::Duration};
 
-use tickstream_client::{Client, Error, Event, Mode};
+use tickstream_client::{Client, Error, Mode, StreamUpdate};
 use tokio::{runtime, sync::Semaphore, time};
 
 /// Clients that connect at once.
@@ -82,7 +82,7 @@ async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Ta
             let (mut tally, mut last) = (Tally::default(), None);
             while let Ok(Some(event)) = time::timeout_at(end, subscription.next()).await {
                 match event {
-                    Ok(Event::Batch(batch)) => {
+                    Ok(StreamUpdate::Batch(batch)) => {
                         for tick in batch.ticks {
                             tally.out_of_order +=
                                 u64::from(last.is_some_and(|last| tick.sequence != last + 1));
@@ -90,11 +90,13 @@ async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Ta
                             tally.ticks += 1;
                         }
                     }
-                    Ok(Event::Gap { .. }) => tally.gaps += 1,
-                    Ok(Event::GoAway { .. }) => tally.goaways += 1,
-                    Ok(Event::Disconnected { .. }) => tally.disconnected += 1,
-                    Ok(Event::Reconnected { server, .. }) => tally.moved += u64::from(server != servers[0]),
-                    Ok(Event::Subscribed { .. }) => {}
+                    Ok(StreamUpdate::Gap { .. }) => tally.gaps += 1,
+                    Ok(StreamUpdate::GoAway { .. }) => tally.goaways += 1,
+                    Ok(StreamUpdate::Disconnected { .. }) => tally.disconnected += 1,
+                    Ok(StreamUpdate::Reconnected { server, .. }) => {
+                        tally.moved += u64::from(server != servers[0]);
+                    }
+                    Ok(StreamUpdate::Subscribed { .. }) => {}
                     Err(_) => tally.failed += 1,
                 }
             }

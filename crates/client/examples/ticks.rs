@@ -6,7 +6,7 @@
 
 use std::env;
 
-use tickstream_client::{Client, Event, Mode, with_causes};
+use tickstream_client::{Client, Mode, StreamUpdate, with_causes};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,17 +30,21 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn print(event: Event) {
+fn print(event: StreamUpdate) {
     match event {
-        Event::Batch(batch) => {
+        StreamUpdate::Batch(batch) => {
             for tick in batch.ticks {
                 println!("{:?} {} due at {} ms", batch.mode, tick.sequence, tick.epoch_ms);
             }
         }
-        Event::Gap { expected, got } => println!("the server left out {expected} to {}", got - 1),
-        Event::Subscribed { mode, next_sequence } => println!("{mode:?} from {next_sequence}"),
-        Event::Disconnected { error, retry_in } => println!("{}; again in {retry_in:?}", with_causes(&error)),
-        Event::Reconnected { server, next_sequence } => println!("{server} goes on at {next_sequence}"),
-        Event::GoAway { reason, retry_after } => println!("to leave in {retry_after:?}: {reason}"),
+        StreamUpdate::Gap { expected, got } => println!("the server left out {expected} to {}", got - 1),
+        StreamUpdate::Subscribed { mode, next_sequence } => println!("{mode:?} from {next_sequence}"),
+        StreamUpdate::Disconnected { error, retry_in } => {
+            println!("{}; again in {retry_in:?}", with_causes(&error));
+        }
+        StreamUpdate::Reconnected { server, next_sequence } => {
+            println!("{server} goes on at {next_sequence}");
+        }
+        StreamUpdate::GoAway { reason, retry_after } => println!("to leave in {retry_after:?}: {reason}"),
     }
 }

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use crate::{
-    Builder, Error, Event, config::Config, driver::Driver, feed::Wanted, link::Link, outbox::Outbox,
+    Builder, Error, StreamUpdate, config::Config, driver::Driver, feed::Wanted, link::Link, outbox::Outbox,
 };
 
 /// A client that is connected and authenticated, but not yet subscribed.
@@ -30,7 +30,7 @@ pub struct Subscription {
 #[derive(Debug)]
 struct Task {
     wanted: watch::Sender<Option<Wanted>>,
-    events: mpsc::Receiver<Result<Event, Error>>,
+    events: mpsc::Receiver<Result<StreamUpdate, Error>>,
     handle: JoinHandle<()>,
 }
 
@@ -63,7 +63,7 @@ impl Client {
     }
 
     /// Subscribes to the ticks after the sequence `resume_after`, as far back as the server keeps them, for an
-    /// application that remembers where it was. What the server no longer keeps is told as [`Event::Gap`].
+    /// application that remembers where it was. What the server no longer keeps comes as [`StreamUpdate::Gap`].
     ///
     /// # Errors
     /// Those of [`Client::subscribe`].
@@ -81,7 +81,7 @@ impl Client {
         _ = self.task.wanted.send(Some(wanted));
         loop {
             match self.task.events.recv().await {
-                Some(Ok(Event::Subscribed { .. })) => return Ok(Subscription { task: self.task }),
+                Some(Ok(StreamUpdate::Subscribed { .. })) => return Ok(Subscription { task: self.task }),
                 // A GOAWAY; the task acts on it.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(error),
@@ -96,11 +96,11 @@ impl Subscription {
     ///
     /// An application that doesn't call it slows the server down and in the end loses its connection, which is
     /// made again when it calls. Cancelled (in a `select!`), it loses no event.
-    pub async fn next(&mut self) -> Option<Result<Event, Error>> {
+    pub async fn next(&mut self) -> Option<Result<StreamUpdate, Error>> {
         self.task.events.recv().await
     }
 
-    /// Changes the mode. Batches of the old one may still come, until [`Event::Subscribed`] tells of the new one;
+    /// Changes the mode. Batches of the old one may still come, until [`StreamUpdate::Subscribed`] tells of the new one;
     /// those of the new one start with the next tick that becomes due. The last call counts; asking for the mode
     /// that it is in does nothing.
     ///

@@ -1,4 +1,4 @@
-//! What a client is told before it connects.
+//! The settings of a client.
 
 use std::{fmt, time::Duration};
 

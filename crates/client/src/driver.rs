@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use crate::{
-    Error, Event,
+    Error, StreamUpdate,
     backoff::Backoff,
     config::Config,
     error::retry_after,
@@ -140,11 +140,11 @@ impl Driver {
             Message::Subscribed { request, next_sequence, server_time_ms } => {
                 if std::mem::take(&mut self.is_reconnect) {
                     let server = self.config.servers[self.server].clone();
-                    self.outbox.push(Event::Reconnected { server, next_sequence });
+                    self.outbox.push(StreamUpdate::Reconnected { server, next_sequence });
                 }
                 self.feed.synchronize(server_time_ms, link.read_at());
                 if self.feed.accepted(&request, next_sequence) {
-                    self.outbox.push(Event::Subscribed { mode: request.mode(), next_sequence });
+                    self.outbox.push(StreamUpdate::Subscribed { mode: request.mode(), next_sequence });
                 }
             }
             Message::Batch(batch) => {
@@ -155,7 +155,7 @@ impl Driver {
                 let retry_after = retry_after(go_away.retry_after_ms);
                 let at = Instant::now() + retry_after.unwrap_or_default() + self.backoff.wait();
                 self.leave = Some(Leave { at, reason: go_away.reason.clone() });
-                self.outbox.push(Event::GoAway { reason: go_away.reason, retry_after });
+                self.outbox.push(StreamUpdate::GoAway { reason: go_away.reason, retry_after });
             }
             Message::GoAway(_) => {}
         }
@@ -172,7 +172,8 @@ impl Driver {
             None => now + error.retry_after().unwrap_or_default() + self.backoff.wait(),
         };
         self.is_reconnect = true;
-        self.outbox.push(Event::Disconnected { error, retry_in: until.saturating_duration_since(now) });
+        self.outbox
+            .push(StreamUpdate::Disconnected { error, retry_in: until.saturating_duration_since(now) });
         self.outbox.flush().await;
         time::sleep_until(until).await;
     }

@@ -147,7 +147,7 @@ pub enum BadMessage {
     },
     /// An answer that doesn't say of each event of a batch what became of it.
     #[error("the answer to batch {sequence} of events doesn't fit it")]
-    Verdicts {
+    Rejections {
         /// The batch's sequence.
         sequence: u64,
     },

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tickstream_wire::messages::{DataBatch, Mode, SCHEMA_VERSION, Subscribe};
 
-use crate::{BadMessage, Batch, Event, Tick, cursor::Cursor};
+use crate::{BadMessage, Batch, StreamUpdate, Tick, cursor::Cursor};
 
 /// What the application wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,13 +62,13 @@ impl Feed {
         &mut self,
         batch: &DataBatch,
         received_at: SystemTime,
-    ) -> Result<[Option<Event>; 2], BadMessage> {
+    ) -> Result<[Option<StreamUpdate>; 2], BadMessage> {
         let mode = self.mode.ok_or(BadMessage::Unexpected { kind: tickstream_wire::FrameType::DataBatch })?;
         check(batch, mode)?;
         let first = batch.first_sequence;
         let advance =
             self.cursor.advance(first, batch.ticks.len()).map_err(|_| BadMessage::SequenceOverflow)?;
-        let gap = advance.missing_from.map(|expected| Event::Gap { expected, got: first });
+        let gap = advance.missing_from.map(|expected| StreamUpdate::Gap { expected, got: first });
         let ticks: Vec<_> = (first..=u64::MAX)
             .zip(&batch.ticks)
             .skip(advance.known)
@@ -78,7 +78,7 @@ impl Feed {
         let replayed = ticks.iter().take_while(|tick| tick.epoch_ms < self.accepted_ms).count();
         let server_ahead_ms = self.server_ahead_ms;
         let batch = batch.map(|first_sequence| {
-            Event::Batch(Batch { mode, first_sequence, ticks, received_at, replayed, server_ahead_ms })
+            StreamUpdate::Batch(Batch { mode, first_sequence, ticks, received_at, replayed, server_ahead_ms })
         });
         Ok([gap, batch])
     }
@@ -119,15 +119,15 @@ mod tests {
     }
 
     /// The gap and the sequences that a batch leads to.
-    fn told(feed: &mut Feed, batch: &DataBatch) -> (Option<(u64, u64)>, Vec<u64>) {
+    fn given(feed: &mut Feed, batch: &DataBatch) -> (Option<(u64, u64)>, Vec<u64>) {
         let [gap, batch] = feed.batch(batch, SystemTime::UNIX_EPOCH).unwrap();
         let gap = gap.map(|event| match event {
-            Event::Gap { expected, got } => (expected, got),
+            StreamUpdate::Gap { expected, got } => (expected, got),
             other => panic!("{other:?}"),
         });
         let sequences = match batch {
             None => Vec::new(),
-            Some(Event::Batch(batch)) => {
+            Some(StreamUpdate::Batch(batch)) => {
                 assert_eq!(batch.first_sequence, batch.ticks[0].sequence);
                 assert!(batch.ticks.iter().all(|tick| tick.epoch_ms == tick.sequence * 1000));
                 batch.ticks.iter().map(|tick| tick.sequence).collect()
@@ -140,10 +140,10 @@ mod tests {
     #[test]
     fn duplicates_are_left_out_and_gaps_told() {
         let mut feed = feed(SECOND, 10);
-        assert_eq!(told(&mut feed, &data(0, 10, 2)), (None, vec![10, 11]));
-        assert_eq!(told(&mut feed, &data(0, 10, 2)), (None, vec![]));
-        assert_eq!(told(&mut feed, &data(0, 11, 2)), (None, vec![12]));
-        assert_eq!(told(&mut feed, &data(0, 15, 1)), (Some((13, 15)), vec![15]));
+        assert_eq!(given(&mut feed, &data(0, 10, 2)), (None, vec![10, 11]));
+        assert_eq!(given(&mut feed, &data(0, 10, 2)), (None, vec![]));
+        assert_eq!(given(&mut feed, &data(0, 11, 2)), (None, vec![12]));
+        assert_eq!(given(&mut feed, &data(0, 15, 1)), (Some((13, 15)), vec![15]));
     }
 
     #[test]
@@ -152,7 +152,7 @@ mod tests {
         let request = feed.request(SECOND);
         assert_eq!(request.resume_after, Some(9));
         assert!(!feed.accepted(&request, 12));
-        assert_eq!(told(&mut feed, &data(0, 12, 1)), (Some((10, 12)), vec![12]));
+        assert_eq!(given(&mut feed, &data(0, 12, 1)), (Some((10, 12)), vec![12]));
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let wanted = Wanted { resume_after: Some(5), ..SECOND };
         let mut feed = feed(wanted, 8);
         assert_eq!(feed.request(wanted).resume_after, Some(5));
-        assert_eq!(told(&mut feed, &data(0, 8, 1)), (Some((6, 8)), vec![8]));
+        assert_eq!(given(&mut feed, &data(0, 8, 1)), (Some((6, 8)), vec![8]));
         assert_eq!(feed.request(wanted).resume_after, Some(8));
     }
 
@@ -172,7 +172,7 @@ mod tests {
             let mut feed = feed(SECOND, 10);
             feed.synchronize(server_time_ms, local);
             let [_, batch] = feed.batch(&data(0, 10, 5), local).unwrap();
-            let Some(Event::Batch(batch)) = batch else { panic!("{batch:?}") };
+            let Some(StreamUpdate::Batch(batch)) = batch else { panic!("{batch:?}") };
             assert_eq!((batch.replayed, batch.server_ahead_ms), expected, "{server_time_ms}");
         }
     }
@@ -183,7 +183,7 @@ mod tests {
         let request = feed.request(MINUTE);
         assert_eq!(request.resume_after, None);
         assert!(feed.accepted(&request, 10));
-        assert_eq!(told(&mut feed, &data(1, 10, 1)), (None, vec![10]));
+        assert_eq!(given(&mut feed, &data(1, 10, 1)), (None, vec![10]));
     }
 
     #[test]

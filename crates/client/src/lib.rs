@@ -2,7 +2,7 @@
 //! are stored when they are acknowledged.
 //!
 //! ```no_run
-//! use tickstream_client::{Client, Event, Mode};
+//! use tickstream_client::{Client, Mode, StreamUpdate};
 //!
 //! # async fn ticks() -> Result<(), tickstream_client::Error> {
 //! let client = Client::builder("ticks.example.net:7400")
@@ -13,10 +13,10 @@
 //! let mut ticks = client.subscribe(Mode::Second).await?;
 //! while let Some(event) = ticks.next().await {
 //!     match event? {
-//!         Event::Batch(batch) => println!("{} ticks from {}", batch.ticks.len(), batch.first_sequence),
-//!         Event::Gap { expected, got } => eprintln!("the server left out {expected} to {}", got - 1),
-//!         Event::Disconnected { error, retry_in } => eprintln!("{error}; again in {retry_in:?}"),
-//!         Event::Subscribed { .. } | Event::Reconnected { .. } | Event::GoAway { .. } => {}
+//!         StreamUpdate::Batch(batch) => println!("{} ticks from {}", batch.ticks.len(), batch.first_sequence),
+//!         StreamUpdate::Gap { expected, got } => eprintln!("the server left out {expected} to {}", got - 1),
+//!         StreamUpdate::Disconnected { error, retry_in } => eprintln!("{error}; again in {retry_in:?}"),
+//!         StreamUpdate::Subscribed { .. } | StreamUpdate::Reconnected { .. } | StreamUpdate::GoAway { .. } => {}
 //!     }
 //! }
 //! # Ok(())
@@ -37,7 +37,7 @@
 //! # What it guarantees
 //!
 //! - While a subscription stays in one mode, sequences strictly increase, across reconnects too. A tick that was
-//!   delivered is never delivered again; ticks that the server left out are told as [`Event::Gap`].
+//!   delivered is never delivered again; ticks that the server left out come as [`StreamUpdate::Gap`].
 //! - Memory is bounded, whatever the server sends: see [`Builder::queue`]. When the application doesn't take its
 //!   batches, the task stops reading, and TCP slows the server down. A server ends such a connection after a
 //!   while; the ticks are then replayed as far back as it keeps them.
@@ -104,7 +104,6 @@ mod cursor;
 mod dial;
 mod driver;
 mod error;
-mod event;
 mod feed;
 mod link;
 mod outbox;
@@ -112,11 +111,11 @@ mod publish;
 mod session;
 mod tls;
 mod transport;
+mod update;
 
 pub use client::{Client, Subscription};
 pub use config::Builder;
 pub use error::{BadMessage, Error, Operation, with_causes};
-pub use event::{Batch, Event, Tick};
 pub use publish::{
     Compression, Progress, PublishError, PublishEvent, Publisher, Publishing, Rejection, Unanswered,
     fill_event, new_event, new_event_id,
@@ -129,3 +128,4 @@ pub use tickstream_schema::json;
 pub use tickstream_wire::messages::Mode;
 pub use tickstream_wire::{ErrorCode, FrameError, FrameType};
 pub use tls::{TlsConfig, TlsConfigError, TlsError};
+pub use update::{Batch, StreamUpdate, Tick};

@@ -92,7 +92,7 @@ impl Link {
     /// # Errors
     /// If the connection is lost, or the server silent for too long.
     pub async fn progress(&mut self, read: bool) -> Result<(), Error> {
-        self.session.beat(Instant::now());
+        self.session.heartbeat_if_due(Instant::now());
         let wanted = self.wanted(read);
         let deadline = self.session.deadline(read);
         // Reading first: who was kept from running for long must not blame the server for it.

@@ -4,27 +4,27 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
-use crate::{Error, Event};
+use crate::{Error, StreamUpdate};
 
 /// The sending end of the application's queue, and what didn't fit.
 ///
 /// Whoever fills it looks at [`is_blocked`](Self::is_blocked) before the next message from the server.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    queue: mpsc::Sender<Result<Event, Error>>,
-    waiting: VecDeque<Event>,
+    queue: mpsc::Sender<Result<StreamUpdate, Error>>,
+    waiting: VecDeque<StreamUpdate>,
 }
 
 /// The two events that one message makes at most, and the one that tells of the connection's end.
 const WAITING_MAX: usize = 2 + 1;
 
 impl Outbox {
-    pub fn new(queue: mpsc::Sender<Result<Event, Error>>) -> Self {
+    pub fn new(queue: mpsc::Sender<Result<StreamUpdate, Error>>) -> Self {
         Self { queue, waiting: VecDeque::new() }
     }
 
     /// Another sending end, to see the application go.
-    pub fn queue(&self) -> mpsc::Sender<Result<Event, Error>> {
+    pub fn queue(&self) -> mpsc::Sender<Result<StreamUpdate, Error>> {
         self.queue.clone()
     }
 
@@ -34,7 +34,7 @@ impl Outbox {
     }
 
     /// Queues an event, or lets it wait.
-    pub fn push(&mut self, event: Event) {
+    pub fn push(&mut self, event: StreamUpdate) {
         match self.queue.try_reserve() {
             Ok(room) if self.waiting.is_empty() => room.send(Ok(event)),
             _ => self.waiting.push_back(event),
@@ -57,7 +57,7 @@ impl Outbox {
     /// Queues the error that ends the subscription, after everything else.
     pub async fn end(&mut self, error: Error) {
         self.flush().await;
-        // Fails if the application has gone, and nobody is there to be told.
+        // Fails if the application has gone, and no receiver is left.
         _ = self.queue.send(Err(error)).await;
     }
 }
@@ -70,19 +70,19 @@ mod tests {
     async fn events_keep_their_order_when_some_wait() {
         let (sender, mut receiver) = mpsc::channel(2);
         let mut outbox = Outbox::new(sender);
-        (0..4).for_each(|got| outbox.push(Event::Gap { expected: 0, got }));
+        (0..4).for_each(|got| outbox.push(StreamUpdate::Gap { expected: 0, got }));
         assert!(outbox.is_blocked());
-        let mut told = Vec::new();
-        while told.len() < 4 {
+        let mut received = Vec::new();
+        while received.len() < 4 {
             tokio::select! {
                 biased;
                 () = outbox.flush(), if outbox.is_blocked() => {}
                 event = receiver.recv() => match event {
-                    Some(Ok(Event::Gap { got, .. })) => told.push(got),
+                    Some(Ok(StreamUpdate::Gap { got, .. })) => received.push(got),
                     other => panic!("{other:?}"),
                 },
             }
         }
-        assert_eq!(told, [0, 1, 2, 3]);
+        assert_eq!(received, [0, 1, 2, 3]);
     }
 }

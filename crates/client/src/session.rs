@@ -13,22 +13,22 @@ use tokio::time::Instant;
 
 use crate::{BadMessage, Error, Operation, config::Config};
 
-/// What a frame tells beyond the session.
+/// The news of a frame beyond the session.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Message {
     /// The credentials are right.
     Authenticated,
     /// The server accepted `request`; its ticks follow.
     Subscribed { request: Subscribe, next_sequence: u64, server_time_ms: u64 },
-    /// Ticks, not yet judged.
+    /// Ticks, not checked yet.
     Batch(DataBatch),
-    /// What became of a batch of events, not yet judged.
+    /// The answer to a batch of events, not checked yet.
     Published(PublishAck),
     /// The server will close.
     GoAway(GoAway),
 }
 
-/// What the server takes in the way of events.
+/// The limits of the server on events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PublishLimits {
     /// PUBLISHes that may be on the way without an answer; 0: none at all.
@@ -60,17 +60,17 @@ pub(crate) struct Session {
     reply_timeout: Duration,
     awaited: Option<Awaited>,
     /// `None` until AUTH was accepted.
-    pulse: Option<Pulse>,
+    liveness: Option<Liveness>,
     mode: Option<Mode>,
     publish_limits: PublishLimits,
     has_published: bool,
     /// HEARTBEATs that were put into `out` since bytes of it were sent.
-    beats_out: u32,
+    heartbeats_pending: u32,
     /// When the last frame came.
-    heard: Instant,
+    last_received: Instant,
 }
 
-/// An ACK that is owed.
+/// A pending ACK.
 struct Awaited {
     reply_to: Request,
     since: Instant,
@@ -83,7 +83,7 @@ enum Request {
 }
 
 /// Heartbeats, as the server's last ACK wants them.
-struct Pulse {
+struct Liveness {
     interval: Duration,
     timeout: Duration,
     next: Instant,
@@ -99,12 +99,12 @@ impl Session {
             payload_max: config.payload_max.min(PAYLOAD_MAX_BEFORE_ACK),
             reply_timeout: config.reply_timeout,
             awaited: Some(Awaited { reply_to: Request::Auth, since: now }),
-            pulse: None,
+            liveness: None,
             mode: None,
             publish_limits: PublishLimits::default(),
             has_published: false,
-            beats_out: 0,
-            heard: now,
+            heartbeats_pending: 0,
+            last_received: now,
         }
     }
 
@@ -117,7 +117,7 @@ impl Session {
     pub fn sent(&mut self, len: usize) {
         self.out.drain(..len);
         if len > 0 {
-            self.beats_out = 0;
+            self.heartbeats_pending = 0;
         }
     }
 
@@ -131,7 +131,7 @@ impl Session {
         self.mode
     }
 
-    /// Whether an ACK is owed. One request at a time, so that an ACK can't be taken for another's.
+    /// True while an ACK is pending. One request at a time, so that an ACK can't be taken for another's.
     pub fn is_waiting(&self) -> bool {
         self.awaited.is_some()
     }
@@ -142,7 +142,7 @@ impl Session {
         self.awaited = Some(Awaited { reply_to: Request::Subscribe(request), since: now });
     }
 
-    /// What the server takes in the way of events; nothing until AUTH was accepted.
+    /// The limits of the server on events; none until AUTH was accepted.
     pub fn publish_limits(&self) -> PublishLimits {
         self.publish_limits
     }
@@ -158,9 +158,9 @@ impl Session {
         has_written
     }
 
-    /// Judges one frame.
+    /// Handles one frame.
     pub fn handle_frame(&mut self, frame: Frame<'_>, now: Instant) -> Result<Option<Message>, Error> {
-        self.heard = now;
+        self.last_received = now;
         let Some(kind) = FrameType::from_byte(frame.kind) else {
             return match frame.kind {
                 SKIPPABLE_FROM.. => Ok(None),
@@ -173,7 +173,7 @@ impl Session {
             FrameType::GoAway => Ok(Some(Message::GoAway(decode(kind, frame)?))),
             FrameType::DataBatch if self.mode.is_some() => Ok(Some(Message::Batch(decode(kind, frame)?))),
             FrameType::PublishAck if self.has_published => Ok(Some(Message::Published(decode(kind, frame)?))),
-            FrameType::Heartbeat if self.pulse.is_some() => match frame.payload.len() {
+            FrameType::Heartbeat if self.liveness.is_some() => match frame.payload.len() {
                 0 => Ok(None),
                 length => Err(BadMessage::HeartbeatPayload { length }.into()),
             },
@@ -198,10 +198,10 @@ impl Session {
             }
             _ => return Err(unexpected.into()),
         };
-        let before = self.pulse.take().map(|pulse| pulse.next);
-        let mut pulse = Pulse::announced(ack, now);
-        pulse.next = before.map_or(pulse.next, |before| before.min(pulse.next));
-        self.pulse = Some(pulse);
+        let before = self.liveness.take().map(|liveness| liveness.next);
+        let mut liveness = Liveness::announced(ack, now);
+        liveness.next = before.map_or(liveness.next, |before| before.min(liveness.next));
+        self.liveness = Some(liveness);
         self.publish_limits = PublishLimits::announced(ack);
         self.payload_max = match ack.max_msg_size {
             0 => self.payload_cap,
@@ -211,32 +211,32 @@ impl Session {
     }
 
     /// Puts a HEARTBEAT into [`out`](Self::out) if one is due.
-    pub fn beat(&mut self, now: Instant) {
-        let Some(pulse) = self.pulse.as_mut().filter(|pulse| pulse.next <= now) else {
+    pub fn heartbeat_if_due(&mut self, now: Instant) {
+        let Some(liveness) = self.liveness.as_mut().filter(|liveness| liveness.next <= now) else {
             return;
         };
-        pulse.next = now + pulse.interval;
+        liveness.next = now + liveness.interval;
         // Above that the network has taken nothing for long; more of the same wouldn't get through either.
-        if self.beats_out < BEATS_OUT_MAX {
-            self.beats_out += 1;
+        if self.heartbeats_pending < HEARTBEATS_PENDING_MAX {
+            self.heartbeats_pending += 1;
             self.out.extend(frame::heartbeat());
         }
     }
 
     /// Nothing was read for a while because the application was slow: the server's silence counts from now.
     pub fn resumed_reading(&mut self, now: Instant) {
-        self.heard = now;
+        self.last_received = now;
         if let Some(awaited) = &mut self.awaited {
             awaited.since = now;
         }
     }
 
-    /// When to call [`beat`](Self::beat) and [`check`](Self::check) next.
+    /// The time at which to call [`heartbeat_if_due`](Self::heartbeat_if_due) and [`check`](Self::check) next.
     pub fn deadline(&self, reading: bool) -> Instant {
         let limit = self.limits(reading).map(|(since, timeout, _)| since + timeout).min();
-        let beat = self.pulse.as_ref().map(|pulse| pulse.next);
+        let heartbeat = self.liveness.as_ref().map(|liveness| liveness.next);
         // Before AUTH's ACK the application can't hold up reading, after it there are heartbeats.
-        [limit, beat].into_iter().flatten().min().unwrap_or(self.heard + self.reply_timeout)
+        [limit, heartbeat].into_iter().flatten().min().unwrap_or(self.last_received + self.reply_timeout)
     }
 
     /// Whether the server was silent for too long. Who doesn't read can't tell.
@@ -252,12 +252,15 @@ impl Session {
             Request::Auth => (awaited.since, self.reply_timeout, Operation::Authenticate),
             Request::Subscribe(_) => (awaited.since, self.reply_timeout, Operation::Subscribe),
         });
-        let silence = self.pulse.as_ref().map(|pulse| (self.heard, pulse.timeout, Operation::Heartbeat));
+        let silence = self
+            .liveness
+            .as_ref()
+            .map(|liveness| (self.last_received, liveness.timeout, Operation::Heartbeat));
         [reply, silence].into_iter().flatten().filter(move |_| reading)
     }
 }
 
-impl Pulse {
+impl Liveness {
     fn announced(ack: &Ack, now: Instant) -> Self {
         let ms = |announced: u32, default_ms: u32| {
             Duration::from_millis(if announced == 0 { default_ms } else { announced }.into())
@@ -278,11 +281,11 @@ const INTERVAL_MIN: Duration = Duration::from_millis(20);
 const TIMEOUT_MIN: Duration = Duration::from_millis(40);
 /// The protocol's default `max_msg_size`: until the server names its own.
 const PAYLOAD_MAX_BEFORE_ACK: u32 = 65_536;
-/// The protocol's limit on the events of one PUBLISH, and what it reserves for the verdict on each in the answer, bytes.
+/// The protocol's limit on the events of one PUBLISH, and what it reserves for the rejection of each in the answer, bytes.
 const EVENTS_MAX: u32 = 2048;
 const VERDICT_LEN: u32 = 32;
 /// As many heartbeats as anyone could want.
-const BEATS_OUT_MAX: u32 = 100;
+const HEARTBEATS_PENDING_MAX: u32 = 100;
 
 fn decode<M: prost::Message + Default>(kind: FrameType, frame: Frame<'_>) -> Result<M, BadMessage> {
     M::decode(frame.payload).map_err(|source| BadMessage::Payload { kind, source })

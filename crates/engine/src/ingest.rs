@@ -15,18 +15,19 @@ mod gate;
 mod ledger;
 mod pipeline;
 mod publisher;
+mod rejected;
 mod rules;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unpack;
-mod verdict;
 
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use tickstream_schema::Rejection;
 use tickstream_schema::cursor::Malformed;
 use tickstream_schema::events::{Codec, PublishAck};
-pub use tickstream_schema::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule};
+pub use tickstream_schema::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule, RejectionCode};
 
 pub use config::IngestConfig;
 pub use counters::IngestCounters;
@@ -38,8 +39,6 @@ use pipeline::{Origin, Pipeline};
 use publisher::Pending;
 use rules::Rules;
 use unpack::{UnpackError, Unpacker};
-use verdict::Finding;
-pub use verdict::VerdictCode;
 
 use crate::clock::{ActiveTime, Now};
 use crate::close::{CloseReason, Fault};
@@ -47,7 +46,7 @@ use crate::ids::{ConnId, Slot};
 use crate::limit::Limit;
 use crate::memory::MemoryTerm;
 
-/// Events of one PUBLISH, where the server's payloads may be large enough for as many verdicts.
+/// Events of one PUBLISH, where the server's payloads may be large enough for as many rejections.
 const EVENTS_MAX: u32 = 2_048;
 /// Bytes of a PUBLISH_ACK for one event, at most.
 const ACK_BYTES_PER_EVENT: u32 = 32;
@@ -87,10 +86,10 @@ pub enum StorageFault {
 }
 
 impl StorageFault {
-    const fn verdict(self) -> VerdictCode {
+    const fn rejection(self) -> RejectionCode {
         match self {
-            Self::Full => VerdictCode::StorageFull,
-            Self::Failed => VerdictCode::StorageFailed,
+            Self::Full => RejectionCode::StorageFull,
+            Self::Failed => RejectionCode::StorageFailed,
         }
     }
 }
@@ -251,10 +250,10 @@ impl Ingest {
         let refused = self.gate.refusal(queue_bytes, publisher, &mut pending, active);
         if let Some(limit) = refused {
             let code = match limit {
-                Limit::EventRate => VerdictCode::RateLimited,
-                _ => VerdictCode::ServerBusy,
+                Limit::EventRate => RejectionCode::RateLimited,
+                _ => RejectionCode::ServerBusy,
             };
-            pending.reject_all(Finding::new(code));
+            pending.reject_all(Rejection::new(code));
             self.counters.rejected[code as usize] += u64::from(count);
         } else {
             let origin = Origin { source, user: &user, now };

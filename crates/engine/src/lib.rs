@@ -60,7 +60,7 @@ pub use counters::{Counters, StreamCounters};
 pub use ids::{ConnId, Slot};
 pub use ingest::{
     IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule,
-    Record, RecordId, RestoreError, StorageFault, VerdictCode,
+    Record, RecordId, RejectionCode, RestoreError, StorageFault,
 };
 pub use latency::Latencies;
 pub use limit::Limit;

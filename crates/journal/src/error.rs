@@ -212,8 +212,9 @@ pub enum Fault {
         /// Where the later one is, bytes.
         at: u64,
     },
-    /// The only segment has no whole group, though segments before it were removed.
-    #[error("the first group isn't whole, but it was on stable storage when the segment before was removed")]
+    /// The last segment has no whole group, though it had one: the file `synced` says so, or that segments before it were
+    /// removed.
+    #[error("the first group isn't whole, but it was on stable storage")]
     Lost,
     /// The file `synced` isn't as it was written.
     #[error(

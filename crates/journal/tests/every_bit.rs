@@ -133,11 +133,15 @@ fn damage_in_the_last_group_is_told_from_a_torn_one() {
     check(None, Some(marker), Some(payloads.len()));
     // The group before the marker isn't there: the marker says that it was.
     check(None, Some(marker - 4096), None);
-    // Neither is there: both were written by nobody, as far as segments show. The file "synced" says that they were.
+    // Neither is there: both were written by nobody, as far as segments show. The file "synced" says that the record was:
+    // the segment that begins with it is damaged.
     let mut disk = whole.clone();
     disk.write_at(last, marker as u64 - 4096, &[0; 8192]).unwrap();
     let report = verify(&mut disk).unwrap();
-    assert!(matches!(report.damage, Some(Damage { what: Fault::Gone { .. }, .. })), "{report:?}");
+    assert!(matches!(report.damage, Some(Damage { what: Fault::Lost, .. })), "{report:?}");
+    assert!(matches!(open(&mut disk), Err(Error::Damage(Damage { what: Fault::Lost, .. }))));
+    // Without that file it is the one loss that can't be seen.
+    disk.remove(FileName::Synced).unwrap();
     assert!(open(&mut disk).is_ok());
 }
 

@@ -9,7 +9,7 @@
 //! By the table, without allocation and where the bytes lie:
 //!
 //! - [`plan`]: the table joined with privacy rules, in the form that bytes are walked by;
-//! - [`validate`]: validation of one event, and [`rejection`]: why one isn't accepted;
+//! - [mod@validate]: validation of one event, and [`rejection`]: why one isn't accepted;
 //! - [`privacy`]: what is taken out of an event before it is stored.
 //!
 //! With the feature `json`, [`json`] reads and writes events as lines of JSON.

@@ -16,6 +16,8 @@ use std::{
 };
 use tracing::Dispatch;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::field::MakeExt as _;
+use tracing_subscriber::fmt::format::{FormatFields, debug_fn};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, reload};
 
 /// Lines that may wait to be written. At some 300 bytes each, 2.4 MB.
@@ -167,7 +169,7 @@ fn subscriber(level: &str, style: Style, queue: NonBlocking) -> Result<(Dispatch
     let builder = fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     Ok(match style {
         Style::Human { colors } => {
-            let builder = builder.with_ansi(colors).with_filter_reloading();
+            let builder = builder.with_ansi(colors).fmt_fields(escaped_fields()).with_filter_reloading();
             let filter = handle(builder.reload_handle());
             (builder.into(), filter)
         }
@@ -179,6 +181,18 @@ fn subscriber(level: &str, style: Style, queue: NonBlocking) -> Result<(Dispatch
     })
 }
 
+/// Writes fields for people, `name=value`, with control characters of each value escaped before colours are around it.
+fn escaped_fields() -> impl for<'writer> FormatFields<'writer> + 'static {
+    debug_fn(|writer, field, value| {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => write!(writer, "{}", text::one_line(&value)),
+            name => write!(writer, "{name}={}", text::one_line(&value)),
+        }
+    })
+    .delimited(" ")
+}
+
 fn handle<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> LogFilter {
     LogFilter(Arc::new(move |filter| {
         // It fails only once the log is gone.
@@ -187,7 +201,7 @@ fn handle<S: 'static>(handle: reload::Handle<EnvFilter, S>) -> LogFilter {
 }
 
 /// Escapes what would forge a second line or steer the terminal, in a line that holds text from elsewhere (CWE-117,
-/// CWE-150). tracing_subscriber escapes ESC and C1 controls in values, but neither line ends nor bidirectional controls.
+/// CWE-150). In lines for people, `escaped_fields` has done so with the values; here the rest of the line follows.
 struct OneLine {
     queue: NonBlocking,
     style: Style,

@@ -139,8 +139,7 @@ impl Files {
             }
             Operation::Release { file, offset, bytes } => {
                 let Some(fd) = self.fd(file) else { return Err(not_open(id, None)) };
-                let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
-                opcode::Fallocate::new(Fd(fd), bytes).offset(offset).mode(mode).build()
+                punch_hole(fd, offset, bytes)
             }
             Operation::Close { file } => {
                 let Some(at) = self.open.iter().position(|(name, _)| *name == file) else {
@@ -223,6 +222,12 @@ fn write(fd: RawFd, offset: u64, buffer: &Buffer, sync: bool) -> Submissions {
         return vec![(write, Step::First)];
     }
     vec![(write.flags(squeue::Flags::IO_LINK), Step::First), (data_sync(fd), Step::Sync)]
+}
+
+/// Gives blocks of a file back to its file system.
+fn punch_hole(fd: RawFd, offset: u64, bytes: u64) -> squeue::Entry {
+    let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+    opcode::Fallocate::new(Fd(fd), bytes).offset(offset).mode(mode).build()
 }
 
 fn data_sync(fd: RawFd) -> squeue::Entry {

@@ -7,7 +7,7 @@
 //! - [`system`]: descriptors, signals, CPUs, clocks and limits.
 //!
 //! The shard's ring lives inside a glommio executor; docs/decisions/0002-socket-ring.md says why and how the two meet.
-//! Of all this Miri can run [`buffers`], which has the pointers: `cargo +nightly miri test -p tickstream-uring --lib buffers::`.
+//! Of all this Miri can run `buffers`, which has the pointers: `cargo +nightly miri test -p tickstream-uring --lib buffers::`.
 
 mod buffers;
 mod completion;

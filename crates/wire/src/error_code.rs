@@ -5,7 +5,7 @@ use std::fmt;
 pub enum ErrorCode {
     /// The first frame was not AUTH.
     AuthRequired,
-    /// User name or password is wrong; which of them is not told.
+    /// User name or password is wrong; the code doesn't say which.
     AuthFailed,
     /// Too many attempts or messages.
     RateLimited,

@@ -107,7 +107,7 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// What the peer is told; `None` where it gets no answer, because it doesn't speak this protocol.
+    /// The code that the peer gets; `None` where it gets no answer, because it doesn't speak this protocol.
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Magic { .. } => None,
@@ -149,7 +149,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// Reads the header at the start of `bytes`; `None` if it isn't there whole. What is there is judged at
+    /// Reads the header at the start of `bytes`; `None` if it isn't there whole. What is there is checked at
     /// once, so that a peer that sends one wrong byte and then nothing is found out.
     pub fn parse(bytes: &[u8], max_payload: PayloadMax) -> Result<Option<Self>, FrameError> {
         for (&found, expected) in bytes.iter().zip(MAGIC) {

@@ -108,7 +108,7 @@ impl Event {
         }
         if rng.one_in(8) {
             // a field of a later version, which is kept
-            put_bytes(&mut out, 30, b"later");
+            put_bytes(&mut out, 100, b"later");
         }
         Self { id, timestamp, bytes: out, fault }
     }

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tickstream_engine::{CloseReason, Limit, VerdictCode};
+use tickstream_engine::{CloseReason, Limit, RejectionCode};
 
 const USAGE: &str = "tickstream-sim SEED            tells one seed in full
 tickstream-sim --seeds N [--from SEED] [--step N] [--for SECONDS]";
@@ -42,13 +42,13 @@ fn main() -> ExitCode {
 }
 
 /// What no publisher here makes: crates/engine/src/ingest/tests.rs and crates/engine/src/shard/tests/publishing.rs do.
-const ELSEWHERE: [VerdictCode; 6] = [
-    VerdictCode::EventTooLarge,
-    VerdictCode::TooManyItems,
-    VerdictCode::OutOfRange,
-    VerdictCode::NotFinite,
-    VerdictCode::InvalidValue,
-    VerdictCode::BatchFull,
+const ELSEWHERE: [RejectionCode; 6] = [
+    RejectionCode::EventTooLarge,
+    RejectionCode::TooManyItems,
+    RejectionCode::OutOfRange,
+    RejectionCode::NotFinite,
+    RejectionCode::InvalidValue,
+    RejectionCode::BatchFull,
 ];
 
 fn usage() -> ExitCode {
@@ -59,7 +59,7 @@ fn usage() -> ExitCode {
 fn many(run: &Run) -> ExitCode {
     let (began, mut trace, mut actions, mut memory_most) = (Instant::now(), 0_u64, 0, 0);
     let (mut closed, mut fired) = ([0; CloseReason::ALL.len()], [0; Limit::ALL.len()]);
-    let mut rejected = [0; VerdictCode::ALL.len()];
+    let mut rejected = [0; RejectionCode::ALL.len()];
     let (mut clients, mut ticks, mut seeds) = (0, 0, 0);
     let (mut publishes, mut accepted, mut duplicates, mut records_refused) = (0, 0, 0, 0);
     for seed in (run.from..).step_by(run.step as usize).take(run.seeds as usize) {
@@ -114,7 +114,7 @@ fn many(run: &Run) -> ExitCode {
     ));
     never.extend(list(
         "rejected",
-        VerdictCode::ALL.iter().map(|code| (code.as_str(), rejected[*code as usize])).collect(),
+        RejectionCode::ALL.iter().map(|code| (code.as_str(), rejected[*code as usize])).collect(),
     ));
     never.retain(|name| !ELSEWHERE.iter().any(|code| code.as_str() == *name));
     // There is no known way to it.

@@ -335,7 +335,7 @@ mod tests {
                 max_publish_size: 1_000,
                 ..Ack::default()
             };
-            assert!(self.receive(&seal_as(FrameType::PublishAck, &ack), 0).live);
+            assert!(self.receive(&seal(&ack), 0).live);
         }
 
         fn receive(&mut self, bytes: &[u8], now_us: u64) -> Outcome {

@@ -218,11 +218,13 @@ mod tests {
     #[test]
     fn lines_are_numbered_and_bad_ones_named() {
         let input = b"{\"event_name\":\"a\"}\n\n  \r\n{\"event_name\":\"b\"}\r\n{\"nmae\":1}\n\xff{}\n{\"event_name\":\"c\"}";
-        let unknown = "column 7: nmae: no such key; there are event_id, timestamp, platform, session_id, user_id, \
-                       event_type, event_name, context, properties, user_interaction, performance, video, \
-                       application_metric, trace_span, log, infrastructure_metric, custom";
+        let unknown = tickstream_schema::json::parse_event("{\"nmae\":1}").unwrap_err().to_string();
+        assert!(
+            unknown.starts_with("column 7: nmae: no such key; there are event_id, timestamp"),
+            "{unknown}"
+        );
         let expected =
-            [(1, Ok("a")), (4, Ok("b")), (5, Err(unknown)), (6, Err("column 1: not UTF-8")), (7, Ok("c"))];
+            [(1, Ok("a")), (4, Ok("b")), (5, Err(&*unknown)), (6, Err("column 1: not UTF-8")), (7, Ok("c"))];
         check(input, false, &expected);
         check(b"", false, &[]);
         check(b"\n", false, &[]);

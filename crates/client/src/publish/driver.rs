@@ -77,7 +77,7 @@ impl PublishDriver {
         }
     }
 
-    /// Runs until an error ends it or nobody needs it any more; then closes. `rejections` are to be told first.
+    /// Runs until an error ends it or no handle is left; then closes. `rejections` are reported first.
     pub async fn drive(mut self, link: Link, rejections: Vec<Rejection>) {
         let shared = self.shared.clone();
         let _over = Over(shared.clone());
@@ -200,7 +200,7 @@ impl PublishDriver {
         rejections
             .into_iter()
             .for_each(|rejection| (self.observer)(PublishEvent::Rejected(Box::new(rejection))));
-        // Verdicts before the end of a flush that they are part of.
+        // Rejections before the end of a flush that they are part of.
         self.shared.tell();
     }
 

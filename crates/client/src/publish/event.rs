@@ -9,7 +9,7 @@ use crate::Error;
 /// One thing that happened to a publisher, for its [observer](crate::Publishing::observer).
 #[derive(Debug)]
 pub enum PublishEvent {
-    /// The server answered a batch: all its events that aren't told as rejected or retried are on stable storage.
+    /// The server answered a batch: all its events that aren't reported as rejected or retried are on stable storage.
     Acknowledged {
         /// The batch's number.
         sequence: u64,
@@ -24,7 +24,7 @@ pub enum PublishEvent {
     Retrying {
         /// How many.
         events: usize,
-        /// The first one's verdict, such as "STORAGE_FULL".
+        /// The first one's code, such as "STORAGE_FULL".
         code: String,
         /// The server's words, for people; may be empty.
         message: String,
@@ -45,7 +45,7 @@ pub enum PublishEvent {
         /// Batches that the old connection left unanswered; they go again, under the numbers that they had.
         resent: usize,
     },
-    /// The server is about to close the connection in good order. The publisher waits for the answers that are owed,
+    /// The server is about to close the connection in good order. The publisher waits for the pending answers,
     /// and goes to the next one.
     GoAway {
         /// The server's words, for people.
@@ -75,7 +75,7 @@ pub struct Rejection {
     pub tag: u64,
     /// The event.
     pub event: events::Event,
-    /// The verdict, such as "FIELD_TOO_LONG": docs/protocol.md lists them.
+    /// The code, such as "FIELD_TOO_LONG": docs/protocol.md lists them.
     pub code: String,
     /// The server's words, for people; may be empty.
     pub message: String,

@@ -1,4 +1,4 @@
-//! What a publisher is told before it starts.
+//! The settings of a publisher.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -22,7 +22,7 @@ pub struct Publishing {
     pub(crate) observer: Observer,
 }
 
-/// Whoever is told what happens.
+/// The observer of what happens.
 pub(crate) type Observer = Box<dyn FnMut(PublishEvent) + Send>;
 
 /// Who numbers batches, and from where.
@@ -96,7 +96,7 @@ impl Publishing {
         self
     }
 
-    /// Sets how long an event waits for company until its batch goes anyway: 10 s by default, zero for not at all.
+    /// Sets how long an event waits for others until its batch goes anyway: 10 s by default, zero for not at all.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.batch.linger = linger;
         self
@@ -132,13 +132,13 @@ impl Publishing {
     ///
     /// The file has at most `bytes_max` bytes, about half of which are for events; beyond, the queue is full. It isn't
     /// synced for each event: a power cut may lose those of the last seconds. Damage within it costs the events in the
-    /// damaged records alone, and is told: [`PublishEvent::DiskQueueDamaged`].
+    /// damaged records alone, and is reported: [`PublishEvent::DiskQueueDamaged`].
     pub fn disk_queue(mut self, dir: impl Into<PathBuf>, bytes_max: u64) -> Self {
         self.disk = Some(DiskOptions { dir: dir.into(), bytes_max });
         self
     }
 
-    /// Sets who is told what happens: verdicts, lost connections. Nobody by default.
+    /// Sets the observer of what happens: rejections, lost connections. None by default.
     ///
     /// It is called in the publisher's own task, which meanwhile neither sends nor heartbeats: it must not wait.
     pub fn observer(mut self, observer: impl FnMut(PublishEvent) + Send + 'static) -> Self {

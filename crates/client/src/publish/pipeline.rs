@@ -34,7 +34,7 @@ pub(crate) struct Pipeline {
     held: Held,
     /// Number of the last event that was taken; the first is 1.
     last_number: u64,
-    /// Events up to this number don't wait for company.
+    /// Events up to this number don't linger.
     flushed: u64,
     connection: Option<Connection>,
     /// Nothing goes out before: the server asked for it, or couldn't take something.
@@ -125,7 +125,7 @@ impl Pipeline {
         }
         // One event always has room, however small the queue.
         if events > 0 && (events >= self.queue.events || held + cost > self.queue.bytes) {
-            // Whoever waits for room doesn't wait for company.
+            // Whoever waits for room doesn't linger.
             self.flush();
             return Err(PublishError::Full { events, bytes: held });
         }
@@ -139,7 +139,7 @@ impl Pipeline {
         Ok(self.waiting.len() == 1 || self.is_batch())
     }
 
-    /// Events so far go without waiting for company. They are all answered when
+    /// Events so far go without lingering. They are all answered when
     /// [`answered`](Self::answered) reaches the number that this gives.
     pub fn flush(&mut self) -> u64 {
         self.flushed = self.last_number;
@@ -190,7 +190,7 @@ impl Pipeline {
         }
     }
 
-    /// Whether nothing is owed on this connection.
+    /// True if no answer is pending on this connection.
     pub fn is_idle(&self) -> bool {
         self.connection.as_ref().is_none_or(|connection| connection.sent == 0)
     }

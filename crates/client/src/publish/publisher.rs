@@ -89,7 +89,7 @@ impl Publisher {
         self.publish_tagged(event, 0).await
     }
 
-    /// As [`publish`](Self::publish); `tag` comes back with a verdict on the event, such as the number of a line.
+    /// As [`publish`](Self::publish); `tag` comes back with a rejection of the event, such as the number of a line.
     ///
     /// # Errors
     /// Those of [`publish`](Self::publish).
@@ -105,8 +105,8 @@ impl Publisher {
         self.shared.push(&event.encode_to_vec(), tag)
     }
 
-    /// Sends what waits for company, and waits until every event that was taken before has its final answer: it is on
-    /// stable storage, or was rejected for good. Cancelled, it has no effect but that nothing waits for company.
+    /// Sends what lingers, and waits until every event that was taken before has its final answer: it is on
+    /// stable storage, or was rejected for good. Cancelled, it has no effect but that nothing lingers.
     ///
     /// # Errors
     /// [`PublishError::Ended`] or [`PublishError::Closed`], if some never will.

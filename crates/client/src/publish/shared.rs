@@ -16,7 +16,7 @@ pub(crate) struct Shared {
     work: Notify,
     /// For the handles: events were answered, or the task has ended.
     answers: Notify,
-    /// For the task: nobody needs it any more.
+    /// For the task: no handle is left.
     abandon: Notify,
     is_closed: watch::Sender<bool>,
 }
@@ -120,7 +120,7 @@ impl Shared {
         self.abandon.notified().await;
     }
 
-    /// For the task: it sends no more, because of an error or because nobody needs it.
+    /// For the task: it sends no more, because of an error or because no handle is left.
     pub fn end(&self, error: Option<Arc<Error>>) {
         let mut state = self.lock();
         state.has_ended = true;

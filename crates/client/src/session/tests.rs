@@ -60,13 +60,13 @@ fn heartbeats_go_out_at_the_announced_interval() {
     let t0 = Instant::now();
     let mut session = authenticated(t0);
     assert_eq!(session.deadline(true), t0 + ms(15_000));
-    for beat in 1..4 {
-        session.beat(t0 + ms(15_000 * beat - 1));
+    for count in 1..4 {
+        session.heartbeat_if_due(t0 + ms(15_000 * count - 1));
         assert_eq!(sent(&mut session), []);
-        session.beat(t0 + ms(15_000 * beat));
+        session.heartbeat_if_due(t0 + ms(15_000 * count));
         assert_eq!(sent(&mut session), [FrameType::Heartbeat]);
-        echo(&mut session, t0 + ms(15_000 * beat));
-        assert_eq!(session.deadline(true), t0 + ms(15_000 * (beat + 1)));
+        echo(&mut session, t0 + ms(15_000 * count));
+        assert_eq!(session.deadline(true), t0 + ms(15_000 * (count + 1)));
     }
 }
 
@@ -85,9 +85,9 @@ fn an_ack_of_subscribe_does_not_put_a_heartbeat_off() {
 fn a_heartbeat_that_the_network_does_not_take_is_not_piled_on() {
     let t0 = Instant::now();
     let mut session = authenticated(t0);
-    (1..10_000).for_each(|beat| session.beat(t0 + ms(15_000 * beat)));
-    assert_eq!(sent(&mut session).len(), BEATS_OUT_MAX as usize);
-    session.beat(t0 + ms(15_000 * 10_000));
+    (1..10_000).for_each(|count| session.heartbeat_if_due(t0 + ms(15_000 * count)));
+    assert_eq!(sent(&mut session).len(), HEARTBEATS_PENDING_MAX as usize);
+    session.heartbeat_if_due(t0 + ms(15_000 * 10_000));
     assert_eq!(sent(&mut session), [FrameType::Heartbeat]);
 }
 
@@ -129,8 +129,8 @@ fn announced_times_are_kept_within_reason() {
     let check = |interval, timeout, expected| {
         let ack =
             Ack { heartbeat_interval_ms: interval, heartbeat_timeout_ms: timeout, ..ack(MsgType::Auth) };
-        let pulse = Pulse::announced(&ack, now);
-        assert_eq!((pulse.interval, pulse.timeout), expected);
+        let liveness = Liveness::announced(&ack, now);
+        assert_eq!((liveness.interval, liveness.timeout), expected);
     };
     check(15_000, 20_000, (ms(15_000), ms(20_000)));
     check(0, 0, (ms(15_000), ms(20_000)));

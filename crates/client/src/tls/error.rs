@@ -89,7 +89,7 @@ impl TlsConfigError {
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// No authority that the client trusts has signed the server's certificate.
-    #[error("its certificate is signed by nobody whom this client trusts; check which CA it trusts")]
+    #[error("its certificate is signed by no CA that this client trusts; check which CA it trusts")]
     Untrusted,
     /// The server's certificate was issued to somebody else.
     #[error(
@@ -140,7 +140,7 @@ pub enum TlsError {
     #[error("it closed the connection during the handshake; check that this port speaks TLS")]
     Ended,
     /// A client without TLS was answered in TLS.
-    #[error("it speaks TLS on this port, and the client was told nothing of TLS")]
+    #[error("it speaks TLS on this port, and the client was built without TLS")]
     Expected,
     /// Anything else, such as damaged records.
     #[error("the protocol failed")]

@@ -23,7 +23,7 @@ pub(crate) struct TlsStream {
 }
 
 impl TlsStream {
-    /// Agrees on TLS with the server at the other end of `socket`. A client's certificate is judged later: the
+    /// Agrees on TLS with the server at the other end of `socket`. A client's certificate is checked later: the
     /// server's alert comes instead of its first bytes.
     pub async fn handshake(
         socket: TcpStream,
@@ -135,7 +135,7 @@ impl TlsStream {
         Ok(())
     }
 
-    /// Takes what the socket has, and judges it: bytes received, 0 at the end.
+    /// Takes what the socket has, and handles it: bytes received, 0 at the end.
     fn receive(&mut self) -> Result<usize, Failure> {
         let len = self.session.read_tls(&mut Socket(&self.socket)).map_err(Failure::Socket)?;
         match self.session.process_new_packets() {
@@ -144,7 +144,7 @@ impl TlsStream {
                 Ok(len)
             }
             Err(error) => {
-                // The server is told by an alert, if it takes it at once.
+                // The server gets an alert, if it takes it at once.
                 _ = self.flush();
                 Err(Failure::Tls(error.into()))
             }

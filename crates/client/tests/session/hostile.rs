@@ -1,6 +1,6 @@
 //! Servers that don't keep to the protocol, and networks that cut its frames anywhere.
 
-use tickstream_client::{BadMessage, Error, Event, FrameError, Mode};
+use tickstream_client::{BadMessage, Error, FrameError, Mode, StreamUpdate};
 use tickstream_wire::{
     frame::{self, seal, seal_with},
     messages::{MsgType, Subscribe},
@@ -143,7 +143,7 @@ async fn noise_in_valid_frames_ends_in_an_error_and_nothing_worse() {
         drop(peer);
         loop {
             match soon(ticks.next()).await.expect("it ends with an error, not without") {
-                Ok(Event::Disconnected { .. }) | Err(_) => break,
+                Ok(StreamUpdate::Disconnected { .. }) | Err(_) => break,
                 Ok(_) => {}
             }
         }

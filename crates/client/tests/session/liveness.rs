@@ -8,7 +8,7 @@ use std::{
     time::SystemTime,
 };
 
-use tickstream_client::{Error, Event, Mode, Operation};
+use tickstream_client::{Error, Mode, Operation, StreamUpdate};
 use tickstream_wire::{
     FrameType, frame,
     messages::{Ack, MsgType, Subscribe},
@@ -108,7 +108,7 @@ async fn a_slow_application_slows_the_server_but_not_the_heartbeats() {
     // Nothing of it is lost.
     let mut next = 0;
     while !(writer.is_finished() && next == written.load(Relaxed) * BIG) {
-        let Event::Batch(batch) = ticks.event().await else { panic!("only batches were sent") };
+        let StreamUpdate::Batch(batch) = ticks.event().await else { panic!("only batches were sent") };
         assert_eq!(batch.first_sequence, next);
         assert!(batch.received_at <= SystemTime::now());
         next += batch.ticks.len() as u64;

@@ -1,6 +1,6 @@
 //! A subscription that outlives its connections.
 
-use tickstream_client::{Error, ErrorCode, Event, Mode};
+use tickstream_client::{Error, ErrorCode, Mode, StreamUpdate};
 use tickstream_wire::frame::seal;
 use tokio::time::Instant;
 
@@ -44,7 +44,7 @@ async fn a_gap_is_told() {
     peer.send(&batch(Mode::Second, 10, 1)).await;
     peer.send(&batch(Mode::Second, 15, 1)).await;
     assert_eq!(ticks.sequences().await, [10]);
-    assert!(matches!(ticks.event().await, Event::Gap { expected: 11, got: 15 }));
+    assert!(matches!(ticks.event().await, StreamUpdate::Gap { expected: 11, got: 15 }));
     assert_eq!(ticks.sequences().await, [15]);
 
     drop(peer);
@@ -52,7 +52,7 @@ async fn a_gap_is_told() {
     let (mut peer, _) = server.accept_subscriber(100).await;
     peer.send(&batch(Mode::Second, 100, 1)).await;
     ticks.reconnected().await;
-    assert!(matches!(ticks.event().await, Event::Gap { expected: 16, got: 100 }));
+    assert!(matches!(ticks.event().await, StreamUpdate::Gap { expected: 16, got: 100 }));
     assert_eq!(ticks.sequences().await, [100]);
 }
 
@@ -91,7 +91,7 @@ async fn go_away_is_followed_when_its_time_has_come() {
     let frames = [seal(&go_away(100)), seal(&go_away(100)), seal(&batch(Mode::Second, 10, 1))];
     peer.send_bytes(&frames.concat()).await;
     match ticks.event().await {
-        Event::GoAway { reason, retry_after } => {
+        StreamUpdate::GoAway { reason, retry_after } => {
             assert_eq!((&reason[..], retry_after), ("maintenance", Some(ms(100))));
         }
         other => panic!("{other:?}"),
@@ -113,7 +113,7 @@ async fn a_server_that_goes_before_its_time_is_not_called_before_it() {
     let sent = Instant::now();
     peer.send_bytes(&[seal(&go_away(100)), seal(&error("SHUTTING_DOWN", 0))].concat()).await;
     peer.finish().await;
-    assert!(matches!(ticks.event().await, Event::GoAway { .. }));
+    assert!(matches!(ticks.event().await, StreamUpdate::GoAway { .. }));
     let (error, _) = ticks.disconnected().await;
     assert!(matches!(error, Error::Refused { code: ErrorCode::ShuttingDown, .. }), "{error:?}");
     server.accept_subscriber(10).await;
@@ -143,7 +143,10 @@ async fn the_mode_changes_and_stays_changed() {
     assert_eq!((request.mode(), request.resume_after), (Mode::Minute, None));
     peer.send(&batch(Mode::Minute, 10, 1)).await;
     assert_eq!(ticks.sequences().await, [600]);
-    assert!(matches!(ticks.event().await, Event::Subscribed { mode: Mode::Minute, next_sequence: 10 }));
+    assert!(matches!(
+        ticks.event().await,
+        StreamUpdate::Subscribed { mode: Mode::Minute, next_sequence: 10 }
+    ));
     assert_eq!(ticks.sequences().await, [10]);
 
     drop(peer);
@@ -164,5 +167,5 @@ async fn a_mode_change_that_a_broken_connection_interrupted() {
     let (_peer, request) = server.accept_subscriber(10).await;
     assert_eq!((request.mode(), request.resume_after), (Mode::Minute, None));
     ticks.reconnected().await;
-    assert!(matches!(ticks.event().await, Event::Subscribed { mode: Mode::Minute, .. }));
+    assert!(matches!(ticks.event().await, StreamUpdate::Subscribed { mode: Mode::Minute, .. }));
 }

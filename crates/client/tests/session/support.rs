@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tickstream_client::{Builder, Client, Error, Event, Mode, Subscription};
+use tickstream_client::{Builder, Client, Error, Mode, StreamUpdate, Subscription};
 use tickstream_wire::{
     Decoder, FrameType,
     frame::{self, HEADER_LEN, OVERHEAD},
@@ -198,7 +198,7 @@ pub async fn failure(builder: Builder, play: impl Future<Output = ()>) -> Error 
 
 /// What a test asks of an event stream.
 pub trait Events {
-    async fn event(&mut self) -> Event;
+    async fn event(&mut self) -> StreamUpdate;
     async fn sequences(&mut self) -> Vec<u64>;
     async fn disconnected(&mut self) -> (Error, Duration);
     async fn reconnected(&mut self) -> String;
@@ -206,14 +206,14 @@ pub trait Events {
 }
 
 impl Events for Subscription {
-    async fn event(&mut self) -> Event {
+    async fn event(&mut self) -> StreamUpdate {
         soon(self.next()).await.expect("the subscription goes on").expect("without an error")
     }
 
     /// The sequences of the next event, a batch.
     async fn sequences(&mut self) -> Vec<u64> {
         match self.event().await {
-            Event::Batch(batch) => {
+            StreamUpdate::Batch(batch) => {
                 assert_eq!(batch.first_sequence, batch.ticks[0].sequence);
                 assert!(batch.ticks.iter().all(|tick| tick.epoch_ms == tick.sequence * 1000));
                 batch.ticks.iter().map(|tick| tick.sequence).collect()
@@ -224,14 +224,14 @@ impl Events for Subscription {
 
     async fn disconnected(&mut self) -> (Error, Duration) {
         match self.event().await {
-            Event::Disconnected { error, retry_in } => (error, retry_in),
+            StreamUpdate::Disconnected { error, retry_in } => (error, retry_in),
             other => panic!("{other:?}"),
         }
     }
 
     async fn reconnected(&mut self) -> String {
         match self.event().await {
-            Event::Reconnected { server, .. } => server,
+            StreamUpdate::Reconnected { server, .. } => server,
             other => panic!("{other:?}"),
         }
     }

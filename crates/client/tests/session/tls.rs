@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use tickstream_client::{
-    AlertDescription, Error, Event, Mode, Operation, TlsConfig, TlsConfigError, TlsError,
+    AlertDescription, Error, Mode, Operation, StreamUpdate, TlsConfig, TlsConfigError, TlsError,
 };
 use tickstream_wire::{FrameType, frame::seal, messages::Ack};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -243,7 +243,7 @@ async fn a_client_that_is_sent_away_ends_with_a_close_notify() {
     let server = TlsServer::start(&identity).await;
     let (mut ticks, mut peer) = subscribed(&server, &authority.trust()).await;
     peer.send(&go_away(0)).await;
-    assert!(matches!(ticks.event().await, Event::GoAway { .. }));
+    assert!(matches!(ticks.event().await, StreamUpdate::GoAway { .. }));
     assert!(matches!(ticks.disconnected().await.0, Error::GoAway { .. }));
     assert_eq!(soon(peer.stream.read(&mut [0; 1])).await.unwrap(), 0);
 }
@@ -276,7 +276,7 @@ async fn new_keys_are_taken_and_answered() {
     // What the client sends under its own new keys is understood.
     ticks.change_mode(Mode::Minute).unwrap();
     peer.subscription(3).await;
-    assert!(matches!(ticks.event().await, Event::Subscribed { mode: Mode::Minute, .. }));
+    assert!(matches!(ticks.event().await, StreamUpdate::Subscribed { mode: Mode::Minute, .. }));
 }
 
 #[tokio::test]

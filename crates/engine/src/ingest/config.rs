@@ -21,7 +21,7 @@ pub struct IngestConfig {
     /// Bytes of PUBLISHes of which only a part has come, on the whole shard; who goes beyond gets SERVER_BUSY.
     pub partial_bytes: u64,
     /// Bytes of records that nobody has asked for by [`Shard::poll_record`](crate::Shard::poll_record); beyond, events
-    /// get the verdict SERVER_BUSY.
+    /// get the rejection SERVER_BUSY.
     pub queue_bytes: u64,
     /// Events that one connection may publish in a second, in the long run; two seconds' worth may come at once. Beyond
     /// half of that it is asked to slow down, beyond all of it events get RATE_LIMITED. `None`: no limit.

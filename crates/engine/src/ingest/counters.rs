@@ -1,6 +1,6 @@
 //! Counters of event collection.
 
-use super::verdict::VerdictCode;
+use tickstream_schema::RejectionCode;
 
 /// Totals since the shard began, and some gauges.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -13,8 +13,8 @@ pub struct IngestCounters {
     pub accepted: u64,
     /// Events that were known already.
     pub duplicates: u64,
-    /// Events that were rejected, in the order of [`VerdictCode::ALL`].
-    pub rejected: [u64; VerdictCode::ALL.len()],
+    /// Events that were rejected, in the order of [`RejectionCode::ALL`].
+    pub rejected: [u64; RejectionCode::ALL.len()],
     /// Dead letters that are on stable storage.
     pub dead_letters: u64,
     /// PUBLISH_ACKs that ask to wait.
@@ -37,7 +37,7 @@ pub struct IngestCounters {
 
 impl IngestCounters {
     /// Events that were rejected for this.
-    pub fn rejected(&self, code: VerdictCode) -> u64 {
+    pub fn rejected(&self, code: RejectionCode) -> u64 {
         self.rejected[code as usize]
     }
 }

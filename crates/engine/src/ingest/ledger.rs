@@ -164,7 +164,7 @@ impl Ledger {
     ) -> Option<Outstanding> {
         let at = self.outstanding.binary_search_by_key(&id, |record| record.id).ok()?;
         let record = self.outstanding.remove(at)?;
-        counters.rejected[fault.verdict() as usize] += u64::from(record.events);
+        counters.rejected[fault.rejection() as usize] += u64::from(record.events);
         counters.records_refused += 1;
         let at = self.refused.partition_point(|refused| refused.id < id);
         self.refused.insert(at, RefusedRecord { id, fault, until: self.last });

@@ -9,14 +9,15 @@ use super::counters::IngestCounters;
 use super::dedup::{EventIds, Producers};
 use super::ledger::{Ledger, NewRecord};
 use super::publisher::Pending;
+use super::rejected::RejectedEvent;
 use super::rules::Rules;
-use super::verdict::{Finding, Verdict, VerdictCode};
 use super::{EVENTS, IngestConfig, RecordId, RestoreError, Source};
 use crate::clock::Now;
 use tickstream_schema::Redactor;
 use tickstream_schema::cursor::{Cursor, Malformed, Wire, put_bytes, put_number, put_varint};
 use tickstream_schema::table::EVENT_BYTES_MAX;
 use tickstream_schema::validate::{Clocks, Valid, is_readable, validate};
+use tickstream_schema::{Rejection, RejectionCode};
 
 /// The number of `dead_letters` in StoredBatch.
 const DEAD_LETTERS: u32 = 7;
@@ -71,7 +72,7 @@ struct Batch<'p> {
     out: Vec<u8>,
     dead_letters: Vec<u8>,
     dead_letters_count: u32,
-    /// There are verdicts after which an event may come again, or get another answer if it does.
+    /// There are rejections after which an event may come again, or get another answer if it does.
     is_partial: bool,
 }
 
@@ -195,8 +196,8 @@ impl Pipeline {
     ) -> Kept {
         let valid = match validate(&self.rules.plan, event, batch.clocks) {
             Ok(valid) => valid,
-            Err(finding) => {
-                self.reject(event, index, finding, run, batch);
+            Err(rejection) => {
+                self.reject(event, index, rejection, run, batch);
                 return Kept::Not;
             }
         };
@@ -208,13 +209,13 @@ impl Pipeline {
         if valid.is_private {
             self.redacted.clear();
             if self.redactor.redact(&self.rules.plan, event, &mut self.redacted).is_err() {
-                self.reject(event, index, Finding::new(VerdictCode::Malformed), run, batch);
+                self.reject(event, index, Rejection::new(RejectionCode::Malformed), run, batch);
                 return Kept::Not;
             }
             length = self.redacted.len() + FIELD_BYTES;
         }
         if batch.stored_bytes() + run + length > self.record_bytes_max {
-            self.reject(event, index, Finding::new(VerdictCode::BatchFull), run, batch);
+            self.reject(event, index, Rejection::new(RejectionCode::BatchFull), run, batch);
             return Kept::Not;
         }
         self.admit(valid, index, batch)
@@ -234,34 +235,34 @@ impl Pipeline {
         }
     }
 
-    /// Notes a verdict and, where sending again won't help, a dead letter.
-    fn reject(&mut self, event: &[u8], index: u32, finding: Finding, run: usize, batch: &mut Batch<'_>) {
-        let mut finding = finding;
-        if !finding.code.is_retryable() && batch.repeats.is_none() {
-            let letter = self.dead_letter(event, index, &finding).encode_to_vec();
+    /// Notes a rejection and, where sending again won't help, a dead letter.
+    fn reject(&mut self, event: &[u8], index: u32, rejection: Rejection, run: usize, batch: &mut Batch<'_>) {
+        let mut rejection = rejection;
+        if !rejection.code.is_retryable() && batch.repeats.is_none() {
+            let letter = self.dead_letter(event, index, &rejection).encode_to_vec();
             let room = self.record_bytes_max.saturating_sub(batch.stored_bytes() + run);
             if letter.len() + FIELD_BYTES <= room {
                 put_bytes(&mut batch.dead_letters, DEAD_LETTERS, &letter);
                 batch.dead_letters_count += 1;
             } else {
                 // In another batch, its letter will find room.
-                finding = Finding::new(VerdictCode::BatchFull);
+                rejection = Rejection::new(RejectionCode::BatchFull);
             }
         }
-        batch.is_partial |= finding.code.is_retryable() || finding.code.depends_on_time();
-        batch.pending.verdicts.push(Verdict { index, finding });
-        batch.counters.rejected[finding.code as usize] += 1;
+        batch.is_partial |= rejection.code.is_retryable() || rejection.code.depends_on_time();
+        batch.pending.rejections.push(RejectedEvent { index, rejection });
+        batch.counters.rejected[rejection.code as usize] += 1;
     }
 
-    fn dead_letter(&self, event: &[u8], index: u32, finding: &Finding) -> DeadLetter {
+    fn dead_letter(&self, event: &[u8], index: u32, rejection: &Rejection) -> DeadLetter {
         let redacted = is_readable(&self.rules.plan, event).then(|| {
             let mut redacted = Vec::with_capacity(event.len());
             self.redactor.redact(&self.rules.plan, event, &mut redacted).map(|()| redacted).ok()
         });
         DeadLetter {
             index,
-            code: finding.code.as_str().to_owned(),
-            message: self.rules.message(finding),
+            code: rejection.code.as_str().to_owned(),
+            message: self.rules.message(rejection),
             event: redacted.flatten().filter(|redacted| redacted.len() <= EVENT_BYTES_MAX),
         }
     }
@@ -272,7 +273,7 @@ impl Pipeline {
         batch.counters.duplicates += u64::from(pending.duplicates);
         // The dead letters of a batch that comes again are in the record of the first.
         let first = batch.repeats.filter(|record| *record > batch.settled);
-        pending.dead_letters = first.filter(|_| !pending.verdicts.is_empty());
+        pending.dead_letters = first.filter(|_| !pending.rejections.is_empty());
         if !pending.unsynced_duplicates.is_empty() || pending.dead_letters.is_some() {
             pending.after = batch.ledger.last();
         }

@@ -8,10 +8,11 @@ use tickstream_schema::events::PublishAck;
 use tickstream_schema::events::Rejected;
 
 use super::envelope::Envelope;
+use super::rejected::RejectedEvent;
 use super::rules::Rules;
-use super::verdict::{Finding, Verdict, VerdictCode};
 use super::{RecordId, StorageFault};
 use crate::clock::{ActiveTime, MS, SECOND};
+use tickstream_schema::{Rejection, RejectionCode};
 
 /// A connection that has published.
 #[derive(Debug)]
@@ -35,10 +36,10 @@ pub(crate) struct Pending {
     pub after: RecordId,
     /// The record with its events.
     pub own: Option<RecordId>,
-    /// The record with the dead letters of its verdicts, if that may still be refused.
+    /// The record with the dead letters of its rejections, if that may still be refused.
     pub dead_letters: Option<RecordId>,
     /// By rising index.
-    pub verdicts: Vec<Verdict>,
+    pub rejections: Vec<RejectedEvent>,
     /// Events that were stored before, or are being stored.
     pub duplicates: u32,
     /// Those of the duplicates that are in a record that may still be refused, by rising index.
@@ -101,7 +102,7 @@ impl Pending {
             after: RecordId(0),
             own: None,
             dead_letters: None,
-            verdicts: Vec::new(),
+            rejections: Vec::new(),
             duplicates: 0,
             unsynced_duplicates: Vec::new(),
             throttle_ms: 0,
@@ -109,8 +110,8 @@ impl Pending {
     }
 
     /// Rejects all of its events alike.
-    pub fn reject_all(&mut self, finding: Finding) {
-        self.verdicts.extend((0..self.events).map(|index| Verdict { index, finding }));
+    pub fn reject_all(&mut self, rejection: Rejection) {
+        self.rejections.extend((0..self.events).map(|index| RejectedEvent { index, rejection }));
     }
 
     /// The answer, if these records were refused. It fits `payload_bytes`: where it wouldn't, messages are left out.
@@ -125,21 +126,21 @@ impl Pending {
             && dead_letters.is_none()
             && self.unsynced_duplicates.iter().all(|(_, record)| fault_of(*record).is_none())
         {
-            for verdict in &self.verdicts {
-                rejected.push(verdict.index, &verdict.finding);
+            for event in &self.rejections {
+                rejected.push(event.index, &event.rejection);
             }
-            let accepted = self.events - self.duplicates - self.verdicts.len() as u32;
+            let accepted = self.events - self.duplicates - self.rejections.len() as u32;
             return self.ack(accepted, self.duplicates, rejected);
         }
         let (mut others, mut duplicates) = (0, 0);
-        let mut verdicts = self.verdicts.iter().peekable();
+        let mut rejections = self.rejections.iter().peekable();
         let mut unsynced_duplicates = self.unsynced_duplicates.iter().peekable();
         for index in 0..self.events {
-            if let Some(verdict) = verdicts.next_if(|verdict| verdict.index == index) {
-                // A verdict is final once its dead letter is kept.
-                match dead_letters.filter(|_| !verdict.finding.code.is_retryable()) {
-                    Some(fault) => rejected.push(index, &Finding::new(fault.verdict())),
-                    None => rejected.push(index, &verdict.finding),
+            if let Some(event) = rejections.next_if(|event| event.index == index) {
+                // A rejection is final once its dead letter is kept.
+                match dead_letters.filter(|_| !event.rejection.code.is_retryable()) {
+                    Some(fault) => rejected.push(index, &Rejection::new(fault.rejection())),
+                    None => rejected.push(index, &event.rejection),
                 }
                 continue;
             }
@@ -156,7 +157,7 @@ impl Pending {
                     }
                 };
             if let Some(fault) = fault {
-                rejected.push(index, &Finding::new(fault.verdict()));
+                rejected.push(index, &Rejection::new(fault.rejection()));
             }
         }
         // Which of the others were duplicates isn't known any more. Where the record was refused, all of them are told
@@ -177,12 +178,12 @@ impl Pending {
     }
 }
 
-/// Bytes of a verdict without its message: keys and lengths, index, code, `retryable`.
-pub(crate) const REJECTED_BYTES_MAX: usize = 4 + 4 + (2 + VerdictCode::BYTES_MAX) + 2;
-/// Bytes of a PUBLISH_ACK without verdicts.
+/// Bytes of a rejection without its message: keys and lengths, index, code, `retryable`.
+pub(crate) const REJECTED_BYTES_MAX: usize = 4 + 4 + (2 + RejectionCode::BYTES_MAX) + 2;
+/// Bytes of a PUBLISH_ACK without rejections.
 pub(crate) const ACK_BYTES_MAX: usize = 11 + 3 * 6 + 18;
 
-/// The verdicts of an answer, with messages as long as there is room.
+/// The rejections of an answer, with messages as long as there is room.
 struct Rejections<'r> {
     rules: &'r Rules,
     list: Vec<Rejected>,
@@ -196,15 +197,15 @@ impl<'r> Rejections<'r> {
         Self { rules, list: Vec::new(), room: (payload_bytes as usize).saturating_sub(kept) }
     }
 
-    fn push(&mut self, index: u32, finding: &Finding) {
-        let mut message = if self.room > 0 { self.rules.message(finding) } else { String::new() };
+    fn push(&mut self, index: u32, rejection: &Rejection) {
+        let mut message = if self.room > 0 { self.rules.message(rejection) } else { String::new() };
         let needed = message.len() + 3;
         if needed > self.room {
             message.clear();
         } else {
             self.room -= needed;
         }
-        let code = finding.code;
+        let code = rejection.code;
         self.list.push(Rejected {
             index,
             code: code.as_str().to_owned(),

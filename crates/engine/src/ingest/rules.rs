@@ -1,10 +1,10 @@
 //! The rules that a batch and its events must satisfy.
 
 use super::config::IngestConfig;
-use super::verdict::Finding;
 use super::{ACK_BYTES_PER_EVENT, EVENTS_MAX};
 use crate::clock::{MS, Now};
 use tickstream_schema::Plan;
+use tickstream_schema::Rejection;
 use tickstream_schema::validate::Clocks;
 
 /// Rules of one shard; they say themselves what was against them.
@@ -38,7 +38,7 @@ impl Rules {
     }
 
     /// For people: what is against the rules.
-    pub fn message(&self, finding: &Finding) -> String {
-        finding.message(&self.plan, self.age_ms_max, self.ahead_ms_max)
+    pub fn message(&self, rejection: &Rejection) -> String {
+        rejection.message(&self.plan, self.age_ms_max, self.ahead_ms_max)
     }
 }

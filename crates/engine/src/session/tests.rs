@@ -110,6 +110,7 @@ fn what_is_pending_goes_before_fin_and_nothing_after_it() {
     assert!(!session.peer_closed(), "nothing can reach it any more");
     assert_eq!(session.deadline(&config()), Some(Deadline { at: 2 * SECOND, fault: None }));
     session.abort(true);
+    assert_eq!(session.deadline(&config()), None, "no deadline changes how it is released");
     assert!(matches!(session.next_step(), Step::Release { reset: true }));
     session.release();
     assert_eq!((session.standing(), session.deadline(&config())), (None, None));

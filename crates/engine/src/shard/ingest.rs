@@ -22,7 +22,7 @@ impl Shard {
         }
     }
 
-    /// A record that was handed out isn't stored and won't be: its events get a retryable verdict, and are forgotten.
+    /// A record that was handed out isn't stored and won't be: its events get a retryable rejection, and are forgotten.
     pub fn record_refused(&mut self, id: RecordId, fault: StorageFault) {
         if let Some(ingest) = &mut self.ingest {
             ingest.refused(id, fault);

@@ -330,6 +330,10 @@ fn several_forms_are_read() {
         r#"{"timestamp":"2026-11-21T20:00:00.000000000Z"}"#,
     );
     check(r#"{"user_id":null,"video":null,"log":{"service":null},"context":null}"#, r#"{"log":{}}"#);
+    check(
+        r#"{"sender":{"original_timestamp":0}}"#,
+        r#"{"sender":{"original_timestamp":"1970-01-01T00:00:00.000000000Z"}}"#,
+    );
     check(r#"{"video":null,"log":{},"custom":null}"#, r#"{"log":{}}"#);
     check(r#"{"user_id":""}"#, r#"{"user_id":""}"#);
     check(r#"{"session_id":"","context":{},"event_type":0}"#, "{}");

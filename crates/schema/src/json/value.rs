@@ -86,7 +86,7 @@ optional! {
     Plain: u32, u32::deserialize, u32::serialize;
     Plain: u64, u64::deserialize, u64::serialize;
     Plain: i64, i64::deserialize, i64::serialize;
-    Time: u64, <Time as Codec<u64>>::read, <Time as Codec<u64>>::write;
+    Time: u64, read_any_time, <Time as Codec<u64>>::write;
     Plain: f64, Number::read, Number::write;
     Hex: Vec<u8>, <Hex as Codec<Vec<u8>>>::read, <Hex as Codec<Vec<u8>>>::write;
 }
@@ -332,7 +332,12 @@ fn parse_hex(text: &str) -> Option<Vec<u8>> {
 
 impl Codec<u64> for Time {
     fn read<'de, D: Deserializer<'de>>(json: D) -> Result<u64, D::Error> {
-        json.deserialize_any(TimeVisitor)
+        let time = read_any_time(json)?;
+        // The same as an absent one, which would be replaced without a word.
+        if time == 0 {
+            return Err(de::Error::custom("the first moment of 1970 stands for no time; leave the key out"));
+        }
+        Ok(time)
     }
 
     fn is_absent(value: &u64) -> bool {
@@ -342,6 +347,11 @@ impl Codec<u64> for Time {
     fn write<S: Serializer>(value: &u64, json: S) -> Result<S::Ok, S::Error> {
         json.collect_str(&time::Rfc3339(*value))
     }
+}
+
+/// Reads a time; 0, too, which isn't the same as an absent one where the field is optional.
+fn read_any_time<'de, D: Deserializer<'de>>(json: D) -> Result<u64, D::Error> {
+    json.deserialize_any(TimeVisitor)
 }
 
 struct TimeVisitor;
@@ -355,22 +365,12 @@ impl Visitor<'_> for TimeVisitor {
         )
     }
 
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<u64, E> {
-        present(value)
+    fn visit_u64<E>(self, value: u64) -> Result<u64, E> {
+        Ok(value)
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<u64, E> {
-        let time = time::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))?;
-        present(time)
-    }
-}
-
-/// A time that isn't the same as an absent one, which would be replaced without a word.
-fn present<E: de::Error>(time: u64) -> Result<u64, E> {
-    if time == 0 {
-        Err(E::custom("the first moment of 1970 stands for no time; leave the key out"))
-    } else {
-        Ok(time)
+        time::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 }
 

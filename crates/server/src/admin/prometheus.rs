@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tickstream_engine::{CloseReason, Limit, Mode, VerdictCode};
+use tickstream_engine::{CloseReason, Limit, Mode, RejectionCode};
 use tickstream_service::metrics::{About, Counter, Label, ProcessMetrics, Registry, Series, Text};
 use tickstream_service::otlp::Lost;
 
@@ -42,7 +42,7 @@ struct ShardSeries {
 /// The series of one shard's events.
 struct EventSeries {
     collected: Series<Collected>,
-    rejected: Vec<(VerdictCode, Counter)>,
+    rejected: Vec<(RejectionCode, Counter)>,
 }
 
 impl Metrics {
@@ -148,7 +148,7 @@ impl ShardSeries {
                 .map(|limit| (limit, registry.counter(&families::FIRED, with("limit", limit.as_str()))))
                 .into(),
             events: collects_events.then(|| {
-                let rejected = VerdictCode::ALL
+                let rejected = RejectionCode::ALL
                     .map(|code| (code, registry.counter(&families::REJECTED, with("code", code.as_str()))));
                 let collected = registry.series(families::OF_EVENTS, std::slice::from_ref(&shard));
                 EventSeries { collected, rejected: rejected.into() }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tickstream_engine::{CloseReason, Connection, IngestCounters, Latencies, Limit, Mode, VerdictCode};
+use tickstream_engine::{CloseReason, Connection, IngestCounters, Latencies, Limit, Mode, RejectionCode};
 use tickstream_service::metrics::Process;
 
 use super::collect::{self, Gathered, Listed};
@@ -462,7 +462,7 @@ impl From<Latencies> for LatencyReport {
 
 impl CollectionReport {
     fn new(counters: &IngestCounters, journal: &JournalSnapshot) -> Self {
-        let rejected = VerdictCode::ALL.map(|code| (code.as_str(), counters.rejected(code)));
+        let rejected = RejectionCode::ALL.map(|code| (code.as_str(), counters.rejected(code)));
         let rejected = rejected.into_iter().filter(|(_, count)| *count > 0);
         Self {
             publishes: counters.publishes,

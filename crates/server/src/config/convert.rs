@@ -356,7 +356,7 @@ mod tests {
             check_error(&with("other"), "is not known; accepted: ");
             choices += 1;
         }
-        assert_eq!(choices, 6);
+        assert_eq!(choices, 7);
     }
 
     #[test]

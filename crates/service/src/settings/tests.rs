@@ -75,10 +75,10 @@ fn a_doc_comment_is_the_help() {
 #[test]
 fn every_value_is_read_as_its_type() {
     let values =
-        [("stream_user", "u"), ("stream_pass", "p"), ("shards", "3"), ("write_deadline_ms", "1m 30s")];
+        [("stream_user", "u"), ("stream_pass", "p"), ("shards", "3"), ("write_deadline_ms", "30s 500ms")];
     let values = Values::of_program(&TABLE, values).unwrap();
     let settings = Settings::read(&values).unwrap();
-    assert_eq!((settings.shards, settings.write_deadline_ms.as_secs()), (NonZeroU32::new(3), 90));
+    assert_eq!((settings.shards, settings.write_deadline_ms.as_millis()), (NonZeroU32::new(3), 30_500));
     let wrong =
         Values::of_program(&TABLE, [("stream_user", "u"), ("stream_pass", "p"), ("shards", "0")]).unwrap();
     let error = Settings::read(&wrong).unwrap_err().to_string();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use tickstream_engine::{
-    CloseReason, IngestCounters, IngestPressure, Limit, Record as Handed, StorageFault, VerdictCode,
+    CloseReason, IngestCounters, IngestPressure, Limit, Record as Handed, RejectionCode, StorageFault,
 };
 
 use super::conn::Reply;
@@ -142,7 +142,8 @@ impl Publishing {
     }
 
     fn count_rejected(&mut self, code: &str, events: u64) {
-        let index = VerdictCode::ALL.iter().position(|verdict| verdict.as_str() == code).expect("a verdict");
+        let index =
+            RejectionCode::ALL.iter().position(|verdict| verdict.as_str() == code).expect("a verdict");
         self.tally.rejected[index] += events;
     }
 

@@ -12,7 +12,7 @@ use crate::wire;
 
 impl World {
     /// Appends what the shard has, and tells it what is durable: once a pass, as
-    /// crates/server/src/shard/collection.rs does it.
+    /// crates/server/src/shard/journal_driver.rs does it.
     pub(super) fn collect(&mut self) {
         let Some(mut journal) = self.journal.take() else { return };
         if let Some(id) = journal.newly_durable() {

@@ -15,9 +15,9 @@ use crate::{
 /// What an answer means for the application.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// Final verdicts.
+    /// Final rejections.
     pub rejections: Vec<Rejection>,
-    /// What is told of events that go again.
+    /// News of events that go again.
     pub retrying: Option<PublishEvent>,
 }
 
@@ -38,19 +38,19 @@ impl Pipeline {
         self.totals.duplicates += u64::from(ack.duplicates);
         let mut rejections = Vec::new();
         let mut again = Vec::new();
-        let mut verdicts = ack.rejected.into_iter().peekable();
+        let mut rejected = ack.rejected.into_iter().peekable();
         let mut settled = Vec::with_capacity(items.len());
         for (index, item) in (0..).zip(items) {
-            match verdicts.next_if(|verdict| verdict.index == index) {
+            match rejected.next_if(|refused| refused.index == index) {
                 None => settled.push(item),
-                Some(verdict) if verdict.retryable => {
+                Some(refused) if refused.retryable => {
                     self.totals.retried += 1;
                     self.wait(item);
-                    again.push(verdict);
+                    again.push(refused);
                 }
-                Some(verdict) => {
+                Some(refused) => {
                     self.totals.rejected += 1;
-                    rejections.push(rejection(&item, verdict.code, verdict.message));
+                    rejections.push(rejection(&item, refused.code, refused.message));
                     settled.push(item);
                 }
             }
@@ -80,7 +80,7 @@ impl Pipeline {
         let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
         let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);
         let fits = ack.rejected.last().is_none_or(|last| u64::from(last.index) < events);
-        if answered == events && rises && fits { Ok(place) } else { Err(BadMessage::Verdicts { sequence }) }
+        if answered == events && rises && fits { Ok(place) } else { Err(BadMessage::Rejections { sequence }) }
     }
 
     /// Sets when the next batch may go, and says in how long. What the server couldn't take holds up everything else,

@@ -285,17 +285,17 @@ fn answers_that_fit_no_batch_are_refused_and_change_nothing() {
     push(&mut pipeline, 1..=6, t0);
     sent(&mut pipeline, t0);
     let unknown = |sequence| BadMessage::UnknownBatch { sequence };
-    let verdicts = BadMessage::Verdicts { sequence: 1 };
+    let rejections = BadMessage::Rejections { sequence: 1 };
     let mut check = |ack: PublishAck, expected: &BadMessage| {
         assert_eq!(pipeline.acknowledge(ack, t0).unwrap_err(), *expected);
     };
     check(ack(2, 3, &[]), &unknown(2));
     check(PublishAck { producer_id: vec![8; 16], ..ack(1, 3, &[]) }, &unknown(1));
-    check(ack(1, 2, &[]), &verdicts);
-    check(ack(1, u32::MAX, &[(0, true), (1, true), (2, true)]), &verdicts);
-    check(ack(1, 1, &[(1, true), (0, true)]), &verdicts);
-    check(ack(1, 1, &[(1, true), (1, true)]), &verdicts);
-    check(ack(1, 2, &[(3, true)]), &verdicts);
+    check(ack(1, 2, &[]), &rejections);
+    check(ack(1, u32::MAX, &[(0, true), (1, true), (2, true)]), &rejections);
+    check(ack(1, 1, &[(1, true), (0, true)]), &rejections);
+    check(ack(1, 1, &[(1, true), (1, true)]), &rejections);
+    check(ack(1, 2, &[(3, true)]), &rejections);
     pipeline.acknowledge(ack(1, 2, &[(2, true)]), t0).unwrap();
     assert_eq!(pipeline.acknowledge(ack(1, 3, &[]), t0).unwrap_err(), unknown(1));
 }
@@ -309,7 +309,7 @@ enum Step {
     /// One of the batches on the way; a verdict for each event: accepted, duplicate, rejected, retryable.
     Answer {
         which: usize,
-        verdicts: Vec<u8>,
+        rejections: Vec<u8>,
         throttle_ms: u32,
     },
     Cut {
@@ -327,7 +327,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0_usize..600).prop_map(|len| Step::Push { len }),
         4 => Just(Step::Send),
         3 => (any::<usize>(), prop::collection::vec(0_u8..4, 8), prop_oneof![3 => Just(0), 1 => 0_u32..50])
-            .prop_map(|(which, verdicts, throttle_ms)| Step::Answer { which, verdicts, throttle_ms }),
+            .prop_map(|(which, rejections, throttle_ms)| Step::Answer { which, rejections, throttle_ms }),
         1 => (1_u32..4, 1024_u32..3000).prop_map(|(credits, payload_max)| Step::Cut { credits, payload_max }),
         2 => (0_u64..3000).prop_map(|ms| Step::Wait { ms }),
         1 => Just(Step::Flush),
@@ -373,7 +373,7 @@ impl Model {
         match step {
             Step::Push { len } => self.push(len),
             Step::Send => while self.send() {},
-            Step::Answer { which, verdicts, throttle_ms } => self.answer(which, &verdicts, throttle_ms),
+            Step::Answer { which, rejections, throttle_ms } => self.answer(which, &rejections, throttle_ms),
             Step::Cut { credits, payload_max } => {
                 assert_eq!(self.pipeline.disconnected(), self.on_the_way.len());
                 self.on_the_way.clear();
@@ -422,14 +422,14 @@ impl Model {
         true
     }
 
-    fn answer(&mut self, which: usize, verdicts: &[u8], throttle_ms: u32) {
+    fn answer(&mut self, which: usize, rejections: &[u8], throttle_ms: u32) {
         if self.on_the_way.is_empty() {
             return;
         }
         let (sequence, names) = self.on_the_way.remove(which % self.on_the_way.len());
         let producer_id = self.pipeline.producer.id.to_vec();
         let mut answer = PublishAck { throttle_ms, producer_id, ..ack(sequence, 0, &[]) };
-        for (index, (name, verdict)) in (0..).zip(names.iter().zip(verdicts)) {
+        for (index, (name, verdict)) in (0..).zip(names.iter().zip(rejections)) {
             match verdict {
                 0 => answer.accepted += 1,
                 1 => answer.duplicates += 1,
@@ -441,10 +441,10 @@ impl Model {
                 assert!(self.answered.insert(*name), "one final answer for each event");
             }
         }
-        let told = self.pipeline.acknowledge(answer, self.now).unwrap();
+        let answered = self.pipeline.acknowledge(answer, self.now).unwrap();
         let rejected =
-            names.iter().zip(verdicts).filter(|(_, verdict)| **verdict == 2).map(|(name, _)| *name);
-        assert!(told.rejections.iter().map(|rejection| rejection.tag).eq(rejected));
+            names.iter().zip(rejections).filter(|(_, verdict)| **verdict == 2).map(|(name, _)| *name);
+        assert!(answered.rejections.iter().map(|rejection| rejection.tag).eq(rejected));
     }
 
     fn check(&mut self) {
@@ -470,7 +470,7 @@ impl Model {
                 break;
             }
             self.take(Step::Send);
-            self.take(Step::Answer { which: 0, verdicts: vec![0; 8], throttle_ms: 0 });
+            self.take(Step::Answer { which: 0, rejections: vec![0; 8], throttle_ms: 0 });
             if let Some(timeout) = self.pipeline.next_timeout() {
                 self.now = self.now.max(timeout);
             }

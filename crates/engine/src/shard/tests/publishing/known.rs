@@ -2,7 +2,7 @@
 
 use tickstream_schema::events::{Body, CustomEvent, Event};
 
-use super::site::{Site, logs, verdicts};
+use super::site::{Site, logs, rejections};
 use crate::StorageFault;
 use crate::clock::SECOND;
 use crate::ingest::tests::samples::{event, log, publish};
@@ -65,7 +65,7 @@ fn a_refused_record_is_told_and_not_remembered() {
         site.refuse(1, fault);
         let ack = site.acks(client).remove(0);
         assert_eq!((ack.accepted, ack.duplicates), (0, 0));
-        assert_eq!(verdicts(&ack), [(0, code), (1, code), (2, code)]);
+        assert_eq!(rejections(&ack), [(0, code), (1, code), (2, code)]);
         // The same sequence and the same ids: as if they had never been here.
         site.publish(client, &publish(1, 1, batch));
         site.sync();
@@ -85,13 +85,13 @@ fn a_duplicate_of_what_is_then_refused_is_refused_too() {
     // Record 2: of its three events, two are in record 1.
     site.publish(third, &publish(3, 1, vec![log(1), log(9), log(2)]));
     site.refuse(1, StorageFault::Full);
-    assert_eq!(verdicts(&site.acks(first)[0]), [(0, "STORAGE_FULL"), (1, "STORAGE_FULL")]);
+    assert_eq!(rejections(&site.acks(first)[0]), [(0, "STORAGE_FULL"), (1, "STORAGE_FULL")]);
     assert_eq!(site.acks(third), [], "waits for its own record");
     site.sync();
-    assert_eq!(verdicts(&site.acks(second)[0]), [(0, "STORAGE_FULL"), (1, "STORAGE_FULL")]);
+    assert_eq!(rejections(&site.acks(second)[0]), [(0, "STORAGE_FULL"), (1, "STORAGE_FULL")]);
     let ack = site.acks(third).remove(0);
     assert_eq!((ack.accepted, ack.duplicates), (1, 0));
-    assert_eq!(verdicts(&ack), [(0, "STORAGE_FULL"), (2, "STORAGE_FULL")]);
+    assert_eq!(rejections(&ack), [(0, "STORAGE_FULL"), (2, "STORAGE_FULL")]);
     assert!(site.appended[1].batch().is_partial);
     // If that answer is lost, the same sequence comes again, and must not pass for a duplicate as a whole.
     site.publish(third, &publish(3, 1, vec![log(1), log(9), log(2)]));
@@ -154,7 +154,7 @@ fn a_partial_batch_is_not_restored_as_a_whole() {
     site.publish(client, &publish(1, 1, batch.clone()));
     site.sync();
     let ack = site.acks(client).remove(0);
-    assert_eq!((ack.accepted, verdicts(&ack)), (4, vec![(4, "BATCH_FULL"), (5, "BATCH_FULL")]));
+    assert_eq!((ack.accepted, rejections(&ack)), (4, vec![(4, "BATCH_FULL"), (5, "BATCH_FULL")]));
     assert!(site.appended[0].payload.len() <= 256 << 10);
     let mut next = Site::new();
     let record = &site.appended[0];
@@ -174,7 +174,7 @@ fn what_was_rejected_for_its_time_alone_is_not_a_duplicate_when_its_time_has_com
     batch[1].timestamp = site.world.now().unix_ns + 605 * SECOND;
     site.publish(client, &publish(1, 1, batch.clone()));
     site.sync();
-    assert_eq!(verdicts(&site.acks(client)[0]), [(1, "CLOCK_AHEAD")]);
+    assert_eq!(rejections(&site.acks(client)[0]), [(1, "CLOCK_AHEAD")]);
     site.world.run(6 * SECOND);
     // That answer was lost, and so the batch comes again, under its number.
     site.publish(client, &publish(1, 1, batch.clone()));

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use tickstream_wire::frame;
 use tickstream_wire::messages::Message;
 
-use super::site::{Site, logs, verdicts};
+use super::site::{Site, logs, rejections};
 use crate::clock::MS;
 use crate::ingest::tests::samples::publish;
 use crate::{CloseReason, IngestPressure, Limit};
@@ -122,7 +122,7 @@ fn under_pressure_publishers_are_asked_to_wait_and_then_refused() {
     let acks = site.acks(client);
     assert_eq!((acks[0].accepted, acks[0].throttle_ms), (2, 20));
     assert_eq!((acks[1].accepted, acks[1].throttle_ms), (0, 300));
-    assert_eq!(verdicts(&acks[1]), [(0, "SERVER_BUSY"), (1, "SERVER_BUSY")]);
+    assert_eq!(rejections(&acks[1]), [(0, "SERVER_BUSY"), (1, "SERVER_BUSY")]);
     assert_eq!(site.world.shard.counters().fired(Limit::Journal), 1);
     site.world.shard.set_ingest_pressure(IngestPressure::None);
     site.publish(client, &publish(1, 2, logs(3, 2)));

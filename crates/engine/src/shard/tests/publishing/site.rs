@@ -6,7 +6,7 @@ use tickstream_wire::frame;
 
 use super::super::world::{Seen, World, config};
 use crate::ingest::tests::samples::log;
-use crate::{CloseReason, Config, IngestConfig, RecordId, StorageFault, VerdictCode};
+use crate::{CloseReason, Config, IngestConfig, RecordId, RejectionCode, StorageFault};
 
 /// A record that the journal took.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ impl Site {
         .collect()
     }
 
-    /// Sequence, accepted and duplicates of them; none has a verdict.
+    /// Sequence, accepted and duplicates of them; none has a rejection.
     pub fn acked(&mut self, client: usize) -> Vec<(u64, u32, u32)> {
         let acks = self.acks(client).into_iter();
         acks.map(|ack| {
@@ -124,10 +124,11 @@ pub fn logs(first: u64, count: u64) -> Vec<Event> {
     (first..first + count).map(log).collect()
 }
 
-/// Index and code of each verdict; whether it is retryable agrees with the code.
-pub fn verdicts(ack: &PublishAck) -> Vec<(u32, &str)> {
+/// Index and code of each rejection; whether it is retryable agrees with the code.
+pub fn rejections(ack: &PublishAck) -> Vec<(u32, &str)> {
     for rejected in &ack.rejected {
-        let code = VerdictCode::ALL.into_iter().find(|code| code.as_str() == rejected.code).expect("a code");
+        let code =
+            RejectionCode::ALL.into_iter().find(|code| code.as_str() == rejected.code).expect("a code");
         assert_eq!(code.is_retryable(), rejected.retryable);
     }
     ack.rejected.iter().map(|rejected| (rejected.index, &*rejected.code)).collect()

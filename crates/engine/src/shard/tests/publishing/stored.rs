@@ -5,7 +5,7 @@ use tickstream_schema::events::{Body, Codec, Event};
 use tickstream_wire::frame;
 use tickstream_wire::messages::Message;
 
-use super::site::{Site, collecting, logs, verdicts};
+use super::site::{Site, collecting, logs, rejections};
 use crate::ingest::tests::samples::{event_id, events, packed, publish};
 use crate::{PrivacyConfig, Secured};
 
@@ -38,7 +38,7 @@ fn the_good_events_of_a_batch_are_kept_and_the_bad_ones_get_a_verdict_each() {
     site.sync();
     let ack = site.acks(client).remove(0);
     assert_eq!((ack.accepted, ack.duplicates, ack.throttle_ms), (4, 0, 0));
-    assert_eq!(verdicts(&ack), [(1, "FIELD_MISSING"), (4, "BODY_MISMATCH")]);
+    assert_eq!(rejections(&ack), [(1, "FIELD_MISSING"), (4, "BODY_MISMATCH")]);
     assert!(ack.rejected[0].message.contains("platform"), "{ack:?}");
     assert_eq!(site.stored(), [0, 2, 3, 5].map(|index: usize| batch[index].clone()));
     let dead_letters = site.appended[0].batch().dead_letters;
@@ -47,7 +47,7 @@ fn the_good_events_of_a_batch_are_kept_and_the_bad_ones_get_a_verdict_each() {
         assert_eq!(Event::decode(letter.event()).unwrap(), batch[index as usize]);
     }
     assert_eq!(dead_letters.len(), 2);
-    // Sent again, the verdicts are the same, and nothing is written.
+    // Sent again, the rejections are the same, and nothing is written.
     site.publish(client, &publish(1, 1, batch));
     let again = site.acks(client).remove(0);
     assert_eq!((again.accepted, again.duplicates), (0, 4));
@@ -70,7 +70,7 @@ fn an_event_that_cannot_be_read_costs_only_itself() {
     site.sync();
     let ack = site.acks(client).remove(0);
     assert_eq!(ack.accepted, 2);
-    assert_eq!(verdicts(&ack), [(2, "MALFORMED"), (3, "INVALID_UTF8")]);
+    assert_eq!(rejections(&ack), [(2, "MALFORMED"), (3, "INVALID_UTF8")]);
     let dead_letters = site.appended[0].batch().dead_letters;
     assert!(
         dead_letters.iter().all(|letter| letter.event.is_none()),
@@ -120,7 +120,7 @@ fn rules_are_applied_before_anything_is_written_dead_letters_included() {
     batch[5].event_name = "e".repeat(200);
     site.publish(client, &publish(1, 1, batch.clone()));
     site.sync();
-    assert_eq!(verdicts(&site.acks(client)[0]), [(2, "FIELD_MISSING"), (5, "FIELD_TOO_LONG")]);
+    assert_eq!(rejections(&site.acks(client)[0]), [(2, "FIELD_MISSING"), (5, "FIELD_TOO_LONG")]);
     let record = &site.appended[0];
     for secret in ["user-1", "ada@example.org", "192.0.2.77", "no stock", "line 100", "127.0.0.1"] {
         let bytes = secret.as_bytes();

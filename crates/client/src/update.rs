@@ -1,4 +1,4 @@
-//! What a subscription tells the application.
+//! The news of a subscription for the application.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,9 +6,9 @@ use tickstream_wire::messages::Mode;
 
 use crate::Error;
 
-/// One thing that happened to a subscription.
+/// A piece of news of a subscription.
 #[derive(Debug)]
-pub enum Event {
+pub enum StreamUpdate {
     /// Ticks.
     Batch(Batch),
     /// The server left ticks out: its clock was set forward, or it no longer keeps them. The batch that starts at
@@ -34,12 +34,12 @@ pub enum Event {
         /// In how long. At least what the server asked for, but an hour at the most.
         retry_in: Duration,
     },
-    /// The subscription goes on after one or several [`Event::Disconnected`].
+    /// The subscription goes on after one or several [`StreamUpdate::Disconnected`].
     Reconnected {
         /// The server, as the builder was given it.
         server: String,
-        /// The sequence of the first tick to come, as the server says. A later one than the next is told as
-        /// [`Event::Gap`] as soon as it is there.
+        /// The sequence of the first tick to come, as the server says. A later one than the next comes as
+        /// [`StreamUpdate::Gap`] as soon as it is there.
         next_sequence: u64,
     },
     /// The server is about to close the connection in good order. The client stays for as long as the server
