@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::server::ProducesTickets;
 
-use super::material::{self, Acceptor, MaterialError};
+use super::material::{self, Acceptor, Issuer, MaterialError};
 use crate::config::Tls;
 use crate::versioned::Versioned;
 
@@ -63,14 +63,27 @@ impl Certificates {
         }
     }
 
-    /// Says in the log if the certificate in use ends within so many seconds. Answers whether it does.
+    /// Says in the log if the certificate in use, or one that is sent behind it, ends within so many seconds or isn't valid
+    /// now. Answers whether one does.
     pub fn warn_of_end(&self, within_s: i64) -> bool {
-        let left_s = self.current.value().expires() - material::now_s();
+        let (acceptor, now_s) = (self.current.value(), material::now_s());
+        let cert = self.tls.cert.display();
+        let left_s = acceptor.expires() - now_s;
         if left_s < within_s {
-            let (cert, days) = (self.tls.cert.display(), left_s / 86_400);
-            tracing::warn!(%cert, days, "the certificate in use ends soon: renew it");
+            tracing::warn!(%cert, days = left_s / 86_400, "the certificate in use ends soon: renew it");
         }
-        left_s < within_s
+        let is_ending = |issuer: &&Issuer| issuer.ends - now_s < within_s || issuer.begins > now_s;
+        let ending = acceptor.issuers().iter().filter(is_ending);
+        for Issuer { subject, begins, ends } in ending.clone() {
+            let days = (ends - now_s) / 86_400;
+            let what = match () {
+                () if *begins > now_s => "isn't valid yet",
+                () if *ends < now_s => "has expired",
+                () => "ends soon",
+            };
+            tracing::warn!(%cert, %subject, days, "a certificate behind the server's own {what}: clients may refuse it; renew it");
+        }
+        left_s < within_s || ending.count() > 0
     }
 
     /// Reads the files that `tls` names from now on. If they are those from before, it is [`Certificates::reload`].
