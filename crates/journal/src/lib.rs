@@ -42,7 +42,7 @@ pub use config::{Config, ConfigError, Retention};
 pub use consumers::{Consumer, ConsumerError, ConsumerState, Position, consumers};
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]
-pub use files::{FileDirectory, FileStorage};
+pub use files::{FileDirectory, FileStorage, create_directory};
 #[cfg(unix)]
 pub use follow::{Batch, Follower, Problem, Step, journals};
 pub use group::BodyError;
