@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use socket2::SockRef;
-use tickstream_engine::{self as engine, Action, ConnId, Refused, SendOutcome, Shard};
+use tickstream_engine::{self as engine, Action, ConnId, Limits, Refused, SendOutcome, Shard};
 use tickstream_journal::Record;
 
 #[cfg(debug_assertions)]
@@ -95,7 +95,7 @@ impl Driver {
             tracer: spec.tracer,
             #[cfg(debug_assertions)]
             chaos: Chaos::of_environment(spec.shard),
-            drain_ms: spec.config.settings.drain_seconds.as_millis() as u32,
+            drain_ms: (spec.config.settings.drain_seconds.as_millis() as u32).max(Limits::DRAIN_MS_MIN),
             drain_ends_ns: None,
             tell_at_ns: None,
             accept_again_ns: None,
@@ -150,6 +150,9 @@ impl Driver {
         let second = now.mono_ns / 1_000_000_000;
         if self.log.is_over(second) {
             self.log.turn_to(second, &self.shard.counters());
+        }
+        if let Some(step) = self.shard.poll_clock_step() {
+            self.log.clock_was_set(step);
         }
         while let Some(report) = self.shard.poll_report() {
             self.log.log(&report, || self.transport.subject(report.conn));
