@@ -48,8 +48,8 @@ def chosen_cpu():
 
 
 def own_host():
-    """An address to listen on that no other test of this run has: with SO_REUSEPORT two servers on one address
-    would share its connections in silence."""
+    """An address to listen on that no other test of this run has: two servers on one address are refused, and
+    those that share it would mix their connections."""
     lane = int(os.environ.get("FAULTS_LANE", "0"))
     return f"127.100.{lane // 250}.{lane % 250 + 1}"
 
