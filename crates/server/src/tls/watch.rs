@@ -122,3 +122,38 @@ fn stamp(path: &PathBuf) -> Option<Stamp> {
         modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_behind_the_server_s_own_that_has_ended_is_warned_of() {
+        let pem = |from_year, to_year| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(from_year, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to_year, 1, 1);
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let (own, key) = pem(2020, 4096);
+        let check = |behind: &str, is_warned| {
+            let directory = tempfile::tempdir().unwrap();
+            let tls = Tls {
+                cert: directory.path().join("cert.pem"),
+                key: directory.path().join("key.pem"),
+                clients: None,
+            };
+            fs::write(&tls.cert, format!("{own}{behind}")).unwrap();
+            fs::write(&tls.key, &key).unwrap();
+            let certificates = Certificates::load(tls).unwrap();
+            assert_eq!(certificates.warn_of_end(86_400), is_warned);
+        };
+        check("", false);
+        check(&pem(2020, 4096).0, false);
+        check(&pem(2020, 2021).0, true);
+        check(&pem(4000, 4096).0, true);
+    }
+}
