@@ -537,6 +537,12 @@ class ResumeWindow(ServerCase):
         _, ack = self.subscribed(resume_after=far)
         self.assertLess(ack["next_sequence"], near)
 
+    def test_a_position_of_a_lower_rate_replays_nothing(self):
+        _, live = self.subscribed()
+        for rate in range(1, self.rate):
+            _, ack = self.subscribed(resume_after=int(time.time() * rate))
+            self.assertGreaterEqual(ack["next_sequence"], live["next_sequence"], rate)
+
 
 class ResumeFast(ServerCase):
     heavy = True

@@ -76,6 +76,14 @@ impl Stream {
         }
     }
 
+    /// False for a position that this stream can't have given: farther ahead of its next tick than clocks differ, as
+    /// one is of a higher rate, or one of a lower rate. All that is kept would be replayed to each client then.
+    fn may_resume(&self, after: Sequence, next: Sequence) -> bool {
+        let is_kept = after >= next.saturating_sub(self.replay_ticks);
+        after <= next.saturating_add(self.ahead_ticks)
+            && (is_kept || !self.rate.is_of_lower_rate(after, next, self.replay_ticks))
+    }
+
     /// The sequence after the last whole batch that is due at `unix_ns` in this phase.
     fn due_end(&self, unix_ns: u64, phase_ms: u32) -> Sequence {
         let due = self.rate.sequence_at(unix_ns.saturating_sub(u64::from(phase_ms) * MS)) + 1;
@@ -178,8 +186,7 @@ impl Streams {
 
     /// Adds connection `slot`, the shard's `number`th, to a stream.
     ///
-    /// A position farther ahead than clocks differ is of another rate, or of a clock that was wrong: it can't be reached
-    /// by waiting, so that ticks start with the next one.
+    /// A position of another rate, or of a clock that was wrong, is none: ticks start with the next one.
     pub fn join(
         &mut self,
         slot: Slot,
@@ -193,7 +200,7 @@ impl Streams {
         let (stream, members) = (&self.streams[mode as usize], &self.groups[group.index()]);
         let live = members.next_sequence;
         let first = match resume_after {
-            Some(after) if after <= live.saturating_add(stream.ahead_ticks).0 => {
+            Some(after) if stream.may_resume(Sequence(after), live) => {
                 Sequence(after + 1).max(live.saturating_sub(stream.replay_ticks))
             }
             _ => live,

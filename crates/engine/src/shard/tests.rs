@@ -177,7 +177,7 @@ fn a_position_that_cannot_be_starts_at_the_next_tick() {
 }
 
 #[test]
-fn another_rate_ends_nobody_and_replays_a_window_at_most() {
+fn another_rate_ends_nobody_and_replays_nothing() {
     let check = |ticks, after: u64, first: u64, last: u64| {
         let mut world = World::with(|config| {
             config.second = crate::Rate::new(Mode::Second, ticks).unwrap();
@@ -192,8 +192,12 @@ fn another_rate_ends_nobody_and_replays_a_window_at_most() {
     };
     // The shard stands at 1,000.5 s, and the clients were at 10 ticks a second before.
     check(5, 10_004, 5_003, 5_007);
+    check(9, 10_004, 9_005, 9_013);
     check(10, 10_004, 10_005, 10_015);
-    check(20, 10_004, 20_011 - 400, 20_030);
+    check(20, 10_004, 20_011, 20_030);
+    // Older than what is kept, of the same rate, and all there is.
+    check(10, 9_600, 10_006 - 200, 10_015);
+    check(20, 0, 20_011 - 400, 20_030);
 }
 
 #[test]
@@ -438,7 +442,7 @@ fn a_drain_without_time_still_tells_everyone_why() {
         let mut world = World::new(config());
         let clients: Vec<_> = (0..1_000).map(|_| world.subscribed(Mode::Second, None)).collect();
         world.shard.begin_drain(over_ms);
-        world.run(u64::from(Limits::DRAIN_MS_MIN) * MS);
+        world.run(u64::from(crate::Limits::DRAIN_MS_MIN) * MS);
         for client in clients {
             let seen = world.client(client).take();
             assert!(

@@ -204,9 +204,9 @@ impl Model {
         let phase = stream.phases - 1;
         let low = stream.due_end(self.wall, phase).min(stream.due_end(self.wall_settled, phase));
         let high = stream.due_end(self.wall_high, 0);
-        // A position that clocks can't explain is none.
+        // A position that clocks can't explain, or another rate can, is none.
         let first = |live: u64| match asked.numbers[2] {
-            Some(after) if after <= live.saturating_add(stream.ahead) => {
+            Some(after) if stream.may_resume(after, live) => {
                 after.saturating_add(1).max(live.saturating_sub(stream.replay))
             }
             _ => live,
