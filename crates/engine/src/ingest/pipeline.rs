@@ -33,8 +33,8 @@ const FIELD_BYTES: usize = 4;
 pub(crate) const HASHES_MAX: u32 = 4_096;
 
 /// Bytes of a batch's dead letters: so many times the batch's own, and so many beside.
-const DEAD_LETTERS_RATIO: usize = 4;
-const DEAD_LETTERS_BYTES: usize = 4_096;
+const DEAD_LETTERS_RATIO: usize = 2;
+const DEAD_LETTERS_BYTES: usize = 1_024;
 
 /// Smallest limit on a record's bytes: an event of the largest size fits, and what rules make of it.
 const RECORD_BYTES_MIN: u32 = 256 << 10;

@@ -87,7 +87,7 @@ fn dead_letters_take_a_bounded_multiple_of_their_batch() {
         let again = ack.rejected.iter().filter(|rejected| rejected.retryable).count();
         assert!(again < left, "no letter of {left} was kept");
         let stored = site.appended.last().unwrap();
-        assert!(stored.payload.len() < 4 * batch_bytes + 4_096 + 512, "{} bytes", stored.payload.len());
+        assert!(stored.payload.len() < 2 * batch_bytes + 1_024 + 512, "{} bytes", stored.payload.len());
         kept += stored.batch().dead_letters.len();
         left = again;
     }
