@@ -198,6 +198,11 @@ impl Shard {
         [tick, deadline, drain].into_iter().flatten().min().map(|in_ns| now.mono_ns.saturating_add(in_ns))
     }
 
+    /// Whether a tick is due until `unix_ns`.
+    pub fn has_tick_until(&self, unix_ns: u64) -> bool {
+        self.streams.next_due_ns().is_some_and(|due_ns| due_ns <= unix_ns)
+    }
+
     /// Takes what may change while it runs from `config`: credentials, whose PROXY headers are believed, deadlines of
     /// those who arrive, and limits but for the sizes that clients were told of. What was counted stays counted.
     pub fn reconfigure(&mut self, config: &Config) {
