@@ -78,6 +78,18 @@ pub enum ListenError {
         /// What it is.
         reason: io::Error,
     },
+    /// A socket of the service manager for which the settings have no use. Clients would wait in its queue for ever.
+    #[error(
+        "the service manager has passed a socket at {address} {}, and the settings have none such: change listen_tls or tls_cert, or \
+         remove it from the socket unit",
+        if *.tls { "for TLS" } else { "for plain TCP" }
+    )]
+    Unused {
+        /// Its address.
+        address: SocketAddr,
+        /// Whether it is for TLS.
+        tls: bool,
+    },
     /// A variable that can't be read.
     #[error("{variable}={value:?} can't be understood; it is set by whoever starts the server, not by hand")]
     Variable {
@@ -96,15 +108,24 @@ impl Listeners {
     /// If an address can't be listened on.
     pub fn open(config: &Config, mut inherited: Vec<Listener>) -> Result<Self, ListenError> {
         let shards = config.shards.get();
+        // Those of the process before, which still has them: a new address may overlap with theirs.
+        let before: Vec<_> =
+            inherited.iter().filter(|listener| !listener.is_passed).map(Listener::port).collect();
+        for listener in inherited.iter().filter(|listener| !listener.is_passed) {
+            listener.share().map_err(|source| ListenError::Address { address: listener.address, source })?;
+        }
         let mut by_shard: Vec<Vec<Listener>> = std::iter::repeat_with(Vec::new).take(shards).collect();
         for ListenAddress { address, is_tls: tls } in config.listeners() {
             let fits = |listener: &mut Listener| listener.tls == tls && listener.serves(address);
             let mut sockets: Vec<_> = inherited.extract_if(.., fits).collect();
             for shard in sockets.len()..shards {
                 let socket = match sockets.first() {
-                    None => Listener::bind(address, tls, config)?,
+                    None => {
+                        let is_shared = config.settings.listen_shared || before.contains(&address.port());
+                        Listener::bind(address, tls, is_shared, backlog(config))?
+                    }
                     // Each shard has a socket of its own where that can be, and else they share.
-                    Some(first) if first.may_have_siblings(&sockets) => first.sibling(config)?,
+                    Some(first) if first.may_have_siblings(&sockets) => first.sibling(backlog(config))?,
                     Some(_) => sockets[shard % sockets.len()].duplicate()?,
                 };
                 sockets.push(socket);
@@ -115,7 +136,10 @@ impl Listeners {
                 by_shard[index % shards].push(socket);
             }
         }
-        Ok(Self(by_shard))
+        match inherited.iter().find(|listener| listener.is_passed) {
+            Some(&Listener { address, tls, .. }) => Err(ListenError::Unused { address, tls }),
+            None => Ok(Self(by_shard)),
+        }
     }
 
     /// The addresses at which connections are accepted, each once.
@@ -167,17 +191,15 @@ impl Listeners {
 }
 
 impl Listener {
-    /// The first socket of an address. Unless sharing is asked for, nobody else listens there: the kernel looks, since the
-    /// socket takes others beside it only once it listens.
-    fn bind(address: SocketAddr, tls: bool, config: &Config) -> Result<Self, ListenError> {
-        let is_shared = config.settings.listen_shared;
+    /// The first socket of an address. Unless it is shared, nobody else listens there: the kernel looks, since this socket
+    /// takes no other beside it as yet.
+    fn bind(address: SocketAddr, tls: bool, is_shared: bool, backlog: i32) -> Result<Self, ListenError> {
         let bind = || {
             let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
             socket.set_reuse_port(is_shared)?;
             socket.bind(&address.into())?;
-            socket.listen(backlog(config))?;
-            socket.set_reuse_port(true)?;
+            socket.listen(backlog)?;
             address_of(socket.as_fd()).map(|address| Self {
                 fd: socket.into(),
                 address,
@@ -192,8 +214,9 @@ impl Listener {
     }
 
     /// One more socket of the same address, for another shard.
-    fn sibling(&self, config: &Config) -> Result<Self, ListenError> {
+    fn sibling(&self, backlog: i32) -> Result<Self, ListenError> {
         let bind = || {
+            self.share()?;
             let domain = Domain::for_address(self.address);
             let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_reuse_address(true)?;
@@ -202,7 +225,7 @@ impl Listener {
                 socket.set_only_v6(SockRef::from(&self.fd).only_v6()?)?;
             }
             socket.bind(&self.address.into())?;
-            socket.listen(backlog(config))?;
+            socket.listen(backlog)?;
             Ok(Self { fd: socket.into(), address: self.address, tls: self.tls, is_passed: self.is_passed })
         };
         match bind() {
@@ -225,18 +248,25 @@ impl Listener {
     fn may_have_siblings(&self, sockets: &[Self]) -> bool {
         let socket = SockRef::from(&self.fd);
         let is_plain = || {
-            matches!(socket.device(), Ok(None)) && sockets.iter().all(|other| other.address == self.address)
+            matches!(socket.device(), Ok(None))
+                && matches!(socket.protocol(), Ok(Some(Protocol::TCP)))
+                && sockets.iter().all(|other| other.address == self.address)
         };
-        self.reuses_port() && (!self.is_passed || is_plain())
+        !self.is_passed || socket.reuse_port().unwrap_or(false) && is_plain()
+    }
+
+    /// Lets other sockets of this user listen on the same address from now on.
+    fn share(&self) -> io::Result<()> {
+        SockRef::from(&self.fd).set_reuse_port(true)
+    }
+
+    fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// Whether it is a socket for `address`, whose port may be 0 for any.
     fn serves(&self, address: SocketAddr) -> bool {
         self.is_passed || self.address == address || address.port() == 0 && self.address.ip() == address.ip()
-    }
-
-    fn reuses_port(&self) -> bool {
-        SockRef::from(&self.fd).reuse_port().unwrap_or(false)
     }
 }
 
@@ -375,6 +405,10 @@ mod tests {
             (Listeners::open(&shared, Vec::new()).unwrap(), Listeners::open(&shared, Vec::new()).unwrap());
         let third = Listeners::open(&config(address, "1", "no"), Vec::new());
         assert!(matches!(third, Err(ListenError::InUse { .. })), "{third:?}");
+        // One that asks for sharing doesn't get it of one that doesn't.
+        let alone = Listeners::open(&config(anywhere(), "1", "no"), Vec::new()).unwrap();
+        let second = Listeners::open(&config(alone.addresses()[0].address, "1", "yes"), Vec::new());
+        assert!(matches!(second, Err(ListenError::InUse { .. })), "{second:?}");
     }
 
     /// As a process that is handed the sockets would.
@@ -421,6 +455,26 @@ mod tests {
                     .unwrap();
             }
         }
+    }
+
+    #[test]
+    fn a_passed_socket_is_never_given_up() {
+        let socket = TcpListener::bind(anywhere()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let passed = Listener { fd: socket.into(), address, tls: true, is_passed: true };
+        let unused = Listeners::open(&config(anywhere(), "2", "no"), vec![passed]);
+        assert!(matches!(unused, Err(ListenError::Unused { address: at, tls: true }) if at == address));
+    }
+
+    /// Though the process before still listens.
+    #[test]
+    fn a_hand_over_may_widen_the_address() {
+        let first = Listeners::open(&config(anywhere(), "1", "no"), Vec::new()).unwrap();
+        let port = first.addresses()[0].address.port();
+        let kept: Vec<_> = first.all().map(|listener| listener.duplicate().unwrap()).collect();
+        let wide: SocketAddr = ([0, 0, 0, 0], port).into();
+        let widened = Listeners::open(&config(wide, "2", "no"), kept).unwrap();
+        assert_eq!(widened.addresses()[0].address, wide);
     }
 
     #[test]
