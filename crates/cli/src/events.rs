@@ -7,6 +7,7 @@
 //!   for the last lines that `tail` begins with. Each goes on with the other journals where one is damaged, names that one
 //!   on standard error, and fails in the end.
 
+mod batch;
 mod dead_letters;
 mod export;
 mod feed;

@@ -8,7 +8,9 @@ mod client_tls;
 mod demo;
 mod doctor;
 mod events;
+mod output;
 mod publish;
+mod signals;
 mod top;
 mod watch;
 

@@ -7,7 +7,7 @@ use tickstream_wire::{
     messages::{DecodeError, ErrorMsg},
 };
 
-use crate::tls::{TlsConfigError, TlsError};
+use crate::tls_error::{TlsConfigError, TlsError};
 
 /// Why there is no connection, or no longer one.
 #[derive(Debug, thiserror::Error)]

@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::segment::FileName;
-use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::storage::{Completion, Failure, Operation, OperationId, Storage};
 use crate::synced::Synced;
 
 /// A directory, for recovery and for readers.

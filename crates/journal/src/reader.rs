@@ -1,12 +1,12 @@
 //! Reads records in order, also while somebody writes them.
 
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::group::GroupHeader;
 use crate::record::{Record, Sequence};
 use crate::recovery::check_joint;
 use crate::scan::{Found, Look, Position, Scan, read_header};
 use crate::segment::{FileName, JournalId};
-use crate::storage::Directory;
 use crate::synced::Content;
 
 /// A place in a journal that is read forwards.

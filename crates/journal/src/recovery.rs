@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use crate::buffer::BLOCK;
 use crate::clock::Now;
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::group::GroupHeader;
 use crate::journal::{Chain, Journal, Segment, Start, Tail};
 use crate::record::{Record, Sequence};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
-use crate::storage::Directory;
 use crate::synced::{Content, Synced};
 
 /// How much of a journal recovery reads.

@@ -2,11 +2,11 @@
 //! argument.
 
 use crate::buffer::{BLOCK, SECTOR, first_nonzero};
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::group::{self, Digest, GroupHeader, HEADER_LEN, Place};
 use crate::record::{Record, Sequence};
 use crate::segment::{FileName, HeaderError, SegmentHeader};
-use crate::storage::Directory;
 
 /// What is read at once, bytes; a longer group is read whole.
 const CHUNK: usize = 256 << 10;

@@ -6,8 +6,9 @@ use std::io;
 use fastrand::Rng;
 
 use crate::buffer::{Buffer, SECTOR, first_nonzero};
+use crate::directory::Directory;
 use crate::segment::FileName;
-use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::storage::{Completion, Failure, Operation, OperationId, Storage};
 use crate::synced::Synced;
 
 const EIO: i32 = 5;

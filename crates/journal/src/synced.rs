@@ -5,10 +5,10 @@
 //! only when a segment begins. So what a power cut leaves is true, though it may be old.
 
 use crate::buffer::{BLOCK, first_nonzero};
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::record::{Sequence, crc32c, u32_at, u64_at};
 use crate::segment::{FileName, JournalId};
-use crate::storage::Directory;
 
 /// Version of this file's format.
 const VERSION: u32 = 1;

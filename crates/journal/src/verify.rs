@@ -1,12 +1,12 @@
 //! Checks every byte of a journal, and says what is in it.
 
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::reader::{is_gone, segments};
 use crate::record::Sequence;
 use crate::recovery::{check_joint, never_synced};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
-use crate::storage::Directory;
 use crate::synced::Content;
 
 /// What is in a journal, up to its first damage.

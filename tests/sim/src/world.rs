@@ -22,7 +22,8 @@ use crate::journal::Journal;
 use crate::model::{Header, Model, Phase};
 use crate::publisher::Publisher;
 use crate::rng::Rng;
-use crate::scenario::{Scenario, shard_of};
+use crate::rules::shard_of;
+use crate::scenario::Scenario;
 use crate::ticks::{MS, SECOND};
 use crate::trace::Trace;
 

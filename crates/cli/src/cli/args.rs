@@ -1,5 +1,6 @@
 //! The command tree, as clap has it.
 
+pub(super) use super::common::{addr_arg, examples};
 use crate::client_tls;
 use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
@@ -15,18 +16,6 @@ use tickstream_server::config;
 use tickstream_service::admin::AdminAddress;
 use tickstream_service::settings::{self, DurationRange, ValueError, flags};
 use tickstream_wire::messages::Mode;
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer;
-     publish: not every line is stored; events: a journal is damaged, or interrupted
-  2  wrong command line or configuration
-  3  refused by the server for good: credentials, certificate, version, no event
-     collection (watch, publish)
-  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
-  5  refused by the server for the moment: busy, shutting down, or too many attempts;
-     the error says when to try again (watch, publish)";
 
 /// Intervals at which top may ask. The server gathers its figures at most ten times a second.
 const TOP_INTERVAL: DurationRange =
@@ -59,11 +48,6 @@ pub fn command() -> clap::Command {
             doctor(),
             completions_command(),
         ])
-}
-
-/// Examples, and the exit codes.
-pub(super) fn examples(examples: &str) -> String {
-    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
 }
 
 fn serve() -> clap::Command {
@@ -424,18 +408,6 @@ fn completions_command() -> clap::Command {
         .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)))
 }
 
-/// `--addr`
-pub(super) fn addr_arg() -> Arg {
-    Arg::new("addr")
-        .long("addr")
-        .value_name("HOST:PORT")
-        .action(ArgAction::Append)
-        .value_delimiter(',')
-        .value_parser(host_and_port)
-        .default_value("127.0.0.1:7400")
-        .help("Server to connect to; several are tried in turn")
-}
-
 /// `--admin`
 fn admin_arg() -> Arg {
     Arg::new("admin")
@@ -478,16 +450,6 @@ fn count_arg() -> Arg {
 
 fn json_arg() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines")
-}
-
-fn host_and_port(text: &str) -> Result<String, &'static str> {
-    let port =
-        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-    let host_has_colon = text.rsplit_once(':').is_some_and(|(host, _)| host.contains(':'));
-    match port {
-        Some(Ok(1..)) if !host_has_colon || text.starts_with('[') => Ok(text.to_owned()),
-        _ => Err("write HOST:PORT with a port from 1 to 65535, an IPv6 address in brackets"),
-    }
 }
 
 fn ticks_per_second(text: &str) -> Result<NonZeroU32, ValueError> {

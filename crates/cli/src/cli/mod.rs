@@ -1,17 +1,17 @@
 //! The command line: what was asked for, as a typed [`Command`].
 
 mod args;
-mod output;
+mod common;
 mod publish;
 pub mod refusal;
-mod signals;
 #[cfg(test)]
 mod tests;
 
 pub use args::command;
-pub use output::{Inputs, OutputFile};
 pub use publish::PublishArgs;
-pub use signals::{StopFlag, StopSignals};
+
+pub use crate::output::{Inputs, OutputFile};
+pub use crate::signals::{StopFlag, StopSignals};
 
 use crate::client_tls::{self, client_tls};
 use crate::doctor::Host;

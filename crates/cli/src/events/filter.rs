@@ -5,8 +5,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tickstream_schema::events::{Body, DeadLetter, Event, EventType, StoredBatch};
 use tickstream_schema::json::parse_time;
 
-use super::feed::Batch;
-use super::lines::event_of;
+use super::batch::Batch;
+use super::batch::event_of;
 
 /// The kinds of events, as the command line and JSON name them.
 pub static KINDS: &[&str] = tickstream_schema::table::EVENT_TYPE.values;

@@ -7,7 +7,9 @@ use serde::Serialize;
 use tickstream_schema::events::{DeadLetter, Event};
 use tickstream_wire::messages::Message;
 
-use super::feed::Batch;
+pub use super::batch::{event_of, time};
+
+use super::batch::Batch;
 use super::text;
 use tickstream_schema::json::write_event;
 use tickstream_service::text::json;
@@ -114,16 +116,6 @@ fn end(out: &mut Vec<u8>) {
         *out = safe.into_bytes();
     }
     out.push(b'\n');
-}
-
-/// The event of a dead letter, if it is one.
-pub fn event_of(letter: &DeadLetter) -> Option<Event> {
-    Event::decode(letter.event.as_deref()?).ok()
-}
-
-/// Unix nanoseconds as RFC 3339 has them.
-pub fn time(unix_ns: u64) -> String {
-    humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(unix_ns)).to_string()
 }
 
 /// Adds a member to the object at the end of `out`.

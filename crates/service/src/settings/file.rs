@@ -1,9 +1,9 @@
 //! The configuration file: flat TOML, one key per setting.
 
-use super::{
-    AnySetting, ConfigError, Table,
-    values::{Origin, Value},
-};
+use super::error::ConfigError;
+use super::origin::Origin;
+use super::table::{AnySetting, Table};
+use super::value::Value;
 use std::{
     collections::BTreeMap,
     fs,

@@ -10,6 +10,7 @@ use tickstream_engine::{
 use super::conn::Reply;
 use super::gate::Bucket;
 use super::input::{BUSY_RETRY, Judged};
+use super::publisher::{Pending, Publisher, Verdict};
 use super::stored::{Fate, Letter, Record, Stored};
 use super::{Model, Phase};
 use crate::events::{Ack, Batch, Event, EventRules, Publish, Reason, Rejected, What};
@@ -36,42 +37,12 @@ pub struct Publishing {
     pub has_unpacked: bool,
 }
 
-/// What one connection published.
-#[derive(Debug)]
-pub struct Publisher {
-    /// PUBLISHes without an answer that is owed, in their order.
-    pub pending: VecDeque<Pending>,
-    /// What is left of its quota, as time; `None` before its first event.
-    quota: Option<Bucket>,
-}
-
-#[derive(Debug)]
-pub struct Pending {
-    publish: Rc<Publish>,
-    verdicts: Vec<Verdict>,
-    /// All records up to this one are waited for; 0: none.
-    after: u64,
-    /// Its own; 0: none.
-    own: u64,
-    /// The record with its dead letters, if that isn't settled; 0: none.
-    letters: u64,
-    throttle_ms: u32,
-}
-
 /// What was found of a batch, as in [`Pending`].
 struct Judgement {
     verdicts: Vec<Verdict>,
     after: u64,
     own: u64,
     letters: u64,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Accepted,
-    /// Of an event in this record; 0: one that is stored.
-    Duplicate(u64),
-    Rejected(Reason),
 }
 
 const RATE_LIMITED: Reason = ("RATE_LIMITED", String::new());
@@ -302,12 +273,6 @@ fn code_of(fault: StorageFault) -> &'static str {
     match fault {
         StorageFault::Full => "STORAGE_FULL",
         StorageFault::Failed => "STORAGE_FAILED",
-    }
-}
-
-impl Publisher {
-    pub fn new() -> Self {
-        Self { pending: VecDeque::new(), quota: None }
     }
 }
 

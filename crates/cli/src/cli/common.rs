@@ -1,0 +1,42 @@
+//! Parts that several commands have.
+
+use clap::{Arg, ArgAction};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  ok
+  1  failed while running; doctor: something must be fixed; top: no answer;
+     publish: not every line is stored; events: a journal is damaged, or interrupted
+  2  wrong command line or configuration
+  3  refused by the server for good: credentials, certificate, version, no event
+     collection (watch, publish)
+  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
+  5  refused by the server for the moment: busy, shutting down, or too many attempts;
+     the error says when to try again (watch, publish)";
+
+/// Examples, and the exit codes.
+pub(super) fn examples(examples: &str) -> String {
+    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+}
+
+/// `--addr`
+pub(super) fn addr_arg() -> Arg {
+    Arg::new("addr")
+        .long("addr")
+        .value_name("HOST:PORT")
+        .action(ArgAction::Append)
+        .value_delimiter(',')
+        .value_parser(host_and_port)
+        .default_value("127.0.0.1:7400")
+        .help("Server to connect to; several are tried in turn")
+}
+
+fn host_and_port(text: &str) -> Result<String, &'static str> {
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
+    let host_has_colon = text.rsplit_once(':').is_some_and(|(host, _)| host.contains(':'));
+    match port {
+        Some(Ok(1..)) if !host_has_colon || text.starts_with('[') => Ok(text.to_owned()),
+        _ => Err("write HOST:PORT with a port from 1 to 65535, an IPv6 address in brackets"),
+    }
+}
