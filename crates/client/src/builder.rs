@@ -14,8 +14,15 @@ pub struct Builder {
     config: Config,
 }
 
+impl Client {
+    /// A client of `server`, `host:port`.
+    pub fn builder(server: impl Into<String>) -> Builder {
+        Builder::new(server.into())
+    }
+}
+
 impl Builder {
-    pub(crate) fn new(server: String) -> Self {
+    fn new(server: String) -> Self {
         Self { config: Config::new(server) }
     }
 
@@ -128,7 +135,7 @@ mod tests {
         check(builder().credentials("alice", "x".repeat(256)), Some("credentials"));
         check(builder().connect_timeout(Duration::ZERO), Some("timeouts and backoff"));
         check(builder().reply_timeout(Duration::MAX), Some("timeouts and backoff"));
-        check(builder().backoff(2 * MS, MS), Some("backoff"));
+        check(builder().backoff(2 * Duration::from_millis(1), Duration::from_millis(1)), Some("backoff"));
         check(builder().queue(0), Some("queue"));
         check(builder().queue(usize::MAX), Some("queue"));
         check(builder().max_payload(0), Some("max_payload"));

@@ -9,8 +9,7 @@ use crate::cursor::{Cursor, Malformed, Wire};
 use crate::plan::{COUNTERS, Field, FieldId, INTERVAL_ENDS, Node, Note, Plan, ROOT};
 use crate::rejection::{Rejection, RejectionCode};
 use crate::table::{
-    BODIES, EVENT, EVENT_BYTES_MAX, FIRST_BODY, MAP_ENTRIES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX,
-    Rule,
+    BODIES, EVENT, EVENT_BYTES_MAX, FIRST_BODY, MAP_ENTRIES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX, Rule,
 };
 use crate::value;
 

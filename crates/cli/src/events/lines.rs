@@ -1,11 +1,8 @@
 //! Lines of JSON, one for each event. Control characters in their texts are escaped: they come from clients.
 
 use std::borrow::Cow;
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
-use tickstream_schema::events::{DeadLetter, Event};
-use tickstream_wire::messages::Message;
 
 pub use super::batch::{event_of, time};
 

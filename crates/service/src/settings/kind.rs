@@ -124,7 +124,7 @@ mod tests {
             "0s (off), or a duration with its unit from 1s to 1h in steps of 1s",
         );
         check(
-            duration(Duration::ZERO, second).bare(MILLISECOND),
+            duration(Duration::ZERO, second).bare(Duration::from_millis(1)),
             "a duration with its unit from 0s to 1s; without a unit, a number of milliseconds",
         );
         check(

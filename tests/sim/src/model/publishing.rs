@@ -10,7 +10,7 @@ use tickstream_engine::{
 use super::conn::Reply;
 use super::gate::Bucket;
 use super::input::{BUSY_RETRY, Judged};
-use super::publisher::{Pending, Publisher, Verdict};
+use super::publisher::{Pending, Verdict};
 use super::stored::{Fate, Letter, Record, Stored};
 use super::{Model, Phase};
 use crate::events::{Ack, Batch, Event, EventRules, Publish, Reason, Rejected, What};
