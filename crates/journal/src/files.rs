@@ -49,7 +49,7 @@ impl FileDirectory {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -155,7 +155,7 @@ impl FileStorage {
         }
     }
 
-    /// What completed, in the order in which it was started.
+    /// Completions, in the order in which their operations were started.
     pub fn next_completion(&mut self) -> Option<Completion> {
         self.completed.pop_front()
     }

@@ -5,7 +5,7 @@
 //! [`Reader`] and [`verify`] read those files, also while a server writes them. docs/journal.md has the format,
 //! the guarantees, and how a torn tail is told from damage.
 //!
-//! Where to look: `record`, `group` and `segment` are the bytes, from the inside out; `journal` takes and writes,
+//! A map: `record`, `group` and `segment` are the bytes, from the inside out; `journal` takes and writes,
 //! `scan` reads and judges, `recovery` puts a journal back into order; `files` and `simulated` are two disks.
 
 #![forbid(unsafe_code)]

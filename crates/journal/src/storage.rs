@@ -38,7 +38,7 @@ pub enum Operation {
     Create {
         /// Its name.
         file: FileName,
-        /// How long it is going to be, bytes. All of it is written, in order; it may be allocated now.
+        /// Its final length, bytes. All of it is written, in order; it may be allocated now.
         bytes: u64,
     },
     /// Opens an existing file for writing.
@@ -50,11 +50,11 @@ pub enum Operation {
     Write {
         /// The file.
         file: FileName,
-        /// Where to, bytes from its start; a multiple of [`BLOCK`](crate::BLOCK).
+        /// Offset, bytes from its start; a multiple of [`BLOCK`](crate::BLOCK).
         offset: u64,
-        /// What to write.
+        /// The bytes to write.
         buffer: Buffer,
-        /// Whether an fdatasync follows if all of it was written: as a linked operation, or as RWF_DSYNC. Both
+        /// True if an fdatasync follows once all of it was written: as a linked operation, or as RWF_DSYNC. Both
         /// are one completion.
         sync: bool,
     },
@@ -82,7 +82,7 @@ pub enum Operation {
         file: FileName,
         /// From where on, bytes.
         offset: u64,
-        /// How much: to the end of the file, bytes.
+        /// Length: to the end of the file, bytes.
         bytes: u64,
     },
     /// Closes an open file.
@@ -94,7 +94,7 @@ pub enum Operation {
     SyncDirectory,
 }
 
-/// What became of an operation.
+/// Outcome of an operation.
 #[derive(Debug)]
 pub struct Completion {
     /// Which one.

@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"TSSYNCED";
 /// Bytes of the part that changes only with the journal's id.
 const HEADER_LEN: usize = 32;
-/// How often a file that seems to be invalid is read again: it may have been written just then.
+/// Reads of a file that seems to be invalid: it may have been written just then.
 const READS: usize = 4;
 
 /// All records of a directory up to `sequence` are on stable storage.

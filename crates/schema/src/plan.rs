@@ -83,7 +83,7 @@ pub(crate) enum Note {
 }
 
 impl Note {
-    /// How many there are.
+    /// Their number.
     pub const COUNT: usize = Self::IntervalEnd as usize + 1;
 }
 
@@ -168,7 +168,7 @@ impl Plan {
         0..self.fields.len() as FieldId
     }
 
-    /// Whether an event without the field is rejected.
+    /// True if an event without the field is rejected.
     pub fn is_required(&self, id: FieldId) -> bool {
         self.field(id).is_required
     }
@@ -276,7 +276,7 @@ impl Plan {
         maps.next().ok_or_else(|| PrivacyError::Path { path: path.to_owned() })
     }
 
-    /// Whether the action makes sense there, and leaves what the server itself needs.
+    /// True if the action makes sense there, and leaves fields that the server itself needs.
     fn allows(&self, id: FieldId, in_map: bool, action: PrivacyAction) -> bool {
         let field = self.field(id);
         if in_map {

@@ -58,7 +58,7 @@ impl FromStr for PrivacyRule {
 /// A privacy rule that can't be applied.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PrivacyError {
-    /// It isn't `path=action`.
+    /// A rule that isn't `path=action`.
     #[error(
         "the privacy rule {rule:?} must be a field and one of drop, mask, hash and truncate: user_id=hash"
     )]

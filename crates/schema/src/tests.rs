@@ -322,7 +322,7 @@ fn redact(rules: &[&str], event: &Event) -> Event {
     Event::decode(&out[..]).unwrap()
 }
 
-/// What a rule does to one field of a sample, and that it does nothing else.
+/// Effect of a rule on one field of a sample, and on nothing else.
 fn check_privacy(kind: usize, rule: &str, expect: impl FnOnce(&mut Event)) {
     let mut expected = events().swap_remove(kind);
     let redacted = redact(&[rule], &expected);

@@ -1,6 +1,6 @@
 //! Validation of an event: a walk over its bytes by the plan, without allocation.
 //!
-//! What is accepted here, every protobuf reader decodes, and to the same values: a field that there is once may not
+//! Every protobuf reader decodes the events that are accepted here, and to the same values: a field that there is once may not
 //! come twice, so that nothing depends on which of the two counts.
 
 use std::net::IpAddr;

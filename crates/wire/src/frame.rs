@@ -86,7 +86,7 @@ pub struct PayloadMax {
 }
 
 impl PayloadMax {
-    /// That of a frame of type `kind`.
+    /// The limit of a frame of type `kind`.
     fn of(self, kind: u8) -> u32 {
         if kind == FrameType::Publish as u8 { self.publish } else { self.other }
     }
