@@ -217,6 +217,10 @@ impl FrameReader {
                     let faults = &mut counters.faults[connection.class as usize];
                     let (next, time) = (ack.next_sequence, ack.server_time_ms);
                     connection.tracker.subscribe(self.schedule, next, time, faults);
+                    let rate = self.schedule.rate_of(next, time);
+                    if rate != self.schedule.rate() {
+                        counters.other_rate = Some(rate);
+                    }
                     connection.subscribed_once = true;
                     outcome.subscribed = true;
                 }

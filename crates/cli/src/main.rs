@@ -15,6 +15,7 @@ mod top;
 mod watch;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::cli::{Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeArgs, WatchArgs, exit};
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Ok(Command::Demo(args)) => demo(&args),
         Ok(Command::Doctor(args)) => doctor(*args),
         Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
+        Ok(Command::Manual(directory)) => manual(&directory),
         Err(error) => written(error.print(), ExitCode::from(error.exit_code())),
     }
 }
@@ -128,6 +130,13 @@ fn doctor(args: DoctorArgs) -> ExitCode {
     let report_text = if json { report.json() } else { report.text(text::has_colours(&io::stdout())) };
     let code = print(report_text.as_bytes());
     if report.is_fit() { code } else { ExitCode::from(exit::FAILURE) }
+}
+
+fn manual(directory: &Path) -> ExitCode {
+    match cli::manual(directory) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, exit::FAILURE),
+    }
 }
 
 fn print(bytes: &[u8]) -> ExitCode {

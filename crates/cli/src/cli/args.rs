@@ -47,6 +47,7 @@ pub fn command() -> clap::Command {
             demo(),
             doctor(),
             completions_command(),
+            manual_command(),
         ])
 }
 
@@ -406,6 +407,14 @@ fn completions_command() -> clap::Command {
         .about("Print a shell's completion script")
         .after_help(examples("  tickstream completions bash > /etc/bash_completion.d/tickstream"))
         .arg(Arg::new("shell").value_name("SHELL").required(true).value_parser(value_parser!(Shell)))
+}
+
+/// For packages; not in the help.
+fn manual_command() -> clap::Command {
+    clap::Command::new("manual")
+        .about("Write the manual pages into a directory, a file for each command")
+        .hide(true)
+        .arg(Arg::new("directory").value_name("DIR").required(true).value_parser(value_parser!(PathBuf)))
 }
 
 /// `--admin`

@@ -24,7 +24,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 use tickstream_client::TlsConfig;
@@ -81,6 +81,8 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Print a script of completions: see [`completions`].
     Completions(Shell),
+    /// Write the manual pages into a directory: see [`manual`].
+    Manual(PathBuf),
 }
 
 /// Arguments of `watch`.
@@ -227,6 +229,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
         Some(("doctor", matches)) => doctor_from(matches, env),
         Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
+        Some(("manual", matches)) => Ok(Command::Manual(required(matches, "directory"))),
         other => unreachable!("clap requires a known subcommand: {other:?}"),
     }
 }
@@ -237,6 +240,16 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "tickstream", &mut script);
     script
+}
+
+/// Writes the manual pages into a directory, which is made: `tickstream.1`, `tickstream-serve.1`, and so on.
+///
+/// # Errors
+/// If the directory can't be made, or a file not be written.
+pub fn manual(directory: &Path) -> io::Result<()> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
+    std::fs::create_dir_all(directory).map_err(named)?;
+    clap_mangen::generate_to(command(), directory).map_err(named)
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {

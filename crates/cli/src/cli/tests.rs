@@ -373,6 +373,23 @@ fn shells_are_completed() {
     }
 }
 
+#[test]
+fn every_command_has_a_manual_page() {
+    let directory = tempfile::tempdir().unwrap();
+    manual(&directory.path().join("man1")).unwrap();
+    for (page, text) in [
+        ("tickstream", "SUBCOMMANDS"),
+        ("tickstream-serve", "tls\\-cert"),
+        ("tickstream-events-tail", "follow"),
+    ] {
+        let written = std::fs::read_to_string(directory.path().join(format!("man1/{page}.1"))).expect(page);
+        assert!(written.contains(text) && written.contains("Examples"), "{page}: {written}");
+    }
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    assert!(manual(&file).unwrap_err().to_string().contains("file: "));
+}
+
 /// The lines of the examples of a command and of those below it, continued lines joined.
 fn examples(command: &clap::Command, found: &mut Vec<String>) {
     let help = command.get_after_help().map(ToString::to_string).unwrap_or_default().replace("\\\n", "");

@@ -1,0 +1,3 @@
+//! Sets TICKSTREAM_VERSION, as for `tickstream --version`.
+
+include!("../crates/cli/build.rs");
