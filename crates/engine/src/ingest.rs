@@ -35,6 +35,8 @@ use dedup::{EventIds, Producers};
 use envelope::{Envelope, count_events, unpack};
 use gate::Gate;
 use ledger::Ledger;
+#[cfg(test)]
+pub(crate) use pipeline::HASHES_MAX;
 use pipeline::{Origin, Pipeline};
 use publisher::Pending;
 use rules::Rules;
@@ -52,6 +54,8 @@ const EVENTS_MAX: u32 = 2_048;
 const ACK_BYTES_PER_EVENT: u32 = 32;
 /// Bytes of PUBLISHes after which a pass should do something else: some 0.2 ms of work.
 const PASS_BYTES: usize = 64 << 10;
+/// A hashed field takes as long as so many bytes of a PUBLISH.
+const HASH_COST_BYTES: usize = 256;
 /// The number of `events` in Publish, EventBatch and StoredBatch.
 const EVENTS: u32 = 3;
 
@@ -179,7 +183,7 @@ impl Ingest {
         let rules = Rules::new(config, payload_bytes);
         Self {
             unpacker: Unpacker::new(config.unpacked_bytes),
-            gate: Gate::new(config, rules.events_max),
+            gate: Gate::new(config),
             pipeline: Pipeline::new(config, rules),
             ledger: Ledger::default(),
             partial_bytes: 0,
@@ -259,6 +263,7 @@ impl Ingest {
             let origin = Origin { source, user: &user, now };
             let (out, counters) = (self.ledger.take_buffer(), &mut self.counters);
             let record = self.pipeline.process(events, origin, &mut pending, out, &self.ledger, counters);
+            self.pass_bytes += self.pipeline.hashed() as usize * HASH_COST_BYTES;
             self.ledger.enqueue(envelope.producer, envelope.sequence, record, counters);
         }
         self.counters.throttled += u64::from(pending.throttle_ms > 0);

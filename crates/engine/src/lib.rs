@@ -52,11 +52,11 @@ mod wheel;
 pub use action::{Action, Refused, Report, Secured, SendOutcome};
 pub use auth::{CredentialError, Credentials};
 pub use batch::SealedFrame;
-pub use clock::Now;
+pub use clock::{ClockStep, Now};
 pub use close::CloseReason;
 pub use close::Severity;
 pub use config::{Config, ConfigError, Limits, Phase, ProxyProtocol};
-pub use counters::{Counters, StreamCounters};
+pub use counters::{ClockSteps, Counters, StreamCounters};
 pub use ids::{ConnId, Slot};
 pub use ingest::{
     IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule,

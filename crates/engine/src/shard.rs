@@ -19,7 +19,7 @@ use crate::action::Report;
 use crate::admission::Admission;
 use crate::auth_limiter::AuthLimiter;
 use crate::batch::SealedFrame;
-use crate::clock::{Clock, MS, Now};
+use crate::clock::{Clock, ClockStep, MS, Now};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::counters::Counters;
@@ -54,6 +54,8 @@ pub struct Shard {
     fan_out_turn: bool,
     reports: VecDeque<Report>,
     counters: Counters,
+    /// The last step of Unix time that wasn't told.
+    clock_step: Option<ClockStep>,
     latencies: Latencies,
     deliveries: Deliveries,
     drain: Option<Drain>,
@@ -78,6 +80,7 @@ impl Shard {
             fan_out_turn: false,
             reports: VecDeque::new(),
             counters: Counters::default(),
+            clock_step: None,
             latencies: Latencies::default(),
             deliveries: Deliveries::new(),
             drain: None,
@@ -158,8 +161,12 @@ impl Shard {
         if let Some(ingest) = &mut self.ingest {
             ingest.begin_pass();
         }
-        if self.clock.advance(now) {
-            self.streams.skip_to(now, &mut self.counters);
+        let Some(step) = self.clock.advance(now) else { return };
+        self.counters.count_step(step);
+        self.clock_step = Some(step);
+        match step {
+            ClockStep::Forward(_) => self.streams.skip_to(now, &mut self.counters),
+            ClockStep::Back(_) => self.streams.set_back(now),
         }
     }
 
@@ -189,6 +196,11 @@ impl Shard {
         let deadline = self.wheel.next_expiry().map(|at| at.saturating_sub(self.clock.active()));
         let drain = self.drain.as_ref().filter(|drain| drain.is_telling()).map(|_| 10 * MS);
         [tick, deadline, drain].into_iter().flatten().min().map(|in_ns| now.mono_ns.saturating_add(in_ns))
+    }
+
+    /// Whether a tick is due until `unix_ns`.
+    pub fn has_tick_until(&self, unix_ns: u64) -> bool {
+        self.streams.next_due_ns().is_some_and(|due_ns| due_ns <= unix_ns)
     }
 
     /// Takes what may change while it runs from `config`: credentials, whose PROXY headers are believed, deadlines of
@@ -230,6 +242,11 @@ impl Shard {
         self.reports.pop_front()
     }
 
+    /// The last step of Unix time, once.
+    pub fn poll_clock_step(&mut self) -> Option<ClockStep> {
+        self.clock_step.take()
+    }
+
     fn heartbeat(&mut self, slot: Slot) -> Result<(), Fault> {
         self.counters.heartbeats += 1;
         self.slots[slot].heartbeat_received(self.clock.active());
@@ -239,7 +256,7 @@ impl Shard {
     fn subscribe(&mut self, slot: Slot, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
         self.unsubscribe(slot);
         let number = self.slots[slot].number();
-        let joined = self.streams.join(slot, number, mode, resume_after, self.clock.now())?;
+        let joined = self.streams.join(slot, number, mode, resume_after, self.clock.now());
         self.counters.subscribed += 1;
         self.slots[slot].subscribe(mode, joined);
         self.enqueue(slot, self.ack(MsgType::Subscribe, joined.next_sequence))

@@ -44,7 +44,7 @@ pub use consumers::{Consumer, ConsumerError, ConsumerState, Position, consumers}
 pub use directory::Directory;
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]
-pub use files::{FileDirectory, FileStorage};
+pub use files::{FileDirectory, FileStorage, create_directory};
 #[cfg(unix)]
 pub use follow::{Batch, Follower, Problem, Step, journals};
 pub use group::BodyError;

@@ -1,6 +1,7 @@
 //! Commands to a running server: of signals, of the admin endpoint, of a program that embeds it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use tickstream_service::notify::Notify;
 
 use crate::config::Source;
+use crate::journal_lock::{self, JournalLock};
 use crate::listeners::Listeners;
 use crate::maintenance::Maintenance;
 use crate::reload::{ReloadError, Reloaded, Reloader};
@@ -39,6 +41,8 @@ struct Leaving {
     control: Arc<Control>,
     /// The process's copies of all listening sockets, until it stops accepting.
     listeners: Mutex<Option<Listeners>>,
+    /// The lock of the journals' directory, for as long as there is the process.
+    journals: Option<JournalLock>,
     /// The sources of the settings, of which a new process can't read all by itself.
     source: Mutex<Option<Source>>,
     /// Held by the one upgrade that is underway.
@@ -54,12 +58,14 @@ impl ServerHandle {
     pub(crate) fn new(
         control: Arc<Control>,
         listeners: Listeners,
+        journals: Option<JournalLock>,
         maintenance: Maintenance,
         drain: Duration,
     ) -> io::Result<Self> {
         let leaving = Arc::new(Leaving {
             control,
             listeners: Mutex::new(Some(listeners)),
+            journals,
             source: Mutex::default(),
             upgrading: Mutex::default(),
             handed_over: AtomicBool::new(false),
@@ -159,7 +165,10 @@ impl Leaving {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = source.as_ref().map_or(Ok(None), Source::hand_over).map_err(UpgradeError::Settings)?;
-            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, kept.as_ref())?
+            let kept = kept.iter().map(|(variable, descriptor)| (*variable, descriptor.as_fd()));
+            let lock = self.journals.iter().map(|lock| (journal_lock::HANDED_OVER, lock.as_fd()));
+            let others: Vec<_> = kept.chain(lock).collect();
+            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, &others)?
         };
         // Not while the sockets are locked: whoever ends this process doesn't wait for the new one.
         let pid = successor.wait(|| self.control.command() == Command::Serve)?;

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod config;
 pub mod engine_config;
 pub mod handle;
+pub mod journal_lock;
 pub mod listeners;
 pub mod maintenance;
 pub mod otlp;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tickstream_engine as engine;
 
 use tickstream_service::logs::LogFilter;
-use tickstream_service::settings;
+use tickstream_service::settings::{self, About};
 
 use crate::config::{AdminToken, Config, ConfigError, Source, Values};
 use crate::engine_config::engine_config;
@@ -121,18 +121,13 @@ impl Reloader {
         let values = read(&self.source)?;
         let config = Config::from_merged(&values)?;
         let engine = engine_config(&config, self.connections)?;
+        // Turning TLS on or off needs a restart.
+        let keeps_tls = certificates.is_some() != config.tls.is_some();
         // The last that may fail, before the first that is put to use.
-        match (certificates, &config.tls) {
-            (Some(certificates), Some(tls)) => certificates.change(tls)?,
-            (None, None) => {}
-            (Some(_), None) | (None, Some(_)) => tracing::warn!("turning TLS on or off needs a restart"),
+        if let (Some(certificates), Some(tls)) = (certificates, &config.tls) {
+            certificates.change(tls)?;
         }
-        let changed = |since: &Values, live| {
-            let settings = since.changed(&values).into_iter().map(|setting| setting.about());
-            settings.filter(|about| about.live == live).map(|about| about.key).collect()
-        };
-        let reloaded =
-            Reloaded { changed: changed(&self.values, true), need_restart: changed(&self.started, false) };
+        let (used, reloaded) = put_to_use(&self.started, &self.values, &values, keeps_tls);
         // Credentials may have changed though no setting has: in the file that one of them names.
         self.settings.replace(engine);
         if let Some(filter) = &self.filter
@@ -140,13 +135,56 @@ impl Reloader {
         {
             filter.set(&config.standard.log_level);
         }
-        let effective = settings::effective(&self.started.with_live_of(&values));
+        let effective = settings::effective(&used);
         self.visible.replace(VisibleConfig { effective, token: config.admin_token.clone() });
         (self.config, self.values) = (config, values);
         Ok(reloaded)
     }
 }
 
+/// The settings in use once `values` were read, after `started` at the start and `last` before; `keeps_tls`: those for TLS need a
+/// restart.
+fn put_to_use(started: &Values, last: &Values, values: &Values, keeps_tls: bool) -> (Values, Reloaded) {
+    let is_used = |about: &About| about.live && !(keeps_tls && about.key.starts_with("tls_"));
+    let changed = |since: &Values, used| {
+        let settings = since.changed(values).into_iter().map(|setting| setting.about());
+        settings.filter(|about| is_used(about) == used).map(|about| about.key).collect()
+    };
+    let reloaded = Reloaded { changed: changed(last, true), need_restart: changed(started, false) };
+    (started.with_used_of(values, is_used), reloaded)
+}
+
 fn read(source: &Source) -> Result<Values, ConfigError> {
     source.read(&|name| std::env::var_os(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::TABLE;
+
+    #[test]
+    fn tls_that_is_turned_on_or_off_is_not_in_use_before_a_restart() {
+        let read =
+            |values: &[(&'static str, &str)]| Values::of_program(&TABLE, values.iter().copied()).unwrap();
+        let (plain, secured) = (
+            read(&[]),
+            read(&[("tls_cert", "/c.pem"), ("tls_key", "/k.pem"), ("auth_timeout", "7s"), ("shards", "3")]),
+        );
+        let check = |from: &Values, to: &Values, cert: &str, keeps_tls, need_restart: &[&str]| {
+            let (used, reloaded) = put_to_use(from, from, to, keeps_tls);
+            assert_eq!(reloaded.need_restart, need_restart);
+            let shown = settings::effective(&used);
+            assert_eq!(shown.contains(cert), !cert.is_empty() && !shown.is_empty(), "{shown}");
+            assert!(reloaded.changed.contains(&"auth_timeout"));
+        };
+        check(&secured, &plain, "/c.pem", true, &["shards", "tls_cert", "tls_key"]);
+        let (used, reloaded) = put_to_use(&plain, &plain, &secured, true);
+        assert_eq!(reloaded.need_restart, ["shards", "tls_cert", "tls_key"]);
+        assert!(!settings::effective(&used).contains("/c.pem"));
+        // Other files are put to use at once.
+        let other =
+            read(&[("tls_cert", "/d.pem"), ("tls_key", "/k.pem"), ("auth_timeout", "8s"), ("shards", "3")]);
+        check(&secured, &other, "/d.pem", false, &[]);
+    }
 }

@@ -1,5 +1,6 @@
 //! Redaction of an event by privacy rules, before it is stored.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ring::hmac;
@@ -22,12 +23,28 @@ const HASH_BYTES: usize = 16;
 pub struct Redactor {
     key: hmac::Key,
     truncate_peer: bool,
+    /// Fields that were hashed since the count began.
+    hashed: Cell<u32>,
 }
 
 impl Redactor {
     /// The redactor of these rules. The [`Plan`] that it is used with is made of the same.
     pub fn new(config: &PrivacyConfig) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, config.key()), truncate_peer: config.truncates_peer() }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, config.key()),
+            truncate_peer: config.truncates_peer(),
+            hashed: Cell::new(0),
+        }
+    }
+
+    /// Counts the fields that are hashed from now on.
+    pub fn begin_count(&self) {
+        self.hashed.set(0);
+    }
+
+    /// Fields that were hashed since the count began.
+    pub fn hashed(&self) -> u32 {
+        self.hashed.get()
     }
 
     /// The client's address as it is stored.
@@ -238,6 +255,7 @@ impl Redactor {
     }
 
     fn hash(&self, value: &[u8]) -> [u8; HASH_BYTES] {
+        self.hashed.set(self.hashed.get().saturating_add(1));
         let tag = hmac::sign(&self.key, value);
         *tag.as_ref().first_chunk().expect("HMAC-SHA-256 has 32 bytes")
     }

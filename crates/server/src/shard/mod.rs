@@ -9,6 +9,7 @@ mod driver;
 mod inspector;
 mod journal_driver;
 mod mailbox;
+mod pacing;
 mod request;
 mod transport;
 

@@ -3,7 +3,7 @@
 use super::error::ConfigError;
 use super::file::File;
 use super::origin::Origin;
-use super::table::{AnySetting, Setting, Table, VARIABLE_PREFIX};
+use super::table::{About, AnySetting, Setting, Table, VARIABLE_PREFIX};
 use super::value::Value;
 use std::{collections::BTreeMap, ffi::OsString};
 
@@ -71,10 +71,10 @@ impl Values {
         Ok(Self { table, values: effective })
     }
 
-    /// These values, but those of `other` for what changes while the server runs.
-    pub fn with_live_of(&self, other: &Self) -> Self {
+    /// These values, but those of `other` for the settings that are put to use while the server runs.
+    pub fn with_used_of(&self, other: &Self, is_used: impl Fn(&About) -> bool) -> Self {
         let pairs = self.values.iter().zip(&other.values);
-        let newer = pairs.map(|(old, new)| if new.setting.about().live { new } else { old }.clone());
+        let newer = pairs.map(|(old, new)| if is_used(new.setting.about()) { new } else { old }.clone());
         Self { table: self.table, values: newer.collect() }
     }
 

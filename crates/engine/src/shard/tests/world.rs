@@ -230,8 +230,10 @@ impl World {
     }
 
     /// Sets the wall clock.
+    /// Sets the wall clock, and begins a pass, as the driver does before it receives anything.
     pub fn set_clock(&mut self, unix_ns: u64) {
         self.now.unix_ns = unix_ns;
+        self.shard.advance(self.now);
     }
 
     /// Time passes without the shard.
