@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -12,15 +13,21 @@ use tickstream_client::{Builder, Error};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
+    files::source::Following,
+    host::HostTask,
     http::{HttpConfig, HttpServer, Listener, SharedKeys},
     intake::{Intake, SharedIntake},
     keys::{Key, Keys},
+    scrape::job::Scraping,
+    source_config::SourceConfig,
     sources::{
         fluent::FluentStream,
         statsd::StatsdDatagrams,
         syslog::{RelpStream, SyslogDatagrams, SyslogStream},
     },
+    spool::Spool,
     stream::{NewDecoder, StreamConfig, StreamServer, UdpServer},
+    tls::TlsError,
     upstream::{Upstream, UpstreamConfig},
 };
 
@@ -62,6 +69,12 @@ pub struct CollectorConfig {
     pub http: HttpConfig,
     /// Options of the TCP listeners beside HTTP.
     pub stream: StreamConfig,
+    /// Sources that the collector goes to by itself.
+    pub sources: SourceConfig,
+    /// Directory of what is kept over restarts, which sources of files need.
+    pub state_dir: Option<PathBuf>,
+    /// An agent's disk queue: its directory, and its most bytes.
+    pub spool: Option<(PathBuf, u64)>,
 }
 
 /// Why a collector can't start.
@@ -78,11 +91,28 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// The key of the protocols without keys isn't in the file.
-    #[error(
-        "there is no [key.{0}] in the file of keys, which syslog, RELP, Fluent and StatsD would send under"
-    )]
-    StreamKey(String),
+    /// The places in files can't be kept.
+    #[error("the places up to which files are taken can't be kept in {}", .dir.display())]
+    State {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The disk queue can't be used.
+    #[error("there can be no disk queue in {}", .dir.display())]
+    Spool {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no directory for the places in files.
+    #[error("[[source.file]] needs state_dir, the directory where places in files are kept")]
+    NoStateDir,
+    /// The authorities of scraped targets can't be used.
+    #[error("https of scraped targets can't be set up")]
+    Tls(#[from] TlsError),
 }
 
 /// A collector that runs.
@@ -93,6 +123,9 @@ pub struct Collector {
     http: Vec<HttpServer>,
     streams: Vec<StreamServer>,
     datagrams: Vec<UdpServer>,
+    following: Option<Following>,
+    scraping: Option<Scraping>,
+    host: Option<HostTask>,
 }
 
 /// A socket's buffer for datagrams that come while the collector is busy, bytes.
@@ -107,12 +140,25 @@ impl Collector {
         config: CollectorConfig,
         builder: impl FnMut(usize) -> Builder,
     ) -> Result<Self, StartError> {
-        let stream_key = stream_key(&config)?;
-        let upstream = Upstream::start(config.upstream, builder)?;
-        let intake = Arc::new(Intake::new(upstream, config.memory_bytes));
+        let stream_key = stream_key(&config);
+        let upstream = Arc::new(Upstream::start(config.upstream, builder)?);
+        let spool = config.spool.map(|(dir, bytes_max)| {
+            let opened = Spool::open(&dir, bytes_max, upstream.clone());
+            opened.map_err(|source| StartError::Spool { dir, source })
+        });
+        let SourceConfig { rules, .. } = config.sources.clone();
+        let intake = Arc::new(Intake::new(upstream, spool.transpose()?, config.memory_bytes, rules));
         let keys = Arc::new(RwLock::new(config.keys.map(Arc::new)));
-        let mut collector =
-            Self { intake, keys, http: Vec::new(), streams: Vec::new(), datagrams: Vec::new() };
+        let mut collector = Self {
+            intake,
+            keys,
+            http: Vec::new(),
+            streams: Vec::new(),
+            datagrams: Vec::new(),
+            following: None,
+            scraping: None,
+            host: None,
+        };
         let addresses = config.addresses;
         let http = [
             (Listener::Http, addresses.http),
@@ -140,7 +186,22 @@ impl Collector {
         for address in addresses.statsd {
             collector.listen_udp(address, Box::new(StatsdDatagrams), stream_key.clone()).await?;
         }
+        collector.start_sources(config.sources, config.state_dir)?;
         Ok(collector)
+    }
+
+    fn start_sources(&mut self, sources: SourceConfig, state_dir: Option<PathBuf>) -> Result<(), StartError> {
+        let SourceConfig { files, jobs, host, .. } = sources;
+        if !files.is_empty() {
+            let dir = state_dir.ok_or(StartError::NoStateDir)?;
+            let following = Following::start(files, &dir, &self.intake);
+            self.following = Some(following.map_err(|source| StartError::State { dir, source })?);
+        }
+        if !jobs.is_empty() {
+            self.scraping = Some(Scraping::start(jobs, &self.intake)?);
+        }
+        self.host = host.map(|metrics| HostTask::start(metrics, self.intake.clone()));
+        Ok(())
     }
 
     /// The intake, for health and metrics.
@@ -162,9 +223,12 @@ impl Collector {
 
     /// Takes no more, lets what was taken come to its answer, for `patience` at the most, and ends.
     pub async fn drain(self, patience: Duration) {
-        let Self { intake, http, streams, datagrams, .. } = self;
+        let Self { intake, http, streams, datagrams, following, scraping, host, .. } = self;
         let draining: Vec<_> = [
-            http.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect::<Vec<_>>(),
+            following.into_iter().map(|files| tokio::spawn(files.drain(patience))).collect::<Vec<_>>(),
+            scraping.into_iter().map(|jobs| tokio::spawn(jobs.drain(patience))).collect(),
+            host.into_iter().map(|task| tokio::spawn(task.drain(patience))).collect(),
+            http.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
             streams.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
             datagrams.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
         ]
@@ -222,15 +286,9 @@ impl Collector {
     }
 }
 
-fn stream_key(config: &CollectorConfig) -> Result<Arc<Key>, StartError> {
+/// The key under which protocols send that have no place for one: that of the file, or one that may do everything.
+fn stream_key(config: &CollectorConfig) -> Arc<Key> {
     let name = &config.stream_key;
-    let Addresses { syslog_tcp, syslog_udp, relp, fluent, statsd, .. } = &config.addresses;
-    let has_streams =
-        [syslog_tcp, syslog_udp, relp, fluent, statsd].iter().any(|addresses| !addresses.is_empty());
-    match &config.keys {
-        Some(keys) if has_streams => {
-            keys.named(name).cloned().ok_or_else(|| StartError::StreamKey(name.clone()))
-        }
-        _ => Ok(Arc::new(Key::unrestricted(name))),
-    }
+    let of_file = config.keys.as_ref().and_then(|keys| keys.named(name)).cloned();
+    of_file.unwrap_or_else(|| Arc::new(Key::unrestricted(name)))
 }

@@ -184,13 +184,20 @@ fn check_secret(name: &str, secret: &str) -> Result<(), String> {
         return Err("has a name of more than 64 bytes, or none".to_owned());
     }
     let is_visible = secret.bytes().all(|byte| byte.is_ascii_graphic());
-    if (SECRET_LEN_MIN..=256).contains(&secret.len()) && is_visible {
-        return Ok(());
+    if !(1..=256).contains(&secret.len()) || !is_visible {
+        return Err("needs a secret of 1 to 256 visible ASCII characters".to_owned());
     }
-    Err(format!("needs a secret of {SECRET_LEN_MIN} to 256 visible ASCII characters"))
+    if secret.len() < SECRET_LEN_GOOD {
+        tracing::warn!(
+            key = name,
+            "the secret of this key has less than {SECRET_LEN_GOOD} characters: it can be guessed"
+        );
+    }
+    Ok(())
 }
 
-const SECRET_LEN_MIN: usize = 8;
+/// Characters of a secret that nobody guesses; shorter ones are taken, as some write keys of other systems are.
+const SECRET_LEN_GOOD: usize = 16;
 
 impl Entry {
     fn key(self, name: &str) -> Result<Key, String> {
@@ -295,7 +302,8 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let cases = [
-            ("[key.a]\nsecret = \"short\"", "[key.a] needs a secret of 8 to 256"),
+            ("[key.a]\nsecret = \"\"", "[key.a] needs a secret of 1 to 256"),
+            ("[key.a]\nsecret = \"white space\"", "[key.a] needs a secret of 1 to 256"),
             ("[key.a]\nsecret = \"12345678\"\nkinds = [\"logs\"]", "a kind \"logs\" that there isn't"),
             ("[key.a]\nsecret = \"12345678\"\nqouta = 1", "unknown field `qouta`"),
             ("[key.a]\nsecret = \"12345678\"\nevents_per_second = 0", "events_per_second above 0"),

@@ -15,7 +15,7 @@ use tickstream_service::metrics::Text;
 use crate::outcome::Outcome;
 
 /// Names of all sources, as they stand in labels.
-const SOURCES: [&str; 10] = [
+const SOURCES: [&str; 13] = [
     "events",
     "otlp",
     "prometheus",
@@ -26,6 +26,9 @@ const SOURCES: [&str; 10] = [
     "relp",
     "fluent",
     "statsd",
+    "scrape",
+    "file",
+    "host",
 ];
 
 /// Upper bounds of the histogram of answer times, seconds.
@@ -41,6 +44,7 @@ struct OfSource {
     accepted: AtomicU64,
     duplicates: AtomicU64,
     rejected: AtomicU64,
+    filtered: AtomicU64,
     /// Answers by time, each bucket by itself; the last one is beyond the bounds.
     answers: [AtomicU64; BOUNDS.len() + 1],
     answer_us: AtomicU64,
@@ -75,6 +79,7 @@ impl Metrics {
         add(&of_source.requests, 1);
         add(&of_source.accepted, outcome.accepted);
         add(&of_source.duplicates, outcome.duplicates);
+        add(&of_source.filtered, outcome.filtered);
         add(
             &of_source.rejected,
             outcome.rejected.iter().filter(|rejection| !rejection.retryable).count() as u64,
@@ -114,7 +119,10 @@ impl Metrics {
     /// Appends all of them.
     pub fn write(&self, text: &mut Text) {
         type Read = fn(&OfSource) -> &AtomicU64;
-        let counters: [(&str, &str, Read); 4] = [
+        let counters: [(&str, &str, Read); 5] = [
+            ("tickstream_collector_events_filtered_total", "Events that rules have dropped.", |of| {
+                &of.filtered
+            }),
             ("tickstream_collector_requests_total", "Requests that the servers answered.", |of| &of.requests),
             ("tickstream_collector_events_accepted_total", "Events that were stored.", |of| &of.accepted),
             ("tickstream_collector_events_duplicate_total", "Events that were stored before.", |of| {
@@ -186,7 +194,7 @@ mod tests {
     fn every_source_has_its_counters() {
         let metrics = Metrics::default();
         let of_routes = crate::http::routes().iter().map(|route| route.source.name());
-        for source in of_routes.chain(["syslog", "relp", "fluent", "statsd"]) {
+        for source in of_routes.chain(["syslog", "relp", "fluent", "statsd", "scrape", "file", "host"]) {
             assert!(metrics.of(source).is_some(), "{source}");
         }
     }

@@ -11,6 +11,8 @@ pub struct Outcome {
     pub accepted: u64,
     /// Events that were stored before.
     pub duplicates: u64,
+    /// Events that the collector's own rules have dropped: the sender has nothing to do with it.
+    pub filtered: u64,
     /// The others, by rising index.
     pub rejected: Vec<Rejection>,
     /// What is on stable storage by what the protocol counts: samples, histograms, exemplars.
@@ -105,6 +107,9 @@ pub enum Cause {
     /// The collector holds as many bytes as it may.
     #[error("the collector is full")]
     Full,
+    /// The disk queue is full, or its disk can't be written to.
+    #[error("the disk queue can't take it")]
+    DiskQueue,
     /// No server can be reached.
     #[error("no server can be reached")]
     Disconnected,
@@ -128,6 +133,7 @@ impl Cause {
             Self::KeyQuota => "key_quota",
             Self::AddressQuota => "address_quota",
             Self::Full => "full",
+            Self::DiskQueue => "disk_queue",
             Self::Disconnected => "disconnected",
             Self::Timeout => "timeout",
             Self::Draining => "draining",

@@ -23,6 +23,7 @@ use crate::{
     intake::{Intake, SharedIntake},
     keys::{Keys, KeysError},
     settings::CollectSettings,
+    source_config::SourceConfig,
     tls::{TlsError, TlsFiles},
 };
 
@@ -60,6 +61,8 @@ pub struct Options {
     pub settings: CollectSettings,
     /// Files of the listeners' TLS, where it is on.
     pub tls: Option<TlsFiles>,
+    /// Sources that the collector goes to by itself.
+    pub sources: SourceConfig,
     /// Those of every program.
     pub standard: Standard,
     /// The admin endpoint's token.
@@ -92,11 +95,11 @@ async fn collect(
     signals: Signals,
     logs: &LogGuard,
 ) -> Result<(), RunError> {
-    let Options { settings, tls, standard, token, effective } = options;
+    let Options { settings, tls, sources, standard, token, effective } = options;
     let keys = settings.keys.as_deref().map(Keys::read).transpose()?;
     let admin = Endpoint::bind(&standard.admin, false)?;
     let tls = tls.map(|files| files.read()).transpose()?;
-    let collector = Collector::start(settings.config(keys, tls), builder).await?;
+    let collector = Collector::start(settings.config(keys, tls, sources), builder).await?;
     let registry = Registry::default();
     let process =
         ProcessMetrics::new(&registry, env!("CARGO_PKG_VERSION"), SystemTime::now(), Some(logs.losses()));
@@ -225,6 +228,14 @@ impl Program for Admin {
             for (name, help, value) in gauges {
                 text.family(name, "gauge", help);
                 text.sample(name, &[], value);
+            }
+            if let Some(spool) = intake.spool() {
+                let name = "tickstream_collector_disk_queue_bytes";
+                text.family(name, "gauge", "Bytes of the disk queue that the servers don't have yet.");
+                text.sample(name, &[], spool.bytes());
+                let name = "tickstream_collector_disk_queue_rejected_total";
+                text.family(name, "counter", "Events of the disk queue that the servers rejected for good.");
+                text.sample(name, &[], spool.rejected());
             }
             let name = "tickstream_collector_datagrams_dropped_total";
             text.family(name, "counter", "Events that came by UDP and found no room.");

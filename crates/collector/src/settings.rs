@@ -9,6 +9,8 @@ use crate::{
     collector::Addresses,
     http::{ConnectionLimits, HttpConfig, RequestLimits},
     keys::Keys,
+    networks::Network,
+    source_config::SourceConfig,
     stream::StreamConfig,
     tls::{ListenerTls, TlsFiles},
     upstream::UpstreamConfig,
@@ -27,7 +29,7 @@ tickstream_service::settings! {
         /// Connections to the servers.
         connections: u32 = kind::integer(1, 256, "").default("4");
         /// Longest wait for a server's answer; then the sender is told to send again.
-        answer_timeout: Duration = kind::duration(SECOND, Duration::from_secs(60)).default("10s");
+        answer_timeout: Duration = kind::duration(SECOND, Duration::from_secs(60)).default("8s");
     }
 
     section "Listeners" {
@@ -60,10 +62,25 @@ tickstream_service::settings! {
         /// PEM file with the authorities whose certificates senders must show.
         listen_client_ca: Option<PathBuf> =
             kind::path().value_name("FILE").or_none("none: no certificate is asked for");
+        /// Networks of proxies whose X-Forwarded-For is believed: those of your load balancers, and no others.
+        proxy_trusted: Vec<Network> = kind::text(|| NETWORKS.to_owned(), read_networks)
+            .value_name("NETWORKS")
+            .or_none_of_them("none: a client's address is that of its connection");
         /// Name of the key under which syslog, RELP, Fluent and StatsD send, which have no place for a secret.
         stream_key: String = kind::text(|| "a name in the file of keys".to_owned(), |name| Ok(name.to_owned()))
             .value_name("NAME")
             .default("stream");
+    }
+
+    section "State" {
+        /// Directory where places in followed files are kept over restarts.
+        state_dir: Option<PathBuf> = kind::path().value_name("DIR").or_none("none: no files are followed");
+        /// Directory of a disk queue: success then means that events are synced there, and the servers get them when they
+        /// can. For an agent beside an application, on a disk that outlives the process.
+        queue_dir: Option<PathBuf> =
+            kind::path().value_name("DIR").or_none("none: success means that a server has stored it");
+        /// Most bytes of the disk queue; beyond, senders are told to send again, and files aren't read on.
+        queue_max: NonZeroU32 = kind::size(8 << 20, u32::MAX).default("1GiB");
     }
 
     section "Bounds" {
@@ -96,10 +113,15 @@ const fn addresses() -> Setting<Vec<SocketAddr>> {
 }
 
 const ADDRESSES: &str = "IP addresses with ports, separated by commas";
+const NETWORKS: &str = "networks such as 10.0.0.0/8, separated by commas";
 const HOSTS: &str = "hosts with ports, separated by commas";
 
 fn read_addresses(text: &str) -> Result<Vec<SocketAddr>, ValueError> {
     text.split(',').map(|part| Ok(address(part.trim())?)).collect()
+}
+
+fn read_networks(text: &str) -> Result<Vec<Network>, ValueError> {
+    text.split(',').map(|part| part.trim().parse().map_err(ValueError::program)).collect()
 }
 
 fn read_hosts(text: &str) -> Result<Vec<String>, ValueError> {
@@ -138,7 +160,12 @@ impl CollectSettings {
     }
 
     /// Options of the collector.
-    pub fn config(&self, keys: Option<Keys>, tls: Option<ListenerTls>) -> CollectorConfig {
+    pub fn config(
+        &self,
+        keys: Option<Keys>,
+        tls: Option<ListenerTls>,
+        sources: SourceConfig,
+    ) -> CollectorConfig {
         let memory_bytes = self.memory.get() as usize;
         CollectorConfig {
             addresses: Addresses {
@@ -171,6 +198,7 @@ impl CollectSettings {
                     events: self.events_max,
                     body_timeout: self.body_timeout,
                 },
+                trusted: self.proxy_trusted.clone().into(),
                 tls: tls.as_ref().map(|tls| tls.http.clone()),
             },
             stream: StreamConfig {
@@ -178,6 +206,9 @@ impl CollectSettings {
                 tls: tls.map(|tls| tls.stream),
                 ..StreamConfig::default()
             },
+            sources,
+            state_dir: self.state_dir.clone(),
+            spool: self.queue_dir.clone().map(|dir| (dir, self.queue_max.get().into())),
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod elasticsearch;
 mod fields;
 pub mod fluent;
 mod json;
+pub mod lines;
 pub mod otlp;
 pub mod own;
 pub mod prometheus;

@@ -11,7 +11,7 @@ mod listener;
 pub use datagrams::UdpServer;
 pub use listener::{NewDecoder, StreamConfig, StreamServer};
 
-use crate::{http::Malformed, writer::EventWriter};
+use crate::{http::Malformed, outcome::Rejection, writer::EventWriter};
 
 /// A decoder of one connection's bytes. No I/O.
 pub trait StreamDecoder: Send {
@@ -28,8 +28,9 @@ pub trait StreamDecoder: Send {
     /// The connection has ended, and these bytes are left of it.
     fn end(&mut self, _bytes: &[u8], _writer: &mut EventWriter<'_>) {}
 
-    /// What the sender is told now that all events of the last [`decode`](Self::decode) have their final answer.
-    fn acknowledge(&mut self, _out: &mut Vec<u8>) {}
+    /// Appends what the sender is told now that all events of the last [`decode`](Self::decode) have their final answer:
+    /// those that can't be stored are `rejected`, by rising index, the others are stored.
+    fn acknowledge(&mut self, _rejected: &[Rejection], _out: &mut Vec<u8>) {}
 
     /// Largest message, bytes.
     fn message_bytes_max(&self) -> usize;

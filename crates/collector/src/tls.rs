@@ -6,7 +6,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    self, RootCertStore, ServerConfig,
+    self, ClientConfig, RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
     server::{VerifierBuilderError, WebPkiClientVerifier},
@@ -82,6 +82,22 @@ impl TlsFiles {
             .map_err(|source| TlsError::File { path: self.key.clone(), source })?;
         builder.with_single_cert(certificates(&self.certificate)?, key).map_err(TlsError::Certificate)
     }
+}
+
+/// TLS towards targets that are scraped: their certificates are those of the authorities in the file, or of the system's.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn client(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    match ca_file {
+        Some(path) => roots.add_parsable_certificates(certificates(path)?),
+        None => roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs),
+    };
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&TLS13])
+        .map_err(TlsError::Certificate)?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

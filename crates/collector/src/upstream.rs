@@ -86,8 +86,12 @@ impl Upstream {
         let (best, status) = statuses
             .min_by_key(|(_, status)| (!status.is_connected, status.queued_bytes))
             .expect("there is a connection at least");
-        let cause = if status.is_connected { Cause::Timeout } else { Cause::Disconnected };
-        let answer = time::timeout(self.answer_timeout, best.submit(batch));
+        // A server that restarts is back within a moment; senders wait better at home for one that doesn't.
+        let (cause, patience) = match status.is_connected {
+            true => (Cause::Timeout, self.answer_timeout),
+            false => (Cause::Disconnected, self.answer_timeout.min(CONNECTION_PATIENCE)),
+        };
+        let answer = time::timeout(patience, best.submit(batch));
         async move {
             let unavailable = |cause| Unavailable { cause, retry_after: RETRY_AFTER };
             match answer.await {
@@ -113,6 +117,8 @@ impl Upstream {
 
 /// Larger batches gain nothing, and hold up the smaller ones behind them.
 const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Time for which a batch waits for a connection to a server.
+const CONNECTION_PATIENCE: Duration = Duration::from_secs(2);
 /// What senders are told where no server gave a time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 

@@ -17,6 +17,7 @@ use crate::{
     event_id::{BodyIds, uuid_v5},
     keys::Key,
     outcome::Rejection,
+    rules::Rules,
     upstream::BatchLimits,
 };
 
@@ -59,6 +60,7 @@ pub struct EventWriter<'a> {
     /// Field `sender` of an event, encoded.
     sender: Vec<u8>,
     limits: BatchLimits,
+    rules: Option<&'a Rules>,
     request: Request,
     next_index: u32,
     events_max: u32,
@@ -75,12 +77,14 @@ pub struct Extra<'a> {
 }
 
 /// The events of a request, ready to be published.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
     /// Batches within the servers' limits.
     pub batches: Vec<RequestBatch>,
     /// Records that couldn't be decoded, by rising index.
     pub rejected: Vec<Rejection>,
+    /// Events that rules have dropped.
+    pub filtered: u64,
     /// By rising index, what the protocol counts in a record: samples, histograms, exemplars.
     pub weights: Vec<(u32, [u32; 3])>,
     /// For each record, what the protocol's answer repeats of it; empty for protocols that repeat nothing.
@@ -88,7 +92,7 @@ pub struct Request {
 }
 
 /// A batch, and where its events were in the request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestBatch {
     /// The events.
     pub batch: EncodedBatch,
@@ -104,7 +108,7 @@ impl Request {
 
     /// Whether there is neither an event nor a record that is none.
     pub fn is_empty(&self) -> bool {
-        self.batches.is_empty() && self.rejected.is_empty()
+        self.batches.is_empty() && self.rejected.is_empty() && self.filtered == 0
     }
 }
 
@@ -124,6 +128,7 @@ impl<'a> EventWriter<'a> {
             send_time: 0,
             sender: Vec::new(),
             limits,
+            rules: None,
             request: Request::default(),
             next_index: 0,
             events_max,
@@ -131,6 +136,11 @@ impl<'a> EventWriter<'a> {
         };
         writer.set_send_time(origin.send_time);
         writer
+    }
+
+    /// Sets rules that events go through before they are encoded.
+    pub fn with_rules(self, rules: &'a Rules) -> Self {
+        Self { rules: Some(rules).filter(|rules| !rules.is_empty()), ..self }
     }
 
     /// Sets the sender's clock at this attempt, where the body has it: for the events that follow.
@@ -181,6 +191,10 @@ impl<'a> EventWriter<'a> {
             return self.request.rejected.push(Rejection::last(index, "KIND_NOT_ALLOWED", message));
         }
         self.identify(&mut event, index);
+        if self.rules.is_some_and(|rules| !rules.apply(self.origin.source, &mut event)) {
+            self.request.filtered += 1;
+            return;
+        }
         let own_sender = self.stamp(&mut event, extra.time);
         let sender = own_sender.as_deref().unwrap_or(&self.sender);
         let len = event.encoded_len() + sender.len() + extra.fields.len();

@@ -7,6 +7,7 @@ use tickstream_client::{Builder, Client, TlsConfig};
 use tickstream_collector::{
     process::{self, Options},
     settings::CollectSettings,
+    source_config::{self, SourceConfig, SourceError},
 };
 use tickstream_service::{
     credentials::{CredentialSettings, Credentials},
@@ -33,6 +34,10 @@ static TABLE: Table = Table {
     ],
     former_variables: &[],
 };
+
+/// Settings with addresses, of which a flag may have several, and may be there several times.
+const LISTS: [&str; 9] =
+    ["to", "http", "otlp_grpc", "otlp_http", "syslog_tcp", "syslog_udp", "relp", "fluent", "statsd"];
 
 /// What `collect` is told.
 pub struct CollectArgs {
@@ -68,12 +73,16 @@ pub(super) fn command() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the effective settings with their origins, secrets masked, and exit"),
         )
-        .args(flags::args(&TABLE))
+        .args(flags::args(&TABLE).map(|arg| match LISTS.contains(&arg.get_id().as_str()) {
+            true => arg.num_args(1..).action(ArgAction::Append),
+            false => arg,
+        }))
         .mut_arg("tls", |tls| tls.num_args(0..=1).require_equals(true).default_missing_value("on"))
 }
 
 pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
     let source = Source::open(&TABLE, flags::given(matches, &TABLE), file(matches, env), env)?;
+    let source = source.with_own_tables(source_config::TABLES);
     let values = source.read(env)?;
     let read = || -> Result<CollectArgs, ConfigError> {
         let (settings, standard) = (CollectSettings::read(&values)?, Standard::read(&values)?);
@@ -82,6 +91,7 @@ pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result
             tls: client_tls(&values)?,
             options: Options {
                 tls: settings.tls_files(&values)?,
+                sources: sources(&source)?,
                 settings,
                 token: standard.admin_token(&values)?,
                 standard,
@@ -93,6 +103,18 @@ pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result
         return Ok(Command::PrintConfig { toml: effective(&values), problem: read().err() });
     }
     Ok(Command::Collect(Box::new(read()?)))
+}
+
+/// The tables of the file that aren't settings.
+fn sources(source: &Source) -> Result<SourceConfig, ConfigError> {
+    let (Some(path), Some(text)) = (source.file(), source.text()?) else {
+        return Ok(SourceConfig::default());
+    };
+    SourceConfig::parse(&text).map_err(|SourceError { offset, problem }| ConfigError::Syntax {
+        path: path.to_owned(),
+        line: 1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count(),
+        message: problem,
+    })
 }
 
 /// Runs until a signal ends it.

@@ -4,7 +4,8 @@ use hyper::{
     StatusCode,
     header::{
         ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, HeaderValue, VARY,
+        ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HeaderValue,
+        VARY,
     },
 };
 
@@ -30,11 +31,17 @@ pub(super) fn expose(head: &Head, reply: &mut Reply) {
 /// The answer to a browser that asks before it sends.
 pub(super) fn preflight(head: &Head) -> Reply {
     let mut reply = Reply::empty(StatusCode::NO_CONTENT)
-        .header(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"))
-        .header(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(HEADERS))
+        .header(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, PUT"))
+        .header(ACCESS_CONTROL_ALLOW_HEADERS, headers(head))
         .header(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     expose(head, &mut reply);
     reply
 }
 
-const HEADERS: &str = "authorization, content-encoding, content-type, x-api-key, traceparent, tracestate";
+/// The headers that the page wants to send: applications set their own, and none of them is a danger here.
+fn headers(head: &Head) -> HeaderValue {
+    let asked = head.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    asked.unwrap_or_else(|| {
+        HeaderValue::from_static("authorization, content-encoding, content-type, x-api-key")
+    })
+}

@@ -8,9 +8,10 @@ use std::{
 };
 
 use hyper::{
-    Method, Request, Response,
+    Method, Request, Response, Version,
     body::Incoming,
-    header::{CONNECTION, HeaderValue, TRANSFER_ENCODING},
+    header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
+    http::request::Parts,
 };
 
 use super::{
@@ -21,8 +22,9 @@ use super::{
 use crate::{
     intake::{Intake, SharedIntake},
     keys::{Key, Keys},
+    networks::{self, Network},
     outcome::Outcome,
-    writer::{EventWriter, Ids, Origin},
+    writer::{Ids, Origin},
 };
 
 /// Bounds of requests.
@@ -45,6 +47,8 @@ pub(super) struct Exchange {
     pub intake: SharedIntake,
     pub keys: SharedKeys,
     pub limits: RequestLimits,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted: Arc<[Network]>,
 }
 
 /// The keys at present; `None`: whoever reaches the listener may send.
@@ -57,14 +61,16 @@ impl Exchange {
     /// Answers a request.
     pub async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Response<ReplyBody> {
         let (parts, body) = request.into_parts();
+        let address = networks::client(address, &parts.headers, &self.trusted);
         let head = Head::new(&parts, Some(address));
         // What came with a Content-Length as well, hyper has read by Transfer-Encoding alone. A proxy before us may have
         // read it otherwise: whatever follows isn't looked at (RFC 9112, 6.1).
         let is_last = head.headers.contains_key(TRANSFER_ENCODING);
-        let mut reply = match route::find(self.listener, &head) {
+        let found = host_problem(&parts).map_or_else(|| route::find(self.listener, &head), Err);
+        let mut reply = match found {
             Ok(_) if head.method == Method::OPTIONS => cors::preflight(&head),
             Ok(source) => self.answer_of(source, &head, body).await,
-            Err(refusal) => not_found(&head, &refusal),
+            Err(refusal) => refused_unread(&head, &refusal),
         };
         cors::expose(&head, &mut reply);
         if is_last {
@@ -84,17 +90,21 @@ impl Exchange {
                 if is_call {
                     grpc::refusal(&refusal)
                 } else {
-                    refusal.with_retry_after(source.refusal(head, &refusal))
+                    refusal.with_headers(source.refusal(head, &refusal))
                 }
             }
         }
     }
 
     async fn take(&self, source: &dyn HttpSource, head: &Head, body: Incoming) -> Result<Outcome, Refusal> {
+        if !source.needs_key() {
+            return Ok(Outcome::default());
+        }
         let mut key = self.key_of(secrets(head));
         if let Some(key) = &key {
             self.check(key, head)?;
         }
+        source.accepts(head).map_err(Refusal::Unsupported)?;
         let mut reservation = self.intake.budget.reservation();
         let limits = BodyLimits { bytes: self.limits.body_bytes, timeout: self.limits.body_timeout };
         let body = body::read(body, limits, &mut reservation).await?;
@@ -108,7 +118,7 @@ impl Exchange {
         }
         let origin = origin(source, head, key.ok_or(Refusal::Unauthorized)?);
         let ids = if source.has_retries() { Ids::OfBody(&content) } else { Ids::New };
-        let mut writer = EventWriter::new(&origin, ids, self.intake.batch_limits(), self.limits.events);
+        let mut writer = self.intake.writer(&origin, ids, self.limits.events);
         source.decode(head, &content, &mut writer)?;
         let request = writer.finish()?;
         drop(content);
@@ -156,12 +166,21 @@ impl Exchange {
     }
 }
 
-fn not_found(head: &Head, refusal: &Refusal) -> Reply {
+/// The answer to a request that no source has seen.
+fn refused_unread(head: &Head, refusal: &Refusal) -> Reply {
     if grpc::is_call(head) {
         return grpc::refusal(refusal);
     }
     let text = serde_json::json!({ "error": { "code": refusal.code(), "message": refusal.to_string() } });
-    Reply::json(refusal.status(), &text)
+    refusal.with_headers(Reply::json(refusal.status(), &text))
+}
+
+/// HTTP/1.1 wants the name of the host once: behind a proxy that reads another one, it would be another's request
+/// (RFC 9112, 3.2).
+fn host_problem(parts: &Parts) -> Option<Refusal> {
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    let is_wrong = hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11);
+    is_wrong.then(|| super::Malformed("the request needs the header Host once".to_owned()).into())
 }
 
 /// Headers that are stored with each event, since they can't be had later.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::{
     StatusCode,
-    header::{HeaderValue, RETRY_AFTER},
+    header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::{Malformed, Reply};
@@ -104,11 +104,17 @@ impl Refusal {
         }
     }
 
-    /// Adds `Retry-After`, where there is a time.
-    pub fn with_retry_after(&self, reply: Reply) -> Reply {
-        match self.retry_after() {
-            Some(time) => reply.header(RETRY_AFTER, HeaderValue::from(seconds(time))),
-            None => reply,
+    /// Adds the headers that belong to the status: `Retry-After`, `WWW-Authenticate`, `Allow`.
+    pub fn with_headers(&self, mut reply: Reply) -> Reply {
+        if let Some(time) = self.retry_after() {
+            reply = reply.header(RETRY_AFTER, HeaderValue::from(seconds(time)));
+        }
+        match self {
+            Self::Unauthorized => {
+                reply.header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tickstream\""))
+            }
+            Self::Method(methods) => reply.header(ALLOW, HeaderValue::from_static(methods)),
+            _ => reply,
         }
     }
 }

@@ -25,7 +25,7 @@ pub enum Listener {
 pub struct Route {
     /// The listeners that have it.
     pub listeners: &'static [Listener],
-    /// The method.
+    /// The methods, as the header `Allow` has them.
     pub method: &'static str,
     /// The path; a segment `*` stands for any one.
     pub path: &'static str,
@@ -36,6 +36,9 @@ pub struct Route {
 const HTTP: &[Listener] = &[Listener::Http];
 const OTLP_HTTP: &[Listener] = &[Listener::OtlpHttp];
 const OTLP_GRPC: &[Listener] = &[Listener::OtlpGrpc];
+const READ: &str = "GET, HEAD";
+/// What shippers ask for, and put there.
+const SETUP: &str = "GET, HEAD, PUT, POST";
 
 /// All paths.
 pub fn routes() -> &'static [Route] {
@@ -64,14 +67,20 @@ const ROUTES: &[Route] = &[
     Route { listeners: HTTP, method: "POST", path: "/e", source: &PostHog },
     Route { listeners: HTTP, method: "POST", path: "/capture", source: &PostHog },
     Route { listeners: HTTP, method: "POST", path: "/track", source: &PostHog },
-    Route { listeners: HTTP, method: "POST", path: "/_bulk", source: &Bulk },
-    Route { listeners: HTTP, method: "PUT", path: "/_bulk", source: &Bulk },
-    Route { listeners: HTTP, method: "POST", path: "/*/_bulk", source: &Bulk },
-    Route { listeners: HTTP, method: "PUT", path: "/*/_bulk", source: &Bulk },
-    Route { listeners: HTTP, method: "GET", path: "/", source: &Probe::Root },
-    Route { listeners: HTTP, method: "HEAD", path: "/", source: &Probe::Root },
-    Route { listeners: HTTP, method: "GET", path: "/_license", source: &Probe::License },
-    Route { listeners: HTTP, method: "GET", path: "/_cluster/health", source: &Probe::Health },
+    Route { listeners: HTTP, method: "POST, PUT", path: "/_bulk", source: &Bulk },
+    Route { listeners: HTTP, method: "POST, PUT", path: "/*/_bulk", source: &Bulk },
+    Route { listeners: HTTP, method: READ, path: "/", source: &Probe::Root },
+    Route { listeners: HTTP, method: READ, path: "/_license", source: &Probe::License },
+    Route { listeners: HTTP, method: READ, path: "/_xpack", source: &Probe::Xpack },
+    Route { listeners: HTTP, method: READ, path: "/_cluster/health", source: &Probe::Health },
+    Route { listeners: HTTP, method: READ, path: "/_cat/health", source: &Probe::CatHealth },
+    Route { listeners: HTTP, method: SETUP, path: "/_template/*", source: &Probe::Setup },
+    Route { listeners: HTTP, method: SETUP, path: "/_index_template/*", source: &Probe::Setup },
+    Route { listeners: HTTP, method: SETUP, path: "/_component_template/*", source: &Probe::Setup },
+    Route { listeners: HTTP, method: SETUP, path: "/_ilm/policy/*", source: &Probe::Setup },
+    Route { listeners: HTTP, method: SETUP, path: "/_data_stream/*", source: &Probe::Setup },
+    Route { listeners: HTTP, method: SETUP, path: "/_ingest/pipeline/*", source: &Probe::Setup },
+    Route { listeners: HTTP, method: SETUP, path: "/_alias/*", source: &Probe::Setup },
     Route { listeners: OTLP_HTTP, method: "POST", path: "/v1/logs", source: &Signal::Logs },
     Route { listeners: OTLP_HTTP, method: "POST", path: "/v1/traces", source: &Signal::Traces },
     Route { listeners: OTLP_HTTP, method: "POST", path: "/v1/metrics", source: &Signal::Metrics },
@@ -93,6 +102,7 @@ const ROUTES: &[Route] = &[
         path: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         source: &Signal::Metrics,
     },
+    Route { listeners: HTTP, method: READ, path: "/openapi.json", source: &own::Description },
 ];
 
 /// The source for a request.
@@ -102,7 +112,8 @@ pub(super) fn find(listener: Listener, head: &Head) -> Result<&'static dyn HttpS
         if !matches(route.path, &head.path) {
             continue;
         }
-        if head.method == *route.method || head.method == Method::OPTIONS {
+        let is_taken = route.method.split(", ").any(|method| head.method == *method);
+        if is_taken || head.method == Method::OPTIONS {
             return Ok(route.source);
         }
         method = Some(route.method);

@@ -15,7 +15,7 @@ use super::{
     connection::{self, ConnectionLimits},
     exchange::{Exchange, RequestLimits, SharedKeys},
 };
-use crate::intake::SharedIntake;
+use crate::{intake::SharedIntake, networks::Network};
 
 /// Options of a listener.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct HttpConfig {
     pub connection: ConnectionLimits,
     /// Bounds of requests.
     pub request: RequestLimits,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted: Arc<[Network]>,
     /// TLS, where it is on.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -45,6 +47,7 @@ impl Default for HttpConfig {
                 events: 50_000,
                 body_timeout: Duration::from_secs(15),
             },
+            trusted: Arc::new([]),
             tls: None,
         }
     }
@@ -81,7 +84,8 @@ impl HttpServer {
         let (drain, drained) = watch::channel(false);
         let connections = Arc::new(Semaphore::new(config.connections));
         let connections_max = config.connections;
-        let exchange = Arc::new(Exchange { listener: kind, intake, keys, limits: config.request });
+        let (limits, trusted) = (config.request, config.trusted.clone());
+        let exchange = Arc::new(Exchange { listener: kind, intake, keys, limits, trusted });
         let accepting = tokio::spawn(accept(listener, config, exchange, connections.clone(), drained));
         Ok(Self { address, drain, connections, connections_max, accepting })
     }

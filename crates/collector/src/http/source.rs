@@ -13,6 +13,19 @@ pub trait HttpSource: Sync {
     /// Name in metrics, logs and with each event: "otlp".
     fn name(&self) -> &'static str;
 
+    /// Whether bodies of this Content-Type and Content-Encoding are taken, before any of it is read.
+    ///
+    /// # Errors
+    /// A sentence for people, which says what is taken.
+    fn accepts(&self, _head: &Head) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether senders need a key: all but what says nothing of anybody's.
+    fn needs_key(&self) -> bool {
+        true
+    }
+
     /// Decodes a body. Records that can't be taken are rejected by the writer, others go on.
     ///
     /// # Errors

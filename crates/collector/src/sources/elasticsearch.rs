@@ -28,8 +28,14 @@ pub enum Probe {
     Root,
     /// `GET /_license`
     License,
+    /// `GET /_xpack`
+    Xpack,
     /// `GET /_cluster/health`
     Health,
+    /// `GET /_cat/health`, of rsyslog
+    CatHealth,
+    /// Templates, policies, data streams: there are none here, and whoever wants some is told that they stand.
+    Setup,
 }
 
 /// Clients of Elasticsearch refuse a server without it.
@@ -58,6 +64,15 @@ impl HttpSource for Probe {
 
     fn success(&self, _: &Head, _: &Outcome) -> Reply {
         let body = match self {
+            Self::CatHealth => {
+                return Reply::new(StatusCode::OK, "text/plain; charset=utf-8", "tickstream green\n")
+                    .header(PRODUCT, HeaderValue::from_static("Elasticsearch"));
+            }
+            Self::Setup => json!({ "acknowledged": true }),
+            Self::Xpack => json!({
+                "license": { "uid": "tickstream", "type": "basic", "mode": "basic", "status": "active" },
+                "features": { "ilm": { "available": false, "enabled": false } },
+            }),
             Self::Root => json!({
                 "name": "tickstream",
                 "cluster_name": "tickstream",
@@ -150,22 +165,35 @@ fn action(line: &[u8], path_index: &str) -> Result<Action, Malformed> {
     Ok(Action { name, index, id: take_text(&mut parameters, "_id").unwrap_or_default() })
 }
 
-/// A document as a log: fields by the names of the Elastic Common Schema, and what shippers call them.
-fn event(action: &Action, mut document: Map<String, Json>, writer: &EventWriter<'_>) -> Event {
-    let timestamp =
-        ["@timestamp", "timestamp", "time"].iter().find_map(|key| document.get(*key).and_then(time));
+fn event(action: &Action, source: Map<String, Json>, writer: &EventWriter<'_>) -> Event {
+    let mut event = document(source, "unknown_service");
+    // The index is a part of the document's name: a document without an id has a new one each time.
+    if !action.id.is_empty() {
+        event.event_id = writer.id_of(&format!("{}/{}", action.index, action.id));
+    }
+    if !action.index.is_empty() {
+        event.context.insert("index".to_owned(), action.index.clone());
+    }
+    event
+}
+
+/// A document as a log: fields by the names of the Elastic Common Schema, and what shippers call them. `service` is that of
+/// a document that names none.
+pub(super) fn document(mut document: Map<String, Json>, service: &str) -> Event {
+    let timestamp = take_time(&mut document);
     let mut first = |keys: &[&str]| keys.iter().find_map(|key| take_path(&mut document, key));
     let message = first(&["message", "msg", "log", "event.original"]);
     let level = first(&["log.level", "level", "severity", "syslog-severity", "loglevel"]).unwrap_or_default();
-    let service = first(&["service.name", "service", "programname", "app-name", "host.name", "host"]);
+    let named = first(&["service.name", "service", "programname", "app-name"]);
     let logger = first(&["log.logger", "logger_name", "logger"]).unwrap_or_default();
     let thread = first(&["process.thread.name", "thread_name"]).unwrap_or_default();
     let stack_trace = first(&["error.stack_trace", "stack_trace"]).unwrap_or_default();
     let trace_id = first(&["trace.id", "trace_id"]);
-    document.remove("@timestamp");
+    // A host stands for a service that isn't named, and stays where it is.
+    let named = named.or_else(|| host(&document).map(str::to_owned)).unwrap_or_default();
     let (metadata, typed_metadata) = maps(document);
     let mut log = Log {
-        service: clipped_or(&service.unwrap_or_default(), SERVICE_BYTES_MAX, "unknown_service").to_owned(),
+        service: clipped_or(&named, SERVICE_BYTES_MAX, service).to_owned(),
         level: fields::level(&level).into(),
         severity_text: level,
         logger_name: logger,
@@ -183,25 +211,27 @@ fn event(action: &Action, mut document: Map<String, Json>, writer: &EventWriter<
         log.context = bytes.map(|trace_id| LogContext { trace_id: Some(trace_id), ..LogContext::default() });
     }
     set_message(&mut log, message.unwrap_or_default());
-    // The index is a part of the document's name: a document without an id has a new one each time.
-    let event_id = if action.id.is_empty() {
-        Vec::new()
-    } else {
-        writer.id_of(&format!("{}/{}", action.index, action.id))
-    };
     Event {
-        event_id,
         timestamp: timestamp.unwrap_or_default(),
         platform: "elasticsearch".to_owned(),
         event_type: EventType::Log.into(),
         event_name: "log".to_owned(),
-        context: [("index".to_owned(), action.index.clone())]
-            .into_iter()
-            .filter(|(_, index)| !index.is_empty())
-            .collect(),
         body: Some(Body::Log(log)),
         ..Event::default()
     }
+}
+
+/// The document's time, taken out of it where it can be read.
+fn take_time(document: &mut Map<String, Json>) -> Option<u64> {
+    let keys = ["@timestamp", "timestamp", "time"];
+    let (key, at) = keys.into_iter().find_map(|key| Some((key, document.get(key).and_then(time)?)))?;
+    document.remove(key);
+    Some(at)
+}
+
+fn host(document: &Map<String, Json>) -> Option<&str> {
+    let host = document.get("host.name").or_else(|| document.get("host"))?;
+    host.as_str().or_else(|| host.get("name")?.as_str())
 }
 
 /// A text under a dotted path: one key, or objects in each other.

@@ -14,6 +14,7 @@ use tickstream_client::events::{Body, Event, EventType, Log};
 use self::msgpack::{Item, Scan, Scanner};
 use crate::{
     http::Malformed,
+    outcome::Rejection,
     sources::fields::{self, SERVICE_BYTES_MAX, clipped, clipped_or, put_text, set_message},
     stream::StreamDecoder,
     writer::EventWriter,
@@ -54,7 +55,8 @@ impl StreamDecoder for FluentStream {
         Ok(at)
     }
 
-    fn acknowledge(&mut self, out: &mut Vec<u8>) {
+    /// The protocol has no word for a record that can't be stored: the log has.
+    fn acknowledge(&mut self, _: &[Rejection], out: &mut Vec<u8>) {
         out.append(&mut self.acks);
     }
 
@@ -66,9 +68,13 @@ impl StreamDecoder for FluentStream {
 /// Takes a message. Gives its chunk's id, where the sender waits for an answer.
 fn message(bytes: &[u8], writer: &mut EventWriter<'_>) -> Result<Option<String>, Malformed> {
     let malformed = |problem: &str| Malformed(format!("no message of Fluent Forward: {problem}"));
-    let item =
-        msgpack::parse(bytes).ok_or_else(|| malformed("its values are too deep, or texts aren't UTF-8"))?;
-    let Item::List(mut parts) = item else { return Err(malformed("it is no list")) };
+    let item = msgpack::parse(bytes).ok_or_else(|| malformed("its values are too deep"))?;
+    let mut parts = match item {
+        Item::List(parts) => parts,
+        // A heartbeat of Fluentd.
+        Item::Null => return Ok(None),
+        _ => return Err(malformed("it is no list")),
+    };
     if parts.len() < 2 {
         return Err(malformed("it has less than two parts"));
     }
@@ -82,6 +88,7 @@ fn message(bytes: &[u8], writer: &mut EventWriter<'_>) -> Result<Option<String>,
     };
     let chunk = match option("chunk") {
         Some(Item::Text(chunk)) => Some(chunk),
+        Some(Item::Bytes(chunk)) => String::from_utf8(chunk).ok(),
         _ => None,
     };
     let is_compressed = matches!(option("compressed"), Some(Item::Text(name)) if name == "gzip");
@@ -134,7 +141,7 @@ impl Records<'_> {
             };
             match msgpack::parse(&entries[..len]) {
                 Some(entry) => self.take(entry, writer),
-                None => writer.reject("MALFORMED", "its values are too deep, or texts aren't UTF-8"),
+                None => writer.reject("MALFORMED", "its values are too deep"),
             }
             entries = &entries[len..];
         }

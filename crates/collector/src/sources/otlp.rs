@@ -47,6 +47,14 @@ impl HttpSource for Signal {
         "otlp"
     }
 
+    fn accepts(&self, head: &Head) -> Result<(), String> {
+        let media_type = head.media_type();
+        if media_type == PROTOBUF || media_type == JSON || media_type.starts_with("application/grpc") {
+            return Ok(());
+        }
+        Err(format!("Content-Type is \"{media_type}\"; {PROTOBUF} and {JSON} are taken"))
+    }
+
     fn decode(&self, head: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
         match self {
             Self::Logs => logs::decode(request::<ExportLogsServiceRequest>(head, body)?, writer),
@@ -113,10 +121,6 @@ fn request<M: Message + Default + DeserializeOwned>(head: &Head, body: &[u8]) ->
     if is_json(head) {
         return serde_json::from_slice(body)
             .map_err(|error| Malformed(format!("the body is no OTLP in JSON: {error}")));
-    }
-    let media_type = head.media_type();
-    if media_type != PROTOBUF && !media_type.starts_with("application/grpc") {
-        return Err(Malformed(format!("Content-Type is \"{media_type}\"; {PROTOBUF} and {JSON} are taken")));
     }
     M::decode(body).map_err(|error| Malformed(format!("the body is no OTLP in protobuf: {error}")))
 }

@@ -18,6 +18,33 @@ use crate::{
 /// `POST /v1/events`
 pub struct Events;
 
+/// `GET /openapi.json`: the description of the API for programs.
+pub struct Description;
+
+const OPENAPI: &str = include_str!("../../openapi.json");
+
+impl HttpSource for Description {
+    fn name(&self) -> &'static str {
+        "events"
+    }
+
+    fn needs_key(&self) -> bool {
+        false
+    }
+
+    fn decode(&self, _: &Head, _: &[u8], _: &mut EventWriter<'_>) -> Result<(), Malformed> {
+        Ok(())
+    }
+
+    fn success(&self, _: &Head, _: &Outcome) -> Reply {
+        Reply::new(StatusCode::OK, "application/json", OPENAPI)
+    }
+
+    fn refusal(&self, head: &Head, refusal: &Refusal) -> Reply {
+        Events.refusal(head, refusal)
+    }
+}
+
 /// A protobuf body is an `EventBatch`.
 const PROTOBUF: [&str; 2] = ["application/x-protobuf", "application/protobuf"];
 
@@ -36,8 +63,14 @@ impl HttpSource for Events {
         }
         match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => decode_array(body, writer),
+            Some(_) if is_scalar(body) => {
+                Err(Malformed("the body is neither an array nor objects of JSON".to_owned()))
+            }
             Some(_) => {
-                decode_lines(body, writer);
+                match one_event(body) {
+                    Some(event) => take(event, writer),
+                    None => decode_lines(body, writer),
+                }
                 Ok(())
             }
             None => {
@@ -79,16 +112,35 @@ fn answer(outcome: &Outcome) -> serde_json::Value {
 /// Parameter `sent_at`: the sender's clock at this attempt, Unix time, milliseconds.
 fn send_time(head: &Head) -> Result<Option<u64>, Malformed> {
     let Some(text) = head.parameter("sent_at") else { return Ok(None) };
-    let ms: u64 =
-        text.parse().map_err(|_| Malformed(format!("sent_at is {text}, not Unix time in milliseconds")))?;
+    let is_number = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let ms = text.parse().ok().filter(|ms: &u64| is_number && *ms <= SENT_AT_MAX);
+    let ms = ms.ok_or_else(|| Malformed(format!("sent_at is \"{text}\", not Unix time in milliseconds")))?;
     Ok(Some(ms.saturating_mul(1_000_000)))
 }
+
+/// The largest whole number that every JSON has.
+const SENT_AT_MAX: u64 = (1 << 53) - 1;
 
 fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
     let batch = EventBatch::decode(body)
         .map_err(|error| Malformed(format!("the body is no protobuf message stream.EventBatch: {error}")))?;
     batch.events.into_iter().for_each(|event| writer.event(event));
     Ok(())
+}
+
+/// Whether the whole body is one value of JSON that can't hold an event.
+fn is_scalar(body: &[u8]) -> bool {
+    let first = body.trim_ascii().first();
+    !matches!(first, Some(b'{' | b'[')) && serde_json::from_slice::<&RawValue>(body).is_ok()
+}
+
+/// The event that the whole body is, where it goes over several lines.
+fn one_event(body: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(body).ok()?.trim_ascii();
+    let first_line = text.lines().next()?;
+    // A first line that is a value by itself is the first of many.
+    let is_cut = first_line.len() < text.len() && serde_json::from_str::<&RawValue>(first_line).is_err();
+    (is_cut && serde_json::from_str::<&RawValue>(text).is_ok()).then_some(text)
 }
 
 /// Each line is judged by itself: a broken one spoils no other.
@@ -179,6 +231,8 @@ mod tests {
         let events = [ONE, TWO].map(|line| parse_event(line).unwrap()).to_vec();
         let protobuf = EventBatch { events }.encode_to_vec();
         let protobuf = decode("application/x-protobuf; a=b", "/v1/events", &protobuf).unwrap();
+        let pretty = format!("{}\n", ONE.replace(',', ",\n  "));
+        assert_eq!(names(&decode("application/json", "/v1/events", pretty.as_bytes()).unwrap()), ["one"]);
         for request in [array, lines, protobuf] {
             assert_eq!((names(&request), request.rejected.len()), (vec!["one".into(), "two".into()], 0));
         }
@@ -203,11 +257,13 @@ mod tests {
         let nested = ["[".repeat(10_000), "]".repeat(10_000)].concat();
         let events = decode("", "/v1/events", nested.as_bytes());
         assert!(events.is_err() || events.unwrap().rejected.len() == 1);
-        for body in ["", "  \n", "[", "[1,", "[{}] x", "[\u{0}]"] {
+        for body in ["", "  \n", "[", "[1,", "[{}] x", "[\u{0}]", "5", "null", "\"text\""] {
             assert!(decode("", "/v1/events", body.as_bytes()).is_err(), "{body}");
         }
         assert!(decode("application/protobuf", "/v1/events", b"\x1A\xFF").is_err());
-        assert!(decode("", "/v1/events?sent_at=yesterday", ONE.as_bytes()).is_err());
+        for wrong in ["yesterday", "", "-1", "%2B5", "1.5", "99999999999999999"] {
+            assert!(decode("", &format!("/v1/events?sent_at={wrong}"), ONE.as_bytes()).is_err(), "{wrong}");
+        }
     }
 
     #[test]

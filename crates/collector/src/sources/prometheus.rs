@@ -3,8 +3,9 @@
 //! A series of a request is one event with all its points. 2.0 tells the type of a metric; of 1.0, which sends types
 //! apart from samples, it is taken from the name.
 
+pub mod exposition;
 mod messages;
-mod series;
+pub(crate) mod series;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,7 @@ use prost::Message;
 
 use self::messages::{v1, v2};
 use crate::{
-    http::{Head, HttpSource, Malformed, Refusal, Reply},
+    http::{Encoding, Head, HttpSource, Malformed, Refusal, Reply},
     outcome::Outcome,
     writer::EventWriter,
 };
@@ -24,6 +25,7 @@ use crate::{
 /// `POST /api/v1/write`
 pub struct RemoteWrite;
 
+const V1: &str = "prometheus.WriteRequest";
 const V2: &str = "io.prometheus.write.v2.Request";
 
 /// What 2.0 wants to know of a request, in the order of [`Outcome::stored`].
@@ -38,12 +40,29 @@ impl HttpSource for RemoteWrite {
         "prometheus"
     }
 
+    /// As Prometheus itself takes it: senders of 1.0 may leave both headers out.
+    fn accepts(&self, head: &Head) -> Result<(), String> {
+        let (media_type, encoding) = (head.media_type(), head.header("content-encoding"));
+        if !media_type.is_empty() && media_type != "application/x-protobuf" {
+            return Err(format!("Content-Type is \"{media_type}\"; application/x-protobuf is taken"));
+        }
+        match proto(head) {
+            None | Some(V1 | V2) => {}
+            Some(other) => return Err(format!("there is no message {other}; {V1} and {V2} are taken")),
+        }
+        if !encoding.is_empty() && encoding != "snappy" {
+            return Err(format!("Content-Encoding is \"{encoding}\"; snappy is taken"));
+        }
+        Ok(())
+    }
+
+    fn encoding(&self, _: &Head) -> Option<Encoding> {
+        Some(Encoding::Snappy)
+    }
+
     fn decode(&self, head: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
         let malformed = |error| Malformed(format!("the body is no remote write request: {error}"));
-        if head.media_type() != "application/x-protobuf" {
-            return Err(Malformed("Content-Type has to be application/x-protobuf".to_owned()));
-        }
-        if is_v2(head) {
+        if proto(head) == Some(V2) {
             series::decode_v2(v2::Request::decode(body).map_err(malformed)?, writer);
         } else {
             series::decode_v1(v1::WriteRequest::decode(body).map_err(malformed)?, writer);
@@ -68,9 +87,10 @@ impl HttpSource for RemoteWrite {
     }
 }
 
-fn is_v2(head: &Head) -> bool {
-    let parameters = head.header("content-type").split(';').skip(1);
-    parameters.map(str::trim).any(|parameter| parameter.trim_matches('"') == ["proto=", V2].concat())
+/// The message that the Content-Type names.
+fn proto(head: &Head) -> Option<&str> {
+    let mut parameters = head.header("content-type").split(';').skip(1).map(str::trim);
+    parameters.find_map(|parameter| parameter.strip_prefix("proto=")).map(|name| name.trim_matches('"'))
 }
 
 fn with_written(reply: Reply, stored: [u64; 3]) -> Reply {

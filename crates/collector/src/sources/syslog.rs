@@ -5,6 +5,7 @@ mod message;
 mod relp;
 
 pub use framing::SyslogStream;
+pub(crate) use message::event;
 pub use relp::RelpStream;
 
 use crate::{stream::DatagramDecoder, writer::EventWriter};

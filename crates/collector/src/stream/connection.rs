@@ -11,12 +11,13 @@ use tokio::{
 use super::{StreamConfig, StreamDecoder};
 use crate::{
     budget::Reservation,
+    delivery::Delivery,
     drain,
     http::now_ns,
     intake::SharedIntake,
     keys::Key,
-    outcome::Unavailable,
-    writer::{EventWriter, Ids, Origin, Request},
+    outcome::Rejection,
+    writer::{Ids, Origin, Request},
 };
 
 /// First room of a connection's buffer, bytes: idle connections have no more.
@@ -102,11 +103,11 @@ impl Connection {
     async fn take(&mut self, io: &mut (impl AsyncWrite + Unpin), buffer: &mut Vec<u8>) -> Result<(), ()> {
         loop {
             let origin = self.origin();
-            let mut writer = EventWriter::new(&origin, Ids::New, self.intake.batch_limits(), EVENTS_MAX);
+            let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
             let decoded = self.decoder.decode(buffer, &mut writer);
             // What was decoded before the stream broke is stored all the same, and not acknowledged.
             let request = writer.finish().map_err(|problem| self.complain(&problem))?;
-            self.store(&origin, request).await?;
+            let rejected = self.store(&origin, request).await?;
             let consumed = decoded.map_err(|problem| self.complain(&problem))?;
             buffer.drain(..consumed);
             self.partial_since = match buffer.is_empty() {
@@ -115,7 +116,7 @@ impl Connection {
                 false => self.partial_since.or_else(|| Some(Instant::now())),
             };
             let mut out = Vec::new();
-            self.decoder.acknowledge(&mut out);
+            self.decoder.acknowledge(&rejected, &mut out);
             if !out.is_empty() {
                 let written = time::timeout(self.config.message_timeout, io.write_all(&out)).await;
                 written.map_err(drop)?.map_err(drop)?;
@@ -137,31 +138,17 @@ impl Connection {
 
     async fn finish(&mut self, rest: &[u8]) {
         let origin = self.origin();
-        let mut writer = EventWriter::new(&origin, Ids::New, self.intake.batch_limits(), EVENTS_MAX);
+        let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
         self.decoder.end(rest, &mut writer);
         let request = writer.finish().unwrap_or_default();
         _ = self.store(&origin, request).await;
     }
 
-    /// Until every event has its final answer, or the collector ends.
-    async fn store(&mut self, origin: &Origin, request: Request) -> Result<(), ()> {
-        if request.is_empty() {
-            return Ok(());
-        }
-        loop {
-            let retry_after = match self.intake.store(origin, request.clone()).await {
-                Ok(outcome) if outcome.retryable().is_none() => {
-                    tell_rejected(self.decoder.name(), &outcome.summary(), outcome.rejected.len());
-                    return Ok(());
-                }
-                Ok(outcome) => outcome.retry_after,
-                Err(Unavailable { retry_after, .. }) => retry_after,
-            };
-            tokio::select! {
-                () = time::sleep(retry_after.clamp(RETRY_LEAST, RETRY_MOST)) => {}
-                () = drain::begins(&mut self.drain) => return Err(()),
-            }
-        }
+    /// Until every event has its final answer, or the collector ends. Gives the events that can't be stored.
+    async fn store(&mut self, origin: &Origin, request: Request) -> Result<Vec<Rejection>, ()> {
+        let drain = Some(self.drain.clone());
+        let delivery = Delivery { intake: &self.intake, origin, until: None, drain };
+        delivery.deliver(&request).await.map_err(drop)
     }
 
     fn origin(&self) -> Origin {
@@ -177,13 +164,6 @@ impl Connection {
     }
 }
 
-/// Senders without a way to be told have their losses in the log.
-pub(super) fn tell_rejected(source: &'static str, summary: &str, count: usize) {
-    if count > 0 {
-        tracing::warn!(source, count, summary, "events were rejected");
-    }
-}
-
 /// Gives back the room that a busy moment took.
 fn release(buffer: &mut Vec<u8>, reservation: &mut Reservation) {
     if buffer.len() < BUFFER_BYTES_FIRST && buffer.capacity() > 2 * READ_BYTES_MAX {
@@ -193,8 +173,6 @@ fn release(buffer: &mut Vec<u8>, reservation: &mut Reservation) {
     }
 }
 
-const RETRY_LEAST: Duration = Duration::from_millis(100);
-const RETRY_MOST: Duration = Duration::from_secs(30);
 /// Pause of a connection that finds no memory.
 const FULL_PAUSE: Duration = Duration::from_millis(50);
 const GOODBYE: Duration = Duration::from_secs(2);

@@ -14,14 +14,14 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{DatagramDecoder, connection::tell_rejected};
+use super::DatagramDecoder;
 use crate::{
+    delivery::Delivery,
     drain,
     http::now_ns,
     intake::SharedIntake,
     keys::Key,
-    outcome::Unavailable,
-    writer::{EventWriter, Ids, Origin, Request},
+    writer::{Ids, Origin},
 };
 
 /// Time for which datagrams wait for others.
@@ -32,12 +32,11 @@ const DATAGRAMS_MAX: usize = 1000;
 const GATHERED_BYTES_MAX: usize = 1 << 20;
 /// Groups that wait for their answers; more than these are dropped.
 const GROUPS_MAX: usize = 64;
-/// Attempts for a group that the servers can't take at present.
-const ATTEMPTS_MAX: u32 = 10;
+/// Time for which a group waits for servers that can't take it at present.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest datagram, bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 const EVENTS_MAX: u32 = 65_536;
-const RETRY_LEAST: Duration = Duration::from_millis(100);
 
 /// A socket that is read.
 #[derive(Debug)]
@@ -144,15 +143,17 @@ impl Reader {
                 receive_time: now_ns(),
                 send_time: 0,
             };
-            let mut writer = EventWriter::new(&origin, Ids::New, self.intake.batch_limits(), EVENTS_MAX);
+            let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
             group.iter().for_each(|(_, datagram)| self.decoder.decode(datagram, &mut writer));
             let request = writer.finish().unwrap_or_default();
             let events = request.events() as u64;
             match self.groups.clone().try_acquire_owned() {
                 Ok(permit) => {
-                    let (intake, name) = (self.intake.clone(), self.decoder.name());
+                    let intake = self.intake.clone();
                     tokio::spawn(async move {
-                        if !store(&intake, name, &origin, request).await {
+                        let until = Some(Instant::now() + PATIENCE);
+                        let delivery = Delivery { intake: &intake, origin: &origin, until, drain: None };
+                        if delivery.deliver(&request).await.is_err() {
                             intake.metrics.drop_events(events);
                         }
                         drop(permit);
@@ -162,20 +163,4 @@ impl Reader {
             }
         }
     }
-}
-
-/// Tries a few times. Whether it is stored.
-async fn store(intake: &SharedIntake, name: &'static str, origin: &Origin, request: Request) -> bool {
-    for _ in 0..ATTEMPTS_MAX {
-        let retry_after = match intake.store(origin, request.clone()).await {
-            Ok(outcome) if outcome.retryable().is_none() => {
-                tell_rejected(name, &outcome.summary(), outcome.rejected.len());
-                return true;
-            }
-            Ok(outcome) => outcome.retry_after,
-            Err(Unavailable { retry_after, .. }) => retry_after,
-        };
-        time::sleep(retry_after.max(RETRY_LEAST)).await;
-    }
-    false
 }

@@ -18,6 +18,7 @@ use tickstream_collector::{
     Addresses, Collector, CollectorConfig,
     http::{ConnectionLimits, HttpConfig, RequestLimits},
     keys::Keys,
+    source_config::SourceConfig,
     stream::StreamConfig,
     upstream::UpstreamConfig,
 };
@@ -226,8 +227,11 @@ pub fn config(keys: Option<&str>) -> CollectorConfig {
                 events: 5000,
                 body_timeout: Duration::from_secs(2),
             },
-            tls: None,
+            ..HttpConfig::default()
         },
+        sources: SourceConfig::default(),
+        state_dir: None,
+        spool: None,
         stream: StreamConfig { message_timeout: Duration::from_secs(2), ..StreamConfig::default() },
     }
 }

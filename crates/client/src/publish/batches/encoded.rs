@@ -19,6 +19,11 @@ impl EncodedBatch {
         Self { fields: Vec::with_capacity(bytes), events: 0 }
     }
 
+    /// A batch of so many events that [`as_bytes`](Self::as_bytes) gave.
+    pub fn from_encoded(fields: Vec<u8>, events: usize) -> Self {
+        Self { fields, events }
+    }
+
     /// Appends an event.
     pub fn push(&mut self, event: &Event) {
         self.push_with(event, &[]);

@@ -9,7 +9,7 @@ use tickstream_client::events::{
     Alias, Body, CustomEvent, DeviceInfo, Event, EventType, Group, Identify, Page,
 };
 
-use super::{object, revenue};
+use super::{keep_rest, object, revenue};
 use crate::{
     http::{Encoding, Head, HttpSource, Malformed, Refusal, Reply, form_parameter},
     outcome::Outcome,
@@ -214,5 +214,6 @@ fn fill(
     event.body = Some(body);
     event.revenue = revenue(&properties);
     (event.properties, event.typed_properties) = maps(properties);
+    keep_rest(event, call, &["timestamp", "sent_at", "offset", "api_key", "token", "$token"]);
     Ok(())
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json, json, value::RawValue};
 use tickstream_client::events::{Alias, Body, CustomEvent, Event, EventType, Group, Identify, Page};
 
-use super::{object, revenue, take_context};
+use super::{keep_rest, object, revenue, take_context};
 use crate::{
     http::{Head, HttpSource, Malformed, Refusal, Reply},
     outcome::Outcome,
@@ -177,5 +177,6 @@ fn fill(event: &mut Event, call_type: &str, mut call: Map<String, Json>) -> Resu
             event.properties.entry(key.to_owned()).or_insert(text);
         }
     }
+    keep_rest(event, call, &["timestamp", "originalTimestamp", "sentAt", "receivedAt", "writeKey"]);
     Ok(())
 }

@@ -35,16 +35,25 @@ fn segments_track_keeps_what_it_says() {
         "properties": {"revenue": 9.5, "currency": "eur", "order_id": "o1", "items": [{"sku": 1}], "coupon": "X"},
         "context": {
             "library": {"name": "analytics.js", "version": "2"}, "campaign": {"source": "mail"},
-            "page": {"url": "https://e.example/x", "path": "/x", "lang": "de"}, "locale": "de-AT",
-            "os": {"name": "iOS"}, "ip": "192.0.2.1", "app": {"version": "3"}
-        }
+            "page": {"url": "https://e.example/x", "path": "/x", "search": "?q=1", "lang": "de"}, "locale": "de-AT",
+            "os": {"name": "iOS"}, "device": {"id": "d7", "type": "ios"}, "ip": "192.0.2.1", "app": {"version": "3"}
+        },
+        "integrations": {"All": false}, "channel": "browser", "writeKey": "never-stored"
     });
     let event = events(&Segment::Call("track"), &body).remove(0);
     assert_eq!((&event.event_name[..], event.event_type()), ("Order Completed", EventType::Custom));
     assert_eq!(
         (event.user_id.as_deref(), &event.anonymous_id[..], &event.platform[..]),
-        (Some("u1"), "a1", "web")
+        (Some("u1"), "a1", "ios")
     );
+    assert!(
+        matches!(event.typed_context["device"].kind, Some(Kind::Map(_))),
+        "the schema has no field for an id"
+    );
+    assert!(matches!(event.typed_context["integrations"].kind, Some(Kind::Map(_))));
+    assert_eq!((&event.context["channel"][..], event.context.contains_key("writeKey")), ("browser", false));
+    assert_eq!(&event.properties["page.search"][..], "?q=1", "the address doesn't have it");
+    assert!(!event.properties.contains_key("page.path"));
     assert_eq!(event.timestamp, 1_792_000_000_250_000_000);
     let revenue = event.revenue.clone().unwrap();
     assert_eq!((revenue.amount, &revenue.currency[..], &revenue.order_id[..]), (Some(9.5), "EUR", "o1"));
@@ -130,7 +139,7 @@ fn posthogs_events_come_alone_in_arrays_and_in_batches() {
 #[test]
 fn posthogs_identity_calls_become_identity_events() {
     let body = json!({"api_key": "k", "batch": [
-        {"event": "$identify", "distinct_id": "u", "properties": {"$anon_distinct_id": "a"}, "$set": {"plan": "pro"}},
+        {"event": "$identify", "distinct_id": "u", "properties": {"$anon_distinct_id": "a"}, "$set": {"plan": "pro"}, "$set_once": {"first": 1}},
         {"event": "$create_alias", "distinct_id": "u", "properties": {"alias": "old"}},
         {"event": "$groupidentify", "distinct_id": "u", "properties": {"$group_type": "company", "$group_key": "g", "$group_set": {"n": 1}}}
     ]});
@@ -140,6 +149,7 @@ fn posthogs_identity_calls_become_identity_events() {
     assert_eq!((events[0].user_id.as_deref(), &events[0].anonymous_id[..]), (Some("u"), "a"));
     let Some(Body::Identify(identify)) = &events[0].body else { panic!() };
     assert_eq!(identify.traits["plan"], "pro");
+    assert!(events[0].typed_context.contains_key("$set_once"));
     let Some(Body::Group(group)) = &events[2].body else { panic!() };
     assert_eq!((&group.group_id[..], &group.r#type[..]), ("g", "company"));
 }

@@ -121,7 +121,7 @@ fn head(bytes: &[u8]) -> Option<Result<Head, ()>> {
     }
 }
 
-/// The value of bytes that a [`Scanner`] has found whole. `None` where it is too deep, or a text isn't UTF-8.
+/// The value of bytes that a [`Scanner`] has found whole. `None` where it is too deep.
 pub(super) fn parse(bytes: &[u8]) -> Option<Item> {
     let mut rest = bytes;
     item(&mut rest, 0)
@@ -149,8 +149,8 @@ fn item(rest: &mut &[u8], depth: usize) -> Option<Item> {
         0xCB => Item::Number(f64::from_bits(number(own, 8)?)),
         0xCC..=0xCF => unsigned(number(own, 1 << (first - 0xCC))?),
         0xD0..=0xD3 => Item::Integer(signed(1 << (first - 0xD0))?),
-        0xA0..=0xBF => Item::Text(text(&own[1..])?),
-        0xD9..=0xDB => Item::Text(text(&own[1 + (1 << (first - 0xD9))..])?),
+        0xA0..=0xBF => text(&own[1..]),
+        0xD9..=0xDB => text(&own[1 + (1 << (first - 0xD9))..]),
         0xC4..=0xC6 => Item::Bytes(own[1 + (1 << (first - 0xC4))..].to_vec()),
         0xD4..=0xD8 => extension(own[1] as i8, &own[2..]),
         0xC7..=0xC9 => {
@@ -168,8 +168,9 @@ fn item(rest: &mut &[u8], depth: usize) -> Option<Item> {
     })
 }
 
-fn text(bytes: &[u8]) -> Option<String> {
-    String::from_utf8(bytes.to_vec()).ok()
+/// A text; what isn't UTF-8 is bytes, as senders of the old format have all of theirs.
+fn text(bytes: &[u8]) -> Item {
+    String::from_utf8(bytes.to_vec()).map_or_else(|error| Item::Bytes(error.into_bytes()), Item::Text)
 }
 
 fn unsigned(number: u64) -> Item {
@@ -204,6 +205,8 @@ impl Item {
             Self::Time(ns) => Some(*ns),
             Self::Integer(seconds) => u64::try_from(*seconds).ok()?.checked_mul(1_000_000_000),
             Self::Number(seconds) if (0.0..1e10).contains(seconds) => Some((seconds * 1e9) as u64),
+            // Fluent Bit's time with metadata behind it.
+            Self::List(parts) if !matches!(parts.first(), Some(Self::List(_))) => parts.first()?.time(),
             _ => None,
         }
     }

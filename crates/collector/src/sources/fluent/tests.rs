@@ -53,7 +53,7 @@ fn receive(stream: &[u8], piece: usize) -> Result<(Vec<Event>, Vec<u8>), Malform
             let mut writer = EventWriter::new(&origin, Ids::New, limits, 1000);
             let consumed = decoder.decode(&buffer, &mut writer)?;
             events.extend(decoded(&writer.finish().unwrap()));
-            decoder.acknowledge(&mut out);
+            decoder.acknowledge(&[], &mut out);
             buffer.drain(..consumed);
             if consumed == 0 {
                 break;
@@ -135,6 +135,25 @@ fn fault_66_bombs_and_nonsense_end_the_connection() {
         assert!(receive(&broken, 10_000).is_err());
     }
     assert_eq!(receive(&huge_list, 1).unwrap().0, []);
+}
+
+#[test]
+fn heartbeats_old_raw_texts_and_times_with_metadata_are_taken() {
+    let raw = entry("old");
+    // fixstr, str 8 and str 16 of the old format hold any bytes.
+    let packed = [&[0xD9, raw.len() as u8][..], &raw].concat();
+    let binary = list(&[time(), map(&[("message", vec![0xA2, 0xFF, 0xFE])])]);
+    let with_metadata = list(&[list(&[time(), map(&[])]), map(&[("message", text("new"))])]);
+    let stream =
+        [vec![0xC0], list(&[text("t"), packed]), list(&[text("t"), list(&[binary, with_metadata])])].concat();
+    let (events, _) = receive(&stream, 10_000).unwrap();
+    assert_eq!((events.len(), messages(&events)[0], messages(&events)[2]), (3, "old", "new"));
+    assert_eq!(events[2].timestamp, 5_000_000_007);
+    let Some(Body::Log(Log { body: Some(Value { kind: Some(Kind::Map(map)) }), .. })) = &events[1].body
+    else {
+        panic!("{:?}", events[1])
+    };
+    assert_eq!(map.entries["message"].kind, Some(Kind::Bytes(vec![0xFF, 0xFE])));
 }
 
 proptest! {

@@ -103,7 +103,12 @@ fn from_log(log: Log, timestamp: u64) -> LogRecord {
         observed_time_unix_nano: log.observed_time,
         severity_number: log.severity_number as i32,
         severity_text: log.severity_text,
-        body: Some(log.body.map_or_else(message, from_value)),
+        body: match log.body {
+            // The schema wants a message or a body: a record without either has one without a value.
+            Some(Value { kind: None }) => None,
+            Some(body) => Some(from_value(body)),
+            None => Some(message()),
+        },
         attributes: from_maps(log.metadata, log.typed_metadata),
         dropped_attributes_count: log.dropped_attributes_count,
         flags: log.flags,

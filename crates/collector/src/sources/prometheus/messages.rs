@@ -115,6 +115,9 @@ pub(super) struct Sample {
     pub value: f64,
     #[prost(int64, tag = "2")]
     pub timestamp: i64,
+    /// Of 2.0's later drafts; 0: unknown.
+    #[prost(int64, tag = "3")]
+    pub start_timestamp: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -147,6 +150,9 @@ pub(super) struct Histogram {
     pub timestamp: i64,
     #[prost(double, repeated, tag = "16")]
     pub custom_values: Vec<f64>,
+    /// Of 2.0's later drafts; 0: unknown.
+    #[prost(int64, tag = "17")]
+    pub start_timestamp: i64,
 }
 
 #[derive(Clone, Copy, PartialEq, Oneof)]

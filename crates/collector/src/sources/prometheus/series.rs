@@ -1,11 +1,16 @@
 //! Series as events.
 
+use std::collections::BTreeMap;
+
 use tickstream_client::events::{
     Body, Event, EventType, Exemplar, ExponentialBuckets, ExponentialHistogram, Histogram, MetricPoint,
     MetricSeries, SeriesType, Temporality,
 };
 
-use super::messages::{self, BucketSpan, Count, Sample, ZeroCount, v1, v2};
+use super::{
+    exposition::{self, Family},
+    messages::{self, BucketSpan, Count, Sample, ZeroCount, v1, v2},
+};
 use crate::{
     sources::fields::{EVENT_NAME_BYTES_MAX, SERVICE_BYTES_MAX, clipped, hex_id, put_text, text_value},
     writer::EventWriter,
@@ -23,6 +28,9 @@ const CUSTOM_BUCKETS: i32 = -53;
 const BUCKETS_MAX: usize = 1024;
 /// The schema's bound on the points of an event.
 const POINTS_MAX: usize = 4096;
+
+/// The schema's bound on the exemplars of a point.
+const EXEMPLARS_MAX: usize = 64;
 
 type Unfit = (&'static str, String);
 
@@ -56,6 +64,46 @@ pub(super) fn decode_v2(request: v2::Request, writer: &mut EventWriter<'_>) {
             .and_then(|metric| with_metadata(metric, metadata.as_ref(), created_timestamp, &symbols));
         take(metric, samples, &histograms, exemplars, writer);
     }
+}
+
+/// Writes the event of a sample that was scraped.
+pub(crate) fn take_scraped(scraped: &Scraped<'_>, writer: &mut EventWriter<'_>) {
+    let Scraped { labels, value, timestamp, exemplar, family } = *scraped;
+    let metric =
+        metric(labels.iter().map(|(name, value)| (name.clone(), value.clone()))).map(|mut metric| {
+            if let Some(Family { metric_type, help, unit }) = family {
+                metric.series.description.clone_from(help);
+                metric.series.unit.clone_from(unit);
+                set_declared(&mut metric.series, type_of(metric_type));
+            }
+            metric
+        });
+    let exemplars = exemplar.into_iter().map(|exemplar| {
+        let labels = exemplar.labels.iter().cloned();
+        to_exemplar(labels, exemplar.value, exemplar.timestamp.unwrap_or(timestamp))
+    });
+    let sample = Sample { value, timestamp, start_timestamp: 0 };
+    take(metric, vec![sample], &[], exemplars.collect(), writer);
+}
+
+/// A sample that was scraped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scraped<'a> {
+    /// With the metric's name.
+    pub labels: &'a BTreeMap<String, String>,
+    /// [`stale`] where the series has ended.
+    pub value: f64,
+    /// Unix time, milliseconds.
+    pub timestamp: i64,
+    /// OpenMetrics' exemplar.
+    pub exemplar: Option<&'a exposition::Exemplar>,
+    /// What the exporter says of the metric.
+    pub family: Option<&'a Family>,
+}
+
+/// The value that says that a series has ended.
+pub(crate) fn stale() -> f64 {
+    f64::from_bits(STALE)
 }
 
 /// A series without its points, and the time since which it counts.
@@ -136,33 +184,39 @@ fn with_metadata(
     let text = |index: u32| if index == 0 { Ok(String::new()) } else { symbol(index, symbols) };
     metric.series.description = text(help_ref)?;
     metric.series.unit = text(unit_ref)?;
-    if let Some((name, metric_type)) = type_name(r#type) {
-        set_type(&mut metric.series, metric_type);
-        metric.series.metadata.insert("prometheus.type".to_owned(), text_value(name.to_owned()));
-    }
+    set_declared(&mut metric.series, v2::MetricType::try_from(r#type).ok());
     Ok(metric)
 }
 
-fn type_name(metric_type: i32) -> Option<(&'static str, v2::MetricType)> {
-    use v2::MetricType;
-    let metric_type = MetricType::try_from(metric_type).ok()?;
-    let name = match metric_type {
-        MetricType::Unspecified => return None,
-        MetricType::Counter => "counter",
-        MetricType::Gauge => "gauge",
-        MetricType::Histogram => "histogram",
-        MetricType::GaugeHistogram => "gaugehistogram",
-        MetricType::Summary => "summary",
-        MetricType::Info => "info",
-        MetricType::StateSet => "stateset",
-    };
-    Some((name, metric_type))
+/// Types by their names in the text format.
+const TYPES: [(&str, v2::MetricType); 7] = [
+    ("counter", v2::MetricType::Counter),
+    ("gauge", v2::MetricType::Gauge),
+    ("histogram", v2::MetricType::Histogram),
+    ("gaugehistogram", v2::MetricType::GaugeHistogram),
+    ("summary", v2::MetricType::Summary),
+    ("info", v2::MetricType::Info),
+    ("stateset", v2::MetricType::StateSet),
+];
+
+fn type_of(name: &str) -> Option<v2::MetricType> {
+    TYPES.iter().find(|(known, _)| *known == name).map(|(_, metric_type)| *metric_type)
+}
+
+/// Sets the type that the sender says, and keeps its name.
+fn set_declared(series: &mut MetricSeries, metric_type: Option<v2::MetricType>) {
+    let known = TYPES.iter().find(|(_, known)| Some(*known) == metric_type);
+    if let Some((name, metric_type)) = known {
+        set_type(series, *metric_type);
+        series.metadata.insert("prometheus.type".to_owned(), text_value((*name).to_owned()));
+    }
 }
 
 /// Points of one type.
 type Group = (Option<SeriesType>, Vec<MetricPoint>);
 
-/// Writes the events of a series: one of its samples, one of each type of histogram. Exemplars go with the last point.
+/// Writes the events of a series: one of its samples, one of each type of histogram. Exemplars go with the last point;
+/// Prometheus sends them in series of their own, where they make points without a value.
 fn take(
     metric: Result<Metric, Unfit>,
     samples: Vec<Sample>,
@@ -170,12 +224,9 @@ fn take(
     exemplars: Vec<Result<Exemplar, Unfit>>,
     writer: &mut EventWriter<'_>,
 ) {
-    let exemplar_count = exemplars.len() as u32;
     let grouped = metric.and_then(|metric| {
         let mut groups = groups(samples, histograms, metric.start_time)?;
-        if let Some(last) = groups.last_mut().and_then(|(_, points)| points.last_mut()) {
-            last.exemplars = exemplars.into_iter().collect::<Result<_, _>>()?;
-        }
+        put_exemplars(&mut groups, exemplars.into_iter().collect::<Result<_, _>>()?);
         Ok((metric, groups))
     });
     let (metric, groups) = match grouped {
@@ -184,12 +235,39 @@ fn take(
     };
     for (series_type, points) in groups {
         for chunk in points.chunks(POINTS_MAX) {
-            let has_exemplars = chunk.last().is_some_and(|last| !last.exemplars.is_empty());
-            let mut weight = [0, 0, if has_exemplars { exemplar_count } else { 0 }];
-            weight[usize::from(series_type.is_some())] = chunk.len() as u32;
+            let exemplars: usize = chunk.iter().map(|point| point.exemplars.len()).sum();
+            let mut weight = [0, 0, exemplars as u32];
+            let points = chunk.iter().filter(|point| has_value(point)).count();
+            weight[usize::from(series_type.is_some())] = points as u32;
             writer.weigh(weight);
             writer.event(event(&metric, series_type, chunk.to_vec()));
         }
+    }
+}
+
+/// Whether a point was a sample or a histogram, which may have said that there is no value.
+fn has_value(point: &MetricPoint) -> bool {
+    let has_histogram = point.histogram.is_some() || point.exponential_histogram.is_some();
+    point.value.is_some() || has_histogram || point.flags == NO_VALUE
+}
+
+fn put_exemplars(groups: &mut Vec<Group>, mut exemplars: Vec<Exemplar>) {
+    if let Some(last) = groups.last_mut().and_then(|(_, points)| points.last_mut()) {
+        let beyond = exemplars.split_off(exemplars.len().min(EXEMPLARS_MAX));
+        last.exemplars = std::mem::replace(&mut exemplars, beyond);
+    }
+    let points: Vec<_> = exemplars
+        .chunks(EXEMPLARS_MAX)
+        .map(|chunk| MetricPoint {
+            time: chunk.iter().map(|exemplar| exemplar.time).max().unwrap_or_default(),
+            exemplars: chunk.to_vec(),
+            ..MetricPoint::default()
+        })
+        .collect();
+    match groups.last_mut() {
+        Some((_, last)) => last.extend(points),
+        None if points.is_empty() => {}
+        None => groups.push((None, points)),
     }
 }
 
@@ -228,15 +306,21 @@ fn event(metric: &Metric, histograms: Option<SeriesType>, points: Vec<MetricPoin
     }
 }
 
-fn to_point(Sample { value, timestamp }: Sample, start_time: u64) -> Result<MetricPoint, Unfit> {
+fn to_point(sample: Sample, start_time: u64) -> Result<MetricPoint, Unfit> {
+    let Sample { value, timestamp, start_timestamp } = sample;
     let is_stale = value.to_bits() == STALE;
     Ok(MetricPoint {
         time: required_ns(timestamp)?,
         value: (!is_stale).then_some(value),
-        start_time,
+        start_time: start_time_of(start_timestamp, start_time),
         flags: if is_stale { NO_VALUE } else { 0 },
         ..MetricPoint::default()
     })
+}
+
+/// The point's own start, else that of its series.
+fn start_time_of(start_timestamp: i64, of_series: u64) -> u64 {
+    ns(start_timestamp).filter(|start| *start > 0).unwrap_or(of_series)
 }
 
 fn to_exemplar(
@@ -262,8 +346,11 @@ fn to_exemplar(
 }
 
 fn to_histogram(histogram: &messages::Histogram, start_time: u64) -> Result<MetricPoint, Unfit> {
-    let mut point =
-        MetricPoint { time: required_ns(histogram.timestamp)?, start_time, ..MetricPoint::default() };
+    let mut point = MetricPoint {
+        time: required_ns(histogram.timestamp)?,
+        start_time: start_time_of(histogram.start_timestamp, start_time),
+        ..MetricPoint::default()
+    };
     if histogram.sum.to_bits() == STALE {
         point.flags = NO_VALUE;
     } else if histogram.schema == CUSTOM_BUCKETS {

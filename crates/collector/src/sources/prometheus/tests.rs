@@ -52,7 +52,8 @@ fn series(request: &Request) -> Vec<(Event, MetricSeries)> {
 
 #[test]
 fn a_series_is_one_event_with_all_its_points() {
-    let samples = (1..=3).map(|i| Sample { value: i as f64, timestamp: 1000 * i }).collect();
+    let samples =
+        (1..=3).map(|i| Sample { value: i as f64, timestamp: 1000 * i, ..Sample::default() }).collect();
     let name = [("__name__", "http_requests_total"), ("job", "api"), ("code", "200")];
     let exemplar = Exemplar {
         labels: labels(&[("trace_id", "0102030405060708090a0b0c0d0e0f10"), ("user", "u")]),
@@ -61,8 +62,8 @@ fn a_series_is_one_event_with_all_its_points() {
     };
     let counter =
         TimeSeries { labels: labels(&name), samples, exemplars: vec![exemplar], histograms: vec![] };
-    let stale = Sample { value: f64::from_bits(0x7FF0_0000_0000_0002), timestamp: 9 };
-    let nan = Sample { value: f64::NAN, timestamp: 8 };
+    let stale = Sample { value: f64::from_bits(0x7FF0_0000_0000_0002), timestamp: 9, ..Sample::default() };
+    let nan = Sample { value: f64::NAN, timestamp: 8, ..Sample::default() };
     let gauge = TimeSeries {
         labels: labels(&[("__name__", "up")]),
         samples: vec![nan, stale],
@@ -92,7 +93,7 @@ fn a_series_is_one_event_with_all_its_points() {
 
 #[test]
 fn a_series_that_is_none_is_told_and_others_pass() {
-    let sample = vec![Sample { value: 1.0, timestamp: 1 }];
+    let sample = vec![Sample { value: 1.0, timestamp: 1, ..Sample::default() }];
     let with = |pairs: &[(&str, &str)], samples: &[Sample]| TimeSeries {
         labels: labels(pairs),
         samples: samples.to_vec(),
@@ -102,13 +103,13 @@ fn a_series_that_is_none_is_told_and_others_pass() {
         with(&[("job", "nameless")], &sample),
         with(&[("__name__", "twice"), ("a", "1"), ("a", "2")], &sample),
         with(&[("__name__", "fine")], &sample),
-        with(&[("__name__", "before_1970")], &[Sample { value: 1.0, timestamp: -5 }]),
+        with(&[("__name__", "before_1970")], &[Sample { value: 1.0, timestamp: -5, ..Sample::default() }]),
     ]);
     let told: Vec<_> =
         request.rejected.iter().map(|rejection| (rejection.index, &rejection.code[..])).collect();
     assert_eq!(told, [(0, "FIELD_MISSING"), (1, "INVALID_VALUE"), (3, "INVALID_VALUE")]);
     assert_eq!(series(&request).len(), 1);
-    assert!(decode("text/plain", b"").is_err() && decode("application/x-protobuf", b"\x0A\xFF").is_err());
+    assert!(decode("application/x-protobuf", b"\x0A\xFF").is_err());
 }
 
 #[test]
@@ -158,6 +159,37 @@ fn version_2_brings_types_units_and_native_histograms() {
     assert_eq!((histogram.bucket_counts, histogram.bounds), (vec![0, 4, 2], vec![0.1, 1.0]));
     assert_eq!(request.rejected[0].index, 2);
     assert_eq!(request.weights, [(0, [0, 1, 0]), (1, [0, 1, 0])]);
+}
+
+#[test]
+fn exemplars_in_a_series_of_their_own_are_kept() {
+    let exemplar = |timestamp| Exemplar { labels: labels(&[("trace_id", "abc")]), value: 2.0, timestamp };
+    let alone = TimeSeries {
+        labels: labels(&[("__name__", "hits_total")]),
+        exemplars: (1..=70).map(exemplar).collect(),
+        ..TimeSeries::default()
+    };
+    let request = decode_v1(vec![alone]);
+    let (event, series) = series(&request).remove(0);
+    assert_eq!(event.timestamp, 70 * MS);
+    let counts: Vec<_> = series.points.iter().map(|point| (point.value, point.exemplars.len())).collect();
+    assert_eq!(counts, [(None, 64), (None, 6)]);
+    assert_eq!(request.weights, [(0, [0, 0, 70])]);
+}
+
+#[test]
+fn headers_are_taken_as_prometheus_takes_them() {
+    let check = |content_type: &str, encoding: &str| {
+        let headers = [("content-type", content_type), ("content-encoding", encoding)];
+        let given: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+        RemoteWrite.accepts(&test_head("POST", "/api/v1/write", &given))
+    };
+    assert_eq!(check("", ""), Ok(()));
+    assert_eq!(check("application/x-protobuf;proto=prometheus.WriteRequest", "snappy"), Ok(()));
+    assert_eq!(check(&format!("application/x-protobuf; proto=\"{V2}\""), "snappy"), Ok(()));
+    assert!(check("application/json", "snappy").is_err());
+    assert!(check("application/x-protobuf;proto=io.prometheus.write.v3.Request", "snappy").is_err());
+    assert!(check("application/x-protobuf", "gzip").is_err());
 }
 
 #[test]

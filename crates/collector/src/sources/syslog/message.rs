@@ -40,7 +40,7 @@ struct Header<'a> {
 }
 
 /// The event of a message that came at `receive_time`, Unix time, nanoseconds.
-pub(super) fn event(message: &[u8], receive_time: u64) -> Event {
+pub(crate) fn event(message: &[u8], receive_time: u64) -> Event {
     let (priority, rest) = priority(message);
     let (header, text) = match rest.strip_prefix(b"1 ").and_then(rfc5424) {
         Some(parsed) => parsed,
@@ -167,7 +167,22 @@ fn rfc3164(rest: &[u8], receive_time: u64) -> (Header<'_>, &[u8]) {
         // Without a time there may be a host and a tag all the same.
         return tagged(text, 0).unwrap_or((Header::default(), rest));
     };
-    tagged(after, timestamp).unwrap_or((Header { timestamp, ..Header::default() }, after.as_bytes()))
+    tagged(after, timestamp).unwrap_or_else(|| untagged(after, timestamp))
+}
+
+/// `host text`, as behind a time the host always stands (RFC 3164, 5.4, example 2).
+fn untagged(text: &str, timestamp: u64) -> (Header<'_>, &[u8]) {
+    match text.split_once(' ') {
+        Some((hostname, message)) if is_hostname(hostname) => {
+            (Header { timestamp, hostname, ..Header::default() }, message.as_bytes())
+        }
+        _ => (Header { timestamp, ..Header::default() }, text.as_bytes()),
+    }
+}
+
+fn is_hostname(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':');
+    !text.is_empty() && !text.ends_with(':') && text.bytes().all(is_part)
 }
 
 /// `host tag[process]: text`
@@ -274,12 +289,12 @@ mod tests {
             "'su root' failed",
         );
         check(
-            "<34>Oct 11 22:14:15 mymachine something else",
+            "<34>Oct 11 22:14:15 10.0.0.99 Use the BFG!",
             oct_11,
-            "",
+            "10.0.0.99",
             "syslog",
             "",
-            "mymachine something else",
+            "Use the BFG!",
         );
         check("<13>2026-10-14T19:46:40+02:00 h app: t", NOW, "h", "app", "", "t");
         check("<13>app: without a time", 0, "", "app", "", "without a time");

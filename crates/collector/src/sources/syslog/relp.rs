@@ -5,12 +5,29 @@
 use tickstream_client::events::Event;
 
 use super::{MESSAGE_BYTES_MAX, message};
-use crate::{http::Malformed, stream::StreamDecoder, writer::EventWriter};
+use crate::{http::Malformed, outcome::Rejection, stream::StreamDecoder, writer::EventWriter};
 
 /// RELP over TCP or TLS.
 #[derive(Debug, Default)]
 pub struct RelpStream {
-    answers: Vec<u8>,
+    answers: Vec<Answer>,
+}
+
+/// An answer that is owed.
+#[derive(Debug)]
+struct Answer {
+    number: u32,
+    reply: Reply,
+}
+
+#[derive(Debug)]
+enum Reply {
+    /// To the message with this index.
+    Message(u32),
+    /// To anything else.
+    Text(String),
+    /// To the end of the session.
+    Close,
 }
 
 /// More than a frame has beside its data: numbers and the command are short.
@@ -31,30 +48,44 @@ impl StreamDecoder for RelpStream {
     }
 
     fn decode(&mut self, bytes: &[u8], writer: &mut EventWriter<'_>) -> Result<usize, Malformed> {
-        let mut at = 0;
+        let (mut at, mut index) = (0, 0);
         while writer.has_room() {
             let Some(frame) = frame(&bytes[at..])? else { break };
             at += frame.len;
-            match frame.command {
+            let reply = match frame.command {
                 "syslog" => {
                     // The sender repeats what has no answer, in a new session with new numbers: the text has to tell.
                     let event_id = writer.id_of_parts(&[b"relp", frame.data]);
                     writer.event(Event { event_id, ..message::event(frame.data, writer.receive_time()) });
-                    self.answer(frame.number, "200 OK");
+                    index += 1;
+                    Reply::Message(index - 1)
                 }
-                "open" => self.answer(frame.number, OFFER),
-                "close" => {
-                    self.answer(frame.number, "");
-                    self.answers.extend_from_slice(b"0 serverclose 0\n");
-                }
-                other => self.answer(frame.number, &format!("500 there is no command {other}")),
-            }
+                "open" => Reply::Text(OFFER.to_owned()),
+                "close" => Reply::Close,
+                other => Reply::Text(format!("500 there is no command {other}")),
+            };
+            self.answers.push(Answer { number: frame.number, reply });
         }
         Ok(at)
     }
 
-    fn acknowledge(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.answers);
+    fn acknowledge(&mut self, rejected: &[Rejection], out: &mut Vec<u8>) {
+        for Answer { number, reply } in self.answers.drain(..) {
+            match reply {
+                Reply::Message(index) => {
+                    let found = rejected.binary_search_by_key(&index, |rejection| rejection.index);
+                    match found {
+                        Ok(at) => answer(out, number, &refusal(&rejected[at])),
+                        Err(_) => answer(out, number, "200 OK"),
+                    }
+                }
+                Reply::Text(text) => answer(out, number, &text),
+                Reply::Close => {
+                    answer(out, number, "");
+                    out.extend_from_slice(b"0 serverclose 0\n");
+                }
+            }
+        }
     }
 
     fn message_bytes_max(&self) -> usize {
@@ -62,11 +93,14 @@ impl StreamDecoder for RelpStream {
     }
 }
 
-impl RelpStream {
-    fn answer(&mut self, number: u32, data: &str) {
-        let space = if data.is_empty() { "" } else { " " };
-        self.answers.extend(format!("{number} rsp {}{space}{data}\n", data.len()).into_bytes());
-    }
+fn answer(out: &mut Vec<u8>, number: u32, data: &str) {
+    let space = if data.is_empty() { "" } else { " " };
+    out.extend(format!("{number} rsp {}{space}{data}\n", data.len()).into_bytes());
+}
+
+/// A message that can't be stored: sending it again won't help, and the sender isn't told otherwise.
+fn refusal(rejection: &Rejection) -> String {
+    format!("500 {}: {}", rejection.code, rejection.message).replace('\n', " ")
 }
 
 /// The frame at the front; `None`: more has to come.
@@ -144,16 +178,18 @@ mod tests {
         let session = b"1 open 30 relp_version=0\ncommands=syslog\n2 syslog 9 <13>h a: \n3 syslog 6 <13>hi\n4 close 0\n5 sys";
         assert_eq!(decode(&mut decoder, session).unwrap(), (session.len() - 5, 2));
         let mut out = Vec::new();
-        decoder.acknowledge(&mut out);
+        decoder.acknowledge(&[Rejection::last(1, "EVENT_TOO_LARGE", "split\nit")], &mut out);
         let answers = String::from_utf8(out).unwrap();
         assert!(answers.starts_with("1 rsp 62 200 OK\nrelp_version=0\n"), "{answers}");
         assert!(
-            answers.ends_with("\n2 rsp 6 200 OK\n3 rsp 6 200 OK\n4 rsp 0\n0 serverclose 0\n"),
+            answers.ends_with(
+                "\n2 rsp 6 200 OK\n3 rsp 29 500 EVENT_TOO_LARGE: split it\n4 rsp 0\n0 serverclose 0\n"
+            ),
             "{answers}"
         );
         assert_eq!(decode(&mut decoder, b"6 nonsense 0\n").unwrap(), (13, 0));
         let mut out = Vec::new();
-        decoder.acknowledge(&mut out);
+        decoder.acknowledge(&[], &mut out);
         assert!(out.starts_with(b"6 rsp 32 500 "), "{out:?}");
     }
 
