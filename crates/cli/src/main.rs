@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     match cli::parse() {
         Ok(Command::Serve(config, source)) => serve(*config, source),
         Ok(Command::PrintConfig { toml, problem }) => print_config(&toml, problem.as_ref()),
+        Ok(Command::Collect(args)) => cli::collect::run(*args),
         Ok(Command::Watch(args)) => watch(&args),
         Ok(Command::Publish(args)) => publish(&args),
         Ok(Command::Events(args)) => show_events(&args),

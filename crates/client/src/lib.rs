@@ -119,7 +119,8 @@ pub use builder::Builder;
 pub use client::{Client, Subscription};
 pub use error::{BadMessage, Error, Operation, with_causes};
 pub use publish::{
-    Compression, Progress, PublishError, PublishEvent, Publisher, Publishing, Rejection, Unanswered,
+    BatchAnswer, BatchPublisher, BatchPublishing, Compression, EncodedBatch, Progress, PublishError,
+    PublishEvent, Publisher, PublisherStatus, Publishing, Rejection, SubmitError, Unanswered, Verdict,
     fill_event, new_event, new_event_id,
 };
 pub use rustls::AlertDescription;

@@ -39,6 +39,7 @@ pub fn command() -> clap::Command {
         .arg_required_else_help(true)
         .subcommands([
             serve(),
+            super::collect::command(),
             watch(),
             super::publish::command(),
             events(),
@@ -132,6 +133,9 @@ fn events_export() -> clap::Command {
         .arg(format_arg("json"))
         .arg(Arg::new("bare").long("bare").action(ArgAction::SetTrue).help(
             "Print events as they were published, without what the server knows of them: what tickstream publish takes",
+        ))
+        .arg(Arg::new("otlp").long("otlp").action(ArgAction::SetTrue).conflicts_with_all(["bare", "format"]).help(
+            "Print logs, spans and metric series alone, each as a line of OpenTelemetry's OTLP in JSON",
         ))
         .arg(
             Arg::new("output")
@@ -427,7 +431,7 @@ fn admin_arg() -> Arg {
         .help("The server's admin endpoint: an IP address and a port, or unix: and a path")
 }
 
-fn config_arg() -> Arg {
+pub(super) fn config_arg() -> Arg {
     Arg::new("config")
         .long("config")
         .env("TICKSTREAM_CONFIG")

@@ -1,6 +1,7 @@
 //! The command line: what was asked for, as a typed [`Command`].
 
 mod args;
+pub mod collect;
 mod common;
 mod publish;
 pub mod refusal;
@@ -8,6 +9,7 @@ pub mod refusal;
 mod tests;
 
 pub use args::command;
+pub use collect::CollectArgs;
 pub use publish::PublishArgs;
 
 pub use crate::output::{Inputs, OutputFile};
@@ -65,6 +67,8 @@ pub enum Command {
         /// Why the server wouldn't start with it.
         problem: Option<ConfigError>,
     },
+    /// Run a collector.
+    Collect(Box<CollectArgs>),
     /// Subscribe and print ticks.
     Watch(WatchArgs),
     /// Publish events from JSON lines.
@@ -221,6 +225,7 @@ pub fn parse_from<T: Into<OsString> + Clone>(
     let matches = command().try_get_matches_from(args)?;
     match matches.subcommand() {
         Some(("serve", matches)) => serve_from(matches, env),
+        Some(("collect", matches)) => collect::from_matches(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
         Some(("publish", matches)) => publish::from_matches(matches, env),
         Some(("events", matches)) => Ok(Command::Events(events_from(matches))),
@@ -341,7 +346,9 @@ fn patterns(matches: &ArgMatches, id: &str) -> Vec<Pattern> {
 fn view(matches: &ArgMatches, bare: bool) -> View {
     // A file gets no colours.
     let is_file = matches.try_get_one::<PathBuf>("output").is_ok_and(|output| output.is_some());
+    let is_otlp = matches.try_get_one::<bool>("otlp").is_ok_and(|otlp| otlp == Some(&true));
     match is_json(matches) {
+        _ if is_otlp => View::Otlp,
         true => View::Json { bare },
         false => View::Text { colours: !is_file && text::has_colours(&io::stdout()) },
     }

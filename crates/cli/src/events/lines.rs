@@ -8,6 +8,7 @@ pub use super::batch::{event_of, time};
 
 use super::batch::Batch;
 use super::text;
+use tickstream_collector::sources::otlp::export::telemetry;
 use tickstream_schema::json::write_event;
 use tickstream_service::text::json;
 
@@ -50,6 +51,8 @@ pub enum View {
         /// As it was published.
         bare: bool,
     },
+    /// Telemetry alone, as OTLP in JSON.
+    Otlp,
     /// For people.
     Text {
         /// With colours.
@@ -63,12 +66,21 @@ pub fn event(out: &mut Vec<u8>, journal: &str, batch: &Batch, index: usize, view
     let bare = match view {
         View::Text { colours } => return text::event(out, event, colours),
         View::Json { bare } => bare,
+        View::Otlp => return otlp(out, event),
     };
     write_event(event, out);
     if !bare {
         continued(out, "enrichment", &Enrichment::new(journal, batch, index));
     }
     end(out);
+}
+
+/// Appends the line of a log, a span or a series; none of another event.
+fn otlp(out: &mut Vec<u8>, event: &Event) {
+    if let Some(telemetry) = telemetry(event.clone()) {
+        telemetry.write_json(out);
+        end(out);
+    }
 }
 
 /// Appends the line of a dead letter. Its event is there as JSON if it can be read, otherwise its bytes are, as
@@ -86,7 +98,7 @@ pub fn dead_letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, place: usize
             end(out);
             return true;
         }
-        View::Json { bare: false } => {}
+        View::Json { bare: false } | View::Otlp => {}
     }
     append(out, &Verdict { code: &letter.code, message: &letter.message });
     match (event_of(letter), &letter.event) {

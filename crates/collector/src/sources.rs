@@ -1,0 +1,13 @@
+//! One module for each protocol: a decoder, without I/O.
+
+pub mod analytics;
+pub mod elasticsearch;
+mod fields;
+pub mod fluent;
+mod json;
+pub mod lines;
+pub mod otlp;
+pub mod own;
+pub mod prometheus;
+pub mod statsd;
+pub mod syslog;
