@@ -1,7 +1,7 @@
-//! Sets TICKSTREAM_VERSION: the version, and the commit where it is known, for `tickstream --version`.
-//!
-//! The commit comes from the first of: the variable TICKSTREAM_COMMIT, for builds that have no repository; a package of
-//! cargo's (`.cargo_vcs_info.json`); an archive made by `git archive` (`COMMIT`, see .gitattributes); the repository.
+// Sets TICKSTREAM_VERSION: the version, and the commit where it is known, for `tickstream --version`.
+//
+// The commit comes from the first of: the variable TICKSTREAM_COMMIT, for builds that have no repository; a package of
+// cargo's (`.cargo_vcs_info.json`); an archive made by `git archive` (`COMMIT`, see .gitattributes); the repository.
 
 use std::path::Path;
 use std::process::Command;

@@ -273,7 +273,7 @@ impl Source {
         match self.store.save(&checkpoints) {
             Ok(()) => self.is_dirty = false,
             Err(error) => {
-                tracing::error!(%error, "the places in files can't be kept: a restart sends some lines again")
+                tracing::error!(%error, "the places in files can't be kept: a restart sends some lines again");
             }
         }
     }
