@@ -18,6 +18,7 @@ use crate::{
     http::{HttpConfig, HttpServer, Listener, SharedKeys},
     intake::{Intake, SharedIntake},
     keys::{Key, Keys},
+    pipes::Pipe,
     scrape::job::Scraping,
     source_config::SourceConfig,
     sources::{
@@ -108,7 +109,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// There is no directory for the places in files.
-    #[error("[[source.file]] needs state_dir, the directory where places in files are kept")]
+    #[error("[[source.file]] and [source.journald] need state_dir, the directory where places are kept")]
     NoStateDir,
     /// The authorities of scraped targets can't be used.
     #[error("https of scraped targets can't be set up")]
@@ -126,6 +127,7 @@ pub struct Collector {
     following: Option<Following>,
     scraping: Option<Scraping>,
     host: Option<HostTask>,
+    pipes: Vec<Pipe>,
 }
 
 /// A socket's buffer for datagrams that come while the collector is busy, bytes.
@@ -158,6 +160,7 @@ impl Collector {
             following: None,
             scraping: None,
             host: None,
+            pipes: Vec::new(),
         };
         let addresses = config.addresses;
         let http = [
@@ -191,7 +194,13 @@ impl Collector {
     }
 
     fn start_sources(&mut self, sources: SourceConfig, state_dir: Option<PathBuf>) -> Result<(), StartError> {
-        let SourceConfig { files, jobs, host, .. } = sources;
+        let SourceConfig { files, jobs, host, stdin, journald, .. } = sources;
+        self.pipes.extend(stdin.map(|lines| Pipe::stdin(lines, self.intake.clone())));
+        if let Some(config) = journald {
+            let dir = state_dir.clone().ok_or(StartError::NoStateDir)?;
+            std::fs::create_dir_all(&dir).map_err(|source| StartError::State { dir: dir.clone(), source })?;
+            self.pipes.push(Pipe::journald(config, &dir, self.intake.clone()));
+        }
         if !files.is_empty() {
             let dir = state_dir.ok_or(StartError::NoStateDir)?;
             let following = Following::start(files, &dir, &self.intake);
@@ -223,11 +232,12 @@ impl Collector {
 
     /// Takes no more, lets what was taken come to its answer, for `patience` at the most, and ends.
     pub async fn drain(self, patience: Duration) {
-        let Self { intake, http, streams, datagrams, following, scraping, host, .. } = self;
+        let Self { intake, http, streams, datagrams, following, scraping, host, pipes, .. } = self;
         let draining: Vec<_> = [
             following.into_iter().map(|files| tokio::spawn(files.drain(patience))).collect::<Vec<_>>(),
             scraping.into_iter().map(|jobs| tokio::spawn(jobs.drain(patience))).collect(),
             host.into_iter().map(|task| tokio::spawn(task.drain(patience))).collect(),
+            pipes.into_iter().map(|pipe| tokio::spawn(pipe.drain(patience))).collect(),
             http.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
             streams.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
             datagrams.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tickstream_client::events::EventType;
+
 use crate::{
     budget::Budget,
     http::now_ns,
@@ -118,9 +120,9 @@ impl Intake {
     /// [`Unavailable`]: the sender has to send the request again. A part may be stored; its event ids tell.
     pub async fn store(&self, origin: &Origin, request: Request) -> Result<Outcome, Unavailable> {
         self.charge(&origin.key, origin.address, request.events() as u64)?;
-        let started = Instant::now();
+        let (started, sample) = (Instant::now(), request.sample.clone());
         let stored = self.publish(request).await;
-        self.count(origin, &stored, started);
+        self.count(origin, &stored, sample, started);
         stored.whole()
     }
 
@@ -138,7 +140,7 @@ impl Intake {
             retime::merge(&mut stored.outcome, again.outcome);
             stored.failure = stored.failure.or(again.failure);
         }
-        self.count(origin, &stored, started);
+        self.count(origin, &stored, request.sample.clone(), started);
         stored.whole()
     }
 
@@ -182,10 +184,16 @@ impl Intake {
         Published { outcome, failure }
     }
 
-    fn count(&self, origin: &Origin, published: &Published, started: Instant) {
-        let now_ms = now_ns() / 1_000_000;
-        let (source, key) = (origin.source, &origin.key.name);
-        self.metrics.answered(source, key, &published.outcome, started.elapsed(), now_ms);
+    fn count(
+        &self,
+        origin: &Origin,
+        published: &Published,
+        sample: Option<(EventType, String)>,
+        started: Instant,
+    ) {
+        let (source, key, outcome) = (origin.source, &origin.key.name, &published.outcome);
+        self.metrics.answered(source, outcome, started.elapsed());
+        self.metrics.seen(key, source, outcome, sample, now_ns() / 1_000_000);
     }
 
     /// Refuses new requests from now on.

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod metrics;
 pub mod networks;
 pub mod outcome;
+pub mod pipes;
 pub mod process;
 pub mod quota;
 mod retime;

@@ -1,7 +1,7 @@
 //! Counters of requests and events, by source; and who sends what.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,12 +10,13 @@ use std::{
 };
 
 use serde::Serialize;
+use tickstream_client::events::EventType;
 use tickstream_service::metrics::Text;
 
 use crate::outcome::Outcome;
 
 /// Names of all sources, as they stand in labels.
-const SOURCES: [&str; 13] = [
+const SOURCES: [&str; 15] = [
     "events",
     "otlp",
     "prometheus",
@@ -29,6 +30,8 @@ const SOURCES: [&str; 13] = [
     "scrape",
     "file",
     "host",
+    "stdin",
+    "journald",
 ];
 
 /// Upper bounds of the histogram of answer times, seconds.
@@ -36,6 +39,9 @@ const BOUNDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.
 
 /// Keys of which the last events are known.
 const KEYS_MAX: usize = 10_000;
+
+/// Requests of a key of which an event is known.
+const LAST_EVENTS_MAX: usize = 10;
 
 /// Counters of one source.
 #[derive(Debug, Default)]
@@ -69,11 +75,26 @@ pub struct Sender {
     pub source: &'static str,
     /// Time of the last ones: Unix time, milliseconds.
     pub last_ms: u64,
+    /// One event of each of the last requests, the newest first.
+    pub last_events: VecDeque<SeenEvent>,
+}
+
+/// An event of a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SeenEvent {
+    /// Unix time of its answer, milliseconds.
+    pub time_ms: u64,
+    /// The source that took it.
+    pub source: &'static str,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
 }
 
 impl Metrics {
     /// A request that has its answer from the servers, after this time.
-    pub fn answered(&self, source: &'static str, key: &str, outcome: &Outcome, after: Duration, now_ms: u64) {
+    pub fn answered(&self, source: &'static str, outcome: &Outcome, after: Duration) {
         let Some(of_source) = self.of(source) else { return };
         let add = |counter: &AtomicU64, count: u64| _ = counter.fetch_add(count, Ordering::Relaxed);
         add(&of_source.requests, 1);
@@ -87,11 +108,29 @@ impl Metrics {
         let bucket = BOUNDS.iter().position(|bound| after.as_secs_f64() <= *bound).unwrap_or(BOUNDS.len());
         add(&of_source.answers[bucket], 1);
         add(&of_source.answer_us, after.as_micros() as u64);
+    }
+
+    /// The events of a request under a key, and one of them.
+    pub fn seen(
+        &self,
+        key: &str,
+        source: &'static str,
+        outcome: &Outcome,
+        sample: Option<(EventType, String)>,
+        now_ms: u64,
+    ) {
         let mut senders = self.senders.lock().unwrap_or_else(PoisonError::into_inner);
         if senders.len() < KEYS_MAX || senders.contains_key(key) {
             let sender = senders.entry(key.to_owned()).or_default();
             sender.events += outcome.accepted + outcome.duplicates;
             (sender.source, sender.last_ms) = (source, now_ms);
+            if let Some((kind, name)) = sample {
+                if sender.last_events.len() >= LAST_EVENTS_MAX {
+                    sender.last_events.pop_back();
+                }
+                let kind = kind.as_str_name().trim_start_matches("EVENT_TYPE_").to_ascii_lowercase();
+                sender.last_events.push_front(SeenEvent { time_ms: now_ms, source, kind, name });
+            }
         }
     }
 
@@ -174,7 +213,11 @@ mod tests {
             rejected: vec![Rejection::last(0, "TOO_OLD", "")],
             ..Outcome::default()
         };
-        metrics.answered("otlp", "backend", &outcome, Duration::from_millis(3), 7);
+        metrics.answered("otlp", &outcome, Duration::from_millis(3));
+        for index in 0..20 {
+            let sample = Some((EventType::TraceSpan, format!("GET /{index}")));
+            metrics.seen("backend", "otlp", &outcome, sample, index);
+        }
         metrics.refused("otlp", "full");
         let mut text = Text::default();
         metrics.write(&mut text);
@@ -187,14 +230,19 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
-        assert_eq!(metrics.senders()["backend"], Sender { events: 4, source: "otlp", last_ms: 7 });
+        let sender = &metrics.senders()["backend"];
+        assert_eq!((sender.events, sender.source, sender.last_ms), (80, "otlp", 19));
+        assert_eq!((sender.last_events.len(), &sender.last_events[0].name[..]), (10, "GET /19"));
+        assert_eq!(sender.last_events[0].kind, "trace_span");
     }
 
     #[test]
     fn every_source_has_its_counters() {
         let metrics = Metrics::default();
         let of_routes = crate::http::routes().iter().map(|route| route.source.name());
-        for source in of_routes.chain(["syslog", "relp", "fluent", "statsd", "scrape", "file", "host"]) {
+        for source in of_routes
+            .chain(["syslog", "relp", "fluent", "statsd", "scrape", "file", "host", "stdin", "journald"])
+        {
             assert!(metrics.of(source).is_some(), "{source}");
         }
     }

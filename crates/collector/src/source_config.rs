@@ -5,6 +5,7 @@ use serde::Deserialize;
 use crate::{
     files::config::{FileConfig, Files},
     host::{HostConfig, HostMetrics},
+    pipes::{JournaldConfig, StdinConfig, StdinLines},
     rules::{RuleConfig, Rules},
     scrape::config::{Job, JobConfig},
 };
@@ -21,6 +22,10 @@ pub struct SourceConfig {
     pub jobs: Vec<Job>,
     /// The host and its control groups.
     pub host: Option<HostMetrics>,
+    /// The standard input.
+    pub stdin: Option<StdinLines>,
+    /// systemd's journal.
+    pub journald: Option<JournaldConfig>,
     /// Rules for the events of all sources.
     pub rules: Rules,
 }
@@ -51,6 +56,8 @@ struct Tables {
     #[serde(default)]
     scrape: Vec<JobConfig>,
     host: Option<HostConfig>,
+    stdin: Option<StdinConfig>,
+    journald: Option<JournaldConfig>,
 }
 
 impl SourceConfig {
@@ -67,6 +74,8 @@ impl SourceConfig {
         Ok(Self {
             files: source.file.iter().map(FileConfig::files).collect::<Result<_, _>>().map_err(wrong)?,
             jobs: source.scrape.iter().map(JobConfig::job).collect::<Result<_, _>>().map_err(wrong)?,
+            stdin: source.stdin.as_ref().map(StdinConfig::lines).transpose().map_err(wrong)?,
+            journald: source.journald,
             rules: Rules::new(&rule).map_err(wrong)?,
             host: source.host.as_ref().map(HostConfig::metrics).transpose().map_err(wrong)?,
         })

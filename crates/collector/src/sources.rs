@@ -2,6 +2,7 @@
 
 pub mod analytics;
 pub mod elasticsearch;
+pub(crate) mod entries;
 mod fields;
 pub mod fluent;
 mod json;

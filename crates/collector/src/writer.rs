@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use prost::Message;
 use tickstream_client::{
     EncodedBatch,
-    events::{Event, Sender},
+    events::{Event, EventType, Sender},
     new_event_id,
 };
 
@@ -85,6 +85,8 @@ pub struct Request {
     pub rejected: Vec<Rejection>,
     /// Events that rules have dropped.
     pub filtered: u64,
+    /// Kind and name of the first event, for whoever looks at what a key sends.
+    pub sample: Option<(EventType, String)>,
     /// By rising index, what the protocol counts in a record: samples, histograms, exemplars.
     pub weights: Vec<(u32, [u32; 3])>,
     /// For each record, what the protocol's answer repeats of it; empty for protocols that repeat nothing.
@@ -194,6 +196,9 @@ impl<'a> EventWriter<'a> {
         if self.rules.is_some_and(|rules| !rules.apply(self.origin.source, &mut event)) {
             self.request.filtered += 1;
             return;
+        }
+        if self.request.sample.is_none() {
+            self.request.sample = Some((event.event_type(), event.event_name.clone()));
         }
         let own_sender = self.stamp(&mut event, extra.time);
         let sender = own_sender.as_deref().unwrap_or(&self.sender);
@@ -350,7 +355,7 @@ impl Origin {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use tickstream_client::events::{EventType, Publish};
+    use tickstream_client::events::Publish;
 
     use super::*;
 

@@ -74,6 +74,10 @@ pub(super) fn refusal(refusal: &Refusal) -> Reply {
     if let Ok(value) = HeaderValue::from_str(&percent_encoded(&message)) {
         headers.insert("grpc-message", value);
     }
+    if code == Code::Unimplemented {
+        // What the client may use instead.
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static("identity,gzip,deflate,zstd,snappy"));
+    }
     let status = Status { code: code as i32, message, details: details(refusal) };
     if let Ok(value) = HeaderValue::from_str(&STANDARD_NO_PAD.encode(status.encode_to_vec())) {
         headers.insert("grpc-status-details-bin", value);

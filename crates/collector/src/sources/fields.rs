@@ -31,7 +31,7 @@ pub(super) fn takes_text(texts: &BTreeMap<String, String>, key: &str, text: &str
 }
 
 /// Puts a text into the map of texts, or where it doesn't fit, into that of values.
-pub(super) fn put_text(
+pub(crate) fn put_text(
     texts: &mut BTreeMap<String, String>,
     typed: &mut BTreeMap<String, Value>,
     key: String,
@@ -55,7 +55,7 @@ pub(super) fn is_message(text: &str) -> bool {
 }
 
 /// Sets a log's text: its message, or where it doesn't fit, its body.
-pub(super) fn set_message(log: &mut Log, text: String) {
+pub(crate) fn set_message(log: &mut Log, text: String) {
     if is_message(&text) {
         log.message = text;
     } else {

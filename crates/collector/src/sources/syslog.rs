@@ -6,6 +6,7 @@ mod relp;
 
 pub use framing::SyslogStream;
 pub(crate) use message::event;
+pub(super) use message::{LEVELS, SEVERITIES};
 pub use relp::RelpStream;
 
 use crate::{stream::DatagramDecoder, writer::EventWriter};

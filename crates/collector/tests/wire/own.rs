@@ -7,7 +7,7 @@ use serde_json::json;
 use tickstream_collector::keys::Keys;
 
 use crate::{
-    clients::{event, post, request},
+    clients::{event, exchange, parsed, post, request},
     server::{Answer, Fixture, KEYS},
 };
 
@@ -67,8 +67,36 @@ async fn compressed_bodies_keys_and_origins_are_checked() {
     )
     .await;
     assert_eq!((preflight.status, preflight.header("access-control-max-age")), (204, Some("86400")));
-    assert_eq!(request(fixture.http, "GET /v1/events HTTP/1.1", b"").await.status, 405);
     assert_eq!(request(fixture.http, "GET /nowhere HTTP/1.1", b"").await.status, 404);
+}
+
+#[tokio::test]
+async fn statuses_have_the_headers_that_belong_to_them() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let get = request(fixture.http, "GET /v1/events HTTP/1.1", b"").await;
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
+    let delete = request(fixture.http, "DELETE /_bulk HTTP/1.1", b"").await;
+    assert_eq!((delete.status, delete.header("allow")), (405, Some("POST, PUT")));
+    let unknown = post(fixture.http, "/v1/events", b"[]").await;
+    assert!(unknown.status == 401 && unknown.header("www-authenticate").is_some(), "{unknown:?}");
+    let described = request(fixture.http, "GET /openapi.json HTTP/1.1", b"").await;
+    assert_eq!((described.status, &described.json()["openapi"]), (200, &json!("3.1.0")), "without a key");
+    let asked = "OPTIONS /v1/events HTTP/1.1\r\norigin: https://a.example\r\naccess-control-request-headers: x-own, content-type";
+    let preflight = request(fixture.http, asked, b"").await;
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("x-own, content-type"));
+}
+
+#[tokio::test]
+async fn fault_67_a_request_names_its_host_once() {
+    let fixture = Fixture::start(None).await;
+    let send = async |hosts: &str| {
+        let text =
+            format!("POST /v1/events HTTP/1.1\r\n{hosts}connection: close\r\ncontent-length: 2\r\n\r\n[]");
+        parsed(&exchange(fixture.http, text.as_bytes()).await).status
+    };
+    assert_eq!(send("host: a\r\n").await, 200);
+    assert_eq!(send("").await, 400);
+    assert_eq!(send("host: a\r\nhost: b\r\n").await, 400);
 }
 
 #[tokio::test]

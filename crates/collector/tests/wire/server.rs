@@ -39,6 +39,8 @@ pub enum Answer {
     Store,
     /// The last event of each batch gets this verdict.
     Reject(&'static str, bool),
+    /// The last event of the first batch gets this verdict.
+    RejectOnce(&'static str),
     /// Everything is stored, and the connection closed in place of the answer.
     StoreAndHangUp,
     /// Nothing is answered.
@@ -140,6 +142,13 @@ impl Server {
         if answer == Answer::Silence || self.state.is_down.load(Ordering::Relaxed) {
             return None;
         }
+        let answer = match answer {
+            Answer::RejectOnce(code) => {
+                *self.state.answer.lock().unwrap() = Answer::Store;
+                Answer::Reject(code, false)
+            }
+            answer => answer,
+        };
         let mut ack = PublishAck {
             sequence: publish.sequence,
             producer_id: publish.producer_id.clone(),

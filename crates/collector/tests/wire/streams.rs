@@ -57,6 +57,36 @@ async fn relp_answers_when_it_is_stored() {
 }
 
 #[tokio::test]
+async fn fault_69_a_message_that_is_too_old_is_stored_at_its_receipt() {
+    let fixture = Fixture::start(None).await;
+    fixture.server.answer(Answer::RejectOnce("TOO_OLD"));
+    let mut stream = TcpStream::connect(fixture.relp).await.unwrap();
+    stream
+        .write_all(b"1 open 14 relp_version=0\n2 syslog 41 <13>1 2003-10-11T22:14:15Z h su - - - old\n")
+        .await
+        .unwrap();
+    let events = fixture.server.wait_for(1).await;
+    let sender = events[0].sender.as_ref().unwrap();
+    assert_eq!(sender.original_timestamp, Some(1_065_910_455_000_000_000));
+    assert_eq!(events[0].timestamp, sender.receive_time);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_stored_is_told() {
+    let fixture = Fixture::start(None).await;
+    fixture.server.answer(Answer::Reject("FIELD_TOO_LONG", false));
+    let mut stream = TcpStream::connect(fixture.relp).await.unwrap();
+    stream.write_all(b"1 open 14 relp_version=0\n2 syslog 9 <13>h a:x\n").await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("2 rsp ") {
+        let mut buffer = [0; 1000];
+        let len = timeout(Duration::from_secs(20), stream.read(&mut buffer)).await.unwrap().unwrap();
+        answer += &String::from_utf8_lossy(&buffer[..len]);
+    }
+    assert!(answer.contains("500 FIELD_TOO_LONG"), "{answer}");
+}
+
+#[tokio::test]
 async fn datagrams_are_stored() {
     let fixture = Fixture::start(None).await;
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();

@@ -54,7 +54,8 @@ fn decode_metric(shared: Shared<'_>, metric: Metric, writer: &mut EventWriter<'_
     let Metric { name, description, unit, metadata, data } = metric;
     let (series, points) = match data.map(points) {
         Some((series, points)) => (series, points),
-        None => return,
+        // A type that is newer than this program, or one that its JSON spells otherwise.
+        None => return writer.reject("MALFORMED", format!("the metric {name} has no data that can be read")),
     };
     let series =
         to_map(metadata).map(|metadata| MetricSeries { name, description, unit, metadata, ..series });

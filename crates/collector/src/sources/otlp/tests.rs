@@ -414,6 +414,16 @@ fn a_record_that_does_not_fit_is_told_and_others_pass() {
 }
 
 #[test]
+fn a_metric_without_data_is_told() {
+    let json = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
+        {"name":"named","sum":{"aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA","dataPoints":[]}},
+        {"name":"fine","gauge":{"dataPoints":[{"timeUnixNano":"5","asInt":"3","unknown":[1]}]}}]}]}]}"#;
+    let request = decode(Signal::Metrics, "application/json", json).unwrap();
+    assert_eq!((request.rejected.len(), decoded(&request).len()), (1, 1));
+    assert!(request.rejected[0].message.contains("named"), "{:?}", request.rejected);
+}
+
+#[test]
 fn answers_are_in_the_requests_own_encoding() {
     use crate::outcome::{Outcome, Rejection};
     use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceResponse;

@@ -15,9 +15,10 @@ const FACILITIES: [&str; 24] = [
     "ntp", "audit", "alert", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
     "local7",
 ];
-const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
+pub(in crate::sources) const SEVERITIES: [&str; 8] =
+    ["emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"];
 /// The log level and OpenTelemetry's number of each severity.
-const LEVELS: [(LogLevel, u32); 8] = [
+pub(in crate::sources) const LEVELS: [(LogLevel, u32); 8] = [
     (LogLevel::Fatal, 21),
     (LogLevel::Fatal, 19),
     (LogLevel::Fatal, 18),
