@@ -33,7 +33,7 @@ end() {
 # Starts a server, and returns once it serves.
 start() {
     end
-    rm -f "$SCRATCH/.server.exit"
+    rm -f "$SCRATCH/.server.exit" "$SCRATCH/.server.log"
     { code=0; "$TICKSTREAM_BIN" "$@" > /dev/null 2> "$SCRATCH/.server.log" < /dev/null || code=$?; echo "$code" > "$SCRATCH/.server.exit"; } &
     for ((tenth = 0; tenth < SERVES_S * 10; tenth++)); do
         ! grep -q '"message":"serving"' "$SCRATCH/.server.log" 2> /dev/null || return 0
@@ -48,13 +48,13 @@ start() {
 case " $* " in
 *" --help "* | *" --print-config "*) exec "$TICKSTREAM_BIN" "$@" ;;
 " serve "*) start "$@" ;;
-" top "*" --once "* | " watch "*" --count "*) exec timeout "$ENDS_S" "$TICKSTREAM_BIN" "$@" ;;
-" top "* | *" --watch "*)
+" top "*"--once"* | " watch "*"--count"*) exec timeout "$ENDS_S" "$TICKSTREAM_BIN" "$@" ;;
+" top "* | *"--watch"*)
     # Takes a terminal.
     printf -v line '%q ' "$TICKSTREAM_BIN" "$@"
     { sleep "$INTERRUPT_S"; printf q; } | timeout "$ENDS_S" script --quiet --flush --return --command "$line" /dev/null
     ;;
-" demo "* | " watch "* | *" -f "* | *" --follow "*)
+" demo "* | " watch "* | *" -f "* | *"--follow"*)
     exec timeout --preserve-status --signal=INT --kill-after="$ENDS_S" "$INTERRUPT_S" "$TICKSTREAM_BIN" "$@"
     ;;
 *) exec timeout "$ENDS_S" "$TICKSTREAM_BIN" "$@" ;;

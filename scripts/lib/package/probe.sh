@@ -3,6 +3,7 @@
 #
 # Prints "PASS …" or "FAIL …" and what was said for each thing, and "END". Without systemd it starts the server as the unit says: its
 # command, environment, user, directories and credential.
+# shellcheck disable=SC2016,SC2034 # what is checked is run by eval
 set -uo pipefail
 OLD=$1 NEW=$2
 CONFIG=/etc/tickstream/tickstream.toml

@@ -60,7 +60,7 @@ fn serve() -> clap::Command {
              precedence over the environment, that over the file, that over the default.",
         )
         .after_help(examples(
-            "  STREAM_USER=alice TICKSTREAM_STREAM_PASS_FILE=/run/secrets/pass tickstream serve --cpus 0-3
+            "  STREAM_USER=alice TICKSTREAM_STREAM_PASS_FILE=/run/secrets/pass tickstream serve --cpus 0-1
   tickstream serve --config tickstream.toml --print-config",
         ))
         .arg(config_arg())

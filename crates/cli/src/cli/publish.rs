@@ -74,7 +74,7 @@ pub(super) fn command() -> clap::Command {
   echo '{\"platform\":\"linux\",\"event_type\":\"custom\",\"event_name\":\"hello\",\"custom\":{}}' | \\
       STREAM_USER=alice STREAM_PASS=secret tickstream publish
   my-agent | tickstream publish --linger 1s --addr a.example:7400 --stream-user alice --stream-pass-file /run/secrets/pass
-  tickstream publish --dead-letters rejected.jsonl --codec zstd --tls-ca ca.pem events.jsonl",
+  tickstream publish --dead-letters rejected.jsonl --codec zstd --addr a.example:7443 --tls-ca ca.pem events.jsonl",
         ))
         .arg(
             Arg::new("file")
