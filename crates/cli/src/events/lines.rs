@@ -9,6 +9,7 @@ pub use super::batch::{event_of, time};
 use super::batch::Batch;
 use super::text;
 use tickstream_collector::sources::otlp::export::telemetry;
+use tickstream_schema::events::Event;
 use tickstream_schema::json::write_event;
 use tickstream_service::text::json;
 
