@@ -27,8 +27,9 @@ impl Commands {
     }
 
     fn add(&mut self, path: Vec<String>) {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_tickstream")).args(&path).arg("--help").output().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+        // As on a narrow terminal: what is broken there can't be pasted.
+        let output = command.args(&path).arg("--help").env("COLUMNS", "80").output().unwrap();
         assert!(output.status.success(), "{path:?}: {}", String::from_utf8_lossy(&output.stderr));
         let help = String::from_utf8(output.stdout).unwrap();
         let below: Vec<_> = part(&help, "Commands:")
@@ -86,7 +87,14 @@ pub fn script(authority: &str) -> Script {
         script.add(&format!("before {name}"), &format!("{SERVER}\nmy-agent | tickstream publish"));
         // On a machine that isn't fit for so much the doctor says so, and exits with 1.
         let exits_with = if name.contains(" doctor ") { vec![0, 1] } else { Vec::new() };
-        script.add_block(&name, &examples.join("\n"), &How { exits_with, ..How::default() });
+        let how = How { exits_with, ..How::default() };
+        for command in examples.join("\n").replace("\\\n", "").lines().filter(|command| !command.is_empty()) {
+            // A password is in a variable or in a file, not in both.
+            let has_file = command.to_lowercase().replace('_', "-").contains("pass-file");
+            let command =
+                if has_file { format!("(unset STREAM_PASS; {command})") } else { command.to_owned() };
+            script.add_block(&name, &command, &how);
+        }
     }
     script
 }

@@ -14,9 +14,31 @@ Exit codes:
   5  refused by the server for the moment: busy, shutting down, or too many attempts;
      the error says when to try again (watch, publish)";
 
-/// Examples, and the exit codes.
+/// Columns of the narrowest terminal that examples fit on.
+const COLUMNS: usize = 80;
+/// Indentation of a continued line.
+const CONTINUED: &str = "      ";
+
+/// Examples, and the exit codes. Longer lines than a terminal's are continued: clap would break them where a shell doesn't.
 pub(super) fn examples(examples: &str) -> String {
-    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+    let lines: Vec<_> = examples.lines().map(continued).collect();
+    format!("Examples:\n{}\n\n{EXIT_CODES}", lines.join("\n"))
+}
+
+/// A command on as many lines as it takes, joined by backslashes.
+fn continued(line: &str) -> String {
+    if line.len() < COLUMNS {
+        return line.to_owned();
+    }
+    let fits = line.get(..COLUMNS - 2).unwrap_or_default();
+    let before = |word: &&str| fits.rfind(*word).filter(|at| *at > CONTINUED.len());
+    let good = [" --", " | ", " > ", " /"].iter().filter_map(before).max();
+    match good.or_else(|| before(&" ")) {
+        Some(at) => {
+            format!("{} \\\n{}", &line[..at], continued(&format!("{CONTINUED}{}", line[at..].trim_start())))
+        }
+        None => line.to_owned(),
+    }
 }
 
 /// `--addr`
