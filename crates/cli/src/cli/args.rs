@@ -19,14 +19,15 @@ use tickstream_wire::messages::Mode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer;
-     publish: not every line is stored; events: a journal is damaged, or interrupted
+  1  failed while running; doctor: something must be fixed; top and operator's
+     commands: no answer, or no such connection; publish: not every line is
+     stored; events: a journal is damaged, or interrupted
   2  wrong command line or configuration
-  3  refused by the server for good: credentials, certificate, version, no event
-     collection (watch, publish)
+  3  refused by the server for good: credentials, certificate, role, version, no
+     event collection (watch, publish); the admin endpoint's token
   4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
   5  refused by the server for the moment: busy, shutting down, or too many attempts;
-     the error says when to try again (watch, publish)";
+     the error says when to try again";
 
 /// Intervals at which top may ask. The server gathers its figures at most ten times a second.
 const TOP_INTERVAL: DurationRange =
@@ -55,10 +56,13 @@ pub fn command() -> clap::Command {
             events(),
             top(),
             upgrade(),
+            super::configure::check_config(),
+            super::configure::user_secret(),
             demo(),
             doctor(),
             completions_command(),
         ])
+        .subcommands(super::operator::commands())
 }
 
 /// Examples, and the exit codes.
@@ -84,7 +88,7 @@ fn serve() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the effective settings with their origins, secrets masked, and exit"),
         )
-        .args(flags::args(&config::TABLE))
+        .args(server_args())
 }
 
 fn watch() -> clap::Command {
@@ -160,11 +164,25 @@ fn events_export() -> clap::Command {
 fn events_tail() -> clap::Command {
     clap::Command::new("tail")
         .about("Print the last events, in the order in which they came, each as a line")
+        .long_about(
+            "Print the last events, in the order in which they came, each as a line: from the files in DIR, or, with --admin, \
+             from a server elsewhere, whose events go on until Ctrl-C. A reader that is too slow is told which it missed.",
+        )
         .after_help(examples(
             "  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events
-  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events",
+  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events
+  tickstream events tail --admin 10.0.0.1:9090 --admin-token-file token --format text --kind log",
         ))
-        .args([journal_arg()])
+        .arg(journal_arg().required(false).required_unless_present("admin").conflicts_with("admin"))
+        .arg(admin_arg().default_value(None).conflicts_with_all(["since", "until"]))
+        .arg(admin_token_arg().requires("admin"))
+        .arg(
+            Arg::new("no-follow")
+                .long("no-follow")
+                .action(ArgAction::SetTrue)
+                .requires("admin")
+                .help("With --admin: end after the last events"),
+        )
         .arg(
             Arg::new("lines")
                 .short('n')
@@ -290,14 +308,7 @@ fn upgrade() -> clap::Command {
             "  tickstream upgrade --admin unix:/run/tickstream/admin.sock
   tickstream upgrade --admin 127.0.0.1:9090 --admin-token-file token",
         ))
-        .arg(admin_arg())
-        .arg(
-            Arg::new("admin-token-file")
-                .long("admin-token-file")
-                .value_name("PATH")
-                .value_parser(clap::value_parser!(std::path::PathBuf))
-                .help("File with the endpoint's token, which changes need on TCP"),
-        )
+        .args([admin_arg(), admin_token_arg()])
         .arg(
             Arg::new("timeout")
                 .long("timeout")
@@ -414,7 +425,7 @@ fn doctor() -> clap::Command {
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print one JSON object"))
         .arg(config_arg())
-        .args(flags::args(&config::TABLE))
+        .args(server_args())
 }
 
 fn completions_command() -> clap::Command {
@@ -436,8 +447,17 @@ pub(super) fn addr_arg() -> Arg {
         .help("Server to connect to; several are tried in turn")
 }
 
+/// `--admin-token-file`
+pub(super) fn admin_token_arg() -> Arg {
+    Arg::new("admin-token-file")
+        .long("admin-token-file")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .help("File with the endpoint's token, which changes need on TCP")
+}
+
 /// `--admin`
-fn admin_arg() -> Arg {
+pub(super) fn admin_arg() -> Arg {
     Arg::new("admin")
         .long("admin")
         .value_name("ADDRESS")
@@ -446,13 +466,19 @@ fn admin_arg() -> Arg {
         .help("The server's admin endpoint: an IP address and a port, or unix: and a path")
 }
 
-fn config_arg() -> Arg {
+pub(super) fn config_arg() -> Arg {
     Arg::new("config")
         .long("config")
         .env("TICKSTREAM_CONFIG")
         .value_name("PATH")
         .value_parser(OsStringValueParser::new())
         .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
+}
+
+/// A flag for each of the server's settings.
+pub(super) fn server_args() -> Vec<Arg> {
+    let short = |arg: Arg| if arg.get_id() == "users_file" { arg.visible_alias("users") } else { arg };
+    flags::args(&config::TABLE).into_iter().map(short).collect()
 }
 
 fn mode_arg() -> Arg {

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use tickstream_journal::{Directory, FileDirectory, FileName, Reader};
 use tickstream_schema::events::StoredBatch;
+use tickstream_server::stored::{Filter, StoredRecord};
 use tickstream_wire::messages::Message;
 
 use super::EventsError;
-use super::filter::Filter;
 use super::journals::{self, Place};
 use super::say;
 use super::unknown;
@@ -37,6 +37,19 @@ pub struct Batch {
     pub stored: StoredBatch,
     /// The bytes of the events, where they hold more than `stored` does; otherwise none.
     pub raw_events: Vec<Vec<u8>>,
+}
+
+impl Batch {
+    /// The record of the journal with this name.
+    pub fn record<'a>(&'a self, journal: &'a str) -> StoredRecord<'a> {
+        let Self { record, producer, sequence, ref stored, .. } = *self;
+        StoredRecord { journal, record, producer, sequence, stored }
+    }
+
+    /// Tells whether it can have events that are meant.
+    pub fn is_meant(&self, filter: &Filter) -> bool {
+        filter.takes_record(&self.record(""))
+    }
 }
 
 impl Feed {
@@ -87,7 +100,7 @@ pub fn each_batch(
         let mut feed = Feed::new(place, 0);
         while !stop.is_set() {
             match feed.next() {
-                Ok(Some(batch)) if filter.takes_batch(&batch) => take(&feed.place.name, &batch)?,
+                Ok(Some(batch)) if batch.is_meant(filter) => take(&feed.place.name, &batch)?,
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) => {

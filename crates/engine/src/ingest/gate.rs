@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::publisher::{Pending, Publisher, Quota};
 use super::{IngestConfig, IngestPressure};
 use crate::clock::ActiveTime;
+use crate::identity::Account;
 use crate::limit::Limit;
 
 /// Wait that is asked for while the queue of records is full, milliseconds.
@@ -39,7 +40,7 @@ impl Gate {
     pub fn refusal(
         &self,
         queue_bytes: u64,
-        publisher: &mut Publisher,
+        (publisher, account): (&mut Publisher, &Account),
         pending: &mut Pending,
         now: ActiveTime,
     ) -> Option<Limit> {
@@ -52,7 +53,12 @@ impl Gate {
             pending.throttle_ms = throttle_ms;
             return Some(Limit::Journal);
         }
-        match publisher.spend(pending.events, self.events_per_second, self.events_max, now) {
+        let quota = match account.access().events_per_second {
+            None => publisher.spend(pending.events, self.events_per_second, self.events_max, now),
+            // The user's own quota is that of all its connections.
+            own => publisher.spend_of(&account.paid, pending.events, own, self.events_max, now),
+        };
+        match quota {
             Quota::Refuse { throttle_ms } => {
                 pending.throttle_ms = throttle_ms;
                 Some(Limit::EventRate)

@@ -1,8 +1,8 @@
 //! A connection that publishes: its pending replies, and its quota.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::rc::Rc;
 
 use tickstream_schema::events::PublishAck;
 use tickstream_schema::events::Rejected;
@@ -15,10 +15,10 @@ use crate::clock::{ActiveTime, MS, SECOND};
 use tickstream_schema::{Rejection, RejectionCode};
 
 /// A connection that has published.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Publisher {
-    /// Whom AUTH named.
-    pub user: Rc<str>,
+    /// Events that were accepted and acknowledged.
+    pub accepted: u64,
     /// PUBLISHes without a PUBLISH_ACK, in the order in which they came.
     pub pending: VecDeque<Pending>,
     /// Until when its events so far are paid for.
@@ -66,8 +66,19 @@ pub(crate) enum Quota {
 }
 
 impl Publisher {
-    pub fn new(user: Rc<str>) -> Self {
-        Self { user, pending: VecDeque::new(), paid: 0 }
+    /// As [`Publisher::spend`], from a quota that it shares with others: it is paid for until `shared`.
+    pub fn spend_of(
+        &mut self,
+        shared: &Cell<ActiveTime>,
+        events: u32,
+        per_second: Option<NonZeroU32>,
+        batch_max: u32,
+        now: ActiveTime,
+    ) -> Quota {
+        let own = std::mem::replace(&mut self.paid, shared.get());
+        let quota = self.spend(events, per_second, batch_max, now);
+        shared.set(std::mem::replace(&mut self.paid, own));
+        quota
     }
 
     /// Takes `events` from the quota (GCRA): two seconds' worth may come at once, and a whole batch always may.
@@ -221,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_quota_first_asks_to_slow_down_and_then_refuses() {
-        let mut publisher = Publisher::new("ada".into());
+        let mut publisher = Publisher::default();
         let per_second = NonZeroU32::new(1_000);
         let mut spend = |events, now_ms| publisher.spend(events, per_second, 1_000, now_ms * MS);
         assert_eq!(spend(1_000, 0), Quota::Take { throttle_ms: 0 });
@@ -230,12 +241,9 @@ mod tests {
         assert_eq!(spend(100, 0), Quota::Refuse { throttle_ms: 100 });
         assert_eq!(spend(100, 100), Quota::Take { throttle_ms: 1_000 });
         assert_eq!(spend(1_000, 10_000), Quota::Take { throttle_ms: 0 });
-        assert_eq!(
-            Publisher::new("ada".into()).spend(u32::MAX, None, 1_000, 0),
-            Quota::Take { throttle_ms: 0 }
-        );
+        assert_eq!(Publisher::default().spend(u32::MAX, None, 1_000, 0), Quota::Take { throttle_ms: 0 });
         // A whole batch always has its turn.
-        let slow = Publisher::new("ada".into()).spend(1_000, NonZeroU32::new(1), 1_000, 0);
+        let slow = Publisher::default().spend(1_000, NonZeroU32::new(1), 1_000, 0);
         assert!(matches!(slow, Quota::Take { throttle_ms: 1.. }), "{slow:?}");
     }
 }
