@@ -5,14 +5,15 @@ use clap::{Arg, ArgAction};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer;
-     publish: not every line is stored; events: a journal is damaged, or interrupted
+  1  failed while running; doctor: something must be fixed; top and operator's
+     commands: no answer, or no such connection; publish: not every line is
+     stored; events: a journal is damaged, or interrupted
   2  wrong command line or configuration
-  3  refused by the server for good: credentials, certificate, version, no event
-     collection (watch, publish)
+  3  refused by the server for good: credentials, certificate, role, version, no
+     event collection (watch, publish); the admin endpoint's token
   4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
   5  refused by the server for the moment: busy, shutting down, or too many attempts;
-     the error says when to try again (watch, publish)";
+     the error says when to try again";
 
 /// Columns of the narrowest terminal that examples fit on.
 const COLUMNS: usize = 80;
