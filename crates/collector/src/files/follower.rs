@@ -65,8 +65,10 @@ impl Follower {
     pub fn read(&mut self, now: Instant) -> io::Result<bool> {
         let metadata = self.file.metadata()?;
         let place = self.checkpoint.offset + self.buffer.len() as u64;
-        let has_changed = metadata.len() != place;
-        if metadata.len() < place || (has_changed && !self.checkpoint.identity.is(&self.file, &metadata)?) {
+        if metadata.len() == place {
+            return Ok(false);
+        }
+        if metadata.len() < place || !self.checkpoint.identity.is(&self.file, &metadata)? {
             tracing::info!(path = %self.checkpoint.path.display(), "the file was truncated: it is read from its beginning");
             self.checkpoint = Checkpoint {
                 identity: Identity::of(&self.file, &metadata)?,
@@ -75,7 +77,7 @@ impl Follower {
                 path: std::mem::take(&mut self.checkpoint.path),
             };
             self.buffer.clear();
-        } else if has_changed && self.checkpoint.identity.may_grow(metadata.len()) {
+        } else if self.checkpoint.identity.may_grow(metadata.len()) {
             self.checkpoint.identity = Identity::of(&self.file, &metadata)?;
         }
         let before = self.buffer.len();
@@ -122,4 +124,106 @@ impl Follower {
 /// A name for the content of a file from now on.
 pub fn generation() -> String {
     tickstream_client::new_event_id().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, io::Write, path::PathBuf};
+
+    use super::*;
+
+    struct World {
+        dir: tempfile::TempDir,
+        config: RecordConfig,
+        start: Instant,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let config = RecordConfig { start: None, timeout: Duration::from_secs(2), bytes_max: 1000 };
+            Self { dir: tempfile::tempdir().unwrap(), config, start: Instant::now() }
+        }
+
+        fn path(&self) -> PathBuf {
+            self.dir.path().join("app.log")
+        }
+
+        fn append(&self, text: &str) {
+            let file = fs::File::options().create(true).append(true).open(self.path());
+            file.unwrap().write_all(text.as_bytes()).unwrap();
+        }
+
+        fn follow(&self) -> Follower {
+            let file = File::open(self.path()).unwrap();
+            let identity = Identity::of(&file, &file.metadata().unwrap()).unwrap();
+            let checkpoint = Checkpoint { path: self.path(), identity, generation: generation(), offset: 0 };
+            Follower::new(file, checkpoint, self.start)
+        }
+
+        /// What is new, which is taken.
+        fn lines(&self, follower: &mut Follower, after_s: u64) -> Vec<String> {
+            let now = self.start + Duration::from_secs(after_s);
+            follower.read(now).unwrap();
+            let records = follower.records(&self.config, now);
+            let lines =
+                records.iter().map(|record| String::from_utf8(record.text.to_vec()).unwrap()).collect();
+            let end = records.last().map_or(0, |record| record.end);
+            follower.take(end);
+            lines
+        }
+    }
+
+    #[test]
+    fn fault_72_a_renamed_file_is_read_to_its_end_and_then_done() {
+        let world = World::new();
+        world.append("a\nb\nhal");
+        let mut follower = world.follow();
+        assert_eq!(world.lines(&mut follower, 0), ["a", "b"]);
+        let renamed = world.dir.path().join("app.log.1");
+        fs::rename(world.path(), &renamed).unwrap();
+        follower.set_path(None, world.start);
+        fs::File::options().append(true).open(renamed).unwrap().write_all(b"f\nlast").unwrap();
+        assert_eq!(world.lines(&mut follower, 1), ["half"]);
+        let late = world.start + Duration::from_secs(10);
+        assert!(!follower.is_done(late), "a line without its end is left");
+        assert_eq!(world.lines(&mut follower, 10), ["last"]);
+        assert!(follower.is_done(late));
+    }
+
+    #[test]
+    fn fault_72_a_truncated_file_is_read_from_its_beginning_under_new_ids() {
+        let world = World::new();
+        world.append("first line\nsecond line\n");
+        let mut follower = world.follow();
+        assert_eq!(world.lines(&mut follower, 0).len(), 2);
+        let generation = follower.checkpoint().generation.clone();
+        fs::File::options().write(true).open(world.path()).unwrap().set_len(0).unwrap();
+        world.append("new\n");
+        assert_eq!(world.lines(&mut follower, 1), ["new"]);
+        assert_ne!(follower.checkpoint().generation, generation);
+        // Truncated, and longer than before by the next look.
+        fs::File::options().write(true).open(world.path()).unwrap().set_len(0).unwrap();
+        world.append("longer than what was there before\n");
+        assert_eq!(world.lines(&mut follower, 2), ["longer than what was there before"]);
+    }
+
+    #[test]
+    fn fault_72_a_file_goes_on_where_it_was_whatever_its_name_is() {
+        let world = World::new();
+        world.append("a\n");
+        let mut follower = world.follow();
+        assert_eq!(world.lines(&mut follower, 0), ["a"]);
+        let checkpoint = follower.checkpoint().clone();
+        world.append("b\n");
+        let renamed = world.dir.path().join("app.log.1");
+        fs::rename(world.path(), &renamed).unwrap();
+        world.append("another file\n");
+        let is = |path: &Path| {
+            let file = File::open(path).unwrap();
+            checkpoint.identity.is(&file, &file.metadata().unwrap()).unwrap()
+        };
+        assert!(is(&renamed) && !is(&world.path()));
+        let mut follower = Follower::new(File::open(&renamed).unwrap(), checkpoint.clone(), world.start);
+        assert_eq!(world.lines(&mut follower, 0), ["b"]);
+    }
 }

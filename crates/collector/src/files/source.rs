@@ -1,6 +1,7 @@
 //! The task that follows the files of one `[[source.file]]`.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -137,10 +138,10 @@ impl Source {
 
     /// Finds new files, and those that have another name by now.
     fn scan(&mut self) {
-        let is_excluded =
-            |path: &PathBuf| self.files.exclude.iter().any(|pattern| matching(pattern).contains(path));
+        let excluded: BTreeSet<PathBuf> =
+            self.files.exclude.iter().flat_map(|pattern| matching(pattern)).collect();
         let paths = self.files.paths.iter().flat_map(|pattern| matching(pattern));
-        let paths: Vec<PathBuf> = paths.filter(|path| !is_excluded(path)).collect();
+        let paths: Vec<PathBuf> = paths.filter(|path| !excluded.contains(path)).collect();
         let now = Instant::now();
         let mut named = vec![false; self.followers.len()];
         for path in paths {

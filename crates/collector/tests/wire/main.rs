@@ -5,4 +5,5 @@ mod faults;
 mod grpc;
 mod own;
 mod server;
+mod sources;
 mod streams;
