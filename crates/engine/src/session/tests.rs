@@ -18,7 +18,8 @@ fn session(is_authenticated: bool) -> Session {
     session
 }
 
-/// Checks what a session, authenticated or not, makes of a frame.
+/// Checks the request that a session, authenticated or not, makes of a frame.
+#[expect(clippy::needless_pass_by_value, reason = "callers write expectations, not references to them")]
 fn check(is_authenticated: bool, kind: u8, payload: &[u8], expected: Result<Request<'_>, CloseReason>) {
     let mut bytes = Vec::new();
     frame::seal_with(&mut bytes, kind, |out| out.extend_from_slice(payload));
