@@ -59,6 +59,10 @@ measure script *args:
 deploy *steps:
     scripts/check-deploy {{ steps }}
 
+# .deb, .rpm, tarball and release notes, into target/package; --help tells more
+package *args:
+    scripts/package {{ args }}
+
 # The pictures of the live page and of top, from a real run, into docs/screenshots
 screenshots *args:
     scripts/screenshots {{ args }}

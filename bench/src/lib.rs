@@ -15,6 +15,7 @@
 
 mod batch;
 mod clock;
+mod conditions;
 mod connection;
 mod control;
 mod distrust;

@@ -32,6 +32,19 @@ impl Schedule {
         self.rate as f64 * 1_000.0 / self.period_ms as f64
     }
 
+    /// Ticks in each period.
+    pub fn rate(self) -> u64 {
+        self.rate
+    }
+
+    /// Ticks in each period of a server whose next sequence is this at `at_ms`, to the nearest whole number. An answer
+    /// within one tick of the truth moves it by less than a millionth.
+    pub fn rate_of(self, next_sequence: u64, at_ms: u64) -> u64 {
+        let at = u128::from(at_ms.max(1));
+        let rate = (u128::from(next_sequence) * u128::from(self.period_ms) + at / 2) / at;
+        u64::try_from(rate).unwrap_or(u64::MAX)
+    }
+
     /// The interval, rounded up to a millisecond: every phase is below it.
     pub fn interval_ms(self) -> u64 {
         self.period_ms.div_ceil(self.rate)
@@ -69,6 +82,21 @@ mod tests {
 
     fn schedule(mode: Mode, rate: u32) -> Schedule {
         Schedule::new(mode, NonZeroU32::new(rate).unwrap())
+    }
+
+    #[test]
+    fn a_sequence_tells_the_rate() {
+        let check = |mode, rate| {
+            let at_ms = 1_764_336_000_123;
+            let next = schedule(mode, rate).last_due(at_ms * 1_000, 0) + 1;
+            let reckoned_with = schedule(mode, 1);
+            for next in [next - 1, next, next + 1] {
+                assert_eq!(reckoned_with.rate_of(next, at_ms), u64::from(rate), "{mode:?}");
+            }
+        };
+        [1, 2, 10, 999, 10_000_000].into_iter().for_each(|rate| check(Mode::Second, rate));
+        [1, 2, 60, 1_000].into_iter().for_each(|rate| check(Mode::Minute, rate));
+        assert_eq!(schedule(Mode::Second, 1).rate_of(u64::MAX, 0), u64::MAX);
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub struct Counters {
     /// Closes that this side didn't ask for, by ERROR code or what else ended the connection.
     pub closes: PerClass<BTreeMap<String, u64>>,
     pub faults: PerClass<Faults>,
+    /// Ticks in each period of a server whose rate isn't the one that was given.
+    pub other_rate: Option<u64>,
     /// Bytes that are no valid frame or message, by what was wrong.
     pub malformed: BTreeMap<String, u64>,
     pub frames: u64,
@@ -103,6 +105,7 @@ impl Counters {
         for (into, from) in self.connections.iter_mut().zip(other.connections) {
             *into += from;
         }
+        self.other_rate = self.other_rate.or(other.other_rate);
         self.subscribed += other.subscribed;
         self.connects += other.connects;
         self.frames += other.frames;

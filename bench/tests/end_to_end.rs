@@ -76,9 +76,35 @@ fn a_good_run_delivers_every_tick_and_leaves_every_file() {
     assert!(std::fs::read_to_string(hdr).unwrap().contains("HISTFAAA"));
     let page = std::fs::read_to_string(report).unwrap();
     assert!(page.contains("<svg") && page.contains("every tick was right") && !page.contains("NaN"));
+    // Labels keep their size where a plot is stretched.
+    assert!(page.contains("<span class=\"y\"") && !page.contains("<text"));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let date = summary["started_ms"].as_u64().map(|ms| UNIX_EPOCH + Duration::from_millis(ms)).unwrap();
+    let date = humantime::format_rfc3339_seconds(date).to_string();
+    for part in
+        [&date, host.trim(), summary["version"].as_str().unwrap(), "--duration 2s --ticks-per-second 100"]
+    {
+        assert!(page.contains(part), "{part} isn't in the report");
+    }
     for file in files {
         let _ = std::fs::remove_file(file);
     }
+}
+
+#[test]
+fn another_rate_than_the_server_s_is_named_and_nothing_else_is_blamed() {
+    let server = BareLoop::start(&["--rate", "10"]);
+    let output = load(server.port, &["-n", "3", "--duration", "1s", "--ticks-per-second", "4"]);
+    let summary = json(&output);
+    assert_eq!(output.status.code(), Some(1), "{summary:#}");
+    let failures: Vec<_> =
+        summary["failures"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let [failure] = failures[..] else { panic!("{failures:#?}") };
+    assert!(
+        failure.contains("the server has 10") && failure.contains("given --ticks-per-second 4"),
+        "{failure}"
+    );
+    assert_eq!(summary["ticks_per_second_of_server"], 10.0);
 }
 
 #[test]

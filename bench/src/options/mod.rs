@@ -22,7 +22,7 @@ use crate::tls::TlsOptions;
 /// Load generator and verifier for a tickstream server: holds any number of connections, checks every tick of
 /// each, and measures how late they come.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tickstream-load", version, max_term_width = 110)]
+#[command(name = "tickstream-load", version = env!("TICKSTREAM_VERSION"), max_term_width = 110)]
 pub struct Options {
     /// Server, host:port
     #[arg(long, default_value = "127.0.0.1:7400", value_parser = resolve)]

@@ -1,13 +1,10 @@
-//! Small plots as inline SVG: lines and bars on a linear or logarithmic axis. Colours come from the page.
+//! Small plots: lines and bars on a linear or logarithmic axis. Their shapes are inline SVG, which is stretched to the width
+//! of the page; their labels are HTML, which can be read on a phone, too. Colours come from the page.
 
 use std::fmt::Write;
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 240.0;
-const LEFT: f64 = 64.0;
-const RIGHT: f64 = 12.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 36.0;
+/// Both sides of a plot, in its own units. The page stretches it; text is beside it, and keeps its size.
+const SIDE: f64 = 1_000.0;
 /// Points of a line; more can't be seen.
 const POINTS_MAX: usize = 720;
 /// Steps that an axis is divided into, about.
@@ -46,71 +43,100 @@ impl Chart {
     /// A figure with title, legend and plot; empty without points.
     pub fn render(&self) -> String {
         let points = || self.lines.iter().flat_map(|line| &line.points);
-        let (x_min, x_max) = bounds(points().map(|point| point.0));
         if points().next().is_none() {
             return String::new();
         }
-        let x_max = (x_max + self.bars.unwrap_or(0.0)).max(x_min + 1e-9);
-        let axis = Axis::new(self.scale, points().map(|point| point.1));
-        let across = |x: f64| LEFT + (x - x_min) / (x_max - x_min) * (WIDTH - LEFT - RIGHT);
-        let up = |y: f64| HEIGHT - BOTTOM - axis.place(y) * (HEIGHT - TOP - BOTTOM);
+        let (min, max) = bounds(points().map(|point| point.0));
+        let max = (max + self.bars.unwrap_or(0.0)).max(min + 1e-9);
+        let plot = Plot { min, max, axis: Axis::new(self.scale, points().map(|point| point.1)) };
 
-        let mut svg = String::new();
-        for (at, label) in axis.labels() {
-            let y = up(at);
-            let _ = write!(
-                svg,
-                r#"<line class="grid" x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}"/>"#,
-                WIDTH - RIGHT
-            );
-            let _ = write!(
-                svg,
-                r#"<text x="{}" y="{:.1}" text-anchor="end">{label}</text>"#,
-                LEFT - 6.0,
-                y + 4.0
-            );
-        }
-        let rounded = || round_steps(x_min, x_max).into_iter().map(|at| (at, number(at))).collect();
+        let rounded = || round_steps(min, max).into_iter().map(|at| (at, number(at))).collect();
         let labels: Vec<_> = if self.x_labels.is_empty() { rounded() } else { self.x_labels.clone() };
-        for (at, label) in labels.iter().filter(|(at, _)| (x_min..=x_max).contains(at)) {
-            let (x, y) = (across(*at), HEIGHT - BOTTOM);
-            let _ = write!(svg, r#"<line class="tick" x1="{x:.1}" x2="{x:.1}" y1="{y}" y2="{}"/>"#, y + 4.0);
-            let _ = write!(svg, r#"<text x="{x:.1}" y="{}" text-anchor="middle">{label}</text>"#, y + 16.0);
-        }
-        let middle = (LEFT + WIDTH - RIGHT) / 2.0;
-        let _ =
-            write!(svg, r#"<text x="{middle}" y="{}" text-anchor="middle">{}</text>"#, HEIGHT - 4.0, self.x);
-
+        let labels: Vec<_> = labels.into_iter().filter(|(at, _)| (min..=max).contains(at)).collect();
+        let (mut svg, mut text) = plot.axes(&labels);
         for (number, line) in self.lines.iter().enumerate() {
-            if let (Some(width), 0) = (self.bars, number) {
-                let base = HEIGHT - BOTTOM;
-                for &(x, y) in &line.points {
-                    let (left, right, top) = (across(x), across(x + width), up(y));
-                    let _ = write!(
-                        svg,
-                        r#"<rect class="s0" x="{left:.1}" y="{top:.1}" width="{:.1}" height="{:.1}"><title>{}: {}</title></rect>"#,
-                        (right - left - 0.5).max(0.5),
-                        base - top,
-                        self::number(x),
-                        self::number(y),
-                    );
-                }
-                continue;
-            }
-            let place = |&(x, y): &(f64, f64)| format!("{:.1},{:.1}", across(x), up(y));
-            let path: Vec<_> = thinned(&line.points).iter().map(place).collect();
-            let _ = write!(svg, r#"<polyline class="s{number}" points="{}"/>"#, path.join(" "));
-        }
-        let mut legend = String::new();
-        if self.lines.len() > 1 {
-            for (number, line) in self.lines.iter().enumerate() {
-                let _ = write!(legend, r#"<span class="key"><i class="s{number}"></i>{}</span>"#, line.name);
+            match self.bars {
+                Some(width) if number == 0 => svg += &plot.bars(line, width),
+                _ => svg += &plot.line(line, number),
             }
         }
+        let _ = write!(text, r#"<span class="name">{}</span>"#, self.x);
         format!(
-            r#"<figure><figcaption><b>{}</b> <span>{}</span> {legend}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{}">{svg}</svg></figure>"#,
-            self.title, self.y, self.title
+            r#"<figure><figcaption><b>{0}</b> <span>{1}</span> {2}</figcaption><div class="plot"><svg viewBox="0 0 {SIDE} {SIDE}" preserveAspectRatio="none" role="img" aria-label="{0}">{svg}</svg>{text}</div></figure>"#,
+            self.title,
+            self.y,
+            self.legend()
         )
+    }
+
+    fn legend(&self) -> String {
+        let mut legend = String::new();
+        for (number, line) in self.lines.iter().enumerate().filter(|_| self.lines.len() > 1) {
+            let _ = write!(legend, r#"<span class="key"><i class="s{number}"></i>{}</span>"#, line.name);
+        }
+        legend
+    }
+}
+
+/// Places of values in a plot.
+struct Plot {
+    min: f64,
+    max: f64,
+    axis: Axis,
+}
+
+impl Plot {
+    fn across(&self, x: f64) -> f64 {
+        (x - self.min) / (self.max - self.min) * SIDE
+    }
+
+    fn down(&self, y: f64) -> f64 {
+        (1.0 - self.axis.place(y)) * SIDE
+    }
+
+    /// Lines of the grid as SVG, and the labels beside it as HTML. Of labels below, every second is for wide screens
+    /// alone.
+    fn axes(&self, below: &[(f64, String)]) -> (String, String) {
+        let (mut svg, mut text) = (String::new(), String::new());
+        for (at, label) in self.axis.labels() {
+            let y = self.down(at);
+            let _ = write!(svg, r#"<line class="grid" x1="0" x2="{SIDE}" y1="{y:.1}" y2="{y:.1}"/>"#);
+            let _ = write!(text, r#"<span class="y" style="top:{:.2}%">{label}</span>"#, y / SIDE * 100.0);
+        }
+        for (number, (at, label)) in below.iter().enumerate() {
+            let x = self.across(*at);
+            let _ = write!(
+                svg,
+                r#"<line class="tick" x1="{x:.1}" x2="{x:.1}" y1="{SIDE}" y2="{}"/>"#,
+                SIDE + 16.0
+            );
+            let class = if number % 2 == 0 { "x" } else { "x wide" };
+            let _ =
+                write!(text, r#"<span class="{class}" style="left:{:.2}%">{label}</span>"#, x / SIDE * 100.0);
+        }
+        (svg, text)
+    }
+
+    fn bars(&self, line: &Line, width: f64) -> String {
+        let mut svg = String::new();
+        for &(x, y) in &line.points {
+            let (left, right, top) = (self.across(x), self.across(x + width), self.down(y));
+            let _ = write!(
+                svg,
+                r#"<rect class="s0" x="{left:.1}" y="{top:.1}" width="{:.1}" height="{:.1}"><title>{}: {}</title></rect>"#,
+                (right - left) * 0.9,
+                SIDE - top,
+                number(x),
+                number(y),
+            );
+        }
+        svg
+    }
+
+    fn line(&self, line: &Line, number: usize) -> String {
+        let place = |&(x, y): &(f64, f64)| format!("{:.1},{:.1}", self.across(x), self.down(y));
+        let path: Vec<_> = thinned(&line.points).iter().map(place).collect();
+        format!(r#"<polyline class="s{number}" points="{}"/>"#, path.join(" "))
     }
 }
 

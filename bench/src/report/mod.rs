@@ -2,9 +2,13 @@
 
 mod chart;
 
-use std::fmt::Write;
+use std::{
+    fmt::Write,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use crate::{
+    conditions::Conditions,
     figures::ms,
     report::chart::{Chart, Line, Scale},
     summary::{SecondSum, Summary},
@@ -26,9 +30,13 @@ h1{font-size:1.4rem;margin:0}p.dim,figcaption span{color:var(--dim)}
 .good{color:var(--good)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .9rem .2rem 0;text-align:left;vertical-align:top}
 th{font-weight:normal;color:var(--dim);white-space:nowrap}td{font-variant-numeric:tabular-nums}
-figure{margin:1.6rem 0}figcaption{margin-bottom:.3rem}svg{width:100%;height:auto;display:block}
-svg text{fill:var(--dim);font-size:11px}.grid{stroke:var(--grid)}.tick{stroke:var(--dim)}
-polyline{fill:none;stroke-width:1.6;stroke-linejoin:round}
+code{overflow-wrap:anywhere}
+figure{margin:1.6rem 0}figcaption{margin-bottom:.7rem}.plot{position:relative;height:13rem;margin:0 1.5rem 3.2rem 3.5rem}
+svg{position:absolute;width:100%;height:100%;overflow:visible}line,polyline{vector-effect:non-scaling-stroke}
+.plot span{position:absolute;color:var(--dim);font-size:.8rem;line-height:1;white-space:nowrap}
+.y{right:100%;margin-right:.5rem;transform:translateY(-50%)}.x{top:100%;margin-top:.6rem;transform:translateX(-50%)}
+.name{top:100%;left:50%;margin-top:1.9rem;transform:translateX(-50%)}@media(max-width:40rem){.wide{display:none}}
+.grid{stroke:var(--grid)}.tick{stroke:var(--dim)}polyline{fill:none;stroke-width:1.6;stroke-linejoin:round}
 polyline.s0{stroke:var(--s0)}polyline.s1{stroke:var(--s1)}polyline.s2{stroke:var(--s2)}polyline.s3{stroke:var(--s3)}
 rect.s0{fill:var(--s0)}.key{margin-left:.8rem}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
 i.s0{background:var(--s0)}i.s1{background:var(--s1)}i.s2{background:var(--s2)}i.s3{background:var(--s3)}
@@ -42,15 +50,16 @@ pub fn page(summary: &Summary) -> String {
     let _ = write!(
         page,
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
-         content=\"width=device-width\"><title>tickstream-load: {0}</title><style>{STYLE}</style><h1>{0}</h1>",
+         content=\"width=device-width,initial-scale=1\"><title>tickstream-load: {0}</title><style>{STYLE}</style><h1>{0}</h1>",
         escaped(&title)
     );
     let (class, verdict) = if summary.passed { ("good", "every tick was right") } else { ("bad", "failed") };
     let _ = write!(
         page,
-        "<p class=\"dim\">mode {}, {} ticks a second due, {:.1} s measured · tickstream-load {} · \
-         <b class=\"{class}\">{verdict}</b></p>",
-        summary.mode, summary.ticks_per_second_due, summary.measured_s, summary.version
+        "<p class=\"dim\">mode {}, {} a second due to each, {:.1} s measured · <b class=\"{class}\">{verdict}</b></p>",
+        summary.mode,
+        ticks(summary.ticks_per_second_due),
+        summary.measured_s
     );
     for failure in &summary.failures {
         let _ = write!(page, "<p class=\"bad\">{}</p>", escaped(failure));
@@ -58,12 +67,26 @@ pub fn page(summary: &Summary) -> String {
     for warning in &summary.warnings {
         let _ = write!(page, "<p class=\"warn\">{}</p>", escaped(warning));
     }
+    page.push_str(&conditions(summary));
     page.push_str(&figures(summary));
     for chart in charts(summary) {
         page.push_str(&chart.render());
     }
     let _ = writeln!(page, "<h2>Summary</h2><pre>{}</pre></html>", escaped(&summary.to_string()));
     page
+}
+
+/// When, how and where: figures say nothing without.
+fn conditions(summary: &Summary) -> String {
+    let Conditions { command, host, kernel, cpu, cpus } = &summary.conditions;
+    let date = humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(summary.started_ms));
+    let cpu = cpu.as_deref().unwrap_or("CPUs of an unknown model");
+    format!(
+        "<table><tr><th>date<td>{date}<tr><th>command<td><code>{}</code><tr><th>host<td>{}<tr><th>version<td>{}</table>",
+        escaped(command),
+        escaped(&format!("{host} · {cpus} × {cpu} · Linux {kernel}")),
+        escaped(summary.version)
+    )
 }
 
 fn figures(summary: &Summary) -> String {
@@ -84,7 +107,13 @@ fn figures(summary: &Summary) -> String {
     }
     row(
         "delivered",
-        format!("{:.0} ticks/s in {:.0} frames/s", summary.ticks_per_second, summary.frames_per_second),
+        format!(
+            "{:.0} ticks/s in {:.0} frames/s; due to {} connections: {:.0} ticks/s",
+            summary.ticks_per_second,
+            summary.frames_per_second,
+            summary.connections_subscribed,
+            summary.ticks_per_second_due * summary.connections_subscribed as f64
+        ),
     );
     if let Some(usage) = &summary.server_usage {
         row(
@@ -164,7 +193,7 @@ fn charts(summary: &Summary) -> Vec<Chart> {
             vec![
                 series("server", &|sum| sum.server_cpu_percent),
                 series("generator", &|sum| Some(sum.generator_cpu_percent)),
-                series("machine", &|sum| Some(sum.machine_busy_percent * summary.machine_cpus as f64)),
+                series("machine", &|sum| Some(sum.machine_busy_percent * summary.conditions.cpus as f64)),
             ],
         ),
         over_time(
@@ -223,6 +252,11 @@ fn wave_chart(summary: &Summary) -> Chart {
         bars: Some(width as f64),
         x_labels: Vec::new(),
     }
+}
+
+/// "1 tick", "0.5 ticks"
+fn ticks(count: f64) -> String {
+    if count == 1.0 { "1 tick".to_owned() } else { format!("{count} ticks") }
 }
 
 fn percent(quantile: f64) -> String {

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 pub use self::second::SecondSum;
 use crate::{
-    figures::{Percentiles, ThreadUsage, Usage, cpus, machine_percent, wave},
+    conditions::Conditions,
+    figures::{Percentiles, ThreadUsage, Usage, machine_percent, wave},
     options::ModeOption,
     plan::Plan,
     snapshot::{Measured, Snapshot},
@@ -54,6 +55,7 @@ pub struct ClassSum {
 #[derive(Debug, Serialize)]
 pub struct Summary {
     pub version: &'static str,
+    pub conditions: Conditions,
     pub passed: bool,
     /// Why not.
     pub failures: Vec<String>,
@@ -62,9 +64,10 @@ pub struct Summary {
     pub server: String,
     pub mode: &'static str,
     pub ticks_per_second_due: f64,
+    /// Of a server whose rate is another; nothing that it sent could be verified.
+    pub ticks_per_second_of_server: Option<f64>,
     /// Unix time, ms.
     pub started_ms: u64,
-    pub machine_cpus: usize,
 
     pub connections_wanted: u32,
     /// Those that were subscribed at least once.
@@ -172,7 +175,8 @@ impl Summary {
             (busy - server.cpu_percent_of_machine - generator_usage.cpu_percent_of_machine).max(0.0)
         });
         let mut summary = Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("TICKSTREAM_VERSION"),
+            conditions: Conditions::here(),
             passed: false,
             failures: Vec::new(),
             warnings: Vec::new(),
@@ -182,8 +186,10 @@ impl Summary {
                 ModeOption::Minute => "minute",
             },
             ticks_per_second_due: plan.schedule.ticks_per_second(),
+            ticks_per_second_of_server: counters
+                .other_rate
+                .map(|rate| plan.schedule.ticks_per_second() / plan.schedule.rate() as f64 * rate as f64),
             started_ms: started_us / 1_000,
-            machine_cpus: cpus(),
             connections_wanted: options.connections.get(),
             connections_subscribed: counters.subscribed,
             connections_held: last.totals.subscribed,

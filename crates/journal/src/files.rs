@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::segment::FileName;
-use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::storage::{Completion, Failure, Operation, OperationId, Storage};
 use crate::synced::Synced;
 
 /// A directory, for recovery and for readers.
@@ -56,7 +57,7 @@ impl FileDirectory {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -162,7 +163,7 @@ impl FileStorage {
         }
     }
 
-    /// What completed, in the order in which it was started.
+    /// Completions, in the order in which their operations were started.
     pub fn next_completion(&mut self) -> Option<Completion> {
         self.completed.pop_front()
     }

@@ -385,7 +385,7 @@ mod tests {
             ("shards", shards),
             ("listen_shared", shared),
         ];
-        Config::of_program(values).unwrap()
+        Config::from_values(values).unwrap()
     }
 
     fn anywhere() -> SocketAddr {

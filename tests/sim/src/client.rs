@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::events::Publish;
 use crate::publisher::{Manner, Publisher};
 use crate::rng::Rng;
-use crate::scenario::{PASS, USER};
+use crate::rules::{PASS, USER};
 use crate::ticks::{MS, SECOND};
 use crate::wire;
 

@@ -11,7 +11,7 @@ use tickstream_client::{Compression, TlsConfig};
 
 use super::{
     CliError, Command,
-    args::{addr_arg, examples},
+    common::{addr_arg, examples},
     required,
 };
 use crate::client_tls::{self, client_tls};
@@ -71,10 +71,10 @@ pub(super) fn command() -> clap::Command {
         )
         .after_help(examples(
             "  STREAM_USER=alice STREAM_PASS=secret tickstream publish events.jsonl
-  echo '{\"platform\":\"linux\",\"event_type\":\"custom\",\"event_name\":\"hello\",\"custom\":{}}' | \\
-      STREAM_USER=alice STREAM_PASS=secret tickstream publish
+  echo '{\"platform\":\"linux\",\"event_type\":\"custom\",\"event_name\":\"hello\",' \\
+      '\"custom\":{}}' | STREAM_USER=alice STREAM_PASS=secret tickstream publish
   my-agent | tickstream publish --linger 1s --addr a.example:7400 --stream-user alice --stream-pass-file /run/secrets/pass
-  tickstream publish --dead-letters rejected.jsonl --codec zstd --tls-ca ca.pem events.jsonl",
+  tickstream publish --dead-letters rejected.jsonl --codec zstd --addr a.example:7443 --tls-ca ca.pem events.jsonl",
         ))
         .arg(
             Arg::new("file")

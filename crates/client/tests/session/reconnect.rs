@@ -68,7 +68,7 @@ async fn a_server_behind_the_position_resets_it_and_goes_on() {
     assert_eq!(request.resume_after, Some(100));
     peer.send(&batch(Mode::Second, 51, 1)).await;
     ticks.reconnected().await;
-    assert!(matches!(ticks.event().await, Event::Reset { expected: 101, got: 51 }));
+    assert!(matches!(ticks.event().await, StreamUpdate::Reset { expected: 101, got: 51 }));
     assert_eq!(ticks.sequences().await, [51]);
 }
 

@@ -12,7 +12,7 @@ use crate::events::{Event, Message as _};
 const ALL_KINDS: &str = include_str!("../../../../tests/events/all-kinds.jsonl");
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
 
-/// What a message of the schema has.
+/// Content of a message of the schema.
 struct Schema(DescriptorPool);
 
 impl Schema {
@@ -210,12 +210,11 @@ fn the_examples_have_every_field_of_every_kind_and_are_as_we_write_them() {
 #[test]
 fn the_guide_s_examples_are_events() {
     let guide = include_str!("../../../../docs/events.md");
-    let is_code = |line: &&str| line.starts_with("    ") || line.is_empty();
-    let blocks = guide.split("\n    {\n").skip(1);
-    let examples = blocks.map(|block| block.split_inclusive('\n').take_while(is_code).collect::<String>());
+    let blocks = guide.split("\n```json\n").skip(1);
+    let examples = blocks.map(|block| block.split_once("\n```\n").expect("the end of an example").0);
     let kinds: Vec<_> = examples
         .map(|example| {
-            let json = format!("{{{example}").replace(r#""…": "as below""#, "");
+            let json = example.replace(r#""…": "as below""#, "");
             parse_event(&json).unwrap_or_else(|error| panic!("{error}: {json}")).body.map(|body| body.name())
         })
         .collect();

@@ -7,6 +7,7 @@ mod gate;
 mod history;
 mod input;
 mod output;
+mod publisher;
 mod publishing;
 mod stored;
 
@@ -18,10 +19,10 @@ use conn::Owed;
 pub use conn::{Closing, Conn, Header, Phase, Reply};
 use gate::{Gate, address};
 use history::History;
-use publishing::{Publisher, Publishing};
-pub use stored::SERVER;
+use publisher::Publisher;
+use publishing::Publishing;
 
-use crate::scenario::Rules;
+use crate::rules::Rules;
 use crate::ticks::{MS, Stream};
 use crate::wire;
 

@@ -10,6 +10,7 @@ use tickstream_engine::{
 use super::conn::Reply;
 use super::gate::Bucket;
 use super::input::{BUSY_RETRY, Judged};
+use super::publisher::{Pending, Verdict};
 use super::stored::{Fate, Letter, Record, Stored};
 use super::{Model, Phase};
 use crate::events::{Ack, Batch, Event, EventRules, Publish, Reason, Rejected, What};
@@ -36,42 +37,12 @@ pub struct Publishing {
     pub has_unpacked: bool,
 }
 
-/// What one connection published.
-#[derive(Debug)]
-pub struct Publisher {
-    /// PUBLISHes without an answer that is owed, in their order.
-    pub pending: VecDeque<Pending>,
-    /// What is left of its quota, as time; `None` before its first event.
-    quota: Option<Bucket>,
-}
-
-#[derive(Debug)]
-pub struct Pending {
-    publish: Rc<Publish>,
-    verdicts: Vec<Verdict>,
-    /// All records up to this one are waited for; 0: none.
-    after: u64,
-    /// Its own; 0: none.
-    own: u64,
-    /// The record with its dead letters, if that isn't settled; 0: none.
-    letters: u64,
-    throttle_ms: u32,
-}
-
 /// What was found of a batch, as in [`Pending`].
 struct Judgement {
     verdicts: Vec<Verdict>,
     after: u64,
     own: u64,
     letters: u64,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Accepted,
-    /// Of an event in this record; 0: one that is stored.
-    Duplicate(u64),
-    Rejected(Reason),
 }
 
 const RATE_LIMITED: Reason = ("RATE_LIMITED", String::new());
@@ -198,7 +169,7 @@ impl Publishing {
         let certain = |record: u64| if record > settled { record } else { 0 };
         let (mut verdicts, mut events, mut letters) = (Vec::new(), Vec::new(), Vec::new());
         for (event, index) in batch.events.iter().zip(0..) {
-            if u64::from(index) >= granted {
+            if index >= granted {
                 self.count_rejected(RATE_LIMITED.0, 1);
                 verdicts.push(Verdict::Rejected(RATE_LIMITED));
             } else if let Some(reason) = event.reason(rules, now) {
@@ -311,12 +282,6 @@ fn code_of(fault: StorageFault) -> &'static str {
     match fault {
         StorageFault::Full => "STORAGE_FULL",
         StorageFault::Failed => "STORAGE_FAILED",
-    }
-}
-
-impl Publisher {
-    pub fn new() -> Self {
-        Self { pending: VecDeque::new(), quota: None }
     }
 }
 
