@@ -1,4 +1,4 @@
-//! Sets TICKSTREAM_VERSION: the version, and the commit where it is known, for `tickstream --version`.
+//! Sets TICKSTREAM_VERSION: the version, and the commit where it is known, for `tickstream --version` and the load generator.
 //!
 //! The commit comes from the first of: the variable TICKSTREAM_COMMIT, for builds that have no repository; a package of
 //! cargo's (`.cargo_vcs_info.json`); an archive made by `git archive` (`COMMIT`, see .gitattributes); the repository.
@@ -13,8 +13,9 @@ const DIGITS: usize = 12;
 fn main() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     println!("cargo::rerun-if-env-changed=TICKSTREAM_COMMIT");
-    for file in ["build.rs", "COMMIT"] {
-        println!("cargo::rerun-if-changed={file}");
+    // Of a file that isn't there cargo thinks that it has changed.
+    if package.join("COMMIT").exists() {
+        println!("cargo::rerun-if-changed=COMMIT");
     }
     let commit = env::var("TICKSTREAM_COMMIT")
         .ok()
@@ -51,7 +52,7 @@ fn of_repository(package: &Path) -> Option<String> {
     if log.exists() {
         println!("cargo::rerun-if-changed={}", log.display());
     }
-    git(package, &["ls-files", "--error-unmatch", "build.rs"])?;
+    git(package, &["ls-files", "--error-unmatch", "Cargo.toml"])?;
     git(package, &["rev-parse", "HEAD"])
 }
 

@@ -1,3 +1,0 @@
-//! Sets TICKSTREAM_VERSION, as for `tickstream --version`.
-
-include!("../crates/cli/build.rs");
