@@ -25,8 +25,8 @@ files() {
     local kinds=(-true)
     [[ -z ${LAYER:-} ]] || kinds=('(' '!' -type d '!' -type c -o -name '*tickstream*' ')')
     (cd "${LAYER:-/}" && find ./etc ./usr ./var ./opt ./srv -xdev '(' -path './var/lib/dpkg' -o -path ./var/log -o -path ./var/cache \
-        -o -path ./var/tmp -o -path './var/lib/systemd' -o -path './usr/lib/sysimage' ')' -prune -o "${kinds[@]}" -print 2> /dev/null) |
-        sed 's/^\.//' | grep -vE '^/etc/((passwd|group|shadow|gshadow)-?|\.pwd\.lock|ld\.so\.cache|subuid-?|subgid-?)$' | sort
+        -o -path ./var/tmp -o -path './var/lib/systemd' -o -path './usr/lib/sysimage' ')' -prune -o "${kinds[@]}" -print 2> /dev/null; true) |
+        sed -E 's/^\.//; /^\/etc\/((passwd|group|shadow|gshadow|subuid|subgid)-?|\.pwd\.lock|ld\.so\.cache)$/d' | sort
 }
 
 # ---- Starting and stopping ----------------------------------------------------------------------------------
