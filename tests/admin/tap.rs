@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
-use tickstream_schema::events::{Body, Event, EventType, Log, Publish};
+use tickstream_schema::events::{Body, Event, EventType, Log, LogLevel, Publish};
 use tickstream_wire::{FrameType, frame};
 
 use crate::operator::{check_fails, said};
@@ -19,6 +19,7 @@ fn log(number: u64, service: &str, name: &str) -> Event {
         user_id: Some(format!("user-{number}")),
         body: Some(Body::Log(Log {
             service: service.to_owned(),
+            level: LogLevel::Info.into(),
             message: "hello\u{1b}[2J".to_owned(),
             ..Log::default()
         })),

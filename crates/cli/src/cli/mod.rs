@@ -4,6 +4,7 @@ mod args;
 pub mod collect;
 mod common;
 mod configure;
+mod manual;
 mod operator;
 mod publish;
 pub mod refusal;
@@ -12,6 +13,7 @@ mod tests;
 
 pub use args::command;
 pub use collect::CollectArgs;
+pub use manual::manual;
 pub use publish::PublishArgs;
 
 pub use crate::output::{Inputs, OutputFile};
@@ -32,7 +34,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 use tickstream_client::TlsConfig;
@@ -238,16 +240,6 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "tickstream", &mut script);
     script
-}
-
-/// Writes the manual pages into a directory, which is made: `tickstream.1`, `tickstream-serve.1`, and so on.
-///
-/// # Errors
-/// If the directory can't be made, or a file not be written.
-pub fn manual(directory: &Path) -> io::Result<()> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
-    std::fs::create_dir_all(directory).map_err(named)?;
-    clap_mangen::generate_to(command(), directory).map_err(named)
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {

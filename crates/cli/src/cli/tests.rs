@@ -388,7 +388,11 @@ fn every_command_has_a_manual_page() {
         ("tickstream-events-tail", "follow"),
     ] {
         let written = std::fs::read_to_string(directory.path().join(format!("man1/{page}.1"))).expect(page);
-        assert!(written.contains(text) && written.contains("Examples"), "{page}: {written}");
+        let unbroken = "EXAMPLES\n.nf\n  ";
+        assert!(
+            written.contains(text) && written.contains(unbroken) && !written.contains("EXTRA"),
+            "{page}: {written}"
+        );
     }
     let file = directory.path().join("file");
     std::fs::write(&file, "").unwrap();
