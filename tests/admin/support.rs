@@ -276,7 +276,7 @@ impl Client {
     }
 
     pub fn authenticate(&mut self, password: &str) {
-        self.send(&frame::seal(&Auth { username: "ada".into(), password: password.into() }));
+        self.send(&frame::seal(&Auth { username: "ada".into(), password: password.into(), client: None }));
     }
 
     pub fn send(&mut self, bytes: &[u8]) {

@@ -33,6 +33,7 @@ KIB, MIB = 1 << 10, 1 << 20
 DEADLINE_SLACK_S = 0.5
 # A closed connection lingers for 2 s; what a fault left behind must be gone soon after.
 SETTLE_TIMEOUT_S = 6.0
+START_REFUSED_TIMEOUT_S = 10
 NEIGHBOUR_END_TIMEOUT_S = 20.0
 
 
@@ -48,8 +49,8 @@ def chosen_cpu():
 
 
 def own_host():
-    """An address to listen on that no other test of this run has: with SO_REUSEPORT two servers on one address
-    would share its connections in silence."""
+    """An address to listen on that no other test of this run has: two servers on one address are refused, and
+    those that share it would mix their connections."""
     lane = int(os.environ.get("FAULTS_LANE", "0"))
     return f"127.100.{lane // 250}.{lane % 250 + 1}"
 
@@ -277,6 +278,25 @@ class FaultCase(ServerCase):
         self.wait_until(lambda: least <= self.admin.metrics().total(name, **labels) <= most, 3,
                       lambda: f"{name} {labels} {least} to {most}: {self.admin.metrics().total(name, **labels)}")
 
+    def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None, pass_fds=()):
+        """It ends soon, and its one line of output says why, and not by a panic."""
+        given = {"PATH": os.environ["PATH"], "STREAM_USER": USER, "STREAM_PASS": PASSWORD} | (environment or {})
+        given = {name: value for name, value in given.items() if value is not None}
+        command = [*confined(*confinement), os.environ["TICKSTREAM_BIN"], "serve", "--shards", "1"]
+        if "--listen" not in options:
+            command += ["--listen", f"{own_host()}:0"]
+        command += options
+        run = subprocess.run(
+            command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=pass_fds,
+            timeout=START_REFUSED_TIMEOUT_S,
+        )
+        self.assertEqual(run.returncode, exit_code, run.stderr)
+        for part in told:
+            self.assertIn(part, run.stderr)
+        self.assertNotIn("panicked", run.stderr)
+        self.assertNotIn("confine:", run.stderr)
+        self.assertLess(len(run.stderr), 1_000, run.stderr)
+
     def check_serving(self):
         """A new client gets a tick."""
         client, ack = self.subscribed()
@@ -343,27 +363,8 @@ class Suspension:
 class StartCase(FaultCase):
     """Tests of servers that must not start: none is started for the test."""
 
-    start_timeout_s = 10
-
     def setUp(self):
         pass
 
     def tearDown(self):
         pass
-
-    def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None, pass_fds=()):
-        """It ends soon, and its one line of output says why, and not by a panic."""
-        given = {"PATH": os.environ["PATH"], "STREAM_USER": USER, "STREAM_PASS": PASSWORD} | (environment or {})
-        given = {name: value for name, value in given.items() if value is not None}
-        command = [*confined(*confinement), os.environ["TICKSTREAM_BIN"], "serve", "--shards", "1"]
-        command += ["--listen", f"{own_host()}:0", *options]
-        run = subprocess.run(
-            command, env=given, stdin=subprocess.DEVNULL, capture_output=True, text=True, pass_fds=pass_fds,
-            timeout=self.start_timeout_s,
-        )
-        self.assertEqual(run.returncode, exit_code, run.stderr)
-        for part in told:
-            self.assertIn(part, run.stderr)
-        self.assertNotIn("panicked", run.stderr)
-        self.assertNotIn("confine:", run.stderr)
-        self.assertLess(len(run.stderr), 1_000, run.stderr)

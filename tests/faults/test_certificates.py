@@ -310,6 +310,23 @@ class ReplacedByLink(Renewal):
         self.assertEqual(self.lines(self.kept), [])
 
 
+class ExpiredIntermediate(Renewal):
+    def put(self, pair):
+        expired = self.authority.issue("between", days=-1)
+        self.certificate.cert.write_text(pair.cert.read_text() + expired.cert.read_text())
+        shutil.copyfile(pair.key, self.certificate.key)
+
+    def test_it_is_warned_of(self):
+        new = self.authority.issue("new")
+        self.put(new)
+        self.check_renewed(new)
+        line = self.wait_until(
+            lambda: [one for one in self.records() if "behind the server's own" in one["message"]], 5, "a warning"
+        )[0]
+        self.assertEqual((line["level"], line["subject"]), ("WARN", "CN=between"))
+        self.assertIn("has expired", line["message"])
+
+
 class BadFiles(Renewal):
     def check_recovers(self):
         """What was bad is no hindrance to what is good."""

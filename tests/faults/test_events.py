@@ -267,7 +267,8 @@ class DamagedJournal(StartCase):
 
 class LockedJournal(EventsCase):
     fault = 52
-    promise = "A journal that another process has: the next one is used, and both are read"
+    promise = "A journal directory that another process has: refused, unless both are to share it"
+    options = ("--listen-shared", "yes")
 
     def test_two_servers_share_a_directory(self):
         first = self.publisher()
@@ -285,6 +286,45 @@ class LockedJournal(EventsCase):
             opened.close()
         self.assertEqual(second_server.stop(), 0)
         self.server = kept
+
+
+class TakenJournals(EventsCase):
+    fault = 52
+    promise = LockedJournal.promise
+
+    def test_a_second_server_is_refused(self):
+        first = self.publisher()
+        first.publish([event()])
+        for shared in ("no", "yes"):
+            self.check_refuses_to_start(
+                4, "another server writes to the journals", str(self.journal), "listen_shared",
+                options=("--journal", str(self.journal), "--listen-shared", shared),
+            )
+        self.assertEqual({name.split("/")[0] for name in self.segments()}, {"000"})
+        self.check_stored(first)
+
+
+class EventQuota(EventsCase):
+    fault = 54
+    promise = "A quota of events: two seconds' worth at once, however large the batch"
+    options = ("--publish-events-per-second-max", 10)
+
+    def test_the_first_events_of_a_large_batch_are_taken(self):
+        publisher = self.publisher()
+        left, taken, began = [event() for _ in range(100)], 0, time.monotonic()
+        ack = publisher.publish(left)
+        refused = [verdict["index"] for verdict in ack["rejected"]]
+        self.assertEqual((ack["accepted"], refused), (20, list(range(20, 100))))
+        self.assertEqual({(one["code"], one["retryable"]) for one in ack["rejected"]}, {("RATE_LIMITED", True)})
+        # Those who wait as they are told get the others in.
+        taken, left = ack["accepted"], left[20:]
+        while taken < 50:
+            time.sleep(ack["throttle_ms"] / 1000)
+            ack = publisher.publish(left)
+            self.assertGreater(ack["accepted"], 0, ack)
+            taken, left = taken + ack["accepted"], left[ack["accepted"]:]
+            self.assertLessEqual(taken, 20 + 10 * (time.monotonic() - began) + 1)
+        self.check_stored(publisher)
 
 
 class RestartedCollection(EventsCase):

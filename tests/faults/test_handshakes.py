@@ -5,7 +5,9 @@ import ssl
 import subprocess
 import time
 
+import authority
 import openssl_session
+from authority import FOR_CLIENTS, FOR_SERVERS
 from openssl_session import KEY_UPDATE_NOT_REQUESTED, KEY_UPDATE_REQUESTED, OpensslSession
 from process_stats import cpu_seconds
 from secure import (
@@ -33,7 +35,7 @@ from support import (
 from tickstream_client import MsgType, encode_header
 
 HANDSHAKE_TIMEOUT_S = 5.0
-FATAL, PROTOCOL_VERSION = 2, 70
+FATAL, DECODE_ERROR, PROTOCOL_VERSION = 2, 50, 70
 SKIPPABLE = 0x80
 CLOSE_NOTIFY = record(ALERT, b"\x01\x00")
 
@@ -455,6 +457,65 @@ class KeyUpdates(TlsCase):
         self.assertLess(cpu_seconds(self.server.pid) - cpu_before, self.cpu_max_s)
         # That it answers keeps nobody who doesn't read.
         self.wait_until(lambda: self.closes("slow_consumer"), 7, "closed at the write deadline")
+
+
+class Alerts(TlsCase):
+    """A client that can't be served is told why: the alert reaches it, wherever the handshake fails."""
+
+    fault = 28
+    promise = NoSpin.promise
+
+    def told(self, *options):
+        """What `openssl s_client` says of the server's answer."""
+        command = ["openssl", "s_client", "-connect", f"{self.server.host}:{self.tls_port}", "-tls1_3", *options]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+        with subprocess.Popen(list(map(str, command)), text=True, **streams) as run:
+            try:
+                # The alert of mutual TLS comes once the client has finished its handshake.
+                run.wait(2)
+            except subprocess.TimeoutExpired:
+                pass
+            return run.communicate(timeout=20)[0]
+
+    def check_told(self, alert, *options):
+        self.assertIn(f"alert {alert}", self.told(*options), options)
+
+    def test_no_common_ground(self):
+        # ServerHello is queued when it turns out that no signature scheme fits.
+        self.check_told("handshake failure", "-sigalgs", "ecdsa_secp384r1_sha384")
+        self.check_told("handshake failure", "-sigalgs", "ed25519")
+        self.check_told("handshake failure", "-groups", "P-521")
+        self.check_told("handshake failure", "-ciphersuites", "TLS_AES_128_CCM_SHA256")
+
+    def test_without_alpn_any_is_taken(self):
+        self.assertIn("No ALPN negotiated", self.told("-alpn", "h2"))
+
+    def test_too_large(self):
+        """A ClientHello longer than any is answered, too: not by its contents, which aren't read."""
+        crowd = self.raw_crowd()
+        (peer,) = crowd.add(1, record(HANDSHAKE, b"\x01\x00\xff\xff" + bytes(16_380)) * 3)
+        crowd.run_until(lambda: not peer.is_open, 4)
+        self.assertEqual(records(peer.unparsed), [(ALERT, bytes([FATAL, DECODE_ERROR]))])
+
+
+class AlertsOfMutualTls(Alerts):
+    client_auth = "required"
+
+    def setUp(self):
+        super().setUp()
+        self.good = self.authority.issue("good", FOR_CLIENTS)
+        self.context.load_cert_chain(self.good.cert, self.good.key)
+
+    def test_bad_certificates(self):
+        stranger = authority.Authority("stranger")
+        self.addCleanup(stranger.close)
+        for alert, pair in (
+            ("unknown ca", stranger.issue("theirs", FOR_CLIENTS)),
+            ("certificate expired", self.authority.issue("old", FOR_CLIENTS, days=-1)),
+            ("unsupported certificate", self.authority.issue("server-s", FOR_SERVERS)),
+        ):
+            self.check_told(alert, "-cert", pair.cert, "-key", pair.key)
+        self.check_told("certificate required")
 
 
 class HandshakeStorm(TlsCase):

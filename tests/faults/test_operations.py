@@ -108,6 +108,22 @@ class TerminatedAtOnce(Terminator):
             self.ended_within(5)
 
 
+class TerminatedWithoutTime(Terminator):
+    options = ("--drain-seconds", 0)
+    clients = 200
+
+    @heavy
+    def test_every_client_is_told_why(self):
+        crowd = self.crowd()
+        peers = self.subscribers(crowd, self.clients)
+        silent = crowd.add(20)
+        crowd.run(0.3)
+        self.server.signal(signal.SIGTERM)
+        crowd.run_until(lambda: not any(peer.is_open for peer in peers + silent), 3)
+        self.check_closed(peers + silent, "SHUTTING_DOWN")
+        self.ended_within(1)
+
+
 class TerminatedTwice(Terminator):
     options = ("--drain-seconds", 60)
 

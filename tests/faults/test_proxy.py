@@ -1,5 +1,6 @@
 """Fault 14: PROXY headers, and who may send them."""
 
+import struct
 import time
 
 import proxy_headers
@@ -98,6 +99,12 @@ class Optional(Proxied):
         self.assertEqual(self.check_known_as(CLIENT, version_2(CLIENT, 4711)), f"{CLIENT}:4711")
         self.assertEqual(self.check_known_as(f"[{CLIENT_6}]", version_2(CLIENT_6, 65535)), f"[{CLIENT_6}]:65535")
         self.check_known_as(CLIENT, checked(CLIENT))
+        # A client's certificate: PP2_TYPE_SSL with PP2_SUBTYPE_SSL_CLIENT_CERT, and one as large as a chain.
+        for size in (1_200, 4_096, 8_000):
+            certificate = struct.pack(">BH", 0x28, size) + b"\x30" * size
+            ssl = b"\x07" + bytes(4) + certificate
+            header = version_2(CLIENT, 4711, tlvs=struct.pack(">BH", 0x20, len(ssl)) + ssl)
+            self.assertEqual(self.check_known_as(CLIENT, header), f"{CLIENT}:4711")
         # Fields that nobody knows.
         self.check_known_as(CLIENT, version_2(CLIENT, tlvs=b"\xee\x00\x03abc" * 100))
 
@@ -135,6 +142,7 @@ class Optional(Proxied):
             fixed_part(proxy_headers.PROXY, 0x7F, 12) + bytes(12),
             fixed_part(proxy_headers.PROXY, proxy_headers.TCP4, 11) + bytes(11),
             fixed_part(proxy_headers.PROXY, proxy_headers.TCP4, 65_535),
+            fixed_part(proxy_headers.PROXY, proxy_headers.TCP4, 8_192 - 15),
             version_2(CLIENT, tlvs=b"\xee\xff\xff"),
         )
         # What only begins as a header is judged as one, in however many pieces it comes.

@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 
+import authority
 import process_stats
 from harness import PASSWORD, USER, next_source_host
 from proxy_headers import version_2
@@ -251,6 +252,67 @@ class BadStart(StartCase):
     def test_certificates_that_arent_there(self):
         files = ("--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.key")
         self.check_refuses_to_start(1, "/nowhere.pem", options=files)
+
+
+class SecondServer(FaultCase):
+    """Another server on the address of one that serves."""
+
+    fault = 43
+    promise = BadStart.promise
+
+    def test_it_is_refused(self):
+        host, port = self.server.host, self.server.port
+        # Whatever the password, and on all addresses, too.
+        for address in (f"{host}:{port}", f"0.0.0.0:{port}"):
+            self.check_refuses_to_start(
+                1, f"can't listen on {address}", "another process", "listen_shared",
+                options=("--listen", address), environment={"STREAM_PASS": "another"},
+            )
+        for _ in range(10):
+            self.check_serving()
+
+
+class SharedAddress(FaultCase):
+    fault = 43
+    promise = BadStart.promise
+    options = ("--listen-shared", "yes")
+
+    def test_several_that_ask_for_it_share_an_address(self):
+        second = self.start_server(port=self.server.port)
+        for _ in range(10):
+            self.check_serving()
+        self.assertEqual(second.stop(), 0)
+        self.check_refuses_to_start(
+            1, "another process", options=("--listen", f"{self.server.host}:{self.server.port}")
+        )
+
+
+class TlsTurnedOnAndOff(FileCase):
+    """What needs a restart isn't shown as in use before one."""
+
+    def setUp(self):
+        if reason := authority.why_not():
+            self.skipTest(reason)
+        own = authority.Authority()
+        self.addCleanup(own.close)
+        pair = own.issue("server")
+        self.tls = f"tls_cert = '{pair.cert}'\ntls_key = '{pair.key}'\n"
+        super().setUp()
+
+    def shown(self):
+        return self.admin.get("/config")
+
+    def test_turned_on(self):
+        before = self.shown()
+        self.write(self.tls)
+        told = self.reload("settings that need a restart have changed; the old ones stay in use")
+        self.assertEqual(set(told["changed"].split()), {"tls_cert", "tls_key"})
+        self.assertEqual(self.shown(), before)
+        # And another setting beside, which doesn't.
+        self.write(self.tls + "auth_timeout = '7s'\n")
+        self.reload()
+        self.assertNotIn("server.pem", str(self.shown()))
+        self.assertIn("7s", str(self.shown()))
 
 
 class ScrapeStorm(FaultCase):

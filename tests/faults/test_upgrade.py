@@ -418,6 +418,43 @@ class SocketActivation(FaultCase):
         self.assertEqual(len(listeners_on(host, port)), 1, "it has a socket of its own")
 
 
+class ActivatedUpgrades(Upgrades):
+    """Sockets of the service manager, which don't fit `listen`, through several upgrades."""
+
+    family = socket.AF_INET
+    address = "0.0.0.0"
+
+    def setUp(self):
+        self.listener = socket.socket(self.family)
+        self.addCleanup(self.listener.close)
+        if self.family == socket.AF_INET6:
+            self.listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        self.listener.bind((self.address, 0))
+        self.listener.listen(128)
+        super().setUp()
+
+    def start_server(self, *options, **given):
+        descriptor = self.listener.fileno()
+        self.confinement = ("--activate", descriptor)
+        passed = {"pass_fds": (descriptor,)}
+        return super().start_server(*options, port=self.listener.getsockname()[1], streams=passed, **given)
+
+    def test_they_stay_in_use(self):
+        port = self.listener.getsockname()[1]
+        for _ in range(3):
+            self.upgrade()
+            serving = self.lines("serving")[-1]
+            self.assertEqual(serving["address"].rpartition(":")[2], str(port))
+            self.assertNotIn(own_host(), serving["address"])
+            for _ in range(5):
+                self.check_serving()
+
+
+class ActivatedUpgradesOfBothFamilies(ActivatedUpgrades):
+    family = socket.AF_INET6
+    address = "::"
+
+
 class BadActivation(StartCase):
     fault = 44
     promise = Upgrades.promise

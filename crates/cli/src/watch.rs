@@ -145,6 +145,7 @@ impl<W: Write> Watch<W> {
                 self.missed += got - expected;
                 self.printer.print(&Line::Gap { expected, got })
             }
+            StreamUpdate::Reset { expected, got } => self.printer.print(&Line::Reset { expected, got }),
             StreamUpdate::Subscribed { mode, next_sequence } => {
                 self.printer.print(&Line::Subscribed { mode, next_sequence })
             }

@@ -90,7 +90,7 @@ async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Ta
                             tally.ticks += 1;
                         }
                     }
-                    Ok(StreamUpdate::Gap { .. }) => tally.gaps += 1,
+                    Ok(StreamUpdate::Gap { .. } | StreamUpdate::Reset { .. }) => tally.gaps += 1,
                     Ok(StreamUpdate::GoAway { .. }) => tally.goaways += 1,
                     Ok(StreamUpdate::Disconnected { .. }) => tally.disconnected += 1,
                     Ok(StreamUpdate::Reconnected { server, .. }) => {

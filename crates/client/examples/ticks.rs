@@ -38,6 +38,7 @@ fn print(event: StreamUpdate) {
             }
         }
         StreamUpdate::Gap { expected, got } => println!("the server left out {expected} to {}", got - 1),
+        StreamUpdate::Reset { expected, got } => println!("the server goes on with {got}, behind {expected}"),
         StreamUpdate::Subscribed { mode, next_sequence } => println!("{mode:?} from {next_sequence}"),
         StreamUpdate::Disconnected { error, retry_in } => {
             println!("{}; again in {retry_in:?}", with_causes(&error));

@@ -6,9 +6,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::{
-    Builder, Error, StreamUpdate, config::Config, driver::Driver, feed::Wanted, link::Link, outbox::Outbox,
-};
+use crate::{Error, StreamUpdate, config::Config, driver::Driver, feed::Wanted, link::Link, outbox::Outbox};
 
 /// A client that is connected and authenticated, but not yet subscribed.
 ///
@@ -35,11 +33,6 @@ struct Task {
 }
 
 impl Client {
-    /// A client of `server`, `host:port`.
-    pub fn builder(server: impl Into<String>) -> Builder {
-        Builder::new(server.into())
-    }
-
     pub(crate) async fn connect(config: Config) -> Result<Self, Error> {
         let mut failure = Error::Closed;
         for server in 0..config.servers.len() {

@@ -143,9 +143,11 @@ impl Driver {
                     self.outbox.push(StreamUpdate::Reconnected { server, next_sequence });
                 }
                 self.feed.synchronize(server_time_ms, link.read_at());
-                if self.feed.accepted(&request, next_sequence) {
+                let (is_new_mode, reset) = self.feed.accepted(&request, next_sequence);
+                if is_new_mode {
                     self.outbox.push(StreamUpdate::Subscribed { mode: request.mode(), next_sequence });
                 }
+                reset.into_iter().for_each(|event| self.outbox.push(event));
             }
             Message::Batch(batch) => {
                 let events = self.feed.batch(&batch, link.read_at())?;

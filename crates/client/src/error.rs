@@ -7,7 +7,7 @@ use tickstream_wire::{
     messages::{DecodeError, ErrorMsg},
 };
 
-use crate::tls::{TlsConfigError, TlsError};
+use crate::tls_error::{TlsConfigError, TlsError};
 
 /// Why there is no connection, or no longer one.
 #[derive(Debug, thiserror::Error)]
@@ -230,6 +230,7 @@ fn code_is_retryable(code: ErrorCode) -> bool {
         | ErrorCode::ShuttingDown
         | ErrorCode::Internal => true,
         ErrorCode::AuthFailed
+        | ErrorCode::PermissionDenied
         | ErrorCode::BadFrame
         | ErrorCode::UnsupportedVersion
         | ErrorCode::UnsupportedType

@@ -37,13 +37,17 @@ impl Feed {
         Subscribe { mode: wanted.mode.into(), resume_after }
     }
 
-    /// The server accepted `request`. Whether that is a new mode.
-    pub fn accepted(&mut self, request: &Subscribe, next_sequence: u64) -> bool {
+    /// Notes that the server accepted `request`, and answers whether that is a new mode, and with a reset: the server goes
+    /// on before the position that was asked for, which its stream hasn't reached.
+    pub fn accepted(&mut self, request: &Subscribe, next_sequence: u64) -> (bool, Option<StreamUpdate>) {
         let before = self.mode.replace(request.mode());
-        // A fresh subscription stands before the tick that the server announced, so that one which breaks before
-        // its first tick loses none.
-        self.cursor = Cursor::after(request.resume_after.or(next_sequence.checked_sub(1)));
-        before != self.mode
+        let position = request.resume_after.filter(|after| *after < next_sequence);
+        // Without a position it stands before the tick that the server announced, so that a subscription which breaks
+        // before its first tick loses none.
+        self.cursor = Cursor::after(position.or(next_sequence.checked_sub(1)));
+        let reset =
+            |after: u64| StreamUpdate::Reset { expected: after.saturating_add(1), got: next_sequence };
+        (before != self.mode, request.resume_after.filter(|after| *after >= next_sequence).map(reset))
     }
 
     /// Takes the server's clock at its answer to a SUBSCRIBE, which came at `local`: ticks from before are replayed.
@@ -108,7 +112,7 @@ mod tests {
 
     fn feed(wanted: Wanted, next_sequence: u64) -> Feed {
         let mut feed = Feed::default();
-        assert!(feed.accepted(&feed.request(wanted), next_sequence));
+        assert!(feed.accepted(&feed.request(wanted), next_sequence).0);
         feed
     }
 
@@ -151,7 +155,7 @@ mod tests {
         let mut feed = feed(SECOND, 10);
         let request = feed.request(SECOND);
         assert_eq!(request.resume_after, Some(9));
-        assert!(!feed.accepted(&request, 12));
+        assert!(matches!(feed.accepted(&request, 12), (false, None)));
         assert_eq!(given(&mut feed, &data(0, 12, 1)), (Some((10, 12)), vec![12]));
     }
 
@@ -178,11 +182,24 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_behind_the_position_resets_it() {
+        let mut feed = feed(SECOND, 100);
+        assert_eq!(given(&mut feed, &data(0, 100, 2)), (None, vec![100, 101]));
+        let request = feed.request(SECOND);
+        let (is_new, reset) = feed.accepted(&request, 51);
+        assert!(!is_new);
+        assert!(matches!(reset, Some(StreamUpdate::Reset { expected: 102, got: 51 })), "{reset:?}");
+        assert_eq!(given(&mut feed, &data(0, 51, 2)), (None, vec![51, 52]));
+        assert_eq!(feed.request(SECOND).resume_after, Some(52));
+        assert!(matches!(feed.accepted(&feed.request(SECOND), 53), (false, None)));
+    }
+
+    #[test]
     fn another_mode_starts_afresh() {
         let mut feed = feed(SECOND, 600);
         let request = feed.request(MINUTE);
         assert_eq!(request.resume_after, None);
-        assert!(feed.accepted(&request, 10));
+        assert!(matches!(feed.accepted(&request, 10), (true, None)));
         assert_eq!(given(&mut feed, &data(1, 10, 1)), (None, vec![10]));
     }
 

@@ -98,6 +98,7 @@
 #![forbid(unsafe_code)]
 
 mod backoff;
+mod builder;
 mod client;
 mod config;
 mod cursor;
@@ -110,14 +111,16 @@ mod outbox;
 mod publish;
 mod session;
 mod tls;
+mod tls_error;
 mod transport;
 mod update;
 
+pub use builder::Builder;
 pub use client::{Client, Subscription};
-pub use config::Builder;
 pub use error::{BadMessage, Error, Operation, with_causes};
 pub use publish::{
-    Compression, Progress, PublishError, PublishEvent, Publisher, Publishing, Rejection, Unanswered,
+    BatchAnswer, BatchPublisher, BatchPublishing, Compression, EncodedBatch, Progress, PublishError,
+    PublishEvent, Publisher, PublisherStatus, Publishing, Rejection, SubmitError, Unanswered, Verdict,
     fill_event, new_event, new_event_id,
 };
 pub use rustls::AlertDescription;
@@ -127,5 +130,6 @@ pub use tickstream_schema::events;
 pub use tickstream_schema::json;
 pub use tickstream_wire::messages::Mode;
 pub use tickstream_wire::{ErrorCode, FrameError, FrameType};
-pub use tls::{TlsConfig, TlsConfigError, TlsError};
+pub use tls::TlsConfig;
+pub use tls_error::{TlsConfigError, TlsError};
 pub use update::{Batch, StreamUpdate, Tick};

@@ -3,6 +3,7 @@
 //! [`pipeline`] decides, without I/O or a clock; [`driver`] is the task around it, [`publisher`] the application's
 //! handle, [`shared`] what both hold.
 
+mod batches;
 mod disk;
 mod driver;
 mod event;
@@ -13,6 +14,9 @@ mod pipeline;
 mod publisher;
 mod shared;
 
+pub use batches::{
+    BatchAnswer, BatchPublisher, BatchPublishing, EncodedBatch, PublisherStatus, SubmitError, Verdict,
+};
 pub use event::{Progress, PublishError, PublishEvent, Rejection, Unanswered};
 pub use make::{fill_event, new_event, new_event_id};
 pub use options::{Compression, Publishing};

@@ -1,6 +1,5 @@
 //! TLS 1.3: whom a client trusts, and who it is.
 
-mod error;
 mod stream;
 
 use std::{fmt, fs, path::Path, sync::Arc};
@@ -15,8 +14,9 @@ use rustls::{
     version::TLS13,
 };
 
-pub use error::{TlsConfigError, TlsError};
 pub(crate) use stream::TlsStream;
+
+use crate::tls_error::TlsConfigError;
 
 /// How a client speaks TLS 1.3: [`Builder::tls`](crate::Builder::tls). Older versions are refused.
 ///

@@ -19,6 +19,14 @@ pub enum StreamUpdate {
         /// The sequence that came.
         got: u64,
     },
+    /// The server's stream hasn't reached the position that was asked for (its rate was lowered, or its clock was ahead
+    /// before): ticks go on with `got`, and sequences rise from there.
+    Reset {
+        /// The sequence that should have come.
+        expected: u64,
+        /// The sequence of the first tick to come.
+        got: u64,
+    },
     /// The server accepted [`Subscription::change_mode`](crate::Subscription::change_mode): batches that follow
     /// are of this mode.
     Subscribed {

@@ -103,6 +103,8 @@ impl Limits {
     pub const FRAMES_PENDING: usize = 64;
     /// Time that a closed connection may go on sending what is thrown away, milliseconds.
     pub const LINGER_MS: u32 = 2_000;
+    /// Shortest drain, milliseconds: each client is still told that the server shuts down.
+    pub const DRAIN_MS_MIN: u32 = 500;
 }
 
 impl Config {

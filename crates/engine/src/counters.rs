@@ -2,6 +2,7 @@
 
 use tickstream_wire::messages::Mode;
 
+use crate::clock::ClockStep;
 use crate::close::CloseReason;
 use crate::ingest::IngestCounters;
 use crate::limit::Limit;
@@ -37,6 +38,10 @@ pub struct Counters {
     pub streams: [StreamCounters; 2],
     /// Counters of event collection.
     pub ingest: IngestCounters,
+    /// Times that Unix time was set forward by more than half a second.
+    pub clock_forward: ClockSteps,
+    /// Times that it was set back by more than that.
+    pub clock_back: ClockSteps,
     /// Sends handed to the driver.
     pub sends: u64,
     /// Sends that the socket didn't take whole.
@@ -51,6 +56,22 @@ pub struct Counters {
     pub unauthenticated: u32,
     /// Gauge: connections that wait for their socket to take more.
     pub lagging: u32,
+}
+
+/// Steps of a clock in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockSteps {
+    /// Steps.
+    pub steps: u64,
+    /// Their sum, nanoseconds.
+    pub ns: u64,
+}
+
+impl ClockSteps {
+    fn count(&mut self, by_ns: u64) {
+        self.steps += 1;
+        self.ns = self.ns.saturating_add(by_ns);
+    }
 }
 
 /// Counters of one stream.
@@ -106,6 +127,13 @@ impl Counters {
     /// Times that `limit` fired.
     pub fn fired(&self, limit: Limit) -> u64 {
         self.fired[limit as usize]
+    }
+
+    pub(crate) fn count_step(&mut self, step: ClockStep) {
+        match step {
+            ClockStep::Forward(by_ns) => self.clock_forward.count(by_ns),
+            ClockStep::Back(by_ns) => self.clock_back.count(by_ns),
+        }
     }
 
     pub(crate) fn count_fired(&mut self, limit: Limit) {

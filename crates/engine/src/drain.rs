@@ -26,9 +26,9 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    /// A drain of the slots below `end` in `over_ms`.
+    /// A drain of the slots below `end` in `over_ms`, at least [`Limits::DRAIN_MS_MIN`].
     pub fn new(now: ActiveTime, over_ms: u32, end: Slot) -> Self {
-        let over_ns = u64::from(over_ms) * MS;
+        let over_ns = u64::from(over_ms.max(Limits::DRAIN_MS_MIN)) * MS;
         let grace_ns = (over_ns / 5).min(1_000 * MS);
         let linger_ns = (over_ns / 5).min(u64::from(Limits::LINGER_MS) * MS);
         // A tenth is to spare: a shard that stalls ages more slowly than the time that it was given.

@@ -33,6 +33,7 @@ mod config;
 mod counters;
 mod deliveries;
 mod drain;
+mod identity;
 mod ids;
 mod ingest;
 mod latency;
@@ -50,13 +51,13 @@ mod view;
 mod wheel;
 
 pub use action::{Action, Refused, Report, Secured, SendOutcome};
-pub use auth::{CredentialError, Credentials};
+pub use auth::{Access, CredentialError, Credentials, User};
 pub use batch::SealedFrame;
-pub use clock::Now;
+pub use clock::{ClockStep, Now};
 pub use close::CloseReason;
 pub use close::Severity;
 pub use config::{Config, ConfigError, Limits, Phase, ProxyProtocol};
-pub use counters::{Counters, StreamCounters};
+pub use counters::{ClockSteps, Counters, StreamCounters};
 pub use ids::{ConnId, Slot};
 pub use ingest::{
     IngestConfig, IngestCounters, IngestPressure, PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule,
@@ -69,4 +70,4 @@ pub use network::{AddressKey, Network, NetworkError};
 pub use schedule::{Rate, RateError};
 pub use shard::Shard;
 pub use tickstream_wire::messages::Mode;
-pub use view::{Connection, Standing};
+pub use view::{Connection, Identified, Standing};

@@ -11,7 +11,7 @@ use tickstream_wire::frame::crc32c;
 const V1_BYTES_MAX: usize = 107;
 /// Longest header of version 2 that is taken, bytes. The format allows 65,551; proxies keep it below 536, so that it
 /// fits the smallest segment (section 2).
-pub(crate) const V2_BYTES_MAX: usize = 1_024;
+pub(crate) const V2_BYTES_MAX: usize = 8_192;
 
 const V1_SIGNATURE: &[u8] = b"PROXY";
 const V2_SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";

@@ -79,6 +79,16 @@ impl Rate {
         (u128::from(duration_ns) * u128::from(self.per_period) / u128::from(self.period_ms * MS)) as u64
     }
 
+    /// True if `sequence` lies at most `ticks` of this rate from `next` in a stream of fewer ticks a period: it is of
+    /// before the rate was raised.
+    pub(crate) fn is_of_lower_rate(self, sequence: Sequence, next: Sequence, ticks: u64) -> bool {
+        let (scaled, next) =
+            (u128::from(sequence.0) * u128::from(self.per_period), u128::from(next.0.max(1)));
+        let other = (scaled + next / 2) / next;
+        (1..u128::from(self.per_period)).contains(&other)
+            && (scaled / other).abs_diff(next) <= u128::from(ticks)
+    }
+
     /// Whole milliseconds from tick to tick, at least 1: how many phases there are to spread subscribers over.
     pub fn phases(self) -> u32 {
         (self.period_ms / self.per_period).max(1) as u32
@@ -102,6 +112,31 @@ mod tests {
 
     /// 2026-11-21 20:00:00 UTC
     const NOW_NS: u64 = 1_795_291_200 * SECOND;
+
+    #[test]
+    fn a_sequence_of_a_lower_rate_is_told_from_an_old_one() {
+        let check = |sequence: u64, next: u64, expected| {
+            let rate = Rate::new(Mode::Second, 10).unwrap();
+            assert_eq!(
+                rate.is_of_lower_rate(Sequence(sequence), Sequence(next), 600),
+                expected,
+                "{sequence}"
+            );
+        };
+        const NOW_S: u64 = 1_800_000_000;
+        // Up to a minute before at 1, 5 and 9 ticks a second.
+        check(NOW_S - 1, 10 * NOW_S, true);
+        check(5 * (NOW_S - 60), 10 * NOW_S, true);
+        check(9 * NOW_S + 3, 10 * NOW_S, true);
+        check(5 * (NOW_S - 61), 10 * NOW_S, false);
+        // An hour or a month ago, and all there is.
+        check(10 * (NOW_S - 3_600), 10 * NOW_S, false);
+        check(10 * (NOW_S - 2_592_000), 10 * NOW_S, false);
+        check(0, 10 * NOW_S, false);
+        check(1, 10 * NOW_S, false);
+        check(u64::MAX, 10 * NOW_S, false);
+        check(0, 0, false);
+    }
 
     #[test]
     fn one_tick_a_second_and_one_a_minute() {

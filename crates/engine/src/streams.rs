@@ -18,7 +18,6 @@ use tickstream_wire::messages::Mode;
 
 use crate::batch::{Batch, Carried, SealedFrame, Sealer};
 use crate::clock::{ActiveTime, MS, Now};
-use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Phase};
 use crate::counters::{Counters, StreamCounters};
 use crate::ids::{GroupId, Sequence, Slot};
@@ -77,6 +76,14 @@ impl Stream {
         }
     }
 
+    /// False for a position that this stream can't have given: farther ahead of its next tick than clocks differ, as
+    /// one is of a higher rate, or one of a lower rate. All that is kept would be replayed to each client then.
+    fn may_resume(&self, after: Sequence, next: Sequence) -> bool {
+        let is_kept = after >= next.saturating_sub(self.replay_ticks);
+        after <= next.saturating_add(self.ahead_ticks)
+            && (is_kept || !self.rate.is_of_lower_rate(after, next, self.replay_ticks))
+    }
+
     /// The sequence after the last whole batch that is due at `unix_ns` in this phase.
     fn due_end(&self, unix_ns: u64, phase_ms: u32) -> Sequence {
         let due = self.rate.sequence_at(unix_ns.saturating_sub(u64::from(phase_ms) * MS)) + 1;
@@ -100,7 +107,7 @@ impl Stream {
 struct Group {
     mode: Mode,
     phase_ms: u32,
-    /// Sequence of the first tick that isn't published; never falls.
+    /// Sequence of the first tick that isn't published; falls only where the clock is set back.
     next_sequence: Sequence,
     /// Ticks that were left out last: a live subscriber goes on behind them.
     skipped: Range<Sequence>,
@@ -118,6 +125,8 @@ struct Group {
     subscribers: Vec<Slot>,
     /// Subscribers below this position are still to be visited by the fan-out.
     unvisited: usize,
+    /// The batch of a fan-out that the clock was set back over, while sends of it have no answer.
+    withdrawn: Option<Batch>,
     /// Bytes of the newest batch's frame.
     newest_len: u32,
     /// Ticks in it.
@@ -177,8 +186,7 @@ impl Streams {
 
     /// Adds connection `slot`, the shard's `number`th, to a stream.
     ///
-    /// # Errors
-    /// If it resumes from farther in the future than clocks differ.
+    /// A position of another rate, or of a clock that was wrong, is none: ticks start with the next one.
     pub fn join(
         &mut self,
         slot: Slot,
@@ -186,26 +194,22 @@ impl Streams {
         mode: Mode,
         resume_after: Option<u64>,
         now: Now,
-    ) -> Result<Subscription, Fault> {
+    ) -> Subscription {
         let group = self.group(mode, number);
         self.activate(group, now);
         let (stream, members) = (&self.streams[mode as usize], &self.groups[group.index()]);
         let live = members.next_sequence;
         let first = match resume_after {
-            None => live,
-            Some(after) => {
-                if after > live.saturating_add(stream.ahead_ticks).0 {
-                    let detail = format!("resume_after {after} is far in the future: the next is {}", live.0);
-                    return Err(Fault::new(CloseReason::BadFrame, detail));
-                }
+            Some(after) if stream.may_resume(Sequence(after), live) => {
                 Sequence(after + 1).max(live.saturating_sub(stream.replay_ticks))
             }
+            _ => live,
         };
         self.subscribers[mode as usize] += 1;
         let subscribers = &mut self.groups[group.index()].subscribers;
         subscribers.push(slot);
         let membership = Membership { group, position: subscribers.len() as u32 - 1 };
-        Ok(Subscription { membership, next_sequence: first, replaying: first < live })
+        Subscription { membership, next_sequence: first, replaying: first < live }
     }
 
     /// Takes a subscriber away. Answers with the slot that took its position in the table, if one did.
@@ -317,6 +321,21 @@ impl Streams {
                 counters.streams[group.mode as usize].ticks_skipped += group.skip_to(due_end);
             }
         }
+    }
+
+    /// Goes on with what is due next at `now`: the clock was set back. A subscriber that was sent later ticks has its cursor
+    /// beyond them, and waits until the clock has come there; others get the ticks as they become due again.
+    pub fn set_back(&mut self, now: Now) {
+        for group in &mut self.groups {
+            let stream = &mut self.streams[group.mode as usize];
+            group.rewind(stream.due_end(now.unix_ns, group.phase_ms), &mut stream.sealer);
+        }
+        let again = |Reverse((_, index)): Reverse<(u64, GroupId)>| {
+            let group = &self.groups[index.index()];
+            let stream = &self.streams[group.mode as usize];
+            Reverse((stream.batch_due_ns(group.next_sequence, group.phase_ms), index))
+        };
+        self.due = std::mem::take(&mut self.due).into_iter().map(again).collect();
     }
 
     /// True while a fan-out is underway.
@@ -455,6 +474,7 @@ impl Streams {
     fn schedule(&mut self, index: GroupId) {
         let group = &mut self.groups[index.index()];
         let stream = &self.streams[group.mode as usize];
+        group.withdrawn = None;
         if stream.sparse && group.log.len() == 1 {
             group.forget_log();
         }
@@ -482,6 +502,7 @@ impl Streams {
                 log_bytes: 0,
                 subscribers: Vec::new(),
                 unvisited: 0,
+                withdrawn: None,
                 newest_len: 0,
                 newest_ticks: 0,
                 in_flight: 0,
@@ -529,8 +550,41 @@ impl Group {
         sequence - first
     }
 
+    /// Takes back the ticks from `next` on, which were published and will be again.
+    fn rewind(&mut self, next: Sequence, sealer: &mut Sealer) {
+        if next >= self.next_sequence {
+            return;
+        }
+        if self.in_fan_out || self.in_flight > 0 {
+            self.withdrawn = self.withdrawn.take().or_else(|| self.log.back().cloned());
+            self.unvisited = 0;
+        }
+        while let Some(batch) = self.log.pop_back_if(|batch| batch.first >= next) {
+            self.log_bytes -= u64::from(batch.frame.len());
+        }
+        if let Some(last) = self.log.back_mut().filter(|last| last.end > next) {
+            self.log_bytes -= u64::from(last.frame.len());
+            (last.end, last.frame) = (next, sealer.seal(last.first, next, self.phase_ms));
+            self.log_bytes += u64::from(last.frame.len());
+        }
+        if self.latest.0 >= next {
+            match self.log.back() {
+                Some(last) => {
+                    let before = self.log.len().checked_sub(2).map(|at| self.log[at].end);
+                    self.latest = (last.first, last.published);
+                    self.ends = (last.end, before.unwrap_or(self.forgotten));
+                }
+                None => (self.latest, self.ends, self.forgotten) = ((next, 0), (next, next), next),
+            }
+        }
+        self.ends.0 = self.ends.0.min(next);
+        self.skipped.end = self.skipped.end.min(next).max(self.skipped.start);
+        self.next_sequence = next;
+    }
+
     fn newest(&self) -> &Batch {
-        self.log.back().expect("a wave's batch stays in the log until the wave has settled")
+        let newest = self.withdrawn.as_ref().or_else(|| self.log.back());
+        newest.expect("a wave's batch stays in the log until the wave has settled")
     }
 }
 

@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 /// Alignment of offsets, lengths and memory of every write, bytes. O_DIRECT asks for the device's logical block,
 /// which is 512 or 4096.
 pub const BLOCK: usize = 4096;
-/// What a power cut leaves whole or doesn't touch, bytes: the smallest sector of any disk.
+/// Bytes that a power cut leaves whole or doesn't touch: the smallest sector of any disk.
 pub(crate) const SECTOR: usize = 512;
 
 /// Rounds up to whole blocks.
@@ -13,7 +13,7 @@ pub(crate) fn padded(bytes: usize) -> usize {
     bytes.next_multiple_of(BLOCK)
 }
 
-/// Where the first byte is that isn't zero.
+/// Index of the first byte that isn't zero.
 pub(crate) fn first_nonzero(bytes: &[u8]) -> Option<usize> {
     // Chunks first: the compiler makes vector code of the inner loop.
     let start = bytes.chunks(64).position(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) != 0)? * 64;
@@ -22,7 +22,7 @@ pub(crate) fn first_nonzero(bytes: &[u8]) -> Option<usize> {
 
 /// Aligned memory, of which [`Buffer::to_write`] is to be written.
 ///
-/// It moves into an operation and comes back with its completion, so nobody can change what is being written.
+/// A buffer moves into an operation and comes back with its completion, so nobody can change bytes that are being written.
 pub struct Buffer {
     /// Never grows, so its address never changes; up to `BLOCK - 1` bytes in front are left out.
     memory: Box<[u8]>,
@@ -46,7 +46,7 @@ impl Buffer {
         Self { memory: Box::default(), start: 0, capacity: 0, to_write: 0..0 }
     }
 
-    /// What an operation writes: aligned, whole blocks.
+    /// The bytes that an operation writes: aligned, whole blocks.
     pub fn to_write(&self) -> &[u8] {
         &self.bytes()[self.to_write.clone()]
     }

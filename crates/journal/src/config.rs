@@ -14,11 +14,11 @@ pub struct Config {
     pub segment_age: Option<Duration>,
     /// The most that one group writes, bytes. It bounds a record: [`Config::payload_max`].
     pub group_bytes: usize,
-    /// How many groups memory is held for: one is being written, the others fill. At least 2.
+    /// Groups that memory is held for: one is being written, the others fill. At least 2.
     pub buffers: usize,
     /// The next segment is zeroed in pieces of this size, bytes: what an append may have to wait behind.
     pub zero_bytes: usize,
-    /// What is kept.
+    /// Retention.
     pub retention: Retention,
     /// After this long without an append, a marker of one block says that all before is on stable storage.
     pub marker_after: Duration,
@@ -36,7 +36,7 @@ pub struct Retention {
     pub bytes: Option<u64>,
     /// Age of a segment's last record.
     pub age: Option<Duration>,
-    /// Whether age removes what a consumer hasn't loaded, too.
+    /// True if age removes records that a consumer hasn't loaded, too.
     pub age_removes_unloaded: bool,
 }
 
@@ -83,7 +83,7 @@ pub enum ConfigError {
     /// One buffer can't fill while it is written.
     #[error("{buffers} buffers: at least 2 are needed, one to write and one to fill")]
     Buffers {
-        /// How many.
+        /// Their number.
         buffers: usize,
     },
     /// Retention would always be exceeded.
@@ -99,7 +99,7 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Whether the bounds go together.
+    /// Checks that the bounds go together.
     pub fn check(&self) -> Result<(), ConfigError> {
         let (segment, group) = (self.segment_bytes, self.group_bytes as u64);
         for (what, bytes) in

@@ -15,7 +15,7 @@ const VERSION: u32 = 1;
 const FILE_LEN: usize = 64;
 /// Bytes of a consumer's name.
 const NAME_BYTES_MAX: usize = 64;
-/// How a file is called while it is written: no name of a consumer.
+/// Name of a file while it is written: no name of a consumer.
 const NEW_SUFFIX: &str = ".new";
 
 /// A place in a journal up to which all records are loaded.
@@ -42,7 +42,7 @@ pub struct Consumer {
 pub struct ConsumerState {
     /// Its name.
     pub name: String,
-    /// How far it is, `None` if it has loaded nothing; or why that can't be told. Then nothing counts as loaded.
+    /// Its position, `None` if it has loaded nothing; or the reason why that can't be told. Then nothing counts as loaded.
     pub position: Result<Option<Position>, ConsumerError>,
 }
 
@@ -57,11 +57,11 @@ pub enum ConsumerError {
     /// A system call failed.
     #[error("{action} {}", .path.display())]
     Io {
-        /// What was done.
+        /// The action that failed.
         action: &'static str,
         /// To which file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The file isn't as it was written.
@@ -83,9 +83,9 @@ pub enum ConsumerError {
     Backwards {
         /// The file.
         path: PathBuf,
-        /// Where the consumer is.
+        /// The consumer's position.
         at: Sequence,
-        /// Where it was to go.
+        /// The position that it was to take.
         to: Sequence,
     },
 }
@@ -122,7 +122,7 @@ impl Consumer {
         Ok(consumer)
     }
 
-    /// How far it is; `None` if it has loaded nothing.
+    /// Its position; `None` if it has loaded nothing.
     pub fn position(&self) -> Option<Position> {
         self.position
     }

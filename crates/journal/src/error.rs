@@ -1,4 +1,4 @@
-//! What can go wrong, where, and what to do about it.
+//! Errors: the problem, its place, and a remedy.
 
 use std::io;
 
@@ -34,17 +34,17 @@ pub enum AppendError {
 /// would succeed without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fatal {
-    /// What was done.
+    /// The action that failed.
     pub action: Action,
     /// To which file; `None` for the directory.
     pub file: Option<FileName>,
-    /// Where in the file, bytes.
+    /// Offset in the file, bytes.
     pub offset: u64,
-    /// What the kernel said.
+    /// The kernel's error.
     pub errno: i32,
 }
 
-/// What a journal does to files.
+/// A journal's actions on files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Creating the next segment.
@@ -88,11 +88,11 @@ pub enum Error {
     /// A system call failed.
     #[error("{action} {}", name(.file))]
     Io {
-        /// What was done.
+        /// The action that failed.
         action: &'static str,
         /// To which file; `None` for the directory.
         file: Option<FileName>,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// Another process has it open.
@@ -130,9 +130,9 @@ impl Error {
 pub struct Damage {
     /// The file.
     pub file: FileName,
-    /// Where in it, bytes.
+    /// Offset in it, bytes.
     pub offset: u64,
-    /// What isn't as it was written.
+    /// The part that isn't as it was written.
     pub what: Fault,
 }
 
@@ -155,7 +155,7 @@ fn advice(file: &FileName, what: &Fault) -> String {
     )
 }
 
-/// What isn't as it was written.
+/// The part that isn't as it was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The file isn't as long as it was made.
@@ -197,7 +197,7 @@ pub enum Fault {
     Body {
         /// The group's number.
         number: u64,
-        /// What is wrong with it.
+        /// The problem with it.
         what: BodyError,
     },
     /// There is no whole group, and a later one says that there was.
@@ -209,7 +209,7 @@ pub enum Fault {
         number: u64,
         /// The number of the later one.
         later: u64,
-        /// Where the later one is, bytes.
+        /// Offset of the later one, bytes.
         at: u64,
     },
     /// The last segment has no whole group, though it had one: the file `synced` says so, or that segments before it were

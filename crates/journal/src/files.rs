@@ -6,9 +6,10 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::segment::FileName;
-use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::storage::{Completion, Failure, Operation, OperationId, Storage};
 use crate::synced::Synced;
 
 /// A directory, for recovery and for readers.
@@ -22,6 +23,21 @@ pub struct FileDirectory {
     synced: Option<File>,
 }
 
+/// Makes a directory and those above it that aren't there, durably.
+///
+/// # Errors
+/// If one can't be made, or its name not be brought to stable storage.
+pub fn create_directory(path: &Path) -> io::Result<()> {
+    let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+    let missing: Vec<_> = missing.map(Path::to_owned).collect();
+    fs::create_dir_all(path)?;
+    for made in &missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(above)?.sync_all()?;
+    }
+    Ok(())
+}
+
 impl FileDirectory {
     /// A directory that somebody else may be writing to: for readers.
     pub fn open(path: impl Into<PathBuf>) -> Self {
@@ -31,14 +47,7 @@ impl FileDirectory {
     /// Makes the directory if it isn't there, and locks out all other writers until this is dropped.
     pub fn open_exclusive(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
-        let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
-        let missing: Vec<_> = missing.map(Path::to_owned).collect();
-        fs::create_dir_all(&path).map_err(Error::io("creating", None))?;
-        // The names of new directories must be durable, too.
-        for made in &missing {
-            let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            File::open(above).and_then(|file| file.sync_all()).map_err(Error::io("fsync above", None))?;
-        }
+        create_directory(&path).map_err(Error::io("creating", None))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"));
         let lock = lock.map_err(Error::io("locking", None))?;
         match lock.try_lock() {
@@ -48,7 +57,7 @@ impl FileDirectory {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -154,7 +163,7 @@ impl FileStorage {
         }
     }
 
-    /// What completed, in the order in which it was started.
+    /// Completions, in the order in which their operations were started.
     pub fn next_completion(&mut self) -> Option<Completion> {
         self.completed.pop_front()
     }

@@ -39,7 +39,7 @@ struct Followed {
     /// The last record that was read here.
     last: Option<Position>,
     state: State,
-    /// What was last said to be wrong behind `last`.
+    /// The problem behind `last` that was reported last.
     said: Option<String>,
     /// A record that was read and belongs to the next batch.
     held: Option<(Vec<u8>, CommitGroup)>,
@@ -48,13 +48,13 @@ struct Followed {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Sound,
-    /// It can't be read on.
+    /// The journal can't be read on.
     Damaged,
     /// Records are missing or aren't those that were loaded: [`Follower::accept`] has it go on.
     Stopped,
 }
 
-/// What [`Follower::poll`] found.
+/// Findings of [`Follower::poll`].
 #[derive(Debug)]
 pub enum Step {
     /// Records of one journal.
@@ -88,7 +88,7 @@ pub enum Problem {
         path: PathBuf,
         /// The last record that could be read.
         after: Sequence,
-        /// What is wrong.
+        /// The problem.
         source: Error,
     },
     /// Records that weren't loaded aren't there any more: retention or an operator removed them. The journal is left
@@ -317,7 +317,7 @@ impl Followed {
 }
 
 impl Followed {
-    /// What a record is to those that were read before.
+    /// Relation of a record to those that were read before.
     fn check(&self, sequence: Sequence, group: &CommitGroup) -> Check {
         let path = || self.path.clone();
         match self.last {
@@ -387,7 +387,7 @@ pub fn journals(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Whether a directory has a journal's files, be it only its lock.
+/// True if a directory has a journal's files, be it only its lock.
 fn is_journal(directory: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(directory)? {
         if entry?.file_name().to_str().is_some_and(|name| name == "lock" || FileName::parse(name).is_some()) {

@@ -32,7 +32,7 @@ pub(crate) struct GroupHeader {
     pub events: u64,
 }
 
-/// Where a group lies. It goes into the CRC, so that bytes from elsewhere are no group.
+/// Place of a group. The CRC covers it, so that bytes from elsewhere are no group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// First sequence of the segment.
@@ -131,7 +131,7 @@ pub enum BodyError {
     Record {
         /// Its sequence.
         sequence: Sequence,
-        /// What is wrong with it.
+        /// The problem with it.
         source: RecordError,
     },
     /// The record is valid but belongs elsewhere.
@@ -188,7 +188,7 @@ pub(crate) fn records(group: &[u8], count: u32) -> impl Iterator<Item = Record<'
     })
 }
 
-/// Whether a power cut may have left these bytes of a group that isn't whole: a sector that should hold something
+/// True if a power cut may have left these bytes of a group that isn't whole: a sector that should hold something
 /// is as it was before, zero. If every sector was written, something else changed them.
 pub(crate) fn may_be_torn(header: &GroupHeader, group: &[u8]) -> bool {
     group[..header.length as usize].chunks(SECTOR).skip(1).any(|sector| first_nonzero(sector).is_none())

@@ -51,19 +51,19 @@ pub struct Journal {
     preparation: Preparation,
     /// `Config::segment_age`.
     segment_age_ns: u64,
-    /// What the next segment is filled with, unless it is on its way.
+    /// Zeros for the next segment, unless they are on their way.
     zeros: Option<Buffer>,
     removal: Removal,
-    /// What consumers have loaded: those that there are, as far as they are, and all of them together.
+    /// Positions of consumers: of each that there is, and of all of them together.
     consumers: Vec<Option<Position>>,
     loaded: Option<Sequence>,
     /// Since when records that consumers haven't loaded keep the next segment from being made, Unix time.
     held_since_ns: Option<u64>,
     /// When the last group was written, Unix time.
     last_commit_ns: u64,
-    /// What happens to the file handles of segments, in order.
+    /// Operations on the file handles of segments, in order.
     handles: VecDeque<Handle>,
-    /// Whether each [`OperationId`] is on its way.
+    /// By [`OperationId`]: true while it is on its way.
     busy: [bool; OperationId::ALL.len()],
     /// When the last group was synced, if it carried records: a marker is owed.
     unmarked_since: Option<u64>,
@@ -73,16 +73,16 @@ pub struct Journal {
     counted: Counted,
 }
 
-/// Where the next group goes.
+/// Place of the next group.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tail {
     /// Journal of the segment.
     pub journal: JournalId,
     /// First sequence of the segment; 0 if there is none yet.
     pub segment: Sequence,
-    /// Where in the segment, bytes.
+    /// Offset in the segment, bytes.
     pub offset: u64,
-    /// Whether retention takes the segment, so that nothing is appended to it any more.
+    /// True once retention takes the segment, so that nothing is appended to it any more.
     pub is_retired: bool,
     /// Length of the segment, bytes: 0 if there is none.
     pub capacity: u64,
@@ -141,7 +141,7 @@ struct Counted {
     removals_failed: u64,
 }
 
-/// What recovery found.
+/// Findings of recovery.
 #[derive(Debug)]
 pub(crate) struct Start {
     pub id: JournalId,
@@ -151,7 +151,7 @@ pub(crate) struct Start {
     pub segments: VecDeque<Segment>,
     /// When the last group was written, Unix time in nanoseconds.
     pub last_commit_ns: u64,
-    /// Whether the last group is a marker.
+    /// True if the last group is a marker.
     pub is_marked: bool,
 }
 
@@ -271,7 +271,7 @@ impl Journal {
         self.progress.acknowledge(to);
     }
 
-    /// Whether there is a segment to append to: right after the start of a new journal it is still made ready.
+    /// True if there is a segment to append to: right after the start of a new journal it is still made ready.
     pub fn is_ready(&self) -> bool {
         self.failure.is_none() && !self.ending && (self.tail.segment != 0 || self.preparation.is_ready())
     }
@@ -298,7 +298,7 @@ impl Journal {
         self.ending = true;
     }
 
-    /// Whether all that [`Journal::end`] began is done and no operation is on the way.
+    /// True once all that [`Journal::end`] began is done and no operation is on the way.
     pub fn has_ended(&self) -> bool {
         let waiting =
             self.open.is_some() || !self.full.is_empty() || self.in_flight.is_some() || self.marker_is_due();
@@ -430,7 +430,7 @@ impl Journal {
         }
     }
 
-    /// Whether the segment being written is open.
+    /// True while the segment being written is open.
     fn is_open(&self) -> bool {
         !self.handles.iter().any(|handle| matches!(handle, Handle::Open(_)))
     }
@@ -444,7 +444,7 @@ fn fatal(action: Action, file: Option<FileName>, offset: u64, failure: Failure) 
     }
 }
 
-/// Whether an errno says that there is no space.
+/// True for an errno that says that there is no space.
 fn is_full(errno: i32) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(std::io::Error::from_raw_os_error(errno).kind(), StorageFull | QuotaExceeded)

@@ -5,7 +5,7 @@
 //! [`Reader`] and [`verify`] read those files, also while a server writes them. docs/journal.md has the format,
 //! the guarantees, and how a torn tail is told from damage.
 //!
-//! Where to look: `record`, `group` and `segment` are the bytes, from the inside out; `journal` takes and writes,
+//! A map: `record`, `group` and `segment` are the bytes, from the inside out; `journal` takes and writes,
 //! `scan` reads and judges, `recovery` puts a journal back into order; `files` and `simulated` are two disks.
 
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod buffer;
 mod clock;
 mod config;
 mod consumers;
+mod directory;
 mod error;
 #[cfg(unix)]
 mod files;
@@ -40,9 +41,10 @@ pub use buffer::{BLOCK, Buffer};
 pub use clock::Now;
 pub use config::{Config, ConfigError, Retention};
 pub use consumers::{Consumer, ConsumerError, ConsumerState, Position, consumers};
+pub use directory::Directory;
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]
-pub use files::{FileDirectory, FileStorage};
+pub use files::{FileDirectory, FileStorage, create_directory};
 #[cfg(unix)]
 pub use follow::{Batch, Follower, Problem, Step, journals};
 pub use group::BodyError;
@@ -54,7 +56,7 @@ pub use recovery::{NewId, Recovered, Restore, recover};
 pub use segment::{FileName, JournalId, VERSION};
 pub use simulated::{Faults, SimulatedDisk};
 pub use stats::Stats;
-pub use storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+pub use storage::{Completion, Failure, Operation, OperationId, Storage};
 pub use synced::Synced;
 #[cfg(unix)]
 pub use unowned::{Removed, remove_unowned};

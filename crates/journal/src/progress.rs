@@ -1,4 +1,4 @@
-//! How far records have come. The order of the four is the journal's promise, so it is asserted in every build.
+//! Progress of records. The order of the four is the journal's promise, so it is asserted in every build.
 
 use crate::record::Sequence;
 

@@ -1,12 +1,12 @@
 //! Reads records in order, also while somebody writes them.
 
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::group::GroupHeader;
 use crate::record::{Record, Sequence};
 use crate::recovery::check_joint;
 use crate::scan::{Found, Look, Position, Scan, read_header};
 use crate::segment::{FileName, JournalId};
-use crate::storage::Directory;
 use crate::synced::Content;
 
 /// A place in a journal that is read forwards.
@@ -59,7 +59,7 @@ impl Limit {
         }
     }
 
-    /// Whether a group at this position may be covered.
+    /// True if a group at this position may be covered.
     fn reaches(&self, at: &Position) -> bool {
         match *self {
             Self::Written => true,
@@ -205,7 +205,7 @@ impl<D: Directory> Reader<D> {
         Ok(Some(&rest[..record.encoded_len()]))
     }
 
-    /// Whether the next record of this group is wanted; `None` if there is none.
+    /// True if the next record of this group is wanted; `None` if there is none.
     fn in_group(&mut self) -> Option<bool> {
         let (scan, group) = (self.scan.as_ref()?, self.group.as_ref()?);
         let rest = &scan.bytes(group)[self.given..group.length as usize];
@@ -339,7 +339,7 @@ impl<D: Directory> Reader<D> {
     }
 }
 
-/// Whether retention took the file away while it was read.
+/// True if retention took the file away while it was read.
 pub(crate) fn is_gone(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
 }

@@ -8,7 +8,7 @@ pub const HEADER_LEN: usize = 48;
 /// Number of a record in its journal: the first is 1, the next one more. 0 stands for "none yet".
 pub type Sequence = u64;
 
-/// Who produced a record; the journal doesn't interpret it.
+/// Producer of a record; the journal doesn't interpret it.
 pub type ProducerId = [u8; 16];
 
 /// A record, whose payload is somewhere else.
@@ -16,13 +16,13 @@ pub type ProducerId = [u8; 16];
 pub struct Record<'a> {
     /// Its place in the journal.
     pub sequence: Sequence,
-    /// Who produced it.
+    /// Its producer.
     pub producer: ProducerId,
     /// The producer's own number for it.
     pub producer_sequence: u64,
-    /// How many events the payload holds.
+    /// Events that the payload holds.
     pub events: u32,
-    /// What was appended.
+    /// The bytes that were appended.
     pub payload: &'a [u8],
 }
 

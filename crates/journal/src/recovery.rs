@@ -6,16 +6,16 @@ use std::collections::VecDeque;
 use crate::buffer::BLOCK;
 use crate::clock::Now;
 use crate::config::Config;
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::group::GroupHeader;
 use crate::journal::{Chain, Journal, Segment, Start, Tail};
 use crate::record::{Record, Sequence};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
-use crate::storage::Directory;
 use crate::synced::{Content, Synced};
 
-/// How much of a journal recovery reads.
+/// Extent of a journal that recovery reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Restore {
     /// All records are checked and given, and the unused rest of each segment is checked, too.
@@ -32,7 +32,7 @@ pub enum Restore {
     },
 }
 
-/// What recovery found and did.
+/// Findings and changes of recovery.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
     /// The oldest record in the journal; 0 if it is empty.
@@ -45,7 +45,7 @@ pub struct Recovered {
     pub records: u64,
     /// Bytes of the groups that were checked.
     pub bytes: u64,
-    /// Where a torn tail was cut: its segment and offset. It was never acknowledged.
+    /// Place of a torn tail that was cut: its segment and offset. No record in it was ever acknowledged.
     pub cut: Option<(FileName, u64)>,
     /// Why the journal goes on under a new id, if it does.
     pub new_id: Option<NewId>,
@@ -76,7 +76,7 @@ pub enum NewId {
 struct Link {
     header: SegmentHeader,
     crc: u32,
-    /// What it takes of the disk, bytes.
+    /// Space on the disk, bytes.
     bytes: u64,
 }
 
@@ -259,7 +259,7 @@ fn chain(
     Ok(segments)
 }
 
-/// Whether not even the first group of the last segment was on stable storage. Header and first group are one write.
+/// True if not even the first group of the last segment was on stable storage. Header and first group are one write.
 pub(crate) fn never_synced(
     directory: &mut impl Directory,
     last: Sequence,
@@ -351,7 +351,7 @@ fn read_segment(
     }
 }
 
-/// Whether a segment that isn't the last ends where and how the next one says.
+/// Checks that a segment that isn't the last ends where and how the next one says.
 pub(crate) fn check_joint(scan: &Scan, torn: Option<u64>, next: &SegmentHeader) -> Result<(), Error> {
     let offset = scan.at.offset;
     let damage = |what| Err(Error::from(Damage { file: scan.file(), offset, what }));

@@ -2,16 +2,16 @@
 //! argument.
 
 use crate::buffer::{BLOCK, SECTOR, first_nonzero};
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::group::{self, Digest, GroupHeader, HEADER_LEN, Place};
 use crate::record::{Record, Sequence};
 use crate::segment::{FileName, HeaderError, SegmentHeader};
-use crate::storage::Directory;
 
-/// What is read at once, bytes; a longer group is read whole.
+/// Bytes that are read at once; a longer group is read whole.
 const CHUNK: usize = 256 << 10;
 
-/// How far to look for a proof that groups are on stable storage, groups.
+/// Distance within which a proof that groups are on stable storage is looked for, groups.
 const GROUPS_AHEAD: usize = 1_024;
 
 /// A segment that is being read.
@@ -23,7 +23,7 @@ pub(crate) struct Scan {
     digest: Digest,
 }
 
-/// Where the next group is expected, and what it must say.
+/// Expected place and content of the next group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub offset: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Position {
     pub previous: u32,
 }
 
-/// What is at a position.
+/// Content at a position.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A whole group; [`Scan::records`] has what is in it. The position is behind it.
@@ -45,7 +45,7 @@ pub(crate) enum Found {
     Torn { end: u64 },
 }
 
-/// How far behind the last group to look.
+/// Distance to look behind the last group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// As far as something can have been written that wasn't synced.

@@ -67,7 +67,7 @@ impl fmt::Display for FileName {
     }
 }
 
-/// What a segment says of itself, and of the segment before it.
+/// A segment's header: facts of itself, and of the segment before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
     pub journal: JournalId,
@@ -78,7 +78,7 @@ pub(crate) struct SegmentHeader {
     pub created_ns: u64,
     /// Length of the file, bytes; all of it is there before the first record is.
     pub capacity: u64,
-    /// How many bytes beyond the last synced group may have been written, at most.
+    /// Most bytes beyond the last synced group that may have been written.
     pub reach: u64,
     pub previous: Option<Previous>,
 }
@@ -89,7 +89,7 @@ pub(crate) struct Previous {
     /// Its journal: another one if segments behind it were removed, so that their sequences are given again.
     pub journal: JournalId,
     pub first_sequence: Sequence,
-    /// Where its last group ends, bytes.
+    /// End of its last group, bytes.
     pub end: u64,
     /// CRC of its last group's header.
     pub crc: u32,
@@ -180,7 +180,7 @@ fn header_crc(block: &[u8]) -> u32 {
     crc32c(&covered)
 }
 
-/// Whether it is a header of this version, apart from the field that says so.
+/// True for a header of this version, apart from the field that says so.
 fn is_whole_but_for_version(block: &[u8], crc: u32) -> bool {
     let mut block = block.to_vec();
     block[8..12].copy_from_slice(&VERSION.to_le_bytes());

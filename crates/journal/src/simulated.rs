@@ -6,14 +6,15 @@ use std::io;
 use fastrand::Rng;
 
 use crate::buffer::{Buffer, SECTOR, first_nonzero};
+use crate::directory::Directory;
 use crate::segment::FileName;
-use crate::storage::{Completion, Directory, Failure, Operation, OperationId, Storage};
+use crate::storage::{Completion, Failure, Operation, OperationId, Storage};
 use crate::synced::Synced;
 
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
-/// What goes wrong while there is power.
+/// Faults while there is power.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Faults {
     /// Bytes that all files may have together; beyond, writes fail with ENOSPC.
@@ -28,11 +29,11 @@ pub struct Faults {
 
 /// A disk with one directory.
 ///
-/// What was synced stays. At a power cut, each sector that wasn't is as before or as written, whatever became of
+/// Synced sectors stay. At a power cut, each sector that wasn't synced is as before or as written, whatever became of
 /// others; a file's length and the names in the directory likewise.
 #[derive(Debug)]
 pub struct SimulatedDisk {
-    /// What goes wrong; may be changed at any time.
+    /// Faults; may be changed at any time.
     pub faults: Faults,
     rng: Rng,
     files: Vec<Content>,

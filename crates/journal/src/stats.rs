@@ -1,4 +1,4 @@
-//! What a journal counts.
+//! Counters of a journal.
 
 use crate::progress::Progress;
 use crate::record::Sequence;
@@ -6,7 +6,7 @@ use crate::record::Sequence;
 /// Counters and gauges of one journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
-    /// How far records have come.
+    /// Progress of records.
     pub progress: Progress,
     /// The oldest record that is kept: 0 if there is no segment.
     pub first_sequence: Sequence,

@@ -1,7 +1,4 @@
-//! What a journal asks of a disk: operations that are started and complete later, and calls that wait, for start
-//! and for readers.
-
-use std::io;
+//! A disk as a running journal uses it: operations that are started and complete later.
 
 use crate::buffer::Buffer;
 use crate::segment::FileName;
@@ -41,7 +38,7 @@ pub enum Operation {
     Create {
         /// Its name.
         file: FileName,
-        /// How long it is going to be, bytes. All of it is written, in order; it may be allocated now.
+        /// Its final length, bytes. All of it is written, in order; it may be allocated now.
         bytes: u64,
     },
     /// Opens an existing file for writing.
@@ -53,11 +50,11 @@ pub enum Operation {
     Write {
         /// The file.
         file: FileName,
-        /// Where to, bytes from its start; a multiple of [`BLOCK`](crate::BLOCK).
+        /// Offset, bytes from its start; a multiple of [`BLOCK`](crate::BLOCK).
         offset: u64,
-        /// What to write.
+        /// The bytes to write.
         buffer: Buffer,
-        /// Whether an fdatasync follows if all of it was written: as a linked operation, or as RWF_DSYNC. Both
+        /// True if an fdatasync follows once all of it was written: as a linked operation, or as RWF_DSYNC. Both
         /// are one completion.
         sync: bool,
     },
@@ -85,7 +82,7 @@ pub enum Operation {
         file: FileName,
         /// From where on, bytes.
         offset: u64,
-        /// How much: to the end of the file, bytes.
+        /// Length: to the end of the file, bytes.
         bytes: u64,
     },
     /// Closes an open file.
@@ -97,7 +94,7 @@ pub enum Operation {
     SyncDirectory,
 }
 
-/// What became of an operation.
+/// Outcome of an operation.
 #[derive(Debug)]
 pub struct Completion {
     /// Which one.
@@ -129,58 +126,4 @@ pub trait Storage {
     /// Writes [`Synced::word`] into the file `synced`, which recovery has made, where readers see it at once. Doesn't
     /// wait for the disk: [`Operation::Sync`] of [`FileName::Synced`] does.
     fn publish(&mut self, synced: Synced);
-}
-
-/// A directory whose calls wait: for recovery, before anything is served, and for readers.
-pub trait Directory {
-    /// The journal's files, in any order.
-    fn list(&mut self) -> io::Result<Vec<FileName>>;
-    /// Length of a file, bytes.
-    fn length(&mut self, file: FileName) -> io::Result<u64>;
-    /// Fills `out` from `offset` on as far as the file goes, and says how far that was.
-    fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize>;
-    /// Overwrites part of a file. [`FileName::Synced`] is made if it isn't there.
-    fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()>;
-    /// fdatasync of a file.
-    fn sync(&mut self, file: FileName) -> io::Result<()>;
-    /// Gives the space of a file from `offset` on, where it holds zeros, back to the file system; its length stays.
-    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()>;
-    /// Removes a file.
-    fn remove(&mut self, file: FileName) -> io::Result<()>;
-    /// fsync of the directory.
-    fn sync_directory(&mut self) -> io::Result<()>;
-}
-
-impl<D: Directory> Directory for &mut D {
-    fn list(&mut self) -> io::Result<Vec<FileName>> {
-        (**self).list()
-    }
-
-    fn length(&mut self, file: FileName) -> io::Result<u64> {
-        (**self).length(file)
-    }
-
-    fn read_at(&mut self, file: FileName, offset: u64, out: &mut [u8]) -> io::Result<usize> {
-        (**self).read_at(file, offset, out)
-    }
-
-    fn write_at(&mut self, file: FileName, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        (**self).write_at(file, offset, bytes)
-    }
-
-    fn sync(&mut self, file: FileName) -> io::Result<()> {
-        (**self).sync(file)
-    }
-
-    fn release(&mut self, file: FileName, offset: u64) -> io::Result<()> {
-        (**self).release(file, offset)
-    }
-
-    fn remove(&mut self, file: FileName) -> io::Result<()> {
-        (**self).remove(file)
-    }
-
-    fn sync_directory(&mut self) -> io::Result<()> {
-        (**self).sync_directory()
-    }
 }

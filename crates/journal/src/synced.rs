@@ -5,17 +5,17 @@
 //! only when a segment begins. So what a power cut leaves is true, though it may be old.
 
 use crate::buffer::{BLOCK, first_nonzero};
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::record::{Sequence, crc32c, u32_at, u64_at};
 use crate::segment::{FileName, JournalId};
-use crate::storage::Directory;
 
 /// Version of this file's format.
 const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"TSSYNCED";
 /// Bytes of the part that changes only with the journal's id.
 const HEADER_LEN: usize = 32;
-/// How often a file that seems to be invalid is read again: it may have been written just then.
+/// Reads of a file that seems to be invalid: it may have been written just then.
 const READS: usize = 4;
 
 /// All records of a directory up to `sequence` are on stable storage.

@@ -9,6 +9,7 @@ use std::time::UNIX_EPOCH;
 use crate::clock::nanos;
 use crate::config::Retention;
 use crate::consumers::{consumers, loaded_by_all};
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::files::FileDirectory;
 use crate::follow::journals;
@@ -17,7 +18,6 @@ use crate::record::Sequence;
 use crate::recovery::record;
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, SegmentHeader};
-use crate::storage::Directory;
 use crate::synced::Synced;
 
 /// A journal of which something was removed, or should have been.

@@ -1,15 +1,15 @@
 //! Checks every byte of a journal, and says what is in it.
 
+use crate::directory::Directory;
 use crate::error::{Damage, Error, Fault};
 use crate::reader::{is_gone, segments};
 use crate::record::Sequence;
 use crate::recovery::{check_joint, never_synced};
 use crate::scan::{Found, Look, Scan, read_header};
 use crate::segment::{FileName, JournalId, SegmentHeader};
-use crate::storage::Directory;
 use crate::synced::Content;
 
-/// What is in a journal, up to its first damage.
+/// Content of a journal, up to its first damage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The journal's identity.
@@ -32,13 +32,13 @@ pub struct Report {
     pub last_sequence: Sequence,
     /// When the last group was written, Unix time in nanoseconds.
     pub last_time_ns: u64,
-    /// What is behind the last whole group.
+    /// Bytes behind the last whole group.
     pub tail: Tail,
     /// The first damage. What comes behind it isn't counted.
     pub damage: Option<Damage>,
 }
 
-/// What is behind the last whole group of a journal.
+/// Bytes behind the last whole group of a journal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tail {
     /// Nothing: all up to here was written whole.
@@ -49,13 +49,13 @@ pub enum Tail {
     Torn {
         /// The file.
         file: FileName,
-        /// Where they begin, bytes.
+        /// Their offset, bytes.
         offset: u64,
     },
 }
 
 impl Report {
-    /// Whether every byte is as a journal that ended in order leaves it.
+    /// True if every byte is as a journal that ended in order leaves it.
     pub fn is_clean(&self) -> bool {
         self.damage.is_none() && self.tail == Tail::Clean
     }
@@ -120,7 +120,7 @@ fn check_segments(
     Ok(())
 }
 
-/// Whether all segments that there are come behind this one.
+/// True if all segments that there are come behind this one.
 fn is_before_all(directory: &mut impl Directory, segment: Sequence) -> Result<bool, Error> {
     Ok(segments(directory)?.first().is_none_or(|&first| first > segment))
 }

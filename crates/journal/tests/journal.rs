@@ -1,4 +1,4 @@
-//! What a journal promises while its disk works, fills up or fails.
+//! Promises of a journal while its disk works, fills up or fails.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use tickstream_journal::{
 const BLOCK: u64 = 4096;
 const SECOND: u64 = 1_000_000_000;
 
-/// How often the end of a life met each kind of operation on its way.
+/// By kind of operation: ends of lives that met one on its way.
 type Coverage = BTreeMap<&'static str, u64>;
 
 struct World {
@@ -22,14 +22,14 @@ struct World {
     disk: SimulatedDisk,
     config: Config,
     now: Now,
-    /// What was appended, by sequence - 1.
+    /// Records that were appended, by sequence - 1.
     model: Vec<Appended>,
     /// All up to here must survive.
     acknowledged: u64,
     /// Retention may have removed what is before.
     first_kept: u64,
     producer_sequence: u64,
-    /// Whether this life's journal was ended in order.
+    /// True if this life's journal was ended in order.
     ended: bool,
 }
 

@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether all fields can be passed over.
+    /// True if all fields can be passed over.
     fn walks(bytes: &[u8]) -> bool {
         let mut cursor = Cursor::new(bytes);
         loop {

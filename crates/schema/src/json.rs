@@ -33,11 +33,11 @@ pub use time::parse as parse_time;
 /// Text that is no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct JsonError {
-    /// Where reading ended, in bytes of the line, from 1.
+    /// Place at which reading ended, in bytes of the line, from 1.
     pub column: usize,
     /// The field, by the names of the keys around it: `video.measurements.fps`. Empty: the event as a whole.
     pub path: String,
-    /// What is wrong there.
+    /// The problem there.
     pub problem: String,
 }
 

@@ -26,6 +26,7 @@ pub mod events;
 pub mod json;
 pub mod plan;
 pub mod privacy;
+mod privacy_rule;
 pub mod rejection;
 pub mod table;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub mod validate;
 mod value;
 
 pub use plan::Plan;
-pub use privacy::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule, Redactor};
+pub use privacy::{PrivacyConfig, Redactor};
+pub use privacy_rule::{PrivacyAction, PrivacyError, PrivacyRule};
 pub use rejection::{Rejection, RejectionCode};
 pub use validate::validate;

@@ -1,8 +1,8 @@
 //! The tables joined with the privacy rules, in the form that bytes are walked by.
 
 use crate::cursor::Wire;
-use crate::privacy::{PrivacyAction, PrivacyError, PrivacyRule};
-use crate::table::{EVENT, MessageDef, Rule};
+use crate::privacy_rule::{PrivacyAction, PrivacyError, PrivacyRule};
+use crate::table::{EVENT, MAP_ENTRIES_MAX, MessageDef, Rule, TYPED_ENTRIES_MAX};
 
 /// A field of the schema, by its way from the event: a message that is used twice has two.
 pub type FieldId = u16;
@@ -32,10 +32,13 @@ pub(crate) struct Node {
     pub twins: u64,
 }
 
-/// One field, at one place.
+/// One field, at one place. Small, since each field of each event is looked up: what few need is in `rest`.
 #[derive(Debug)]
 pub(crate) struct Field {
     pub rule: Rule,
+    pub rest: Box<Rest>,
+    /// Entries of a map or a list, at most; 0: the field comes once. A list of numbers counts by itself.
+    pub entries_max: u32,
     /// The message that it holds.
     pub child: u16,
     pub wire: Wire,
@@ -43,12 +46,17 @@ pub(crate) struct Field {
     pub counter: u8,
     pub noted: Option<Note>,
     pub is_required: bool,
+    /// A privacy rule names it, or something in it.
+    pub is_private: bool,
+}
+
+/// Rules of a field that few fields have.
+#[derive(Debug)]
+pub(crate) struct Rest {
     /// Number of the field in whose presence it isn't required.
     pub required_unless: Option<u32>,
     /// Number of the map of texts that this map of Values completes.
     pub typed_of: Option<u32>,
-    /// A privacy rule names it, or something in it.
-    pub is_private: bool,
     pub privacy: Privacy,
 }
 
@@ -75,7 +83,7 @@ pub(crate) enum Note {
 }
 
 impl Note {
-    /// How many there are.
+    /// Their number.
     pub const COUNT: usize = Self::IntervalEnd as usize + 1;
 }
 
@@ -160,7 +168,7 @@ impl Plan {
         0..self.fields.len() as FieldId
     }
 
-    /// Whether an event without the field is rejected.
+    /// True if an event without the field is rejected.
     pub fn is_required(&self, id: FieldId) -> bool {
         self.field(id).is_required
     }
@@ -209,15 +217,18 @@ impl Plan {
             );
             self.fields.push(Field {
                 rule: def.rule,
+                rest: Box::new(Rest {
+                    required_unless: def.required_unless,
+                    typed_of: def.typed_of,
+                    privacy: Privacy::default(),
+                }),
+                entries_max: entries_max(def.rule),
                 child: 0,
                 wire,
                 counter,
                 noted: None,
                 is_required: def.required,
-                required_unless: def.required_unless,
-                typed_of: def.typed_of,
                 is_private: false,
-                privacy: Privacy::default(),
             });
             self.paths.push(path.clone().into());
             let node = &mut self.nodes[index];
@@ -243,8 +254,8 @@ impl Plan {
             field.is_private |= rest.is_empty() || rest.starts_with('.');
             if rest.is_empty() {
                 match &key {
-                    Some(key) if &**key != "*" => field.privacy.entries.push((key.clone(), rule.action)),
-                    _ => field.privacy.whole = Some(rule.action),
+                    Some(key) if &**key != "*" => field.rest.privacy.entries.push((key.clone(), rule.action)),
+                    _ => field.rest.privacy.whole = Some(rule.action),
                 }
             }
         }
@@ -265,7 +276,7 @@ impl Plan {
         maps.next().ok_or_else(|| PrivacyError::Path { path: path.to_owned() })
     }
 
-    /// Whether the action makes sense there, and leaves what the server itself needs.
+    /// True if the action makes sense there, and leaves fields that the server itself needs.
     fn allows(&self, id: FieldId, in_map: bool, action: PrivacyAction) -> bool {
         let field = self.field(id);
         if in_map {
@@ -296,5 +307,15 @@ fn wire_of(rule: Rule) -> Wire {
         Rule::Unsigned { .. } | Rule::Signed { .. } | Rule::Flag | Rule::Choice(_) => Wire::Varint,
         Rule::Time | Rule::Number { .. } | Rule::AnyNumber => Wire::Fixed64,
         _ => Wire::Bytes,
+    }
+}
+
+/// Entries of a map or a list, at most; 0: the field is neither, or a list of numbers.
+fn entries_max(rule: Rule) -> u32 {
+    match rule {
+        Rule::Map => MAP_ENTRIES_MAX,
+        Rule::TypedMap => TYPED_ENTRIES_MAX,
+        Rule::List { max, .. } | Rule::Texts { items: max, .. } => max,
+        _ => 0,
     }
 }

@@ -6,10 +6,10 @@ use samples::{AT_NS, event, events, log, text_map};
 use crate::cursor::{Cursor, Wire};
 use crate::events::*;
 use crate::plan::{Plan, ROOT};
-use crate::privacy::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule, Redactor};
 use crate::rejection::{Rejection, RejectionCode as Code};
 use crate::table::Rule;
 use crate::validate::{Clocks, is_readable, validate};
+use crate::{PrivacyAction, PrivacyConfig, PrivacyError, PrivacyRule, Redactor};
 
 #[path = "../../../tests/events/samples.rs"]
 #[allow(dead_code, reason = "other crates use the rest")]
@@ -322,7 +322,7 @@ fn redact(rules: &[&str], event: &Event) -> Event {
     Event::decode(&out[..]).unwrap()
 }
 
-/// What a rule does to one field of a sample, and that it does nothing else.
+/// Effect of a rule on one field of a sample, and on nothing else.
 fn check_privacy(kind: usize, rule: &str, expect: impl FnOnce(&mut Event)) {
     let mut expected = events().swap_remove(kind);
     let redacted = redact(&[rule], &expected);

@@ -1,6 +1,6 @@
 //! Validation of an event: a walk over its bytes by the plan, without allocation.
 //!
-//! What is accepted here, every protobuf reader decodes, and to the same values: a field that there is once may not
+//! Every protobuf reader decodes the events that are accepted here, and to the same values: a field that there is once may not
 //! come twice, so that nothing depends on which of the two counts.
 
 use std::net::IpAddr;
@@ -9,8 +9,7 @@ use crate::cursor::{Cursor, Malformed, Wire};
 use crate::plan::{COUNTERS, Field, FieldId, INTERVAL_ENDS, Node, Note, Plan, ROOT};
 use crate::rejection::{Rejection, RejectionCode};
 use crate::table::{
-    BODIES, EVENT, EVENT_BYTES_MAX, FIRST_BODY, MAP_ENTRIES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX,
-    Rule, TYPED_ENTRIES_MAX,
+    BODIES, EVENT, EVENT_BYTES_MAX, FIRST_BODY, MAP_ENTRIES_MAX, MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX, Rule,
 };
 use crate::value;
 
@@ -79,7 +78,9 @@ fn readable(plan: &Plan, node: u16, bytes: &[u8]) -> Result<(), Malformed> {
         }
         match field.rule {
             Rule::Text { .. } | Rule::Texts { .. } | Rule::Address | Rule::Currency => {
-                std::str::from_utf8(cursor.bytes()?).map_err(|_| Malformed)?;
+                if !is_utf8(cursor.bytes()?) {
+                    return Err(Malformed);
+                }
             }
             Rule::Message(_) | Rule::List { .. } => readable(plan, field.child, cursor.bytes()?)?,
             Rule::Map => {
@@ -94,13 +95,13 @@ fn readable(plan: &Plan, node: u16, bytes: &[u8]) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Key and value of a map's entry; of two the last, as every reader does.
+/// Key and value of a map's entry, both UTF-8; of two the last, as every reader does.
 ///
 /// # Errors
 /// The code of what is wrong: `Malformed` or `InvalidUtf8`.
-pub(crate) fn entry(bytes: &[u8]) -> Result<(&str, &str), RejectionCode> {
+pub(crate) fn entry(bytes: &[u8]) -> Result<(&[u8], &[u8]), RejectionCode> {
     let malformed = |Malformed| RejectionCode::Malformed;
-    let mut pair = ["", ""];
+    let mut pair = [&[][..]; 2];
     let mut cursor = Cursor::new(bytes);
     while let Some((number, wire)) = cursor.key().map_err(malformed)? {
         if let 1 | 2 = number {
@@ -108,7 +109,10 @@ pub(crate) fn entry(bytes: &[u8]) -> Result<(&str, &str), RejectionCode> {
                 return Err(RejectionCode::Malformed);
             }
             let text = cursor.bytes().map_err(malformed)?;
-            pair[number as usize - 1] = std::str::from_utf8(text).map_err(|_| RejectionCode::InvalidUtf8)?;
+            if !is_utf8(text) {
+                return Err(RejectionCode::InvalidUtf8);
+            }
+            pair[number as usize - 1] = text;
         } else {
             cursor.skip(number, wire).map_err(malformed)?;
         }
@@ -144,11 +148,11 @@ impl Walk<'_> {
                 continue;
             }
             let bit = 1 << number;
-            if let Some(max) = entries_max(&field.rule) {
+            if field.entries_max != 0 {
                 let count = &mut items[usize::from(field.counter)];
                 *count += 1;
                 let count = *count;
-                if count > max {
+                if count > field.entries_max {
                     return Err(Rejection::at(RejectionCode::TooManyItems, id, u64::from(count)));
                 }
             } else if seen & bit != 0 {
@@ -220,7 +224,7 @@ impl Walk<'_> {
             let Some((id, field)) = self.plan.lookup(node, number) else { break };
             let mut texts = [&[][..]; MAP_ENTRIES_MAX as usize];
             let mut count = 0;
-            keys(bytes, field.typed_of.unwrap_or_default(), |key| {
+            keys(bytes, field.rest.typed_of.unwrap_or_default(), |key| {
                 texts[count] = key;
                 count += 1;
                 false
@@ -239,7 +243,7 @@ impl Walk<'_> {
         while missing != 0 {
             let number = missing.trailing_zeros();
             let Some((id, field)) = self.plan.lookup(node, number) else { break };
-            if field.required_unless.is_none_or(|other| seen & 1 << other == 0) {
+            if field.rest.required_unless.is_none_or(|other| seen & 1 << other == 0) {
                 return Err(Rejection::at(RejectionCode::FieldMissing, id, 0));
             }
             missing &= missing - 1;
@@ -260,7 +264,7 @@ impl Walk<'_> {
                 if field.is_required && found < u64::from(min) {
                     return Err(Rejection::at(RejectionCode::FieldMissing, id, found));
                 }
-                text(id, bytes)?;
+                check_text(id, bytes)?;
                 return Ok(!bytes.is_empty());
             }
             Rule::Map => map_entry(id, bytes)?,
@@ -293,7 +297,7 @@ impl Walk<'_> {
                 if bytes.is_empty() {
                     return Ok(false);
                 }
-                text(id, bytes)?;
+                check_text(id, bytes)?;
                 if bytes.len() != 3 || !bytes.iter().all(u8::is_ascii_uppercase) {
                     return Err(Rejection::at(RejectionCode::InvalidValue, id, found));
                 }
@@ -302,7 +306,7 @@ impl Walk<'_> {
                 if found > u64::from(max) {
                     return Err(Rejection::at(RejectionCode::FieldTooLong, id, found));
                 }
-                text(id, bytes)?;
+                check_text(id, bytes)?;
             }
             Rule::TypedMap => {
                 value::check_entry(bytes, 0).map_err(|(code, found)| Rejection::at(code, id, found))?;
@@ -419,17 +423,6 @@ impl Walk<'_> {
     }
 }
 
-/// Entries of a map or a list, at most; `None`: the field is neither.
-#[inline]
-fn entries_max(rule: &Rule) -> Option<u32> {
-    match *rule {
-        Rule::Map => Some(MAP_ENTRIES_MAX),
-        Rule::TypedMap => Some(TYPED_ENTRIES_MAX),
-        Rule::List { max, .. } | Rule::Texts { items: max, .. } => Some(max),
-        _ => None,
-    }
-}
-
 #[inline]
 fn map_entry(id: FieldId, bytes: &[u8]) -> Result<(), Rejection> {
     let (key, value) = entry(bytes).map_err(|code| Rejection::at(code, id, 0))?;
@@ -501,4 +494,15 @@ const fn zigzag(value: u64) -> i64 {
 #[inline]
 fn text(id: FieldId, bytes: &[u8]) -> Result<&str, Rejection> {
     std::str::from_utf8(bytes).map_err(|_| Rejection::at(RejectionCode::InvalidUtf8, id, 0))
+}
+
+#[inline]
+fn check_text(id: FieldId, bytes: &[u8]) -> Result<(), Rejection> {
+    if is_utf8(bytes) { Ok(()) } else { Err(Rejection::at(RejectionCode::InvalidUtf8, id, 0)) }
+}
+
+/// True for UTF-8. Most texts are short and ASCII, for which the general check takes several times as long.
+#[inline]
+pub(crate) fn is_utf8(bytes: &[u8]) -> bool {
+    bytes.is_ascii() || std::str::from_utf8(bytes).is_ok()
 }

@@ -1,6 +1,7 @@
 //! Commands to a running server: of signals, of the admin endpoint, of a program that embeds it.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,9 +11,10 @@ use std::time::Duration;
 use tickstream_service::notify::Notify;
 
 use crate::config::Source;
+use crate::journal_lock::{self, JournalLock};
 use crate::listeners::Listeners;
 use crate::maintenance::Maintenance;
-use crate::reload::{ReloadError, Reloaded, Reloader};
+use crate::reload::{LogLevelError, LogLevels, ReloadError, Reloaded, Reloader};
 use crate::shard::{Command, Control};
 use crate::upgrade::{self, UpgradeError};
 
@@ -39,6 +41,8 @@ struct Leaving {
     control: Arc<Control>,
     /// The process's copies of all listening sockets, until it stops accepting.
     listeners: Mutex<Option<Listeners>>,
+    /// The lock of the journals' directory, for as long as there is the process.
+    journals: Option<JournalLock>,
     /// The sources of the settings, of which a new process can't read all by itself.
     source: Mutex<Option<Source>>,
     /// Held by the one upgrade that is underway.
@@ -54,12 +58,14 @@ impl ServerHandle {
     pub(crate) fn new(
         control: Arc<Control>,
         listeners: Listeners,
+        journals: Option<JournalLock>,
         maintenance: Maintenance,
         drain: Duration,
     ) -> io::Result<Self> {
         let leaving = Arc::new(Leaving {
             control,
             listeners: Mutex::new(Some(listeners)),
+            journals,
             source: Mutex::default(),
             upgrading: Mutex::default(),
             handed_over: AtomicBool::new(false),
@@ -114,6 +120,14 @@ impl ServerHandle {
         self.maintenance.reload()
     }
 
+    /// Sets the level of the log until the next start; without a `level`, tells it.
+    ///
+    /// # Errors
+    /// If it is no level, or the log isn't the server's: then it stays.
+    pub fn log_level(&self, level: Option<String>) -> Result<LogLevels, LogLevelError> {
+        self.maintenance.log_level(level)
+    }
+
     /// Starts the program again, hands it the listening sockets, and drains once it serves. Takes as long as the new
     /// process needs to start. Answers its process id.
     ///
@@ -159,7 +173,10 @@ impl Leaving {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = source.as_ref().map_or(Ok(None), Source::hand_over).map_err(UpgradeError::Settings)?;
-            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, kept.as_ref())?
+            let kept = kept.iter().map(|(variable, descriptor)| (*variable, descriptor.as_fd()));
+            let lock = self.journals.iter().map(|lock| (journal_lock::HANDED_OVER, lock.as_fd()));
+            let others: Vec<_> = kept.chain(lock).collect();
+            upgrade::start_successor(listeners.as_ref().ok_or(UpgradeError::Draining)?, &others)?
         };
         // Not while the sockets are locked: whoever ends this process doesn't wait for the new one.
         let pid = successor.wait(|| self.control.command() == Command::Serve)?;

@@ -17,9 +17,10 @@ use tickstream_service::otlp::{Exporting, Lost};
 use tickstream_service::signals::{Signal, Signals};
 
 use crate::admin::{self, ServerInfo};
-use crate::config::{Config, ConfigError, ListenAddress, Source};
+use crate::config::{Config, ConfigError, Events, ListenAddress, Source};
 use crate::engine_config::engine_config;
 use crate::handle::ServerHandle;
+use crate::journal_lock::{JournalLock, JournalLockError};
 use crate::listeners::{self, ListenError, Listeners};
 use crate::maintenance;
 use crate::otlp::{self, Exporter, tracer};
@@ -74,6 +75,9 @@ pub enum ServeError {
     /// There is nothing to listen on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The journals are another server's.
+    #[error(transparent)]
+    JournalLock(#[from] JournalLockError),
     /// Certificates that can't be used.
     #[error(transparent)]
     Certificates(#[from] MaterialError),
@@ -97,8 +101,13 @@ pub enum ServeError {
 impl ServeError {
     /// Tells whether a shard's journal can't be opened: another start won't help by itself.
     pub fn is_of_journal(&self) -> bool {
-        let Self::Shard { error: ShardError::Journal(error), .. } = self else { return false };
-        !matches!(error, JournalError::Failed { .. })
+        match self {
+            Self::Shard { error: ShardError::Journal(error), .. } => {
+                !matches!(error, JournalError::Failed { .. })
+            }
+            Self::JournalLock(_) => true,
+            _ => false,
+        }
     }
 }
 
@@ -120,6 +129,17 @@ pub struct Server {
     notify: Notify,
     spans_lost: Lost,
     exporting: Option<Exporting>,
+}
+
+/// Checks what starting a server would find wrong with its configuration and the files that this names, apart from the
+/// machine.
+///
+/// # Errors
+/// [`ServeError::Certificates`], [`ServeError::Engine`].
+pub fn check(config: &Config) -> Result<(), ServeError> {
+    engine_config(config, NonZeroU32::MIN)?;
+    config.tls.clone().map(Certificates::load).transpose()?;
+    Ok(())
 }
 
 impl Server {
@@ -160,7 +180,7 @@ impl Server {
             handle: self.handle(),
             address: self.address(),
             cpus: config.shard_cpus(),
-            collects_events: config.events.is_some(),
+            journals: config.events.as_ref().map(|events| events.journal.clone()),
             started,
             losses: log.losses(),
             spans_lost: self.spans_lost.clone(),
@@ -178,6 +198,8 @@ impl Server {
         let maintenance =
             maintenance::spawn(certificates, config.settings.memory_max_mib, Arc::clone(&control))
                 .map_err(|source| ServeError::Setup { what: "the maintenance's thread", source })?;
+        let lock = |events: &Events| JournalLock::take(&events.journal, config.settings.listen_shared);
+        let journals = config.events.as_ref().map(lock).transpose()?;
         if let Some(events) = &config.events {
             retention::spawn(events.clone(), Arc::clone(&control))
                 .map_err(|source| ServeError::Setup { what: "the retention's thread", source })?;
@@ -196,6 +218,7 @@ impl Server {
             handle: ServerHandle::new(
                 Arc::clone(&control),
                 listeners,
+                journals,
                 maintenance,
                 config.settings.drain_seconds,
             )

@@ -7,7 +7,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use socket2::SockRef;
 use tickstream_service::settings;
 
 use crate::listeners::{self, Listeners};
-use crate::ring;
+use crate::{journal_lock, ring};
 
 /// The variable that names the descriptor by which the new process says that it serves.
 const READY_FD: &str = "TICKSTREAM_READY_FD";
@@ -67,18 +67,17 @@ pub struct Successor {
     ready: UnixStream,
 }
 
-/// Starts the program again with `listeners`, and with a configuration that it can't read by itself, by the descriptor
-/// that a variable names.
+/// Starts the program again with `listeners`, and with further descriptors, each of which a variable names.
 ///
 /// # Errors
 /// See [`UpgradeError`].
 pub fn start_successor(
     listeners: &Listeners,
-    kept: Option<&(&'static str, OwnedFd)>,
+    others: &[(&'static str, BorrowedFd<'_>)],
 ) -> Result<Successor, UpgradeError> {
     let (ready, theirs) = UnixStream::pair().map_err(UpgradeError::Sockets)?;
     ready.set_read_timeout(Some(LOOK_INTERVAL)).map_err(UpgradeError::Sockets)?;
-    Ok(Successor { child: start(listeners, theirs, kept)?, ready })
+    Ok(Successor { child: start(listeners, theirs, others)?, ready })
 }
 
 impl Successor {
@@ -148,7 +147,7 @@ pub fn close_kept_config() {
 fn start(
     listeners: &Listeners,
     theirs: UnixStream,
-    kept: Option<&(&'static str, OwnedFd)>,
+    others: &[(&'static str, BorrowedFd<'_>)],
 ) -> Result<Child, UpgradeError> {
     let mut args = env::args_os();
     let program = args.next().unwrap_or_else(|| "tickstream".into());
@@ -156,21 +155,26 @@ fn start(
     let mut command = Command::new(&program);
     command.args(args);
     command.env(listeners::HANDED_OVER, listeners.handed_over());
+    command.env(listeners::PASSED, listeners.passed());
     command.env(READY_FD, theirs.as_raw_fd().to_string());
     // They were this process's.
     for name in ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"] {
         command.env_remove(name);
     }
-    if let Some((variable, descriptor)) = kept {
-        SockRef::from(descriptor).set_cloexec(false).map_err(UpgradeError::Settings)?;
+    command.env_remove(journal_lock::HANDED_OVER);
+    for (variable, descriptor) in others {
         command.env(variable, descriptor.as_raw_fd().to_string());
     }
-    let inheritable =
-        SockRef::from(&theirs).set_cloexec(false).and_then(|()| listeners.set_inheritable(true));
+    let set_inheritable = |inheritable: bool| {
+        let mut others = others.iter().map(|(_, descriptor)| descriptor);
+        others.try_for_each(|descriptor| SockRef::from(descriptor).set_cloexec(!inheritable))?;
+        listeners.set_inheritable(inheritable)
+    };
+    let inheritable = SockRef::from(&theirs).set_cloexec(false).and_then(|()| set_inheritable(true));
     let child = inheritable
         .map_err(UpgradeError::Sockets)
         .and_then(|()| command.spawn().map_err(|source| UpgradeError::Start { program, source }));
-    listeners.set_inheritable(false).map_err(UpgradeError::Sockets)?;
+    set_inheritable(false).map_err(UpgradeError::Sockets)?;
     child
 }
 

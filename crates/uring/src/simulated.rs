@@ -1,7 +1,7 @@
 //! A simulated kernel, for tests of code that drives a [`SocketRing`]. It takes submissions as the kernel does, by what
 //! they point to, and completes what the test says, when and as the test says.
 //!
-//! It checks the caller's obligations to the kernel and to clients: a request that is armed while it is armed, a SEND
+//! Checks the caller's obligations to the kernel and to clients: a request that is armed while it is armed, a SEND
 //! while one is unanswered or while there is no room, another connection's descriptor, or one that was closed, end the
 //! test.
 //!

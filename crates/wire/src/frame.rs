@@ -5,6 +5,8 @@ use crate::{
     messages::{Message, Payload},
 };
 
+pub use crate::frame_type::FrameType;
+
 /// The first two bytes of every frame, "TS".
 pub const MAGIC: [u8; 2] = *b"TS";
 /// The only protocol version there is.
@@ -17,50 +19,6 @@ pub const TRAILER_LEN: usize = 4;
 pub const OVERHEAD: usize = HEADER_LEN + TRAILER_LEN;
 /// Frame types from here on are skipped where they aren't known; below, they are an error.
 pub const SKIPPABLE_FROM: u8 = 0x80;
-
-/// The frame types of version 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum FrameType {
-    /// Client: credentials; the first frame of a connection.
-    Auth = 0x01,
-    /// Client: which stream, and from where.
-    Subscribe = 0x02,
-    /// Both: no payload; the server echoes it.
-    Heartbeat = 0x03,
-    /// Server: ticks.
-    DataBatch = 0x04,
-    /// Server: why it closes.
-    Error = 0x05,
-    /// Server: AUTH or SUBSCRIBE was accepted.
-    Ack = 0x06,
-    /// Server: finish up and reconnect later.
-    GoAway = 0x07,
-    /// Client: a batch of events.
-    Publish = 0x10,
-    /// Server: what became of a batch of events; what it accepted is on stable storage.
-    PublishAck = 0x11,
-}
-
-impl FrameType {
-    /// Every type, in the order of its number.
-    pub const ALL: [Self; 9] = [
-        Self::Auth,
-        Self::Subscribe,
-        Self::Heartbeat,
-        Self::DataBatch,
-        Self::Error,
-        Self::Ack,
-        Self::GoAway,
-        Self::Publish,
-        Self::PublishAck,
-    ];
-
-    /// The type with this number in the header, if version 1 has one.
-    pub fn from_byte(byte: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|&kind| kind as u8 == byte)
-    }
-}
 
 /// A frame whose CRC was right; the payload is still bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,7 +86,7 @@ pub struct PayloadMax {
 }
 
 impl PayloadMax {
-    /// That of a frame of type `kind`.
+    /// The limit of a frame of type `kind`.
     fn of(self, kind: u8) -> u32 {
         if kind == FrameType::Publish as u8 { self.publish } else { self.other }
     }

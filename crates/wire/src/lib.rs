@@ -13,6 +13,7 @@
 pub mod decoder;
 mod error_code;
 pub mod frame;
+mod frame_type;
 pub mod messages;
 
 pub use decoder::Decoder;

@@ -7,6 +7,8 @@
 
 mod bytes;
 #[cfg(feature = "server")]
+mod collector;
+#[cfg(feature = "server")]
 mod config;
 mod decoder;
 mod memory;
@@ -17,6 +19,8 @@ mod session;
 #[cfg(feature = "server")]
 mod tls;
 
+#[cfg(feature = "server")]
+pub use collector::collector;
 #[cfg(feature = "server")]
 pub use config::config;
 pub use decoder::decoder;
@@ -37,6 +41,8 @@ pub const TARGETS: &[Target] = &[
     ("proxy", proxy),
     ("publish", publish),
     ("session", session),
+    #[cfg(feature = "server")]
+    ("collector", collector),
     #[cfg(feature = "server")]
     ("config", config),
     #[cfg(feature = "server")]

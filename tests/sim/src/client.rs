@@ -7,7 +7,7 @@ use std::rc::Rc;
 use crate::events::Publish;
 use crate::publisher::{Manner, Publisher};
 use crate::rng::Rng;
-use crate::scenario::{PASS, USER};
+use crate::rules::{PASS, USER};
 use crate::ticks::{MS, SECOND};
 use crate::wire;
 
@@ -269,7 +269,7 @@ impl Client {
             0 => Some(live.saturating_sub(rng.below(50))),
             1 => Some(live.saturating_sub(rng.below(100_000))),
             2 => Some(live + rng.below(4)),
-            3 if rng.one_in(3) => Some(rng.pick(&[0, live + 10_000, u64::MAX - 1, u64::MAX])),
+            3 if rng.one_in(3) => Some(rng.pick(&[0, live / 2, live + 10_000, u64::MAX - 1, u64::MAX])),
             _ => None,
         };
         self.write(&wire::subscribe(mode as u64, resume_after));

@@ -8,6 +8,9 @@ use crate::rng::Rng;
 use crate::ticks::MS;
 use crate::wire::{self, put_bytes, put_number};
 
+/// As it stands in every record.
+pub const SERVER: &str = "sim";
+
 /// An event, with what is wrong with it whatever the time is.
 pub struct Event {
     pub id: [u8; 16],

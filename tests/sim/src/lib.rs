@@ -14,6 +14,7 @@ mod journal;
 mod model;
 mod publisher;
 mod rng;
+mod rules;
 mod scenario;
 mod ticks;
 mod trace;

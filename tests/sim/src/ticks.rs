@@ -36,6 +36,19 @@ impl Stream {
         Self { period_ms, per_period, batch, replay, ahead: replay.max(within(10_000)), phases }
     }
 
+    /// Whether a client may resume at `after`, where `next` is the next tick: not far ahead of it, and not where a stream
+    /// of fewer ticks would be within the window.
+    pub fn may_resume(&self, after: u64, next: u64) -> bool {
+        let nearest = |rate: u64| u128::from(rate) * u128::from(next) / u128::from(self.per_period);
+        let of_rate = |rate: u64| {
+            let at = u128::from(after) * u128::from(self.per_period) / u128::from(rate);
+            at.abs_diff(u128::from(next)) <= u128::from(self.replay)
+        };
+        let is_kept = after >= next.saturating_sub(self.replay);
+        let rate = (1..self.per_period).min_by_key(|&rate| nearest(rate).abs_diff(after.into()));
+        after <= next.saturating_add(self.ahead) && (is_kept || !rate.is_some_and(of_rate))
+    }
+
     /// When tick `sequence` is due in phase 0, Unix nanoseconds.
     pub fn due_ns(&self, sequence: u64) -> u64 {
         let exact = u128::from(sequence) * u128::from(self.period_ms * MS);

@@ -22,7 +22,8 @@ use crate::journal::Journal;
 use crate::model::{Header, Model, Phase};
 use crate::publisher::Publisher;
 use crate::rng::Rng;
-use crate::scenario::{Scenario, shard_of};
+use crate::rules::shard_of;
+use crate::scenario::Scenario;
 use crate::ticks::{MS, SECOND};
 use crate::trace::Trace;
 
@@ -615,7 +616,7 @@ impl World {
         }
         let user = self.rng.one_in(3).then(|| self.rng.pick(&["ada", "probe-7"]).to_owned());
         let resumed = self.rng.one_in(2);
-        let secured = Secured { resumed, user: user.clone().map(String::into_boxed_str) };
+        let secured = Secured { resumed, user: user.clone().map(String::into_boxed_str), subject: None };
         // The shard owns the name from now on.
         let name_bytes = user.as_ref().map_or(0, String::len) as isize;
         self.call(|shard| shard.secured(id, secured));

@@ -1,5 +1,6 @@
 //! The command tree, as clap has it.
 
+pub(super) use super::common::{addr_arg, examples};
 use crate::client_tls;
 use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
@@ -15,23 +16,6 @@ use tickstream_server::config;
 use tickstream_service::admin::AdminAddress;
 use tickstream_service::settings::{self, DurationRange, ValueError, flags};
 use tickstream_wire::messages::Mode;
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer;
-     publish: not every line is stored; events: a journal is damaged, or interrupted
-  2  wrong command line or configuration
-  3  refused by the server for good: credentials, certificate, version, no event
-     collection (watch, publish)
-  4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
-  5  refused by the server for the moment: busy, shutting down, or too many attempts;
-     the error says when to try again (watch, publish)";
-
-/// Columns of the narrowest terminal that examples fit on.
-const COLUMNS: usize = 80;
-/// Indentation of a continued line.
-const CONTINUED: &str = "      ";
 
 /// Intervals at which top may ask. The server gathers its figures at most ten times a second.
 const TOP_INTERVAL: DurationRange =
@@ -55,38 +39,20 @@ pub fn command() -> clap::Command {
         .arg_required_else_help(true)
         .subcommands([
             serve(),
+            super::collect::command(),
             watch(),
             super::publish::command(),
             events(),
             top(),
             upgrade(),
+            super::configure::check_config(),
+            super::configure::user_secret(),
             demo(),
             doctor(),
             completions_command(),
             manual_command(),
         ])
-}
-
-/// Examples, and the exit codes. Longer lines than a terminal's are continued: clap would break them where a shell doesn't.
-pub(super) fn examples(examples: &str) -> String {
-    let lines: Vec<_> = examples.lines().map(continued).collect();
-    format!("Examples:\n{}\n\n{EXIT_CODES}", lines.join("\n"))
-}
-
-/// A command on as many lines as it takes, joined by backslashes.
-fn continued(line: &str) -> String {
-    if line.len() < COLUMNS {
-        return line.to_owned();
-    }
-    let fits = line.get(..COLUMNS - 2).unwrap_or_default();
-    let before = |word: &&str| fits.rfind(*word).filter(|at| *at > CONTINUED.len());
-    let good = [" --", " | ", " > ", " /"].iter().filter_map(before).max();
-    match good.or_else(|| before(&" ")) {
-        Some(at) => {
-            format!("{} \\\n{}", &line[..at], continued(&format!("{CONTINUED}{}", line[at..].trim_start())))
-        }
-        None => line.to_owned(),
-    }
+        .subcommands(super::operator::commands())
 }
 
 fn serve() -> clap::Command {
@@ -107,7 +73,7 @@ fn serve() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the effective settings with their origins, secrets masked, and exit"),
         )
-        .args(flags::args(&config::TABLE))
+        .args(server_args())
 }
 
 fn watch() -> clap::Command {
@@ -171,6 +137,9 @@ fn events_export() -> clap::Command {
         .arg(Arg::new("bare").long("bare").action(ArgAction::SetTrue).help(
             "Print events as they were published, without what the server knows of them: what tickstream publish takes",
         ))
+        .arg(Arg::new("otlp").long("otlp").action(ArgAction::SetTrue).conflicts_with_all(["bare", "format"]).help(
+            "Print logs, spans and metric series alone, each as a line of OpenTelemetry's OTLP in JSON",
+        ))
         .arg(
             Arg::new("output")
                 .long("output")
@@ -183,11 +152,25 @@ fn events_export() -> clap::Command {
 fn events_tail() -> clap::Command {
     clap::Command::new("tail")
         .about("Print the last events, in the order in which they came, each as a line")
+        .long_about(
+            "Print the last events, in the order in which they came, each as a line: from the files in DIR, or, with --admin, \
+             from a server elsewhere, whose events go on until Ctrl-C. A reader that is too slow is told which it missed.",
+        )
         .after_help(examples(
             "  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events
-  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events",
+  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events
+  tickstream events tail --admin 10.0.0.1:9090 --admin-token-file token --format text --kind log",
         ))
-        .args([journal_arg()])
+        .arg(journal_arg().required(false).required_unless_present("admin").conflicts_with("admin"))
+        .arg(admin_arg().default_value(None).conflicts_with_all(["since", "until"]))
+        .arg(admin_token_arg().requires("admin"))
+        .arg(
+            Arg::new("no-follow")
+                .long("no-follow")
+                .action(ArgAction::SetTrue)
+                .requires("admin")
+                .help("With --admin: end after the last events"),
+        )
         .arg(
             Arg::new("lines")
                 .short('n')
@@ -313,14 +296,7 @@ fn upgrade() -> clap::Command {
             "  tickstream upgrade --admin unix:/run/tickstream/admin.sock
   tickstream upgrade --admin 127.0.0.1:9090 --admin-token-file token",
         ))
-        .arg(admin_arg())
-        .arg(
-            Arg::new("admin-token-file")
-                .long("admin-token-file")
-                .value_name("PATH")
-                .value_parser(clap::value_parser!(std::path::PathBuf))
-                .help("File with the endpoint's token, which changes need on TCP"),
-        )
+        .args([admin_arg(), admin_token_arg()])
         .arg(
             Arg::new("timeout")
                 .long("timeout")
@@ -437,7 +413,7 @@ fn doctor() -> clap::Command {
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print one JSON object"))
         .arg(config_arg())
-        .args(flags::args(&config::TABLE))
+        .args(server_args())
 }
 
 fn completions_command() -> clap::Command {
@@ -455,20 +431,17 @@ fn manual_command() -> clap::Command {
         .arg(Arg::new("directory").value_name("DIR").required(true).value_parser(value_parser!(PathBuf)))
 }
 
-/// `--addr`
-pub(super) fn addr_arg() -> Arg {
-    Arg::new("addr")
-        .long("addr")
-        .value_name("HOST:PORT")
-        .action(ArgAction::Append)
-        .value_delimiter(',')
-        .value_parser(host_and_port)
-        .default_value("127.0.0.1:7400")
-        .help("Server to connect to; several are tried in turn")
+/// `--admin-token-file`
+pub(super) fn admin_token_arg() -> Arg {
+    Arg::new("admin-token-file")
+        .long("admin-token-file")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .help("File with the endpoint's token, which changes need on TCP")
 }
 
 /// `--admin`
-fn admin_arg() -> Arg {
+pub(super) fn admin_arg() -> Arg {
     Arg::new("admin")
         .long("admin")
         .value_name("ADDRESS")
@@ -477,13 +450,19 @@ fn admin_arg() -> Arg {
         .help("The server's admin endpoint: an IP address and a port, or unix: and a path")
 }
 
-fn config_arg() -> Arg {
+pub(super) fn config_arg() -> Arg {
     Arg::new("config")
         .long("config")
         .env("TICKSTREAM_CONFIG")
         .value_name("PATH")
         .value_parser(OsStringValueParser::new())
         .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
+}
+
+/// A flag for each of the server's settings.
+pub(super) fn server_args() -> Vec<Arg> {
+    let short = |arg: Arg| if arg.get_id() == "users_file" { arg.visible_alias("users") } else { arg };
+    flags::args(&config::TABLE).map(short).collect()
 }
 
 fn mode_arg() -> Arg {
@@ -509,16 +488,6 @@ fn count_arg() -> Arg {
 
 fn json_arg() -> Arg {
     Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON lines")
-}
-
-fn host_and_port(text: &str) -> Result<String, &'static str> {
-    let port =
-        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port.parse::<u16>());
-    let host_has_colon = text.rsplit_once(':').is_some_and(|(host, _)| host.contains(':'));
-    match port {
-        Some(Ok(1..)) if !host_has_colon || text.starts_with('[') => Ok(text.to_owned()),
-        _ => Err("write HOST:PORT with a port from 1 to 65535, an IPv6 address in brackets"),
-    }
 }
 
 fn ticks_per_second(text: &str) -> Result<NonZeroU32, ValueError> {

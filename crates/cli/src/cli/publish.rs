@@ -11,7 +11,7 @@ use tickstream_client::{Compression, TlsConfig};
 
 use super::{
     CliError, Command,
-    args::{addr_arg, examples},
+    common::{addr_arg, examples},
     required,
 };
 use crate::client_tls::{self, client_tls};

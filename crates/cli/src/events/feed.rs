@@ -4,10 +4,12 @@ use std::path::Path;
 
 use tickstream_journal::{Directory, FileDirectory, FileName, Reader};
 use tickstream_schema::events::StoredBatch;
+use tickstream_server::stored::Filter;
 use tickstream_wire::messages::Message;
 
+pub use super::batch::Batch;
+
 use super::EventsError;
-use super::filter::Filter;
 use super::journals::{self, Place};
 use super::say;
 use super::unknown;
@@ -22,21 +24,6 @@ pub struct Feed {
     /// Which.
     pub place: Place,
     reader: Reader<FileDirectory>,
-}
-
-/// Content of one record: the events of one PUBLISH.
-#[derive(Debug)]
-pub struct Batch {
-    /// Of the record, in its journal.
-    pub record: u64,
-    /// The producer's id.
-    pub producer: [u8; 16],
-    /// The producer's own number for it.
-    pub sequence: u64,
-    /// Events, dead letters, and what the server knows of them.
-    pub stored: StoredBatch,
-    /// The bytes of the events, where they hold more than `stored` does; otherwise none.
-    pub raw_events: Vec<Vec<u8>>,
 }
 
 impl Feed {
@@ -87,7 +74,7 @@ pub fn each_batch(
         let mut feed = Feed::new(place, 0);
         while !stop.is_set() {
             match feed.next() {
-                Ok(Some(batch)) if filter.takes_batch(&batch) => take(&feed.place.name, &batch)?,
+                Ok(Some(batch)) if batch.is_meant(filter) => take(&feed.place.name, &batch)?,
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) => {

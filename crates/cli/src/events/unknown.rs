@@ -7,7 +7,7 @@
 use tickstream_schema::events::{DeadLetter, Event, StoredBatch};
 use tickstream_wire::messages::Message;
 
-use super::feed::Batch;
+use super::batch::Batch;
 use super::say;
 use tickstream_service::text::counted;
 

@@ -17,6 +17,7 @@ const EPOCH_MS_END: u64 = 253_402_300_800_000;
 pub enum Line<'a> {
     Ticks { mode: Mode, ticks: &'a [Tick], latencies: &'a [Option<Duration>] },
     Gap { expected: u64, got: u64 },
+    Reset { expected: u64, got: u64 },
     Subscribed { mode: Mode, next_sequence: u64 },
     Disconnected { error: &'a Error, retry_in: Duration },
     Reconnected { server: &'a str, next_sequence: u64 },
@@ -74,6 +75,9 @@ impl<W: Write> Printer<W> {
                 1 => format!("gap: tick {expected} is missing"),
                 missing => format!("gap: {} from {expected} to {}", counted(missing, "tick"), got - 1),
             },
+            Line::Reset { expected, got } => {
+                format!("reset: the server goes on with tick {got}, behind the expected tick {expected}")
+            }
             Line::Disconnected { error, retry_in } => {
                 format!(
                     "disconnected: {}; again in {} ms",
@@ -137,6 +141,7 @@ fn as_json(out: &mut Vec<u8>, line: &Line<'_>) {
             }
         }
         Line::Gap { expected, got } => object(json!({"event": "gap", "expected": expected, "got": got})),
+        Line::Reset { expected, got } => object(json!({"event": "reset", "expected": expected, "got": got})),
         Line::Subscribed { mode, next_sequence } => {
             object(
                 json!({"event": "subscribed", "mode": mode.as_str_name(), "next_sequence": next_sequence}),
@@ -210,6 +215,11 @@ mod tests {
             &Line::Gap { expected: 3, got: 7 },
             "gap: 4 ticks from 3 to 6",
             r#"{"event":"gap","expected":3,"got":7}"#,
+        );
+        check(
+            &Line::Reset { expected: 9, got: 4 },
+            "reset: the server goes on with tick 4, behind the expected tick 9",
+            r#"{"event":"reset","expected":9,"got":4}"#,
         );
         check(
             &Line::Summary { ticks: 2, missed: 0, latency: &Histogram::new(3).unwrap() },

@@ -3,16 +3,18 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use tickstream_schema::events::PublishAck;
 use tickstream_wire::messages::GoAway;
 use tokio::time::{self, Instant};
 
 use super::{
     event::{PublishEvent, Rejection},
     options::Observer,
+    pipeline::{Answer, Pipeline},
     shared::Shared,
 };
 use crate::{
-    Error,
+    BadMessage, Error,
     backoff::Backoff,
     config::Config,
     error::retry_after,
@@ -24,12 +26,42 @@ use crate::{
 /// isn't far behind.
 const OUT_MAX: usize = 64 * 1024;
 
+/// What the driver sends from: decides what goes out when, without I/O or a clock.
+pub(crate) trait Queue: Send + 'static {
+    /// A connection stands. What was on its way goes again. Gives events that this server will never take.
+    fn connected(&mut self, limits: PublishLimits) -> Vec<Rejection>;
+
+    /// The connection is gone. The number of batches that it leaves unanswered.
+    fn disconnected(&mut self) -> usize;
+
+    /// The server wants the client to go: nothing more is sent on this connection.
+    fn leave(&mut self);
+
+    /// Whether nothing is owed on this connection.
+    fn is_idle(&self) -> bool;
+
+    /// Appends the payload of the next PUBLISH to `out`, if one may go now.
+    fn poll_publish(&mut self, now: Instant, out: &mut Vec<u8>) -> bool;
+
+    /// When [`poll_publish`](Self::poll_publish) will have something, if nothing happens before.
+    fn next_timeout(&self) -> Option<Instant>;
+
+    /// Takes the answer to a batch.
+    ///
+    /// # Errors
+    /// If the server must not send such an answer; nothing has changed.
+    fn acknowledge(&mut self, ack: PublishAck, now: Instant) -> Result<Answer, BadMessage>;
+
+    /// Whether the error ends the publisher, instead of a pause and another attempt.
+    fn ends_by(error: &Error) -> bool;
+}
+
 /// What outlives a connection.
-pub(crate) struct PublishDriver {
+pub(crate) struct PublishDriver<Q = Pipeline> {
     config: Config,
     /// Index of the server in use.
     server: usize,
-    shared: Arc<Shared>,
+    shared: Arc<Shared<Q>>,
     observer: Observer,
     backoff: Backoff,
     leave: Option<Leave>,
@@ -38,9 +70,9 @@ pub(crate) struct PublishDriver {
 }
 
 /// Tells the handles that the task is over, also where it panics in the application's observer, or its runtime ends.
-struct Over(Arc<Shared>);
+struct Over<Q>(Arc<Shared<Q>>);
 
-impl Drop for Over {
+impl<Q> Drop for Over<Q> {
     fn drop(&mut self) {
         self.0.closed();
     }
@@ -52,12 +84,12 @@ struct Leave {
     reason: String,
 }
 
-impl PublishDriver {
-    /// A driver whose connection to `config.servers[server]` stands.
+impl<Q: Queue> PublishDriver<Q> {
+    /// A driver that begins with `config.servers[server]`.
     pub fn new(
         config: Config,
         server: usize,
-        shared: Arc<Shared>,
+        shared: Arc<Shared<Q>>,
         observer: Observer,
         backoff: Backoff,
     ) -> Self {
@@ -77,11 +109,12 @@ impl PublishDriver {
         }
     }
 
-    /// Runs until an error ends it or no handle is left; then closes. `rejections` are reported first.
-    pub async fn drive(mut self, link: Link, rejections: Vec<Rejection>) {
+    /// Runs until an error ends it or nobody needs it any more; then closes. `link` is the first connection, where
+    /// there is one already; `rejections` are reported first.
+    pub async fn drive(mut self, link: Option<Link>, rejections: Vec<Rejection>) {
         let shared = self.shared.clone();
         let _over = Over(shared.clone());
-        let mut slot = Some(link);
+        let mut slot = link;
         self.reject(rejections);
         let ended = tokio::select! {
             biased;
@@ -108,8 +141,7 @@ impl PublishDriver {
                     link.close().await;
                 }
             }
-            // Events are at stake that a server took a while ago, and will again when its operator has noticed.
-            if !error.is_retryable() && !matches!(error, Error::CollectionOff { .. }) {
+            if Q::ends_by(&error) {
                 return error;
             }
             self.pause(error).await;

@@ -29,9 +29,7 @@ pub(crate) fn pack<'a>(
     events: impl Iterator<Item = &'a [u8]>,
     compression: Compression,
 ) {
-    bytes(out, PRODUCER_ID, producer);
-    out.push(SEQUENCE);
-    varint(out, sequence);
+    pack_head(out, producer, sequence);
     let start = out.len();
     events.for_each(|event| bytes(out, EVENTS, event));
     if let Some((codec, packed)) = compressed(&out[start..], compression)
@@ -42,6 +40,24 @@ pub(crate) fn pack<'a>(
         varint(out, codec as u64);
         bytes(out, COMPRESSED, &packed);
     }
+}
+
+/// Appends the payload of events that are fields already, uncompressed.
+pub(crate) fn pack_fields(out: &mut Vec<u8>, producer: &[u8; 16], sequence: u64, fields: &[u8]) {
+    pack_head(out, producer, sequence);
+    out.extend_from_slice(fields);
+}
+
+/// Appends what stands before the bytes of an event of `len` bytes.
+pub(crate) fn append_event_head(out: &mut Vec<u8>, len: usize) {
+    out.push(EVENTS);
+    varint(out, len as u64);
+}
+
+fn pack_head(out: &mut Vec<u8>, producer: &[u8; 16], sequence: u64) {
+    bytes(out, PRODUCER_ID, producer);
+    out.push(SEQUENCE);
+    varint(out, sequence);
 }
 
 /// The codec's field, and key and length of `compressed`.

@@ -46,7 +46,7 @@ impl Publisher {
         }
         let mut failure = Error::Closed;
         for server in 0..config.servers.len() {
-            match PublishDriver::open(&config, server).await {
+            match PublishDriver::<Pipeline>::open(&config, server).await {
                 Ok(link) => return Ok(Self::start(config, publishing, disk, (server, link))),
                 // Another server may take them.
                 Err(error) if error.is_retryable() || matches!(error, Error::CollectionOff { .. }) => {
@@ -76,7 +76,7 @@ impl Publisher {
         let shared = Arc::new(Shared::new(pipeline));
         let backoff = backoff();
         let driver = PublishDriver::new(config, server, shared.clone(), observer, backoff);
-        tokio::spawn(driver.drive(link, larger));
+        tokio::spawn(driver.drive(Some(link), larger));
         Self { _task: Arc::new(TaskGuard(shared.clone())), shared }
     }
 

@@ -10,8 +10,9 @@ use tokio::{
 use super::{event::PublishError, pipeline::Pipeline};
 use crate::Error;
 
-pub(crate) struct Shared {
-    state: Mutex<State>,
+/// `Q` is the queue: of events ([`Pipeline`]) or of whole batches ([`BatchQueue`](super::batches::BatchQueue)).
+pub(crate) struct Shared<Q = Pipeline> {
+    state: Mutex<State<Q>>,
     /// For the task: there is something to do.
     work: Notify,
     /// For the handles: events were answered, or the task has ended.
@@ -21,15 +22,15 @@ pub(crate) struct Shared {
     is_closed: watch::Sender<bool>,
 }
 
-pub(crate) struct State {
-    pub pipeline: Pipeline,
+pub(crate) struct State<Q = Pipeline> {
+    pub pipeline: Q,
     /// The task sends no more.
     pub has_ended: bool,
     /// What has ended it, where that was an error.
     pub error: Option<Arc<Error>>,
 }
 
-impl State {
+impl<Q> State<Q> {
     /// Why nothing is sent any more, if that is so.
     pub fn ended(&self) -> Option<PublishError> {
         match &self.error {
@@ -39,8 +40,8 @@ impl State {
     }
 }
 
-impl Shared {
-    pub fn new(pipeline: Pipeline) -> Self {
+impl<Q> Shared<Q> {
+    pub fn new(pipeline: Q) -> Self {
         Self {
             state: Mutex::new(State { pipeline, has_ended: false, error: None }),
             work: Notify::new(),
@@ -51,39 +52,13 @@ impl Shared {
     }
 
     /// Held for as long as it takes to copy an event or to pack a batch, never across an await.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub fn lock(&self) -> MutexGuard<'_, State<Q>> {
         // Whoever panicked didn't do so within the pipeline, whose invariants hold.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes an event, if there is room.
-    pub fn push(&self, bytes: &[u8], tag: u64) -> Result<(), PublishError> {
-        let mut state = self.lock();
-        if let Some(ended) = state.ended() {
-            return Err(ended);
-        }
-        let pushed = state.pipeline.push(bytes, tag, Instant::now());
-        drop(state);
-        if matches!(pushed, Ok(true) | Err(PublishError::Full { .. })) {
-            self.work.notify_one();
-        }
-        pushed.map(drop)
-    }
-
-    /// Takes an event when there is room.
-    pub async fn push_when_there_is_room(&self, bytes: &[u8], tag: u64) -> Result<(), PublishError> {
-        loop {
-            let mut answered = std::pin::pin!(self.answers.notified());
-            answered.as_mut().enable();
-            match self.push(bytes, tag) {
-                Err(PublishError::Full { .. }) => answered.await,
-                taken => return taken,
-            }
-        }
-    }
-
     /// Waits until `done` finds what it looks for.
-    pub async fn until<T>(&self, mut done: impl FnMut(&mut State) -> Option<T>) -> T {
+    pub async fn until<T>(&self, mut done: impl FnMut(&mut State<Q>) -> Option<T>) -> T {
         loop {
             let mut answered = std::pin::pin!(self.answers.notified());
             // Before the look, or what happens between look and wait would be missed.
@@ -139,6 +114,34 @@ impl Shared {
     pub async fn ended(&self) {
         // An error would mean that this is dropped.
         _ = self.is_closed.subscribe().wait_for(|closed| *closed).await;
+    }
+}
+
+impl Shared {
+    /// Takes an event, if there is room.
+    pub fn push(&self, bytes: &[u8], tag: u64) -> Result<(), PublishError> {
+        let mut state = self.lock();
+        if let Some(ended) = state.ended() {
+            return Err(ended);
+        }
+        let pushed = state.pipeline.push(bytes, tag, Instant::now());
+        drop(state);
+        if matches!(pushed, Ok(true) | Err(PublishError::Full { .. })) {
+            self.work.notify_one();
+        }
+        pushed.map(drop)
+    }
+
+    /// Takes an event when there is room.
+    pub async fn push_when_there_is_room(&self, bytes: &[u8], tag: u64) -> Result<(), PublishError> {
+        loop {
+            let mut answered = std::pin::pin!(self.answers.notified());
+            answered.as_mut().enable();
+            match self.push(bytes, tag) {
+                Err(PublishError::Full { .. }) => answered.await,
+                taken => return taken,
+            }
+        }
     }
 }
 

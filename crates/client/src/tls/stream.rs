@@ -8,8 +8,8 @@ use std::{
 use rustls::{ClientConnection, pki_types::ServerName};
 use tokio::net::TcpStream;
 
-use super::{TlsConfig, TlsError};
-use crate::Error;
+use super::TlsConfig;
+use crate::{Error, TlsError};
 
 /// A connection whose handshake is done. None of its calls blocks, and none waits but
 /// [`handshake`](Self::handshake): readiness is the [`Transport`](crate::transport::Transport)'s.

@@ -57,6 +57,22 @@ async fn a_gap_is_told() {
 }
 
 #[tokio::test]
+async fn a_server_behind_the_position_resets_it_and_goes_on() {
+    let server = Server::start().await;
+    let (mut ticks, mut peer) = subscribed(&server, 100).await;
+    peer.send(&batch(Mode::Second, 100, 1)).await;
+    assert_eq!(ticks.sequences().await, [100]);
+    drop(peer);
+    ticks.disconnected().await;
+    let (mut peer, request) = server.accept_subscriber(51).await;
+    assert_eq!(request.resume_after, Some(100));
+    peer.send(&batch(Mode::Second, 51, 1)).await;
+    ticks.reconnected().await;
+    assert!(matches!(ticks.event().await, StreamUpdate::Reset { expected: 101, got: 51 }));
+    assert_eq!(ticks.sequences().await, [51]);
+}
+
+#[tokio::test]
 async fn servers_take_turns() {
     let (a, b) = (Server::start().await, Server::start().await);
     let (mut ticks, peer) = subscribed_as(&a, a.client().server(b.address()), 10).await;

@@ -2,9 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use super::publisher::{Pending, Publisher, Quota};
+use super::publisher::{Pending, Publisher};
 use super::{IngestConfig, IngestPressure};
 use crate::clock::ActiveTime;
+use crate::identity::Account;
 use crate::limit::Limit;
 
 /// Wait that is asked for while the queue of records is full, milliseconds.
@@ -16,17 +17,14 @@ pub(crate) struct Gate {
     pressure: IngestPressure,
     queue_bytes_max: u64,
     events_per_second: Option<NonZeroU32>,
-    /// Events of one PUBLISH.
-    events_max: u32,
 }
 
 impl Gate {
-    pub fn new(config: &IngestConfig, events_max: u32) -> Self {
+    pub fn new(config: &IngestConfig) -> Self {
         Self {
             pressure: IngestPressure::None,
             queue_bytes_max: config.queue_bytes,
             events_per_second: config.events_per_second,
-            events_max,
         }
     }
 
@@ -34,12 +32,12 @@ impl Gate {
         self.pressure = pressure;
     }
 
-    /// The limit that refuses the batch of `publisher`, where the queue of records has `queue_bytes`. Sets how long the
-    /// client is asked to wait.
+    /// The limit that refuses the batch of `publisher`, where the queue of records has `queue_bytes`. Sets how many of its
+    /// events are granted, and how long the client is asked to wait.
     pub fn refusal(
         &self,
         queue_bytes: u64,
-        publisher: &mut Publisher,
+        (publisher, account): (&mut Publisher, &Account),
         pending: &mut Pending,
         now: ActiveTime,
     ) -> Option<Limit> {
@@ -52,16 +50,18 @@ impl Gate {
             pending.throttle_ms = throttle_ms;
             return Some(Limit::Journal);
         }
-        match publisher.spend(pending.events, self.events_per_second, self.events_max, now) {
-            Quota::Refuse { throttle_ms } => {
-                pending.throttle_ms = throttle_ms;
-                Some(Limit::EventRate)
-            }
-            Quota::Take { throttle_ms } => {
-                let hint = if let IngestPressure::Throttle { ms } = self.pressure { ms } else { 0 };
-                pending.throttle_ms = throttle_ms.max(hint);
-                None
-            }
+        let grant = match account.access().events_per_second {
+            None => publisher.spend(pending.events, self.events_per_second, now),
+            // The user's own quota is that of all its connections.
+            own => publisher.spend_of(&account.paid, pending.events, own, now),
+        };
+        (pending.granted, pending.throttle_ms) = (grant.events, grant.throttle_ms);
+        if grant.events == 0 {
+            return Some(Limit::EventRate);
         }
+        if let IngestPressure::Throttle { ms } = self.pressure {
+            pending.throttle_ms = pending.throttle_ms.max(ms);
+        }
+        None
     }
 }

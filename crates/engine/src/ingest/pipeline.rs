@@ -28,6 +28,14 @@ const IS_PARTIAL_BYTES: usize = 2;
 /// Bytes of the key and the length that an event or a dead letter gets, at most.
 const FIELD_BYTES: usize = 4;
 
+/// Fields of a batch that are hashed: some milliseconds of the shard's time. Behind the event that reaches it, those with
+/// private fields are to come in another batch.
+pub(crate) const HASHES_MAX: u32 = 4_096;
+
+/// Bytes of a batch's dead letters: so many times the batch's own, and so many beside.
+const DEAD_LETTERS_RATIO: usize = 2;
+const DEAD_LETTERS_BYTES: usize = 1_024;
+
 /// Smallest limit on a record's bytes: an event of the largest size fits, and what rules make of it.
 const RECORD_BYTES_MIN: u32 = 256 << 10;
 
@@ -72,6 +80,8 @@ struct Batch<'p> {
     out: Vec<u8>,
     dead_letters: Vec<u8>,
     dead_letters_count: u32,
+    /// Limit on the bytes of its dead letters, but for the first.
+    dead_letters_max: usize,
     /// There are rejections after which an event may come again, or get another answer if it does.
     is_partial: bool,
 }
@@ -129,12 +139,19 @@ impl Pipeline {
             out,
             dead_letters: Vec::new(),
             dead_letters_count: 0,
+            dead_letters_max: DEAD_LETTERS_RATIO * events.len() + DEAD_LETTERS_BYTES,
             is_partial: false,
         };
+        self.redactor.begin_count();
         batch.out.reserve(events.len() + 128);
         self.put_head(&mut batch.out, origin);
         self.process_all(events, &mut batch);
         self.finish(batch)
+    }
+
+    /// Fields that were hashed of the last batch.
+    pub fn hashed(&self) -> u32 {
+        self.redactor.hashed()
     }
 
     /// Forgets the events and the sequence of a record that wasn't stored.
@@ -194,6 +211,10 @@ impl Pipeline {
         run: usize,
         batch: &mut Batch<'_>,
     ) -> Kept {
+        if index >= batch.pending.granted {
+            self.reject(event, index, Rejection::new(RejectionCode::RateLimited), run, batch);
+            return Kept::Not;
+        }
         let valid = match validate(&self.rules.plan, event, batch.clocks) {
             Ok(valid) => valid,
             Err(rejection) => {
@@ -207,6 +228,10 @@ impl Pipeline {
         }
         let mut length = field;
         if valid.is_private {
+            if self.redactor.hashed() >= HASHES_MAX {
+                self.reject(event, index, Rejection::new(RejectionCode::BatchFull), run, batch);
+                return Kept::Not;
+            }
             self.redacted.clear();
             if self.redactor.redact(&self.rules.plan, event, &mut self.redacted).is_err() {
                 self.reject(event, index, Rejection::new(RejectionCode::Malformed), run, batch);
@@ -239,9 +264,10 @@ impl Pipeline {
     fn reject(&mut self, event: &[u8], index: u32, rejection: Rejection, run: usize, batch: &mut Batch<'_>) {
         let mut rejection = rejection;
         if !rejection.code.is_retryable() && batch.repeats.is_none() {
-            let letter = self.dead_letter(event, index, &rejection).encode_to_vec();
-            let room = self.record_bytes_max.saturating_sub(batch.stored_bytes() + run);
-            if letter.len() + FIELD_BYTES <= room {
+            let room = batch.room_for_dead_letters(self.record_bytes_max, run);
+            let has_time = self.redactor.hashed() < HASHES_MAX;
+            let letter = has_time.then(|| self.dead_letter(event, index, &rejection).encode_to_vec());
+            if let Some(letter) = letter.filter(|letter| letter.len() + FIELD_BYTES <= room) {
                 put_bytes(&mut batch.dead_letters, DEAD_LETTERS, &letter);
                 batch.dead_letters_count += 1;
             } else {
@@ -343,6 +369,16 @@ impl Batch<'_> {
     /// Bytes that it takes in storage so far.
     fn stored_bytes(&self) -> usize {
         self.out.len() + self.dead_letters.len() + IS_PARTIAL_BYTES
+    }
+
+    /// Bytes for one more dead letter, where a record has `record_bytes_max` and `run` bytes of events wait to be copied. The
+    /// first has all there is, so that it is kept whatever privacy rules make of its event.
+    fn room_for_dead_letters(&self, record_bytes_max: usize, run: usize) -> usize {
+        let of_record = record_bytes_max.saturating_sub(self.stored_bytes() + run);
+        if self.dead_letters.is_empty() {
+            return of_record;
+        }
+        of_record.min(self.dead_letters_max.saturating_sub(self.dead_letters.len()))
     }
 
     /// Notes that an event is one of `record`, which may not be stored yet.

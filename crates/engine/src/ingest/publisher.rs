@@ -1,8 +1,8 @@
 //! A connection that publishes: its pending replies, and its quota.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::rc::Rc;
 
 use tickstream_schema::events::PublishAck;
 use tickstream_schema::events::Rejected;
@@ -15,10 +15,10 @@ use crate::clock::{ActiveTime, MS, SECOND};
 use tickstream_schema::{Rejection, RejectionCode};
 
 /// A connection that has published.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Publisher {
-    /// Whom AUTH named.
-    pub user: Rc<str>,
+    /// Events that were accepted and acknowledged.
+    pub accepted: u64,
     /// PUBLISHes without a PUBLISH_ACK, in the order in which they came.
     pub pending: VecDeque<Pending>,
     /// Until when its events so far are paid for.
@@ -32,6 +32,8 @@ pub(crate) struct Pending {
     pub sequence: u64,
     /// Events of the batch.
     pub events: u32,
+    /// The first of them that the quota has room for; the others are to come again.
+    pub granted: u32,
     /// Record that the answer waits for: all records up to this one are stored, or refused. 0: nothing.
     pub after: RecordId,
     /// The record with its events.
@@ -58,37 +60,46 @@ pub(crate) struct RefusedRecord {
 
 /// Answer of a quota to a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Quota {
-    /// Take it; ask to wait so many milliseconds.
-    Take { throttle_ms: u32 },
-    /// Refuse it; it may come back after so many milliseconds.
-    Refuse { throttle_ms: u32 },
+pub(crate) struct Grant {
+    /// Events of the batch that there is room for.
+    pub events: u32,
+    /// Wait that the client is asked for, milliseconds.
+    pub throttle_ms: u32,
 }
 
-impl Publisher {
-    pub fn new(user: Rc<str>) -> Self {
-        Self { user, pending: VecDeque::new(), paid: 0 }
-    }
+/// Time's worth of events that may come at once.
+const BURST_NS: u64 = 2 * SECOND;
 
-    /// Takes `events` from the quota (GCRA): two seconds' worth may come at once, and a whole batch always may.
-    pub fn spend(
+impl Publisher {
+    /// As [`Publisher::spend`], from a quota that it shares with others: it is paid for until `shared`.
+    pub fn spend_of(
         &mut self,
+        shared: &Cell<ActiveTime>,
         events: u32,
         per_second: Option<NonZeroU32>,
-        batch_max: u32,
         now: ActiveTime,
-    ) -> Quota {
-        let Some(per_second) = per_second else { return Quota::Take { throttle_ms: 0 } };
+    ) -> Grant {
+        let own = std::mem::replace(&mut self.paid, shared.get());
+        let grant = self.spend(events, per_second, now);
+        shared.set(std::mem::replace(&mut self.paid, own));
+        grant
+    }
+
+    /// Takes `events` from the quota (GCRA), as many as there is room for: two seconds' worth may come at once.
+    pub fn spend(&mut self, events: u32, per_second: Option<NonZeroU32>, now: ActiveTime) -> Grant {
+        let Some(per_second) = per_second else { return Grant { events, throttle_ms: 0 } };
         let cost = |events: u32| u64::from(events) * SECOND / u64::from(per_second.get());
-        let burst_ns = (2 * SECOND).max(cost(batch_max));
-        let paid = self.paid.max(now) + cost(events);
-        let wait_ms =
-            |until_ns: u64| paid.saturating_sub(now + until_ns).div_ceil(MS).min(u32::MAX.into()) as u32;
-        if paid > now + burst_ns {
-            return Quota::Refuse { throttle_ms: wait_ms(burst_ns).max(1) };
-        }
-        self.paid = paid;
-        Quota::Take { throttle_ms: wait_ms(burst_ns / 2) }
+        let room_ns = BURST_NS - (self.paid.saturating_sub(now)).min(BURST_NS);
+        let room = room_ns * u64::from(per_second.get()) / SECOND;
+        let granted = u64::from(events).min(room) as u32; // not above `events`
+        self.paid = self.paid.max(now) + cost(granted);
+        let owed_ns = self.paid - now;
+        // Where some are to come again, there is room for them, or for a second's worth, after the wait.
+        let wait_ns = match events - granted {
+            0 => owed_ns.saturating_sub(BURST_NS / 2),
+            rest => (owed_ns + cost(rest.min(per_second.get()))).saturating_sub(BURST_NS).max(1),
+        };
+        Grant { events: granted, throttle_ms: wait_ns.div_ceil(MS) as u32 } // a few seconds
     }
 }
 
@@ -99,6 +110,7 @@ impl Pending {
             producer: envelope.producer,
             sequence: envelope.sequence,
             events,
+            granted: events,
             after: RecordId(0),
             own: None,
             dead_letters: None,
@@ -221,21 +233,38 @@ mod tests {
 
     #[test]
     fn a_quota_first_asks_to_slow_down_and_then_refuses() {
-        let mut publisher = Publisher::new("ada".into());
+        let mut publisher = Publisher::default();
         let per_second = NonZeroU32::new(1_000);
-        let mut spend = |events, now_ms| publisher.spend(events, per_second, 1_000, now_ms * MS);
-        assert_eq!(spend(1_000, 0), Quota::Take { throttle_ms: 0 });
-        assert_eq!(spend(500, 0), Quota::Take { throttle_ms: 500 });
-        assert_eq!(spend(500, 0), Quota::Take { throttle_ms: 1_000 });
-        assert_eq!(spend(100, 0), Quota::Refuse { throttle_ms: 100 });
-        assert_eq!(spend(100, 100), Quota::Take { throttle_ms: 1_000 });
-        assert_eq!(spend(1_000, 10_000), Quota::Take { throttle_ms: 0 });
-        assert_eq!(
-            Publisher::new("ada".into()).spend(u32::MAX, None, 1_000, 0),
-            Quota::Take { throttle_ms: 0 }
-        );
-        // A whole batch always has its turn.
-        let slow = Publisher::new("ada".into()).spend(1_000, NonZeroU32::new(1), 1_000, 0);
-        assert!(matches!(slow, Quota::Take { throttle_ms: 1.. }), "{slow:?}");
+        let mut check = |events, now_ms, granted, throttle_ms| {
+            let grant = publisher.spend(events, per_second, now_ms * MS);
+            assert_eq!(grant, Grant { events: granted, throttle_ms }, "{events} events at {now_ms} ms");
+        };
+        check(1_000, 0, 1_000, 0);
+        check(500, 0, 500, 500);
+        check(500, 0, 500, 1_000);
+        check(100, 0, 0, 100);
+        check(100, 100, 100, 1_000);
+        check(1_000, 10_000, 1_000, 0);
+        let unlimited = Publisher::default().spend(u32::MAX, None, 0);
+        assert_eq!(unlimited, Grant { events: u32::MAX, throttle_ms: 0 });
+    }
+
+    #[test]
+    fn two_seconds_worth_come_at_once_and_no_more_however_large_the_batch() {
+        for per_second in [1, 2, 10, 499, 1_000, 1_000_000] {
+            let mut publisher = Publisher::default();
+            let mut spend = |now_ms: u64| publisher.spend(u32::MAX, NonZeroU32::new(per_second), now_ms * MS);
+            let first = spend(0);
+            assert_eq!(first.events, 2 * per_second);
+            // In the long run it is the rate, if the client waits as it is told, and it never waits for nothing.
+            let (mut now_ms, mut taken) = (u64::from(first.throttle_ms), 0);
+            while now_ms < 100_000 {
+                let grant = spend(now_ms);
+                assert!(grant.events > 0 && grant.throttle_ms > 0, "{per_second}: {grant:?}");
+                taken += grant.events;
+                now_ms += u64::from(grant.throttle_ms);
+            }
+            assert!(taken <= 100 * per_second && taken >= 98 * per_second, "{per_second}: {taken}");
+        }
     }
 }

@@ -200,6 +200,10 @@ fn a_binary_header_must_be_exact() {
 #[test]
 fn a_header_above_the_limit_is_refused_from_its_length() {
     let block = |bytes: usize| [addresses_v4(), tlv(0x04, &vec![0; bytes - 15])].concat();
+    // A client's certificate in a TLV (PP2_SUBTYPE_SSL_CLIENT_CERT), as HAProxy sends it.
+    for bytes in [1_239, 4_096] {
+        check(&v2(0x21, TCP4, &block(bytes - V2_FIXED)), Some("203.0.113.7:56324"));
+    }
     check(&v2(0x21, TCP4, &block(V2_BYTES_MAX - V2_FIXED)), Some("203.0.113.7:56324"));
     let too_long = v2(0x21, TCP4, &block(V2_BYTES_MAX - V2_FIXED + 1));
     check_refused(&too_long[..V2_FIXED], ProxyError::TooLong { bytes: V2_BYTES_MAX + 1 });

@@ -166,13 +166,38 @@ fn resume_replays_the_gap_exactly() {
 }
 
 #[test]
-fn resume_from_the_far_future_is_a_bad_frame() {
-    for after in [u64::MAX, u64::MAX - 1, 1_001 + 601] {
+fn a_position_that_cannot_be_starts_at_the_next_tick() {
+    for after in [u64::MAX, u64::MAX - 1, 1_001 + 601, 10_005] {
         let mut world = World::new(config());
         let client = world.subscribed(Mode::Second, Some(after));
-        let seen = world.client(client).take();
-        assert_eq!(seen, [Seen::AckAuth, Seen::Error("BAD_FRAME".into()), Seen::Fin]);
+        world.run(3 * SECOND);
+        assert_eq!(world.client(client).next_announced(), 1_001, "after {after}");
+        assert_eq!(world.client(client).sequences(), [1_001, 1_002, 1_003], "after {after}");
     }
+}
+
+#[test]
+fn another_rate_ends_nobody_and_replays_nothing() {
+    let check = |ticks, after: u64, first: u64, last: u64| {
+        let mut world = World::with(|config| {
+            config.second = crate::Rate::new(Mode::Second, ticks).unwrap();
+            config.limits.replay_window_ms = 20_000;
+        });
+        let client = world.subscribed(Mode::Second, Some(after));
+        world.run(SECOND);
+        assert!(!world.client(client).closed, "{ticks} ticks a second");
+        assert_eq!(world.client(client).next_announced(), first, "{ticks} ticks a second");
+        let expected: Vec<_> = (first..=last).collect();
+        assert_eq!(world.client(client).sequences(), expected, "{ticks} ticks a second");
+    };
+    // The shard stands at 1,000.5 s, and the clients were at 10 ticks a second before.
+    check(5, 10_004, 5_003, 5_007);
+    check(9, 10_004, 9_005, 9_013);
+    check(10, 10_004, 10_005, 10_015);
+    check(20, 10_004, 20_011, 20_030);
+    // Older than what is kept, of the same rate, and all there is.
+    check(10, 9_600, 10_006 - 200, 10_015);
+    check(20, 0, 20_011 - 400, 20_030);
 }
 
 #[test]
@@ -196,9 +221,8 @@ fn fault_9_extreme_numbers_in_every_field_are_answered() {
             let mut bytes = Vec::new();
             tickstream_wire::frame::seal_with(&mut bytes, 2, |out| out.extend_from_slice(&payload));
             world.send(client, &bytes);
-            // A mode is an int32: its low 32 bits count. The replay window is ten minutes.
-            let is_far = after > if mode as i32 == 0 { 1_001 + 600 } else { 17 + 10 };
-            let is_bad = mode as u32 > 1 || is_far;
+            // A mode is an int32: its low 32 bits count.
+            let is_bad = mode as u32 > 1;
             let seen = world.client(client).take();
             let is_refused = seen.contains(&Seen::Error("BAD_FRAME".into()));
             assert_eq!(is_refused, is_bad, "mode {mode}, resume_after {after}: {seen:?}");
@@ -281,6 +305,61 @@ fn a_clock_set_forward_skips_and_one_set_back_waits() {
 }
 
 #[test]
+fn a_clock_set_back_delays_nobody_who_is_new() {
+    let check = |ticks, mode, back_ns: u64, first: u64, last: u64| {
+        let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, ticks).unwrap());
+        world.heartbeats(true);
+        let old = world.subscribed(mode, None);
+        world.run(65 * SECOND);
+        let back = world.now().unix_ns - back_ns;
+        world.set_clock(back);
+        let new = world.subscribed(mode, None);
+        world.run(90 * SECOND);
+        let sequences = world.client(new).sequences();
+        assert_eq!(sequences, (first..=last).collect::<Vec<_>>(), "{ticks} {mode:?}, {back_ns} ns back");
+        let sequences = world.client(old).sequences();
+        assert_eq!(sequences, (sequences[0]..=last).collect::<Vec<_>>(), "strictly rising, without a gap");
+        assert!(!world.client(old).closed && !world.client(new).closed);
+        let counted = world.shard.counters();
+        assert_eq!((counted.clock_back.steps, counted.clock_back.ns), (1, back_ns));
+        assert_eq!(world.shard.poll_clock_step(), Some(crate::ClockStep::Back(back_ns)));
+        assert_eq!(world.shard.poll_clock_step(), None);
+    };
+    // At 1,065.5 s.
+    check(1, Mode::Second, 20 * SECOND, 1_046, 1_135);
+    check(1_000, Mode::Second, 20 * SECOND, 1_045_500, 1_135_499);
+    check(1, Mode::Second, 700 * MS, 1_065, 1_154);
+    check(1, Mode::Minute, 80 * SECOND, 17, 17);
+}
+
+#[test]
+fn a_clock_set_back_in_the_middle_of_a_fan_out_loses_nothing() {
+    let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 1_000).unwrap());
+    let old: Vec<_> = (0..100).map(|_| world.subscribed(Mode::Second, None)).collect();
+    world.run(200 * MS);
+    world.actions_per_ms = Some(2);
+    world.run(60 * MS);
+    let back = world.now().unix_ns - 2 * SECOND;
+    world.set_clock(back);
+    let new = world.subscribed(Mode::Second, None);
+    world.actions_per_ms = None;
+    world.run(SECOND);
+    let first = back / MS;
+    let sequences = world.client(new).sequences();
+    assert!(
+        sequences[0] <= first + 10 && sequences.len() > 900,
+        "{:?}",
+        &sequences[..5.min(sequences.len())]
+    );
+    world.run(2 * SECOND);
+    for client in old.into_iter().chain([new]) {
+        let sequences = world.client(client).sequences();
+        assert_eq!(sequences, (sequences[0]..sequences[0] + sequences.len() as u64).collect::<Vec<_>>());
+        assert!(*sequences.last().unwrap() > back / MS + 2_900);
+    }
+}
+
+#[test]
 fn a_tick_just_behind_a_step_of_the_clock_is_on_time() {
     let mut world = World::new(config());
     let client = world.subscribed(Mode::Second, None);
@@ -357,6 +436,23 @@ fn a_drain_tells_everyone_then_closes_everyone() {
 }
 
 /// Found by simulation.
+#[test]
+fn a_drain_without_time_still_tells_everyone_why() {
+    for over_ms in [0, 1, 100] {
+        let mut world = World::new(config());
+        let clients: Vec<_> = (0..1_000).map(|_| world.subscribed(Mode::Second, None)).collect();
+        world.shard.begin_drain(over_ms);
+        world.run(u64::from(crate::Limits::DRAIN_MS_MIN) * MS);
+        for client in clients {
+            let seen = world.client(client).take();
+            assert!(
+                matches!(&seen[..], [.., Seen::Error(code), Seen::Fin] if code == "SHUTTING_DOWN"),
+                "{over_ms} ms: {seen:?}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_drain_waits_no_longer_for_who_lingers_already() {
     let mut world = World::new(config());

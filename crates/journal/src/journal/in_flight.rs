@@ -12,13 +12,13 @@ use crate::storage::{Failure, Operation, OperationId, Storage};
 pub(super) struct InFlight {
     pub group: OpenGroup,
     step: Step,
-    /// Where the rest is to be written, bytes.
+    /// Offset of the rest, bytes.
     offset: u64,
     /// Bytes that are to be written, padding and a segment's header included.
     bytes: usize,
-    /// Whether the name of the file is durable.
+    /// True once the name of the file is durable.
     named: bool,
-    /// Whether the file `synced` says durably that the segment holds records. Then a segment that was removed is missed.
+    /// True once the file `synced` says durably that the segment holds records. Then a segment that was removed is missed.
     recorded: bool,
     /// After the disk was full for that: when to try again.
     record_at: Option<u64>,
@@ -53,7 +53,7 @@ impl InFlight {
         FileName::Segment(self.group.place().segment)
     }
 
-    /// Whether its segment has its name, and isn't among those with synced records yet.
+    /// True if its segment has its name, and isn't among those with synced records yet.
     pub fn has_named_segment(&self) -> bool {
         self.opens_segment()
             && !matches!(self.step, Step::Unnamed | Step::Naming | Step::Refused { named: false, .. })

@@ -185,7 +185,7 @@ impl Journal {
         }
     }
 
-    /// Whether a marker is to be written: the last group carried records, and nothing has followed it for a while.
+    /// True if a marker is to be written: the last group carried records, and nothing has followed it for a while.
     pub(super) fn marker_is_due(&self) -> bool {
         let due = self.unmarked_since.is_some_and(|since| {
             self.ending || since.saturating_add(nanos(self.config.marker_after)) <= self.now.mono_ns

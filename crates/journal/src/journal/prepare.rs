@@ -85,7 +85,7 @@ impl Journal {
         self.start(storage, OperationId::Prepare, operation);
     }
 
-    /// How far the next segment is to be zeroed, bytes: all of it by the time that half of the current one is used,
+    /// Bytes of the next segment that are to be zeroed by now: all of it by the time that half of the current one is used,
     /// so that each append pays a little of it, and none waits for it. At once where the current one doesn't hold the
     /// largest group any more: an append may need the next.
     fn zeroed_target(&self) -> u64 {
@@ -99,7 +99,7 @@ impl Journal {
         u64::try_from(share).unwrap_or(size).min(size)
     }
 
-    /// Whether the segment that is appended to is older than this, nanoseconds.
+    /// True if the segment that is appended to is older than this, nanoseconds.
     pub(super) fn segment_is_older_than(&self, age_ns: u64) -> bool {
         self.segments.back().is_some_and(|segment| {
             self.now.unix_ns.saturating_sub(segment.created_ns) >= age_ns
@@ -107,7 +107,7 @@ impl Journal {
         })
     }
 
-    /// Whether another segment would take more than the journal may, and what is there must stay for its consumers.
+    /// True if another segment would take more than the journal may, and all that is there must stay for its consumers.
     fn is_held(&self) -> bool {
         let Some(max) = self.config.retention.bytes.filter(|_| self.loaded.is_some()) else { return false };
         self.disk_bytes() + self.config.segment_bytes > max && !self.oldest_is_loaded()

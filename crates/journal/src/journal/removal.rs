@@ -10,7 +10,7 @@ use crate::storage::{Failure, Operation, OperationId, Storage};
 #[derive(Debug, Default)]
 pub(super) struct Removal {
     step: Step,
-    /// Whether a consumer hadn't loaded all of what is being removed.
+    /// True if a consumer hadn't loaded all of the segment that is being removed.
     is_unloaded: bool,
     /// After a removal that failed: when to try again.
     pub retry_at: Option<u64>,
@@ -102,7 +102,7 @@ impl Journal {
         max.is_some_and(|max| written_ns.saturating_add(nanos(max)) < self.now.unix_ns)
     }
 
-    /// Whether all consumers have loaded the oldest segment; so it is without consumers.
+    /// True if all consumers have loaded the oldest segment; so it is without consumers.
     pub(super) fn oldest_is_loaded(&self) -> bool {
         let next = self.segments.get(1).map(|next| next.first_sequence - 1);
         self.loaded.is_none_or(|loaded| loaded >= next.unwrap_or(self.progress.synced()))
@@ -157,7 +157,7 @@ impl Journal {
     }
 }
 
-/// Whether the file wasn't there any more, which is what was wanted.
+/// True if the file wasn't there any more, as wanted.
 fn is_missing(failure: Failure) -> bool {
     let (Failure::Operation(errno) | Failure::Sync(errno)) = failure;
     std::io::Error::from_raw_os_error(errno).kind() == std::io::ErrorKind::NotFound

@@ -20,7 +20,7 @@ pub(super) trait Fields: Default {
     fn write<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error>;
 }
 
-/// How a field's value of type `T` is written.
+/// Writer of a field's value of type `T`.
 pub(super) trait Codec<T> {
     fn read<'de, D: Deserializer<'de>>(json: D) -> Result<T, D::Error>;
 

@@ -12,7 +12,7 @@ use crate::events::{Event, Message as _};
 const ALL_KINDS: &str = include_str!("../../../../tests/events/all-kinds.jsonl");
 const PROTO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../proto");
 
-/// What a message of the schema has.
+/// Content of a message of the schema.
 struct Schema(DescriptorPool);
 
 impl Schema {

@@ -224,7 +224,7 @@ struct Read {
     /// For the map of texts, whatever its length.
     string: Option<String>,
     value: Option<Value>,
-    /// It has no mark.
+    /// The value has no mark.
     is_plain: bool,
 }
 

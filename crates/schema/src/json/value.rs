@@ -251,7 +251,7 @@ impl Visitor<'_> for Number {
     }
 }
 
-/// What is read from a text, by a function that says what it wants.
+/// A value that a function reads from a text; the function names what it accepts.
 struct FromText<T> {
     expected: &'static str,
     parse: fn(&str) -> Option<T>,
@@ -294,7 +294,7 @@ bytes! {
     Base64, "Base64 with padding", |text| STANDARD.decode(text).ok(), |value: &Vec<u8>| STANDARD.encode(value);
 }
 
-/// Where a UUID's text has hyphens.
+/// Places of hyphens in a UUID's text.
 const HYPHENS: [usize; 4] = [8, 13, 18, 23];
 
 fn uuid(bytes: &[u8]) -> String {

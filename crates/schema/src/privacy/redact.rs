@@ -1,12 +1,14 @@
 //! Redaction of an event by privacy rules, before it is stored.
 
+use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ring::hmac;
 
-use super::{PrivacyAction, PrivacyConfig};
+use super::PrivacyConfig;
 use crate::cursor::{Cursor, Malformed, Wire, put_bytes, put_varint, varint_len};
 use crate::plan::{Field, Plan, Privacy, ROOT};
+use crate::privacy_rule::PrivacyAction;
 use crate::table::Rule;
 use crate::validate::entry;
 use crate::value;
@@ -21,12 +23,28 @@ const HASH_BYTES: usize = 16;
 pub struct Redactor {
     key: hmac::Key,
     truncate_peer: bool,
+    /// Fields that were hashed since the count began.
+    hashed: Cell<u32>,
 }
 
 impl Redactor {
     /// The redactor of these rules. The [`Plan`] that it is used with is made of the same.
     pub fn new(config: &PrivacyConfig) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, config.key()), truncate_peer: config.truncates_peer() }
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, config.key()),
+            truncate_peer: config.truncates_peer(),
+            hashed: Cell::new(0),
+        }
+    }
+
+    /// Counts the fields that are hashed from now on.
+    pub fn begin_count(&self) {
+        self.hashed.set(0);
+    }
+
+    /// Fields that were hashed since the count began.
+    pub fn hashed(&self) -> u32 {
+        self.hashed.get()
     }
 
     /// The client's address as it is stored.
@@ -74,22 +92,23 @@ impl Redactor {
         value: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Malformed> {
-        match (field.rule, field.privacy.whole) {
+        match (field.rule, field.rest.privacy.whole) {
             (Rule::Map, whole) => {
                 let (key, value) = entry(value).map_err(|_| Malformed)?;
-                let named = field.privacy.entries.iter().rev().find(|(named, _)| **named == *key);
+                let (key, value) = (utf8(key)?, utf8(value)?);
+                let named = field.rest.privacy.entries.iter().rev().find(|(named, _)| **named == *key);
                 match named.map(|(_, action)| *action).or(whole) {
                     Some(PrivacyAction::Drop) => {}
                     Some(action) => self.put_entry(number, key, &self.text(action, value.as_bytes())?, out),
                     None => self.put_entry(number, key, value, out),
                 }
             }
-            (Rule::TypedMap, _) => self.value_entry(&field.privacy, "", number, value, out)?,
+            (Rule::TypedMap, _) => self.value_entry(&field.rest.privacy, "", number, value, out)?,
             (_, Some(PrivacyAction::Drop)) => {}
             (Rule::Value, whole) => {
                 let redacted = match whole {
-                    Some(action) if field.privacy.entries.is_empty() => self.any(action, value)?,
-                    _ => self.value(&field.privacy, "", value)?,
+                    Some(action) if field.rest.privacy.entries.is_empty() => self.any(action, value)?,
+                    _ => self.value(&field.rest.privacy, "", value)?,
                 };
                 put_bytes(out, number, &redacted);
             }
@@ -224,7 +243,7 @@ impl Redactor {
 
     /// A text as the action leaves it. An empty one tells nothing and stays.
     fn text(&self, action: PrivacyAction, value: &[u8]) -> Result<String, Malformed> {
-        let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
+        let text = utf8(value)?;
         Ok(match action {
             _ if text.is_empty() => String::new(),
             PrivacyAction::Drop | PrivacyAction::Mask => MASK.to_owned(),
@@ -236,6 +255,7 @@ impl Redactor {
     }
 
     fn hash(&self, value: &[u8]) -> [u8; HASH_BYTES] {
+        self.hashed.set(self.hashed.get().saturating_add(1));
         let tag = hmac::sign(&self.key, value);
         *tag.as_ref().first_chunk().expect("HMAC-SHA-256 has 32 bytes")
     }
@@ -271,6 +291,10 @@ fn truncate(address: IpAddr) -> IpAddr {
 fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed)
 }
 
 #[cfg(test)]

@@ -59,6 +59,26 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
         |s| s.counters.lagging.into(),
         "Connections that wait for their socket to take more.",
     ),
+    counter(
+        "tickstream_clock_steps_forward_total",
+        |s| s.counters.clock_forward.steps,
+        "Times that the wall clock was set forward by more than half a second.",
+    ),
+    counter(
+        "tickstream_clock_steps_back_total",
+        |s| s.counters.clock_back.steps,
+        "Times that the wall clock was set back by more than half a second.",
+    ),
+    counter(
+        "tickstream_clock_forward_milliseconds_total",
+        |s| s.counters.clock_forward.ns / 1_000_000,
+        "Milliseconds by which the wall clock was set forward in those steps.",
+    ),
+    counter(
+        "tickstream_clock_back_milliseconds_total",
+        |s| s.counters.clock_back.ns / 1_000_000,
+        "Milliseconds by which the wall clock was set back in those steps.",
+    ),
     counter("tickstream_ring_enters_total", |s| s.ring.enters, "Calls of io_uring_enter."),
     counter(
         "tickstream_ring_submissions_total",

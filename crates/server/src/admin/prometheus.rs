@@ -52,7 +52,7 @@ impl Metrics {
         let (version, losses) = (env!("CARGO_PKG_VERSION"), Some(info.losses.clone()));
         let shards = 0..info.control.shards();
         Self {
-            shards: shards.map(|shard| ShardSeries::new(&registry, shard, info.collects_events)).collect(),
+            shards: shards.map(|shard| ShardSeries::new(&registry, shard, info.journals.is_some())).collect(),
             process: ProcessMetrics::new(&registry, version, info.started, losses),
             server: registry.series(families::OF_SERVER, &[]),
             spans_lost: (info.spans_lost.clone(), registry.counter(&families::SPANS_DROPPED, vec![])),

@@ -48,6 +48,7 @@ const CLIENT_AUTHS: &[(&str, Option<ClientAuth>)] =
 const USER_NAMES: &[(&str, UserName)] = &[("auth", UserName::Auth), ("certificate", UserName::Certificate)];
 const PEERS: &[(&str, PeerPrivacy)] = &[("store", PeerPrivacy::Store), ("truncate", PeerPrivacy::Truncate)];
 
+const SHARED: &[(&str, bool)] = &[("no", false), ("yes", true)];
 const UNLOADED: &[(&str, UnloadedEvents)] =
     &[("keep", UnloadedEvents::Keep), ("remove", UnloadedEvents::Remove)];
 
@@ -98,6 +99,9 @@ settings! {
         listen: SocketAddr = kind::address().default("0.0.0.0:7400");
         /// A second address, for TLS; listen then is for plain TCP. Needs tls_cert.
         listen_tls: Option<SocketAddr> = kind::optional_address().or_none("none");
+        /// Whether other processes may listen on the same addresses and write to the same journal directory: one process for
+        /// each NUMA node. Each of them needs it. An upgrade works without.
+        listen_shared: bool = kind::choice(SHARED).value_name("yes|no").default("no");
         /// Number of shards. Where there are more than CPUs, they share them, round robin.
         shards: Option<NonZeroU32> = kind::positive_or_none(1, 8_192, "").or_none("one per chosen CPU");
         /// CPUs to run shards on. Excludes numa_node.
@@ -107,6 +111,12 @@ settings! {
                 .or_none("all that the process may run on");
         /// NUMA node whose CPUs run the shards. Excludes cpus.
         numa_node: Option<u32> = readers::optional_integer(0, 1_023).or_none("any");
+    }
+
+    section "Users" {
+        /// TOML file with users beside stream_user, or instead of it: each with its secret, roles and limits. Read again
+        /// on a reload; a user that is taken out loses its connections. `tickstream user-secret NAME` makes an entry.
+        users_file: Option<PathBuf> = kind::path().or_none("none").live();
     }
 
     section "TLS" {
@@ -150,7 +160,7 @@ settings! {
             kind::duration(ms(10), secs(600)).bare(ms(1)).variable("WRITE_DEADLINE_MS").default("5000");
         /// Largest payload of a frame, in either direction.
         max_msg_size: NonZeroU32 = kind::size(KIB, 16 * MIB).variable("MAX_MSG_SIZE").default("64KiB");
-        /// Time for clients to leave after the server was told to stop.
+        /// Time for clients to leave after the server was told to stop; each is told so, which takes half a second at least.
         drain_seconds: Duration = kind::duration(ms(0), HOUR).bare(secs(1)).default("5");
     }
 

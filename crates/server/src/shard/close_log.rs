@@ -1,6 +1,6 @@
 //! A line for what ends a connection, a bound on such lines, and a line for each limit that fires.
 
-use tickstream_engine::{CloseReason, Counters, Limit, Report, Severity};
+use tickstream_engine::{ClockStep, CloseReason, Counters, Limit, Report, Severity};
 
 /// Lines of one second. A storm of closes is summed up instead.
 const LINES_PER_SECOND: u32 = 50;
@@ -75,6 +75,17 @@ impl CloseLog {
                 connections = counters.connections,
                 "connections were still open at the end"
             );
+        }
+    }
+
+    /// Logs that the wall clock was set. Each shard sees it; the first one says so.
+    pub fn clock_was_set(&self, step: ClockStep) {
+        let (direction, by_ns) = match step {
+            ClockStep::Forward(by_ns) => ("forward", by_ns),
+            ClockStep::Back(by_ns) => ("back", by_ns),
+        };
+        if self.shard == 0 {
+            tracing::warn!(direction, by_ms = by_ns / 1_000_000, "the wall clock was set");
         }
     }
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use socket2::SockRef;
-use tickstream_engine::{self as engine, Action, ConnId, Refused, SendOutcome, Shard};
+use tickstream_engine::{self as engine, Action, ConnId, Limits, Refused, SendOutcome, Shard};
 use tickstream_journal::Record;
 
 #[cfg(debug_assertions)]
@@ -17,6 +17,7 @@ use super::chaos::Chaos;
 use super::close_log::CloseLog;
 use super::inspector::Inspector;
 use super::journal_driver::{Appended, JournalDriver};
+use super::pacing::{HandshakeTurns, STEP_NS};
 use super::transport::{Output, Transport};
 use super::{Command, Control, ShardError, Spec};
 use crate::otlp::{Tracer, Work};
@@ -53,6 +54,7 @@ pub(super) struct Driver {
     log: CloseLog,
     inspector: Inspector,
     tracer: Option<Tracer>,
+    handshake_turns: HandshakeTurns,
     #[cfg(debug_assertions)]
     chaos: Option<Chaos>,
     drain_ms: u32,
@@ -93,9 +95,10 @@ impl Driver {
             log: CloseLog::new(spec.shard),
             inspector: Inspector::new(spec.shard),
             tracer: spec.tracer,
+            handshake_turns: HandshakeTurns::default(),
             #[cfg(debug_assertions)]
             chaos: Chaos::of_environment(spec.shard),
-            drain_ms: spec.config.settings.drain_seconds.as_millis() as u32,
+            drain_ms: (spec.config.settings.drain_seconds.as_millis() as u32).max(Limits::DRAIN_MS_MIN),
             drain_ends_ns: None,
             tell_at_ns: None,
             accept_again_ns: None,
@@ -135,8 +138,8 @@ impl Driver {
         #[cfg(debug_assertions)]
         self.chaos.iter_mut().for_each(Chaos::pass);
         for _ in 0..COMPLETIONS_PER_PASS {
-            // What has come of events is enough for one pass: ticks first.
-            if self.shard.ingest_is_spent() {
+            // What has come of events is enough for one pass, and so is what has come when a tick is due: ticks first.
+            if self.shard.ingest_is_spent() || self.tick_is_due(work.completions) {
                 break;
             }
             match self.ring.next_completion() {
@@ -150,6 +153,9 @@ impl Driver {
         let second = now.mono_ns / 1_000_000_000;
         if self.log.is_over(second) {
             self.log.turn_to(second, &self.shard.counters());
+        }
+        if let Some(step) = self.shard.poll_clock_step() {
+            self.log.clock_was_set(step);
         }
         while let Some(report) = self.shard.poll_report() {
             self.log.log(&report, || self.transport.subject(report.conn));
@@ -168,7 +174,7 @@ impl Driver {
         }
         self.transport.flush();
         self.relay();
-        work.handshakes = self.shake_hands(now.mono_ns);
+        work.handshakes = self.shake_hands()?;
         self.resume_accepting(now.mono_ns);
         let goes_on = self.shard.has_actions()
             || self.transport.has_work()
@@ -189,6 +195,12 @@ impl Driver {
         self.ring.wake_at(earliest.map_or(latest, |at| at.min(latest)));
         // Returns at once if completions are waiting, such as those of sends that it submits.
         self.ring.submit_and_wait().map_err(ShardError::Ring)
+    }
+
+    /// Whether a tick is due meanwhile; looks once in so many completions.
+    fn tick_is_due(&self, completions: u32) -> bool {
+        const LOOKED_EVERY: u32 = 16;
+        completions % LOOKED_EVERY == LOOKED_EVERY - 1 && self.shard.has_tick_until(ring::now().unix_ns)
     }
 
     fn complete(&mut self, completion: Completion) {
@@ -325,13 +337,22 @@ impl Driver {
         Ok(gone_on?)
     }
 
-    /// Works on handshakes for a while. Returns how many steps of them it took.
-    fn shake_hands(&mut self, began_ns: u64) -> u32 {
+    /// Works on handshakes for a while, unless ticks go first. Returns how many steps of them it took.
+    ///
+    /// # Errors
+    /// If the ring failed.
+    fn shake_hands(&mut self) -> Result<u32, ShardError> {
         let mut steps = 0;
         if !self.transport.has_work() {
-            return steps;
+            return Ok(steps);
         }
-        let until_ns = began_ns.max(ring::now().mono_ns) + HANDSHAKES_NS_PER_PASS;
+        let has_ticks = self.shard.has_actions() || self.shard.has_tick_until(ring::now().unix_ns + STEP_NS);
+        if !self.handshake_turns.is_due(ring::now().mono_ns, has_ticks) {
+            return Ok(steps);
+        }
+        // What is to be sent doesn't wait for handshakes.
+        self.ring.submit().map_err(ShardError::Ring)?;
+        let until_ns = ring::now().mono_ns + HANDSHAKES_NS_PER_PASS;
         while self.transport.work() {
             self.relay();
             steps += 1;
@@ -339,7 +360,7 @@ impl Driver {
                 break;
             }
         }
-        steps
+        Ok(steps)
     }
 
     fn accepted(&mut self, fd: OwnedFd, tls: bool) {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use tickstream_engine::{ConnId, SealedFrame, Secured, SendOutcome};
 
-use crate::tls::{Acceptor, Progress, RECORD_BYTES_MAX, TlsError, material};
+use crate::tls::{Acceptor, Progress, RECORD_BYTES_MAX, TlsError, alert_too_large, material};
 use connection::{Busy, Connection, Socket, Stage};
 
 /// Most that TLS may have to say for itself while the socket is full, bytes. A peer that makes it say more without
@@ -302,6 +302,7 @@ impl Transport {
                 };
                 let busy = connection.busy.get_or_insert_default();
                 if busy.received.len() + bytes.len() > most {
+                    alert_too_large(session.as_ref(), &mut self.outgoing);
                     return Err(TlsError::TooLarge(most));
                 }
                 busy.received.extend_from_slice(bytes);

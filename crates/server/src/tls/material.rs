@@ -34,6 +34,19 @@ pub struct Acceptor {
     names_user: bool,
     /// When the certificate ends, Unix seconds.
     expires: i64,
+    /// The certificates that the server sends behind its own.
+    issuers: Vec<Issuer>,
+}
+
+/// A certificate between the server's own and one that clients know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issuer {
+    /// Its subject, for people.
+    pub subject: String,
+    /// When it begins, Unix seconds.
+    pub begins: i64,
+    /// When it ends, Unix seconds.
+    pub ends: i64,
 }
 
 /// Why certificates can't be used.
@@ -94,6 +107,7 @@ impl Acceptor {
     pub fn load(tls: &Tls, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, MaterialError> {
         let chain = certificates(&tls.cert)?;
         let expires = check_validity(&tls.cert, &chain[0])?;
+        let issuers = chain[1..].iter().filter_map(|certificate| issuer(certificate)).collect();
         let pem = read(&tls.key)?;
         if ENCRYPTED.iter().any(|mark| pem.windows(mark.len()).any(|window| window == *mark)) {
             return Err(MaterialError::Encrypted { path: tls.key.clone() });
@@ -139,6 +153,7 @@ impl Acceptor {
             handshake_bytes_max: if tls.clients.is_some() { CERTIFICATES_BYTES_MAX } else { HELLO_BYTES_MAX },
             names_user: tls.clients.as_ref().is_some_and(|clients| clients.names_user),
             expires,
+            issuers,
         })
     }
 
@@ -164,6 +179,11 @@ impl Acceptor {
         name.transpose()
     }
 
+    /// The certificates that the server sends behind its own.
+    pub fn issuers(&self) -> &[Issuer] {
+        &self.issuers
+    }
+
     /// When the certificate ends, Unix seconds.
     pub fn expires(&self) -> i64 {
         self.expires
@@ -182,6 +202,17 @@ pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 pub fn subject(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.subject().to_string())
+}
+
+/// What is known of a certificate behind the server's own; `None` if it can't be parsed, which is for clients to say.
+fn issuer(certificate: &[u8]) -> Option<Issuer> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    let validity = certificate.validity();
+    Some(Issuer {
+        subject: certificate.subject().to_string(),
+        begins: validity.not_before.timestamp(),
+        ends: validity.not_after.timestamp(),
+    })
 }
 
 /// The subject's common name.

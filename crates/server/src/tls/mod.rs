@@ -14,4 +14,4 @@ pub mod session;
 pub mod watch;
 
 pub use material::{Acceptor, MaterialError};
-pub use session::{Progress, RECORD_BYTES_MAX, TlsError, TlsSession};
+pub use session::{Progress, RECORD_BYTES_MAX, TlsError, TlsSession, alert_too_large};

@@ -18,11 +18,16 @@ const RECORD_OVERHEAD: usize = 5 + 1 + 16;
 /// Room for what rustls sends of its own before a record: an alert or a KeyUpdate.
 const OWN_BYTES_MAX: usize = 128;
 
+/// A fatal alert, decode_error (RFC 8446, section 6), in plain.
+const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
+
 /// The server's side of a TLS connection.
 pub struct TlsSession {
     connection: UnbufferedServerConnection,
     /// What came in part.
     incoming: Vec<u8>,
+    /// It can't go on: rustls is shown no more bytes, since it would judge them again.
+    has_failed: bool,
 }
 
 /// What came of received bytes.
@@ -57,14 +62,16 @@ impl TlsSession {
     /// # Errors
     /// If rustls can't use the configuration.
     pub fn new(config: Arc<ServerConfig>) -> Result<Self, TlsError> {
-        Ok(Self { connection: UnbufferedServerConnection::new(config)?, incoming: Vec::new() })
+        let connection = UnbufferedServerConnection::new(config)?;
+        Ok(Self { connection, incoming: Vec::new(), has_failed: false })
     }
 
     /// Takes received bytes. What is to be sent is appended to `outgoing`, what they protect to `plain`. At most
     /// `kept_max` bytes are kept of what came in part.
     ///
     /// # Errors
-    /// If the connection can't go on; `outgoing` then ends with the alert that says so, if there is one.
+    /// If the connection can't go on; `outgoing` then ends with the alert that says so, if there is one. What comes after that
+    /// is thrown away.
     pub fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -72,6 +79,9 @@ impl TlsSession {
         outgoing: &mut Vec<u8>,
         plain: &mut Vec<u8>,
     ) -> Result<Progress, TlsError> {
+        if self.has_failed {
+            return Ok(Progress::default());
+        }
         let progress = if self.incoming.is_empty() {
             let (used, result) = self.process(bytes, outgoing, plain);
             self.incoming.extend_from_slice(&bytes[used..]);
@@ -87,6 +97,7 @@ impl TlsSession {
             result?
         };
         if self.incoming.len() > kept_max {
+            alert_too_large(Some(self), outgoing);
             return Err(TlsError::TooLarge(kept_max));
         }
         Ok(progress)
@@ -129,12 +140,12 @@ impl TlsSession {
         plain: &mut Vec<u8>,
     ) -> (usize, Result<Progress, TlsError>) {
         let was_handshaking = self.connection.is_handshaking();
-        let (mut used, mut peer_closed, mut failure) = (0, false, None);
+        let (mut used, mut peer_closed) = (0, false);
         loop {
-            let failed = failure.is_some();
             let UnbufferedStatus { mut discard, state } =
                 self.connection.process_tls_records(&mut bytes[used..]);
-            let more = match state {
+            let (mut more, mut failure) = (true, None);
+            match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
                         match record {
@@ -145,36 +156,38 @@ impl TlsSession {
                             Err(error) => failure = Some(error),
                         }
                     }
-                    true
                 }
-                Ok(ConnectionState::EncodeTlsData(data)) => {
-                    encode(data, outgoing);
-                    true
-                }
-                Ok(ConnectionState::TransmitTlsData(data)) => {
-                    data.done();
-                    true
-                }
-                Ok(ConnectionState::PeerClosed) => {
-                    peer_closed = true;
-                    true
-                }
-                Ok(_) => false,
-                // The alert is encoded by the next turn. One more would judge the same bytes again, and rustls asserts
-                // that it has sent no other alert.
-                Err(error) => {
-                    failure.get_or_insert(error);
-                    true
-                }
-            };
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, outgoing),
+                Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
+                Ok(ConnectionState::PeerClosed) => peer_closed = true,
+                Ok(_) => more = false,
+                Err(error) => failure = Some(error),
+            }
             used += discard;
-            if !more || failed {
+            if let Some(error) = failure {
+                self.fail(outgoing);
+                return (used, Err(error.into()));
+            }
+            if !more {
                 break;
             }
         }
         let established = was_handshaking && !self.connection.is_handshaking();
-        let progress = Progress { established, peer_closed };
-        (used, failure.map_or(Ok(progress), |error| Err(error.into())))
+        (used, Ok(Progress { established, peer_closed }))
+    }
+
+    /// Appends what rustls has queued when it fails: its alert, and a ServerHello before it, if it was to answer with one.
+    ///
+    /// rustls gives what is queued before it looks at bytes. Without a queue it would go on with its bookkeeping of bytes that
+    /// it isn't shown any more, and panic.
+    fn fail(&mut self, outgoing: &mut Vec<u8>) {
+        self.has_failed = true;
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(data)) => encode(data, outgoing),
+                _ => break,
+            }
+        }
     }
 
     /// Writes into room for `needed` bytes at the end of `outgoing`.
@@ -184,7 +197,7 @@ impl TlsSession {
         outgoing: &mut Vec<u8>,
         write: impl FnOnce(&mut WriteTraffic<'_, ServerConnectionData>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<(), TlsError> {
-        loop {
+        while !self.has_failed {
             // What came in part has to be shown again, or rustls would lose its place in it.
             let UnbufferedStatus { discard, state } = self.connection.process_tls_records(&mut self.incoming);
             debug_assert_eq!(discard, 0, "what is kept can't be used yet");
@@ -198,14 +211,21 @@ impl TlsSession {
                     outgoing.truncate(start + written.as_ref().map_or(0, |&written| written));
                     return written.map(drop).map_err(|_| TlsError::Sealing("its keys are used up"));
                 }
-                Ok(_) => {
-                    return Err(TlsError::Sealing(
-                        "the handshake isn't complete, or the connection is closed",
-                    ));
+                Ok(_) => break,
+                Err(error) => {
+                    self.fail(outgoing);
+                    return Err(error.into());
                 }
-                Err(error) => return Err(error.into()),
             }
         }
+        Err(TlsError::Sealing("the handshake isn't complete, or the connection is closed"))
+    }
+}
+
+/// Appends the alert for a message that is too large, where the client can read it: before ServerHello there are no keys.
+pub fn alert_too_large(session: Option<&TlsSession>, outgoing: &mut Vec<u8>) {
+    if session.is_none_or(|session| session.connection.protocol_version().is_none()) {
+        outgoing.extend_from_slice(&DECODE_ERROR);
     }
 }
 
@@ -230,9 +250,116 @@ fn records(bytes: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+    use rustls::{
+        AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
+    };
+
+    /// A client that offers these signature schemes, and believes everything.
+    #[derive(Debug)]
+    struct Offers(Vec<SignatureScheme>);
+
+    impl ServerCertVerifier for Offers {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.clone()
+        }
+    }
+
+    /// The ClientHello of a client that offers these signature schemes, and the client.
+    fn hello(schemes: Vec<SignatureScheme>) -> (ClientConnection, Vec<u8>) {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Offers(schemes)))
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(config.into(), "localhost".try_into().unwrap()).unwrap();
+        let mut hello = Vec::new();
+        client.write_tls(&mut hello).unwrap();
+        (client, hello)
+    }
+
+    /// As `openssl s_client -sigalgs ecdsa_secp384r1_sha384`: rustls has queued its ServerHello by then.
+    #[test]
+    fn an_alert_behind_a_server_hello_reaches_the_client() {
+        let (mut client, mut hello) = hello(vec![SignatureScheme::ECDSA_NISTP384_SHA384]);
+        let (mut outgoing, mut plain) = (Vec::new(), Vec::new());
+        let received = session().receive(&mut hello, 4096, &mut outgoing, &mut plain);
+        assert!(matches!(received, Err(TlsError::Tls(_))), "{received:?}");
+        let mut bytes = &outgoing[..];
+        let failed = loop {
+            assert!(!bytes.is_empty(), "no alert in {outgoing:02x?}");
+            client.read_tls(&mut bytes).unwrap();
+            if let Err(error) = client.process_new_packets() {
+                break error;
+            }
+        };
+        assert_eq!(failed, Error::AlertReceived(AlertDescription::HandshakeFailure));
+    }
+
+    /// Whole, in two pieces, and with more bytes behind; where the session failed, it may be asked for anything.
+    #[test]
+    fn every_bit_of_a_client_hello_may_be_flipped() {
+        let (_, good) = hello(vec![SignatureScheme::ECDSA_NISTP256_SHA256]);
+        let config = config();
+        let (mut failed, mut alerts) = (0, 0);
+        for bit in 0..good.len() * 8 {
+            let mut flipped = good.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            for cut in [flipped.len(), flipped.len() / 2] {
+                let mut session = TlsSession::new(Arc::clone(&config)).unwrap();
+                let (mut outgoing, mut plain) = (Vec::new(), Vec::new());
+                let mut is_failed = false;
+                for piece in [&flipped[..cut], &flipped[cut..], &good, b"\x15\x03\x03\x00\x02\x02\x28"] {
+                    let received = session.receive(&mut piece.to_vec(), 4_096, &mut outgoing, &mut plain);
+                    is_failed |= received.is_err();
+                }
+                let _ = session.close_notify(&mut outgoing);
+                let _ = session.seal(b"tick", &mut outgoing);
+                assert!(plain.is_empty());
+                failed += u32::from(is_failed);
+                alerts += u32::from(outgoing.len() >= 7);
+            }
+        }
+        assert!(failed > 1_000 && alerts > 1_000, "{failed} failed, {alerts} were answered");
+    }
 
     fn session() -> TlsSession {
+        TlsSession::new(config()).unwrap()
+    }
+
+    fn config() -> Arc<ServerConfig> {
         let rcgen::CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
@@ -243,7 +370,7 @@ mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![cert.der().clone()], key)
             .unwrap();
-        TlsSession::new(Arc::new(config)).unwrap()
+        Arc::new(config)
     }
 
     /// Among them a client that doesn't know that this port speaks TLS.

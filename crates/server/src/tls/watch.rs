@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::server::ProducesTickets;
 
-use super::material::{self, Acceptor, MaterialError};
+use super::material::{self, Acceptor, Issuer, MaterialError};
 use crate::config::Tls;
 use crate::versioned::Versioned;
 
@@ -63,14 +63,27 @@ impl Certificates {
         }
     }
 
-    /// Says in the log if the certificate in use ends within so many seconds. Answers whether it does.
+    /// Says in the log if the certificate in use, or one that is sent behind it, ends within so many seconds or isn't valid
+    /// now. Answers whether one does.
     pub fn warn_of_end(&self, within_s: i64) -> bool {
-        let left_s = self.current.value().expires() - material::now_s();
+        let (acceptor, now_s) = (self.current.value(), material::now_s());
+        let cert = self.tls.cert.display();
+        let left_s = acceptor.expires() - now_s;
         if left_s < within_s {
-            let (cert, days) = (self.tls.cert.display(), left_s / 86_400);
-            tracing::warn!(%cert, days, "the certificate in use ends soon: renew it");
+            tracing::warn!(%cert, days = left_s / 86_400, "the certificate in use ends soon: renew it");
         }
-        left_s < within_s
+        let is_ending = |issuer: &&Issuer| issuer.ends - now_s < within_s || issuer.begins > now_s;
+        let ending = acceptor.issuers().iter().filter(is_ending);
+        for Issuer { subject, begins, ends } in ending.clone() {
+            let days = (ends - now_s) / 86_400;
+            let what = match () {
+                () if *begins > now_s => "isn't valid yet",
+                () if *ends < now_s => "has expired",
+                () => "ends soon",
+            };
+            tracing::warn!(%cert, %subject, days, "a certificate behind the server's own {what}: clients may refuse it; renew it");
+        }
+        left_s < within_s || ending.count() > 0
     }
 
     /// Reads the files that `tls` names from now on. If they are those from before, it is [`Certificates::reload`].
@@ -108,4 +121,39 @@ fn stamp(path: &PathBuf) -> Option<Stamp> {
         bytes: metadata.len(),
         modified_ns: i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_behind_the_server_s_own_that_has_ended_is_warned_of() {
+        let pem = |from_year, to_year| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(from_year, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to_year, 1, 1);
+            (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+        };
+        let (own, key) = pem(2020, 4096);
+        let check = |behind: &str, is_warned| {
+            let directory = tempfile::tempdir().unwrap();
+            let tls = Tls {
+                cert: directory.path().join("cert.pem"),
+                key: directory.path().join("key.pem"),
+                clients: None,
+            };
+            fs::write(&tls.cert, format!("{own}{behind}")).unwrap();
+            fs::write(&tls.key, &key).unwrap();
+            let certificates = Certificates::load(tls).unwrap();
+            assert_eq!(certificates.warn_of_end(86_400), is_warned);
+        };
+        check("", false);
+        check(&pem(2020, 4096).0, false);
+        check(&pem(2020, 2021).0, true);
+        check(&pem(4000, 4096).0, true);
+    }
 }

@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq;
 /// Begins a path.
 const UNIX: &str = "unix:";
 /// Addresses for people.
-pub(crate) const ADDRESSES: &str = "IP addresses with ports, and absolute paths behind unix:, such as 127.0.0.1:9090,unix:/run/tickstream.sock";
+const ADDRESSES: &str = "IP addresses with ports, and absolute paths behind unix:, such as 127.0.0.1:9090,unix:/run/tickstream.sock";
 /// Longest path of a unix socket, bytes (sockaddr_un's 108, less the NUL and what a name to begin with is longer by).
 const PATH_BYTES_MAX: usize = 90;
 
@@ -43,7 +43,10 @@ impl AdminAddress {
     fn parse_list(text: &str) -> Result<Vec<Self>, ValueError> {
         let parts = text.split(',').map(str::trim).filter(|_| !text.trim().is_empty());
         parts
-            .map(|part| Self::parse(part).ok_or_else(|| ValueError::Admin { part: part.to_owned() }))
+            .map(|part| {
+                Self::parse(part)
+                    .ok_or_else(|| ValueError::program(AdminAddressError { part: part.to_owned() }))
+            })
             .collect()
     }
 
@@ -55,9 +58,9 @@ impl AdminAddress {
     /// One address.
     ///
     /// # Errors
-    /// [`ValueError::Admin`].
+    /// [`AdminAddressError`].
     pub fn parse_one(text: &str) -> Result<Self, ValueError> {
-        Self::parse(text).ok_or_else(|| ValueError::Admin { part: text.to_owned() })
+        Self::parse(text).ok_or_else(|| ValueError::program(AdminAddressError { part: text.to_owned() }))
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -66,6 +69,23 @@ impl AdminAddress {
         is_usable.then(|| Self::Unix(path.into()))
     }
 }
+
+/// No address of the admin endpoint. Continues the sentence that begins with key, value and origin.
+#[derive(Debug, thiserror::Error)]
+#[error("has {part:?}, which is no address of the admin endpoint; accepted: {ADDRESSES}")]
+pub struct AdminAddressError {
+    /// The part of the list that isn't one.
+    pub part: String,
+}
+
+/// A file without a usable token. Nothing of it is shown.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "must hold one line of {} to {} printable ASCII characters without spaces, such as `openssl rand -hex 32` makes",
+    AdminToken::BYTES_MIN,
+    AdminToken::BYTES_MAX
+)]
+pub struct AdminTokenError;
 
 /// The secret that the admin endpoint asks for before it changes anything. `Debug` doesn't show it.
 #[derive(Clone, PartialEq, Eq)]
@@ -80,7 +100,7 @@ impl AdminToken {
     /// Reads the token from a file.
     ///
     /// # Errors
-    /// [`ValueError::File`], [`ValueError::AdminToken`].
+    /// [`ValueError::File`], [`AdminTokenError`].
     pub fn from_file(path: &Path) -> Result<Self, ValueError> {
         let newline_bytes = "\r\n".len();
         let text = read_bounded(path, (Self::BYTES_MAX + newline_bytes) as u64).map_err(ValueError::File)?;
@@ -88,7 +108,11 @@ impl AdminToken {
         // It stands in an Authorization header as it is.
         let is_printable = token.bytes().all(|byte| byte.is_ascii_graphic());
         let is_long_enough = (Self::BYTES_MIN..=Self::BYTES_MAX).contains(&token.len());
-        if is_printable && is_long_enough { Ok(Self(token.to_owned())) } else { Err(ValueError::AdminToken) }
+        if is_printable && is_long_enough {
+            Ok(Self(token.to_owned()))
+        } else {
+            Err(ValueError::program(AdminTokenError))
+        }
     }
 
     /// Compares, in a time that doesn't depend on how much of `token` is right.

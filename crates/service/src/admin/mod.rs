@@ -11,8 +11,7 @@ mod listener;
 mod page;
 mod router;
 
-pub(crate) use address::ADDRESSES;
-pub use address::{AdminAddress, AdminToken, addresses};
+pub use address::{AdminAddress, AdminAddressError, AdminToken, AdminTokenError, addresses};
 pub use answer::{Answer, Refusal, json, of_type, text};
 pub use hyper::StatusCode;
 pub use page::Page;

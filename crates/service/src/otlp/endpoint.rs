@@ -10,7 +10,7 @@ const PORT: u16 = 4_318;
 const PATH: &str = "/v1/traces";
 
 /// An endpoint for people.
-pub(crate) const ENDPOINT: &str = "an http:// URL, such as http://127.0.0.1:4318";
+const ENDPOINT: &str = "an http:// URL, such as http://127.0.0.1:4318";
 
 /// A setting with the endpoint, which may be empty.
 pub const fn endpoint() -> Setting<Option<OtlpEndpoint>> {
@@ -30,6 +30,13 @@ impl fmt::Display for OtlpEndpoint {
     }
 }
 
+/// No URL that traces can be sent to. Continues the sentence that begins with key, value and origin.
+#[derive(Debug, thiserror::Error)]
+#[error("{reason}; accepted: {ENDPOINT}")]
+pub struct OtlpEndpointError {
+    reason: &'static str,
+}
+
 impl OtlpEndpoint {
     /// Its host and port, as the header Host has them.
     pub fn authority(&self) -> &str {
@@ -42,7 +49,7 @@ impl OtlpEndpoint {
     }
 
     fn parse(text: &str) -> Result<Self, ValueError> {
-        let wrong = |reason| ValueError::OtlpEndpoint { reason };
+        let wrong = |reason| ValueError::program(OtlpEndpointError { reason });
         let url: Uri = text.parse().map_err(|_| wrong("is not a URL"))?;
         match url.scheme_str() {
             Some("http") => {}

@@ -8,8 +8,7 @@ mod export;
 mod post;
 mod span;
 
-pub(crate) use endpoint::ENDPOINT;
-pub use endpoint::{OtlpEndpoint, endpoint};
+pub use endpoint::{OtlpEndpoint, OtlpEndpointError, endpoint};
 pub use export::{Exporter, Exporting};
 pub use opentelemetry_proto::tonic::common::v1::KeyValue;
 pub use opentelemetry_proto::tonic::common::v1::any_value::Value as AttributeValue;

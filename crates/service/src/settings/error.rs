@@ -1,6 +1,8 @@
 //! Errors of a configuration: each says where to change what.
 
-use super::{Table, parse::ValueError, values::Origin};
+use super::origin::Origin;
+use super::table::Table;
+use super::value_error::ValueError;
 use std::{error::Error, io, path::PathBuf};
 
 /// A configuration that can't be used. `Display` tells all of it, reasons included.

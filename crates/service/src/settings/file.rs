@@ -1,9 +1,9 @@
 //! The configuration file: flat TOML, one key per setting.
 
-use super::{
-    AnySetting, ConfigError, Table,
-    values::{Origin, Value},
-};
+use super::error::ConfigError;
+use super::origin::Origin;
+use super::table::{AnySetting, Table};
+use super::value::Value;
 use std::{
     collections::BTreeMap,
     fs,
@@ -34,9 +34,7 @@ impl File {
     ///
     /// [`ConfigError::File`] if it can't be read, and those of [`File::parse`].
     pub fn read(table: &Table, path: &Path) -> Result<Self, ConfigError> {
-        let text = read_bounded(path, FILE_BYTES_MAX)
-            .map_err(|reason| ConfigError::File { path: path.to_owned(), reason })?;
-        Self::parse(table, path, &text)
+        Self::parse(table, path, &text(path)?)
     }
 
     /// Reads TOML text; `path` is for errors and origins.
@@ -45,6 +43,20 @@ impl File {
     ///
     /// [`ConfigError::Syntax`], [`ConfigError::UnknownKey`] and [`ConfigError::WrongType`].
     pub fn parse(table: &Table, path: &Path, text: &str) -> Result<Self, ConfigError> {
+        Self::parse_beside(table, &[], path, text)
+    }
+
+    /// Reads TOML text beside tables with these names, which the program reads itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`File::parse`].
+    pub fn parse_beside(
+        table: &Table,
+        own_tables: &[&str],
+        path: &Path,
+        text: &str,
+    ) -> Result<Self, ConfigError> {
         let line_at = |offset: usize| 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
         let parsed = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
             path: path.to_owned(),
@@ -59,6 +71,9 @@ impl File {
         let mut values = BTreeMap::new();
         for (key, value) in entries {
             let line = line_at(key.span().start);
+            if own_tables.contains(&&key.get_ref()[..]) {
+                continue;
+            }
             let Some(setting) = table.find(key.get_ref()) else {
                 let place = format!("file {}, line {line}", path.display());
                 return Err(ConfigError::unknown_key(table, key.get_ref(), place));
@@ -81,6 +96,14 @@ impl File {
         let origin = Origin::File { path: self.path.clone(), line: *line };
         Some(Value { setting, text: text.clone(), origin })
     }
+}
+
+/// The text of a configuration file.
+///
+/// # Errors
+/// [`ConfigError::File`].
+pub fn text(path: &Path) -> Result<String, ConfigError> {
+    read_bounded(path, FILE_BYTES_MAX).map_err(|reason| ConfigError::File { path: path.to_owned(), reason })
 }
 
 /// Reads a whole file of at most `bytes_max` bytes; a longer one, such as a device's, is an error.
@@ -167,6 +190,14 @@ mod tests {
         let expected = "unknown key \"heartbeat\" (from file dir/t.toml, line 2); did you mean \"heartbeat_timeout\"? `tickstream";
         check("shards = 1\nheartbeat = \"1s\"\nlisten = 1", "", Err(expected));
         check("[server]\nlisten = \"x\"", "", Err("unknown key \"server\""));
+    }
+
+    #[test]
+    fn tables_that_the_program_reads_itself_are_left_alone() {
+        let toml = "shards = 4\n[[source.file]]\npaths = [\"x\"]\n[source.host]\ninterval = 1";
+        let file = File::parse_beside(&TABLE, &["source"], Path::new("t.toml"), toml).unwrap();
+        assert_eq!(file.values["shards"].text, "4");
+        assert!(File::parse(&TABLE, Path::new("t.toml"), toml).is_err());
     }
 
     #[test]

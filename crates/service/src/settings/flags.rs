@@ -2,7 +2,7 @@
 
 use super::{AnySetting, Section, Table, values::Flags};
 use clap::{Arg, ArgMatches, builder::OsStringValueParser, parser::ValueSource};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// A flag for each setting, under its section's heading.
 pub fn args(table: &Table) -> impl Iterator<Item = Arg> + use<> {
@@ -16,10 +16,14 @@ pub fn given(matches: &ArgMatches, table: &Table) -> Flags {
     keys.filter_map(|key| Some((key, given_text(matches, key)?))).collect()
 }
 
-/// The text of one argument, if it was given as a flag. Its parser must be [`OsStringValueParser`].
+/// The text of one argument, if it was given as a flag; several values have commas between them. Its parser must be
+/// [`OsStringValueParser`].
 pub fn given_text(matches: &ArgMatches, id: &str) -> Option<OsString> {
-    let is_flag = matches.value_source(id) == Some(ValueSource::CommandLine);
-    matches.get_one::<OsString>(id).filter(|_| is_flag).cloned()
+    if matches.value_source(id) != Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let values: Vec<_> = matches.get_many::<OsString>(id)?.map(OsString::as_os_str).collect();
+    Some(values.join(OsStr::new(",")))
 }
 
 fn arg(section: &Section, setting: &dyn AnySetting) -> Arg {

@@ -1,77 +1,14 @@
-//! Kinds of values: one description for the parser, the help and the errors.
+//! Constructors of settings, one for each kind of value.
 
-use super::parse::{self, ValueError};
+use super::accepted::Kind;
+use super::parse;
+use super::range::{DurationRange, IntegerRange, SizeRange};
 use super::table::Setting;
-use std::fmt;
+use super::value_error::{ADDRESS, LOG_FILTER, ValueError};
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// A type of values, with the range that is accepted, and how a value becomes a `T`. Displayed, it says what is accepted.
-pub enum Kind<T: 'static> {
-    /// A whole number.
-    Integer(IntegerRange, fn(u32) -> T),
-    /// A time span.
-    Duration(DurationRange, fn(Duration) -> T),
-    /// A number of bytes, with or without a unit.
-    Size(SizeRange, fn(u32) -> T),
-    /// One of these words.
-    Choice(&'static [(&'static str, T)], fn(&T) -> T),
-    /// Text that a function reads.
-    Text {
-        /// For people, such as "a path".
-        accepts: fn() -> String,
-        /// A number in the file is a value, too.
-        takes_number: bool,
-        /// Its reader.
-        read: fn(&str) -> Result<T, ValueError>,
-    },
-}
-
-/// Whole numbers from `min` to `max`, both accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IntegerRange {
-    /// Least.
-    pub min: u32,
-    /// Most.
-    pub max: u32,
-    /// The unit for people, such as "MiB"; empty where the key says it.
-    pub unit: &'static str,
-}
-
-/// Time spans from `min` to `max`, both accepted, in whole steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DurationRange {
-    /// Shortest.
-    pub min: Duration,
-    /// Longest.
-    pub max: Duration,
-    /// The value is a multiple of this.
-    pub step: Duration,
-    /// 0s is accepted below `min`, and turns something off.
-    pub zero_is_off: bool,
-    /// The unit of a bare number, where the key names one; `None`: a number needs its unit.
-    pub bare: Option<Duration>,
-}
-
-/// Numbers of bytes from `min` to `max`, both accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SizeRange {
-    /// Least, bytes.
-    pub min: u32,
-    /// Most, bytes.
-    pub max: u32,
-}
-
-const MILLISECOND: Duration = Duration::from_millis(1);
-
-impl DurationRange {
-    /// Whole milliseconds from `min` to `max`.
-    pub const fn millis(min: Duration, max: Duration) -> Self {
-        Self { min, max, step: MILLISECOND, zero_is_off: false, bare: None }
-    }
-}
 
 /// A whole number; `unit` may be empty.
 pub const fn integer(min: u32, max: u32, unit: &'static str) -> Setting<u32> {
@@ -158,151 +95,12 @@ pub const fn optional_address() -> Setting<Option<SocketAddr>> {
 }
 
 fn accepted_address() -> String {
-    parse::ADDRESS.to_owned()
+    ADDRESS.to_owned()
 }
 
 /// A level, or levels by module, of the log.
 pub const fn log_filter() -> Setting<String> {
-    text(|| parse::LOG_FILTER.to_owned(), parse::log_filter).value_name("FILTER")
-}
-
-impl<T> Kind<T> {
-    /// Reads a text that isn't empty.
-    pub(super) fn read(&self, text: &str) -> Result<T, ValueError> {
-        match self {
-            Self::Integer(range, read) => parse::integer(text, *range).map(read),
-            Self::Duration(range, read) => parse::duration(text, *range).map(read),
-            Self::Size(range, read) => parse::size(text, *range).map(read),
-            Self::Choice(words, copy) => {
-                let found = words.iter().find(|(word, _)| *word == text);
-                found.map(|(_, value)| copy(value)).ok_or_else(|| ValueError::Choice(self.to_string()))
-            }
-            Self::Text { read, .. } => read(text),
-        }
-    }
-
-    pub(super) fn takes_number(&self) -> bool {
-        // Also a duration, so that its parser can ask for the unit, as it does everywhere else.
-        matches!(
-            self,
-            Self::Integer(..) | Self::Size(..) | Self::Duration(..) | Self::Text { takes_number: true, .. }
-        )
-    }
-
-    pub(super) fn is_number(&self) -> bool {
-        matches!(self, Self::Integer(..) | Self::Duration(DurationRange { bare: Some(_), .. }, _))
-    }
-
-    pub(super) const fn with_bare(self, unit: Duration) -> Self {
-        match self {
-            Self::Duration(range, read) => {
-                Self::Duration(DurationRange { bare: Some(unit), step: unit_step(unit), ..range }, read)
-            }
-            other => other,
-        }
-    }
-}
-
-/// Days are counted whole; smaller units to the millisecond.
-const fn unit_step(unit: Duration) -> Duration {
-    if unit.as_secs() > 1 { unit } else { MILLISECOND }
-}
-
-impl<T> Clone for Kind<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Kind<T> {}
-
-impl<T> fmt::Display for Kind<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Integer(range, _) => range.fmt(f),
-            Self::Duration(range, _) => range.fmt(f),
-            Self::Size(range, _) => range.fmt(f),
-            Self::Choice(words, _) => {
-                f.write_str(&words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" or "))
-            }
-            Self::Text { accepts, .. } => f.write_str(&accepts()),
-        }
-    }
-}
-
-impl fmt::Display for IntegerRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { min, max, unit } = self;
-        match *unit {
-            "" => write!(f, "a whole number from {min} to {max}"),
-            unit => write!(f, "a whole number of {unit} from {min} to {max}"),
-        }
-    }
-}
-
-impl fmt::Display for DurationRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.zero_is_off {
-            f.write_str("0s (off), or ")?;
-        }
-        write!(
-            f,
-            "a duration with its unit from {} to {}",
-            show_duration(self.min),
-            show_duration(self.max)
-        )?;
-        if self.step > MILLISECOND {
-            write!(f, " in steps of {}", show_duration(self.step))?;
-        }
-        match self.bare {
-            Some(unit) => write!(f, "; without a unit, a number of {}", unit_name(unit)),
-            None => Ok(()),
-        }
-    }
-}
-
-impl fmt::Display for SizeRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (min, max) = (Size(self.min), Size(self.max));
-        write!(f, "a number of bytes (units: KiB, MiB, KB, MB) from {min} to {max}")
-    }
-}
-
-/// Units of time, longest first: milliseconds, name in a value, name for people.
-const UNITS: [(u128, &str, &str); 5] = [
-    (86_400_000, "d", "days"),
-    (3_600_000, "h", "hours"),
-    (60_000, "m", "minutes"),
-    (1_000, "s", "seconds"),
-    (1, "ms", "milliseconds"),
-];
-
-/// A duration as one would write it: in the largest unit that divides it.
-pub fn show_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    let unit = UNITS.iter().find(|(unit, ..)| millis != 0 && millis.is_multiple_of(*unit));
-    unit.map_or_else(|| "0s".to_owned(), |(unit, name, _)| format!("{}{name}", millis / unit))
-}
-
-fn unit_name(unit: Duration) -> &'static str {
-    let name = UNITS.iter().find(|(millis, ..)| *millis == unit.as_millis());
-    name.map_or("units", |(.., name)| name)
-}
-
-/// Bytes for people: in the largest binary unit that divides them.
-struct Size(u32);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(bytes) = *self;
-        if bytes != 0 && bytes.is_multiple_of(1 << 20) {
-            write!(f, "{}MiB", bytes >> 20)
-        } else if bytes != 0 && bytes.is_multiple_of(1 << 10) {
-            write!(f, "{}KiB", bytes >> 10)
-        } else {
-            write!(f, "{bytes} byte{}", if bytes == 1 { "" } else { "s" })
-        }
-    }
+    text(|| LOG_FILTER.to_owned(), parse::log_filter).value_name("FILTER")
 }
 
 #[cfg(test)]
@@ -326,7 +124,7 @@ mod tests {
             "0s (off), or a duration with its unit from 1s to 1h in steps of 1s",
         );
         check(
-            duration(Duration::ZERO, second).bare(MILLISECOND),
+            duration(Duration::ZERO, second).bare(Duration::from_millis(1)),
             "a duration with its unit from 0s to 1s; without a unit, a number of milliseconds",
         );
         check(

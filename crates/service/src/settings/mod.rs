@@ -5,27 +5,37 @@
 //! file, and a struct with one typed field for each setting.
 //!
 //! - [`Setting`], [`Section`], [`Table`]: the table;
-//! - `kind` and `parse`: accepted values, and reading them;
+//! - [`kind`]: constructors of settings; `accepted`, `range` and `parse`: accepted values, and reading them;
 //! - `values`: which of the sources wins; `file`, [`flags`] and `source` are where they come from;
 //! - `print`: the effective configuration, and the documented defaults, as TOML.
 
+mod accepted;
 mod error;
 mod file;
 pub mod flags;
 pub mod kind;
+mod list;
+mod origin;
 mod parse;
 mod print;
+mod range;
 mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+mod value;
+mod value_error;
 mod values;
 
+pub use accepted::Kind;
 pub use error::{ConfigError, WrongValue};
 pub use file::{File, read_bounded};
-pub use kind::{DurationRange, IntegerRange, Kind, SizeRange, show_duration};
-pub use parse::{AddressError, ValueError, address, duration, integer, log_filter, size};
+pub use origin::Origin;
+pub use parse::{address, duration, integer, log_filter, size};
 pub use print::{documented_defaults, effective};
+pub use range::{DurationRange, IntegerRange, SizeRange, show_duration};
 pub use source::{KEPT_FD, Source};
 pub use table::{About, AnySetting, Section, Setting, Table, VARIABLE_PREFIX};
-pub use values::{Environment, Flags, Origin, Value, Values};
+pub use value::Value;
+pub use value_error::{AddressError, ValueError};
+pub use values::{Environment, Flags, Values};

@@ -1,9 +1,6 @@
 //! Configurations as TOML: the effective one with its origins, and the documented defaults.
 
-use super::{
-    AnySetting, Section, Table,
-    values::{Origin, Value, Values},
-};
+use super::{AnySetting, Section, Table, origin::Origin, value::Value, values::Values};
 use std::fmt::Write;
 
 /// The effective configuration: each value, with its origin as a comment. A valid file; secrets are comments, so

@@ -1,6 +1,10 @@
 //! The sources of a program's settings, to be read again on a reload.
 
-use super::{ConfigError, Environment, File, Flags, Table, Values, file::FILE_BYTES_MAX, read_bounded};
+use super::{
+    ConfigError, Environment, File, Flags, Table, Values,
+    file::{FILE_BYTES_MAX, text},
+    read_bounded,
+};
 use rustix::fs::{MemfdFlags, memfd_create};
 use std::ffi::OsString;
 use std::fmt;
@@ -19,6 +23,8 @@ pub const KEPT_FD: &str = "TICKSTREAM_CONFIG_FD";
 #[derive(Clone)]
 pub struct Source {
     table: &'static Table,
+    /// Tables of the file that the program reads itself.
+    own_tables: &'static [&'static str],
     flags: Flags,
     file: Option<SourceFile>,
 }
@@ -46,7 +52,22 @@ impl Source {
             kept.map(|kept| SourceFile { path: path.clone(), kept })
                 .map_err(|reason| ConfigError::File { path, reason })
         });
-        Ok(Self { table, flags, file: file.transpose()? })
+        Ok(Self { table, own_tables: &[], flags, file: file.transpose()? })
+    }
+
+    /// Leaves tables of the file with these names to the program.
+    #[must_use]
+    pub fn with_own_tables(self, own_tables: &'static [&'static str]) -> Self {
+        Self { own_tables, ..self }
+    }
+
+    /// The text of the file, if there is one.
+    ///
+    /// # Errors
+    /// [`ConfigError::File`].
+    pub fn text(&self) -> Result<Option<String>, ConfigError> {
+        let text = |SourceFile { path, kept }: &SourceFile| kept.clone().map_or_else(|| text(path), Ok);
+        self.file.as_ref().map(text).transpose()
     }
 
     /// Reads every setting.
@@ -54,9 +75,8 @@ impl Source {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(&self, env: Environment<'_>) -> Result<Values, ConfigError> {
-        let file = self.file.as_ref().map(|SourceFile { path, kept }| match kept {
-            Some(text) => File::parse(self.table, path, text),
-            None => File::read(self.table, path),
+        let file = self.file.as_ref().zip(self.text()?).map(|(SourceFile { path, .. }, text)| {
+            File::parse_beside(self.table, self.own_tables, path, &text)
         });
         Values::merge(self.table, &self.flags, env, file.transpose()?.as_ref())
     }

@@ -1,91 +1,17 @@
-//! Where each value comes from: flag over environment over file over default. Values are still text here.
+//! Which source wins: flag over environment over file over default. Values are still text here.
 
-use super::{
-    AnySetting, ConfigError, File, Setting, Table, VARIABLE_PREFIX, error::WrongValue, parse::ValueError,
-};
-use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
+use super::error::ConfigError;
+use super::file::File;
+use super::origin::Origin;
+use super::table::{About, AnySetting, Setting, Table, VARIABLE_PREFIX};
+use super::value::Value;
+use std::{collections::BTreeMap, ffi::OsString};
 
 /// Looks up an environment variable. A parameter, so that tests need not change their process's environment.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// Flags that were given, by setting key.
 pub type Flags = BTreeMap<&'static str, OsString>;
-
-/// The origin of a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A flag, named without its dashes.
-    Flag(String),
-    /// An environment variable.
-    Environment(String),
-    /// The configuration file.
-    File {
-        /// As it was given.
-        path: PathBuf,
-        /// Line of the key, from 1.
-        line: usize,
-    },
-    /// The program itself: [`Values::of_program`].
-    Program,
-    /// The default.
-    Default,
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Flag(flag) => write!(f, "flag --{flag}"),
-            Self::Environment(name) => write!(f, "environment {name}"),
-            Self::File { path, line } => write!(f, "file {}, line {line}", path.display()),
-            Self::Program => f.write_str("program"),
-            Self::Default => f.write_str("default"),
-        }
-    }
-}
-
-/// One setting's value, as text. Has no `Debug`, since it may be a secret.
-#[derive(Clone)]
-pub struct Value {
-    /// Its setting.
-    pub setting: &'static dyn AnySetting,
-    /// The text.
-    pub text: String,
-    /// Its origin.
-    pub origin: Origin,
-}
-
-impl Value {
-    fn default(setting: &'static dyn AnySetting) -> Self {
-        let text = setting.about().default.unwrap_or_default().to_owned();
-        Self { setting, text, origin: Origin::Default }
-    }
-
-    /// The value as it may be shown.
-    pub fn shown(&self) -> &str {
-        if self.setting.about().secret { "***" } else { &self.text }
-    }
-
-    /// Tells a value from none; an empty one counts where the setting has no meaning for it.
-    pub fn is_set(&self) -> bool {
-        !self.text.is_empty() || self.origin != Origin::Default && self.setting.about().empty.is_none()
-    }
-
-    /// Any source but the default has it.
-    pub fn is_given(&self) -> bool {
-        self.origin != Origin::Default
-    }
-
-    /// Its key.
-    pub fn key(&self) -> &'static str {
-        self.setting.about().key
-    }
-
-    /// The error that this value isn't accepted.
-    pub fn invalid(&self, reason: impl Into<ValueError>) -> ConfigError {
-        let (key, value, origin) = (self.key(), self.shown().to_owned(), self.origin.clone());
-        ConfigError::Value(Box::new(WrongValue { key, value, origin, reason: reason.into() }))
-    }
-}
 
 /// The effective value of every setting, not yet parsed.
 pub struct Values {
@@ -117,7 +43,7 @@ impl Values {
             let flag = || Some((flags.get(about.key)?.clone(), Origin::Flag(about.flag())));
             let variable = || Some((env(&about.variable())?, Origin::Environment(about.variable())));
             if let Some((raw, origin)) = flag().or_else(variable) {
-                return into_text(setting, raw, origin);
+                return Value::of_system(setting, raw, origin);
             }
             let in_file = file.and_then(|file| file.get(setting));
             Ok(in_file.unwrap_or_else(|| Value::default(setting)))
@@ -145,10 +71,10 @@ impl Values {
         Ok(Self { table, values: effective })
     }
 
-    /// These values, but those of `other` for what changes while the server runs.
-    pub fn with_live_of(&self, other: &Self) -> Self {
+    /// These values, but those of `other` for the settings that are put to use while the server runs.
+    pub fn with_used_of(&self, other: &Self, is_used: impl Fn(&About) -> bool) -> Self {
         let pairs = self.values.iter().zip(&other.values);
-        let newer = pairs.map(|(old, new)| if new.setting.about().live { new } else { old }.clone());
+        let newer = pairs.map(|(old, new)| if is_used(new.setting.about()) { new } else { old }.clone());
         Self { table: self.table, values: newer.collect() }
     }
 
@@ -185,16 +111,6 @@ fn current_variable(table: &Table, former: &str) -> String {
     let keys = [former.to_ascii_lowercase(), short.to_ascii_lowercase()];
     let setting = keys.iter().find_map(|key| table.find(key));
     setting.map_or_else(|| format!("{VARIABLE_PREFIX}{short}"), |setting| setting.about().variable())
-}
-
-fn into_text(setting: &'static dyn AnySetting, raw: OsString, origin: Origin) -> Result<Value, ConfigError> {
-    match raw.into_string() {
-        Ok(text) => Ok(Value { setting, text, origin }),
-        Err(raw) => {
-            let text = raw.to_string_lossy().into_owned();
-            Err(Value { setting, text, origin }.invalid(ValueError::NotUtf8))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use tickstream_engine::{CloseReason, ConnId, SendOutcome};
 
-use super::publishing::Publisher;
+use super::publisher::Publisher;
 use crate::events::Ack;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use tickstream_engine::Limit;
 
-use crate::scenario::Rules;
+use crate::rules::Rules;
 use crate::ticks::{MS, SECOND};
 
 /// What counts as one client: an IPv4 address, or the first 64 bits of an IPv6 one.

@@ -203,21 +203,15 @@ impl Model {
         // The next tick to be sent: whatever is due, as far as the shard has got with that.
         let phase = stream.phases - 1;
         let low = stream.due_end(self.wall, phase).min(stream.due_end(self.wall_settled, phase));
-        let high = stream.due_end(self.wall_most, 0);
+        let high = stream.due_end(self.wall_high, 0);
+        // A position that clocks can't explain, or another rate can, is none.
         let first = |live: u64| match asked.numbers[2] {
-            None => live,
-            Some(after) => after.saturating_add(1).max(live.saturating_sub(stream.replay)),
-        };
-        let (next, live) = ((first(low), first(high)), (low, high));
-        if let Some(after) = asked.numbers[2] {
-            let is_bad = after > high.saturating_add(stream.ahead);
-            let is_last = self.tally.frames_received + 1 == self.frames_counted;
-            let is_said = said == Some(CloseReason::BadFrame) && is_last;
-            let may_be_bad = after > low.saturating_add(stream.ahead) && is_said;
-            if is_bad || may_be_bad {
-                return bad;
+            Some(after) if stream.may_resume(after, live) => {
+                after.saturating_add(1).max(live.saturating_sub(stream.replay))
             }
-        }
+            _ => live,
+        };
+        let (next, live) = ((first(low).min(first(high)), first(low).max(first(high))), (low, high));
         let conn = &mut self.conns[index];
         if let Some(old) = conn.mode.replace(mode) {
             self.tally.streams[old].subscribers -= 1;

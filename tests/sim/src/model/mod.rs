@@ -7,6 +7,7 @@ mod gate;
 mod history;
 mod input;
 mod output;
+mod publisher;
 mod publishing;
 mod stored;
 
@@ -18,10 +19,10 @@ use conn::Owed;
 pub use conn::{Closing, Conn, Header, Phase, Reply};
 use gate::{Gate, address};
 use history::History;
-use publishing::{Publisher, Publishing};
-pub use stored::SERVER;
+use publisher::Publisher;
+use publishing::Publishing;
 
-use crate::scenario::Rules;
+use crate::rules::Rules;
 use crate::ticks::{MS, Stream};
 use crate::wire;
 
@@ -36,6 +37,8 @@ const FRAMES_OWED: usize = 64;
 struct Step {
     before: u64,
     after: u64,
+    /// The least that the clock was set back to behind the step: ticks from there on are published after all.
+    after_least: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,8 @@ pub struct Model {
     pub wall: u64,
     pub lived: u64,
     wall_most: u64,
+    /// The latest since the last step: where the shard stands in its streams.
+    wall_high: u64,
     /// What the wall clock said when all was sent last.
     wall_settled: u64,
     was_settled: bool,
@@ -87,6 +92,7 @@ impl Model {
             wall,
             lived: 0,
             wall_most: wall,
+            wall_high: wall,
             wall_settled: wall,
             was_settled: true,
             steps: Vec::new(),
@@ -104,8 +110,21 @@ impl Model {
     pub fn advance(&mut self, mono: u64, wall: u64) {
         let passed = mono - self.mono;
         self.lived += if passed > 500 * MS { 100 * MS } else { passed };
-        if wall > self.wall && wall - self.wall > passed + 500 * MS {
-            self.steps.push(Step { before: self.wall_settled.min(self.wall), after: wall });
+        let expected = self.wall + passed;
+        self.wall_high = self.wall_high.max(wall);
+        if wall > expected + 500 * MS {
+            let before = self.wall_settled.min(self.wall);
+            self.steps.push(Step { before, after: wall, after_least: wall });
+            self.tally.clock_forward.steps += 1;
+            self.tally.clock_forward.ns += wall - expected;
+            self.wall_high = wall;
+        } else if wall + 500 * MS < expected.max(self.wall_high) {
+            self.tally.clock_back.steps += 1;
+            self.tally.clock_back.ns += expected.max(self.wall_high) - wall;
+            self.wall_high = wall;
+            for step in &mut self.steps {
+                step.after_least = step.after_least.min(wall);
+            }
         }
         if wall < self.wall {
             self.wall_settled = self.wall_settled.min(wall);
@@ -375,7 +394,7 @@ impl Model {
     }
 
     pub fn drained(&mut self, over_ms: u32) {
-        self.drain.get_or_insert(Drain { began: self.lived, over_ns: u64::from(over_ms) * MS });
+        self.drain.get_or_insert(Drain { began: self.lived, over_ns: u64::from(over_ms.max(500)) * MS });
     }
 
     // ---- The end of a connection --------------------------------------------------------------------------
@@ -627,9 +646,19 @@ fn expected_code(reason: CloseReason) -> &'static str {
 }
 
 /// The tick that comes behind `next` where those in between were due in time that the clock was set over.
-fn stepped_over(steps: &[Step], stream: &Stream, mut next: u64, phase: u64) -> u64 {
+fn stepped_over(steps: &[Step], stream: &Stream, next: u64, phase: u64) -> u64 {
+    stepped_to(steps, stream, next, phase, |step| step.after)
+}
+
+fn stepped_to(
+    steps: &[Step],
+    stream: &Stream,
+    mut next: u64,
+    phase: u64,
+    after: impl Fn(&Step) -> u64,
+) -> u64 {
     for step in steps {
-        let after = stream.due_end(step.after, phase);
+        let after = stream.due_end(after(step), phase);
         if stream.due_end(step.before, stream.phases - 1) <= next && next < after {
             next = after;
         }

@@ -4,7 +4,7 @@ use tickstream_engine::{CloseReason, SealedFrame, SendOutcome};
 
 use super::conn::{Owed, Phase, Reply, Subscription, Underway};
 use super::gate::address;
-use super::{LATE_NS, Model, stepped_over};
+use super::{LATE_NS, Model, stepped_over, stepped_to};
 use crate::events::Ack;
 use crate::ticks::MS;
 use crate::wire;
@@ -166,8 +166,11 @@ impl Model {
         assert!(first >= next, "tick {first} is sent again, {next} is next");
         // What was left out was due while the clock was set forward.
         let steps = &steps[subscription.steps..];
-        let is_explained =
-            (0..=steps.len()).any(|left| stepped_over(&steps[..left], stream, next, phase) == first);
+        let is_explained = (0..=steps.len()).any(|left| {
+            let steps = &steps[..left];
+            let least = stepped_to(steps, stream, next, phase, |step| step.after_least);
+            (least..=stepped_over(steps, stream, next, phase)).contains(&first)
+        });
         assert!(is_explained, "the ticks from {next} to {first} are lost, {phase} {steps:?}");
         let is_replay = !subscription.is_live;
         subscription.next = end;

@@ -10,6 +10,7 @@ use tickstream_engine::{
 use super::conn::Reply;
 use super::gate::Bucket;
 use super::input::{BUSY_RETRY, Judged};
+use super::publisher::{Pending, Verdict};
 use super::stored::{Fate, Letter, Record, Stored};
 use super::{Model, Phase};
 use crate::events::{Ack, Batch, Event, EventRules, Publish, Reason, Rejected, What};
@@ -36,42 +37,12 @@ pub struct Publishing {
     pub has_unpacked: bool,
 }
 
-/// What one connection published.
-#[derive(Debug)]
-pub struct Publisher {
-    /// PUBLISHes without an answer that is owed, in their order.
-    pub pending: VecDeque<Pending>,
-    /// What is left of its quota, as time; `None` before its first event.
-    quota: Option<Bucket>,
-}
-
-#[derive(Debug)]
-pub struct Pending {
-    publish: Rc<Publish>,
-    verdicts: Vec<Verdict>,
-    /// All records up to this one are waited for; 0: none.
-    after: u64,
-    /// Its own; 0: none.
-    own: u64,
-    /// The record with its dead letters, if that isn't settled; 0: none.
-    letters: u64,
-    throttle_ms: u32,
-}
-
 /// What was found of a batch, as in [`Pending`].
 struct Judgement {
     verdicts: Vec<Verdict>,
     after: u64,
     own: u64,
     letters: u64,
-}
-
-#[derive(Debug)]
-enum Verdict {
-    Accepted,
-    /// Of an event in this record; 0: one that is stored.
-    Duplicate(u64),
-    Rejected(Reason),
 }
 
 const RATE_LIMITED: Reason = ("RATE_LIMITED", String::new());
@@ -147,41 +118,47 @@ impl Publishing {
         self.tally.rejected[index] += events;
     }
 
-    /// Whether a batch is refused as a whole, and for how long its publisher should wait.
+    /// How many events of a batch are granted, or what refuses it as a whole, and for how long its publisher should wait.
     fn refusal(
         &self,
         quota: &mut Option<Bucket>,
         rules: &EventRules,
         events: u64,
-        events_max: u64,
         lived: u64,
-    ) -> (Option<(Limit, Reason)>, u32) {
+    ) -> (Result<u64, (Limit, Reason)>, u32) {
         let is_full = self.queue_bytes() as u64 >= rules.queue_bytes;
         match self.pressure {
-            IngestPressure::Refuse { ms } => return (Some((Limit::Journal, SERVER_BUSY)), ms.max(1)),
-            _ if is_full => return (Some((Limit::Journal, SERVER_BUSY)), 100),
+            IngestPressure::Refuse { ms } => return (Err((Limit::Journal, SERVER_BUSY)), ms.max(1)),
+            _ if is_full => return (Err((Limit::Journal, SERVER_BUSY)), 100),
             _ => {}
         }
-        let mut throttle_ms = 0;
+        let (mut granted, mut throttle_ms) = (events, 0);
         if rules.events_per_second > 0 {
             let cost = |events: u64| events * SECOND / u64::from(rules.events_per_second);
-            let most_ns = (2 * SECOND).max(cost(events_max));
+            let most_ns = 2 * SECOND;
             let bucket = quota.get_or_insert(Bucket { left_ns: most_ns, at: lived });
             bucket.refill(most_ns, lived);
-            if let Some(lacking) = cost(events).checked_sub(bucket.left_ns).filter(|&lacking| lacking > 0) {
-                return (Some((Limit::EventRate, RATE_LIMITED)), lacking.div_ceil(MS) as u32);
+            granted = events.min(bucket.left_ns * u64::from(rules.events_per_second) / SECOND);
+            bucket.left_ns -= cost(granted);
+            throttle_ms = (SECOND.saturating_sub(bucket.left_ns)).div_ceil(MS) as u32;
+            if granted < events {
+                // The others, or a second's worth of them, have room after the wait.
+                let again = (events - granted).min(rules.events_per_second.into());
+                throttle_ms = (cost(again) - bucket.left_ns.min(cost(again))).max(1).div_ceil(MS) as u32;
             }
-            bucket.left_ns -= cost(events);
-            throttle_ms = (most_ns - most_ns / 2).saturating_sub(bucket.left_ns).div_ceil(MS) as u32;
+            if granted == 0 {
+                return (Err((Limit::EventRate, RATE_LIMITED)), throttle_ms);
+            }
         }
         let hint = if let IngestPressure::Throttle { ms } = self.pressure { ms } else { 0 };
-        (None, throttle_ms.max(hint))
+        (Ok(granted), throttle_ms.max(hint))
     }
 
     /// Judges each event of a batch, and makes its record.
     fn judge(
         &mut self,
         batch: &Batch,
+        granted: u64,
         rules: &EventRules,
         now: u64,
         (peer, user): (String, String),
@@ -192,7 +169,10 @@ impl Publishing {
         let certain = |record: u64| if record > settled { record } else { 0 };
         let (mut verdicts, mut events, mut letters) = (Vec::new(), Vec::new(), Vec::new());
         for (event, index) in batch.events.iter().zip(0..) {
-            if let Some(reason) = event.reason(rules, now) {
+            if index >= granted {
+                self.count_rejected(RATE_LIMITED.0, 1);
+                verdicts.push(Verdict::Rejected(RATE_LIMITED));
+            } else if let Some(reason) = event.reason(rules, now) {
                 if repeats.is_none() {
                     let kept = event.is_readable().then(|| event.clone());
                     letters.push(Letter { index, reason: reason.clone(), event: kept });
@@ -213,10 +193,10 @@ impl Publishing {
             _ => None,
         });
         let is_doubtful = depends.clone().next().is_some();
-        // What depends on another record may have to come again, and what depends on the clock may be judged otherwise.
-        let of_the_clock =
-            |verdict: &Verdict| matches!(verdict, Verdict::Rejected((code, _)) if is_of_the_clock(code));
-        let is_partial = depends.any(|record| record != own) || verdicts.iter().any(of_the_clock);
+        // What depends on another record may have to come again, what depends on the clock may be judged otherwise, and
+        // what is beyond the quota comes again.
+        let may_change = |verdict: &Verdict| matches!(verdict, Verdict::Rejected((code, _)) if is_of_the_clock(code) || *code == RATE_LIMITED.0);
+        let is_partial = depends.any(|record| record != own) || verdicts.iter().any(may_change);
         if !is_partial {
             self.stored.remember(name);
         }
@@ -305,12 +285,6 @@ fn code_of(fault: StorageFault) -> &'static str {
     }
 }
 
-impl Publisher {
-    pub fn new() -> Self {
-        Self { pending: VecDeque::new(), quota: None }
-    }
-}
-
 impl Model {
     /// A client sends a PUBLISH.
     pub(super) fn publish(&mut self, index: usize, payload: &[u8], said: Option<CloseReason>) -> Judged {
@@ -342,24 +316,24 @@ impl Model {
             return plain(CloseReason::MessageTooLarge, Some(Limit::PublishEvents));
         }
         let quota = &mut conn.publisher.quota;
-        let (refused, throttle_ms) = publishing.refusal(quota, &rules, count, events_max, self.lived);
+        let (refused, throttle_ms) = publishing.refusal(quota, &rules, count, self.lived);
         publishing.tally.throttled += u64::from(throttle_ms > 0);
         let judgement = match &refused {
-            Some((_, reason)) => {
+            Err((_, reason)) => {
                 publishing.count_rejected(reason.0, count);
                 let verdicts = batch.events.iter().map(|_| Verdict::Rejected(reason.clone())).collect();
                 Judgement { verdicts, after: 0, own: 0, letters: 0 }
             }
-            None => {
+            Ok(granted) => {
                 let user = conn.user.clone().unwrap_or_else(|| self.rules.user.to_owned());
-                publishing.judge(batch, &rules, self.wall, (conn.peer.ip().to_string(), user))
+                publishing.judge(batch, *granted, &rules, self.wall, (conn.peer.ip().to_string(), user))
             }
         };
         let Judgement { verdicts, after, own, letters } = judgement;
         conn.publisher.pending.push_back(Pending { publish, verdicts, after, own, letters, throttle_ms });
         let waiting = self.conns.iter().map(|conn| conn.publisher.pending.len()).sum();
         publishing.waiting_most = publishing.waiting_most.max(waiting);
-        if let Some((limit, _)) = refused {
+        if let Err((limit, _)) = refused {
             self.tally.fired[limit as usize] += 1;
             self.spend_frame(index)?;
         }

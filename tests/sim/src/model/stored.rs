@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tickstream_engine::StorageFault;
 
-use crate::events::{Event, Reason};
+use crate::events::{Event, Reason, SERVER};
 use crate::wire::{self, Value};
 
 /// A batch's number, and whose it is.
@@ -47,9 +47,6 @@ pub struct Letter {
     /// `None`: it couldn't be read.
     pub event: Option<Rc<Event>>,
 }
-
-/// As it stands in every record.
-pub const SERVER: &str = "sim";
 
 impl Record {
     /// Bytes of its payload.

@@ -76,11 +76,8 @@ impl Pipeline {
         }
         let place = self.batches.binary_search_by_key(&sequence, |batch| batch.sequence);
         let place = place.ok().filter(|&place| self.batches[place].is_sent).ok_or(unknown)?;
-        let events = self.batches[place].items.len() as u64;
-        let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
-        let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);
-        let fits = ack.rejected.last().is_none_or(|last| u64::from(last.index) < events);
-        if answered == events && rises && fits { Ok(place) } else { Err(BadMessage::Rejections { sequence }) }
+        let events = self.batches[place].items.len();
+        if answers_all(ack, events) { Ok(place) } else { Err(BadMessage::Rejections { sequence }) }
     }
 
     /// Sets when the next batch may go, and says in how long. What the server couldn't take holds up everything else,
@@ -98,6 +95,14 @@ impl Pipeline {
         }
         wait
     }
+}
+
+/// Whether the answer is one for a batch of so many events: each is counted once, and verdicts are in order.
+pub(crate) fn answers_all(ack: &PublishAck, events: usize) -> bool {
+    let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
+    let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);
+    let fits = ack.rejected.last().is_none_or(|last| (last.index as usize) < events);
+    answered == events as u64 && rises && fits
 }
 
 fn rejection(item: &Item, code: String, message: String) -> Rejection {

@@ -7,8 +7,9 @@ use tickstream_wire::messages::Message;
 
 use super::site::{Site, logs, rejections};
 use crate::clock::MS;
+use crate::ingest::HASHES_MAX;
 use crate::ingest::tests::samples::publish;
-use crate::{CloseReason, IngestPressure, Limit};
+use crate::{CloseReason, IngestPressure, Limit, PrivacyConfig};
 
 #[test]
 fn one_publish_beyond_the_credits_is_a_violation() {
@@ -42,6 +43,74 @@ fn a_publish_has_a_frame_limit_of_its_own() {
     let stranger = site.world.connect();
     site.world.send(stranger, b"TS\x01\x10\x00\x00\x10\x01");
     site.assert_closed(stranger, "MESSAGE_TOO_LARGE", CloseReason::MessageTooLarge);
+}
+
+#[test]
+fn a_quota_takes_two_seconds_worth_of_a_batch_and_the_rest_comes_again() {
+    let mut site = Site::with(|ingest| ingest.events_per_second = NonZeroU32::new(10));
+    let client = site.publisher();
+    let batch = logs(1, 1_000);
+    site.publish(client, &publish(1, 1, batch.clone()));
+    site.sync();
+    let ack = site.acks(client).remove(0);
+    assert_eq!((ack.accepted, ack.rejected.len(), ack.throttle_ms), (20, 980, 1_000));
+    assert!(ack.rejected.iter().zip(20..).all(|(rejected, index)| {
+        (rejected.index, &*rejected.code, rejected.retryable) == (index, "RATE_LIMITED", true)
+    }));
+    // The same batch again: nothing of it was forgotten, nor taken for stored.
+    site.world.run(1_000 * MS);
+    site.publish(client, &publish(1, 1, batch[15..].to_vec()));
+    site.sync();
+    let ack = site.acks(client).remove(0);
+    assert_eq!((ack.accepted, ack.duplicates, ack.rejected.len()), (5, 5, 975));
+    assert_eq!(site.stored().len(), 25);
+}
+
+#[test]
+fn dead_letters_take_a_bounded_multiple_of_their_batch() {
+    let mut site = Site::new();
+    let client = site.publisher();
+    let empty = |count: usize| {
+        let mut batch = publish(1, 0, logs(1, count as u64));
+        batch.events.iter_mut().for_each(|event| *event = Default::default());
+        batch
+    };
+    let (mut left, mut sequence, mut kept) = (1_000, 0, 0);
+    while left > 0 {
+        sequence += 1;
+        let mut batch = empty(left);
+        batch.sequence = sequence;
+        let batch_bytes = batch.encoded_len();
+        site.publish(client, &batch);
+        site.sync();
+        let ack = site.acks(client).remove(0);
+        let again = ack.rejected.iter().filter(|rejected| rejected.retryable).count();
+        assert!(again < left, "no letter of {left} was kept");
+        let stored = site.appended.last().unwrap();
+        assert!(stored.payload.len() < 2 * batch_bytes + 1_024 + 512, "{} bytes", stored.payload.len());
+        kept += stored.batch().dead_letters.len();
+        left = again;
+    }
+    assert_eq!(kept, 1_000, "each has its letter in the end");
+}
+
+#[test]
+fn hashed_fields_of_a_batch_are_bounded_and_the_rest_comes_again() {
+    let mut site = Site::with(|ingest| {
+        let rules = vec!["properties=hash".parse().unwrap()];
+        ingest.privacy = PrivacyConfig::new(rules, [7; 32], false).unwrap();
+    });
+    let client = site.publisher();
+    let mut batch = logs(1, 500);
+    for event in &mut batch {
+        event.properties = (0..60).map(|key| (format!("k{key}"), "v".to_owned())).collect();
+    }
+    site.publish(client, &publish(1, 1, batch));
+    assert!(site.world.shard.ingest_is_spent());
+    site.sync();
+    let ack = site.acks(client).remove(0);
+    assert_eq!(ack.accepted, HASHES_MAX.div_ceil(60));
+    assert!(ack.rejected.iter().all(|rejected| rejected.code == "BATCH_FULL" && rejected.retryable));
 }
 
 #[test]

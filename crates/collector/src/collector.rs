@@ -1,0 +1,304 @@
+//! The collector as a whole: listeners, and what they share.
+
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use socket2::SockRef;
+use tickstream_client::{Builder, Error};
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::{
+    files::source::Following,
+    host::HostTask,
+    http::{HttpConfig, HttpServer, Listener, SharedKeys},
+    intake::{Intake, SharedIntake},
+    keys::{Key, Keys},
+    pipes::Pipe,
+    scrape::job::Scraping,
+    source_config::SourceConfig,
+    sources::{
+        fluent::FluentStream,
+        statsd::StatsdDatagrams,
+        syslog::{RelpStream, SyslogDatagrams, SyslogStream},
+    },
+    spool::Spool,
+    stream::{NewDecoder, StreamConfig, StreamServer, UdpServer},
+    tls::TlsError,
+    upstream::{Upstream, UpstreamConfig},
+};
+
+/// Addresses to listen at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Own API, Segment, PostHog, Prometheus, Elasticsearch.
+    pub http: Vec<SocketAddr>,
+    /// OTLP over gRPC.
+    pub otlp_grpc: Vec<SocketAddr>,
+    /// OTLP over HTTP.
+    pub otlp_http: Vec<SocketAddr>,
+    /// Syslog over TCP.
+    pub syslog_tcp: Vec<SocketAddr>,
+    /// Syslog over UDP.
+    pub syslog_udp: Vec<SocketAddr>,
+    /// Syslog over RELP.
+    pub relp: Vec<SocketAddr>,
+    /// Fluent Forward.
+    pub fluent: Vec<SocketAddr>,
+    /// StatsD.
+    pub statsd: Vec<SocketAddr>,
+}
+
+/// Options of a collector.
+#[derive(Clone, Debug)]
+pub struct CollectorConfig {
+    /// Where to listen.
+    pub addresses: Addresses,
+    /// The keys of senders; `None`: whoever reaches a listener may send.
+    pub keys: Option<Keys>,
+    /// Name of the key under which protocols send that have no place for one.
+    pub stream_key: String,
+    /// Bytes of all requests together.
+    pub memory_bytes: usize,
+    /// Connections to the servers.
+    pub upstream: UpstreamConfig,
+    /// Options of the HTTP listeners.
+    pub http: HttpConfig,
+    /// Options of the TCP listeners beside HTTP.
+    pub stream: StreamConfig,
+    /// Sources that the collector goes to by itself.
+    pub sources: SourceConfig,
+    /// Directory of what is kept over restarts, which sources of files need.
+    pub state_dir: Option<PathBuf>,
+    /// An agent's disk queue: its directory, and its most bytes.
+    pub spool: Option<(PathBuf, u64)>,
+}
+
+/// Why a collector can't start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The connections to the servers can't be as they are set.
+    #[error("the connections to the servers can't be set up")]
+    Upstream(#[from] Error),
+    /// An address can't be listened at.
+    #[error("can't listen at {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The places in files can't be kept.
+    #[error("the places up to which files are taken can't be kept in {}", .dir.display())]
+    State {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The disk queue can't be used.
+    #[error("there can be no disk queue in {}", .dir.display())]
+    Spool {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no directory for the places in files.
+    #[error("[[source.file]] and [source.journald] need state_dir, the directory where places are kept")]
+    NoStateDir,
+    /// The authorities of scraped targets can't be used.
+    #[error("https of scraped targets can't be set up")]
+    Tls(#[from] TlsError),
+}
+
+/// A collector that runs.
+#[derive(Debug)]
+pub struct Collector {
+    intake: SharedIntake,
+    keys: SharedKeys,
+    http: Vec<HttpServer>,
+    streams: Vec<StreamServer>,
+    datagrams: Vec<UdpServer>,
+    following: Option<Following>,
+    scraping: Option<Scraping>,
+    host: Option<HostTask>,
+    pipes: Vec<Pipe>,
+}
+
+/// A socket's buffer for datagrams that come while the collector is busy, bytes.
+const UDP_BUFFER_BYTES: usize = 8 << 20;
+
+impl Collector {
+    /// Starts to listen, and to connect to the servers. `builder` makes a client for the connection with this index.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(
+        config: CollectorConfig,
+        builder: impl FnMut(usize) -> Builder,
+    ) -> Result<Self, StartError> {
+        let stream_key = stream_key(&config);
+        let upstream = Arc::new(Upstream::start(config.upstream, builder)?);
+        let spool = config.spool.map(|(dir, bytes_max)| {
+            let opened = Spool::open(&dir, bytes_max, upstream.clone());
+            opened.map_err(|source| StartError::Spool { dir, source })
+        });
+        let SourceConfig { rules, .. } = config.sources.clone();
+        let intake = Arc::new(Intake::new(upstream, spool.transpose()?, config.memory_bytes, rules));
+        let keys = Arc::new(RwLock::new(config.keys.map(Arc::new)));
+        let mut collector = Self {
+            intake,
+            keys,
+            http: Vec::new(),
+            streams: Vec::new(),
+            datagrams: Vec::new(),
+            following: None,
+            scraping: None,
+            host: None,
+            pipes: Vec::new(),
+        };
+        let addresses = config.addresses;
+        let http = [
+            (Listener::Http, addresses.http),
+            (Listener::OtlpGrpc, addresses.otlp_grpc),
+            (Listener::OtlpHttp, addresses.otlp_http),
+        ];
+        for (kind, addresses) in http {
+            for address in addresses {
+                collector.listen_http(address, kind, config.http.clone()).await?;
+            }
+        }
+        let streams: [(NewDecoder, _); 3] = [
+            (|| Box::new(SyslogStream), addresses.syslog_tcp),
+            (|| Box::new(RelpStream::default()), addresses.relp),
+            (|| Box::new(FluentStream::default()), addresses.fluent),
+        ];
+        for (decoder, addresses) in streams {
+            for address in addresses {
+                collector.listen_stream(address, decoder, config.stream.clone(), stream_key.clone()).await?;
+            }
+        }
+        for address in addresses.syslog_udp {
+            collector.listen_udp(address, Box::new(SyslogDatagrams), stream_key.clone()).await?;
+        }
+        for address in addresses.statsd {
+            collector.listen_udp(address, Box::new(StatsdDatagrams), stream_key.clone()).await?;
+        }
+        collector.start_sources(config.sources, config.state_dir)?;
+        Ok(collector)
+    }
+
+    fn start_sources(&mut self, sources: SourceConfig, state_dir: Option<PathBuf>) -> Result<(), StartError> {
+        let SourceConfig { files, jobs, host, stdin, journald, .. } = sources;
+        self.pipes.extend(stdin.map(|lines| Pipe::stdin(lines, self.intake.clone())));
+        if let Some(config) = journald {
+            let dir = state_dir.clone().ok_or(StartError::NoStateDir)?;
+            std::fs::create_dir_all(&dir).map_err(|source| StartError::State { dir: dir.clone(), source })?;
+            self.pipes.push(Pipe::journald(config, &dir, self.intake.clone()));
+        }
+        if !files.is_empty() {
+            let dir = state_dir.ok_or(StartError::NoStateDir)?;
+            let following = Following::start(files, &dir, &self.intake);
+            self.following = Some(following.map_err(|source| StartError::State { dir, source })?);
+        }
+        if !jobs.is_empty() {
+            self.scraping = Some(Scraping::start(jobs, &self.intake)?);
+        }
+        self.host = host.map(|metrics| HostTask::start(metrics, self.intake.clone()));
+        Ok(())
+    }
+
+    /// The intake, for health and metrics.
+    pub fn intake(&self) -> &SharedIntake {
+        &self.intake
+    }
+
+    /// The addresses of the HTTP listeners, in the order of the options, then those of the streams, then of datagrams.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let http = self.http.iter().map(HttpServer::address);
+        let streams = self.streams.iter().map(StreamServer::address);
+        http.chain(streams).chain(self.datagrams.iter().map(UdpServer::address)).collect()
+    }
+
+    /// Replaces the keys: for requests from now on.
+    pub fn set_keys(&self, keys: Option<Keys>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.map(Arc::new);
+    }
+
+    /// Takes no more, lets what was taken come to its answer, for `patience` at the most, and ends.
+    pub async fn drain(self, patience: Duration) {
+        let Self { intake, http, streams, datagrams, following, scraping, host, pipes, .. } = self;
+        let draining: Vec<_> = [
+            following.into_iter().map(|files| tokio::spawn(files.drain(patience))).collect::<Vec<_>>(),
+            scraping.into_iter().map(|jobs| tokio::spawn(jobs.drain(patience))).collect(),
+            host.into_iter().map(|task| tokio::spawn(task.drain(patience))).collect(),
+            pipes.into_iter().map(|pipe| tokio::spawn(pipe.drain(patience))).collect(),
+            http.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
+            streams.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
+            datagrams.into_iter().map(|server| tokio::spawn(server.drain(patience))).collect(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        for drained in draining {
+            // A panic of the task has been told by the runtime.
+            _ = drained.await;
+        }
+        intake.drain();
+        intake.close(patience).await;
+    }
+
+    async fn listen_http(
+        &mut self,
+        address: SocketAddr,
+        kind: Listener,
+        config: HttpConfig,
+    ) -> Result<(), StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let server = HttpServer::start(listener, kind, config, self.intake.clone(), self.keys.clone());
+        self.http.push(server.map_err(failed)?);
+        Ok(())
+    }
+
+    async fn listen_stream(
+        &mut self,
+        address: SocketAddr,
+        decoder: NewDecoder,
+        config: StreamConfig,
+        key: Arc<Key>,
+    ) -> Result<(), StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let server = StreamServer::start(listener, decoder, config, self.intake.clone(), key);
+        self.streams.push(server.map_err(failed)?);
+        Ok(())
+    }
+
+    async fn listen_udp(
+        &mut self,
+        address: SocketAddr,
+        decoder: Box<dyn crate::stream::DatagramDecoder>,
+        key: Arc<Key>,
+    ) -> Result<(), StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let socket = UdpSocket::bind(address).await.map_err(failed)?;
+        // As much as the system allows.
+        _ = SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER_BYTES);
+        let server = UdpServer::start(socket, decoder, self.intake.clone(), key).map_err(failed)?;
+        self.datagrams.push(server);
+        Ok(())
+    }
+}
+
+/// The key under which protocols send that have no place for one: that of the file, or one that may do everything.
+fn stream_key(config: &CollectorConfig) -> Arc<Key> {
+    let name = &config.stream_key;
+    let of_file = config.keys.as_ref().and_then(|keys| keys.named(name)).cloned();
+    of_file.unwrap_or_else(|| Arc::new(Key::unrestricted(name)))
+}

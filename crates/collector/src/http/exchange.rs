@@ -1,0 +1,223 @@
+//! One request, from its head to its answer.
+
+use std::{
+    borrow::Cow,
+    net::IpAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use hyper::{
+    Method, Request, Response, Version,
+    body::Incoming,
+    header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
+    http::request::Parts,
+};
+
+use super::{
+    DecodeError, Encoding, Head, HttpSource, Listener, Refusal, Reply, ReplyBody,
+    body::{self, BodyLimits},
+    cors, decode, grpc, route, secrets,
+};
+use crate::{
+    intake::{Intake, SharedIntake},
+    keys::{Key, Keys},
+    networks::{self, Network},
+    outcome::Outcome,
+    writer::{Ids, Origin},
+};
+
+/// Bounds of requests.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLimits {
+    /// Most bytes of a body, as it comes.
+    pub body_bytes: usize,
+    /// Most bytes of a body, decompressed.
+    pub content_bytes: usize,
+    /// Most events of a request.
+    pub events: u32,
+    /// Time for a body to come.
+    pub body_timeout: Duration,
+}
+
+/// What requests of one listener need.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub listener: Listener,
+    pub intake: SharedIntake,
+    pub keys: SharedKeys,
+    pub limits: RequestLimits,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted: Arc<[Network]>,
+}
+
+/// The keys at present; `None`: whoever reaches the listener may send.
+pub type SharedKeys = Arc<RwLock<Option<Arc<Keys>>>>;
+
+/// More than events take in memory per byte of a body: decoded values, and events with what is added to each.
+const CONTENT_FACTOR: usize = 3;
+
+impl Exchange {
+    /// Answers a request.
+    pub async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Response<ReplyBody> {
+        let (parts, body) = request.into_parts();
+        let address = networks::client(address, &parts.headers, &self.trusted);
+        let head = Head::new(&parts, Some(address));
+        // What came with a Content-Length as well, hyper has read by Transfer-Encoding alone. A proxy before us may have
+        // read it otherwise: whatever follows isn't looked at (RFC 9112, 6.1).
+        let is_last = head.headers.contains_key(TRANSFER_ENCODING);
+        let found = host_problem(&parts).map_or_else(|| route::find(self.listener, &head), Err);
+        let mut reply = match found {
+            Ok(_) if head.method == Method::OPTIONS => cors::preflight(&head),
+            Ok(source) => self.answer_of(source, &head, body).await,
+            Err(refusal) => refused_unread(&head, &refusal),
+        };
+        cors::expose(&head, &mut reply);
+        if is_last {
+            reply = reply.header(CONNECTION, HeaderValue::from_static("close"));
+        }
+        reply.into_response()
+    }
+
+    async fn answer_of(&self, source: &'static dyn HttpSource, head: &Head, body: Incoming) -> Reply {
+        let is_call = grpc::is_call(head);
+        match self.take(source, head, body).await {
+            Ok(outcome) if is_call => grpc::success(source.success(head, &outcome).body()),
+            Ok(outcome) => source.success(head, &outcome),
+            Err(refusal) => {
+                self.intake.metrics.refused(source.name(), refusal.code());
+                tracing::debug!(source = source.name(), %refusal, "a request was refused");
+                if is_call {
+                    grpc::refusal(&refusal)
+                } else {
+                    refusal.with_headers(source.refusal(head, &refusal))
+                }
+            }
+        }
+    }
+
+    async fn take(&self, source: &dyn HttpSource, head: &Head, body: Incoming) -> Result<Outcome, Refusal> {
+        if !source.needs_key() {
+            return Ok(Outcome::default());
+        }
+        let mut key = self.key_of(secrets(head));
+        if let Some(key) = &key {
+            self.check(key, head)?;
+        }
+        source.accepts(head).map_err(Refusal::Unsupported)?;
+        let mut reservation = self.intake.budget.reservation();
+        let limits = BodyLimits { bytes: self.limits.body_bytes, timeout: self.limits.body_timeout };
+        let body = body::read(body, limits, &mut reservation).await?;
+        let content = self.content(source, head, &body)?;
+        if !reservation.grow(content.len().saturating_mul(CONTENT_FACTOR)) {
+            return Err(Intake::full().into());
+        }
+        if key.is_none() {
+            key = self.key_of(source.secret_in_body(head, &content).into_iter());
+            self.check(key.as_deref().ok_or(Refusal::Unauthorized)?, head)?;
+        }
+        let origin = origin(source, head, key.ok_or(Refusal::Unauthorized)?);
+        let ids = if source.has_retries() { Ids::OfBody(&content) } else { Ids::New };
+        let mut writer = self.intake.writer(&origin, ids, self.limits.events);
+        source.decode(head, &content, &mut writer)?;
+        let request = writer.finish()?;
+        drop(content);
+        drop(body);
+        let outcome = self.intake.store(&origin, request).await?;
+        if outcome.retryable().is_some() { Err(Refusal::Partly(outcome)) } else { Ok(outcome) }
+    }
+
+    /// The first key that there is; without a file of keys, the one that may do everything.
+    fn key_of(&self, mut secrets: impl Iterator<Item = String>) -> Option<Arc<Key>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match keys {
+            Some(keys) => secrets.find_map(|secret| keys.find(&secret).cloned()),
+            None => Some(Arc::new(Key::unrestricted("any"))),
+        }
+    }
+
+    fn check(&self, key: &Key, head: &Head) -> Result<(), Refusal> {
+        if !cors::allows(key, head) {
+            return Err(Refusal::Origin(head.header("origin").to_owned()));
+        }
+        Ok(self.intake.admit(key, head.address)?)
+    }
+
+    fn content<'a>(
+        &self,
+        source: &dyn HttpSource,
+        head: &Head,
+        body: &'a [u8],
+    ) -> Result<Cow<'a, [u8]>, Refusal> {
+        if grpc::is_call(head) {
+            return grpc::message(head, body, self.limits.content_bytes);
+        }
+        let name = head.header("content-encoding");
+        let encoding = source.encoding(head).or_else(|| Encoding::from_header(name)).ok_or_else(|| {
+            Refusal::Unsupported(format!("Content-Encoding {name} isn't taken; gzip, zstd or deflate is"))
+        })?;
+        decode(encoding, body, self.limits.content_bytes).map_err(|error| match error {
+            DecodeError::TooLarge(bytes_max) => Refusal::TooLarge { bytes_max },
+            DecodeError::Broken(problem) => {
+                super::Malformed(format!("the body isn't {encoding:?}, as the request says: {problem}"))
+                    .into()
+            }
+        })
+    }
+}
+
+/// The answer to a request that no source has seen.
+fn refused_unread(head: &Head, refusal: &Refusal) -> Reply {
+    if grpc::is_call(head) {
+        return grpc::refusal(refusal);
+    }
+    let text = serde_json::json!({ "error": { "code": refusal.code(), "message": refusal.to_string() } });
+    refusal.with_headers(Reply::json(refusal.status(), &text))
+}
+
+/// HTTP/1.1 wants the name of the host once: behind a proxy that reads another one, it would be another's request
+/// (RFC 9112, 3.2).
+fn host_problem(parts: &Parts) -> Option<Refusal> {
+    let hosts = parts.headers.get_all(HOST).iter().count();
+    let is_wrong = hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11);
+    is_wrong.then(|| super::Malformed("the request needs the header Host once".to_owned()).into())
+}
+
+/// Headers that are stored with each event, since they can't be had later.
+const STORED_HEADERS: [&str; 8] = [
+    "accept-language",
+    "origin",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-gpc",
+    "dnt",
+];
+/// The schema's bounds on what a header may be, bytes.
+const HEADER_BYTES_MAX: usize = 1024;
+
+fn origin(source: &dyn HttpSource, head: &Head, key: Arc<Key>) -> Origin {
+    let stored = |name: &&str| {
+        let value = clipped(head.header(name));
+        (!value.is_empty()).then(|| ((*name).to_owned(), value.to_owned()))
+    };
+    Origin {
+        key,
+        source: source.name(),
+        address: head.address,
+        user_agent: clipped(head.header("user-agent")).to_owned(),
+        headers: STORED_HEADERS.iter().filter_map(stored).collect(),
+        receive_time: now_ns(),
+        send_time: 0,
+    }
+}
+
+fn clipped(ascii: &str) -> &str {
+    &ascii[..ascii.len().min(HEADER_BYTES_MAX)]
+}
+
+/// Unix time, nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}

@@ -1,0 +1,246 @@
+//! The collector as a process: admin endpoint, signals, the service manager.
+
+use std::{
+    io,
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+
+use tickstream_client::Builder;
+use tickstream_service::{
+    admin::{AdminError, AdminToken, Endpoint, Program, Router, StatusCode, json},
+    logs::LogGuard,
+    metrics::{Process, ProcessMetrics, Registry, Text},
+    notify::Notify,
+    settings::ConfigError,
+    signals::{Signal, Signals},
+    standard::Standard,
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    Collector, StartError,
+    intake::{Intake, SharedIntake},
+    keys::{Keys, KeysError},
+    settings::CollectSettings,
+    source_config::SourceConfig,
+    tls::{TlsError, TlsFiles},
+};
+
+/// Why a collector ends.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The keys can't be used.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The listeners' TLS.
+    #[error("no TLS with listen_cert, listen_key and listen_client_ca")]
+    Tls(#[from] TlsError),
+    /// It can't start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A setting can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The admin endpoint.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// Threads, signals.
+    #[error("can't set up {what}")]
+    Setup {
+        /// The part.
+        what: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// What a collector process is told.
+pub struct Options {
+    /// Its own settings.
+    pub settings: CollectSettings,
+    /// Files of the listeners' TLS, where it is on.
+    pub tls: Option<TlsFiles>,
+    /// Sources that the collector goes to by itself.
+    pub sources: SourceConfig,
+    /// Those of every program.
+    pub standard: Standard,
+    /// The admin endpoint's token.
+    pub token: Option<AdminToken>,
+    /// All settings for people, secrets masked.
+    pub effective: String,
+}
+
+/// Runs until a signal ends it. `builder` makes a client for the connection with this index.
+///
+/// # Errors
+/// [`RunError`].
+pub fn run(options: Options, builder: impl FnMut(usize) -> Builder, logs: &LogGuard) -> Result<(), RunError> {
+    let setup = |what| move |source| RunError::Setup { what, source };
+    let signals = Signals::take().map_err(setup("signals"))?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(workers) = options.settings.workers {
+        runtime.worker_threads(workers.get() as usize);
+    }
+    let runtime = runtime.enable_all().thread_name("collect").build().map_err(setup("threads"))?;
+    let result = runtime.block_on(collect(options, builder, signals, logs));
+    // Tasks that outlast the drain aren't waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn collect(
+    options: Options,
+    builder: impl FnMut(usize) -> Builder,
+    signals: Signals,
+    logs: &LogGuard,
+) -> Result<(), RunError> {
+    let Options { settings, tls, sources, standard, token, effective } = options;
+    let keys = settings.keys.as_deref().map(Keys::read).transpose()?;
+    let admin = Endpoint::bind(&standard.admin, false)?;
+    let tls = tls.map(|files| files.read()).transpose()?;
+    let collector = Collector::start(settings.config(keys, tls, sources), builder).await?;
+    let registry = Registry::default();
+    let process =
+        ProcessMetrics::new(&registry, env!("CARGO_PKG_VERSION"), SystemTime::now(), Some(logs.losses()));
+    let program = Admin { intake: Arc::downgrade(collector.intake()), token, effective, registry, process };
+    let router = Router::new("tickstream collect", Arc::new(program)).get(
+        "/senders",
+        "the keys that have sent, and their last events",
+        |program, _| async move {
+            json(StatusCode::OK, &program.intake.upgrade().map(|intake| intake.metrics.senders()))
+        },
+    );
+    let _admin = admin.map(|endpoint| endpoint.serve(router, || {}, std::future::pending())).transpose()?;
+    let notify = Notify::from_environment();
+    let (sender, mut received) = mpsc::unbounded_channel();
+    signals
+        .forward(move |signal| _ = sender.send(signal))
+        .map_err(|source| RunError::Setup { what: "signals", source })?;
+    let addresses: Vec<_> = collector.addresses().iter().map(ToString::to_string).collect();
+    tracing::info!(addresses = addresses.join(","), to = settings.to.join(","), "collecting");
+    notify.ready("collecting");
+    loop {
+        match received.recv().await {
+            Some(Signal::Reload) => reload(&settings, &collector, &notify),
+            Some(Signal::Upgrade) => {
+                tracing::warn!(
+                    "a collector doesn't hand over: start a second one beside it, then end this one"
+                );
+            }
+            Some(Signal::End) | None => break,
+        }
+    }
+    drain(collector, settings.drain_timeout, &notify, received).await;
+    Ok(())
+}
+
+/// Reads the keys again. Those that there are stay, if the file can't be used.
+fn reload(settings: &CollectSettings, collector: &Collector, notify: &Notify) {
+    notify.reloading();
+    match settings.keys.as_deref().map(Keys::read).transpose() {
+        Ok(keys) => {
+            tracing::info!(keys = keys.as_ref().map_or(0, Keys::len), "read the keys again");
+            collector.set_keys(keys);
+        }
+        Err(error) => {
+            let error = tickstream_client::with_causes(&error);
+            tracing::error!(%error, "the keys stay as they were");
+        }
+    }
+    notify.ready("collecting");
+}
+
+async fn drain(
+    collector: Collector,
+    patience: Duration,
+    notify: &Notify,
+    mut received: mpsc::UnboundedReceiver<Signal>,
+) {
+    tracing::info!(?patience, "ending: no more is taken, what was taken comes to its answer");
+    notify.stopping(patience);
+    let again = async { while !matches!(received.recv().await, Some(Signal::End) | None) {} };
+    tokio::select! {
+        () = collector.drain(patience) => tracing::info!("ended"),
+        () = again => tracing::warn!("ended at once, by a second signal"),
+    }
+}
+
+/// What the admin endpoint shows. It doesn't keep the collector from ending.
+struct Admin {
+    intake: Weak<Intake>,
+    token: Option<AdminToken>,
+    effective: String,
+    registry: Registry,
+    process: ProcessMetrics,
+}
+
+impl Admin {
+    fn intake(&self) -> Result<SharedIntake, String> {
+        self.intake.upgrade().ok_or_else(|| "the collector has ended\n".to_owned())
+    }
+}
+
+impl Program for Admin {
+    fn config(&self) -> String {
+        self.effective.clone()
+    }
+
+    fn token(&self) -> Option<AdminToken> {
+        self.token.clone()
+    }
+
+    fn health(&self) -> Result<(), String> {
+        self.intake().map(drop)
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        let is_ready = self.intake()?.is_ready();
+        if is_ready {
+            Ok(())
+        } else {
+            Err("no server can be reached, or the collector is ending\n".to_owned())
+        }
+    }
+
+    async fn metrics(&self) -> String {
+        let mut text = Text::default();
+        self.process.set(&Process::read(), &mut text);
+        if let Ok(intake) = self.intake() {
+            intake.metrics.write(&mut text);
+            let gauges = [
+                (
+                    "tickstream_collector_memory_bytes",
+                    "Bytes that requests hold.",
+                    intake.budget.used() as u64,
+                ),
+                (
+                    "tickstream_collector_queue_bytes",
+                    "Bytes of events without an answer.",
+                    intake.queued_bytes() as u64,
+                ),
+                (
+                    "tickstream_collector_connected",
+                    "1 while a server can be reached.",
+                    u64::from(intake.is_connected()),
+                ),
+            ];
+            for (name, help, value) in gauges {
+                text.family(name, "gauge", help);
+                text.sample(name, &[], value);
+            }
+            if let Some(spool) = intake.spool() {
+                let name = "tickstream_collector_disk_queue_bytes";
+                text.family(name, "gauge", "Bytes of the disk queue that the servers don't have yet.");
+                text.sample(name, &[], spool.bytes());
+                let name = "tickstream_collector_disk_queue_rejected_total";
+                text.family(name, "counter", "Events of the disk queue that the servers rejected for good.");
+                text.sample(name, &[], spool.rejected());
+            }
+            let name = "tickstream_collector_datagrams_dropped_total";
+            text.family(name, "counter", "Events that came by UDP and found no room.");
+            text.sample(name, &[], intake.metrics.dropped());
+        }
+        self.registry.render(text)
+    }
+}

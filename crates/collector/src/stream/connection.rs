@@ -1,0 +1,178 @@
+//! One connection.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::watch,
+    time::{self, Instant},
+};
+
+use super::{StreamConfig, StreamDecoder};
+use crate::{
+    budget::Reservation,
+    delivery::Delivery,
+    drain,
+    http::now_ns,
+    intake::SharedIntake,
+    keys::Key,
+    outcome::Rejection,
+    writer::{Ids, Origin, Request},
+};
+
+/// First room of a connection's buffer, bytes: idle connections have no more.
+const BUFFER_BYTES_FIRST: usize = 4096;
+/// Largest read, bytes: so much is on its way to the servers at a time.
+const READ_BYTES_MAX: usize = 256 * 1024;
+/// Most events of a read.
+const EVENTS_MAX: u32 = 65_536;
+
+pub(super) struct Connection {
+    pub decoder: Box<dyn StreamDecoder>,
+    pub intake: SharedIntake,
+    pub key: Arc<Key>,
+    pub address: Option<IpAddr>,
+    pub config: StreamConfig,
+    pub drain: watch::Receiver<bool>,
+    /// Time since which a part of a message waits for its rest.
+    pub partial_since: Option<Instant>,
+}
+
+/// Why a connection is over.
+enum End {
+    /// The sender has closed it, or it broke.
+    Closed,
+    /// Nothing came for too long.
+    Idle,
+    /// The collector ends.
+    Drained,
+}
+
+impl Connection {
+    /// Serves a connection to its end.
+    pub async fn serve(mut self, mut io: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut reservation = self.intake.budget.reservation();
+        let mut buffer = Vec::new();
+        loop {
+            match self.read(&mut io, &mut buffer, &mut reservation).await {
+                Ok(()) => {}
+                Err(End::Closed) => {
+                    self.finish(&buffer).await;
+                    break;
+                }
+                Err(End::Idle | End::Drained) => break,
+            }
+            if self.take(&mut io, &mut buffer).await.is_err() {
+                break;
+            }
+            release(&mut buffer, &mut reservation);
+        }
+        _ = time::timeout(GOODBYE, io.shutdown()).await;
+    }
+
+    /// Waits for bytes, and appends them.
+    async fn read(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
+        buffer: &mut Vec<u8>,
+        reservation: &mut Reservation,
+    ) -> Result<(), End> {
+        // A message has its time from its first byte on: one byte a second would otherwise keep it for ever.
+        let deadline = match self.partial_since {
+            Some(since) => since + self.config.message_timeout,
+            None => Instant::now() + self.config.idle_timeout,
+        };
+        if buffer.capacity() == buffer.len() {
+            let more = buffer.len().clamp(BUFFER_BYTES_FIRST, READ_BYTES_MAX);
+            while !reservation.grow(more) {
+                time::sleep(FULL_PAUSE).await;
+            }
+            buffer.reserve_exact(more);
+        }
+        tokio::select! {
+            read = time::timeout_at(deadline, io.read_buf(buffer)) => match read {
+                Ok(Ok(1..)) => Ok(()),
+                Ok(Ok(0) | Err(_)) => Err(End::Closed),
+                Err(_) => Err(End::Idle),
+            },
+            () = drain::begins(&mut self.drain) => Err(End::Drained),
+        }
+    }
+
+    /// Decodes what is whole, has it stored, and tells the sender.
+    async fn take(&mut self, io: &mut (impl AsyncWrite + Unpin), buffer: &mut Vec<u8>) -> Result<(), ()> {
+        loop {
+            let origin = self.origin();
+            let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
+            let decoded = self.decoder.decode(buffer, &mut writer);
+            // What was decoded before the stream broke is stored all the same, and not acknowledged.
+            let request = writer.finish().map_err(|problem| self.complain(&problem))?;
+            let rejected = self.store(&origin, request).await?;
+            let consumed = decoded.map_err(|problem| self.complain(&problem))?;
+            buffer.drain(..consumed);
+            self.partial_since = match buffer.is_empty() {
+                true => None,
+                false if consumed > 0 => Some(Instant::now()),
+                false => self.partial_since.or_else(|| Some(Instant::now())),
+            };
+            let mut out = Vec::new();
+            self.decoder.acknowledge(&rejected, &mut out);
+            if !out.is_empty() {
+                let written = time::timeout(self.config.message_timeout, io.write_all(&out)).await;
+                written.map_err(drop)?.map_err(drop)?;
+            }
+            if consumed == 0 || buffer.is_empty() {
+                break;
+            }
+        }
+        if buffer.len() > self.decoder.message_bytes_max() {
+            self.complain(&format!("a message has more than {} bytes", self.decoder.message_bytes_max()));
+            return Err(());
+        }
+        Ok(())
+    }
+
+    fn complain(&self, problem: &dyn std::fmt::Display) {
+        tracing::info!(source = self.decoder.name(), peer = ?self.address, %problem, "closing a connection");
+    }
+
+    async fn finish(&mut self, rest: &[u8]) {
+        let origin = self.origin();
+        let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
+        self.decoder.end(rest, &mut writer);
+        let request = writer.finish().unwrap_or_default();
+        _ = self.store(&origin, request).await;
+    }
+
+    /// Until every event has its final answer, or the collector ends. Gives the events that can't be stored.
+    async fn store(&mut self, origin: &Origin, request: Request) -> Result<Vec<Rejection>, ()> {
+        let drain = Some(self.drain.clone());
+        let delivery = Delivery { intake: &self.intake, origin, until: None, drain };
+        delivery.deliver(&request).await.map_err(drop)
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            key: self.key.clone(),
+            source: self.decoder.name(),
+            address: self.address,
+            user_agent: String::new(),
+            headers: Vec::new(),
+            receive_time: now_ns(),
+            send_time: 0,
+        }
+    }
+}
+
+/// Gives back the room that a busy moment took.
+fn release(buffer: &mut Vec<u8>, reservation: &mut Reservation) {
+    if buffer.len() < BUFFER_BYTES_FIRST && buffer.capacity() > 2 * READ_BYTES_MAX {
+        let before = buffer.capacity();
+        buffer.shrink_to(BUFFER_BYTES_FIRST);
+        reservation.shrink(before - buffer.capacity());
+    }
+}
+
+/// Pause of a connection that finds no memory.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+const GOODBYE: Duration = Duration::from_secs(2);

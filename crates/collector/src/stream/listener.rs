@@ -1,0 +1,126 @@
+//! A TCP listener, with or without TLS.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinHandle,
+    time,
+};
+use tokio_rustls::{TlsAcceptor, rustls};
+
+use super::{StreamDecoder, connection::Connection};
+use crate::{intake::SharedIntake, keys::Key};
+
+/// Options of a listener.
+#[derive(Clone, Debug)]
+pub struct StreamConfig {
+    /// Most connections; beyond, new ones wait.
+    pub connections: usize,
+    /// Time for which a connection may be silent.
+    pub idle_timeout: Duration,
+    /// Time for the rest of a message whose beginning has come.
+    pub message_timeout: Duration,
+    /// TLS, where it is on.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            connections: 20_000,
+            idle_timeout: Duration::from_secs(3600),
+            message_timeout: Duration::from_secs(30),
+            tls: None,
+        }
+    }
+}
+
+/// A listener that serves.
+#[derive(Debug)]
+pub struct StreamServer {
+    address: SocketAddr,
+    drain: watch::Sender<bool>,
+    connections: Arc<Semaphore>,
+    connections_max: usize,
+    accepting: JoinHandle<()>,
+}
+
+/// Makes the decoder of a connection.
+pub type NewDecoder = fn() -> Box<dyn StreamDecoder>;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+impl StreamServer {
+    /// Serves on a listening socket. All senders have the same key, for these protocols have no place for one.
+    ///
+    /// # Errors
+    /// If the socket has no address.
+    pub fn start(
+        listener: TcpListener,
+        decoder: NewDecoder,
+        config: StreamConfig,
+        intake: SharedIntake,
+        key: Arc<Key>,
+    ) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (drain, drained) = watch::channel(false);
+        let connections = Arc::new(Semaphore::new(config.connections));
+        let connections_max = config.connections;
+        let new = move |address| Connection {
+            decoder: decoder(),
+            intake: intake.clone(),
+            key: key.clone(),
+            address,
+            config: config.clone(),
+            drain: drained.clone(),
+            partial_since: None,
+        };
+        let accepting = tokio::spawn(accept(listener, connections.clone(), new));
+        Ok(Self { address, drain, connections, connections_max, accepting })
+    }
+
+    /// The address that it listens at.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts no more, has stored what was read, for `patience` at the most.
+    pub async fn drain(self, patience: Duration) {
+        self.accepting.abort();
+        self.drain.send_replace(true);
+        _ = time::timeout(patience, self.connections.acquire_many(self.connections_max as u32)).await;
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    connections: Arc<Semaphore>,
+    new: impl Fn(Option<std::net::IpAddr>) -> Connection,
+) {
+    while let Ok(permit) = connections.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let connection = new(Some(peer.ip()));
+                tokio::spawn(serve(stream, connection, permit));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "can't accept a connection");
+                time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: tokio::net::TcpStream, connection: Connection, _permit: OwnedSemaphorePermit) {
+    let Some(tls) = connection.config.tls.clone().map(TlsAcceptor::from) else {
+        return connection.serve(stream).await;
+    };
+    match time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => connection.serve(stream).await,
+        Ok(Err(error)) => tracing::debug!(%error, "no TLS with a client"),
+        Err(_) => {}
+    }
+}

@@ -1,0 +1,9 @@
+//! The collector over sockets, between senders and a server that the tests play.
+
+mod clients;
+mod faults;
+mod grpc;
+mod own;
+mod server;
+mod sources;
+mod streams;

@@ -1,0 +1,131 @@
+//! The collector's own API.
+
+use std::io::Write;
+
+use flate2::{Compression, write::GzEncoder};
+use serde_json::json;
+use tickstream_collector::keys::Keys;
+
+use crate::{
+    clients::{event, exchange, parsed, post, request},
+    server::{Answer, Fixture, KEYS},
+};
+
+#[tokio::test]
+async fn success_is_the_servers_word() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let body = format!("[{},{{\"nonsense\":1}},{}]", event("a"), event("b"));
+    let answer = post(fixture.http, "/v1/events?key=secret-key", body.as_bytes()).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let json = answer.json();
+    assert_eq!((&json["accepted"], &json["duplicates"]), (&json!(2), &json!(0)));
+    assert_eq!(
+        (&json["rejected"][0]["index"], &json["rejected"][0]["code"]),
+        (&json!(1), &json!("MALFORMED"))
+    );
+    let again = post(fixture.http, "/v1/events?key=secret-key", body.as_bytes()).await.json();
+    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(0), &json!(2)), "by the body");
+    let events = fixture.server.events();
+    let sender = events[0].sender.as_ref().unwrap();
+    assert_eq!(
+        (&sender.key_id[..], &sender.source[..], &sender.client_address[..]),
+        ("backend", "events", "127.0.0.1")
+    );
+    assert_eq!(events.iter().map(|event| &event.event_name[..]).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn compressed_bodies_keys_and_origins_are_checked() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(event("zipped").as_bytes()).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let send = async |more: &str, body: &[u8]| {
+        request(fixture.http, &format!("POST /v1/events HTTP/1.1\r\n{more}"), body).await
+    };
+    let plain = event("plain");
+    let check = async |headers: &str, body: &[u8], status: u16| {
+        let answer = send(headers, body).await;
+        assert_eq!(answer.status, status, "{headers}: {answer:?}");
+        answer
+    };
+    check("content-encoding: gzip\r\nx-api-key: secret-key", &gzip, 200).await;
+    check("content-encoding: gzip\r\nx-api-key: secret-key", plain.as_bytes(), 400).await;
+    check("content-encoding: br\r\nx-api-key: secret-key", &gzip, 415).await;
+    check("x-api-key: wrong-key", plain.as_bytes(), 401).await;
+    check("authorization: Bearer secret-key", plain.as_bytes(), 200).await;
+    let page = check("x-api-key: public-key\r\norigin: https://shop.example", plain.as_bytes(), 200).await;
+    assert_eq!(page.header("access-control-allow-origin"), Some("https://shop.example"));
+    check("x-api-key: public-key\r\norigin: https://evil.example", plain.as_bytes(), 403).await;
+    let log = r#"{"platform":"web","event_type":"log","event_name":"l","log":{"service":"s","level":"info","message":"m"}}"#;
+    let answer = check("x-api-key: public-key", log.as_bytes(), 200).await;
+    assert_eq!(answer.json()["rejected"][0]["code"], json!("KIND_NOT_ALLOWED"));
+    let preflight = request(
+        fixture.http,
+        "OPTIONS /v1/events?key=public-key HTTP/1.1\r\norigin: https://shop.example",
+        b"",
+    )
+    .await;
+    assert_eq!((preflight.status, preflight.header("access-control-max-age")), (204, Some("86400")));
+    assert_eq!(request(fixture.http, "GET /nowhere HTTP/1.1", b"").await.status, 404);
+}
+
+#[tokio::test]
+async fn statuses_have_the_headers_that_belong_to_them() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let get = request(fixture.http, "GET /v1/events HTTP/1.1", b"").await;
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
+    let delete = request(fixture.http, "DELETE /_bulk HTTP/1.1", b"").await;
+    assert_eq!((delete.status, delete.header("allow")), (405, Some("POST, PUT")));
+    let unknown = post(fixture.http, "/v1/events", b"[]").await;
+    assert!(unknown.status == 401 && unknown.header("www-authenticate").is_some(), "{unknown:?}");
+    let described = request(fixture.http, "GET /openapi.json HTTP/1.1", b"").await;
+    assert_eq!((described.status, &described.json()["openapi"]), (200, &json!("3.1.0")), "without a key");
+    let asked = "OPTIONS /v1/events HTTP/1.1\r\norigin: https://a.example\r\naccess-control-request-headers: x-own, content-type";
+    let preflight = request(fixture.http, asked, b"").await;
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("x-own, content-type"));
+}
+
+#[tokio::test]
+async fn fault_67_a_request_names_its_host_once() {
+    let fixture = Fixture::start(None).await;
+    let send = async |hosts: &str| {
+        let text =
+            format!("POST /v1/events HTTP/1.1\r\n{hosts}connection: close\r\ncontent-length: 2\r\n\r\n[]");
+        parsed(&exchange(fixture.http, text.as_bytes()).await).status
+    };
+    assert_eq!(send("host: a\r\n").await, 200);
+    assert_eq!(send("").await, 400);
+    assert_eq!(send("host: a\r\nhost: b\r\n").await, 400);
+}
+
+#[tokio::test]
+async fn new_keys_hold_at_once() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let body = event("e");
+    assert_eq!(post(fixture.http, "/v1/events?key=brand-new", body.as_bytes()).await.status, 401);
+    let keys = Keys::parse("[key.new]\nsecret = \"brand-new\"", "keys.toml").unwrap();
+    fixture.collector.set_keys(Some(keys));
+    assert_eq!(post(fixture.http, "/v1/events?key=brand-new", body.as_bytes()).await.status, 200);
+    assert_eq!(post(fixture.http, "/v1/events?key=secret-key", body.as_bytes()).await.status, 401);
+}
+
+#[tokio::test]
+async fn without_a_file_of_keys_everyone_may_send() {
+    let fixture = Fixture::start(None).await;
+    assert_eq!(post(fixture.http, "/v1/events", event("e").as_bytes()).await.status, 200);
+}
+
+#[tokio::test]
+async fn verdicts_of_the_server_come_with_the_senders_index() {
+    let fixture = Fixture::start(None).await;
+    fixture.server.answer(Answer::Reject("TOO_OLD", false));
+    let body = format!("[5,{},{}]", event("a"), event("b"));
+    let answer = post(fixture.http, "/v1/events", body.as_bytes()).await;
+    let rejected = &answer.json()["rejected"];
+    assert_eq!(
+        (answer.status, &rejected[1]["index"], &rejected[1]["code"]),
+        (200, &json!(2), &json!("TOO_OLD"))
+    );
+    assert_eq!(rejected[0]["index"], json!(0));
+}

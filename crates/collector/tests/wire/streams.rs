@@ -1,0 +1,112 @@
+//! Syslog, RELP, Fluent, StatsD over sockets.
+
+use std::time::Duration;
+
+use tickstream_client::events::{Body, Event};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UdpSocket},
+    time::timeout,
+};
+
+use crate::server::{Answer, Fixture};
+
+fn messages(events: &[Event]) -> Vec<String> {
+    let message = |event: &Event| match &event.body {
+        Some(Body::Log(log)) => log.message.clone(),
+        other => panic!("{other:?}"),
+    };
+    events.iter().map(message).collect()
+}
+
+#[tokio::test]
+async fn syslog_over_tcp_waits_while_the_server_cannot_store() {
+    let fixture = Fixture::start(None).await;
+    fixture.server.answer(Answer::Reject("STORAGE_FULL", true));
+    let mut stream = TcpStream::connect(fixture.syslog_tcp).await.unwrap();
+    let lines: String = (0..1000).map(|i| format!("<13>h a: {i}\n")).collect();
+    stream.write_all(lines.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    fixture.server.answer(Answer::Store);
+    let expected: Vec<String> = (0..1000).map(|i| i.to_string()).collect();
+    let mut stored = messages(&fixture.server.wait_for(1000).await);
+    stored.sort_by_key(|text| text.parse::<u32>().unwrap());
+    assert_eq!(stored, expected);
+}
+
+#[tokio::test]
+async fn relp_answers_when_it_is_stored() {
+    let fixture = Fixture::start(None).await;
+    fixture.server.answer(Answer::Silence);
+    let mut stream = TcpStream::connect(fixture.relp).await.unwrap();
+    stream.write_all(b"1 open 14 relp_version=0\n2 syslog 9 <13>h a:x\n").await.unwrap();
+    let mut buffer = [0; 1000];
+    let quiet = timeout(Duration::from_millis(200), stream.read(&mut buffer)).await;
+    assert!(quiet.is_err(), "{quiet:?}");
+    fixture.server.answer(Answer::Store);
+    let len = timeout(Duration::from_secs(20), stream.read(&mut buffer)).await.unwrap().unwrap();
+    let answer = String::from_utf8_lossy(&buffer[..len]).into_owned();
+    assert!(answer.ends_with("\n2 rsp 6 200 OK\n"), "{answer}");
+    assert_eq!(fixture.server.events().len(), 1);
+    // The same in a new session: the answer was lost.
+    let mut again = TcpStream::connect(fixture.relp).await.unwrap();
+    again.write_all(b"1 open 14 relp_version=0\n2 syslog 9 <13>h a:x\n").await.unwrap();
+    timeout(Duration::from_secs(20), again.read(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(fixture.server.events().len(), 1);
+}
+
+#[tokio::test]
+async fn fault_69_a_message_that_is_too_old_is_stored_at_its_receipt() {
+    let fixture = Fixture::start(None).await;
+    fixture.server.answer(Answer::RejectOnce("TOO_OLD"));
+    let mut stream = TcpStream::connect(fixture.relp).await.unwrap();
+    stream
+        .write_all(b"1 open 14 relp_version=0\n2 syslog 41 <13>1 2003-10-11T22:14:15Z h su - - - old\n")
+        .await
+        .unwrap();
+    let events = fixture.server.wait_for(1).await;
+    let sender = events[0].sender.as_ref().unwrap();
+    assert_eq!(sender.original_timestamp, Some(1_065_910_455_000_000_000));
+    assert_eq!(events[0].timestamp, sender.receive_time);
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_stored_is_told() {
+    let fixture = Fixture::start(None).await;
+    fixture.server.answer(Answer::Reject("FIELD_TOO_LONG", false));
+    let mut stream = TcpStream::connect(fixture.relp).await.unwrap();
+    stream.write_all(b"1 open 14 relp_version=0\n2 syslog 9 <13>h a:x\n").await.unwrap();
+    let mut answer = String::new();
+    while !answer.contains("2 rsp ") {
+        let mut buffer = [0; 1000];
+        let len = timeout(Duration::from_secs(20), stream.read(&mut buffer)).await.unwrap().unwrap();
+        answer += &String::from_utf8_lossy(&buffer[..len]);
+    }
+    assert!(answer.contains("500 FIELD_TOO_LONG"), "{answer}");
+}
+
+#[tokio::test]
+async fn datagrams_are_stored() {
+    let fixture = Fixture::start(None).await;
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for i in 0..100 {
+        socket.send_to(format!("<13>h a: {i}").as_bytes(), fixture.syslog_udp).await.unwrap();
+        socket.send_to(format!("hits:{i}|c").as_bytes(), fixture.statsd).await.unwrap();
+    }
+    let events = fixture.server.wait_for(200).await;
+    assert_eq!(events.iter().filter(|event| event.platform == "statsd").count(), 100);
+}
+
+#[tokio::test]
+async fn fluent_chunks_are_acknowledged() {
+    let fixture = Fixture::start(None).await;
+    let mut stream = TcpStream::connect(fixture.fluent).await.unwrap();
+    // ["t", 5, {"message": "m"}, {"chunk": "c"}]
+    let message = b"\x94\xA1t\x05\x81\xA7message\xA1m\x81\xA5chunk\xA1c";
+    stream.write_all(message).await.unwrap();
+    let mut ack = [0; 7];
+    timeout(Duration::from_secs(20), stream.read_exact(&mut ack)).await.unwrap().unwrap();
+    assert_eq!(&ack, b"\x81\xA3ack\xA1c");
+    assert_eq!(messages(&fixture.server.events()), ["m"]);
+}
