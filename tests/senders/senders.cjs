@@ -19,11 +19,11 @@ async function otel(kind) {
   const resource = resourceFromAttributes({ "service.name": "shop", "service.version": "1.2" });
   const mark = `oteljs${kind}`;
 
-  const { BasicTracerProvider, BatchSpanProcessor } = require("@opentelemetry/sdk-trace");
+  const { TracerProvider, BatchSpanProcessor } = require("@opentelemetry/sdk-trace");
   const { OTLPTraceExporter } = exporter("trace", suffix);
-  const traces = new BasicTracerProvider({
+  const traces = new TracerProvider({
     resource,
-    spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter(options("/v1/traces")))],
+    spanProcessors: [new BatchSpanProcessor({ exporter: new OTLPTraceExporter(options("/v1/traces")) })],
   });
   const tracer = traces.getTracer("tests", "0.1");
   const { trace, context, SpanStatusCode } = require("@opentelemetry/api");
@@ -37,7 +37,7 @@ async function otel(kind) {
 
   const { LoggerProvider, BatchLogRecordProcessor } = require("@opentelemetry/sdk-logs");
   const { OTLPLogExporter } = exporter("logs", suffix);
-  const logs = new LoggerProvider({ resource, processors: [new BatchLogRecordProcessor(new OTLPLogExporter(options("/v1/logs")))] });
+  const logs = new LoggerProvider({ resource, processors: [new BatchLogRecordProcessor({ exporter: new OTLPLogExporter(options("/v1/logs")) })] });
   logs.getLogger("tests").emit({ severityNumber: 17, severityText: "ERROR", body: `declined ${mark}`, attributes: { order: 17, nested: { a: [1, 2] } } });
   await logs.shutdown();
 
