@@ -140,7 +140,7 @@ fn a_user_s_limits_hold_for_all_its_connections() {
     server.wait_for_metric("tickstream_auth_successes_total{shard=\"0\"}", 2.0);
     let (code, message) = error(&mut connect(&server, "bob", &bob));
     assert_eq!((&*code, &*message), ("SERVER_BUSY", "the limit on connections of your user is reached"));
-    server.metrics().check("tickstream_limits_fired_total{shard=\"0\",limit=\"connections_per_user\"}", 1.0);
+    server.wait_for_metric("tickstream_limits_fired_total{shard=\"0\",limit=\"connections_per_user\"}", 1.0);
     // One connection spends the quota of both.
     for sequence in 1..=12 {
         publish(&mut clients[0], sequence, 200);

@@ -13,7 +13,9 @@ const SERVER: &str = "tickstream serve --listen 0.0.0.0:7400 --listen-tls 0.0.0.
 /// Files that examples name.
 const FILES: &str = "cp /etc/tickstream/token token
 my-agent > events.jsonl
-cp /etc/tickstream/tickstream.toml tickstream.toml";
+cp /etc/tickstream/tickstream.toml tickstream.toml
+printf '[key.web]\nsecret = \"wk_5c1f9a00\"\n' > keys.toml
+printf 'to = \"a.example:7400\"\nhttp = \"127.0.0.1:8080\"\n' > collect.toml";
 
 /// All commands with their help.
 pub struct Commands(Vec<(Vec<String>, String)>);
