@@ -165,7 +165,7 @@ fn foreign_text_does_not_steer_the_terminal() {
         client: Some("evil\u{1b}[2J\n\u{202e}lib".into()),
     };
     client.send(&tickstream_wire::frame::seal(&auth));
-    server.wait_for_metric("tickstream_authenticated_total{shard=\"0\"}", 1.0);
+    server.wait_for_metric("tickstream_auth_successes_total{shard=\"0\"}", 1.0);
     let admin = server.admin.to_string();
     for args in [
         &["connections", "--admin", &admin][..],
@@ -189,7 +189,7 @@ fn a_client_s_library_is_cut_and_never_refused() {
         let (username, password) = ("ada".into(), "s3cret".into());
         let auth = tickstream_wire::messages::Auth { username, password, client };
         connection.send(&tickstream_wire::frame::seal(&auth));
-        server.wait_for_metric("tickstream_authenticated_total{shard=\"0\"}", number as f64 + 1.0);
+        server.wait_for_metric("tickstream_auth_successes_total{shard=\"0\"}", number as f64 + 1.0);
         let shown = server.get(&format!("/connections/0-{}", number + 1)).body;
         let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
         let expected = if number == 0 { "é".repeat(32).into() } else { serde_json::Value::Null };

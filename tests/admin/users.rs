@@ -137,10 +137,10 @@ fn a_user_s_limits_hold_for_all_its_connections() {
     ];
     let server = start(&users.path(), &journal);
     let mut clients = [connect(&server, "bob", &bob), connect(&server, "bob", &bob)];
-    server.wait_for_metric("tickstream_authenticated_total{shard=\"0\"}", 2.0);
+    server.wait_for_metric("tickstream_auth_successes_total{shard=\"0\"}", 2.0);
     let (code, message) = error(&mut connect(&server, "bob", &bob));
     assert_eq!((&*code, &*message), ("SERVER_BUSY", "the limit on connections of your user is reached"));
-    server.metrics().check("tickstream_limits_fired_total{shard=\"0\",limit=\"connections_per_user\"}", 1.0);
+    server.wait_for_metric("tickstream_limits_fired_total{shard=\"0\",limit=\"connections_per_user\"}", 1.0);
     // One connection spends the quota of both.
     for sequence in 1..=12 {
         publish(&mut clients[0], sequence, 200);
@@ -153,7 +153,7 @@ fn a_user_s_limits_hold_for_all_its_connections() {
     clients[0].hang_up();
     server.wait_until(|report| report.shards[0].connections == 1);
     let third = connect(&server, "bob", &bob);
-    server.wait_for_metric("tickstream_authenticated_total{shard=\"0\"}", 3.0);
+    server.wait_for_metric("tickstream_auth_successes_total{shard=\"0\"}", 3.0);
     drop((third, clients));
 }
 

@@ -14,8 +14,8 @@ const SERVER: &str = "tickstream serve --listen 0.0.0.0:7400 --listen-tls 0.0.0.
 const FILES: &str = "cp /etc/tickstream/token token
 my-agent > events.jsonl
 cp /etc/tickstream/tickstream.toml tickstream.toml
-printf '[key.backend]\\nsecret = \"bk_0b77ffee\"\\n' > keys.toml
-printf 'to = \"127.0.0.1:7400\"\\nhttp = \"127.0.0.1:8080\"\\nkeys = \"keys.toml\"\\n' > collect.toml";
+printf '[key.web]\nsecret = \"wk_5c1f9a00\"\n' > keys.toml
+printf 'to = \"a.example:7400\"\nhttp = \"127.0.0.1:8080\"\n' > collect.toml";
 
 /// All commands with their help.
 pub struct Commands(Vec<(Vec<String>, String)>);

@@ -84,7 +84,7 @@ pub enum Command {
     Doctor(Box<DoctorArgs>),
     /// Print a script of completions: see [`completions`].
     Completions(Shell),
-    /// Write the manual pages into a directory: see [`manual`].
+    /// Write the manual pages into a directory: see [`manual()`].
     Manual(PathBuf),
 }
 

@@ -424,7 +424,8 @@ fn every_example_of_the_help_is_a_command_line() {
         for part in line.split(" | ").filter(|part| part.contains("tickstream ")) {
             let (_, arguments) = part.split_once("tickstream ").unwrap();
             // What the shell does with the output, and another command's, are no arguments.
-            let arguments = arguments.split(" > ").next().and_then(|rest| rest.split(" || ").next()).unwrap();
+            let end = [" > ", " >> ", " || ", " && "].iter().filter_map(|cut| arguments.find(cut)).min();
+            let arguments = &arguments[..end.unwrap_or(arguments.len())];
             let arguments = match arguments.split_once("$(") {
                 Some((before, rest)) => format!("{before}1{}", rest.split_once(')').unwrap().1),
                 None => arguments.to_owned(),

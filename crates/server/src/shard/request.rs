@@ -36,7 +36,7 @@ pub struct Snapshot {
     pub latencies: Latencies,
     /// Its socket ring's counters.
     pub ring: RingStats,
-    /// Its subscribers that are behind, by stream, in the order of [`Mode`]'s numbers.
+    /// Its subscribers that are behind, by stream, in the order of the numbers of their modes.
     pub lag: [Lag; 2],
     /// Passes of its loop.
     pub passes: u64,
