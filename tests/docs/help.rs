@@ -67,6 +67,17 @@ impl Commands {
     }
 }
 
+/// Exit codes of a command's examples, if others than 0 are right here, too.
+fn exits_with(path: &[String]) -> Vec<i32> {
+    match path.first().map(String::as_str) {
+        // The machine isn't fit for so much; no connection has that number.
+        Some("doctor" | "connection") => vec![0, 1],
+        // Over TCP it takes the token.
+        Some("kick") => vec![0, 1, 3],
+        _ => Vec::new(),
+    }
+}
+
 /// Lines below a heading of the help, up to the next.
 fn part<'a>(help: &'a str, heading: &str) -> impl Iterator<Item = &'a str> {
     let after = help.lines().skip_while(move |line| *line != heading).skip(1);
@@ -87,8 +98,7 @@ pub fn script(authority: &str) -> Script {
         let name = format!("tickstream {} --help", path.join(" "));
         assert!(!examples.is_empty(), "{name} has no examples");
         script.add(&format!("before {name}"), &format!("{SERVER}\nmy-agent | tickstream publish"));
-        // On a machine that isn't fit for so much the doctor says so, and exits with 1.
-        let exits_with = if name.contains(" doctor ") { vec![0, 1] } else { Vec::new() };
+        let exits_with = exits_with(&path);
         let how = How { exits_with, ..How::default() };
         for command in examples.join("\n").replace("\\\n", "").lines().filter(|command| !command.is_empty()) {
             // A password is in a variable or in a file, not in both.
