@@ -1,13 +1,14 @@
 //! Users of a file: their secrets, roles and limits, and what a reload does to them.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use tickstream_schema::events::{Body, CustomEvent, Event, EventType, Publish};
 use tickstream_wire::messages::{Auth, Mode, Subscribe};
 use tickstream_wire::{FrameType, frame};
 
 use crate::operator::{check_fails, said, tickstream};
-use crate::support::{Client, Server};
+use crate::support::{Client, Metrics, PATIENCE, Server};
 
 struct Users {
     directory: tempfile::TempDir,
@@ -141,14 +142,27 @@ fn a_user_s_limits_hold_for_all_its_connections() {
     let (code, message) = error(&mut connect(&server, "bob", &bob));
     assert_eq!((&*code, &*message), ("SERVER_BUSY", "the limit on connections of your user is reached"));
     server.wait_for_metric("tickstream_limits_fired_total{shard=\"0\",limit=\"connections_per_user\"}", 1.0);
-    // One connection spends the quota of both.
+    // Both connections spend one quota: two seconds' worth at once, then its rate.
+    let began = Instant::now();
     for sequence in 1..=12 {
         publish(&mut clients[0], sequence, 200);
+        publish(&mut clients[1], 100 + sequence, 200);
     }
-    server.wait_until(|report| report.shards[0].limits_fired.contains_key("event_rate"));
-    let before = server.snapshot().shards[0].limits_fired["event_rate"];
-    publish(&mut clients[1], 100, 200);
-    server.wait_until(|report| report.shards[0].limits_fired["event_rate"] > before);
+    let series = |name: &str| format!("tickstream_events_{name}_total{{shard=\"0\"");
+    let of = |metrics: &Metrics| {
+        let accepted = metrics.get(&format!("{}}}", series("accepted"))).unwrap_or(0.0);
+        (accepted, metrics.get(&format!("{},code=\"RATE_LIMITED\"}}", series("rejected"))).unwrap_or(0.0))
+    };
+    let (accepted, room) = loop {
+        let (accepted, rejected) = of(&server.metrics());
+        let room = 20.0 + 10.0 * began.elapsed().as_secs_f64();
+        if accepted + rejected >= 24.0 * 200.0 {
+            break (accepted, room);
+        }
+        assert!(began.elapsed() < PATIENCE, "{accepted} accepted, {rejected} rejected");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!((20.0..=room).contains(&accepted), "{accepted} accepted, of {room}");
     // One that goes makes room.
     clients[0].hang_up();
     server.wait_until(|report| report.shards[0].connections == 1);

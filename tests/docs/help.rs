@@ -8,7 +8,7 @@ use crate::script::Script;
 /// A server for those examples that want one: plain and TLS, with events and a page.
 const SERVER: &str = "tickstream serve --listen 0.0.0.0:7400 --listen-tls 0.0.0.0:7443 --tls-cert server.pem \
     --tls-key server.key --tls-client-ca ca.pem --tls-client-auth optional --journal /var/lib/tickstream/events \
-    --admin 127.0.0.1:9090,unix:/run/tickstream/admin.sock --admin-token-file token";
+    --admin 127.0.0.1:9090,10.0.0.7:9090,unix:/run/tickstream/admin.sock --admin-token-file token";
 
 /// Files that examples name.
 const FILES: &str = "cp /etc/tickstream/token token

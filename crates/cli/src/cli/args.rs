@@ -159,7 +159,7 @@ fn events_tail() -> clap::Command {
         .after_help(examples(
             "  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events
   tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events
-  tickstream events tail --admin 10.0.0.1:9090 --admin-token-file token --format text --kind log",
+  tickstream events tail --admin 10.0.0.7:9090 --admin-token-file token --format text --kind log",
         ))
         .arg(journal_arg().required(false).required_unless_present("admin").conflicts_with("admin"))
         .arg(admin_arg().default_value(None).conflicts_with_all(["since", "until"]))
