@@ -80,7 +80,7 @@ tickstream_service::settings! {
         queue_dir: Option<PathBuf> =
             kind::path().value_name("DIR").or_none("none: success means that a server has stored it");
         /// Most bytes of the disk queue; beyond, senders are told to send again, and files aren't read on.
-        queue_max: NonZeroU32 = kind::size(8 << 20, u32::MAX).default("1GiB");
+        queue_max: NonZeroU32 = kind::size(8 << 20, u32::MAX).default("1024MiB");
     }
 
     section "Bounds" {
