@@ -1,0 +1,14 @@
+//! Events as rows: from the bytes of a stored batch to Arrow columns.
+
+pub mod columns;
+pub mod descriptor;
+pub mod identifiers;
+pub mod json;
+pub mod protobuf;
+pub mod rows;
+pub mod text;
+mod typed;
+
+pub use columns::{DEAD_LETTER, PARTITIONS, file_schema, schema};
+pub use identifiers::{Identifiers, Namespace};
+pub use rows::{Origin, Rows, RowsError};

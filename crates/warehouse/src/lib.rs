@@ -1,0 +1,20 @@
+//! Events of tickstream's journals as Delta tables: loading, maintenance, erasure, SQL.
+//!
+//! - `events`: from the bytes of a stored batch to Arrow columns;
+//! - `store`: where tables lie, files and commits that survive a power cut;
+//! - `dedup`: ids of the newest events;
+//! - `loader`: journals into the table of events, each event once;
+//! - `maintenance`: compaction, vacuum, verification, erasure;
+//! - `query`, `functions`: SQL over one version and the journals' tail;
+//! - `serve`: the wires that queries come over.
+
+#![forbid(unsafe_code)]
+
+pub mod dedup;
+pub mod events;
+pub mod functions;
+pub mod loader;
+pub mod maintenance;
+pub mod query;
+pub mod serve;
+pub mod store;

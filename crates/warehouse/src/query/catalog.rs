@@ -1,0 +1,172 @@
+//! Tables that a query sees: `events`, and the tables by kind over it.
+//!
+//! They are views over one pinned version and the journals' tail, built when a query names them. Nothing else has a name:
+//! masking can't be gone around.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::{Column, Result, ScalarValue, plan_err};
+use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
+use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
+use datafusion::prelude::cast as cast_expr;
+
+use super::views::{COMMON, PERSONAL, Source, VIEWS, View, is_personal};
+use crate::events::{DEAD_LETTER, schema};
+use crate::functions::json_functions as json;
+
+/// Name of the table of all events.
+pub const EVENTS: &str = "events";
+/// Name of the item of a list while a view makes rows of it.
+const ITEM: &str = "_item";
+
+/// Columns of a person's data that a query sees.
+#[derive(Clone, Debug)]
+pub enum Privacy {
+    /// All of them.
+    Clear,
+    /// Identifiers as pseudonyms, by this function; contents as null.
+    Masked(Arc<ScalarUDF>),
+}
+
+/// Version and tail of one query.
+#[derive(Debug)]
+pub struct Catalog {
+    table: Arc<dyn TableProvider>,
+    tail: Option<Arc<dyn TableProvider>>,
+    functions: HashMap<String, Arc<ScalarUDF>>,
+    privacy: Privacy,
+}
+
+impl Catalog {
+    /// Rows of `table` and of `tail`, which has all columns of the schema.
+    ///
+    /// # Errors
+    /// If the tail has other columns than the table.
+    pub fn new(table: Arc<dyn TableProvider>, tail: Vec<RecordBatch>, privacy: Privacy) -> Result<Self> {
+        let functions =
+            json::all().into_iter().map(|function| (function.name().to_owned(), Arc::new(function)));
+        let tail = if tail.is_empty() { None } else { Some(tail_table(&table.schema(), &tail)?) };
+        Ok(Self { table, tail, functions: functions.collect(), privacy })
+    }
+
+    /// All rows, dead letters too, nothing masked.
+    fn rows(&self) -> Result<LogicalPlanBuilder> {
+        let columns =
+            || -> Vec<Expr> { schema().fields().iter().map(|field| column(field.name())).collect() };
+        let scan = |name: &str, table: &Arc<dyn TableProvider>| {
+            LogicalPlanBuilder::scan(name, provider_as_source(table.clone()), None)?.project(columns())
+        };
+        let stored = scan("stored", &self.table)?;
+        match &self.tail {
+            None => Ok(stored),
+            Some(tail) => stored.union(scan("tail", tail)?.build()?),
+        }
+    }
+
+    fn events(&self) -> Result<ViewTable> {
+        let columns: Vec<Expr> =
+            schema().fields().iter().map(|field| self.masked_column(field.name())).collect();
+        let rows = self.rows()?.filter(column("event_type").not_eq(lit(DEAD_LETTER)))?;
+        Ok(ViewTable::new(rows.project(columns)?.build()?, None))
+    }
+
+    fn view(&self, view: &View) -> Result<ViewTable> {
+        let kinds = view.kinds.iter().map(|kind| lit(*kind)).collect();
+        let mut rows = self.rows()?.filter(column("event_type").in_list(kinds, false))?;
+        if let Some(path) = view.items {
+            let mut columns: Vec<Expr> = schema().fields().iter().map(|field| column(field.name())).collect();
+            columns.push(self.call(json::ELEMENTS, column("raw_data"), path)?.alias(ITEM));
+            rows = rows.project(columns)?.unnest_column(Column::new_unqualified(ITEM))?;
+        }
+        let mut columns: Vec<Expr> = COMMON.iter().map(|name| self.masked_column(name)).collect();
+        for (name, source) in view.columns {
+            columns.push(self.masked_source(*source)?.alias(*name));
+        }
+        Ok(ViewTable::new(rows.project(columns)?.build()?, None))
+    }
+
+    fn masked_source(&self, source: Source) -> Result<Expr> {
+        match (&self.privacy, source) {
+            (_, Source::Column(name)) => Ok(self.masked_column(name)),
+            (Privacy::Masked(_), source) if is_personal(source) => Ok(lit(ScalarValue::Utf8(None))),
+            (_, source) => self.source(source),
+        }
+    }
+
+    fn source(&self, source: Source) -> Result<Expr> {
+        let (function, json, path) = match source {
+            Source::Column(name) => return Ok(column(name)),
+            Source::Text(path) => (json::TEXT, "raw_data", path),
+            Source::Number(path) => (json::NUMBER, "raw_data", path),
+            Source::Integer(path) => (json::INTEGER, "raw_data", path),
+            Source::Boolean(path) => (json::BOOLEAN, "raw_data", path),
+            Source::Json(path) => (json::JSON, "raw_data", path),
+            Source::Time(path) => (json::TIME, "raw_data", path),
+            Source::ItemText(path) => (json::TEXT, ITEM, path),
+            Source::ItemNumber(path) => (json::NUMBER, ITEM, path),
+        };
+        self.call(function, column(json), path)
+    }
+
+    fn call(&self, function: &str, json: Expr, path: &str) -> Result<Expr> {
+        match self.functions.get(function) {
+            Some(function) => Ok(function.call(vec![json, lit(path)])),
+            None => plan_err!("there is no function {function}"),
+        }
+    }
+
+    fn masked_column(&self, name: &str) -> Expr {
+        let Privacy::Masked(pseudonym) = &self.privacy else { return column(name) };
+        match name {
+            "session_id" | "user_id" => {
+                pseudonym.call(vec![cast_expr(column(name), DataType::Utf8)]).alias(name)
+            }
+            name if PERSONAL.contains(&name) => lit(ScalarValue::Utf8(None)).alias(name),
+            name => column(name),
+        }
+    }
+}
+
+fn column(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+/// The tail as a table, with the types that the stored rows are read with.
+fn tail_table(stored: &SchemaRef, tail: &[RecordBatch]) -> Result<Arc<dyn TableProvider>> {
+    let fields = schema().fields().iter().map(|field| stored.field_with_name(field.name()).cloned());
+    let types = Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?));
+    let mut batches = Vec::with_capacity(tail.len());
+    for batch in tail {
+        let columns =
+            types.fields().iter().zip(batch.columns()).map(|(field, column)| cast(column, field.data_type()));
+        batches.push(RecordBatch::try_new(types.clone(), columns.collect::<Result<Vec<_>, _>>()?)?);
+    }
+    Ok(Arc::new(MemTable::try_new(types, vec![batches])?))
+}
+
+#[async_trait]
+impl SchemaProvider for Catalog {
+    fn table_names(&self) -> Vec<String> {
+        std::iter::once(EVENTS).chain(VIEWS.iter().map(|view| view.name)).map(str::to_owned).collect()
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name == EVENTS {
+            return Ok(Some(Arc::new(self.events()?)));
+        }
+        match VIEWS.iter().find(|view| view.name == name) {
+            Some(view) => Ok(Some(Arc::new(self.view(view)?))),
+            None => Ok(None),
+        }
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        name == EVENTS || VIEWS.iter().any(|view| view.name == name)
+    }
+}
