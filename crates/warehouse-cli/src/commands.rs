@@ -59,7 +59,7 @@ async fn query(args: Query) -> Result<ExitCode> {
     limits.rows = args.rows.unwrap_or(limits.rows);
     let ids = Ids::Files(tables.state().to_owned());
     let engine = Engine::open(&tables, args.journal, ids, limits).await?;
-    answer(&engine, &args.sql, &Role { sees_personal: !args.masked }, args.format).await
+    answer(&engine, &args.sql, &if args.masked { Role::masked() } else { Role::local() }, args.format).await
 }
 
 async fn answer(engine: &Engine, sql: &str, role: &Role, format: Format) -> Result<ExitCode> {
@@ -191,7 +191,7 @@ async fn export(args: Export) -> Result<ExitCode> {
     let limits = maintenance_limits(&tables);
     let engine = Engine::open(&tables, args.journal, Ids::Files(tables.state().to_owned()), limits).await?;
     let sql = format!("SELECT raw_data FROM events WHERE user_id = '{user}' ORDER BY timestamp_ns");
-    let mut answer = engine.query(&sql, &Role { sees_personal: true }).await?;
+    let mut answer = engine.query(&sql, &Role::local()).await?;
     let mut out = BufWriter::new(io::stdout());
     while let Some(batch) = answer.next().await {
         for line in tickstream_warehouse_core::query::format::texts(&batch?, 0)? {

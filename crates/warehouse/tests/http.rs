@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{World, click};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
-use tickstream_warehouse_core::serve::{Users, http};
+use tickstream_warehouse_core::serve::{Access, Users, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -41,7 +41,7 @@ async fn server(change: impl FnOnce(&mut Limits)) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(http::serve(listener, Arc::new(engine), users, stopped));
+    let task = tokio::spawn(http::serve(listener, Arc::new(engine), Access::Users(users), None, stopped));
     Server { address, stop, task, _world: world }
 }
 

@@ -119,7 +119,7 @@ async fn queries_beside_a_loader_see_each_event_once() {
     let engine =
         tickstream_warehouse_core::query::Engine::open(&world.tables, vec![world.journals()], ids, limits);
     let engine = engine.await.unwrap();
-    let role = tickstream_warehouse_core::query::Role { sees_personal: true };
+    let role = tickstream_warehouse_core::query::Role::local();
     for round in 1..=20 {
         writer.append((0..50).map(|_| click("ada", "scroll")).collect());
         if round % 3 == 0 {

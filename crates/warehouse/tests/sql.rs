@@ -27,7 +27,7 @@ async fn engine(world: &World, change: impl FnOnce(&mut Limits)) -> Engine {
 }
 
 async fn fails(engine: &Engine, sql: &str) -> QueryError {
-    let role = Role { sees_personal: true };
+    let role = Role::local();
     match engine.query(sql, &role).await {
         Err(error) => error,
         Ok(answer) => answer.collect().await.expect_err(sql),
@@ -59,8 +59,8 @@ async fn nothing_but_the_tables_can_be_read() {
 async fn a_masked_role_sees_no_person_by_any_way() {
     let world = world().await;
     let engine = engine(&world, |_| {}).await;
-    let masked = Role { sees_personal: false };
-    let clear = Role { sees_personal: true };
+    let masked = Role::masked();
+    let clear = Role::local();
     const UNIQUES: &str = "SELECT count(DISTINCT user_id) FROM events";
     // Uniques are right.
     assert_eq!(lines(&engine, UNIQUES, &masked).await, ["10"]);
@@ -110,7 +110,7 @@ async fn bombs_end_at_their_limits_and_the_process_answers_on() {
         );
         assert!(began.elapsed() < Duration::from_secs(60), "{sql} took {:?}", began.elapsed());
     }
-    let role = Role { sees_personal: true };
+    let role = Role::local();
     assert_eq!(lines(&engine, "SELECT count(*) FROM events", &role).await, ["2001"]);
 }
 
@@ -118,7 +118,7 @@ async fn bombs_end_at_their_limits_and_the_process_answers_on() {
 async fn functions_for_events_have_the_meaning_of_clickhouse() {
     let world = world().await;
     let engine = engine(&world, |_| {}).await;
-    let role = Role { sees_personal: true };
+    let role = Role::local();
     let data = "(VALUES (1, 10, 'a'), (1, 20, 'b'), (1, 35, 'c'), (2, 5, 'b'), (2, 9, 'a'), (3, 1, 'a'), (3, 100, 'b')) \
                 AS t(u, at, name)";
     let check =

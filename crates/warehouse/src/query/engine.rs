@@ -9,11 +9,10 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
-use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility, create_udf};
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use deltalake::DeltaTable;
 use futures::{Stream, StreamExt};
@@ -21,25 +20,34 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use super::catalog::{Catalog, Privacy};
-use super::guard::{self, REMOVED_FUNCTIONS, Refused};
+use super::guard::{self, Refused};
 use super::limits::Limits;
+use super::session::Sessions;
 use super::tail::{self, Ids, JournalPlace};
 use crate::events::Namespace;
-use crate::functions;
 use crate::loader::LoadError;
 use crate::loader::suppression::Suppression;
 use crate::store::{Secret, StoreError, Tables};
 
-/// Name of the catalog that queries see.
-pub const CATALOG: &str = "tickstream";
-/// Name of its schema.
-pub const SCHEMA: &str = "public";
-
 /// Rights of a querying user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Role {
+    /// Name of the user.
+    pub user: String,
     /// Whether personal columns are shown as they are.
     pub sees_personal: bool,
+}
+
+impl Role {
+    /// A user of this host, who may read the files of the tables anyway.
+    pub fn local() -> Self {
+        Self { user: "local".to_owned(), sees_personal: true }
+    }
+
+    /// A role that sees pseudonyms.
+    pub fn masked() -> Self {
+        Self { user: "masked".to_owned(), sees_personal: false }
+    }
 }
 
 /// A query that has no answer.
@@ -100,6 +108,7 @@ pub struct Engine {
     ids: Ids,
     secret: Secret,
     limits: Limits,
+    sessions: Sessions,
     running: Arc<Semaphore>,
     /// Places of queries that wait.
     queue: Semaphore,
@@ -115,12 +124,13 @@ impl Engine {
         journals: Vec<PathBuf>,
         ids: Ids,
         limits: Limits,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, QueryError> {
         let table = Mutex::new(tables.open().await?);
         let secret = Secret::open_or_create(tables.state())?;
         let running = Arc::new(Semaphore::new(limits.concurrent));
         let queue = Semaphore::new(limits.waiting);
-        Ok(Self { table, tables: tables.clone(), journals, ids, secret, limits, running, queue })
+        let sessions = Sessions::new(limits.threads)?;
+        Ok(Self { table, tables: tables.clone(), journals, ids, secret, limits, sessions, running, queue })
     }
 
     /// Limits of its queries.
@@ -134,23 +144,46 @@ impl Engine {
     /// [`QueryError`] if it isn't admitted or can't be started.
     pub async fn query(&self, sql: &str, role: &Role) -> Result<Answer, QueryError> {
         let statement = guard::admit(sql)?;
-        self.run(statement, role).await
+        self.run(statement, role, |_| Ok(None)).await
     }
 
-    /// Starts a statement that was admitted.
+    /// Plans a statement that was admitted over tables without rows: for its columns and parameters.
+    ///
+    /// # Errors
+    /// [`QueryError::Run`] if it can't be planned.
+    pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
+        let context = self.sessions.without_rows()?;
+        let plan = context.state().statement_to_plan(statement).await?;
+        guard::check_plan(&plan)?;
+        Ok(plan)
+    }
+
+    /// Starts a statement that was admitted. `parameters` gives the values of the plan's placeholders.
     ///
     /// # Errors
     /// [`QueryError`] if it can't be started.
-    pub async fn run(&self, statement: Statement, role: &Role) -> Result<Answer, QueryError> {
+    pub async fn run<E>(
+        &self,
+        statement: Statement,
+        role: &Role,
+        parameters: impl FnOnce(&LogicalPlan) -> Result<Option<ParamValues>, E>,
+    ) -> Result<Answer, E>
+    where
+        E: From<QueryError>,
+    {
         let deadline = Instant::now() + self.limits.time;
         let late = || QueryError::Time(self.limits.time);
+        let failed = |error: DataFusionError| E::from(error.into());
         let permit = self.permit(deadline).await?;
         let started = tokio::time::timeout_at(deadline, async {
             let (context, as_of) = self.session(role).await?;
-            let plan = context.state().statement_to_plan(statement).await?;
-            guard::check_plan(&plan)?;
-            let rows = context.execute_logical_plan(plan).await?.execute_stream().await?;
-            Ok::<_, QueryError>((rows, as_of))
+            let mut plan = context.state().statement_to_plan(statement).await.map_err(failed)?;
+            guard::check_plan(&plan).map_err(failed)?;
+            if let Some(values) = parameters(&plan)? {
+                plan = plan.replace_params_with_values(&values).map_err(failed)?;
+            }
+            let rows = context.execute_logical_plan(plan).await.map_err(failed)?;
+            Ok::<_, E>((rows.execute_stream().await.map_err(failed)?, as_of))
         });
         let (rows, as_of) = started.await.map_err(|_| late())??;
         Ok(Answer {
@@ -184,19 +217,15 @@ impl Engine {
     pub async fn session(&self, role: &Role) -> Result<(SessionContext, AsOf), QueryError> {
         let (table, tail) = self.pin().await?;
         let version = table.version().unwrap_or_default();
-        let context = SessionContext::new_with_config_rt(self.config(), self.limits.runtime()?);
-        REMOVED_FUNCTIONS.iter().for_each(|name| context.deregister_udf(name));
-        functions::register(&context);
-        table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
         let snapshot = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().clone();
         let provider = table.table_provider().with_eager_snapshot(snapshot).await?;
         let privacy = match role.sees_personal {
             true => Privacy::Clear,
             false => Privacy::Masked(Arc::new(pseudonym(self.secret.pseudonyms()))),
         };
-        let catalog = MemoryCatalogProvider::new();
-        catalog.register_schema(SCHEMA, Arc::new(Catalog::new(provider, tail.rows, privacy)?))?;
-        context.register_catalog(CATALOG, Arc::new(catalog));
+        let catalog = Catalog::new(provider, tail.rows, privacy)?;
+        let context = self.sessions.over(catalog, &role.user, self.limits.runtime()?)?;
+        table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
         Ok((context, AsOf { version, journals: tail.places }))
     }
 
@@ -222,18 +251,6 @@ impl Engine {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-
-    fn config(&self) -> SessionConfig {
-        SessionConfig::new()
-            .with_target_partitions(self.limits.threads)
-            .with_information_schema(true)
-            .with_create_default_catalog_and_schema(false)
-            .with_default_catalog_and_schema(CATALOG, SCHEMA)
-            // Heavy columns are read only for the rows that pass the filters.
-            .set_bool("datafusion.execution.parquet.pushdown_filters", true)
-            .set_bool("datafusion.execution.parquet.reorder_filters", true)
-            .set_str("datafusion.sql_parser.dialect", "postgres")
     }
 }
 

@@ -9,9 +9,15 @@ use datafusion::prelude::SQLOptions;
 use datafusion::sql::parser::{DFParser, Statement};
 use datafusion::sql::sqlparser::ast::{self, SetExpr, Statement as SqlStatement};
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 /// Longest SQL text, bytes.
 pub const SQL_BYTES_MAX: usize = 256 * 1024;
+
+/// Operators of one statement. The parser makes of `1 + 1 + …` a tree as deep as it is long, and what walks through
+/// trees needs stack.
+const OPERATORS_MAX: usize = 4_000;
 
 /// Functions that aren't offered: one small call of them takes memory without bound.
 pub const REMOVED_FUNCTIONS: [&str; 6] =
@@ -26,6 +32,9 @@ pub enum Refused {
         /// Its length.
         bytes: usize,
     },
+    /// It has too many operators.
+    #[error("the query has more than {OPERATORS_MAX} operators; write long lists as IN (…) or VALUES")]
+    TooComplex,
     /// No SQL.
     #[error("the query isn't SQL")]
     Syntax(#[source] Box<DataFusionError>),
@@ -45,16 +54,51 @@ pub enum Refused {
 /// # Errors
 /// [`Refused`] says why it isn't admitted.
 pub fn admit(sql: &str) -> Result<Statement, Refused> {
-    if sql.len() > SQL_BYTES_MAX {
-        return Err(Refused::TooLong { bytes: sql.len() });
-    }
+    check_text(sql)?;
     let parsed = DFParser::parse_sql_with_dialect(sql, &PostgreSqlDialect {});
     let mut statements = parsed.map_err(|source| Refused::Syntax(Box::new(source)))?;
     match (statements.pop_front(), statements.len()) {
-        (Some(statement), 0) if reads(&statement) => Ok(statement),
-        (Some(_), 0) => Err(Refused::NotRead),
+        (Some(statement), 0) => check(&statement).map(|()| statement),
         (first, more) => Err(Refused::Count { found: more + usize::from(first.is_some()) }),
     }
+}
+
+/// Checks the length of SQL, before it is parsed.
+///
+/// # Errors
+/// [`Refused::TooLong`] and [`Refused::TooComplex`].
+pub fn check_text(sql: &str) -> Result<(), Refused> {
+    if sql.len() > SQL_BYTES_MAX {
+        return Err(Refused::TooLong { bytes: sql.len() });
+    }
+    // Text that is no SQL has no tokens; the parser says why.
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().unwrap_or_default();
+    if tokens.iter().filter(|token| is_operator(token)).count() > OPERATORS_MAX {
+        return Err(Refused::TooComplex);
+    }
+    Ok(())
+}
+
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => !matches!(word.keyword, Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE),
+        Token::Comma
+        | Token::Whitespace(_)
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::LParen
+        | Token::RParen
+        | Token::EOF => false,
+        _ => true,
+    }
+}
+
+/// Checks that a statement only reads.
+///
+/// # Errors
+/// [`Refused::NotRead`].
+pub fn check(statement: &Statement) -> Result<(), Refused> {
+    if reads(statement) { Ok(()) } else { Err(Refused::NotRead) }
 }
 
 /// Checks a plan that was made of an admitted statement.
@@ -164,6 +208,16 @@ mod tests {
         }
         let long = format!("SELECT '{}'", "x".repeat(SQL_BYTES_MAX));
         assert!(matches!(admit(&long), Err(Refused::TooLong { .. })));
+    }
+
+    #[test]
+    fn long_chains_of_operators_are_refused_and_long_lists_are_not() {
+        for chain in [" + 1", " || 'x'", "::int", " OR TRUE", " UNION SELECT 1"] {
+            let sql = format!("SELECT 1{}", chain.repeat(15_000));
+            assert!(matches!(admit(&sql), Err(Refused::TooComplex)), "{chain}");
+        }
+        let list = format!("SELECT 1 IN (1{})", ", -12, 'x'".repeat(1_000));
+        admit(&list).unwrap();
     }
 
     #[test]

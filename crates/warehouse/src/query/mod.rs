@@ -5,6 +5,7 @@ pub mod engine;
 pub mod format;
 pub mod guard;
 pub mod limits;
+pub mod session;
 pub mod tail;
 pub mod views;
 

@@ -4,7 +4,7 @@
 //! that fails on the way ends without its last chunk, so that no client takes a part for the whole.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +15,17 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
 
-use super::Users;
+use super::{Access, WRONG_PASSWORD_PAUSE, stopped};
 use crate::loader::with_sources;
 use crate::query::guard::SQL_BYTES_MAX;
 use crate::query::{Answer, AsOf, Engine, Format, QueryError, Role, Writer};
@@ -34,8 +36,6 @@ const CONNECTIONS_MAX: usize = 256;
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Chunks of an answer that wait for its client.
 const CHUNKS_WAITING: usize = 4;
-/// Pause after a wrong password.
-const WRONG_PASSWORD_PAUSE: Duration = Duration::from_millis(250);
 
 type Body = UnsyncBoxBody<Bytes, Aborted>;
 
@@ -48,10 +48,11 @@ pub struct Aborted;
 pub async fn serve(
     listener: TcpListener,
     engine: Arc<Engine>,
-    users: Users,
+    access: Access,
+    tls: Option<TlsAcceptor>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let users = Arc::new(users);
+    let access = Arc::new(access);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -64,23 +65,15 @@ pub async fn serve(
             continue;
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
-        let (engine, users, mut stop) = (engine.clone(), users.clone(), stop.clone());
+        let (engine, access, tls, stop) = (engine.clone(), access.clone(), tls.clone(), stop.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| {
-                let (engine, users) = (engine.clone(), users.clone());
-                async move { Ok::<_, Infallible>(respond(&engine, &users, peer, request).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(REQUEST_TIME)
-                .serve_connection(TokioIo::new(socket), service);
-            let mut connection = std::pin::pin!(connection);
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = stopped(&mut stop) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+            let ended = match tls {
+                None => connection(socket, peer, &engine, &access, stop).await,
+                Some(tls) => match tokio::time::timeout(REQUEST_TIME, tls.accept(socket)).await {
+                    Ok(Ok(socket)) => connection(socket, peer, &engine, &access, stop).await,
+                    Ok(Err(error)) => Err(error.into()),
+                    Err(late) => Err(late.into()),
+                },
             };
             if let Err(error) = ended {
                 tracing::debug!(%peer, %error, "connection");
@@ -92,14 +85,33 @@ pub async fn serve(
     let _ = connections.acquire_many(CONNECTIONS_MAX as u32).await;
 }
 
-/// Waits until the process is to end, or its end was dropped.
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    let _ = stop.wait_for(|stop| *stop).await;
+async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: S,
+    peer: SocketAddr,
+    engine: &Engine,
+    access: &Access,
+    mut stop: watch::Receiver<bool>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let service =
+        service_fn(async |request| Ok::<_, Infallible>(respond(engine, access, peer, request).await));
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(REQUEST_TIME)
+        .serve_connection(TokioIo::new(socket), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopped(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    Ok(ended?)
 }
 
 async fn respond(
     engine: &Engine,
-    users: &Users,
+    access: &Access,
     peer: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Body> {
@@ -109,7 +121,7 @@ async fn respond(
     if request.method() != Method::POST {
         return text(StatusCode::METHOD_NOT_ALLOWED, "POST SQL to /v1/query");
     }
-    let Some((name, role)) = authenticate(users, request.headers()) else {
+    let Some(role) = authenticate(access, request.headers()) else {
         tokio::time::sleep(WRONG_PASSWORD_PAUSE).await;
         let mut response = text(StatusCode::UNAUTHORIZED, "a user and password are needed");
         response
@@ -135,13 +147,18 @@ async fn respond(
     match engine.query(sql, &role).await {
         Ok(answer) => stream(answer, format),
         Err(error) => {
-            tracing::debug!(%peer, user = name, error = with_sources(&error), "query");
+            tracing::debug!(%peer, user = role.user, error = with_sources(&error), "query");
             failure(&error)
         }
     }
 }
 
-fn authenticate(users: &Users, headers: &HeaderMap) -> Option<(String, Role)> {
+fn authenticate(access: &Access, headers: &HeaderMap) -> Option<Role> {
+    let users = match access {
+        Access::Users(users) => users,
+        // A page of another site that makes its name mean this host sends its own name.
+        Access::Local => return is_local(headers).then(Role::local),
+    };
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = value.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -150,7 +167,15 @@ fn authenticate(users: &Users, headers: &HeaderMap) -> Option<(String, Role)> {
     let credentials = STANDARD.decode(credentials.trim()).ok()?;
     let colon = credentials.iter().position(|byte| *byte == b':')?;
     let name = std::str::from_utf8(&credentials[..colon]).ok()?;
-    Some((name.to_owned(), users.role(name, &credentials[colon + 1..])?))
+    users.role(name, &credentials[colon + 1..])
+}
+
+/// Whether a request names this host by its address or as localhost, and comes from no page.
+fn is_local(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
+    let is_loopback = name.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    (is_loopback || name == "localhost") && !headers.contains_key(ORIGIN)
 }
 
 fn format_of(headers: &HeaderMap) -> Result<Format, ()> {

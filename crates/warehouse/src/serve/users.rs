@@ -1,8 +1,11 @@
 //! Users of the SQL wires, and their roles. Passwords stand in files of their own.
 
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
-use ring::digest;
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac, pbkdf2};
 use serde::Deserialize;
 
 use crate::query::Role;
@@ -57,20 +60,62 @@ struct Entry {
     sees_personal: bool,
 }
 
+/// Rounds of PBKDF2 in SCRAM-SHA-256 (RFC 7677).
+pub const SCRAM_ROUNDS: u32 = 4096;
+
+/// Access to the SQL wires.
+#[derive(Clone, Debug)]
+pub enum Access {
+    /// Users with passwords.
+    Users(Users),
+    /// Every process of this host, on addresses of the loopback alone.
+    Local,
+}
+
+impl Access {
+    /// Whether a listener at `address` may serve with this access.
+    pub fn allows(&self, address: SocketAddr) -> bool {
+        matches!(self, Self::Users(_)) || address.ip().is_loopback()
+    }
+}
+
 /// Users and roles.
 #[derive(Clone)]
-pub struct Users(Vec<User>);
+pub struct Users {
+    users: Vec<User>,
+    /// Key of the salts of names that nobody has.
+    unknown: hmac::Key,
+}
 
 #[derive(Clone)]
 struct User {
     name: String,
     password: digest::Digest,
+    salted: Salted,
     role: Role,
+}
+
+/// Password as SCRAM-SHA-256 knows it.
+#[derive(Clone)]
+pub struct Salted {
+    /// Salt of the password.
+    pub salt: Vec<u8>,
+    /// Password after [`SCRAM_ROUNDS`] rounds with the salt.
+    pub password: Vec<u8>,
+}
+
+impl Salted {
+    fn new(password: &[u8], salt: &[u8]) -> Self {
+        let rounds = NonZeroU32::new(SCRAM_ROUNDS).expect("it isn't zero");
+        let mut salted = vec![0; digest::SHA256_OUTPUT_LEN];
+        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password, &mut salted);
+        Self { salt: salt.to_vec(), password: salted }
+    }
 }
 
 impl std::fmt::Debug for Users {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|user| &user.name)).finish()
+        f.debug_list().entries(self.users.iter().map(|user| &user.name)).finish()
     }
 }
 
@@ -97,17 +142,39 @@ impl Users {
             if users.iter().any(|user| user.name == entry.name) {
                 return Err(UsersError::Names { path: path.to_owned() });
             }
-            let role = Role { sees_personal: entry.sees_personal };
-            users.push(User { name: entry.name, password: hash(password.as_bytes()), role });
+            let role = Role { user: entry.name.clone(), sees_personal: entry.sees_personal };
+            let salted = Salted::new(password.as_bytes(), &random(path)?);
+            users.push(User { name: entry.name, password: hash(password.as_bytes()), salted, role });
         }
-        if users.is_empty() { Err(UsersError::Names { path: path.to_owned() }) } else { Ok(Self(users)) }
+        if users.is_empty() {
+            return Err(UsersError::Names { path: path.to_owned() });
+        }
+        Ok(Self { users, unknown: hmac::Key::new(hmac::HMAC_SHA256, &random(path)?) })
+    }
+
+    /// Salted password of a user. A name that nobody has gets one that no password fits, and always the same salt: names
+    /// can't be found out.
+    pub fn salted(&self, name: &str) -> Salted {
+        match self.users.iter().find(|user| user.name == name) {
+            Some(user) => user.salted.clone(),
+            None => {
+                let tag = hmac::sign(&self.unknown, name.as_bytes());
+                let (salt, password) = tag.as_ref().split_at(SALT_BYTES);
+                Salted { salt: salt.to_vec(), password: password.to_vec() }
+            }
+        }
+    }
+
+    /// Role of a user who was authenticated.
+    pub fn role_of(&self, name: &str) -> Option<Role> {
+        self.users.iter().find(|user| user.name == name).map(|user| user.role.clone())
     }
 
     /// Role of a user with this password. An unknown name takes the same work as a wrong password.
     pub fn role(&self, name: &str, password: &[u8]) -> Option<Role> {
         let given = hash(password);
         let mut found = None;
-        for user in &self.0 {
+        for user in &self.users {
             let is_password = subtle::ConstantTimeEq::ct_eq(user.password.as_ref(), given.as_ref());
             if bool::from(is_password) & (user.name == name) {
                 found = Some(user.role.clone());
@@ -115,6 +182,16 @@ impl Users {
         }
         found
     }
+}
+
+const SALT_BYTES: usize = 16;
+
+fn random(path: &Path) -> Result<[u8; SALT_BYTES], UsersError> {
+    let mut bytes = [0; SALT_BYTES];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| UsersError::Read { path: path.to_owned(), source: std::io::Error::other("the system gives no random bytes") })?;
+    Ok(bytes)
 }
 
 fn hash(password: &[u8]) -> digest::Digest {
@@ -133,10 +210,16 @@ mod tests {
         write("grafana.password", "secret\n");
         write("users.toml", "[[user]]\nname = \"grafana\"\npassword_file = \"grafana.password\"\n");
         let users = Users::read(&path).unwrap();
-        assert_eq!(users.role("grafana", b"secret"), Some(Role { sees_personal: false }));
+        assert_eq!(users.role("grafana", b"secret"), Some(Role { user: "grafana".into(), sees_personal: false }));
         assert_eq!(users.role("grafana", b"secret\n"), None);
         assert_eq!(users.role("other", b"secret"), None);
         assert!(!format!("{users:?}").contains("secret"));
+        assert_eq!(users.salted("nobody").salt, users.salted("nobody").salt);
+        assert_ne!(users.salted("nobody").salt, users.salted("grafana").salt);
+        let loopback = "127.0.0.1:1".parse().unwrap();
+        let everywhere = "0.0.0.0:1".parse().unwrap();
+        assert!(Access::Local.allows(loopback) && !Access::Local.allows(everywhere));
+        assert!(Access::Users(users).allows(everywhere));
         for wrong in
             ["", "user = []", "[[user]]\nname = \"x\"\npassword_file = \"missing\"", "[[user]]\nname = 1"]
         {

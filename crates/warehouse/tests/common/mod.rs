@@ -118,7 +118,7 @@ impl World {
 
     /// Lines of an answer, cells parted by `|`.
     pub async fn query(&self, with_tail: bool, sql: &str) -> Vec<String> {
-        lines(&self.engine(with_tail).await, sql, &Role { sees_personal: true }).await
+        lines(&self.engine(with_tail).await, sql, &Role::local()).await
     }
 }
 
