@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::loader::suppression::Subject;
 use tickstream_warehouse_core::loader::{Loader, Options};
 use tickstream_warehouse_core::maintenance::erase::{self, Target};
@@ -58,7 +59,7 @@ async fn query(args: Query) -> Result<ExitCode> {
     limits.memory_bytes = args.memory.map_or(limits.memory_bytes, |mib| mib << 20);
     limits.rows = args.rows.unwrap_or(limits.rows);
     let ids = Ids::Files(tables.state().to_owned());
-    let engine = Engine::open(&tables, args.journal, ids, limits).await?;
+    let engine = Engine::open(&tables, args.journal, ids, Geo::default(), limits).await?;
     answer(&engine, &args.sql, &if args.masked { Role::masked() } else { Role::local() }, args.format).await
 }
 
@@ -189,7 +190,7 @@ async fn export(args: Export) -> Result<ExitCode> {
     let mapped = secret.namespace().map(args.user.as_bytes());
     let user = std::str::from_utf8(&mapped).context("a UUID is a text")?;
     let limits = maintenance_limits(&tables);
-    let engine = Engine::open(&tables, args.journal, Ids::Files(tables.state().to_owned()), limits).await?;
+    let engine = Engine::open(&tables, args.journal, Ids::Files(tables.state().to_owned()), Geo::default(), limits).await?;
     let sql = format!("SELECT raw_data FROM events WHERE user_id = '{user}' ORDER BY timestamp_ns");
     let mut answer = engine.query(&sql, &Role::local()).await?;
     let mut out = BufWriter::new(io::stdout());

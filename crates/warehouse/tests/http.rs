@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use common::{World, click};
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
 use tickstream_warehouse_core::serve::{Access, Users, http};
@@ -37,7 +38,7 @@ async fn server(change: impl FnOnce(&mut Limits)) -> Server {
     let mut limits = Limits::new(world.tables.state());
     change(&mut limits);
     let ids = Ids::Files(world.tables.state().to_owned());
-    let engine = Engine::open(&world.tables, vec![world.journals()], ids, limits).await.unwrap();
+    let engine = Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);

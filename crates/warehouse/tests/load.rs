@@ -4,6 +4,7 @@ mod common;
 
 use common::{World, click, dead_letter, log, metric, performance, span, video};
 use tickstream_schema::events::{LogLevel, StoredBatch};
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::maintenance::verify;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +118,7 @@ async fn queries_beside_a_loader_see_each_event_once() {
     let ids = tickstream_warehouse_core::query::tail::Ids::Shared(loader.ids());
     let limits = tickstream_warehouse_core::query::Limits::new(world.tables.state());
     let engine =
-        tickstream_warehouse_core::query::Engine::open(&world.tables, vec![world.journals()], ids, limits);
+        tickstream_warehouse_core::query::Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits);
     let engine = engine.await.unwrap();
     let role = tickstream_warehouse_core::query::Role::local();
     for round in 1..=20 {

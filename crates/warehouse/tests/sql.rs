@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use common::{World, chain, click, lines, log};
 use tickstream_schema::events::LogLevel;
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, QueryError, Role};
 
@@ -21,7 +22,7 @@ async fn world() -> World {
 async fn engine(world: &World, change: impl FnOnce(&mut Limits)) -> Engine {
     let mut limits = Limits::new(world.tables.state());
     change(&mut limits);
-    Engine::open(&world.tables, Vec::new(), Ids::Files(world.tables.state().to_owned()), limits)
+    Engine::open(&world.tables, Vec::new(), Ids::Files(world.tables.state().to_owned()), Geo::default(), limits)
         .await
         .unwrap()
 }

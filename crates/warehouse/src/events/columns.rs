@@ -4,6 +4,8 @@ use std::sync::{Arc, LazyLock};
 
 use deltalake::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
+use super::enrichment;
+
 /// Partition columns, in the order of the directories.
 pub const PARTITIONS: [&str; 2] = ["load_date", "event_type"];
 
@@ -50,19 +52,19 @@ pub enum Promoted {
 
 /// Promoted columns, in the order of [`Promoted`]: name, message and field. Texts come first, then numbers.
 const PROMOTED: [(&str, &[(&str, &str)]); Promoted::COUNT] = [
-    ("service", &[("ApplicationMetric", "service"), ("TraceSpan", "service"), ("Log", "service")]),
+    ("service", &[("ApplicationMetric", "service"), ("TraceSpan", "service"), ("Log", "service"), ("MetricSeries", "service"), ("Incident", "service"), ("Deployment", "service"), ("Access", "service")]),
     ("trace_id", &[("TraceSpan", "trace_id"), ("LogContext", "trace_id")]),
     ("span_id", &[("TraceSpan", "span_id")]),
     ("parent_span_id", &[("TraceSpan", "parent_span_id")]),
     ("operation", &[("TraceSpan", "operation")]),
     ("status", &[("TraceSpan", "status")]),
     ("level", &[("Log", "level")]),
-    ("metric_name", &[("ApplicationMetric", "name")]),
+    ("metric_name", &[("ApplicationMetric", "name"), ("MetricSeries", "name")]),
     ("video_id", &[("Video", "video_id")]),
     ("video_event", &[("Video", "event_name")]),
     ("screen_name", &[("InteractionProperties", "screen_name")]),
     ("action", &[("InteractionProperties", "action")]),
-    ("app_version", &[("InteractionContext", "app_version")]),
+    ("app_version", &[("InteractionContext", "app_version"), ("App", "version")]),
     ("resource_id", &[("InfrastructureMetric", "resource_id")]),
     ("value", &[("ApplicationMetric", "value")]),
     ("duration_ms", &[("TraceSpan", "duration_ms")]),
@@ -98,7 +100,7 @@ impl Promoted {
     }
 }
 
-/// All columns as they are in Delta: first those of the requirement, then where an event came from, then promoted ones.
+/// All columns as they are in Delta: those of the requirement, where an event came from, enrichment, promoted ones.
 pub fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let mut fields = stored_fields();
@@ -139,7 +141,10 @@ fn stored_fields() -> Vec<Field> {
         Field::new("journal", text(), false),
         Field::new("sequence", DataType::Int64, false),
         Field::new("batch_index", DataType::Int32, false),
+        Field::new("anonymous_id", text(), true),
     ];
+    fields.extend(enrichment::COLUMNS.iter().map(|name| Field::new(*name, text(), true)));
+    fields.push(Field::new("enrichment", DataType::Int32, false));
     let promoted = PROMOTED.iter().enumerate().map(|(index, (name, _))| {
         let kind = if index < Promoted::TEXTS { DataType::Utf8 } else { DataType::Float64 };
         Field::new(*name, kind, true)

@@ -1,7 +1,9 @@
 //! Events as rows: from the bytes of a stored batch to Arrow columns.
 
+mod channel;
 pub mod columns;
 pub mod descriptor;
+pub mod enrichment;
 pub mod identifiers;
 pub mod json;
 pub mod protobuf;

@@ -13,6 +13,7 @@ use ring::digest;
 
 use super::columns::{DEAD_LETTER, Promoted, file_schema};
 use super::descriptor::{Schema, enum_name};
+use super::enrichment::{self, Enrichment, Geo};
 use super::identifiers::{Identifiers, Namespace};
 use super::json::{Entries, Writer};
 use super::protobuf::{Entry, Fields, Invalid, Value};
@@ -42,6 +43,7 @@ mod number {
     pub const EVENT_NAME: u32 = 7;
     pub const CONTEXT: u32 = 8;
     pub const PROPERTIES: u32 = 9;
+    pub const ANONYMOUS_ID: u32 = 42;
 }
 
 /// Bytes of text in one batch of a kind: far below what 32-bit offsets reach.
@@ -94,6 +96,7 @@ pub trait Filter {
 pub struct Rows {
     kinds: BTreeMap<String, Columns>,
     identifiers: Identifiers,
+    enrichment: Enrichment,
     writer: Writer,
     json: Vec<u8>,
     /// Date of loading, `2026-11-28`, and its time, microseconds since 1970.
@@ -115,10 +118,11 @@ struct Batch<'a> {
 
 impl Rows {
     /// No rows. `now_ns` is the time of loading, nanoseconds since 1970.
-    pub fn new(namespace: Namespace, now_ns: u64) -> Self {
+    pub fn new(namespace: Namespace, geo: Geo, now_ns: u64) -> Self {
         let mut rows = Self {
             kinds: BTreeMap::new(),
             identifiers: Identifiers::new(namespace),
+            enrichment: Enrichment::new(geo),
             writer: Writer::default(),
             json: Vec::new(),
             load_date: String::new(),
@@ -247,6 +251,7 @@ impl Rows {
                 &other_kind
             }
         };
+        let enriched = self.enrichment.of(entries);
         let columns = columns_of(&mut self.kinds, &self.load_date, kind);
         let identifiers = &mut self.identifiers;
         columns.event_id.push_valid(&text::uuid_text(&envelope.event_id));
@@ -256,6 +261,7 @@ impl Rows {
             .push_valid(parts.properties.map_or(&b"{}"[..], |(start, end)| &self.json[start..end]));
         columns.context.push_valid(parts.context.map_or(&b"{}"[..], |(start, end)| &self.json[start..end]));
         columns.raw_data.push_valid(&self.json);
+        columns.enriched(&enriched);
         columns.promoted(&self.writer, &self.json);
         columns.origin(origin, batch, index, self.processed_us);
         self.count();
@@ -309,6 +315,7 @@ impl Rows {
         columns.context.push_valid(b"{}");
         columns.raw_data.push_valid(&self.json);
         self.writer.begin();
+        columns.enriched(&enrichment::Values::default());
         columns.promoted(&self.writer, &self.json);
         columns.origin(origin, batch, i32::try_from(letter.index).unwrap_or(i32::MAX), self.processed_us);
         self.count();
@@ -362,6 +369,7 @@ struct Envelope<'a> {
     user: &'a [u8],
     event_type: i32,
     event_name: &'a [u8],
+    anonymous: &'a [u8],
 }
 
 impl<'a> Envelope<'a> {
@@ -376,6 +384,7 @@ impl<'a> Envelope<'a> {
                 (number::USER_ID, Value::Bytes(text)) => envelope.user = text,
                 (number::EVENT_TYPE, Value::Varint(kind)) => envelope.event_type = kind as i32,
                 (number::EVENT_NAME, Value::Bytes(text)) => envelope.event_name = text,
+                (number::ANONYMOUS_ID, Value::Bytes(text)) => envelope.anonymous = text,
                 _ => {}
             }
         }
@@ -557,6 +566,8 @@ struct Columns {
     journal: Texts,
     sequence: Vec<i64>,
     batch_index: Vec<i32>,
+    anonymous_id: OptionalTexts,
+    enriched: [OptionalTexts; enrichment::COLUMNS.len()],
     texts: [OptionalTexts; Promoted::TEXTS],
     numbers: [Float64Builder; Promoted::COUNT - Promoted::TEXTS],
 }
@@ -587,6 +598,8 @@ impl Columns {
             journal: Texts::new(),
             sequence: Vec::new(),
             batch_index: Vec::new(),
+            anonymous_id: OptionalTexts::new(),
+            enriched: std::array::from_fn(|_| OptionalTexts::new()),
             texts: std::array::from_fn(|_| OptionalTexts::new()),
             numbers: std::array::from_fn(|_| Float64Builder::new()),
         }
@@ -601,6 +614,13 @@ impl Columns {
         let mut map = |identifier: &[u8]| (!identifier.is_empty()).then(|| identifiers.map(identifier));
         self.session_id.push_valid(map(envelope.session).as_ref().map(|id| &id[..]));
         self.user_id.push_valid(map(envelope.user).as_ref().map(|id| &id[..]));
+        self.anonymous_id.push_valid(map(envelope.anonymous).as_ref().map(|id| &id[..]));
+    }
+
+    fn enriched(&mut self, values: &enrichment::Values) {
+        for (column, value) in self.enriched.iter_mut().zip(values) {
+            column.push_valid(value.as_ref().map(|text| text.as_bytes()));
+        }
     }
 
     fn promoted(&mut self, writer: &Writer, json: &[u8]) {
@@ -640,6 +660,7 @@ impl Columns {
     }
 
     fn finish(self) -> Result<RecordBatch, ArrowError> {
+        let rows = self.sequence.len();
         let time =
             |us: Vec<i64>| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(us).with_timezone("UTC")) };
         let mut arrays: Vec<ArrayRef> = vec![
@@ -664,7 +685,12 @@ impl Columns {
             self.journal.finish(None)?,
             Arc::new(Int64Array::from(self.sequence)),
             Arc::new(Int32Array::from(self.batch_index)),
+            self.anonymous_id.finish()?,
         ];
+        for column in self.enriched {
+            arrays.push(column.finish()?);
+        }
+        arrays.push(Arc::new(Int32Array::from(vec![enrichment::VERSION; rows])));
         for column in self.texts {
             arrays.push(column.finish()?);
         }

@@ -18,6 +18,7 @@ use deltalake::{DeltaTable, DeltaTableError};
 use tickstream_journal::{Batch, Position};
 
 use crate::dedup::{Dedup, DedupError, EventId, Sizes};
+use crate::events::enrichment::Geo;
 use crate::events::rows::{Origin, PartitionKey};
 use crate::events::{Rows, RowsError};
 use crate::store::commit::{Changes, CommitError};
@@ -47,6 +48,8 @@ pub struct Options {
     pub ids: Sizes,
     /// Directories of journals whose lost or changed records are accepted.
     pub accepted: Vec<PathBuf>,
+    /// Database of addresses.
+    pub geo: Geo,
     /// Commits of one batch that are tried before it is given up.
     pub attempts: u32,
 }
@@ -59,6 +62,7 @@ impl Default for Options {
             batch_bytes: 192 << 20,
             ids: Sizes::default(),
             accepted: Vec::new(),
+            geo: Geo::default(),
             attempts: 8,
         }
     }
@@ -203,9 +207,9 @@ impl Loader {
             table,
             ids_directory,
             consumers: Consumers::new(&options.consumer),
+            rows: Rows::new(secret.namespace(), options.geo.clone(), now_ns()),
             options,
             journals,
-            rows: Rows::new(secret.namespace(), now_ns()),
             dedup: SharedIds(Arc::new(RwLock::new(dedup))),
             suppression,
             loaded,

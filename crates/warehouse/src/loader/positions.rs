@@ -6,7 +6,7 @@ use deltalake::DeltaTable;
 use tickstream_journal::{JournalId, Position};
 
 use super::{LoadError, log_error};
-use crate::store::numbers::numbers;
+use crate::store::numbers::Numbers;
 
 /// Name of the number that holds the version of the list of erased identifiers that all later commits respect.
 pub const SUPPRESSION: &str = "tickstream.suppression";
@@ -27,9 +27,13 @@ impl Watermarks {
     /// # Errors
     /// If the log can't be read.
     pub async fn read(table: &DeltaTable) -> Result<Self, LoadError> {
-        let numbers = numbers(table).await.map_err(log_error)?;
+        Ok(Self::of(Numbers::default().of(table).await.map_err(log_error)?))
+    }
+
+    /// Watermarks among the numbers of a version.
+    pub fn of(numbers: &BTreeMap<String, i64>) -> Self {
         let mut positions = BTreeMap::new();
-        for (name, sequence) in &numbers {
+        for (name, sequence) in numbers {
             let Some(id) = parse(name) else { continue };
             let crc = numbers.get(&format!("{name}{CRC}")).copied().unwrap_or_default();
             let position =
@@ -37,7 +41,7 @@ impl Watermarks {
             positions.insert(id, position);
         }
         let suppression = numbers.get(SUPPRESSION).copied().unwrap_or_default() as u64;
-        Ok(Self { positions, suppression })
+        Self { positions, suppression }
     }
 
     /// Positions of all journals.

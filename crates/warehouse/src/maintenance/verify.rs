@@ -7,6 +7,7 @@ use deltalake::DeltaTable;
 
 use super::{MaintenanceError, rewrite};
 use crate::dedup::EventId;
+use crate::events::enrichment::Geo;
 use crate::events::rows::{Filter, Origin};
 use crate::events::{DEAD_LETTER, Rows};
 use crate::loader::positions::Watermarks;
@@ -155,7 +156,7 @@ fn read_journals(
     seen: &mut Seen<'_>,
 ) -> Result<(), LoadError> {
     let mut journals = Journals::open(directories, &[], &[])?;
-    let mut rows = Rows::new(secret.namespace(), 0);
+    let mut rows = Rows::new(secret.namespace(), Geo::default(), 0);
     while let Some(batch) = journals.next()? {
         let id = batch.position.journal;
         let watermark = loaded.positions.get(&id.0).map_or(0, |position| position.sequence);

@@ -13,6 +13,7 @@ use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Column, Result, ScalarValue, plan_err};
 use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
+use datafusion::functions::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
 use datafusion::prelude::cast as cast_expr;
 
@@ -102,6 +103,14 @@ impl Catalog {
     fn source(&self, source: Source) -> Result<Expr> {
         let (function, json, path) = match source {
             Source::Column(name) => return Ok(column(name)),
+            Source::FirstText(one, other) => return self.first(json::TEXT, one, other),
+            Source::FirstJson(one, other) => return self.first(json::JSON, one, other),
+            Source::ColumnOrItem(name, one, other) => {
+                let item = |path| self.call(json::NUMBER, column(ITEM), path);
+                return Ok(coalesce(vec![column(name), item(one)?, item(other)?]));
+            }
+            Source::ItemTime(path) => (json::TIME, ITEM, path),
+            Source::ItemJson(path) => (json::JSON, ITEM, path),
             Source::Text(path) => (json::TEXT, "raw_data", path),
             Source::Number(path) => (json::NUMBER, "raw_data", path),
             Source::Integer(path) => (json::INTEGER, "raw_data", path),
@@ -114,6 +123,11 @@ impl Catalog {
         self.call(function, column(json), path)
     }
 
+    fn first(&self, function: &str, one: &str, other: &str) -> Result<Expr> {
+        let at = |path| self.call(function, column("raw_data"), path);
+        Ok(coalesce(vec![at(one)?, at(other)?]))
+    }
+
     fn call(&self, function: &str, json: Expr, path: &str) -> Result<Expr> {
         match self.functions.get(function) {
             Some(function) => Ok(function.call(vec![json, lit(path)])),
@@ -124,7 +138,7 @@ impl Catalog {
     fn masked_column(&self, name: &str) -> Expr {
         let Privacy::Masked(pseudonym) = &self.privacy else { return column(name) };
         match name {
-            "session_id" | "user_id" => {
+            "session_id" | "user_id" | "anonymous_id" => {
                 pseudonym.call(vec![cast_expr(column(name), DataType::Utf8)]).alias(name)
             }
             name if PERSONAL.contains(&name) => lit(ScalarValue::Utf8(None)).alias(name),

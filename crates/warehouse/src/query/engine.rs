@@ -24,9 +24,11 @@ use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::Sessions;
 use super::tail::{self, Ids, JournalPlace};
+use crate::events::enrichment::Geo;
 use crate::events::Namespace;
 use crate::loader::LoadError;
 use crate::loader::suppression::Suppression;
+use crate::store::numbers::Numbers;
 use crate::store::{Secret, StoreError, Tables};
 
 /// Rights of a querying user.
@@ -102,10 +104,9 @@ pub struct AsOf {
 /// Answers queries.
 #[derive(Debug)]
 pub struct Engine {
-    table: Mutex<DeltaTable>,
+    /// The newest version that was read, and what reads the tail above it.
+    newest: Mutex<(DeltaTable, tail::Source)>,
     tables: Tables,
-    journals: Vec<PathBuf>,
-    ids: Ids,
     secret: Secret,
     limits: Limits,
     sessions: Sessions,
@@ -123,14 +124,18 @@ impl Engine {
         tables: &Tables,
         journals: Vec<PathBuf>,
         ids: Ids,
+        geo: Geo,
         limits: Limits,
     ) -> Result<Self, QueryError> {
-        let table = Mutex::new(tables.open().await?);
+        let table = tables.open().await?;
         let secret = Secret::open_or_create(tables.state())?;
+        let namespace = secret.namespace();
+        let source = tail::Source { journals, ids, namespace, geo, numbers: Numbers::default() };
+        let newest = Mutex::new((table, source));
         let running = Arc::new(Semaphore::new(limits.concurrent));
         let queue = Semaphore::new(limits.waiting);
         let sessions = Sessions::new(limits.threads)?;
-        Ok(Self { table, tables: tables.clone(), journals, ids, secret, limits, sessions, running, queue })
+        Ok(Self { newest, tables: tables.clone(), secret, limits, sessions, running, queue })
     }
 
     /// Limits of its queries.
@@ -235,17 +240,15 @@ impl Engine {
         const ATTEMPTS: usize = 3;
         let mut attempt = 1;
         loop {
-            let mut table = self.table.lock().await;
-            if self.journals.is_empty() {
+            let mut newest = self.newest.lock().await;
+            let (table, source) = &mut *newest;
+            if source.journals.is_empty() {
                 table.update_state().await.map_err(StoreError::delta("reading"))?;
                 return Ok((table.clone(), tail::Tail::default()));
             }
-            let secret = &self.secret;
-            let suppression = Suppression::open(self.tables.state(), &secret.suppression_key());
+            let suppression = Suppression::open(self.tables.state(), &self.secret.suppression_key());
             let mut suppression = suppression.map_err(LoadError::from)?;
-            let read =
-                tail::read(&mut table, &self.journals, &self.ids, secret.namespace(), &mut suppression).await;
-            match read {
+            match source.read(table, &mut suppression).await {
                 Ok(tail) => return Ok((table.clone(), tail)),
                 Err(LoadError::Source(_) | LoadError::Dedup(_)) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),

@@ -7,6 +7,7 @@ use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use deltalake::DeltaTable;
 
 use crate::dedup::{Dedup, Sizes};
+use crate::events::enrichment::Geo;
 use crate::events::rows::Origin;
 use crate::events::{Namespace, Rows, schema};
 use crate::loader::admission::Admission;
@@ -14,6 +15,7 @@ use crate::loader::positions::Watermarks;
 use crate::loader::source::Journals;
 use crate::loader::suppression::Suppression;
 use crate::loader::{LoadError, SharedIds, ids};
+use crate::store::numbers::Numbers;
 
 /// Most events of a tail. A loader that is further behind is named in the answer's `as_of`.
 const EVENTS_MAX: usize = 250_000;
@@ -55,43 +57,72 @@ pub struct Tail {
     pub places: Vec<JournalPlace>,
 }
 
-/// Pins `table` to a version, and reads the tail above it.
-///
-/// # Errors
-/// If table or journals can't be read.
-pub async fn read(
-    table: &mut DeltaTable,
-    journals: &[PathBuf],
-    ids: &Ids,
-    namespace: Namespace,
-    suppression: &mut Suppression,
-) -> Result<Tail, LoadError> {
-    match ids {
-        Ids::Files(state) => {
-            table.update_state().await.map_err(crate::loader::log_error)?;
-            let dedup = of_files(table, &state.join("ids")).await?;
-            let loaded = Watermarks::read(table).await?;
-            collect(journals, &loaded, &dedup, namespace, suppression)
-        }
-        Ids::Shared(shared) => {
-            // Watermarks are read without the lock; they are right if the version is still the one of the ids.
-            loop {
-                let version = shared.read().version();
-                if table.version() < Some(version) {
-                    table.update_incremental(Some(version)).await.map_err(crate::loader::log_error)?;
+/// Journals whose tails queries read, and what makes rows of them.
+#[derive(Debug)]
+pub struct Source {
+    /// Directories of journals; none: queries see the tables alone.
+    pub journals: Vec<PathBuf>,
+    /// Ids of the table's events.
+    pub ids: Ids,
+    /// Namespace of users and sessions.
+    pub namespace: Namespace,
+    /// Database of addresses.
+    pub geo: Geo,
+    /// Numbers of the version that was read last.
+    pub numbers: Numbers,
+}
+
+impl Source {
+    /// Pins `table` to a version, and reads the tail above it.
+    ///
+    /// # Errors
+    /// If table or journals can't be read.
+    pub async fn read(
+        &mut self,
+        table: &mut DeltaTable,
+        suppression: &mut Suppression,
+    ) -> Result<Tail, LoadError> {
+        match self.ids.clone() {
+            Ids::Files(state) => {
+                table.update_state().await.map_err(crate::loader::log_error)?;
+                let dedup = of_files(table, &state.join("ids")).await?;
+                let loaded = self.watermarks(table).await?;
+                tokio::task::block_in_place(|| self.collect(&loaded, &dedup, suppression))
+            }
+            Ids::Shared(shared) => {
+                // Watermarks are read without the lock; they are right if the version is still the one of the ids.
+                loop {
+                    let version = shared.read().version();
+                    if table.version() < Some(version) {
+                        table.update_incremental(Some(version)).await.map_err(crate::loader::log_error)?;
+                    }
+                    let loaded = self.watermarks(table).await?;
+                    let of_version = tokio::task::block_in_place(|| {
+                        let dedup = shared.read();
+                        let is_same = Some(dedup.version()) == table.version();
+                        is_same.then(|| self.collect(&loaded, &dedup, suppression))
+                    });
+                    if let Some(tail) = of_version {
+                        return tail;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                 }
-                let loaded = Watermarks::read(table).await?;
-                let of_version = tokio::task::block_in_place(|| {
-                    let dedup = shared.read();
-                    let is_same = Some(dedup.version()) == table.version();
-                    is_same.then(|| collect(journals, &loaded, &dedup, namespace, suppression))
-                });
-                if let Some(tail) = of_version {
-                    return tail;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
         }
+    }
+
+    async fn watermarks(&mut self, table: &DeltaTable) -> Result<Watermarks, LoadError> {
+        Ok(Watermarks::of(self.numbers.of(table).await.map_err(crate::loader::log_error)?))
+    }
+
+    fn collect(
+        &self,
+        loaded: &Watermarks,
+        dedup: &Dedup,
+        suppression: &mut Suppression,
+    ) -> Result<Tail, LoadError> {
+        let rows = Rows::new(self.namespace, self.geo.clone(), crate::loader::now_ns());
+        collect(&self.journals, loaded, dedup, rows, suppression)
     }
 }
 
@@ -124,11 +155,10 @@ fn collect(
     directories: &[PathBuf],
     loaded: &Watermarks,
     dedup: &Dedup,
-    namespace: Namespace,
+    mut rows: Rows,
     suppression: &mut Suppression,
 ) -> Result<Tail, LoadError> {
     let mut journals = Journals::open(directories, &loaded.list(), &[])?;
-    let mut rows = Rows::new(namespace, crate::loader::now_ns());
     let mut pending = HashSet::new();
     let mut places: BTreeMap<[u8; 16], JournalPlace> = loaded
         .positions

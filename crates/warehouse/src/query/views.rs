@@ -23,6 +23,16 @@ pub enum Source {
     ItemText(&'static str),
     /// A number at a path of one measurement.
     ItemNumber(&'static str),
+    /// A time at a path of one measurement.
+    ItemTime(&'static str),
+    /// JSON at a path of one measurement.
+    ItemJson(&'static str),
+    /// A text at the first of two paths that has one.
+    FirstText(&'static str, &'static str),
+    /// JSON at the first of two paths that has some.
+    FirstJson(&'static str, &'static str),
+    /// A column, or where it is null a number at one of two paths of one measurement.
+    ColumnOrItem(&'static str, &'static str, &'static str),
 }
 
 /// A table by kind.
@@ -50,7 +60,10 @@ pub const COMMON: [&str; 8] = [
     "user_id",
 ];
 
-use Source::{Boolean, Column, Integer, ItemNumber, ItemText, Json, Number, Text, Time};
+use Source::{
+    Boolean, Column, ColumnOrItem, FirstJson, FirstText, Integer, ItemJson, ItemNumber, ItemText, ItemTime, Json, Number, Text,
+    Time,
+};
 
 /// All tables by kind.
 pub const VIEWS: [View; 10] = [
@@ -155,20 +168,26 @@ pub const VIEWS: [View; 10] = [
     View {
         name: "metrics",
         kinds: &["application_metric", "metric_series"],
-        items: None,
+        // A metric without a list is one row.
+        items: Some("metric_series.points"),
         columns: &[
             ("service", Column("service")),
             ("metric_name", Column("metric_name")),
-            ("metric_type", Text("application_metric.metric_type")),
-            ("value", Column("value")),
+            ("metric_type", FirstText("application_metric.metric_type", "metric_series.type")),
+            ("value", ColumnOrItem("value", "value", "integer")),
+            ("unit", FirstText("application_metric.unit", "metric_series.unit")),
+            ("description", FirstText("application_metric.description", "metric_series.description")),
             ("environment", Text("application_metric.environment")),
-            ("unit", Text("application_metric.unit")),
-            ("labels", Json("application_metric.labels")),
+            ("labels", FirstJson("application_metric.labels", "metric_series.labels")),
             ("hostname", Text("application_metric.host_info.hostname")),
             ("region", Text("application_metric.host_info.region")),
-            ("series_type", Text("metric_series.type")),
-            ("series_labels", Json("metric_series.labels")),
-            ("points", Json("metric_series.points")),
+            ("temporality", Text("metric_series.temporality")),
+            ("point_time", ItemTime("time")),
+            ("count", ItemNumber("histogram.count")),
+            ("sum", ItemNumber("histogram.sum")),
+            ("histogram", ItemJson("histogram")),
+            ("exponential_histogram", ItemJson("exponential_histogram")),
+            ("summary", ItemJson("summary")),
         ],
     },
     View {
@@ -250,15 +269,20 @@ pub fn is_personal(source: Source) -> bool {
     match source {
         Column(name) => PERSONAL.contains(&name),
         Text(path) | Json(path) => !IMPERSONAL_PATHS.contains(&path),
-        Number(_) | Integer(_) | Boolean(_) | Time(_) | ItemNumber(_) | ItemText(_) => false,
+        FirstText(one, other) | FirstJson(one, other) => {
+            !IMPERSONAL_PATHS.contains(&one) || !IMPERSONAL_PATHS.contains(&other)
+        }
+        Number(_) | Integer(_) | Boolean(_) | Time(_) => false,
+        ColumnOrItem(..) | ItemNumber(_) | ItemText(_) | ItemTime(_) | ItemJson(_) => false,
     }
 }
 
 /// Columns of `events` that identify or describe a person.
-pub const PERSONAL: [&str; 6] = ["session_id", "user_id", "properties", "context", "raw_data", "peer"];
+pub const PERSONAL: [&str; 8] =
+    ["session_id", "user_id", "anonymous_id", "properties", "context", "raw_data", "peer", "city"];
 
 /// Texts that describe no person: names that programs give.
-const IMPERSONAL_PATHS: [&str; 37] = [
+const IMPERSONAL_PATHS: [&str; 40] = [
     "video.view_id",
     "video.player_type",
     "video.measurements.resolution",
@@ -287,7 +311,10 @@ const IMPERSONAL_PATHS: [&str; 37] = [
     "application_metric.host_info.region",
     "metric_series.type",
     "metric_series.labels",
-    "metric_series.points",
+    "metric_series.unit",
+    "metric_series.description",
+    "metric_series.temporality",
+    "application_metric.description",
     "infrastructure_metric.resource_type",
     "infrastructure_metric.provider",
     "infrastructure_metric.region",

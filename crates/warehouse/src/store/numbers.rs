@@ -15,29 +15,62 @@ use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt;
 
-/// All numbers of the version that `table` has.
-///
-/// # Errors
-/// If the log can't be read.
-pub async fn numbers(table: &DeltaTable) -> Result<BTreeMap<String, i64>, DeltaTableError> {
-    let last = table.snapshot()?.version();
-    let mut numbers = BTreeMap::new();
-    let mut next = 0;
-    if let Some((version, path)) = checkpoint(table, last).await? {
-        read_checkpoint(table, path, &mut numbers).await?;
-        next = version + 1;
+/// Versions that are read one by one; where more are new, the newest checkpoint is read again.
+const STEPS_MAX: u64 = 200;
+
+/// Numbers of the version that was read last.
+#[derive(Debug, Default)]
+pub struct Numbers {
+    version: Option<u64>,
+    numbers: BTreeMap<String, i64>,
+}
+
+impl Numbers {
+    /// All numbers of the version that `table` has.
+    ///
+    /// # Errors
+    /// If the log can't be read.
+    pub async fn of(&mut self, table: &DeltaTable) -> Result<&BTreeMap<String, i64>, DeltaTableError> {
+        let last = table.snapshot()?.version();
+        let known = self.version.take();
+        let is_read = match known {
+            Some(known) if known <= last && last - known <= STEPS_MAX => {
+                self.read_entries(table, known + 1, last).await?
+            }
+            _ => false,
+        };
+        if !is_read {
+            self.read_all(table, last).await?;
+        }
+        self.version = Some(last);
+        Ok(&self.numbers)
     }
-    for version in next..=last {
-        let entry = table.log_store().read_commit_entry(version).await?;
-        let entry = entry
-            .ok_or_else(|| DeltaTableError::Generic(format!("version {version} is missing in the log")))?;
-        for action in get_actions(version, &entry)? {
-            if let Action::Txn(number) = action {
-                numbers.insert(number.app_id, number.version);
+
+    async fn read_all(&mut self, table: &DeltaTable, last: u64) -> Result<(), DeltaTableError> {
+        self.numbers.clear();
+        let mut next = 0;
+        if let Some((version, path)) = checkpoint(table, last).await? {
+            read_checkpoint(table, path, &mut self.numbers).await?;
+            next = version + 1;
+        }
+        if self.read_entries(table, next, last).await? {
+            return Ok(());
+        }
+        Err(DeltaTableError::Generic(format!("versions from {next} to {last} are missing in the log")))
+    }
+
+    /// Reads entries of the log; false if one is gone.
+    async fn read_entries(&mut self, table: &DeltaTable, first: u64, last: u64) -> Result<bool, DeltaTableError> {
+        for version in first..=last {
+            let Some(entry) = table.log_store().read_commit_entry(version).await? else { return Ok(false) };
+            for action in get_actions(version, &entry)? {
+                if let Action::Txn(number) = action {
+                    self.numbers.insert(number.app_id, number.version);
+                }
             }
         }
+        Ok(true)
     }
-    Ok(numbers)
 }
 
 /// The newest checkpoint that isn't newer than a version.
