@@ -1,6 +1,5 @@
 //! The command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -52,30 +51,15 @@ pub struct Place {
     pub state: Option<PathBuf>,
 }
 
-/// `run`
+/// `run`; its settings are those of the module `settings`.
 #[derive(Args, Debug)]
 pub struct Run {
-    /// Where the tables are.
-    #[command(flatten)]
-    pub place: Place,
-    /// Directory that `tickstream serve --journal` was given, or one journal's
-    #[arg(long, value_name = "DIR", required = true)]
-    pub journal: Vec<PathBuf>,
-    /// Address and port for POST /v1/query; needs --users
-    #[arg(long, value_name = "ADDR", requires = "users")]
-    pub http: Option<SocketAddr>,
-    /// TOML file of users: [[user]] with name, password_file and sees_personal
-    #[arg(long, value_name = "FILE")]
-    pub users: Option<PathBuf>,
-    /// Seconds between two commits, at least
-    #[arg(long, value_name = "SECONDS", default_value = "0.5", value_parser = seconds)]
-    pub interval: Duration,
-    /// Seconds between two rounds of compaction and vacuum
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
-    pub maintenance_interval: Duration,
-    /// Go on with the journal in this directory although it has lost records or isn't the one that was loaded
-    #[arg(long, value_name = "DIR")]
-    pub accept: Vec<PathBuf>,
+    /// TOML file of settings; flags and variables come before it
+    #[arg(long, value_name = "FILE", env = "TICKSTREAM_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print the effective settings, and end
+    #[arg(long)]
+    pub print_config: bool,
 }
 
 /// `load`
@@ -85,7 +69,7 @@ pub struct Load {
     #[command(flatten)]
     pub place: Place,
     /// Directory that `tickstream serve --journal` was given, or one journal's
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required = true, num_args = 1..)]
     pub journal: Vec<PathBuf>,
     /// End when all that is there now is loaded
     #[arg(long, required = true)]
@@ -102,11 +86,11 @@ pub struct Query {
     #[command(flatten)]
     pub place: Place,
     /// Journals whose newest events the answer has, too
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", num_args = 1..)]
     pub journal: Vec<PathBuf>,
     /// One SELECT, EXPLAIN or SHOW
     #[arg(value_name = "SQL")]
-    pub sql: String,
+    pub sql: Option<String>,
     /// Form of the answer: table, csv, json (an object a line) or parquet
     #[arg(long, default_value = "table")]
     pub format: Format,
@@ -145,7 +129,7 @@ pub struct Verify {
     #[command(flatten)]
     pub place: Place,
     /// Directory that `tickstream serve --journal` was given, or one journal's
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required = true, num_args = 1..)]
     pub journal: Vec<PathBuf>,
 }
 

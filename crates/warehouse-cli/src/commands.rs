@@ -19,7 +19,7 @@ use crate::args::{Command, Erase, Export, Load, Place, Query, Vacuum, Verify};
 /// Runs a command.
 pub async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(args) => crate::run::run(args).await,
+        Command::Run(_) => anyhow::bail!("run is begun elsewhere"),
         Command::Load(args) => load(args).await,
         Command::Query(args) => query(args).await,
         Command::Tables(place) => tables(&place).await,
@@ -52,7 +52,10 @@ async fn load(args: Load) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn query(args: Query) -> Result<ExitCode> {
+async fn query(mut args: Query) -> Result<ExitCode> {
+    // `--journal A B "SELECT …"`: what stands last is the query.
+    let sql = args.sql.take().or_else(|| args.journal.pop()?.into_os_string().into_string().ok());
+    let sql = sql.context("there is no query; give one SELECT, EXPLAIN or SHOW")?;
     let tables = place(&args.place)?;
     let mut limits = Limits::new(tables.state());
     limits.time = args.time.unwrap_or(limits.time);
@@ -60,7 +63,7 @@ async fn query(args: Query) -> Result<ExitCode> {
     limits.rows = args.rows.unwrap_or(limits.rows);
     let ids = Ids::Files(tables.state().to_owned());
     let engine = Engine::open(&tables, args.journal, ids, Geo::default(), limits).await?;
-    answer(&engine, &args.sql, &if args.masked { Role::masked() } else { Role::local() }, args.format).await
+    answer(&engine, &sql, &if args.masked { Role::masked() } else { Role::local() }, args.format).await
 }
 
 async fn answer(engine: &Engine, sql: &str, role: &Role, format: Format) -> Result<ExitCode> {

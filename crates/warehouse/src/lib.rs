@@ -4,7 +4,9 @@
 //! - `store`: where tables lie, files and commits that survive a power cut;
 //! - `dedup`: ids of the newest events;
 //! - `loader`: journals into the table of events, each event once;
-//! - `maintenance`: compaction, vacuum, verification, erasure;
+//! - `maintenance`: compaction, vacuum, retention, verification, erasure;
+//! - `mirror`: the same rows in ClickHouse;
+//! - `rules`, `jobs`: how long rows are kept, scheduled queries;
 //! - `query`, `functions`: SQL over one version and the journals' tail;
 //! - `serve`: the wires that queries come over.
 
@@ -13,8 +15,11 @@
 pub mod dedup;
 pub mod events;
 pub mod functions;
+pub mod jobs;
 pub mod loader;
 pub mod maintenance;
+pub mod mirror;
 pub mod query;
+pub mod rules;
 pub mod serve;
 pub mod store;

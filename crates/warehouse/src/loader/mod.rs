@@ -269,11 +269,13 @@ impl Loader {
         &mut self,
         interval: Duration,
         mut stop: tokio::sync::watch::Receiver<bool>,
-        mut done: impl FnMut(&Self),
+        mut done: impl FnMut(&Self, Result<(), &LoadError>),
     ) -> Result<(), LoadError> {
         let mut pause = interval;
         while !*stop.borrow() {
-            match self.load_and_refresh().await {
+            let result = self.load_and_refresh().await;
+            done(self, result.as_ref().copied());
+            match result {
                 Ok(()) => pause = interval,
                 Err(error) if is_transient(&error) => {
                     pause = (pause * 2).min(Duration::from_secs(30));
@@ -285,7 +287,6 @@ impl Loader {
                 }
                 Err(error) => return Err(error),
             }
-            done(self);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 changed = stop.changed() => if changed.is_err() { break },

@@ -13,10 +13,9 @@ use std::time::Duration;
 use datafusion::functions::string::expr_fn::contains;
 use datafusion::logical_expr::{Expr, col, lit};
 use deltalake::DeltaTable;
-use deltalake::kernel::Add;
 use deltalake::logstore::object_store::ObjectStoreExt;
 use deltalake::protocol::checkpoints;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use serde::Serialize;
 
 use super::rewrite::{self, FileOf};
@@ -114,8 +113,13 @@ pub async fn erase(
         if affected.is_empty() {
             break;
         }
-        for (file, rows) in affected {
-            rewrite_without(&mut table, &file, rows, &predicate, options, limits, &mut report).await?;
+        for (file, _) in affected {
+            let removed = rewrite::without(&mut table, &file, &predicate, options.file_bytes, limits).await?;
+            let Some(removed) = removed else { continue };
+            report.rows += removed.rows;
+            report.files += 1;
+            report.bytes += file.add.size as u64;
+            report.bytes_written += removed.bytes_written;
         }
         // Once more, for what loaders committed before they knew of the erasure.
     }
@@ -160,12 +164,7 @@ async fn affected(
         if clean.contains(&file.add.path) {
             continue;
         }
-        let one = std::slice::from_ref(&file);
-        let mut rows = rewrite::rows(table, one, Some(predicate.clone()), limits).await?;
-        let mut count = 0;
-        while let Some(batch) = rows.next().await {
-            count += batch.map_err(MaintenanceError::read(&file.add.path))?.num_rows() as u64;
-        }
+        let count = rewrite::count(table, &file, predicate, limits).await?;
         if count > 0 {
             affected.push((file, count));
         } else {
@@ -183,52 +182,6 @@ async fn announce(table: &mut DeltaTable, version: u64) -> Result<(), Maintenanc
             Ok(_) => return Ok(()),
             Err(CommitError::Conflict { .. }) => {
                 table.update_state().await.map_err(MaintenanceError::delta("reading the log"))?;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(MaintenanceError::Outpaced { attempts: ATTEMPTS })
-}
-
-async fn rewrite_without(
-    table: &mut DeltaTable,
-    file: &FileOf,
-    rows: u64,
-    predicate: &Expr,
-    options: &Options,
-    limits: &Limits,
-    report: &mut Report,
-) -> Result<(), MaintenanceError> {
-    // Rows without a user are neither equal nor unequal: they stay.
-    let others = predicate.clone().is_not_true();
-    let stream = rewrite::rows(table, std::slice::from_ref(file), Some(others), limits).await?;
-    let (adds, kept) = rewrite::write(table, &file.key, stream, options.file_bytes, true, |_| None).await?;
-    if kept + rows != file.rows {
-        let wrong = format!("{kept} rows to keep and {rows} to erase are not the {} of the file", file.rows);
-        return Err(MaintenanceError::read(&file.add.path)(datafusion::common::DataFusionError::Internal(
-            wrong,
-        )));
-    }
-    if replace(table, file, &adds).await? {
-        report.rows += rows;
-        report.files += 1;
-        report.bytes += file.add.size as u64;
-        report.bytes_written += adds.iter().map(|add| add.size as u64).sum::<u64>();
-    }
-    Ok(())
-}
-
-/// Commits the exchange of a file; false if it is gone meanwhile.
-async fn replace(table: &mut DeltaTable, file: &FileOf, adds: &[Add]) -> Result<bool, MaintenanceError> {
-    for _ in 0..ATTEMPTS {
-        let changes = Changes { adds: adds.to_vec(), removes: vec![file.remove(true)], numbers: Vec::new() };
-        match commit(table, changes, "erase").await {
-            Ok(_) => return Ok(true),
-            Err(CommitError::Conflict { .. }) => {
-                table.update_state().await.map_err(MaintenanceError::delta("reading the log"))?;
-                if rewrite::files(table)?.iter().all(|other| other.add.path != file.add.path) {
-                    return Ok(false);
-                }
             }
             Err(error) => return Err(error.into()),
         }

@@ -6,6 +6,7 @@
 pub mod compact;
 pub mod erase;
 pub mod lease;
+pub mod retention;
 mod rewrite;
 pub mod vacuum;
 pub mod verify;

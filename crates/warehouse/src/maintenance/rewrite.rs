@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result as DataFusionResult;
+use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, SortExpr, col};
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -14,6 +14,8 @@ use super::MaintenanceError;
 use crate::events::file_schema;
 use crate::events::rows::PartitionKey;
 use crate::query::Limits;
+use crate::store::commit::{Changes, CommitError};
+use crate::store::commit;
 use crate::store::parquet::{FileBuilder, Purpose};
 
 /// One file of a version.
@@ -167,4 +169,85 @@ fn as_stored(
         .map(|(field, column)| deltalake::arrow::compute::cast(column, field.data_type()))
         .collect();
     deltalake::arrow::array::RecordBatch::try_new(Arc::clone(&schema), columns?)
+}
+
+/// Commits of one exchange that are tried.
+const ATTEMPTS: u32 = 16;
+
+/// Rows that were removed from a file.
+#[derive(Clone, Debug, Default)]
+pub struct Removed {
+    /// Their number.
+    pub rows: u64,
+    /// Bytes that were written for the others.
+    pub bytes_written: u64,
+    /// Files with the others.
+    pub written: Vec<String>,
+}
+
+/// Removes a file with all of its rows; `None` if it is gone already.
+pub async fn remove(table: &mut DeltaTable, file: &FileOf) -> Result<Option<Removed>, MaintenanceError> {
+    let removed = Removed { rows: file.rows, ..Removed::default() };
+    Ok(exchange(table, file, &[]).await?.then_some(removed))
+}
+
+/// Writes a file anew without the rows that a predicate selects; `None` if the file is gone meanwhile. Nothing is written if
+/// it has no such rows.
+pub async fn without(
+    table: &mut DeltaTable,
+    file: &FileOf,
+    predicate: &Expr,
+    file_bytes: usize,
+    limits: &Limits,
+) -> Result<Option<Removed>, MaintenanceError> {
+    let count = count(table, file, predicate, limits).await?;
+    if count == 0 {
+        return Ok(Some(Removed::default()));
+    }
+    // Rows for which the predicate is null are neither selected nor not: they stay.
+    let others = predicate.clone().is_not_true();
+    let stream = rows(table, std::slice::from_ref(file), Some(others), limits).await?;
+    let (adds, kept) = write(table, &file.key, stream, file_bytes, true, |_| None).await?;
+    if kept + count != file.rows {
+        let wrong = format!("{kept} rows to keep and {count} to remove are not the {} of the file", file.rows);
+        return Err(MaintenanceError::read(&file.add.path)(DataFusionError::Internal(wrong)));
+    }
+    if !exchange(table, file, &adds).await? {
+        return Ok(None);
+    }
+    let bytes_written = adds.iter().map(|add| add.size as u64).sum();
+    Ok(Some(Removed { rows: count, bytes_written, written: adds.into_iter().map(|add| add.path).collect() }))
+}
+
+/// Rows of a file that a predicate selects.
+pub async fn count(
+    table: &DeltaTable,
+    file: &FileOf,
+    predicate: &Expr,
+    limits: &Limits,
+) -> Result<u64, MaintenanceError> {
+    let mut found = rows(table, std::slice::from_ref(file), Some(predicate.clone()), limits).await?;
+    let mut count = 0;
+    while let Some(batch) = found.next().await {
+        count += batch.map_err(MaintenanceError::read(&file.add.path))?.num_rows() as u64;
+    }
+    Ok(count)
+}
+
+/// Commits the exchange of a file; false if it is gone meanwhile.
+async fn exchange(table: &mut DeltaTable, file: &FileOf, adds: &[Add]) -> Result<bool, MaintenanceError> {
+    for _ in 0..ATTEMPTS {
+        let changes = Changes { adds: adds.to_vec(), removes: vec![file.remove(true)], numbers: Vec::new() };
+        match commit(table, changes, "remove rows").await {
+            Ok(_) => return Ok(true),
+            Err(CommitError::Conflict { .. }) => {
+                table.update_state().await.map_err(MaintenanceError::delta("reading the log"))?;
+                if files(table)?.iter().all(|other| other.add.path != file.add.path) {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(MaintenanceError::Outpaced { attempts: ATTEMPTS })
 }

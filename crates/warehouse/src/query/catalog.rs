@@ -17,7 +17,7 @@ use datafusion::functions::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
 use datafusion::prelude::cast as cast_expr;
 
-use super::views::{COMMON, PERSONAL, Source, VIEWS, View, is_personal};
+use super::views::{COMMON, PLACE, PERSONAL, Source, VIEWS, View, is_personal};
 use crate::events::{DEAD_LETTER, schema};
 use crate::functions::json_functions as json;
 
@@ -89,6 +89,8 @@ impl Catalog {
         for (name, source) in view.columns {
             columns.push(self.masked_source(*source)?.alias(*name));
         }
+        let is_there = |name: &str| view.columns.iter().any(|(other, _)| *other == name);
+        columns.extend(PLACE.iter().filter(|name| !is_there(name)).map(|name| column(name)));
         Ok(ViewTable::new(rows.project(columns)?.build()?, None))
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -101,6 +102,17 @@ pub struct AsOf {
     pub journals: Vec<JournalPlace>,
 }
 
+/// Numbers of queries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Queries since the start.
+    pub begun: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that run or wait now.
+    pub running: u64,
+}
+
 /// Answers queries.
 #[derive(Debug)]
 pub struct Engine {
@@ -113,6 +125,8 @@ pub struct Engine {
     running: Arc<Semaphore>,
     /// Places of queries that wait.
     queue: Semaphore,
+    begun: AtomicU64,
+    failed: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -135,7 +149,18 @@ impl Engine {
         let running = Arc::new(Semaphore::new(limits.concurrent));
         let queue = Semaphore::new(limits.waiting);
         let sessions = Sessions::new(limits.threads)?;
-        Ok(Self { newest, tables: tables.clone(), secret, limits, sessions, running, queue })
+        Ok(Self { newest, tables: tables.clone(), secret, limits, sessions, running, queue, begun: AtomicU64::new(0), failed: Arc::default() })
+    }
+
+    /// Numbers of its queries.
+    pub fn counts(&self) -> Counts {
+        let all = self.limits.concurrent + self.limits.waiting;
+        let free = self.running.available_permits() + self.queue.available_permits();
+        Counts {
+            begun: self.begun.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            running: all.saturating_sub(free) as u64,
+        }
     }
 
     /// Limits of its queries.
@@ -176,6 +201,23 @@ impl Engine {
     where
         E: From<QueryError>,
     {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let started = self.start(statement, role, parameters).await;
+        if started.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        started
+    }
+
+    async fn start<E>(
+        &self,
+        statement: Statement,
+        role: &Role,
+        parameters: impl FnOnce(&LogicalPlan) -> Result<Option<ParamValues>, E>,
+    ) -> Result<Answer, E>
+    where
+        E: From<QueryError>,
+    {
         let deadline = Instant::now() + self.limits.time;
         let late = || QueryError::Time(self.limits.time);
         let failed = |error: DataFusionError| E::from(error.into());
@@ -199,6 +241,7 @@ impl Engine {
             limits: (self.limits.time, self.limits.rows),
             deadline: Box::pin(tokio::time::sleep_until(deadline)),
             is_over: false,
+            failed: self.failed.clone(),
             _permit: permit,
         })
     }
@@ -213,6 +256,19 @@ impl Engine {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(QueryError::Busy { waiting }),
         }
+    }
+
+    /// Watermarks of the newest version: journals, and the last record of each.
+    ///
+    /// # Errors
+    /// If the tables can't be read.
+    pub async fn positions(&self) -> Result<Vec<(String, u64)>, QueryError> {
+        let mut newest = self.newest.lock().await;
+        let (table, source) = &mut *newest;
+        table.update_state().await.map_err(StoreError::delta("reading"))?;
+        let loaded = source.watermarks(table).await?;
+        let positions = loaded.positions.values();
+        Ok(positions.map(|position| (position.journal.to_string(), position.sequence)).collect())
     }
 
     /// A session over the newest version and the tail above it.
@@ -285,6 +341,7 @@ pub struct Answer {
     limits: (Duration, u64),
     deadline: Pin<Box<Sleep>>,
     is_over: bool,
+    failed: Arc<AtomicU64>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -320,6 +377,7 @@ impl Stream for Answer {
         }
         if self.deadline.as_mut().poll(context).is_ready() {
             self.is_over = true;
+            self.failed.fetch_add(1, Ordering::Relaxed);
             return Poll::Ready(Some(Err(QueryError::Time(self.limits.0))));
         }
         let next = futures::ready!(self.rows.poll_next_unpin(context));
@@ -335,6 +393,7 @@ impl Stream for Answer {
             },
         };
         self.is_over = true;
+        self.failed.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
         Poll::Ready(item)
     }
 }

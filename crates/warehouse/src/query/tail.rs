@@ -111,7 +111,11 @@ impl Source {
         }
     }
 
-    async fn watermarks(&mut self, table: &DeltaTable) -> Result<Watermarks, LoadError> {
+    /// Watermarks of the version that `table` has.
+    ///
+    /// # Errors
+    /// If the log can't be read.
+    pub async fn watermarks(&mut self, table: &DeltaTable) -> Result<Watermarks, LoadError> {
         Ok(Watermarks::of(self.numbers.of(table).await.map_err(crate::loader::log_error)?))
     }
 

@@ -60,6 +60,9 @@ pub const COMMON: [&str; 8] = [
     "user_id",
 ];
 
+/// Columns that every view ends with: where an event came from.
+pub const PLACE: [&str; 4] = ["received_at", "journal", "sequence", "batch_index"];
+
 use Source::{
     Boolean, Column, ColumnOrItem, FirstJson, FirstText, Integer, ItemJson, ItemNumber, ItemText, ItemTime, Json, Number, Text,
     Time,
