@@ -4,6 +4,7 @@
 //! - `store`: where tables lie, files and commits that survive a power cut;
 //! - `dedup`: ids of the newest events;
 //! - `loader`: journals into the table of events, each event once;
+//! - `import`: events from elsewhere;
 //! - `maintenance`: compaction, vacuum, retention, verification, erasure;
 //! - `mirror`: the same rows in ClickHouse;
 //! - `rules`, `jobs`: how long rows are kept, scheduled queries;
@@ -15,6 +16,7 @@
 pub mod dedup;
 pub mod events;
 pub mod functions;
+pub mod import;
 pub mod jobs;
 pub mod loader;
 pub mod maintenance;

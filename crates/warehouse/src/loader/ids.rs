@@ -82,6 +82,17 @@ pub async fn read_all(table: &mut DeltaTable, dedup: &mut Dedup, sizes: Sizes) -
     Ok(dedup.save()?)
 }
 
+/// Inserts all ids of the table, without files of ids: for a process beside the loader.
+pub async fn read_into_memory(table: &DeltaTable, dedup: &mut Dedup) -> Result<(), LoadError> {
+    let state = table.snapshot().map_err(log_error)?;
+    let version = state.version();
+    let paths: Vec<String> = state.log_data().iter().map(|file| file.path().into_owned()).collect();
+    for path in paths {
+        dedup.insert(of_file(table, &path).await?, version);
+    }
+    Ok(())
+}
+
 /// Index of the first file that must be read, so that at least `kept` ids are.
 fn newest(table: &DeltaTable, files: &[(i64, String)], kept: u64) -> usize {
     let Ok(state) = table.snapshot() else { return 0 };
