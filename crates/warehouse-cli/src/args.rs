@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use tickstream_warehouse_core::import::Form;
 use tickstream_warehouse_core::query::Format;
 
 /// Loads tickstream's journals into Delta tables, keeps them in order, and answers SQL.
@@ -36,6 +37,10 @@ pub enum Command {
     Erase(Erase),
     /// Write all that the tables have of a user, as JSON lines
     Export(Export),
+    /// Import events, costs or findings from a file
+    Import(Import),
+    /// Say what of this host and these tables stands in the way
+    Doctor(Doctor),
 }
 
 /// Where the tables are.
@@ -133,7 +138,7 @@ pub struct Verify {
     pub journal: Vec<PathBuf>,
 }
 
-/// User or session.
+/// Rows to erase.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 pub struct Person {
@@ -143,6 +148,12 @@ pub struct Person {
     /// The session's id, as applications send it
     #[arg(long, value_name = "ID")]
     pub session: Option<String>,
+    /// The device's or browser's anonymous id, as applications send it
+    #[arg(long, value_name = "ID")]
+    pub device: Option<String>,
+    /// A condition in SQL over the columns of events; later events that meet it are loaded
+    #[arg(long, value_name = "SQL")]
+    pub condition: Option<String>,
 }
 
 /// `erase`
@@ -157,6 +168,9 @@ pub struct Erase {
     /// Who is erased.
     #[command(flatten)]
     pub person: Person,
+    /// ClickHouse that mirrors the tables, from which the rows are deleted, too
+    #[arg(long, value_name = "URL")]
+    pub clickhouse: Option<String>,
     /// Count what would be erased, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -177,6 +191,31 @@ pub struct Export {
     /// The user's id, as applications send it
     #[arg(long, value_name = "ID")]
     pub user: String,
+}
+
+/// `import`
+#[derive(Args, Debug)]
+pub struct Import {
+    /// Where the tables are.
+    #[command(flatten)]
+    pub place: Place,
+    /// Form of the files: json, csv, parquet, focus, ad-spend, sarif or cyclonedx
+    #[arg(long)]
+    pub format: Form,
+    /// Files to import; the same file is imported once
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+}
+
+/// `doctor`
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Where the tables are.
+    #[command(flatten)]
+    pub place: Place,
+    /// Directory that `tickstream serve --journal` was given, or one journal's
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub journal: Vec<PathBuf>,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

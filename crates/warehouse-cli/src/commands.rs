@@ -6,15 +6,14 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use futures::StreamExt;
 use tickstream_warehouse_core::events::enrichment::Geo;
-use tickstream_warehouse_core::loader::suppression::Subject;
+use tickstream_warehouse_core::import;
 use tickstream_warehouse_core::loader::{Loader, Options};
-use tickstream_warehouse_core::maintenance::erase::{self, Target};
 use tickstream_warehouse_core::maintenance::{Lease, compact, vacuum, verify};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
 use tickstream_warehouse_core::store::{LoaderLock, Secret, Tables};
 
-use crate::args::{Command, Erase, Export, Load, Place, Query, Vacuum, Verify};
+use crate::args::{Command, Export, Import, Load, Place, Query, Vacuum, Verify};
 
 /// Runs a command.
 pub async fn run(command: Command) -> Result<ExitCode> {
@@ -26,8 +25,10 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Compact(place) => compact(&place).await,
         Command::Vacuum(args) => vacuum(args).await,
         Command::Verify(args) => verify(args).await,
-        Command::Erase(args) => erase(args).await,
+        Command::Erase(args) => crate::erase::run(args).await,
         Command::Export(args) => export(args).await,
+        Command::Import(args) => import(args).await,
+        Command::Doctor(args) => crate::doctor::run(&args).await,
     }
 }
 
@@ -147,44 +148,23 @@ async fn verify(args: Verify) -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-async fn erase(args: Erase) -> Result<ExitCode> {
+async fn import(args: Import) -> Result<ExitCode> {
     let tables = place(&args.place)?;
-    let limits = maintenance_limits(&tables);
-    let target = match (args.person.user, args.person.session) {
-        (Some(identifier), _) => Target { subject: Subject::User, identifier },
-        (None, Some(identifier)) => Target { subject: Subject::Session, identifier },
-        (None, None) => anyhow::bail!("name a user or a session"),
-    };
-    if args.dry_run {
-        let report = erase::count(&tables, &target, &limits).await?;
+    let mut is_whole = true;
+    for file in &args.files {
+        let report = import::import(&tables, args.format, file).await?;
         println!(
-            "{} in {} with {} bytes would be erased; nothing was changed",
-            plural(report.rows, "row"),
-            plural(report.files, "file"),
-            report.bytes
+            "{}: {} imported, {} there before, {} of erased users, {} rejected",
+            file.display(),
+            plural(report.imported, "event"),
+            report.duplicates,
+            report.suppressed,
+            report.rejected,
         );
-        return Ok(ExitCode::SUCCESS);
+        report.examples.iter().for_each(|example| eprintln!("{example}"));
+        is_whole &= report.rejected == 0;
     }
-    let mut lease = Lease::take(&tables).await?;
-    let options = erase::Options { grace: args.grace, ..erase::Options::default() };
-    let report = erase::erase(&tables, &mut lease, &target, &options, &limits).await;
-    lease.release().await;
-    let report = report?;
-    println!(
-        "{} erased; {} with {} bytes rewritten as {} bytes; {} removed; {} searched, the identifier is in none",
-        plural(report.rows, "row"),
-        plural(report.files, "file"),
-        report.bytes,
-        report.bytes_written,
-        plural(report.files_removed, "old file"),
-        plural(report.files_searched, "file"),
-    );
-    if !args.journal.is_empty() {
-        println!(
-            "the journals keep such events until their retention removes the segments; they aren't loaded again"
-        );
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 async fn export(args: Export) -> Result<ExitCode> {
@@ -207,14 +187,14 @@ async fn export(args: Export) -> Result<ExitCode> {
 }
 
 /// Maintenance reads whole files, for as long as it takes.
-fn maintenance_limits(tables: &Tables) -> Limits {
+pub fn maintenance_limits(tables: &Tables) -> Limits {
     let mut limits = Limits::new(tables.state());
     limits.time = std::time::Duration::from_secs(24 * 3600);
     limits.rows = u64::MAX;
     limits
 }
 
-fn plural(count: u64, what: &str) -> String {
+pub fn plural(count: u64, what: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {what}{s}")
 }

@@ -4,6 +4,8 @@
 
 mod args;
 mod commands;
+mod doctor;
+mod erase;
 mod maintain;
 mod run;
 mod settings;

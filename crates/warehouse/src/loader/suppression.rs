@@ -25,6 +25,19 @@ pub enum Subject {
     User,
     /// A session's id.
     Session,
+    /// A device's or browser's id: the anonymous id.
+    Device,
+}
+
+impl Subject {
+    /// Column of `events` that holds the identifier's UUID.
+    pub fn column(self) -> &'static str {
+        match self {
+            Self::User => "user_id",
+            Self::Session => "session_id",
+            Self::Device => "anonymous_id",
+        }
+    }
 }
 
 /// List of suppressed identifiers that can't be used.
@@ -181,7 +194,8 @@ impl Suppression {
         texts(json).any(|text| {
             // An identifier has at most 128 bytes.
             let is_identifier = (1..=128).contains(&text.len());
-            is_identifier && (self.contains(Subject::User, &text) || self.contains(Subject::Session, &text))
+            is_identifier
+                && [Subject::User, Subject::Session, Subject::Device].iter().any(|subject| self.contains(*subject, &text))
         })
     }
 
@@ -190,6 +204,7 @@ impl Suppression {
         context.update(match subject {
             Subject::User => b"user\0",
             Subject::Session => b"sess\0",
+            Subject::Device => b"devc\0",
         });
         context.update(identifier);
         context.sign().as_ref().try_into().expect("SHA-256 has 32 bytes")

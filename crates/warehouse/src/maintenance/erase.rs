@@ -10,8 +10,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema};
 use datafusion::functions::string::expr_fn::contains;
 use datafusion::logical_expr::{Expr, col, lit};
+use datafusion::prelude::SessionContext;
 use deltalake::DeltaTable;
 use deltalake::logstore::object_store::ObjectStoreExt;
 use deltalake::protocol::checkpoints;
@@ -86,6 +89,74 @@ pub async fn count(tables: &Tables, target: &Target, limits: &Limits) -> Result<
     })
 }
 
+/// UUID of an identifier, as the tables and ClickHouse have it.
+///
+/// # Errors
+/// If the secret of the installation can't be read.
+pub fn mapped(tables: &Tables, target: &Target) -> Result<String, MaintenanceError> {
+    let secret = Secret::open_or_create(tables.state())?;
+    let mapped = secret.namespace().map(target.identifier.as_bytes());
+    Ok(String::from_utf8_lossy(&mapped).into_owned())
+}
+
+/// Rows that a condition selects: those of a dry run, or those that were erased.
+///
+/// # Errors
+/// If the condition isn't SQL, or a step fails.
+pub async fn erase_where(
+    tables: &Tables,
+    lease: &mut Lease,
+    condition: &str,
+    is_dry_run: bool,
+    options: &Options,
+    limits: &Limits,
+) -> Result<Report, MaintenanceError> {
+    let predicate = condition_of(condition).map_err(MaintenanceError::read("the condition"))?;
+    let mut table = tables.open().await?;
+    let mut report = Report::default();
+    for (file, rows) in affected(&table, &predicate, limits, &mut HashSet::new()).await? {
+        report.rows += rows;
+        report.files += 1;
+        report.bytes += file.add.size as u64;
+        if is_dry_run {
+            continue;
+        }
+        lease.renew().await?;
+        let removed = rewrite::without(&mut table, &file, &predicate, options.file_bytes, limits).await?;
+        report.bytes_written += removed.map_or(0, |removed| removed.bytes_written);
+    }
+    if !is_dry_run {
+        clean_log(&table).await?;
+        tokio::time::sleep(options.grace).await;
+        report.files_removed = vacuum::vacuum(tables, lease, &ages(options)).await?.files;
+    }
+    Ok(report)
+}
+
+/// A condition over the columns of `events`.
+fn condition_of(condition: &str) -> datafusion::common::Result<Expr> {
+    let context = SessionContext::new();
+    crate::functions::register(&context);
+    let columns = DFSchema::try_from(crate::events::schema())?;
+    let condition = context.parse_sql_expr(condition, &columns)?;
+    // Columns are found by their names alone.
+    condition
+        .transform(|part| {
+            Ok(match part {
+                Expr::Column(column) => Transformed::yes(Expr::Column(Column::new_unqualified(column.name))),
+                other => Transformed::no(other),
+            })
+        })
+        .map(|transformed| transformed.data)
+}
+
+fn ages(options: &Options) -> vacuum::Options {
+    vacuum::Options {
+        removed_for: options.grace,
+        orphaned_for: options.grace.max(Duration::from_secs(3600)),
+    }
+}
+
 /// Erases the identifier from the tables.
 ///
 /// # Errors
@@ -125,11 +196,7 @@ pub async fn erase(
     }
     clean_log(&table).await?;
     tokio::time::sleep(options.grace).await;
-    let ages = vacuum::Options {
-        removed_for: options.grace,
-        orphaned_for: options.grace.max(Duration::from_secs(3600)),
-    };
-    report.files_removed = vacuum::vacuum(tables, lease, &ages).await?.files;
+    report.files_removed = vacuum::vacuum(tables, lease, &ages(options)).await?.files;
     report.files_searched = search(&table, target, &secret).await?;
     record(tables, target, &secret, &report)?;
     Ok(report)
@@ -137,10 +204,7 @@ pub async fn erase(
 
 /// Rows of the identifier: in its column, or as a text anywhere in the stored event.
 fn predicate(target: &Target, secret: &Secret) -> Expr {
-    let column = match target.subject {
-        Subject::User => "user_id",
-        Subject::Session => "session_id",
-    };
+    let column = target.subject.column();
     let mapped = secret.namespace().map(target.identifier.as_bytes());
     let mapped = String::from_utf8_lossy(&mapped).into_owned();
     col(column).eq(lit(mapped)).or(contains(col("raw_data"), lit(json_text(&target.identifier))))
