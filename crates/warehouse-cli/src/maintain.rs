@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::loader::with_sources;
 use tickstream_warehouse_core::maintenance::{Lease, MaintenanceError, compact, retention::Retention, vacuum};
 use tickstream_warehouse_core::mirror::{ClickHouse, Mirror};
+use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
 use tickstream_warehouse_core::rules::Rules;
 use tickstream_warehouse_core::store::Tables;
-use tickstream_warehouse_core::jobs;
+use tickstream_warehouse_core::{aggregates, jobs};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -91,11 +93,14 @@ async fn maintain(
 ) -> Result<()> {
     let limits = Limits::new(tables.state());
     let mut retention = Retention::new(rules.retention);
+    let ids = Ids::Files(tables.state().to_owned());
+    let unlimited = Limits { rows: u64::MAX, ..limits.clone() };
+    let engine = Engine::open(&tables, Vec::new(), ids, Geo::default(), unlimited).await?;
     loop {
         if tokio::time::timeout(interval, stop.changed()).await.is_ok() {
             return Ok(());
         }
-        match round(&tables, &mut retention, &limits).await {
+        match round(&tables, &mut retention, &engine, &limits).await {
             Ok(()) => {}
             Err(MaintenanceError::Held { holder }) => {
                 tracing::debug!(holder, "another process maintains the tables");
@@ -108,11 +113,17 @@ async fn maintain(
     }
 }
 
-async fn round(tables: &Tables, retention: &mut Retention, limits: &Limits) -> Result<(), MaintenanceError> {
+async fn round(
+    tables: &Tables,
+    retention: &mut Retention,
+    engine: &Engine,
+    limits: &Limits,
+) -> Result<(), MaintenanceError> {
     let mut lease = Lease::take(tables).await?;
     let done = async {
         compact::compact(tables, &mut lease, &compact::Options::default(), limits).await?;
         retention.apply(tables, &mut lease, limits).await?;
+        aggregates::update(tables, &mut lease, engine).await?;
         vacuum::vacuum(tables, &mut lease, &vacuum::Options::default()).await
     };
     let done = done.await;

@@ -2,6 +2,7 @@
 //!
 //! - `events`: from the bytes of a stored batch to Arrow columns;
 //! - `store`: where tables lie, files and commits that survive a power cut;
+//! - `aggregates`: counts, uniques and quantiles by minute that are kept up to date;
 //! - `dedup`: ids of the newest events;
 //! - `loader`: journals into the table of events, each event once;
 //! - `import`: events from elsewhere;
@@ -13,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aggregates;
 pub mod dedup;
 pub mod events;
 pub mod functions;

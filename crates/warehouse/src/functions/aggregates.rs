@@ -1,4 +1,4 @@
-//! Aggregates over the events of a group: `window_funnel`, `retention`, `sequence_match`, `sequence_count`, `quantile_sketch`.
+//! Aggregates over the events of a group: `window_funnel`, `retention`, `sequence_match`, `sequence_count`.
 //!
 //! Rows of all groups lie in one vector and are sorted once, when the result is asked for: that is far cheaper than a
 //! vector for each group.
@@ -6,11 +6,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Float64Builder,
-    Int64Array, Int64Builder, ListBuilder, UInt8Builder,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder,     Int64Array, Int64Builder, ListBuilder, UInt8Builder,
 };
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
@@ -20,11 +19,10 @@ use datafusion::physical_expr::expressions::Literal;
 
 use super::funnel::{self, CONDITIONS_MAX, Modes};
 use super::sequence::Pattern;
-use super::sketch::Sketch;
 
 /// All aggregates.
 pub fn all() -> Vec<AggregateUDF> {
-    [Kind::Funnel, Kind::Retention, Kind::SequenceMatch, Kind::SequenceCount, Kind::Quantile]
+    [Kind::Funnel, Kind::Retention, Kind::SequenceMatch, Kind::SequenceCount]
         .into_iter()
         .map(|kind| {
             AggregateUDF::from(EventAggregate {
@@ -46,8 +44,6 @@ enum Kind {
     SequenceMatch,
     /// `sequence_count('pattern', time, condition…)`.
     SequenceCount,
-    /// `quantile_sketch(value, quantile)`: DDSketch.
-    Quantile,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -62,7 +58,6 @@ enum Call {
     Funnel { window: u64, modes: Modes, time: usize, steps: usize },
     Retention { conditions: usize },
     Sequence { pattern: Pattern, counts: bool },
-    Quantile { quantile: f64 },
 }
 
 impl AggregateUDFImpl for EventAggregate {
@@ -72,7 +67,6 @@ impl AggregateUDFImpl for EventAggregate {
             Kind::Retention => "retention",
             Kind::SequenceMatch => "sequence_match",
             Kind::SequenceCount => "sequence_count",
-            Kind::Quantile => "quantile_sketch",
         }
     }
 
@@ -85,7 +79,6 @@ impl AggregateUDFImpl for EventAggregate {
             Kind::Funnel | Kind::SequenceCount => DataType::Int64,
             Kind::Retention => DataType::List(Arc::new(Field::new_list_field(DataType::UInt8, true))),
             Kind::SequenceMatch => DataType::Boolean,
-            Kind::Quantile => DataType::Float64,
         })
     }
 
@@ -94,7 +87,7 @@ impl AggregateUDFImpl for EventAggregate {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(OneGroup { groups: Mutex::new(self.groups(&args)?) }))
+        Ok(Box::new(OneGroup::new(self.groups(&args)?)))
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {
@@ -113,7 +106,6 @@ impl EventAggregate {
         }
         let call = self.call(args)?;
         Ok(match call {
-            Call::Quantile { quantile } => Box::new(Sketches { quantile, groups: Vec::new() }),
             Call::Retention { conditions } => Box::new(Seen { conditions, groups: Vec::new() }),
             call => Box::new(EventRows { call, rows: Vec::new(), groups: 0 }),
         })
@@ -121,18 +113,8 @@ impl EventAggregate {
 
     fn call(&self, args: &AccumulatorArgs<'_>) -> Result<Call> {
         let given = args.exprs.len();
-        let constant = |index: usize| -> Option<ScalarValue> {
-            args.exprs.get(index)?.downcast_ref::<Literal>().map(|literal| literal.value().clone())
-        };
+        let constant = |index: usize| constant_of(args, index);
         match self.kind {
-            Kind::Quantile => match constant(1).map(|value| value.cast_to(&DataType::Float64)) {
-                Some(Ok(ScalarValue::Float64(Some(quantile))))
-                    if given == 2 && (0.0..=1.0).contains(&quantile) =>
-                {
-                    Ok(Call::Quantile { quantile })
-                }
-                _ => plan_err!("quantile_sketch takes a value and a constant from 0 to 1"),
-            },
             Kind::Retention if (1..=CONDITIONS_MAX).contains(&given) => {
                 Ok(Call::Retention { conditions: given })
             }
@@ -154,6 +136,11 @@ impl EventAggregate {
             Kind::Funnel => funnel_call(given, constant),
         }
     }
+}
+
+/// Value of an argument that is a constant.
+pub(super) fn constant_of(args: &AccumulatorArgs<'_>, index: usize) -> Option<ScalarValue> {
+    args.exprs.get(index)?.downcast_ref::<Literal>().map(|literal| literal.value().clone())
 }
 
 fn funnel_call(given: usize, constant: impl Fn(usize) -> Option<ScalarValue>) -> Result<Call> {
@@ -217,7 +204,7 @@ fn conditions(arrays: &[ArrayRef]) -> Result<Vec<u32>> {
     Ok(met)
 }
 
-fn passes(filter: Option<&BooleanArray>, row: usize) -> bool {
+pub(super) fn passes(filter: Option<&BooleanArray>, row: usize) -> bool {
     filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
 }
 
@@ -328,7 +315,7 @@ impl GroupsAccumulator for EventRows {
                 })?;
                 Ok(if *counts { Arc::new(counted.finish()) } else { Arc::new(matched.finish()) })
             }
-            Call::Retention { .. } | Call::Quantile { .. } => exec_err!("the aggregate has no rows"),
+            Call::Retention { .. } => exec_err!("the aggregate has no rows"),
         }
     }
 
@@ -459,71 +446,8 @@ impl GroupsAccumulator for Seen {
     }
 }
 
-/// A sketch for each group.
-#[derive(Debug)]
-struct Sketches {
-    quantile: f64,
-    groups: Vec<Sketch>,
-}
-
-impl GroupsAccumulator for Sketches {
-    fn update_batch(
-        &mut self,
-        values: &[ArrayRef],
-        groups: &[usize],
-        filter: Option<&BooleanArray>,
-        total: usize,
-    ) -> Result<()> {
-        self.groups.resize(total.max(self.groups.len()), Sketch::default());
-        let numbers = cast(&values[0], &DataType::Float64)?;
-        let numbers = numbers.as_primitive::<Float64Type>();
-        for (row, &group) in groups.iter().enumerate() {
-            if numbers.is_valid(row) && passes(filter, row) {
-                self.groups[group].add(numbers.value(row));
-            }
-        }
-        Ok(())
-    }
-
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let mut result = Float64Builder::new();
-        for sketch in emit_to.take_needed(&mut self.groups) {
-            result.append_option(sketch.quantile(self.quantile));
-        }
-        Ok(Arc::new(result.finish()))
-    }
-
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let mut state = BinaryBuilder::new();
-        emit_to.take_needed(&mut self.groups).iter().for_each(|sketch| state.append_value(sketch.to_bytes()));
-        Ok(vec![Arc::new(state.finish())])
-    }
-
-    fn merge_batch(&mut self, values: &[ArrayRef], groups: &[usize], total: usize) -> Result<()> {
-        self.groups.resize(total.max(self.groups.len()), Sketch::default());
-        let state: &BinaryArray = values[0].as_binary();
-        for (bytes, &group) in state.iter().zip(groups) {
-            if let Some(sketch) = bytes.and_then(Sketch::from_bytes) {
-                self.groups[group].merge(&sketch);
-            }
-        }
-        Ok(())
-    }
-
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let mut each = Self { quantile: self.quantile, groups: Vec::new() };
-        let groups: Vec<usize> = (0..values[0].len()).collect();
-        each.update_batch(values, &groups, filter, groups.len())?;
-        each.state(EmitTo::All)
-    }
-
-    fn size(&self) -> usize {
-        self.groups.iter().map(Sketch::memory_bytes).sum()
-    }
-}
-
 /// An aggregate without GROUP BY: one group.
-struct OneGroup {
+pub(super) struct OneGroup {
     /// A lock, because an accumulator must be shareable; it is never contended.
     groups: Mutex<Box<dyn GroupsAccumulator>>,
 }
@@ -562,6 +486,10 @@ impl Accumulator for OneGroup {
 }
 
 impl OneGroup {
+    pub(super) fn new(groups: Box<dyn GroupsAccumulator>) -> Self {
+        Self { groups: Mutex::new(groups) }
+    }
+
     fn groups_mut(&mut self) -> &mut dyn GroupsAccumulator {
         self.groups.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
     }

@@ -1,14 +1,16 @@
 //! Functions that events need, beyond those of DataFusion.
 //!
-//! The algorithms are plain functions over slices (`funnel`, `sequence`, `sketch`, `json_path`); the rest makes SQL
+//! The algorithms are plain functions over slices (`funnel`, `sequence`, `sketch`, `hyperloglog`, `json_path`); the rest makes SQL
 //! functions of them.
 
 pub mod aggregates;
 pub mod funnel;
+pub mod hyperloglog;
 pub mod json_functions;
 pub mod json_path;
 pub mod sequence;
 pub mod sketch;
+pub mod sketches;
 mod time_bucket;
 
 use datafusion::prelude::SessionContext;
@@ -19,7 +21,7 @@ pub fn register(context: &SessionContext) {
         context.register_udf(function);
     }
     context.register_udf(time_bucket::function());
-    for function in aggregates::all() {
+    for function in aggregates::all().into_iter().chain(sketches::all()) {
         context.register_udaf(function);
     }
 }

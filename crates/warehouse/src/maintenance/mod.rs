@@ -68,6 +68,9 @@ pub enum MaintenanceError {
     /// Journals can't be read.
     #[error(transparent)]
     Load(#[from] LoadError),
+    /// Aggregates can't be computed.
+    #[error("computing aggregates")]
+    Aggregate(#[source] Box<crate::query::QueryError>),
     /// A record of what was done can't be written.
     #[error("writing {}", .path.display())]
     Report {

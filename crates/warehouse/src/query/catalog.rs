@@ -13,7 +13,8 @@ use datafusion::arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::{Column, Result, ScalarValue, plan_err};
 use datafusion::datasource::{MemTable, ViewTable, provider_as_source};
-use datafusion::functions::expr_fn::coalesce;
+use datafusion::functions::expr_fn::{coalesce, date_trunc};
+use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
 use datafusion::prelude::cast as cast_expr;
 
@@ -23,6 +24,8 @@ use crate::functions::json_functions as json;
 
 /// Name of the table of all events.
 pub const EVENTS: &str = "events";
+/// Columns of the aggregates by which they are grouped.
+const AGGREGATE_KEYS: [&str; 6] = ["event_type", "event_name", "platform", "service", "app_version", "country"];
 /// Name of the item of a list while a view makes rows of it.
 const ITEM: &str = "_item";
 
@@ -42,7 +45,11 @@ pub struct Catalog {
     tail: Option<Arc<dyn TableProvider>>,
     functions: HashMap<String, Arc<ScalarUDF>>,
     privacy: Privacy,
+    aggregates: Option<Arc<dyn TableProvider>>,
 }
+
+/// Views over the aggregates, and the length of their buckets.
+const BUCKETS: [(&str, &str); 3] = [("counts_by_minute", "minute"), ("counts_by_hour", "hour"), ("counts_by_day", "day")];
 
 impl Catalog {
     /// Rows of `table` and of `tail`, which has all columns of the schema.
@@ -53,7 +60,39 @@ impl Catalog {
         let functions =
             json::all().into_iter().map(|function| (function.name().to_owned(), Arc::new(function)));
         let tail = if tail.is_empty() { None } else { Some(tail_table(&table.schema(), &tail)?) };
-        Ok(Self { table, tail, functions: functions.collect(), privacy })
+        Ok(Self { table, tail, functions: functions.collect(), privacy, aggregates: None })
+    }
+
+    /// With the table of aggregates, which hold no personal data.
+    #[must_use]
+    pub fn with_aggregates(self, aggregates: Option<Arc<dyn TableProvider>>) -> Self {
+        Self { aggregates, ..self }
+    }
+
+    /// Counts, uniques and quantiles of buckets of this length.
+    fn counts(&self, length: &str) -> Result<ViewTable> {
+        let Some(table) = &self.aggregates else { return plan_err!("there are no aggregates yet") };
+        let keys = AGGREGATE_KEYS.iter().map(|name| column(name));
+        let bucket = date_trunc(lit(length), column("minute")).alias("bucket");
+        let merged = |function: &str, args: Vec<Expr>| -> Result<Expr> {
+            let functions = crate::functions::sketches::all();
+            match functions.into_iter().find(|other| other.name() == function) {
+                Some(function) => Ok(function.call(args)),
+                None => plan_err!("there is no function {function}"),
+            }
+        };
+        let quantile = |of: f64| merged("quantile_merge", vec![column("values"), lit(of)]);
+        let rows = LogicalPlanBuilder::scan("aggregates", provider_as_source(table.clone()), None)?.aggregate(
+            std::iter::once(bucket).chain(keys),
+            vec![
+                sum(column("events")).alias("events"),
+                merged("uniques_merge", vec![column("users")])?.alias("users"),
+                quantile(0.5)?.alias("p50"),
+                quantile(0.95)?.alias("p95"),
+                quantile(0.99)?.alias("p99"),
+            ],
+        )?;
+        Ok(ViewTable::new(rows.build()?, None))
     }
 
     /// All rows, dead letters too, nothing masked.
@@ -169,12 +208,17 @@ fn tail_table(stored: &SchemaRef, tail: &[RecordBatch]) -> Result<Arc<dyn TableP
 #[async_trait]
 impl SchemaProvider for Catalog {
     fn table_names(&self) -> Vec<String> {
-        std::iter::once(EVENTS).chain(VIEWS.iter().map(|view| view.name)).map(str::to_owned).collect()
+        let names = std::iter::once(EVENTS).chain(VIEWS.iter().map(|view| view.name));
+        let counts = BUCKETS.iter().map(|(name, _)| *name).filter(|_| self.aggregates.is_some());
+        names.chain(counts).map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if name == EVENTS {
             return Ok(Some(Arc::new(self.events()?)));
+        }
+        if let Some((_, length)) = BUCKETS.iter().find(|(other, _)| *other == name) {
+            return Ok(Some(Arc::new(self.counts(length)?)));
         }
         match VIEWS.iter().find(|view| view.name == name) {
             Some(view) => Ok(Some(Arc::new(self.view(view)?))),
@@ -183,6 +227,7 @@ impl SchemaProvider for Catalog {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        name == EVENTS || VIEWS.iter().any(|view| view.name == name)
+        let is_count = self.aggregates.is_some() && BUCKETS.iter().any(|(other, _)| *other == name);
+        is_count || name == EVENTS || VIEWS.iter().any(|view| view.name == name)
     }
 }

@@ -26,6 +26,7 @@ use super::limits::Limits;
 use super::session::Sessions;
 use super::tail::{self, Ids, JournalPlace};
 use crate::events::enrichment::Geo;
+use crate::aggregates;
 use crate::events::Namespace;
 use crate::loader::LoadError;
 use crate::loader::suppression::Suppression;
@@ -223,7 +224,9 @@ impl Engine {
         let failed = |error: DataFusionError| E::from(error.into());
         let permit = self.permit(deadline).await?;
         let started = tokio::time::timeout_at(deadline, async {
-            let (context, as_of) = self.session(role).await?;
+            // They are opened for queries that name them alone.
+            let wants_aggregates = statement.to_string().to_lowercase().contains("counts_by_");
+            let (context, as_of) = self.session(role, wants_aggregates).await?;
             let mut plan = context.state().statement_to_plan(statement).await.map_err(failed)?;
             guard::check_plan(&plan).map_err(failed)?;
             if let Some(values) = parameters(&plan)? {
@@ -275,7 +278,7 @@ impl Engine {
     ///
     /// # Errors
     /// If tables or journals can't be read.
-    pub async fn session(&self, role: &Role) -> Result<(SessionContext, AsOf), QueryError> {
+    async fn session(&self, role: &Role, wants_aggregates: bool) -> Result<(SessionContext, AsOf), QueryError> {
         let (table, tail) = self.pin().await?;
         let version = table.version().unwrap_or_default();
         let snapshot = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().clone();
@@ -284,9 +287,15 @@ impl Engine {
             true => Privacy::Clear,
             false => Privacy::Masked(Arc::new(pseudonym(self.secret.pseudonyms()))),
         };
-        let catalog = Catalog::new(provider, tail.rows, privacy)?;
+        let mut catalog = Catalog::new(provider, tail.rows, privacy)?;
+        let aggregates = if wants_aggregates { self.tables.open_named(aggregates::NAME).await? } else { None };
+        if let Some(aggregates) = &aggregates {
+            catalog = catalog.with_aggregates(Some(aggregates.table_provider().await?));
+        }
         let context = self.sessions.over(catalog, &role.user, self.limits.runtime()?)?;
-        table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
+        for table in std::iter::once(&table).chain(&aggregates) {
+            table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
+        }
         Ok((context, AsOf { version, journals: tail.places }))
     }
 

@@ -22,7 +22,7 @@ use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 use super::catalog::{Catalog, Privacy};
 use super::guard::REMOVED_FUNCTIONS;
 use crate::events::schema;
-use crate::functions;
+use crate::{aggregates, functions};
 
 /// Name of the catalog that queries see.
 pub const CATALOG: &str = "tickstream";
@@ -109,7 +109,8 @@ fn config(threads: usize) -> SessionConfig {
 
 fn empty_catalog() -> Result<Catalog> {
     let table = MemTable::try_new(schema(), vec![vec![RecordBatch::new_empty(schema())]])?;
-    Catalog::new(Arc::new(table), Vec::new(), Privacy::Clear)
+    let aggregates = MemTable::try_new(aggregates::schema(), vec![vec![]])?;
+    Ok(Catalog::new(Arc::new(table), Vec::new(), Privacy::Clear)?.with_aggregates(Some(Arc::new(aggregates))))
 }
 
 /// A function without arguments that answers a text.

@@ -154,7 +154,8 @@ impl EncodedFile {
     }
 }
 
-fn random_name() -> String {
+/// A name that nobody has.
+pub fn random_name() -> String {
     let mut bytes = [0; 16];
     // Without randomness no TLS and no keys work either; a name that is taken would be refused by the commit.
     ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use deltalake::arrow::datatypes::Schema;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
 use deltalake::kernel::{StructField, StructType};
 use deltalake::logstore::object_store::ObjectStore;
@@ -187,7 +188,7 @@ impl Tables {
     /// # Errors
     /// [`StoreError::Missing`] if there is none.
     pub async fn open(&self) -> Result<DeltaTable, StoreError> {
-        let mut table = self.unloaded();
+        let mut table = self.unloaded(&self.events_url());
         match table.load().await {
             Ok(()) => {}
             Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => {
@@ -215,31 +216,63 @@ impl Tables {
         }
     }
 
-    fn unloaded(&self) -> DeltaTable {
-        let url = self.events_url();
+    fn unloaded(&self, url: &Url) -> DeltaTable {
         let path = StorePath::from_url_path(url.path()).expect("a URL's path");
         let prefixed = Arc::new(PrefixStore::new(self.store.clone(), path));
-        DeltaTable::new(default_logstore(prefixed, self.store.clone(), &url, &StorageConfig::default()))
+        DeltaTable::new(default_logstore(prefixed, self.store.clone(), url, &StorageConfig::default()))
+    }
+
+    /// Where another table is.
+    fn url_of(&self, name: &str) -> Url {
+        self.root.join(&format!("{name}/")).expect("a relative path")
+    }
+
+    /// The newest version of another table; `None` if there is none.
+    ///
+    /// # Errors
+    /// If it can't be read.
+    pub async fn open_named(&self, name: &str) -> Result<Option<DeltaTable>, StoreError> {
+        let mut table = self.unloaded(&self.url_of(name));
+        match table.load().await {
+            Ok(()) => Ok(Some(table)),
+            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => Ok(None),
+            Err(error) => Err(StoreError::delta("reading")(error)),
+        }
+    }
+
+    /// The newest version of another table, which is made if there is none.
+    ///
+    /// # Errors
+    /// If it can't be made or read.
+    pub async fn open_or_create_named(
+        &self,
+        name: &str,
+        columns: &Schema,
+        partitions: &[&str],
+    ) -> Result<DeltaTable, StoreError> {
+        if let Some(table) = self.open_named(name).await? {
+            return Ok(table);
+        }
+        let fields: StructType = columns.try_into_kernel().expect("columns have types of Delta");
+        self.unloaded(&self.url_of(name))
+            .create()
+            .with_table_name(name)
+            .with_columns(fields.fields().cloned().collect::<Vec<StructField>>())
+            .with_partition_columns(partitions.iter().copied())
+            .with_configuration(properties(&[]))
+            .await
+            .map_err(StoreError::delta("creating"))
     }
 
     async fn create(&self) -> Result<DeltaTable, StoreError> {
         let fields: StructType = schema().as_ref().try_into_kernel().expect("columns have types of Delta");
         let fields: Vec<StructField> = fields.fields().cloned().collect();
-        let properties = [
-            (TableProperty::DataSkippingStatsColumns, STATISTICS.join(",")),
-            (TableProperty::CheckpointInterval, "100".to_owned()),
-            // Old entries of the log and removed files are of no use for longer: nobody travels in time here.
-            (TableProperty::LogRetentionDuration, "interval 1 hour".to_owned()),
-            (TableProperty::DeletedFileRetentionDuration, "interval 1 hour".to_owned()),
-        ];
-        self.unloaded()
+        self.unloaded(&self.events_url())
             .create()
             .with_table_name(EVENTS)
             .with_columns(fields)
             .with_partition_columns(PARTITIONS)
-            .with_configuration(
-                properties.map(|(property, value)| (property.as_ref().to_owned(), Some(value))),
-            )
+            .with_configuration(properties(&STATISTICS))
             .await
             .map_err(StoreError::delta("creating"))
     }
@@ -253,6 +286,19 @@ impl Tables {
             None => Ok(()),
         }
     }
+}
+
+/// Properties of a table whose log has statistics of these columns.
+fn properties(statistics: &[&str]) -> Vec<(String, Option<String>)> {
+    let properties = [
+        (TableProperty::DataSkippingStatsColumns, statistics.join(",")),
+        (TableProperty::CheckpointInterval, "100".to_owned()),
+        // Old entries of the log and removed files are of no use for longer: nobody travels in time here.
+        (TableProperty::LogRetentionDuration, "interval 1 hour".to_owned()),
+        (TableProperty::DeletedFileRetentionDuration, "interval 1 hour".to_owned()),
+    ];
+    let properties = properties.into_iter().filter(|(_, value)| !value.is_empty());
+    properties.map(|(property, value)| (property.as_ref().to_owned(), Some(value))).collect()
 }
 
 /// Values of a file's partition columns.
