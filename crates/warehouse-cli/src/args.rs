@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub enum Command {
     Import(Import),
     /// Say what of this host and these tables stands in the way
     Doctor(Doctor),
+    /// Run a server and a warehouse with a month of generated events, then live ones
+    Demo(Demo),
 }
 
 /// Where the tables are.
@@ -216,6 +219,26 @@ pub struct Doctor {
     /// Directory that `tickstream serve --journal` was given, or one journal's
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub journal: Vec<PathBuf>,
+}
+
+/// `demo`
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Directory for journals and tables, which stays; without it, a temporary one
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// Days of generated events
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=366))]
+    pub days: u32,
+    /// Address of the server, for what publishes
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7400")]
+    pub listen: SocketAddr,
+    /// Address for POST /v1/query
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7480")]
+    pub http: SocketAddr,
+    /// Address for clients of PostgreSQL
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7432")]
+    pub postgres: SocketAddr,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

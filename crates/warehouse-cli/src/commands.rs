@@ -18,7 +18,8 @@ use crate::args::{Command, Export, Import, Load, Place, Query, Vacuum, Verify};
 /// Runs a command.
 pub async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Run(_) => anyhow::bail!("run is begun elsewhere"),
+        // These run on settings and a log of their own.
+        Command::Run(_) | Command::Demo(_) => anyhow::bail!("it is begun by main"),
         Command::Load(args) => load(args).await,
         Command::Query(args) => query(args).await,
         Command::Tables(place) => tables(&place).await,

@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod demo;
 mod doctor;
 mod erase;
 mod maintain;
@@ -49,6 +50,9 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
         return runtime.block_on(run::run(&values, &log));
     }
     let level = std::env::var("TICKSTREAM_LOG_LEVEL").unwrap_or_else(|_| "warn".to_owned());
-    let _log = logs::init(&level, LogFormat::Auto)?;
+    let log = logs::init(&level, LogFormat::Auto)?;
+    if let Command::Demo(args) = &cli.command {
+        return runtime.block_on(demo::run(args, &log));
+    }
     runtime.block_on(commands::run(cli.command))
 }

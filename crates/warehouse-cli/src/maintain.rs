@@ -94,7 +94,7 @@ async fn maintain(
     let limits = Limits::new(tables.state());
     let mut retention = Retention::new(rules.retention);
     let ids = Ids::Files(tables.state().to_owned());
-    let unlimited = Limits { rows: u64::MAX, ..limits.clone() };
+    let unlimited = Limits { rows: u64::MAX, time: Duration::from_secs(24 * 3600), ..limits.clone() };
     let engine = Engine::open(&tables, Vec::new(), ids, Geo::default(), unlimited).await?;
     loop {
         if tokio::time::timeout(interval, stop.changed()).await.is_ok() {

@@ -115,7 +115,7 @@ pub struct Report {
 /// # Errors
 /// [`ImportError`]; objects that are no events are counted, and end nothing.
 pub async fn import(tables: &Tables, form: Form, path: &Path) -> Result<Report, ImportError> {
-    let mut importer = Importer::open(tables, path).await?;
+    let mut importer = Importer::open(tables).await?;
     let origin = read::digest_of(path)?;
     let mut batch = Vec::with_capacity(BATCH_EVENTS);
     for (index, object) in read::objects(form, path)?.enumerate() {
@@ -129,6 +129,29 @@ pub async fn import(tables: &Tables, form: Form, path: &Path) -> Result<Report, 
         }
     }
     importer.commit(batch, &origin, u64::MAX >> 1).await?;
+    Ok(importer.report)
+}
+
+/// Imports events that a program made. `origin` names them in the column `journal`.
+///
+/// # Errors
+/// [`ImportError`].
+pub async fn import_events(
+    tables: &Tables,
+    events: impl Iterator<Item = Event>,
+    origin: [u8; 16],
+) -> Result<Report, ImportError> {
+    let mut importer = Importer::open(tables).await?;
+    let mut batch = Vec::with_capacity(BATCH_EVENTS);
+    let mut sequence = 0;
+    for event in events {
+        batch.push(event);
+        if batch.len() == BATCH_EVENTS {
+            sequence += 1;
+            importer.commit(std::mem::take(&mut batch), &origin, sequence).await?;
+        }
+    }
+    importer.commit(batch, &origin, sequence + 1).await?;
     Ok(importer.report)
 }
 
@@ -178,7 +201,7 @@ struct Importer {
 }
 
 impl Importer {
-    async fn open(tables: &Tables, path: &Path) -> Result<Self, ImportError> {
+    async fn open(tables: &Tables) -> Result<Self, ImportError> {
         let secret = Secret::open_or_create(tables.state()).map_err(LoadError::from)?;
         let suppression = Suppression::open(tables.state(), &secret.suppression_key()).map_err(LoadError::from)?;
         let mut table = tables.open_or_create().await.map_err(LoadError::from)?;
@@ -193,7 +216,6 @@ impl Importer {
             Some(known) => dedup.insert(known, version),
             None => ids::read_into_memory(&table, &mut dedup).await?,
         }
-        tracing::debug!(path = %path.display(), ids = dedup.len(), "importing");
         let rows = Rows::new(secret.namespace(), Geo::default(), now_ns());
         Ok(Self { table, rows, dedup, suppression, report: Report::default() })
     }

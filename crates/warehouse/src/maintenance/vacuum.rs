@@ -10,6 +10,7 @@ use deltalake::logstore::object_store::{Error, ObjectStoreExt};
 use futures::TryStreamExt;
 
 use super::{Lease, MaintenanceError};
+use crate::aggregates;
 use crate::store::Tables;
 
 /// Ages from which files are removed.
@@ -45,19 +46,20 @@ pub async fn vacuum(
     lease: &mut Lease,
     options: &Options,
 ) -> Result<Report, MaintenanceError> {
-    let table = tables.open().await?;
-    lease.renew().await?;
-    let failed = |source: Error| MaintenanceError::delta("removing files")(source.into());
-    let store = table.object_store();
     let mut report = Report::default();
-    for (path, bytes) in unused(&table, options).await? {
-        match store.delete(&path).await {
-            Ok(()) => {
-                report.files += 1;
-                report.bytes += bytes;
+    let events = tables.open().await?;
+    for table in std::iter::once(events).chain(tables.open_named(aggregates::NAME).await?) {
+        lease.renew().await?;
+        let store = table.object_store();
+        for (path, bytes) in unused(&table, options).await? {
+            match store.delete(&path).await {
+                Ok(()) => {
+                    report.files += 1;
+                    report.bytes += bytes;
+                }
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(MaintenanceError::delta("removing files")(error.into())),
             }
-            Err(Error::NotFound { .. }) => {}
-            Err(error) => return Err(failed(error)),
         }
     }
     Ok(report)
