@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("warehouse", &["schema", "journal", "service"]),
     ("insights", &["warehouse", "schema", "service"]),
     ("cli", &["server", "collector", "client", "journal", "wire", "schema", "service"]),
-    ("warehouse-cli", &["insights", "warehouse", "schema", "service", "server", "collector", "client"]),
+    ("warehouse-cli", &["insights", "warehouse", "service", "server", "collector", "client"]),
 ];
 
 /// Dependencies that only these crates may name.

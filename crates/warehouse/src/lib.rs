@@ -10,6 +10,7 @@
 //! - `mirror`: the same rows in ClickHouse;
 //! - `rules`, `jobs`: how long rows are kept, scheduled queries;
 //! - `query`, `functions`: SQL over one version and the journals' tail;
+//! - `sample`: generated events whose truth is known;
 //! - `serve`: the wires that queries come over.
 
 #![forbid(unsafe_code)]
@@ -25,5 +26,6 @@ pub mod maintenance;
 pub mod mirror;
 pub mod query;
 pub mod rules;
+pub mod sample;
 pub mod serve;
 pub mod store;

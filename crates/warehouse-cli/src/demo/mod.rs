@@ -1,6 +1,5 @@
 //! `demo`: a server and a warehouse in one process, a month of generated events, then live ones.
 
-mod history;
 mod live;
 
 use std::process::ExitCode;
@@ -16,12 +15,12 @@ use tickstream_warehouse_core::import;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
 use tickstream_warehouse_core::events::enrichment::Geo;
+use tickstream_warehouse_core::sample::{History, Truth};
 use tickstream_warehouse_core::store::Tables;
 
 use crate::args::Demo;
 use crate::run;
 use crate::settings::TABLE;
-use history::{History, Truth};
 
 /// Runs until SIGINT or SIGTERM.
 ///

@@ -1,4 +1,4 @@
-//! A month of generated events whose truth is known: a shop with visitors, carts, purchases, videos and its own telemetry.
+//! Generated events whose truth is known: a shop with visitors, carts, purchases, videos and its own telemetry.
 
 use std::collections::BTreeSet;
 
@@ -168,6 +168,28 @@ impl Iterator for History {
     }
 }
 
+/// Visitors at the same time, of live events.
+const LIVE_USERS: u64 = 50;
+
+/// Live events in turn; `USER` and `NUMBER` are replaced.
+const LIVE: [&str; 4] = [
+    r#"{"platform":"web","session_id":"live-USER","user_id":"user-USER","event_type":"user_interaction","event_name":"product_viewed",
+        "user_interaction":{"properties":{"screen_name":"product","element_id":"item-NUMBER","action":"view"}}}"#,
+    r#"{"platform":"linux","event_type":"log","event_name":"log","log":{"service":"orders","level":"info","message":"order NUMBER stored"}}"#,
+    r#"{"platform":"ios","session_id":"live-USER","user_id":"user-USER","event_type":"user_interaction","event_name":"added_to_cart",
+        "user_interaction":{"properties":{"screen_name":"product","action":"add"}}}"#,
+    r#"{"platform":"linux","event_type":"application_metric","event_name":"queue_length",
+        "application_metric":{"service":"orders","metric_type":"gauge","name":"queue_length","value":NUMBER}}"#,
+];
+
+/// Live event of this number, without id and time.
+pub fn live(number: u64) -> Event {
+    let template = LIVE[(number % LIVE.len() as u64) as usize];
+    let user = (number * 7 % LIVE_USERS).to_string();
+    let json = template.replace("USER", &user).replace("NUMBER", &(number % 1_000).to_string());
+    parse_event(&json).expect("a template of an event")
+}
+
 fn parsed(mut event: Value, number: u64) -> Event {
     let at = event["at"].as_u64().unwrap_or_default();
     if let Some(event) = event.as_object_mut() {
@@ -185,6 +207,11 @@ fn time(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_template_is_an_event() {
+        assert!((0..8).all(|number| !live(number).platform.is_empty()));
+    }
 
     #[test]
     fn the_same_month_comes_again_and_has_facts() {
