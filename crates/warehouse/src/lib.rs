@@ -5,6 +5,7 @@
 //! - `aggregates`: counts, uniques and quantiles by minute that are kept up to date;
 //! - `dedup`: ids of the newest events;
 //! - `loader`: journals into the table of events, each event once;
+//! - `hash`: hash tables for keys that clients choose;
 //! - `import`: events from elsewhere;
 //! - `maintenance`: compaction, vacuum, retention, verification, erasure;
 //! - `mirror`: the same rows in ClickHouse;
@@ -19,6 +20,7 @@ pub mod aggregates;
 pub mod dedup;
 pub mod events;
 pub mod functions;
+pub mod hash;
 pub mod import;
 pub mod jobs;
 pub mod loader;

@@ -2,13 +2,14 @@
 //!
 //! The stored event stays as it came; what is computed from it has a version, and can be computed again.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maxminddb::{MaxMindDbError, Reader, geoip2};
 use woothee::parser::Parser;
+
+use crate::hash::HashMap;
 
 use super::channel::{self, Source};
 use super::protobuf::{Entry, Fields, Value};
@@ -109,10 +110,10 @@ impl Enrichment {
     pub fn new(geo: Geo) -> Self {
         Self {
             geo,
-            agents: HashMap::new(),
-            places: HashMap::new(),
-            channels: HashMap::new(),
-            names: HashMap::new(),
+            agents: HashMap::default(),
+            places: HashMap::default(),
+            channels: HashMap::default(),
+            names: HashMap::default(),
             parser: Parser::new(),
             key: Vec::new(),
         }

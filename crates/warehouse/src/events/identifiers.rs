@@ -3,11 +3,10 @@
 //! A UUID stays what it is. Other text becomes a UUIDv5 under a namespace that only this installation knows: the UUID of
 //! an e-mail address under a public namespace could be found by trying addresses.
 
-use std::collections::HashMap;
-
 use ring::digest;
 
 use super::text;
+use crate::hash::HashMap;
 
 /// Mapped texts that are kept in memory.
 const CACHE_MAX: usize = 65_536;
@@ -56,7 +55,7 @@ pub struct Identifiers {
 impl Identifiers {
     /// An empty memory.
     pub fn new(namespace: Namespace) -> Self {
-        Self { namespace, known: HashMap::new() }
+        Self { namespace, known: HashMap::default() }
     }
 
     /// Text form of the UUID of an identifier.

@@ -6,7 +6,6 @@
 mod map;
 mod read;
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +20,7 @@ use crate::dedup::{Dedup, EventId, Sizes};
 use crate::events::enrichment::Geo;
 use crate::events::rows::Origin;
 use crate::events::{Rows, text};
+use crate::hash::HashSet;
 use crate::loader::admission::Admission;
 use crate::loader::positions::{Watermarks, to_numbers};
 use crate::loader::suppression::Suppression;
@@ -249,7 +249,7 @@ impl Importer {
         text::hex(origin, &mut journal);
         let journal = String::from_utf8_lossy(&journal).into_owned();
         let place = Origin { journal: &journal, journal_id: *origin, sequence };
-        let mut pending = HashSet::new();
+        let mut pending = HashSet::default();
         self.rows.begin(now_ns());
         let mut admission = Admission::new(&self.dedup, &mut pending, &mut self.suppression);
         self.rows.push_record(&place, payload, &mut admission).map_err(LoadError::from)?;

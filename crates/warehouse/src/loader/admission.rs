@@ -1,10 +1,9 @@
 //! Decision about each event: new, a duplicate, or erased.
 
-use std::collections::HashSet;
-
 use super::suppression::{Subject, Suppression};
 use crate::dedup::{Dedup, DedupError, EventId};
 use crate::events::rows::Filter;
+use crate::hash::HashSet;
 
 /// Admits events that weren't loaded before and name nobody who was erased.
 pub struct Admission<'a> {

@@ -9,7 +9,7 @@ pub mod positions;
 pub mod source;
 pub mod suppression;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,6 +21,7 @@ use crate::dedup::{Dedup, DedupError, EventId, Sizes};
 use crate::events::enrichment::Geo;
 use crate::events::rows::{Origin, PartitionKey};
 use crate::events::{Rows, RowsError};
+use crate::hash::HashSet;
 use crate::store::commit::{Changes, CommitError};
 use crate::store::parquet::{FileBuilder, Purpose, WriteError};
 use crate::store::{Secret, StoreError, Tables, commit};
@@ -214,7 +215,7 @@ impl Loader {
             suppression,
             loaded,
             reached: BTreeMap::new(),
-            pending: HashSet::new(),
+            pending: HashSet::default(),
             dropped: (0, 0),
             counts: Counts::default(),
             saved: Instant::now(),

@@ -1,6 +1,5 @@
 //! Compares the tables with the journals: each event that was acknowledged is a row, once.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use deltalake::DeltaTable;
@@ -10,6 +9,7 @@ use crate::dedup::EventId;
 use crate::events::enrichment::Geo;
 use crate::events::rows::{Filter, Origin};
 use crate::events::{DEAD_LETTER, Rows};
+use crate::hash::HashMap;
 use crate::loader::positions::Watermarks;
 use crate::loader::source::Journals;
 use crate::loader::suppression::{Subject, Suppression};
@@ -61,7 +61,7 @@ pub async fn verify(tables: &Tables, directories: &[PathBuf]) -> Result<Report, 
     let loaded = Watermarks::read(&table).await?;
     let passes = (rows / IDS_MAX + 1).min(256) as u8;
     for pass in 0..passes {
-        let mut found: HashMap<EventId, u32> = HashMap::new();
+        let mut found: HashMap<EventId, u32> = HashMap::default();
         for file in &files {
             let of_file = ids::of_file(&table, &file.add.path).await?;
             for id in of_file.into_iter().filter(|id| id[15] % passes == pass) {

@@ -1,6 +1,6 @@
 //! Events of the journals that a version of the tables doesn't have yet.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -10,6 +10,7 @@ use crate::dedup::{Dedup, Sizes};
 use crate::events::enrichment::Geo;
 use crate::events::rows::Origin;
 use crate::events::{Namespace, Rows, schema};
+use crate::hash::HashSet;
 use crate::loader::admission::Admission;
 use crate::loader::positions::Watermarks;
 use crate::loader::source::Journals;
@@ -163,7 +164,7 @@ fn collect(
     suppression: &mut Suppression,
 ) -> Result<Tail, LoadError> {
     let mut journals = Journals::open(directories, &loaded.list(), &[])?;
-    let mut pending = HashSet::new();
+    let mut pending = HashSet::default();
     let mut places: BTreeMap<[u8; 16], JournalPlace> = loaded
         .positions
         .iter()
