@@ -1,9 +1,11 @@
 //! Events as rows: from the bytes of a stored batch to Arrow columns.
 
+mod arrays;
 mod channel;
 pub mod columns;
 pub mod descriptor;
 pub mod enrichment;
+mod envelope;
 pub mod identifiers;
 pub mod json;
 pub mod protobuf;

@@ -4,6 +4,7 @@
 //! the table is read again, and loading goes on where its watermarks say: whatever was or wasn't written before.
 
 pub mod admission;
+pub mod error;
 pub(crate) mod ids;
 pub mod positions;
 pub mod source;
@@ -14,21 +15,24 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use deltalake::{DeltaTable, DeltaTableError};
+use deltalake::DeltaTable;
 use tickstream_journal::{Batch, Position};
 
-use crate::dedup::{Dedup, DedupError, EventId, Sizes};
+use crate::dedup::{Dedup, EventId, Sizes};
 use crate::events::enrichment::Geo;
 use crate::events::rows::{Origin, PartitionKey};
-use crate::events::{Rows, RowsError};
+use crate::events::Rows;
 use crate::hash::HashSet;
 use crate::store::commit::{Changes, CommitError};
 use crate::store::parquet::{FileBuilder, Purpose, WriteError};
-use crate::store::{Secret, StoreError, Tables, commit};
+use crate::store::{Secret, Tables, commit};
 use admission::Admission;
+pub(crate) use error::log_error;
+pub use error::{LoadError, with_sources};
+use error::is_transient;
 use positions::Watermarks;
-use source::{Consumers, Journals, SourceError};
-use suppression::{Suppression, SuppressionError};
+use source::{Consumers, Journals};
+use suppression::Suppression;
 
 /// Time after which ids are written into files, so that queries of other processes find them there. The log keeps the
 /// versions since for longer.
@@ -67,75 +71,6 @@ impl Default for Options {
             attempts: 8,
         }
     }
-}
-
-/// Loading that can't go on.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// A journal can't be loaded.
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    /// A record can't become rows.
-    #[error(transparent)]
-    Rows(#[from] RowsError),
-    /// The table can't be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A file can't be written.
-    #[error(transparent)]
-    Write(#[from] WriteError),
-    /// The commit can't be made.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// The table's log can't be read.
-    #[error("reading the log of the table of events")]
-    Log(#[source] Box<DeltaTableError>),
-    /// The ids of the newest events can't be read or written.
-    #[error(transparent)]
-    Dedup(#[from] DedupError),
-    /// A file of the table can't be read for its ids.
-    #[error("reading the ids of {path}")]
-    Ids {
-        /// The file.
-        path: String,
-        /// What went wrong.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The list of erased identifiers can't be used.
-    #[error(transparent)]
-    Suppression(#[from] SuppressionError),
-    /// The list of erased identifiers is older than the table.
-    #[error(
-        "the table respects version {table} of the list of erased identifiers, the list in the state directory has \
-         version {list}; restore it, or erased events would return"
-    )]
-    OldList {
-        /// Version that the table names.
-        table: u64,
-        /// Version of the list.
-        list: u64,
-    },
-    /// The id files are too old to tell duplicates in the journals.
-    #[error(
-        "the files of ids have version {covered} of the table, and the log between it and version {version} is gone; \
-         start the loader, which writes them, or query without --journal"
-    )]
-    OldIds {
-        /// Version of the files.
-        covered: u64,
-        /// Version of the table.
-        version: u64,
-    },
-    /// Others commit all the time.
-    #[error("others committed first {attempts} times; is another loader at work on the same journals?")]
-    Outpaced {
-        /// How often it was tried.
-        attempts: u32,
-    },
-}
-
-pub(crate) fn log_error(error: DeltaTableError) -> LoadError {
-    LoadError::Log(Box::new(error))
 }
 
 /// Numbers of a loader since it was opened.
@@ -497,38 +432,6 @@ fn encode(
     let mut file = FileBuilder::new(key, Purpose::Load)?;
     file.push(rows)?;
     file.finish()
-}
-
-/// Whether trying again may help.
-fn is_transient(error: &LoadError) -> bool {
-    match error {
-        LoadError::Write(WriteError::Store { .. })
-        | LoadError::Commit(_)
-        | LoadError::Log(_)
-        | LoadError::Outpaced { .. }
-        | LoadError::Ids { .. }
-        | LoadError::Store(StoreError::Delta { .. }) => true,
-        LoadError::Source(_)
-        | LoadError::Rows(_)
-        | LoadError::Store(_)
-        | LoadError::Write(WriteError::Parquet(_))
-        | LoadError::Dedup(_)
-        | LoadError::Suppression(_)
-        | LoadError::OldIds { .. }
-        | LoadError::OldList { .. } => false,
-    }
-}
-
-/// An error with all that caused it, in one line.
-pub fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 pub(crate) fn now_ns() -> u64 {
