@@ -174,7 +174,9 @@ async fn export(args: Export) -> Result<ExitCode> {
     let mapped = secret.namespace().map(args.user.as_bytes());
     let user = std::str::from_utf8(&mapped).context("a UUID is a text")?;
     let limits = maintenance_limits(&tables);
-    let engine = Engine::open(&tables, args.journal, Ids::Files(tables.state().to_owned()), Geo::default(), limits).await?;
+    let engine =
+        Engine::open(&tables, args.journal, Ids::Files(tables.state().to_owned()), Geo::default(), limits)
+            .await?;
     let sql = format!("SELECT raw_data FROM events WHERE user_id = '{user}' ORDER BY timestamp_ns");
     let mut answer = engine.query(&sql, &Role::local()).await?;
     let mut out = BufWriter::new(io::stdout());

@@ -33,8 +33,11 @@ pub async fn run(args: Erase) -> Result<ExitCode> {
 }
 
 fn target(person: &Person) -> Option<Target> {
-    let identifiers =
-        [(Subject::User, &person.user), (Subject::Session, &person.session), (Subject::Device, &person.device)];
+    let identifiers = [
+        (Subject::User, &person.user),
+        (Subject::Session, &person.session),
+        (Subject::Device, &person.device),
+    ];
     let given = identifiers.into_iter().find_map(|(subject, given)| Some((subject, given.clone()?)));
     given.map(|(subject, identifier)| Target { subject, identifier })
 }
@@ -77,7 +80,8 @@ async fn person(
 }
 
 async fn condition(args: &Erase, tables: &Tables, options: &Options, has_mirror: bool) -> Result<()> {
-    let condition = args.person.condition.as_deref().context("name a user, a session, a device or a condition")?;
+    let condition =
+        args.person.condition.as_deref().context("name a user, a session, a device or a condition")?;
     if has_mirror && !args.dry_run {
         anyhow::bail!("a condition isn't translated for ClickHouse: delete there by ALTER TABLE … DELETE");
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use anyhow::Result;
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::loader::with_sources;
-use tickstream_warehouse_core::maintenance::{Lease, MaintenanceError, compact, retention::Retention, vacuum};
+use tickstream_warehouse_core::maintenance::{
+    Lease, MaintenanceError, compact, retention::Retention, vacuum,
+};
 use tickstream_warehouse_core::mirror::{ClickHouse, Mirror};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
@@ -40,7 +42,8 @@ pub fn start(
         tasks.spawn(reflect(tables.clone(), clickhouse, settings.interval, status.clone(), stopped.clone()));
     }
     if !rules.jobs.is_empty() {
-        let (jobs, tables, engine, stopped) = (rules.jobs.clone(), tables.clone(), engine.clone(), stopped.clone());
+        let (jobs, tables, engine, stopped) =
+            (rules.jobs.clone(), tables.clone(), engine.clone(), stopped.clone());
         tasks.spawn(async move {
             jobs::run(&jobs, &tables, &engine, stopped).await;
             Ok(())
@@ -73,7 +76,10 @@ async fn reflect(
                 pause = if progress.is_complete { interval } else { Duration::ZERO };
             }
             Err(error) => {
-                tracing::warn!(error = with_sources(&error), "ClickHouse can't be written and is tried again");
+                tracing::warn!(
+                    error = with_sources(&error),
+                    "ClickHouse can't be written and is tried again"
+                );
                 pause = (pause * 2).clamp(Duration::from_secs(1), PAUSE_MAX);
             }
         }

@@ -60,13 +60,16 @@ pub async fn run(values: &Values, log: &LogGuard) -> Result<ExitCode> {
     let mut tasks = JoinSet::new();
     let loading = match settings.journal.as_slice() {
         [] => None,
-        _ => Some(Loading::start(&tables, &settings, geo.clone(), &status, stopped.clone(), &mut tasks).await?),
+        _ => {
+            Some(Loading::start(&tables, &settings, geo.clone(), &status, stopped.clone(), &mut tasks).await?)
+        }
     };
     let ids = match &loading {
         Some(loading) => Ids::Shared(loading.ids.clone()),
         None => Ids::Files(tables.state().to_owned()),
     };
-    let engine = Engine::open(&tables, settings.journal.clone(), ids, geo, limits(&tables, &settings)).await?;
+    let engine =
+        Engine::open(&tables, settings.journal.clone(), ids, geo, limits(&tables, &settings)).await?;
     let engine = Arc::new(engine);
     status.serves(engine.clone());
     let addresses = wires.serve(&engine, &stopped, &mut tasks)?;

@@ -59,7 +59,11 @@ pub static FAMILIES: &[Family<Numbers>] = &[
     ),
     counter("tickstream_warehouse_queries_total", |now| now.queries, "Queries that were begun."),
     counter("tickstream_warehouse_queries_failed_total", |now| now.queries_failed, "Queries that failed."),
-    gauge("tickstream_warehouse_queries_running", |now| now.queries_running as f64, "Queries that run or wait."),
+    gauge(
+        "tickstream_warehouse_queries_running",
+        |now| now.queries_running as f64,
+        "Queries that run or wait.",
+    ),
     counter(
         "tickstream_warehouse_maintenance_failed_total",
         |now| now.maintenance_failed,
@@ -175,8 +179,7 @@ impl Program for Status {
         self.process.set(&Process::read(), &mut more);
         let mut numbers = lock(&self.numbers);
         let loading = lock(&self.loading);
-        numbers.lag_seconds =
-            if loading.is_loading { loading.complete.elapsed().as_secs_f64() } else { 0.0 };
+        numbers.lag_seconds = if loading.is_loading { loading.complete.elapsed().as_secs_f64() } else { 0.0 };
         drop(loading);
         if let Some(engine) = lock(&self.engine).as_ref() {
             let counts = engine.counts();

@@ -92,7 +92,9 @@ pub async fn update(tables: &Tables, lease: &mut Lease, engine: &Engine) -> Resu
         return Ok(Report { version, ..Report::default() });
     }
     let dirty = match seen {
-        Some(seen) if version.saturating_sub(seen) <= VERSIONS_MAX => dirty_since(&events, seen + 1, version).await?,
+        Some(seen) if version.saturating_sub(seen) <= VERSIONS_MAX => {
+            dirty_since(&events, seen + 1, version).await?
+        }
         _ => None,
     };
     let hours = match dirty {
@@ -174,7 +176,9 @@ fn hour_of(ns: i64) -> i64 {
 /// Hours between the least and the greatest time of a file, as its statistics have them; false if they have none.
 fn range(statistics: Option<&str>, hours: &mut BTreeSet<i64>) -> bool {
     const HOURS_MAX: i64 = 24 * 366;
-    let Some(statistics) = statistics.and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return false };
+    let Some(statistics) = statistics.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
+        return false;
+    };
     let bound = |which: &str| statistics.get(which)?.get("timestamp_ns")?.as_i64().map(hour_of);
     let (Some(least), Some(greatest)) = (bound("minValues"), bound("maxValues")) else { return false };
     if greatest - least > HOURS_MAX * HOUR_S {
@@ -257,7 +261,8 @@ async fn write(table: &DeltaTable, hour: i64, batches: &[RecordBatch]) -> Result
         let mut rows = 0;
         for batch in batches {
             let arrays = columns.fields().iter().zip(batch.columns());
-            let arrays = arrays.map(|(field, array)| deltalake::arrow::compute::cast(array, field.data_type()));
+            let arrays =
+                arrays.map(|(field, array)| deltalake::arrow::compute::cast(array, field.data_type()));
             let batch = RecordBatch::try_new(columns.clone(), arrays.collect::<Result<Vec<_>, _>>()?)?;
             rows += batch.num_rows();
             writer.write(&batch)?;
@@ -265,7 +270,8 @@ async fn write(table: &DeltaTable, hour: i64, batches: &[RecordBatch]) -> Result
         Ok((writer.into_inner()?, rows))
     };
     let (bytes, rows) = encode().map_err(parquet::WriteError::from)?;
-    let path = Path::from_iter([format!("{HOUR}={hour}"), format!("part-{}.parquet", parquet::random_name())]);
+    let path =
+        Path::from_iter([format!("{HOUR}={hour}"), format!("part-{}.parquet", parquet::random_name())]);
     let size = bytes.len() as i64;
     let put = table.object_store().put(&path, bytes.into()).await;
     put.map_err(|source| parquet::WriteError::Store { path: path.clone(), source })?;
@@ -286,7 +292,9 @@ async fn write(table: &DeltaTable, hour: i64, batches: &[RecordBatch]) -> Result
 
 /// Files of these hours, to be given up.
 fn files_of(table: &DeltaTable, hours: &[i64]) -> Result<Vec<Remove>, MaintenanceError> {
-    let state = table.snapshot().map_err(|error: DeltaTableError| MaintenanceError::delta("reading the log")(error))?;
+    let state = table
+        .snapshot()
+        .map_err(|error: DeltaTableError| MaintenanceError::delta("reading the log")(error))?;
     let files = state.log_data();
     let mut removes = Vec::new();
     for file in files.iter() {

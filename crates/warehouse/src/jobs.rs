@@ -48,7 +48,11 @@ pub async fn run(jobs: &[Job], tables: &Tables, engine: &Engine, mut stop: watch
             match run_due(job, tables.state(), engine, Utc::now()).await {
                 Ok(next) => wait = wait.min((next - Utc::now()).to_std().unwrap_or_default()),
                 Err(error) => {
-                    tracing::warn!(job = job.name, error = with_sources(&error), "a job failed and is tried again");
+                    tracing::warn!(
+                        job = job.name,
+                        error = with_sources(&error),
+                        "a job failed and is tried again"
+                    );
                 }
             }
         }
@@ -70,8 +74,10 @@ pub async fn run_due(
 ) -> Result<DateTime<Utc>, JobError> {
     let path = state.join(DONE);
     loop {
-        let mut done: BTreeMap<String, DateTime<Utc>> =
-            std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let mut done: BTreeMap<String, DateTime<Utc>> = std::fs::read(&path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         let from = match done.get(&job.name) {
             Some(end) => *end,
             None => first_period(job, now),

@@ -126,9 +126,13 @@ impl Job {
             return Some(format!("the job {name} runs more often than once a minute"));
         }
         if !self.file.to_string_lossy().contains("{from}") {
-            return Some(format!("the file of the job {name} lacks {{from}}: each period would replace the one before"));
+            return Some(format!(
+                "the file of the job {name} lacks {{from}}: each period would replace the one before"
+            ));
         }
-        if let Err(error) = crate::query::guard::admit(&self.query.replace("{from}", "x").replace("{to}", "x")) {
+        if let Err(error) =
+            crate::query::guard::admit(&self.query.replace("{from}", "x").replace("{to}", "x"))
+        {
             return Some(format!("the query of the job {name}: {error}"));
         }
         let since = self.since.as_deref().map(chrono::DateTime::parse_from_rfc3339);

@@ -78,8 +78,8 @@ impl History {
         let user = self.random.u64(..USERS);
         let session = format!("session-{user}-{start}");
         let platform = ["web", "ios", "android", "tv"][self.random.usize(..4)];
-        let referrer =
-            ["", "https://www.google.com/", "https://news.example.org/", "https://t.co/x"][self.random.usize(..4)];
+        let referrer = ["", "https://www.google.com/", "https://news.example.org/", "https://t.co/x"]
+            [self.random.usize(..4)];
         let mut at = start;
         let mut push = |at: u64, kind: &str, name: &str, body: Value, more: Value| {
             let mut event = json!({
@@ -92,10 +92,17 @@ impl History {
             }
             events.push(event);
         };
-        let click = |screen: &str, action: &str| json!({"properties": {"screen_name": screen, "action": action}});
+        let click =
+            |screen: &str, action: &str| json!({"properties": {"screen_name": screen, "action": action}});
         self.visitors[0].insert(user);
-        push(at, "performance", "page_loaded", json!({"category": "rendering", "measurements": [
-            {"name": "largest_contentful_paint", "value": 600 + self.random.u32(..2_000), "unit": "ms"}]}), json!({}));
+        push(
+            at,
+            "performance",
+            "page_loaded",
+            json!({"category": "rendering", "measurements": [
+            {"name": "largest_contentful_paint", "value": 600 + self.random.u32(..2_000), "unit": "ms"}]}),
+            json!({}),
+        );
         for _ in 0..=self.random.u32(..4) {
             at += (5 + self.random.u64(..60)) * SECOND;
             push(at, "user_interaction", "product_viewed", click("product", "view"), json!({}));
@@ -108,7 +115,8 @@ impl History {
             if self.random.u8(..10) < 5 {
                 at += (30 + self.random.u64(..300)) * SECOND;
                 let amount = 5 + self.random.u64(..95);
-                let revenue = json!({"revenue": {"amount": amount, "currency": "EUR", "order_id": format!("o-{at}")}});
+                let revenue =
+                    json!({"revenue": {"amount": amount, "currency": "EUR", "order_id": format!("o-{at}")}});
                 push(at, "user_interaction", "purchased", click("checkout", "pay"), revenue);
                 self.truth.revenue += amount;
                 self.visitors[3].insert(user);
@@ -123,8 +131,20 @@ impl History {
                 video
             };
             let startup = 200 + self.random.u32(..1_500);
-            push(at + SECOND, "video", "video_started", video("start", json!({"measurements": {"startup_time": startup}})), json!({}));
-            push(at + 600 * SECOND, "video", "video_ended", video("end", json!({"measurements": {"watched_time": 590_000}})), json!({}));
+            push(
+                at + SECOND,
+                "video",
+                "video_started",
+                video("start", json!({"measurements": {"startup_time": startup}})),
+                json!({}),
+            );
+            push(
+                at + 600 * SECOND,
+                "video",
+                "video_ended",
+                video("end", json!({"measurements": {"watched_time": 590_000}})),
+                json!({}),
+            );
             self.truth.views += 1;
         }
     }
@@ -138,16 +158,22 @@ impl History {
         let (trace, span) = (format!("{trace:032x}"), format!("{:016x}", trace as u64 | 1));
         let duration = 5.0 + f64::from(self.random.u32(..200));
         let end = at + (duration * 1e6) as u64;
-        let base = |kind: &str, name: &str, body: Value| {
-            json!({"at": at, "platform": "linux", "event_type": kind, "event_name": name, kind: body})
-        };
-        events.push(base("log", "log", json!({"service": "orders", "level": level, "message": message,
-            "context": {"trace_id": trace, "span_id": span}})));
+        let base = |kind: &str, name: &str, body: Value| json!({"at": at, "platform": "linux", "event_type": kind, "event_name": name, kind: body});
+        events.push(base(
+            "log",
+            "log",
+            json!({"service": "orders", "level": level, "message": message,
+            "context": {"trace_id": trace, "span_id": span}}),
+        ));
         events.push(base("trace_span", "span", json!({"trace_id": trace, "span_id": span, "service": "orders",
             "operation": "POST /orders", "start_time": time(at), "end_time": time(end), "duration_ms": duration,
             "status": if is_error { "error" } else { "success" }})));
-        events.push(base("application_metric", "queue_length", json!({"service": "orders", "metric_type": "gauge",
-            "name": "queue_length", "value": self.random.u32(..50)})));
+        events.push(base(
+            "application_metric",
+            "queue_length",
+            json!({"service": "orders", "metric_type": "gauge",
+            "name": "queue_length", "value": self.random.u32(..50)}),
+        ));
     }
 }
 
@@ -222,7 +248,10 @@ mod tests {
         let truth = one.truth();
         assert_eq!(truth, other.truth());
         assert_eq!(truth.events, events.len() as u64);
-        assert!(truth.events > 20_000 && truth.funnel[0] > truth.funnel[2] && truth.errors > 100, "{truth:?}");
+        assert!(
+            truth.events > 20_000 && truth.funnel[0] > truth.funnel[2] && truth.errors > 100,
+            "{truth:?}"
+        );
         assert!(events.iter().all(|event| event.timestamp < now && event.timestamp >= now - 30 * DAY));
     }
 }

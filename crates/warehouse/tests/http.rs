@@ -38,7 +38,8 @@ async fn server(change: impl FnOnce(&mut Limits)) -> Server {
     let mut limits = Limits::new(world.tables.state());
     change(&mut limits);
     let ids = Ids::Files(world.tables.state().to_owned());
-    let engine = Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits).await.unwrap();
+    let engine =
+        Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);

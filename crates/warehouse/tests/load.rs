@@ -117,8 +117,13 @@ async fn queries_beside_a_loader_see_each_event_once() {
     loader.load_all().await.unwrap();
     let ids = tickstream_warehouse_core::query::tail::Ids::Shared(loader.ids());
     let limits = tickstream_warehouse_core::query::Limits::new(world.tables.state());
-    let engine =
-        tickstream_warehouse_core::query::Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits);
+    let engine = tickstream_warehouse_core::query::Engine::open(
+        &world.tables,
+        vec![world.journals()],
+        ids,
+        Geo::default(),
+        limits,
+    );
     let engine = engine.await.unwrap();
     let role = tickstream_warehouse_core::query::Role::local();
     for round in 1..=20 {

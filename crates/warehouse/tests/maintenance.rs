@@ -140,14 +140,23 @@ async fn jobs_catch_up_and_write_each_period_once() {
 async fn an_import_comes_once_and_wrong_objects_are_named() {
     let world = World::new();
     let path = world.directory.path().join("events.csv");
-    std::fs::write(&path, "time,event,user_id,plan\n2026-11-01T00:00:00Z,signup,u-1,pro\n2026-11-02,signup,u-2,\nnever,x,y,z\n").unwrap();
+    std::fs::write(
+        &path,
+        "time,event,user_id,plan\n2026-11-01T00:00:00Z,signup,u-1,pro\n2026-11-02,signup,u-2,\nnever,x,y,z\n",
+    )
+    .unwrap();
     let report = import::import(&world.tables, Form::Csv, &path).await.unwrap();
     assert_eq!((report.imported, report.rejected), (2, 1));
     assert!(report.examples[0].contains("never"), "{report:?}");
     let again = import::import(&world.tables, Form::Csv, &path).await.unwrap();
     assert_eq!((again.imported, again.duplicates), (0, 2));
     assert_eq!(
-        world.query(false, "SELECT event_type, event_name, json_text(properties, 'plan') FROM events ORDER BY timestamp").await,
+        world
+            .query(
+                false,
+                "SELECT event_type, event_name, json_text(properties, 'plan') FROM events ORDER BY timestamp"
+            )
+            .await,
         ["custom|signup|pro", "custom|signup|null"]
     );
 }

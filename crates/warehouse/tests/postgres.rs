@@ -41,7 +41,8 @@ async fn server(has_users: bool) -> Server {
     };
     let ids = Ids::Files(world.tables.state().to_owned());
     let limits = Limits::new(world.tables.state());
-    let engine = Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits).await.unwrap();
+    let engine =
+        Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
@@ -64,7 +65,10 @@ async fn a_client_asks_with_parameters_and_gets_types() {
     let server = server(false).await;
     let client = server.connect("anyone", "").await.unwrap();
     let row = client
-        .query_one("SELECT count(*) FROM events WHERE event_type = $1 AND timestamp_ns > $2", &[&"log", &0_i64])
+        .query_one(
+            "SELECT count(*) FROM events WHERE event_type = $1 AND timestamp_ns > $2",
+            &[&"log", &0_i64],
+        )
         .await
         .unwrap();
     assert_eq!(row.get::<_, i64>(0), 1);

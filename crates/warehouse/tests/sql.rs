@@ -22,9 +22,15 @@ async fn world() -> World {
 async fn engine(world: &World, change: impl FnOnce(&mut Limits)) -> Engine {
     let mut limits = Limits::new(world.tables.state());
     change(&mut limits);
-    Engine::open(&world.tables, Vec::new(), Ids::Files(world.tables.state().to_owned()), Geo::default(), limits)
-        .await
-        .unwrap()
+    Engine::open(
+        &world.tables,
+        Vec::new(),
+        Ids::Files(world.tables.state().to_owned()),
+        Geo::default(),
+        limits,
+    )
+    .await
+    .unwrap()
 }
 
 async fn fails(engine: &Engine, sql: &str) -> QueryError {

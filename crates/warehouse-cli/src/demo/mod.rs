@@ -11,10 +11,10 @@ use tickstream_server::serve::Server;
 use tickstream_service::credentials::Credentials;
 use tickstream_service::logs::LogGuard;
 use tickstream_service::settings::Values;
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::import;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
-use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::sample::{History, Truth};
 use tickstream_warehouse_core::store::Tables;
 
@@ -67,7 +67,13 @@ pub async fn run(args: &Demo, log: &LogGuard) -> Result<ExitCode> {
             ("postgres", args.postgres.to_string()),
         ],
     )?;
-    introduce(args, &tables_path.display().to_string(), &journal.display().to_string(), &address, &credentials);
+    introduce(
+        args,
+        &tables_path.display().to_string(),
+        &journal.display().to_string(),
+        &address,
+        &credentials,
+    );
     let ended = run::run(&values, log).await;
     publisher.abort();
     server.stop();
@@ -108,7 +114,11 @@ fn questions(truth: &Truth) -> Vec<(&'static str, String, u64)> {
             "SELECT CAST(sum(json_number(raw_data, 'revenue.amount')) AS BIGINT) FROM events".to_owned(),
             truth.revenue,
         ),
-        ("log lines of level error", "SELECT count(*) FROM logs WHERE level = 'error'".to_owned(), truth.errors),
+        (
+            "log lines of level error",
+            "SELECT count(*) FROM logs WHERE level = 'error'".to_owned(),
+            truth.errors,
+        ),
         ("video views", "SELECT count(DISTINCT view_id) FROM video_analytics".to_owned(), truth.views),
     ]
 }

@@ -133,7 +133,15 @@ impl Dedup {
         let runs =
             manifest.runs.iter().map(|name| Run::open(&directory.join(name))).collect::<Result<_, _>>()?;
         let version = covered.unwrap_or_default();
-        Ok(Self { directory, sizes, recent: HashSet::default(), runs, next_run: manifest.next, covered, version })
+        Ok(Self {
+            directory,
+            sizes,
+            recent: HashSet::default(),
+            runs,
+            next_run: manifest.next,
+            covered,
+            version,
+        })
     }
 
     /// Version of the table up to which all ids are in the files. Those of later versions must be inserted again.

@@ -32,8 +32,15 @@ impl Source<'_> {
     pub fn key(&self, key: &mut Vec<u8>) {
         key.clear();
         let query = self.url.iter().position(|byte| *byte == b'?').map_or(&b""[..], |at| &self.url[at..]);
-        let parts =
-            [self.source, self.medium, self.campaign, self.click_id_type, host(self.referrer), host(self.url), query];
+        let parts = [
+            self.source,
+            self.medium,
+            self.campaign,
+            self.click_id_type,
+            host(self.referrer),
+            host(self.url),
+            query,
+        ];
         for part in parts {
             key.extend_from_slice(part);
             key.push(0);
@@ -42,12 +49,36 @@ impl Source<'_> {
 }
 
 const SEARCH: [&str; 12] = [
-    "google", "bing", "duckduckgo", "yahoo", "baidu", "yandex", "ecosia", "qwant", "naver", "startpage",
-    "brave", "seznam",
+    "google",
+    "bing",
+    "duckduckgo",
+    "yahoo",
+    "baidu",
+    "yandex",
+    "ecosia",
+    "qwant",
+    "naver",
+    "startpage",
+    "brave",
+    "seznam",
 ];
 const SOCIAL: [&str; 16] = [
-    "facebook", "instagram", "twitter", "x.com", "t.co", "linkedin", "lnkd", "pinterest", "reddit", "tiktok",
-    "mastodon", "bsky", "threads", "vk.com", "weibo", "snapchat",
+    "facebook",
+    "instagram",
+    "twitter",
+    "x.com",
+    "t.co",
+    "linkedin",
+    "lnkd",
+    "pinterest",
+    "reddit",
+    "tiktok",
+    "mastodon",
+    "bsky",
+    "threads",
+    "vk.com",
+    "weibo",
+    "snapchat",
 ];
 const VIDEO: [&str; 5] = ["youtube", "youtu.be", "vimeo", "twitch", "dailymotion"];
 const ASSISTANTS: [&str; 5] = ["chatgpt", "openai", "perplexity", "claude.ai", "gemini"];
@@ -63,7 +94,11 @@ pub fn of(source: &Source<'_>) -> &'static str {
     let medium = parameter(source.medium, "utm_medium");
     let campaign = parameter(source.campaign, "utm_campaign");
     let click = if source.click_id_type.is_empty() {
-        PAID_CLICKS.iter().find(|name| !parameter_bytes(source.url, name).is_empty()).map_or("", |name| name).to_owned()
+        PAID_CLICKS
+            .iter()
+            .find(|name| !parameter_bytes(source.url, name).is_empty())
+            .map_or("", |name| name)
+            .to_owned()
     } else {
         lower(source.click_id_type)
     };
@@ -83,7 +118,9 @@ pub fn of(source: &Source<'_>) -> &'static str {
         return match () {
             () if is_in(&SOCIAL) || click == "ttclid" => "Paid Social",
             () if is_in(&VIDEO) => "Paid Video",
-            () if is_in(&SEARCH) || ["gclid", "gbraid", "wbraid", "msclkid", "yclid"].contains(&click.as_str()) => {
+            () if is_in(&SEARCH)
+                || ["gclid", "gbraid", "wbraid", "msclkid", "yclid"].contains(&click.as_str()) =>
+            {
                 "Paid Search"
             }
             () => "Paid Other",
@@ -128,10 +165,7 @@ fn parameter_bytes<'a>(url: &'a [u8], name: &str) -> &'a [u8] {
     let Some(at) = url.iter().position(|byte| *byte == b'?') else { return b"" };
     let query = url[at + 1..].split(|byte| *byte == b'#').next().unwrap_or_default();
     let pairs = query.split(|byte| *byte == b'&');
-    pairs
-        .filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-        .next()
-        .unwrap_or_default()
+    pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")).next().unwrap_or_default()
 }
 
 fn lower(text: &[u8]) -> String {

@@ -52,7 +52,18 @@ pub enum Promoted {
 
 /// Promoted columns, in the order of [`Promoted`]: name, message and field. Texts come first, then numbers.
 const PROMOTED: [(&str, &[(&str, &str)]); Promoted::COUNT] = [
-    ("service", &[("ApplicationMetric", "service"), ("TraceSpan", "service"), ("Log", "service"), ("MetricSeries", "service"), ("Incident", "service"), ("Deployment", "service"), ("Access", "service")]),
+    (
+        "service",
+        &[
+            ("ApplicationMetric", "service"),
+            ("TraceSpan", "service"),
+            ("Log", "service"),
+            ("MetricSeries", "service"),
+            ("Incident", "service"),
+            ("Deployment", "service"),
+            ("Access", "service"),
+        ],
+    ),
     ("trace_id", &[("TraceSpan", "trace_id"), ("LogContext", "trace_id")]),
     ("span_id", &[("TraceSpan", "span_id")]),
     ("parent_span_id", &[("TraceSpan", "parent_span_id")]),

@@ -66,7 +66,8 @@ impl Geo {
     /// # Errors
     /// If the file isn't one.
     pub fn read(path: &Path) -> Result<Self, GeoError> {
-        let reader = Reader::open_readfile(path).map_err(|source| GeoError { path: path.to_owned(), source })?;
+        let reader =
+            Reader::open_readfile(path).map_err(|source| GeoError { path: path.to_owned(), source })?;
         Ok(Self(Some(Arc::new(reader))))
     }
 }
@@ -170,7 +171,9 @@ impl Enrichment {
     }
 
     fn place(&mut self, address: &[u8]) -> Place {
-        let Some(reader) = self.geo.0.as_ref().filter(|_| !address.is_empty()) else { return Place::default() };
+        let Some(reader) = self.geo.0.as_ref().filter(|_| !address.is_empty()) else {
+            return Place::default();
+        };
         if let Some(place) = self.places.get(address) {
             return place.clone();
         }
@@ -277,10 +280,7 @@ mod tests {
             }),
             ..Event::default()
         };
-        check(
-            &event,
-            [None, None, Some("desktop"), Some("Mac OSX"), Some("Chrome"), Some("Organic Search")],
-        );
+        check(&event, [None, None, Some("desktop"), Some("Mac OSX"), Some("Chrome"), Some("Organic Search")]);
         // What the application says of itself is better than its agent.
         event.device = Some(DeviceInfo { r#type: "tv".into(), os: "Tizen".into(), ..DeviceInfo::default() });
         event.campaign = Some(Campaign { medium: "email".into(), ..Campaign::default() });

@@ -11,7 +11,9 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Float64Builder, Int64Builder};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Float64Builder, Int64Builder,
+};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Float64Type};
 use datafusion::common::{Result, ScalarValue, plan_err};
@@ -36,7 +38,11 @@ pub fn all() -> Vec<AggregateUDF> {
     ]
     .into_iter()
     .map(|(name, kind)| {
-        AggregateUDF::from(SketchAggregate { name, kind, signature: Signature::variadic_any(Volatility::Immutable) })
+        AggregateUDF::from(SketchAggregate {
+            name,
+            kind,
+            signature: Signature::variadic_any(Volatility::Immutable),
+        })
     })
     .collect()
 }
@@ -122,7 +128,12 @@ impl SketchAggregate {
 
 /// A sketch that values are added to, and others of its kind.
 trait Mergeable: Clone + Default + Send + Sync + std::fmt::Debug + 'static {
-    fn add_all(groups: &mut [Self], values: &ArrayRef, of: &[usize], filter: Option<&BooleanArray>) -> Result<()>;
+    fn add_all(
+        groups: &mut [Self],
+        values: &ArrayRef,
+        of: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> Result<()>;
     fn merge(&mut self, other: &Self);
     fn to_bytes(&self) -> Vec<u8>;
     fn from_bytes(bytes: &[u8]) -> Option<Self>;
@@ -131,7 +142,12 @@ trait Mergeable: Clone + Default + Send + Sync + std::fmt::Debug + 'static {
 }
 
 impl Mergeable for HyperLogLog {
-    fn add_all(groups: &mut [Self], values: &ArrayRef, of: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
+    fn add_all(
+        groups: &mut [Self],
+        values: &ArrayRef,
+        of: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
         let texts = cast(values, &DataType::Utf8)?;
         for (row, text) in texts.as_string::<i32>().iter().enumerate() {
             if let Some(text) = text.filter(|_| passes(filter, row)) {
@@ -165,7 +181,12 @@ impl Mergeable for HyperLogLog {
 }
 
 impl Mergeable for Sketch {
-    fn add_all(groups: &mut [Self], values: &ArrayRef, of: &[usize], filter: Option<&BooleanArray>) -> Result<()> {
+    fn add_all(
+        groups: &mut [Self],
+        values: &ArrayRef,
+        of: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
         let numbers = cast(values, &DataType::Float64)?;
         let numbers = numbers.as_primitive::<Float64Type>();
         for row in 0..numbers.len() {

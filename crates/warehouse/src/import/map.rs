@@ -46,12 +46,15 @@ fn columns(object: Value) -> Result<Value, String> {
     }
     let mut event = Map::new();
     for (field, names) in ENVELOPE {
-        if let Some(value) = names.iter().find_map(|name| object.remove(*name)).filter(|value| !value.is_null()) {
+        if let Some(value) =
+            names.iter().find_map(|name| object.remove(*name)).filter(|value| !value.is_null())
+        {
             let value = if field == "timestamp" { Value::String(time(&value)?) } else { as_text(value) };
             event.insert(field.to_owned(), value);
         }
     }
-    if let Some(kind) = event.insert("event_type".to_owned(), "custom".into()).filter(|kind| kind != "custom") {
+    if let Some(kind) = event.insert("event_type".to_owned(), "custom".into()).filter(|kind| kind != "custom")
+    {
         object.insert("event_type".to_owned(), kind);
     }
     event.insert("custom".to_owned(), json!({}));
@@ -130,7 +133,8 @@ fn number(value: &Value) -> Option<f64> {
 /// A row of a FOCUS export. Its columns are the fields of `cost` in snake case; others are kept beside them.
 fn focus(object: Value) -> Result<Value, String> {
     let Value::Object(object) = object else { return Err("no row".to_owned()) };
-    let fields = table::MESSAGES.iter().find(|message| message.name == "Cost").map_or(&[][..], |cost| cost.fields);
+    let fields =
+        table::MESSAGES.iter().find(|message| message.name == "Cost").map_or(&[][..], |cost| cost.fields);
     let (mut cost, mut others) = (Map::new(), Map::new());
     for (name, value) in object {
         let key = snake(&name);
@@ -163,7 +167,10 @@ fn focus(object: Value) -> Result<Value, String> {
 fn snake(name: &str) -> String {
     let mut snake = String::with_capacity(name.len() + 4);
     for (index, char) in name.char_indices() {
-        if char.is_ascii_uppercase() && index > 0 && !name[..index].ends_with(|before: char| before.is_ascii_uppercase()) {
+        if char.is_ascii_uppercase()
+            && index > 0
+            && !name[..index].ends_with(|before: char| before.is_ascii_uppercase())
+        {
             snake.push('_');
         }
         snake.push(char.to_ascii_lowercase());
@@ -246,9 +253,12 @@ fn cyclonedx(object: &Value) -> Result<Value, String> {
     let vulnerability = &object["vulnerability"];
     let id = vulnerability["id"].as_str().ok_or("a vulnerability without id")?;
     let rating = vulnerability["ratings"].as_array().and_then(|ratings| {
-        ratings.iter().max_by(|one, other| number(&one["score"]).partial_cmp(&number(&other["score"])).unwrap_or(std::cmp::Ordering::Equal))
+        ratings.iter().max_by(|one, other| {
+            number(&one["score"]).partial_cmp(&number(&other["score"])).unwrap_or(std::cmp::Ordering::Equal)
+        })
     });
-    let score = rating.and_then(|rating| number(&rating["score"])).filter(|score| (0.0..=10.0).contains(score));
+    let score =
+        rating.and_then(|rating| number(&rating["score"])).filter(|score| (0.0..=10.0).contains(score));
     let named = rating.and_then(|rating| rating["severity"].as_str());
     let severity = match named {
         Some(known @ ("critical" | "high" | "medium" | "low" | "info")) => known,
@@ -339,20 +349,35 @@ mod tests {
                    "ChargePeriodEnd": "2026-11-01T01:00:00Z", "ServiceName": "Compute", "SkuId": "a", "x_Extra": "y"}),
         );
         assert_eq!(cost["cost"]["billed_cost"], 1.25);
-        assert_eq!((&cost["cost"]["sku_id"], &cost["cost"]["columns"]["x_Extra"]), (&json!("a"), &json!("y")));
-        let ads = check(Form::AdSpend, json!({"Date": "2026-11-02", "Campaign": "autumn", "Cost": "1,200.50", "Clicks": "7"}));
-        assert_eq!((&ads["cost"]["billed_cost"], &ads["cost"]["columns"]["clicks"]), (&json!(1200.5), &json!(7.0)));
+        assert_eq!(
+            (&cost["cost"]["sku_id"], &cost["cost"]["columns"]["x_Extra"]),
+            (&json!("a"), &json!("y"))
+        );
+        let ads = check(
+            Form::AdSpend,
+            json!({"Date": "2026-11-02", "Campaign": "autumn", "Cost": "1,200.50", "Clicks": "7"}),
+        );
+        assert_eq!(
+            (&ads["cost"]["billed_cost"], &ads["cost"]["columns"]["clicks"]),
+            (&json!(1200.5), &json!(7.0))
+        );
         let finding = check(
             Form::Sarif,
             json!({"tool": "scan", "time": null, "rule": {"properties": {"security-severity": "9.8"}},
                    "result": {"ruleId": "R1", "level": "error", "message": {"text": "bad"}}}),
         );
-        assert_eq!((&finding["finding"]["severity"], &finding["finding"]["score"]), (&json!("critical"), &json!(9.8)));
+        assert_eq!(
+            (&finding["finding"]["severity"], &finding["finding"]["score"]),
+            (&json!("critical"), &json!(9.8))
+        );
         let finding = check(
             Form::CycloneDx,
             json!({"vulnerability": {"id": "CVE-2026-1", "ratings": [{"score": 5.0, "severity": "medium"}]},
                    "component": {"name": "lib", "version": "1.0"}, "reference": "r", "time": "2026-11-01T00:00:00Z"}),
         );
-        assert_eq!((&finding["finding"]["package"], &finding["finding"]["status"]), (&json!("lib"), &json!("open")));
+        assert_eq!(
+            (&finding["finding"]["package"], &finding["finding"]["status"]),
+            (&json!("lib"), &json!("open"))
+        );
     }
 }

@@ -203,7 +203,8 @@ struct Importer {
 impl Importer {
     async fn open(tables: &Tables) -> Result<Self, ImportError> {
         let secret = Secret::open_or_create(tables.state()).map_err(LoadError::from)?;
-        let suppression = Suppression::open(tables.state(), &secret.suppression_key()).map_err(LoadError::from)?;
+        let suppression =
+            Suppression::open(tables.state(), &secret.suppression_key()).map_err(LoadError::from)?;
         let mut table = tables.open_or_create().await.map_err(LoadError::from)?;
         let directory = tables.state().join("ids");
         let mut dedup = Dedup::open_to_read(&directory, Sizes::default()).map_err(LoadError::from)?;
@@ -220,11 +221,21 @@ impl Importer {
         Ok(Self { table, rows, dedup, suppression, report: Report::default() })
     }
 
-    async fn commit(&mut self, events: Vec<Event>, origin: &[u8; 16], sequence: u64) -> Result<(), ImportError> {
+    async fn commit(
+        &mut self,
+        events: Vec<Event>,
+        origin: &[u8; 16],
+        sequence: u64,
+    ) -> Result<(), ImportError> {
         if events.is_empty() {
             return Ok(());
         }
-        let batch = StoredBatch { receive_time_ns: now_ns(), user: "import".to_owned(), events, ..StoredBatch::default() };
+        let batch = StoredBatch {
+            receive_time_ns: now_ns(),
+            user: "import".to_owned(),
+            events,
+            ..StoredBatch::default()
+        };
         let payload = batch.encode_to_vec();
         for _ in 0..ATTEMPTS {
             if self.attempt(&payload, origin, sequence).await? {
@@ -244,7 +255,12 @@ impl Importer {
     }
 
     /// Commits a batch on top of the version whose ids are known; false if there is a newer one.
-    async fn attempt(&mut self, payload: &[u8], origin: &[u8; 16], sequence: u64) -> Result<bool, ImportError> {
+    async fn attempt(
+        &mut self,
+        payload: &[u8],
+        origin: &[u8; 16],
+        sequence: u64,
+    ) -> Result<bool, ImportError> {
         let mut journal = Vec::new();
         text::hex(origin, &mut journal);
         let journal = String::from_utf8_lossy(&journal).into_owned();

@@ -107,18 +107,22 @@ fn open(path: &Path) -> Result<File, ReadError> {
 fn lines(path: &Path) -> Result<Objects, ReadError> {
     let (file, path) = (open(path)?, owned(path));
     let lines = BufReader::with_capacity(1 << 20, file).lines();
-    Ok(Box::new(lines.filter(|line| !line.as_ref().is_ok_and(|line| line.trim().is_empty())).map(move |line| {
-        let line = line.map_err(|source| ReadError::Io { path: path.clone(), source })?;
-        // A line that is no object is one that is rejected.
-        Ok(serde_json::from_str(&line).unwrap_or(Value::Null))
-    })))
+    Ok(Box::new(lines.filter(|line| !line.as_ref().is_ok_and(|line| line.trim().is_empty())).map(
+        move |line| {
+            let line = line.map_err(|source| ReadError::Io { path: path.clone(), source })?;
+            // A line that is no object is one that is rejected.
+            Ok(serde_json::from_str(&line).unwrap_or(Value::Null))
+        },
+    )))
 }
 
 fn table(path: &Path) -> Result<Objects, ReadError> {
     let (file, path) = (open(path)?, owned(path));
-    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::with_capacity(1 << 20, file));
+    let mut reader =
+        csv::ReaderBuilder::new().flexible(true).from_reader(BufReader::with_capacity(1 << 20, file));
     let failed = |source| ReadError::Csv { path: path.clone(), source };
-    let names: Vec<String> = reader.headers().map_err(failed)?.iter().map(|name| name.trim().to_owned()).collect();
+    let names: Vec<String> =
+        reader.headers().map_err(failed)?.iter().map(|name| name.trim().to_owned()).collect();
     Ok(Box::new(reader.into_records().map(move |record| {
         let record = record.map_err(|source| ReadError::Csv { path: path.clone(), source })?;
         let cells = names.iter().zip(&record).filter(|(_, cell)| !cell.is_empty());
@@ -167,8 +171,14 @@ fn sarif(path: &Path) -> Result<Objects, ReadError> {
         let rules = driver["rules"].as_array().map_or(&[][..], Vec::as_slice);
         let time = run["invocations"][0]["endTimeUtc"].clone();
         for result in run["results"].as_array().into_iter().flatten() {
-            let rule = rules.iter().find(|rule| rule["id"] == result["ruleId"]).cloned().unwrap_or(Value::Null);
-            let parts = [("result", result.clone()), ("rule", rule), ("tool", driver["name"].clone()), ("time", time.clone())];
+            let rule =
+                rules.iter().find(|rule| rule["id"] == result["ruleId"]).cloned().unwrap_or(Value::Null);
+            let parts = [
+                ("result", result.clone()),
+                ("rule", rule),
+                ("tool", driver["name"].clone()),
+                ("time", time.clone()),
+            ];
             let object: Map<_, _> = parts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
             found.push(Ok(Value::Object(object)));
         }

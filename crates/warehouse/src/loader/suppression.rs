@@ -195,7 +195,9 @@ impl Suppression {
             // An identifier has at most 128 bytes.
             let is_identifier = (1..=128).contains(&text.len());
             is_identifier
-                && [Subject::User, Subject::Session, Subject::Device].iter().any(|subject| self.contains(*subject, &text))
+                && [Subject::User, Subject::Session, Subject::Device]
+                    .iter()
+                    .any(|subject| self.contains(*subject, &text))
         })
     }
 

@@ -151,10 +151,7 @@ fn condition_of(condition: &str) -> datafusion::common::Result<Expr> {
 }
 
 fn ages(options: &Options) -> vacuum::Options {
-    vacuum::Options {
-        removed_for: options.grace,
-        orphaned_for: options.grace.max(Duration::from_secs(3600)),
-    }
+    vacuum::Options { removed_for: options.grace, orphaned_for: options.grace.max(Duration::from_secs(3600)) }
 }
 
 /// Erases the identifier from the tables.

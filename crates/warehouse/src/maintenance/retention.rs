@@ -78,12 +78,17 @@ impl Retention {
             for file in rewrite::files(&table)? {
                 let is_of_kind = rule.kind.as_ref().is_none_or(|kind| *kind == file.key.event_type);
                 let key = (index, file.add.path.clone());
-                if !is_of_kind || newest(&file).is_none_or(|newest| newest >= oldest_kept) || self.done.contains(&key) {
+                if !is_of_kind
+                    || newest(&file).is_none_or(|newest| newest >= oldest_kept)
+                    || self.done.contains(&key)
+                {
                     continue;
                 }
                 let removed = match predicate(rule) {
                     None => rewrite::remove(&mut table, &file).await?,
-                    Some(predicate) => rewrite::without(&mut table, &file, &predicate, FILE_BYTES, limits).await?,
+                    Some(predicate) => {
+                        rewrite::without(&mut table, &file, &predicate, FILE_BYTES, limits).await?
+                    }
                 };
                 match removed {
                     Some(removed) if removed.rows > 0 => {

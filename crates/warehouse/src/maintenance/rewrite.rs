@@ -14,8 +14,8 @@ use super::MaintenanceError;
 use crate::events::file_schema;
 use crate::events::rows::PartitionKey;
 use crate::query::Limits;
-use crate::store::commit::{Changes, CommitError};
 use crate::store::commit;
+use crate::store::commit::{Changes, CommitError};
 use crate::store::parquet::{FileBuilder, Purpose};
 
 /// One file of a version.
@@ -209,7 +209,8 @@ pub async fn without(
     let stream = rows(table, std::slice::from_ref(file), Some(others), limits).await?;
     let (adds, kept) = write(table, &file.key, stream, file_bytes, true, |_| None).await?;
     if kept + count != file.rows {
-        let wrong = format!("{kept} rows to keep and {count} to remove are not the {} of the file", file.rows);
+        let wrong =
+            format!("{kept} rows to keep and {count} to remove are not the {} of the file", file.rows);
         return Err(MaintenanceError::read(&file.add.path)(DataFusionError::Internal(wrong)));
     }
     if !exchange(table, file, &adds).await? {

@@ -58,7 +58,10 @@ pub struct ClickHouse {
 
 impl std::fmt::Debug for ClickHouse {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ClickHouse").field("address", &self.address()).field("database", &self.database).finish()
+        f.debug_struct("ClickHouse")
+            .field("address", &self.address())
+            .field("database", &self.database)
+            .finish()
     }
 }
 
@@ -91,7 +94,8 @@ impl ClickHouse {
         let _ = url.set_username("");
         let _ = url.set_password(None);
         let client = Client::builder().connect_timeout(CONNECT_TIME).timeout(REQUEST_TIME).build();
-        let client = client.map_err(|source| ClickHouseError::Request { address: url.to_string(), source })?;
+        let client =
+            client.map_err(|source| ClickHouseError::Request { address: url.to_string(), source })?;
         let database = if database.is_empty() { "default".to_owned() } else { database };
         Ok(Self { client, url, user, password, database })
     }
@@ -136,7 +140,8 @@ impl ClickHouse {
     /// # Errors
     /// If ClickHouse refuses or can't be reached.
     pub async fn tables(&self) -> Result<Vec<String>, ClickHouseError> {
-        let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = 'tickstream'";
+        let sql =
+            "SELECT name FROM system.tables WHERE database = currentDatabase() AND comment = 'tickstream'";
         let names = self.execute(sql).await?;
         Ok(names.lines().filter(|name| !name.is_empty()).map(str::to_owned).collect())
     }
@@ -150,9 +155,8 @@ impl ClickHouse {
         url.query_pairs_mut().append_pair("database", &self.database).extend_pairs(parameters);
         let mut request = self.client.post(url).body(body);
         if !self.user.is_empty() {
-            request = request
-                .header("X-ClickHouse-User", &self.user)
-                .header("X-ClickHouse-Key", &self.password);
+            request =
+                request.header("X-ClickHouse-User", &self.user).header("X-ClickHouse-Key", &self.password);
         }
         let answer = request.send().await.map_err(failed)?;
         let is_refused =

@@ -72,8 +72,10 @@ pub async fn targets(engine: &Engine) -> Result<Vec<Target>, QueryError> {
     for view in &VIEWS {
         let plan = engine.plan(guard::admit(&format!("SELECT * FROM {}", view.name))?).await?;
         let fields = plan.schema().fields().iter();
-        let columns: Vec<_> =
-            fields.filter(|field| !PLACES.contains(&field.name().as_str())).map(|field| column(field)).collect();
+        let columns: Vec<_> = fields
+            .filter(|field| !PLACES.contains(&field.name().as_str()))
+            .map(|field| column(field))
+            .collect();
         let names: Vec<_> = columns.iter().map(|(name, _)| name.as_str()).collect();
         targets.push(Target {
             name: view.name.to_owned(),
@@ -91,7 +93,12 @@ const PLACES: [&str; 3] = ["journal", "sequence", "batch_index"];
 fn events(name: &str, order: &'static str) -> Target {
     let columns = EVENTS.iter().map(|(name, kind, _)| ((*name).to_owned(), (*kind).to_owned())).collect();
     let selected: Vec<_> = EVENTS.iter().map(|(name, _, from)| format!("{from} AS {name}")).collect();
-    Target { name: name.to_owned(), columns, order, select: format!("SELECT {} FROM events", selected.join(", ")) }
+    Target {
+        name: name.to_owned(),
+        columns,
+        order,
+        select: format!("SELECT {} FROM events", selected.join(", ")),
+    }
 }
 
 fn column(field: &Field) -> (String, String) {

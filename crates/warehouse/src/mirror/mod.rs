@@ -102,7 +102,8 @@ impl Mirror {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::default()),
             Err(error) => Err(error),
         };
-        let state = state.map_err(|source| MirrorError::State { action: "reading", path: path.clone(), source })?;
+        let state =
+            state.map_err(|source| MirrorError::State { action: "reading", path: path.clone(), source })?;
         let targets = ddl::targets(&engine).await?;
         Ok(Self { engine, clickhouse, path, state, targets, is_prepared: false })
     }
@@ -142,7 +143,8 @@ impl Mirror {
 
     /// Records of the journal that is furthest behind.
     fn next(&self, positions: &[(String, u64)]) -> Option<Range> {
-        let behind = positions.iter().map(|(journal, last)| (last.saturating_sub(self.done(journal)), journal));
+        let behind =
+            positions.iter().map(|(journal, last)| (last.saturating_sub(self.done(journal)), journal));
         let (lag, journal) = behind.max()?;
         if lag == 0 {
             return None;
@@ -198,9 +200,11 @@ impl Mirror {
 /// If ClickHouse refuses, can't be reached, or still has such rows.
 pub async fn erase(clickhouse: &ClickHouse, column: &str, id: &str) -> Result<(), MirrorError> {
     for table in clickhouse.tables().await? {
-        let delete = format!("ALTER TABLE {table} DELETE WHERE {column} = '{id}' SETTINGS mutations_sync = 2");
+        let delete =
+            format!("ALTER TABLE {table} DELETE WHERE {column} = '{id}' SETTINGS mutations_sync = 2");
         clickhouse.execute(&delete).await?;
-        let left = clickhouse.execute(&format!("SELECT count() FROM {table} WHERE {column} = '{id}'")).await?;
+        let left =
+            clickhouse.execute(&format!("SELECT count() FROM {table} WHERE {column} = '{id}'")).await?;
         if left.trim() != "0" {
             return Err(ClickHouseError::Left { table, rows: left.trim().to_owned() }.into());
         }

@@ -18,14 +18,15 @@ use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
 use datafusion::prelude::cast as cast_expr;
 
-use super::views::{COMMON, PLACE, PERSONAL, Source, VIEWS, View, is_personal};
+use super::views::{COMMON, PERSONAL, PLACE, Source, VIEWS, View, is_personal};
 use crate::events::{DEAD_LETTER, schema};
 use crate::functions::json_functions as json;
 
 /// Name of the table of all events.
 pub const EVENTS: &str = "events";
 /// Columns of the aggregates by which they are grouped.
-const AGGREGATE_KEYS: [&str; 6] = ["event_type", "event_name", "platform", "service", "app_version", "country"];
+const AGGREGATE_KEYS: [&str; 6] =
+    ["event_type", "event_name", "platform", "service", "app_version", "country"];
 /// Name of the item of a list while a view makes rows of it.
 const ITEM: &str = "_item";
 
@@ -49,7 +50,8 @@ pub struct Catalog {
 }
 
 /// Views over the aggregates, and the length of their buckets.
-const BUCKETS: [(&str, &str); 3] = [("counts_by_minute", "minute"), ("counts_by_hour", "hour"), ("counts_by_day", "day")];
+const BUCKETS: [(&str, &str); 3] =
+    [("counts_by_minute", "minute"), ("counts_by_hour", "hour"), ("counts_by_day", "day")];
 
 impl Catalog {
     /// Rows of `table` and of `tail`, which has all columns of the schema.
@@ -82,16 +84,17 @@ impl Catalog {
             }
         };
         let quantile = |of: f64| merged("quantile_merge", vec![column("values"), lit(of)]);
-        let rows = LogicalPlanBuilder::scan("aggregates", provider_as_source(table.clone()), None)?.aggregate(
-            std::iter::once(bucket).chain(keys),
-            vec![
-                sum(column("events")).alias("events"),
-                merged("uniques_merge", vec![column("users")])?.alias("users"),
-                quantile(0.5)?.alias("p50"),
-                quantile(0.95)?.alias("p95"),
-                quantile(0.99)?.alias("p99"),
-            ],
-        )?;
+        let rows = LogicalPlanBuilder::scan("aggregates", provider_as_source(table.clone()), None)?
+            .aggregate(
+                std::iter::once(bucket).chain(keys),
+                vec![
+                    sum(column("events")).alias("events"),
+                    merged("uniques_merge", vec![column("users")])?.alias("users"),
+                    quantile(0.5)?.alias("p50"),
+                    quantile(0.95)?.alias("p95"),
+                    quantile(0.99)?.alias("p99"),
+                ],
+            )?;
         Ok(ViewTable::new(rows.build()?, None))
     }
 

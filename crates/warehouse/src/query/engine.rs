@@ -25,9 +25,9 @@ use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::Sessions;
 use super::tail::{self, Ids, JournalPlace};
-use crate::events::enrichment::Geo;
 use crate::aggregates;
 use crate::events::Namespace;
+use crate::events::enrichment::Geo;
 use crate::loader::LoadError;
 use crate::loader::suppression::Suppression;
 use crate::store::numbers::Numbers;
@@ -150,7 +150,17 @@ impl Engine {
         let running = Arc::new(Semaphore::new(limits.concurrent));
         let queue = Semaphore::new(limits.waiting);
         let sessions = Sessions::new(limits.threads)?;
-        Ok(Self { newest, tables: tables.clone(), secret, limits, sessions, running, queue, begun: AtomicU64::new(0), failed: Arc::default() })
+        Ok(Self {
+            newest,
+            tables: tables.clone(),
+            secret,
+            limits,
+            sessions,
+            running,
+            queue,
+            begun: AtomicU64::new(0),
+            failed: Arc::default(),
+        })
     }
 
     /// Numbers of its queries.
@@ -278,7 +288,11 @@ impl Engine {
     ///
     /// # Errors
     /// If tables or journals can't be read.
-    async fn session(&self, role: &Role, wants_aggregates: bool) -> Result<(SessionContext, AsOf), QueryError> {
+    async fn session(
+        &self,
+        role: &Role,
+        wants_aggregates: bool,
+    ) -> Result<(SessionContext, AsOf), QueryError> {
         let (table, tail) = self.pin().await?;
         let version = table.version().unwrap_or_default();
         let snapshot = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().clone();
@@ -288,7 +302,8 @@ impl Engine {
             false => Privacy::Masked(Arc::new(pseudonym(self.secret.pseudonyms()))),
         };
         let mut catalog = Catalog::new(provider, tail.rows, privacy)?;
-        let aggregates = if wants_aggregates { self.tables.open_named(aggregates::NAME).await? } else { None };
+        let aggregates =
+            if wants_aggregates { self.tables.open_named(aggregates::NAME).await? } else { None };
         if let Some(aggregates) = &aggregates {
             catalog = catalog.with_aggregates(Some(aggregates.table_provider().await?));
         }

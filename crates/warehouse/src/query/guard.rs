@@ -81,7 +81,9 @@ pub fn check_text(sql: &str) -> Result<(), Refused> {
 
 fn is_operator(token: &Token) -> bool {
     match token {
-        Token::Word(word) => !matches!(word.keyword, Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE),
+        Token::Word(word) => {
+            !matches!(word.keyword, Keyword::NoKeyword | Keyword::NULL | Keyword::TRUE | Keyword::FALSE)
+        }
         Token::Comma
         | Token::Whitespace(_)
         | Token::Number(..)

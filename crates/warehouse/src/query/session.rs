@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::{
     CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
 };
@@ -14,7 +15,6 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{ColumnarValue, ScalarUDF, Volatility, create_udf};
-use datafusion::arrow::datatypes::DataType;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
@@ -58,7 +58,8 @@ impl Sessions {
         setup_pg_catalog(&context, CATALOG, EmptyContextProvider).map_err(|error| *error)?;
         REMOVED_FUNCTIONS.iter().for_each(|name| context.deregister_udf(name));
         functions::register(&context);
-        let version = format!("PostgreSQL {POSTGRES_VERSION} (tickstream-warehouse {})", env!("CARGO_PKG_VERSION"));
+        let version =
+            format!("PostgreSQL {POSTGRES_VERSION} (tickstream-warehouse {})", env!("CARGO_PKG_VERSION"));
         context.register_udf(constant("version", version));
         let pg_catalog = context
             .catalog(CATALOG)

@@ -64,8 +64,8 @@ pub const COMMON: [&str; 8] = [
 pub const PLACE: [&str; 4] = ["received_at", "journal", "sequence", "batch_index"];
 
 use Source::{
-    Boolean, Column, ColumnOrItem, FirstJson, FirstText, Integer, ItemJson, ItemNumber, ItemText, ItemTime, Json, Number, Text,
-    Time,
+    Boolean, Column, ColumnOrItem, FirstJson, FirstText, Integer, ItemJson, ItemNumber, ItemText, ItemTime,
+    Json, Number, Text, Time,
 };
 
 /// All tables by kind.

@@ -188,9 +188,10 @@ const SALT_BYTES: usize = 16;
 
 fn random(path: &Path) -> Result<[u8; SALT_BYTES], UsersError> {
     let mut bytes = [0; SALT_BYTES];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| UsersError::Read { path: path.to_owned(), source: std::io::Error::other("the system gives no random bytes") })?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| UsersError::Read {
+        path: path.to_owned(),
+        source: std::io::Error::other("the system gives no random bytes"),
+    })?;
     Ok(bytes)
 }
 
@@ -210,7 +211,10 @@ mod tests {
         write("grafana.password", "secret\n");
         write("users.toml", "[[user]]\nname = \"grafana\"\npassword_file = \"grafana.password\"\n");
         let users = Users::read(&path).unwrap();
-        assert_eq!(users.role("grafana", b"secret"), Some(Role { user: "grafana".into(), sees_personal: false }));
+        assert_eq!(
+            users.role("grafana", b"secret"),
+            Some(Role { user: "grafana".into(), sees_personal: false })
+        );
         assert_eq!(users.role("grafana", b"secret\n"), None);
         assert_eq!(users.role("other", b"secret"), None);
         assert!(!format!("{users:?}").contains("secret"));

@@ -60,7 +60,12 @@ impl Numbers {
     }
 
     /// Reads entries of the log; false if one is gone.
-    async fn read_entries(&mut self, table: &DeltaTable, first: u64, last: u64) -> Result<bool, DeltaTableError> {
+    async fn read_entries(
+        &mut self,
+        table: &DeltaTable,
+        first: u64,
+        last: u64,
+    ) -> Result<bool, DeltaTableError> {
         for version in first..=last {
             let Some(entry) = table.log_store().read_commit_entry(version).await? else { return Ok(false) };
             for action in get_actions(version, &entry)? {

@@ -15,8 +15,8 @@ use tickstream_schema::events::{
     MetricType, Performance, PerformanceCategory, SpanStatus, StoredBatch, TraceSpan, UserInteraction, Video,
     VideoEventName, VideoMeasurements,
 };
-use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::dedup::Sizes;
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::loader::{Counts, Loader, Options};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
@@ -112,9 +112,15 @@ impl World {
     pub async fn engine(&self, with_tail: bool) -> Engine {
         let journals = if with_tail { vec![self.journals()] } else { Vec::new() };
         let limits = Limits::new(self.tables.state());
-        Engine::open(&self.tables, journals, Ids::Files(self.tables.state().to_owned()), Geo::default(), limits)
-            .await
-            .unwrap()
+        Engine::open(
+            &self.tables,
+            journals,
+            Ids::Files(self.tables.state().to_owned()),
+            Geo::default(),
+            limits,
+        )
+        .await
+        .unwrap()
     }
 
     /// Lines of an answer, cells parted by `|`.

@@ -42,7 +42,8 @@ impl<S> Bounded<S> {
                     if *came == *type_bytes + 4 {
                         let length = *length;
                         if !(4..=MESSAGE_BYTES_MAX).contains(&length) {
-                            let reason = format!("a message of {length} bytes, at most {MESSAGE_BYTES_MAX} are taken");
+                            let reason =
+                                format!("a message of {length} bytes, at most {MESSAGE_BYTES_MAX} are taken");
                             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
                         }
                         self.place = Place::Body { left: length - 4 };
@@ -80,7 +81,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 

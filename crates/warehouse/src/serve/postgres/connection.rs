@@ -40,7 +40,8 @@ pub async fn run(
     socket.set_nodelay(true)?;
     let late = tokio::time::Instant::now() + STARTUP_TIME;
     let expired = |_| io::Error::from(io::ErrorKind::TimedOut);
-    let (socket, wants_tls) = tokio::time::timeout_at(late, requests(socket, shared)).await.map_err(expired)??;
+    let (socket, wants_tls) =
+        tokio::time::timeout_at(late, requests(socket, shared)).await.map_err(expired)??;
     match (wants_tls, &shared.tls) {
         (true, Some(tls)) => {
             let stream = tokio::time::timeout_at(late, tls.accept(socket)).await.map_err(expired)??;

@@ -65,7 +65,9 @@ fn of_engine(error: &datafusion::common::DataFusionError) -> &'static str {
             SchemaError::AmbiguousReference { .. } => "42702",
             _ => "42P10",
         },
-        DataFusionError::Plan(message) if message.contains("table") && message.contains("not found") => "42P01",
+        DataFusionError::Plan(message) if message.contains("table") && message.contains("not found") => {
+            "42P01"
+        }
         DataFusionError::Plan(_) => "42601",
         DataFusionError::ResourcesExhausted(_) => "53200",
         _ => "XX000",

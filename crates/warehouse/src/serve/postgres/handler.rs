@@ -175,12 +175,7 @@ impl ExtendedQueryHandler for Handler {
         self.statements.clone()
     }
 
-    async fn do_query<C>(
-        &self,
-        client: &mut C,
-        portal: &Portal<Prepared>,
-        _: usize,
-    ) -> PgWireResult<Response>
+    async fn do_query<C>(&self, client: &mut C, portal: &Portal<Prepared>, _: usize) -> PgWireResult<Response>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
         C::PortalStore: PortalStore,
@@ -195,12 +190,7 @@ impl ExtendedQueryHandler for Handler {
 impl QueryParser for Statements {
     type Statement = Prepared;
 
-    async fn parse_sql<C>(
-        &self,
-        client: &C,
-        sql: &str,
-        _: &[Option<Type>],
-    ) -> PgWireResult<Option<Prepared>>
+    async fn parse_sql<C>(&self, client: &C, sql: &str, _: &[Option<Type>]) -> PgWireResult<Option<Prepared>>
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
@@ -225,9 +215,11 @@ impl QueryParser for Statements {
         format: Option<&Format>,
     ) -> PgWireResult<Vec<FieldInfo>> {
         match prepared {
-            Prepared::Query { plan: Some(plan), .. } => {
-                arrow_schema_to_pg_fields(plan.schema().as_arrow(), format.unwrap_or(&Format::UnifiedText), None)
-            }
+            Prepared::Query { plan: Some(plan), .. } => arrow_schema_to_pg_fields(
+                plan.schema().as_arrow(),
+                format.unwrap_or(&Format::UnifiedText),
+                None,
+            ),
             Prepared::Show { name, .. } => Ok(shown_fields(name)),
             _ => Ok(Vec::new()),
         }

@@ -76,7 +76,10 @@ impl StartupHandler for Startup {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         if self.needs_tls && !client.is_secure() {
-            return Err(error("28000", "this server takes passwords over TLS alone; connect with sslmode=require"));
+            return Err(error(
+                "28000",
+                "this server takes passwords over TLS alone; connect with sslmode=require",
+            ));
         }
         match &self.way {
             Way::Scram(handler) => handler.on_startup(client, message).await,

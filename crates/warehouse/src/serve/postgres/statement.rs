@@ -52,11 +52,7 @@ impl Parser {
     ///
     /// # Errors
     /// With the SQLSTATE of what isn't taken.
-    pub fn parse(
-        &self,
-        sql: &str,
-        startup: &HashMap<String, String>,
-    ) -> PgWireResult<Option<Prepared>> {
+    pub fn parse(&self, sql: &str, startup: &HashMap<String, String>) -> PgWireResult<Option<Prepared>> {
         let refused = |refused: Refused| of_query(&refused.into());
         guard::check_text(sql).map_err(refused)?;
         let mut statements = self.0.parse(sql).map_err(|failure| error("42601", failure.to_string()))?;
@@ -103,7 +99,8 @@ fn prepared(statement: Statement, startup: &HashMap<String, String>) -> PgWireRe
 fn set_of(set: &Set) -> PgWireResult<Prepared> {
     let text = set.to_string().to_lowercase();
     let is_write = text.contains("read write")
-        || (text.contains("read_only") && ["off", "false", "0", "no"].iter().any(|off| text.trim_end().ends_with(off)))
+        || (text.contains("read_only")
+            && ["off", "false", "0", "no"].iter().any(|off| text.trim_end().ends_with(off)))
         || matches!(set, Set::SetRole { .. } | Set::SetSessionAuthorization(_));
     if is_write { Err(of_query(&Refused::NotRead.into())) } else { Ok(Prepared::Ignored("SET")) }
 }
