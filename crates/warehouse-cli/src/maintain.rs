@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tickstream_warehouse_core::events::enrichment::Geo;
+use tickstream_warehouse_core::jobs;
 use tickstream_warehouse_core::loader::with_sources;
 use tickstream_warehouse_core::maintenance::{
     Lease, MaintenanceError, compact, retention::Retention, vacuum,
@@ -14,7 +15,6 @@ use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
 use tickstream_warehouse_core::rules::Rules;
 use tickstream_warehouse_core::store::Tables;
-use tickstream_warehouse_core::{aggregates, jobs};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -129,7 +129,7 @@ async fn round(
     let done = async {
         compact::compact(tables, &mut lease, &compact::Options::default(), limits).await?;
         retention.apply(tables, &mut lease, limits).await?;
-        aggregates::update(tables, &mut lease, engine).await?;
+        aggregate::update(tables, &mut lease, engine).await?;
         vacuum::vacuum(tables, &mut lease, &vacuum::Options::default()).await
     };
     let done = done.await;

@@ -6,13 +6,12 @@ use std::time::Duration;
 
 use common::{World, click, log, metric, span};
 use tickstream_schema::events::LogLevel;
-use tickstream_warehouse_core::aggregates;
 use tickstream_warehouse_core::import::{self, Form};
 use tickstream_warehouse_core::jobs;
 use tickstream_warehouse_core::loader::suppression::Subject;
-use tickstream_warehouse_core::maintenance::Lease;
 use tickstream_warehouse_core::maintenance::erase::{self, Target};
 use tickstream_warehouse_core::maintenance::retention::Retention;
+use tickstream_warehouse_core::maintenance::{Lease, aggregate};
 use tickstream_warehouse_core::query::{Limits, Role};
 use tickstream_warehouse_core::rules::{Job, Retention as Rule};
 use tickstream_warehouse_core::sample::History;
@@ -65,7 +64,7 @@ async fn aggregates_equal_a_rebuild_after_late_events_and_erasures() {
     let update = async || {
         let engine = world.engine(false).await;
         let mut lease = Lease::take(&world.tables).await.unwrap();
-        aggregates::update(&world.tables, &mut lease, &engine).await.unwrap()
+        aggregate::update(&world.tables, &mut lease, &engine).await.unwrap()
     };
     let expected = async || {
         let sql = "SELECT date_trunc('hour', timestamp), event_type, count(*), count(DISTINCT user_id) FROM events \

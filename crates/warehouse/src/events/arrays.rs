@@ -14,7 +14,7 @@ use super::enrichment;
 use super::envelope::{Batch, Envelope};
 use super::identifiers::Identifiers;
 use super::json::Writer;
-use super::rows::{Origin, PartitionKey};
+use super::place::{Origin, PartitionKey};
 
 /// A column of texts.
 #[derive(Debug)]

@@ -8,6 +8,7 @@ pub mod enrichment;
 mod envelope;
 pub mod identifiers;
 pub mod json;
+mod place;
 pub mod protobuf;
 pub mod rows;
 pub mod text;

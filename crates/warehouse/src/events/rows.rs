@@ -13,22 +13,12 @@ use super::enrichment::{self, Enrichment, Geo};
 use super::envelope::{Batch, Envelope, Letter, number};
 use super::identifiers::{Identifiers, Namespace};
 use super::json::{Entries, Writer};
+pub use super::place::{Origin, PartitionKey};
 use super::protobuf::{Entry, Fields, Invalid, Value};
 use super::text;
 
 /// Bytes of text in one batch of a kind: far below what 32-bit offsets reach.
 const BATCH_BYTES_MAX: usize = 512 << 20;
-
-/// Place of a record.
-#[derive(Clone, Copy, Debug)]
-pub struct Origin<'a> {
-    /// Journal, hexadecimal digits.
-    pub journal: &'a str,
-    /// Id of the journal.
-    pub journal_id: [u8; 16],
-    /// Sequence of the record in it.
-    pub sequence: u64,
-}
 
 /// A record that can't become rows.
 #[derive(Debug, thiserror::Error)]
@@ -287,15 +277,6 @@ impl Rows {
         }
         Ok(batches)
     }
-}
-
-/// Partition of rows.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PartitionKey {
-    /// Date of loading.
-    pub load_date: String,
-    /// Kind of the events.
-    pub event_type: String,
 }
 
 #[derive(Default)]

@@ -3,6 +3,7 @@
 //! One process at a time maintains, by a lease. All of it is safe beside readers and loaders, and after a kill at any
 //! step: files come before the commit that names them, and go long after the commit that gave them up.
 
+pub mod aggregate;
 pub mod compact;
 pub mod erase;
 pub mod lease;
