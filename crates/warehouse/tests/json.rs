@@ -180,7 +180,8 @@ proptest! {
         for field in tickstream_warehouse_core::events::protobuf::Fields::of(&bytes) {
             fields.push(field.unwrap().whole);
         }
-        fields.rotate_left(fields.len() / 2);
+        let half = fields.len() / 2;
+        fields.rotate_left(half);
         let turned = fields.concat();
         let (expected, found) = both(&turned);
         prop_assert_eq!(expected, found);

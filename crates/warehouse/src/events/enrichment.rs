@@ -189,7 +189,8 @@ impl Enrichment {
         if let Some(agent) = self.agents.get(text) {
             return agent.clone();
         }
-        let parsed = self.parser.parse(&String::from_utf8_lossy(text));
+        let shown = String::from_utf8_lossy(text);
+        let parsed = self.parser.parse(&shown);
         let known = |name: &str| Some(name).filter(|name| *name != "UNKNOWN").map(Arc::from);
         let agent = parsed.map_or_else(Agent::default, |found| Agent {
             device: known(device_of(found.category)),

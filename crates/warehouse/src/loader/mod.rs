@@ -390,7 +390,8 @@ impl Loader {
     async fn may_commit_again(&mut self) -> Result<bool, LoadError> {
         let before = self.version();
         self.table.update_state().await.map_err(log_error)?;
-        let others = ids::of_versions(&mut self.table, before + 1, self.version()).await?;
+        let version = self.version();
+        let others = ids::of_versions(&mut self.table, before + 1, version).await?;
         let Some(others) = others else { return Ok(false) };
         let has_duplicates = others.iter().any(|id| self.pending.contains(id));
         self.dedup.write().insert(others, self.version());

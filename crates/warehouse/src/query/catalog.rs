@@ -197,7 +197,8 @@ fn column(name: &str) -> Expr {
 
 /// The tail as a table, with the types that the stored rows are read with.
 fn tail_table(stored: &SchemaRef, tail: &[RecordBatch]) -> Result<Arc<dyn TableProvider>> {
-    let fields = schema().fields().iter().map(|field| stored.field_with_name(field.name()).cloned());
+    let columns = schema();
+    let fields = columns.fields().iter().map(|field| stored.field_with_name(field.name()).cloned());
     let types = Arc::new(Schema::new(fields.collect::<Result<Vec<_>, _>>()?));
     let mut batches = Vec::with_capacity(tail.len());
     for batch in tail {

@@ -80,7 +80,8 @@ impl Secret {
             hkdf::Salt::new(hkdf::HKDF_SHA256, digest::digest(&digest::SHA256, b"tickstream").as_ref());
         let key = salt.extract(&self.0);
         let mut derived = [0; BYTES];
-        let material = key.expand(&[purpose], hkdf::HKDF_SHA256).expect("32 bytes are asked for");
+        let purpose = [purpose];
+        let material = key.expand(&purpose, hkdf::HKDF_SHA256).expect("32 bytes are asked for");
         material.fill(&mut derived).expect("32 bytes are asked for");
         derived
     }

@@ -64,13 +64,12 @@ async fn requests(mut socket: TcpStream, shared: &Shared) -> io::Result<(TcpStre
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        let (length, code) = head.split_at(4);
-        let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap_or_default());
-        if number(length) != 8 || !matches!(number(code), SSL_REQUEST | GSS_REQUEST) {
+        let [length, code] = [0, 4].map(|at| u32::from_be_bytes(head[at..at + 4].try_into().unwrap_or_default()));
+        if length != 8 || !matches!(code, SSL_REQUEST | GSS_REQUEST) {
             return Ok((socket, false));
         }
         socket.read_exact(&mut head).await?;
-        if number(code) == SSL_REQUEST && shared.tls.is_some() {
+        if code == SSL_REQUEST && shared.tls.is_some() {
             socket.write_all(b"S").await?;
             return Ok((socket, true));
         }

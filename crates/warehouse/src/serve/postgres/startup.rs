@@ -104,7 +104,7 @@ struct Passwords(Users);
 
 #[async_trait]
 impl AuthSource for Passwords {
-    async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
+    async fn get_password(&self, login: &LoginInfo<'_>) -> PgWireResult<Password> {
         let salted = self.0.salted(login.user().unwrap_or_default());
         Ok(Password::new(Some(salted.salt), salted.password))
     }
