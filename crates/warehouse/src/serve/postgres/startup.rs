@@ -103,8 +103,9 @@ impl StartupHandler for Startup {
 struct Passwords(Users);
 
 #[async_trait]
+#[expect(elided_lifetimes_in_paths, reason = "as the trait has it, which names no lifetime")]
 impl AuthSource for Passwords {
-    async fn get_password(&self, login: &LoginInfo<'_>) -> PgWireResult<Password> {
+    async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
         let salted = self.0.salted(login.user().unwrap_or_default());
         Ok(Password::new(Some(salted.salt), salted.password))
     }
