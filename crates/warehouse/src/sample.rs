@@ -87,9 +87,7 @@ impl History {
                 "event_type": kind, "event_name": name, "page": {"url": "https://shop.example.org/", "referrer": referrer},
                 kind: body,
             });
-            if let (Some(event), Value::Object(more)) = (event.as_object_mut(), more) {
-                event.extend(more);
-            }
+            merge(&mut event, more);
             events.push(event);
         };
         let click =
@@ -123,28 +121,14 @@ impl History {
             }
         }
         if platform == "tv" || self.random.u8(..10) < 2 {
-            let video = |name: &str, more: Value| {
-                let mut video = json!({"video_id": format!("film-{}", user % 9), "event_name": name, "view_id": format!("view-{start}")});
-                if let (Some(video), Value::Object(more)) = (video.as_object_mut(), more) {
-                    video.extend(more);
-                }
-                video
-            };
             let startup = 200 + self.random.u32(..1_500);
-            push(
-                at + SECOND,
-                "video",
-                "video_started",
-                video("start", json!({"measurements": {"startup_time": startup}})),
-                json!({}),
-            );
-            push(
-                at + 600 * SECOND,
-                "video",
-                "video_ended",
-                video("end", json!({"measurements": {"watched_time": 590_000}})),
-                json!({}),
-            );
+            let video = json!({"video_id": format!("film-{}", user % 9), "view_id": format!("view-{start}")});
+            let mut begun = video.clone();
+            merge(&mut begun, json!({"event_name": "start", "measurements": {"startup_time": startup}}));
+            let mut ended = video;
+            merge(&mut ended, json!({"event_name": "end", "measurements": {"watched_time": 590_000}}));
+            push(at + SECOND, "video", "video_started", begun, json!({}));
+            push(at + 600 * SECOND, "video", "video_ended", ended, json!({}));
             self.truth.views += 1;
         }
     }
@@ -191,6 +175,13 @@ impl Iterator for History {
             }
             self.waiting = self.day().into_iter();
         }
+    }
+}
+
+/// Adds the keys of another object.
+fn merge(object: &mut Value, more: Value) {
+    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
+        object.extend(more);
     }
 }
 

@@ -3,7 +3,7 @@
 //! Rows of all groups lie in one vector and are sorted once, when the result is asked for: that is far cheaper than a
 //! vector for each group.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Int64Array,
@@ -19,6 +19,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::expressions::Literal;
 
 use super::funnel::{self, CONDITIONS_MAX, Modes};
+use super::one_group::OneGroup;
 use super::sequence::Pattern;
 
 /// All aggregates.
@@ -444,60 +445,5 @@ impl GroupsAccumulator for Seen {
 
     fn size(&self) -> usize {
         self.groups.capacity() * 4
-    }
-}
-
-/// An aggregate without GROUP BY: one group.
-pub(super) struct OneGroup {
-    /// A lock, because an accumulator must be shareable; it is never contended.
-    groups: Mutex<Box<dyn GroupsAccumulator>>,
-}
-
-impl std::fmt::Debug for OneGroup {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("OneGroup")
-    }
-}
-
-impl Accumulator for OneGroup {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let groups = vec![0; values.first().map_or(0, Array::len)];
-        self.groups_mut().update_batch(values, &groups, None, 1)
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let groups = vec![0; states.first().map_or(0, Array::len)];
-        self.groups_mut().merge_batch(states, &groups, 1)
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.make_group()?;
-        ScalarValue::try_from_array(&self.groups_mut().evaluate(EmitTo::All)?, 0)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.make_group()?;
-        let states = self.groups_mut().state(EmitTo::All)?;
-        states.iter().map(|state| ScalarValue::try_from_array(state, 0)).collect()
-    }
-
-    fn size(&self) -> usize {
-        size_of::<Self>() + self.groups.lock().unwrap_or_else(PoisonError::into_inner).size()
-    }
-}
-
-impl OneGroup {
-    pub(super) fn new(groups: Box<dyn GroupsAccumulator>) -> Self {
-        Self { groups: Mutex::new(groups) }
-    }
-
-    fn groups_mut(&mut self) -> &mut dyn GroupsAccumulator {
-        self.groups.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut()
-    }
-
-    /// The one group is there also without rows.
-    fn make_group(&mut self) -> Result<()> {
-        let none: ArrayRef = Arc::new(BinaryArray::from(Vec::<&[u8]>::new()));
-        self.groups_mut().merge_batch(&[none], &[], 1)
     }
 }

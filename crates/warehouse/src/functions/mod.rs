@@ -8,6 +8,7 @@ pub mod funnel;
 pub mod hyperloglog;
 pub mod json_functions;
 pub mod json_path;
+mod one_group;
 pub mod sequence;
 pub mod sketch;
 pub mod sketches;

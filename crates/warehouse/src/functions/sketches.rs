@@ -22,8 +22,9 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::aggregates::{OneGroup, constant_of, passes};
+use super::aggregates::{constant_of, passes};
 use super::hyperloglog::HyperLogLog;
+use super::one_group::OneGroup;
 use super::sketch::Sketch;
 
 /// All of them.

@@ -64,7 +64,8 @@ async fn requests(mut socket: TcpStream, shared: &Shared) -> io::Result<(TcpStre
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        let [length, code] = [0, 4].map(|at| u32::from_be_bytes(head[at..at + 4].try_into().unwrap_or_default()));
+        let [length, code] =
+            [0, 4].map(|at| u32::from_be_bytes(head[at..at + 4].try_into().unwrap_or_default()));
         if length != 8 || !matches!(code, SSL_REQUEST | GSS_REQUEST) {
             return Ok((socket, false));
         }
