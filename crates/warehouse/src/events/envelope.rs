@@ -114,14 +114,14 @@ impl<'a> Letter<'a> {
         for entry in Fields::of(bytes) {
             match entry? {
                 Entry { number: number::LETTER_INDEX, value: Value::Varint(index), .. } => {
-                    letter.index = index as u32
+                    letter.index = index as u32;
                 }
                 Entry { number: number::LETTER_CODE, value: Value::Bytes(text), .. } => letter.code = text,
                 Entry { number: number::LETTER_MESSAGE, value: Value::Bytes(text), .. } => {
-                    letter.message = text
+                    letter.message = text;
                 }
                 Entry { number: number::LETTER_EVENT, value: Value::Bytes(event), .. } => {
-                    letter.event = Some(event)
+                    letter.event = Some(event);
                 }
                 _ => {}
             }

@@ -195,7 +195,7 @@ impl Writer {
             (Kind::Time, Value::Fixed64(ns)) => quoted(out, |out| text::time(ns, out)),
             (_, Value::Fixed64(bits)) => text::number(f64::from_bits(bits), out),
             (Kind::Flag, Value::Varint(number)) => {
-                out.extend_from_slice(if number == 0 { b"false" } else { b"true" })
+                out.extend_from_slice(if number == 0 { b"false" } else { b"true" });
             }
             (Kind::Choice(of), Value::Varint(number)) => match enum_name(of, number as i32) {
                 Some(name) => quoted(out, |out| out.extend_from_slice(name.as_bytes())),

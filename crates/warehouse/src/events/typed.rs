@@ -139,7 +139,7 @@ fn written(bytes: &[u8], out: &mut Vec<u8>, depth: usize) -> Result<(), Invalid>
         }
         (INTEGER, Value::Varint(number)) => text::signed(zigzag(number), out),
         (BOOLEAN, Value::Varint(number)) => {
-            out.extend_from_slice(if number == 0 { b"false" } else { b"true" })
+            out.extend_from_slice(if number == 0 { b"false" } else { b"true" });
         }
         (LIST, Value::Bytes(bytes)) => list(bytes, out, depth - 1)?,
         (MAP, Value::Bytes(bytes)) => map(bytes, out, depth - 1)?,

@@ -97,7 +97,7 @@ impl AggregateUDFImpl for EventAggregate {
     }
 
     fn create_groups_accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(self.groups(&args)?)
+        self.groups(&args)
     }
 }
 

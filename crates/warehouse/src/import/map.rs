@@ -161,7 +161,7 @@ fn focus(object: Value) -> Result<Value, String> {
     let at = cost.get("charge_period_start").cloned().ok_or("ChargePeriodStart is missing")?;
     let provider = cost.get("provider_name").and_then(Value::as_str).unwrap_or("cloud").to_lowercase();
     let name = cost.get("service_name").and_then(Value::as_str).unwrap_or("cost").to_owned();
-    Ok(envelope("cost", &at, &provider, &name, Value::Object(cost)))
+    Ok(envelope("cost", &at, &provider, &name, &Value::Object(cost)))
 }
 
 fn snake(name: &str) -> String {
@@ -212,7 +212,7 @@ fn ad_spend(object: &Value) -> Result<Value, String> {
         "service_category": "Advertising", "service_name": source, "resource_id": campaign, "resource_type": "campaign",
         "columns": columns,
     });
-    Ok(envelope("cost", &Value::String(start), "ads", "ad_spend", cost))
+    Ok(envelope("cost", &Value::String(start), "ads", "ad_spend", &cost))
 }
 
 fn sarif(object: &Value) -> Result<Value, String> {
@@ -246,7 +246,7 @@ fn sarif(object: &Value) -> Result<Value, String> {
     if id.starts_with("CVE-") {
         body["vulnerability_id"] = cut(id, 64).into();
     }
-    Ok(envelope("finding", &seen(&object["time"]), "scanner", cut(id, 128), body))
+    Ok(envelope("finding", &seen(&object["time"]), "scanner", cut(id, 128), &body))
 }
 
 fn cyclonedx(object: &Value) -> Result<Value, String> {
@@ -280,7 +280,7 @@ fn cyclonedx(object: &Value) -> Result<Value, String> {
         "resource_id": cut(object["subject"]["name"].as_str().unwrap_or_default(), 256),
     });
     put_score(&mut body, score);
-    Ok(envelope("finding", &seen(&object["time"]), "scanner", cut(id, 128), body))
+    Ok(envelope("finding", &seen(&object["time"]), "scanner", cut(id, 128), &body))
 }
 
 fn put_score(body: &mut Value, score: Option<f64>) {
@@ -306,7 +306,7 @@ fn seen(value: &Value) -> Value {
     Value::String(time(value).unwrap_or_else(|_| now()))
 }
 
-fn envelope(kind: &str, at: &Value, platform: &str, name: &str, body: Value) -> Value {
+fn envelope(kind: &str, at: &Value, platform: &str, name: &str, body: &Value) -> Value {
     json!({"timestamp": at, "platform": cut(platform, 64), "event_type": kind, "event_name": cut(name, 128), kind: body})
 }
 

@@ -291,7 +291,7 @@ impl Loader {
     pub fn read(&mut self) -> Result<bool, LoadError> {
         self.rows.begin(now_ns());
         while !self.is_batch_full() {
-            let Some(batch) = self.journals.next()? else { return Ok(true) };
+            let Some(batch) = self.journals.next_batch()? else { return Ok(true) };
             self.take(&batch)?;
         }
         Ok(false)

@@ -30,7 +30,13 @@ pub enum SourceError {
     Problem(#[source] Box<Problem>),
     /// The position can't be written into the journal's directory.
     #[error("noting how far the journal is loaded")]
-    Consumer(#[from] ConsumerError),
+    Consumer(#[source] Box<ConsumerError>),
+}
+
+impl From<ConsumerError> for SourceError {
+    fn from(error: ConsumerError) -> Self {
+        Self::Consumer(Box::new(error))
+    }
 }
 
 fn path_of(problem: &Problem) -> String {
@@ -86,7 +92,7 @@ impl Journals {
     ///
     /// # Errors
     /// If a journal can't be read, has lost records, or isn't the one that was loaded.
-    pub fn next(&mut self) -> Result<Option<Batch>, SourceError> {
+    pub fn next_batch(&mut self) -> Result<Option<Batch>, SourceError> {
         let mut idle = 0;
         while idle < self.followers.len() {
             self.turn = (self.turn + 1) % self.followers.len();

@@ -243,7 +243,7 @@ async fn write(table: &DeltaTable, hour: i64, batches: &[RecordBatch]) -> Result
         Path::from_iter([format!("{HOUR}={hour}"), format!("part-{}.parquet", parquet::random_name())]);
     let size = bytes.len() as i64;
     let put = table.object_store().put(&path, bytes.into()).await;
-    put.map_err(|source| parquet::WriteError::Store { path: path.clone(), source })?;
+    put.map_err(|source| parquet::WriteError::Store { path: path.clone(), source: Box::new(source) })?;
     Ok(Add {
         path: path.to_string(),
         partition_values: HashMap::from([(HOUR.to_owned(), Some(hour.to_string()))]),

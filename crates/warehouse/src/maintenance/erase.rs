@@ -304,7 +304,7 @@ fn decoded(bytes: bytes::Bytes, is_in: &dyn Fn(&[u8]) -> bool) -> bool {
         let texts = batch.columns().iter().filter(|column| *column.data_type() == DataType::Utf8);
         texts
             .into_iter()
-            .any(|column| is_in(column.as_string::<i32>().values().as_slice()) && column.len() > 0)
+            .any(|column| is_in(column.as_string::<i32>().values().as_slice()) && !column.is_empty())
     })
 }
 

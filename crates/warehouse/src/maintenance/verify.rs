@@ -157,7 +157,7 @@ fn read_journals(
 ) -> Result<(), LoadError> {
     let mut journals = Journals::open(directories, &[], &[])?;
     let mut rows = Rows::new(secret.namespace(), Geo::default(), 0);
-    while let Some(batch) = journals.next()? {
+    while let Some(batch) = journals.next_batch()? {
         let id = batch.position.journal;
         let watermark = loaded.positions.get(&id.0).map_or(0, |position| position.sequence);
         let journal = id.to_string();

@@ -58,10 +58,10 @@ impl Catalog {
     ///
     /// # Errors
     /// If the tail has other columns than the table.
-    pub fn new(table: Arc<dyn TableProvider>, tail: Vec<RecordBatch>, privacy: Privacy) -> Result<Self> {
+    pub fn new(table: Arc<dyn TableProvider>, tail: &[RecordBatch], privacy: Privacy) -> Result<Self> {
         let functions =
             json::all().into_iter().map(|function| (function.name().to_owned(), Arc::new(function)));
-        let tail = if tail.is_empty() { None } else { Some(tail_table(&table.schema(), &tail)?) };
+        let tail = if tail.is_empty() { None } else { Some(tail_table(&table.schema(), tail)?) };
         Ok(Self { table, tail, functions: functions.collect(), privacy, aggregates: None })
     }
 

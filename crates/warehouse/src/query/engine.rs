@@ -301,7 +301,7 @@ impl Engine {
             true => Privacy::Clear,
             false => Privacy::Masked(Arc::new(pseudonym(self.secret.pseudonyms()))),
         };
-        let mut catalog = Catalog::new(provider, tail.rows, privacy)?;
+        let mut catalog = Catalog::new(provider, &tail.rows, privacy)?;
         let aggregates =
             if wants_aggregates { self.tables.open_named(aggregates::NAME).await? } else { None };
         if let Some(aggregates) = &aggregates {

@@ -111,7 +111,7 @@ fn config(threads: usize) -> SessionConfig {
 fn empty_catalog() -> Result<Catalog> {
     let table = MemTable::try_new(schema(), vec![vec![RecordBatch::new_empty(schema())]])?;
     let aggregates = MemTable::try_new(aggregates::schema(), vec![vec![]])?;
-    Ok(Catalog::new(Arc::new(table), Vec::new(), Privacy::Clear)?.with_aggregates(Some(Arc::new(aggregates))))
+    Ok(Catalog::new(Arc::new(table), &[], Privacy::Clear)?.with_aggregates(Some(Arc::new(aggregates))))
 }
 
 /// A function without arguments that answers a text.

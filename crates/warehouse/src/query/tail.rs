@@ -171,7 +171,7 @@ fn collect(
         .map(|(id, position)| (*id, JournalPlace::new(position.journal.to_string(), position.sequence)))
         .collect();
     let mut is_behind = false;
-    while let Some(batch) = journals.next()? {
+    while let Some(batch) = journals.next_batch()? {
         is_behind = rows.len() >= EVENTS_MAX || rows.text_bytes() >= BYTES_MAX;
         if is_behind {
             break;

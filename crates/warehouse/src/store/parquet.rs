@@ -51,7 +51,7 @@ pub enum WriteError {
         /// The file, below the table.
         path: Path,
         /// What went wrong.
-        source: deltalake::ObjectStoreError,
+        source: Box<deltalake::ObjectStoreError>,
     },
 }
 
@@ -137,7 +137,7 @@ impl EncodedFile {
         ]);
         let size = bytes.len() as i64;
         let put = store.put(&path, bytes.into()).await;
-        put.map_err(|source| WriteError::Store { path: path.clone(), source })?;
+        put.map_err(|source| WriteError::Store { path: path.clone(), source: Box::new(source) })?;
         Ok(Add {
             path: path.to_string(),
             partition_values: partition_values(&key),

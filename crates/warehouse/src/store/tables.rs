@@ -41,15 +41,15 @@ pub enum StoreError {
     )]
     NoState {
         /// Where the tables are.
-        uri: Url,
+        uri: Box<Url>,
     },
     /// The bucket's settings are wrong.
     #[error("opening {uri}; its key and endpoint come from the AWS_ variables of the environment")]
     Bucket {
         /// Where the tables are.
-        uri: Url,
+        uri: Box<Url>,
         /// What is wrong.
-        source: deltalake::ObjectStoreError,
+        source: Box<deltalake::ObjectStoreError>,
     },
     /// Another process loads.
     #[error("{holder} loads into these tables already: it holds {}", .path.display())]
@@ -63,13 +63,13 @@ pub enum StoreError {
     #[error("{uri} holds no table of events; `tickstream-warehouse load` or `run` makes it")]
     Missing {
         /// Where it would be.
-        uri: Url,
+        uri: Box<Url>,
     },
     /// The table has other columns than this program's.
     #[error("the table at {uri} lacks the column {column}; a newer version made it, or something else")]
     Columns {
         /// Where the table is.
-        uri: Url,
+        uri: Box<Url>,
         /// The first column that it lacks.
         column: String,
     },
@@ -144,10 +144,13 @@ impl Tables {
             if !root.path().ends_with('/') {
                 root.set_path(&format!("{}/", root.path()));
             }
-            let state = state.ok_or_else(|| StoreError::NoState { uri: root.clone() })?;
+            let state = state.ok_or_else(|| StoreError::NoState { uri: Box::new(root.clone()) })?;
             super::files::create_directories(&state).map_err(StoreError::state("creating", &state))?;
             let store = AmazonS3Builder::from_env().with_url(root.as_str()).build();
-            let store = store.map_err(|source| StoreError::Bucket { uri: root.clone(), source })?;
+            let store = store.map_err(|source| StoreError::Bucket {
+                uri: Box::new(root.clone()),
+                source: Box::new(source),
+            })?;
             return Ok(Self { root, state, store: Arc::new(store), is_local: false });
         };
         super::files::create_directories(&directory).map_err(StoreError::state("creating", &directory))?;
@@ -192,7 +195,7 @@ impl Tables {
         match table.load().await {
             Ok(()) => {}
             Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => {
-                return Err(StoreError::Missing { uri: self.events_url() });
+                return Err(StoreError::Missing { uri: Box::new(self.events_url()) });
             }
             Err(error) => return Err(StoreError::delta("reading")(error)),
         }
@@ -281,7 +284,7 @@ impl Tables {
         let found = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().arrow_schema();
         match schema().fields().iter().find(|field| found.field_with_name(field.name()).is_err()) {
             Some(missing) => {
-                Err(StoreError::Columns { uri: self.events_url(), column: missing.name().clone() })
+                Err(StoreError::Columns { uri: Box::new(self.events_url()), column: missing.name().clone() })
             }
             None => Ok(()),
         }

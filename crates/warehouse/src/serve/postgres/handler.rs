@@ -96,6 +96,7 @@ impl Handler {
         let format = portal.map_or(Format::UnifiedText, |portal| portal.result_column_format.clone());
         let fields = Arc::new(arrow_schema_to_pg_fields(&answer.schema, &format, None)?);
         let handle = client.session_extensions().get::<Arc<ConnectionHandle>>();
+        let handle = handle.map(|handle| Arc::clone(handle.as_ref()));
         Ok(QueryResponse::new(fields.clone(), encoded(answer, fields, handle)))
     }
 }
@@ -104,11 +105,11 @@ impl Handler {
 fn encoded(
     answer: Answer,
     fields: Arc<Vec<FieldInfo>>,
-    handle: Option<Arc<Arc<ConnectionHandle>>>,
+    handle: Option<Arc<ConnectionHandle>>,
 ) -> impl Stream<Item = PgWireResult<DataRow>> + Send {
     struct State {
         answer: Pin<Box<Answer>>,
-        handle: Option<Arc<Arc<ConnectionHandle>>>,
+        handle: Option<Arc<ConnectionHandle>>,
         cancelled: Option<oneshot::Receiver<()>>,
     }
     let state = State { answer: Box::pin(answer), handle, cancelled: None };
