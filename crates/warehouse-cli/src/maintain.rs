@@ -8,7 +8,7 @@ use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::jobs;
 use tickstream_warehouse_core::loader::with_sources;
 use tickstream_warehouse_core::maintenance::{
-    Lease, MaintenanceError, compact, retention::Retention, vacuum,
+    Lease, MaintenanceError, aggregate, compact, retention::Retention, vacuum,
 };
 use tickstream_warehouse_core::mirror::{ClickHouse, Mirror};
 use tickstream_warehouse_core::query::tail::Ids;

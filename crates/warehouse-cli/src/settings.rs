@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches};
-use tickstream_service::settings::{self, Flags, Setting, Table, ValueError, flags, kind};
+use tickstream_service::settings::{Flags, Setting, Table, ValueError, flags, kind};
 use tickstream_service::standard::Standard;
 
 /// Every setting of `run`.
@@ -17,9 +17,10 @@ pub static TABLE: Table = Table {
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_secs(3_600);
+const DAY: Duration = Duration::from_secs(86_400);
 
-settings::settings! {
+tickstream_service::settings! {
     /// Settings of `run`, each valid by itself.
     pub struct Settings, handles in setting;
 
@@ -66,7 +67,7 @@ settings::settings! {
 
     section "Maintenance" {
         /// Time between two rounds of compaction, vacuum, retention and jobs.
-        maintenance_interval: Duration = kind::duration(SECOND, HOUR * 24).default("60s");
+        maintenance_interval: Duration = kind::duration(SECOND, DAY).default("60s");
         /// TOML file of rules: [[retention]], [[job]].
         rules: Option<PathBuf> = kind::path().or_none("none: everything is kept, no job runs");
     }

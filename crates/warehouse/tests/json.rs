@@ -108,7 +108,7 @@ impl Random {
             }
             Rule::Map => self.entries(number, out, |random| random.text()),
             Rule::TypedMap => {
-                self.entries(number, out, |random| random.message(&table::VALUE, depth.saturating_sub(1)))
+                self.entries(number, out, |random| random.message(&table::VALUE, depth.saturating_sub(1)));
             }
             Rule::Value if depth > 0 => put(number, &self.message(&table::VALUE, depth - 1), out),
             Rule::List { of, .. } if depth > 0 => {

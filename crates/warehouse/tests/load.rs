@@ -21,7 +21,7 @@ async fn events_of_each_kind_are_rows_of_events_and_of_their_own_table() {
     ]);
     let rejected = click("ada", "bad");
     writer
-        .append_batch(StoredBatch { dead_letters: vec![dead_letter(&rejected)], ..common::Writer::batch() });
+        .append_batch(&StoredBatch { dead_letters: vec![dead_letter(&rejected)], ..common::Writer::batch() });
     let counts = world.load().await;
     assert_eq!((counts.rows, counts.duplicates), (7, 0));
 

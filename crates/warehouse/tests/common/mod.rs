@@ -46,7 +46,7 @@ impl Writer {
 
     /// Appends a record with these events, and brings it to stable storage.
     pub fn append(&mut self, events: Vec<Event>) {
-        self.append_batch(StoredBatch { events, ..Self::batch() });
+        self.append_batch(&StoredBatch { events, ..Self::batch() });
     }
 
     pub fn batch() -> StoredBatch {
@@ -60,7 +60,7 @@ impl Writer {
         }
     }
 
-    pub fn append_batch(&mut self, batch: StoredBatch) {
+    pub fn append_batch(&mut self, batch: &StoredBatch) {
         let payload = batch.encode_to_vec();
         while self.journal.append([3; 16], 1, batch.events.len() as u32, &payload).is_err() {
             self.settle();
