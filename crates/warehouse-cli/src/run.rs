@@ -84,11 +84,9 @@ pub async fn run(values: &Values, log: &LogGuard) -> Result<ExitCode> {
             _ = ends.changed() => break,
             () = tokio::time::sleep(Duration::from_secs(1)) => notify.alive(),
             ended = tasks.join_next(), if !tasks.is_empty() => {
-                if let Some(ended) = ended {
-                    if let Err(error) = ended.context("a task of the warehouse ended").flatten() {
-                        failed = Some(error);
-                        break;
-                    }
+                if let Some(Err(error)) = ended.map(|ended| ended.context("a task of the warehouse ended").flatten()) {
+                    failed = Some(error);
+                    break;
                 }
             }
         }
