@@ -33,6 +33,6 @@ pub fn file_fields() -> Vec<Field> {
         text("country"),
         Field::new("events", DataType::Int64, false),
         Field::new("users", DataType::Binary, false),
-        Field::new("values", DataType::Binary, false),
+        Field::new("numbers", DataType::Binary, false),
     ]
 }

@@ -184,7 +184,7 @@ async fn compute(
     let list: Vec<String> = hours.iter().map(i64::to_string).collect();
     let sql = format!(
         "SELECT date_trunc('minute', timestamp) AS minute, event_type, event_name, platform, service, app_version, country, \
-         count(*) AS events, uniques_state(user_id) AS users, quantile_state(coalesce(duration_ms, value)) AS values, \
+         count(*) AS events, uniques_state(user_id) AS users, quantile_state(coalesce(duration_ms, value)) AS numbers, \
          min(timestamp_ns / {HOUR_NS} * {HOUR_S}) AS {HOUR} FROM events \
          WHERE timestamp_ns >= {} AND timestamp_ns < {} AND timestamp_ns / {HOUR_NS} * {HOUR_S} IN ({}) \
          GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY {HOUR}, minute",

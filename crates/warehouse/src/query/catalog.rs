@@ -83,7 +83,7 @@ impl Catalog {
                 None => plan_err!("there is no function {function}"),
             }
         };
-        let quantile = |of: f64| merged("quantile_merge", vec![column("values"), lit(of)]);
+        let quantile = |of: f64| merged("quantile_merge", vec![column("numbers"), lit(of)]);
         let rows = LogicalPlanBuilder::scan("aggregates", provider_as_source(table.clone()), None)?
             .aggregate(
                 std::iter::once(bucket).chain(keys),
