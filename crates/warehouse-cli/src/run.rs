@@ -144,7 +144,6 @@ impl Loading {
         let lock = LoaderLock::take(tables)?;
         let options = Options { accepted: settings.accept.clone(), geo, ..Options::default() };
         let mut loader = Loader::open(tables, &settings.journal, options).await?;
-        loader.load_all().await?;
         let (ids, interval, status) = (loader.ids(), settings.interval, status.clone());
         tasks.spawn(async move {
             let _lock = lock;
