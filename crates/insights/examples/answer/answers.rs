@@ -1,11 +1,26 @@
 //! One function for each analysis.
 
+mod persons;
+mod series;
+
 use serde_json::{Value, json};
-use tickstream_insights::funnel::{Event, Funnel, Order, Strict, Ties, WindowFrom, window_funnel};
+use tickstream_insights::funnel::{
+    Event, Funnel, FunnelError, Order, Strict, Ties, WindowFrom, window_funnel,
+};
 
 pub fn answer(case: &Value) -> Value {
     match case["analysis"].as_str() {
         Some("funnel") => funnel(case),
+        Some("identity") => persons::identity(case),
+        Some("sessions") => persons::sessions(case),
+        Some("retention") => persons::retention(case),
+        Some("activity") => persons::activity(case),
+        Some("paths") => persons::paths(case),
+        Some("attribution") => series::attribution(case),
+        Some("changes") => series::changes(case),
+        Some("forecast") => series::forecast(case),
+        Some("ratio") => series::ratio(case),
+        Some("tails") => series::tails(case),
         other => json!({ "error": format!("no analysis {other:?}") }),
     }
 }
@@ -24,7 +39,7 @@ fn funnel(case: &Value) -> Value {
     };
     let level = |ties| {
         let funnel = Funnel::new(steps, window)?.rules(ties, WindowFrom::Latest, Order::Ordered)?;
-        Ok::<_, tickstream_insights::funnel::FunnelError>(funnel.convert(&events).level())
+        Ok::<_, FunnelError>(funnel.convert(&events).level())
     };
     json!({
         "level": window_funnel(&events, steps, window, strict),
@@ -39,4 +54,12 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
 
 fn integer(value: &Value) -> i64 {
     value.as_i64().unwrap_or(0)
+}
+
+fn integers(value: &Value) -> Vec<i64> {
+    list(value).map(integer).collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    list(value).filter_map(Value::as_f64).collect()
 }
