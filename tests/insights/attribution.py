@@ -40,14 +40,14 @@ def by_definition(case):
 def main():
     rng, worst = random.Random(17), 0.0
     cases = []
-    for _ in range(40):
+    for _ in range(20):
         channels = rng.randint(2, 6)
         cases.append({"analysis": "attribution", "channels": channels, "journeys": journeys(rng, channels)})
     for case, found in zip(cases, answers(cases)):
         data = frame(case)
-        rules = ChannelAttribution.heuristic_models(data, "path", "conversions")
+        rules = ChannelAttribution.heuristic_models(data, "path", "conversions", flg_pro=False)
         model = ChannelAttribution.markov_model(data, "path", "conversions", var_null="lost", order=1, out_more=False,
-                                                nsim_start=1_000_000, seed=1, verbose=False)
+                                                max_step=1_000, nsim_start=1_000_000, seed=1, verbose=False, flg_pro=False)
         for _, row in rules.iterrows():
             channel = int(row["channel_name"][1:])
             for key, column in (("first", "first_touch"), ("last", "last_touch"), ("linear", "linear_touch")):
