@@ -2,6 +2,7 @@
 import random
 
 import numpy
+import pandas
 import ruptures
 import scipy.special
 import scipy.stats
@@ -56,7 +57,7 @@ def forecasts(rng):
         season, (level, trend, seasonal) = c["season"], c["smoothing"]
         first_level, first_trend, seasons = start(c["values"], season)
         more = {"seasonal": "add", "seasonal_periods": season, "initial_seasonal": seasons} if season > 1 else {}
-        model = ETSModel(numpy.array(c["values"]), error="add", trend="add", initialization_method="known",
+        model = ETSModel(pandas.Series(c["values"]), error="add", trend="add", initialization_method="known",
                          initial_level=first_level, initial_trend=first_trend, **more)
         parameters = [level, level * trend] + ([seasonal * (1 - level)] if season > 1 else [])
         parameters += [first_level, first_trend] + (list(reversed(seasons)) if season > 1 else [])
@@ -67,9 +68,9 @@ def forecasts(rng):
         # The width of ours has its own estimate of the variance: it is compared by its growth.
         theirs = predicted.forecast_variance
         for n, (value, low, high) in enumerate(found["steps"]):
-            near(value, float(means[n]), 1e-6, f"step {n} of {c}")
+            near(value, float(means.iloc[n]), 1e-6, f"step {n} of {c}")
             ours = ((high - low) / (found["steps"][0][2] - found["steps"][0][1])) ** 2
-            near(ours, float(theirs[n] / theirs[0]), 1e-6, f"width {n} of {c}")
+            near(ours, float(numpy.asarray(theirs)[n] / numpy.asarray(theirs)[0]), 1e-6, f"width {n} of {c}")
     print(f"forecasts: {len(cases)} series agree with ETS(A,A,N) and ETS(A,A,A)")
 
 

@@ -92,20 +92,21 @@ mod tests {
     const RULES: SessionRules = SessionRules { idle: 30, length_max: 1_440 };
 
     #[track_caller]
-    fn check(times: &[i64], expected: &[Range<usize>]) {
-        assert_eq!(sessions(times, RULES), expected, "{times:?}");
+    fn check(times: &[i64], expected: &[(usize, usize)]) {
+        let found: Vec<_> = sessions(times, RULES).iter().map(|range| (range.start, range.end)).collect();
+        assert_eq!(found, expected, "{times:?}");
     }
 
     /// Times in minutes.
     #[test]
     fn pauses_and_a_day_end_sessions() {
         check(&[], &[]);
-        check(&[5], &[0..1]);
-        check(&[0, 30, 61], &[0..2, 2..3]);
+        check(&[5], &[(0, 1)]);
+        check(&[0, 30, 61], &[(0, 2), (2, 3)]);
         // Over midnight.
-        check(&[1_430, 1_445], &[0..2]);
+        check(&[1_430, 1_445], &[(0, 2)]);
         let steady: Vec<_> = (0..=97).map(|n| n * 15).collect();
-        check(&steady, &[0..97, 97..98]);
+        check(&steady, &[(0, 97), (97, 98)]);
         assert_eq!(SessionRules::default().idle, 1_800_000_000_000);
     }
 
