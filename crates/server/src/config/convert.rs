@@ -376,7 +376,7 @@ mod tests {
             check_error(&with("other"), "is not known; accepted: ");
             choices += 1;
         }
-        assert_eq!(choices, 7);
+        assert_eq!(choices, 8);
     }
 
     #[test]
