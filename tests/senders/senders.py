@@ -409,7 +409,7 @@ log {{ source(s_local); filter(f_old); destination(d_old); }};
 """
     )
     modules = DEBIAN / "usr/lib/syslog-ng"
-    where = [f"--module-path={next(modules.glob('*'))}"] if modules.exists() else []
+    where = [f"--module-path={modules}/3.38"] if modules.exists() else []
     files = ["-f", folder / "syslog-ng.conf", "-R", folder / "persist", "-p", folder / "pid", "-c", folder / "control"]
     with Daemon(folder, program, "-F", "--no-caps", *where, *files):
         for name in ("syslogngnew", "syslogngold"):
@@ -432,7 +432,7 @@ scrape_configs:
     static_configs: [{{ targets: ["127.0.0.1:{installation.ports['admin']}"] }}]
 remote_write:
   - url: {installation.url("http", "/api/v1/write")}
-    headers: {{ X-API-Key: bk_0b77ffee }}
+    authorization: {{ credentials: bk_0b77ffee }}
 """
     )
     address = installation.folder / "unused"

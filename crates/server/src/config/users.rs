@@ -1,11 +1,13 @@
 //! Users out of a file: each with the hash of a random secret, its roles and its limits.
 //!
-//!     [[user]]
-//!     name = "ada"
-//!     secret_sha256 = "2bb8…"
-//!     roles = ["subscribe", "publish"]
-//!     connections_max = 10           # on each shard
-//!     events_per_second_max = 1000   # on each shard
+//! ```toml
+//! [[user]]
+//! name = "ada"
+//! secret_sha256 = "2bb8…"
+//! roles = ["subscribe", "publish"]
+//! connections_max = 10           # on each shard
+//! events_per_second_max = 1000   # on each shard
+//! ```
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -42,6 +42,8 @@ struct Header<'a> {
 
 /// The event of a message that came at `receive_time`, Unix time, nanoseconds.
 pub(crate) fn event(message: &[u8], receive_time: u64) -> Event {
+    // The end of a line that was counted as a part of the message, as rsyslog's templates have it.
+    let message = message.strip_suffix(b"\n").unwrap_or(message);
     let (priority, rest) = priority(message);
     let (header, text) = match rest.strip_prefix(b"1 ").and_then(rfc5424) {
         Some(parsed) => parsed,
@@ -113,6 +115,8 @@ fn rfc5424(rest: &[u8]) -> Option<(Header<'_>, &[u8])> {
     let timestamp = if time.is_empty() { 0 } else { rfc3339(time)? };
     let (data, rest) = structured_data(rest)?;
     let text = rest.strip_prefix(b" ").unwrap_or(rest);
+    // rsyslog puts the space behind a BSD tag's colon in front of the text that it sends on.
+    let text = text.strip_prefix(b" ").unwrap_or(text);
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
     Some((Header { timestamp, hostname, app, process, message_id, data }, text))
 }
@@ -269,6 +273,12 @@ mod tests {
         assert_eq!((of("hostname"), of("process"), of("message_id")), ("mymachine.example.com", "7", "ID47"));
         assert_eq!(of("exampleSDID@32473.eventSource"), "App\"lication");
         assert_eq!((of("exampleSDID@32473.x"), of("other.y")), ("a]b", ""));
+    }
+
+    #[test]
+    fn what_rsyslog_adds_to_a_text_is_left_out() {
+        let (_, log) = log(b"<29>1 2026-10-14T17:46:40Z vm app 7 - -  line 0\n");
+        assert_eq!((&log.message[..], &log.metadata["process"][..]), ("line 0", "7"));
     }
 
     #[test]
