@@ -1,3 +1,8 @@
 //! Sets TICKSTREAM_VERSION, as for `tickstream --version`.
 
-include!("../crates/cli/build.rs");
+#[path = "../crates/cli/build/version.rs"]
+mod version;
+
+fn main() {
+    version::set();
+}

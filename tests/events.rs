@@ -525,7 +525,9 @@ fn publish_bytes(server: &Server, event: &[u8]) {
             return;
         }
     };
-    stream.write_all(&frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() })).unwrap();
+    stream
+        .write_all(&frame::seal(&Auth { username: "ada".into(), password: "s3cret".into(), client: None }))
+        .unwrap();
     answer(&mut stream, FrameType::Ack);
     let publish = Publish { producer_id: vec![7; 16], sequence: 1, ..Publish::default() };
     let mut bytes = Vec::new();

@@ -59,8 +59,18 @@ fn check_valid(vector: &Value, payload: &[u8]) -> (Vec<u8>, Value) {
     match vector["message"].as_str() {
         None => (frame::heartbeat(), json!({})),
         Some("Auth") => {
-            let auth = Auth { username: text(&given["username"]), password: text(&given["password"]) };
-            both_ways(&auth, payload, |auth| json!({"username": auth.username, "password": auth.password}))
+            let auth = Auth {
+                username: text(&given["username"]),
+                password: text(&given["password"]),
+                client: given.get("client").map(text),
+            };
+            both_ways(&auth, payload, |auth| {
+                let mut fields = json!({"username": auth.username, "password": auth.password});
+                if let Some(client) = &auth.client {
+                    fields["client"] = client.as_str().into();
+                }
+                fields
+            })
         }
         Some("Subscribe") => {
             let resume_after = given.get("resume_after").map(number);

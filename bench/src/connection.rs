@@ -118,6 +118,7 @@ pub fn may_come_back(code: &str) -> bool {
     match ErrorCode::parse(code).unwrap_or(ErrorCode::Internal) {
         ErrorCode::AuthRequired
         | ErrorCode::AuthFailed
+        | ErrorCode::PermissionDenied
         | ErrorCode::BadFrame
         | ErrorCode::UnsupportedVersion
         | ErrorCode::UnsupportedType
@@ -280,7 +281,7 @@ fn decode<M: Message + Default>(payload: &[u8], what: &str) -> Result<M, Close> 
 
 /// AUTH and SUBSCRIBE, to be sent together.
 pub fn greeting(user: &str, password: &str, mode: Mode, resume_after: Option<u64>) -> Vec<u8> {
-    let mut bytes = seal(&Auth { username: user.to_owned(), password: password.to_owned() });
+    let mut bytes = seal(&Auth { username: user.to_owned(), password: password.to_owned(), client: None });
     bytes.extend(seal(&Subscribe { mode: mode as i32, resume_after }));
     bytes
 }

@@ -37,7 +37,7 @@ fn what_is_not_there_is_named() {
     check("GET", "/nothing", 404, "there is nothing at /nothing");
     check("GET", "/metrics/", 404, "/metrics/");
     check("GET", "//metrics", 404, "");
-    check("POST", "/connections/0-1", 404, "");
+    check("POST", "/connections/0-1", 405, "allow: GET");
     check("GET", "/drain", 405, "allow: POST");
     check("GET", "/connections/0-1/close", 405, "allow: POST");
     check("POST", "/metrics", 405, "allow: GET");

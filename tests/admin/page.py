@@ -88,6 +88,8 @@ def real_server(browser, url, connections):
         for role, label in labels:
             check("a canvas' role", role, "img")
             check(f"a canvas is told in words: {label}", "last 2 minutes" in label, True)
+        page.wait_for("document.querySelectorAll('#addresses tr th')[0].textContent === '127.0.0.1'")
+        check("nobody's hint", page.evaluate("document.querySelector('#nobody').offsetHeight"), 0)
         check("regions without a name", page.evaluate("document.querySelectorAll('section:not([aria-labelledby])').length"), 0)
         is_calm(page)
         # What opens moves the rest, as it should.
@@ -95,7 +97,30 @@ def real_server(browser, url, connections):
         page.wait_for("document.querySelectorAll('#latency-rows tr').length === 12")
         page.wait_for("document.querySelector('#latency-rows td:last-child').textContent !== '–'")
         check("complaints", page.complaints, [])
+    lists(page, connections)
     pauses(page)
+
+
+def lists(page, connections):
+    """Searched, sorted, and closed with a token alone."""
+    rows = "[...document.querySelectorAll('#slow tr th')].map((one) => one.textContent).filter(Boolean)"
+    page.evaluate("(() => { const one = document.querySelector('#sort'); one.value = 'id'; one.dispatchEvent(new Event('change')); })()")
+    page.wait_for(f"{rows}.length === {connections}")
+    first = page.evaluate(f"{rows}[0]")
+    search = "(() => { const one = document.querySelector('#search'); one.value = %s; one.dispatchEvent(new Event('input')); })()"
+    page.evaluate(search % "'nobody at all'")
+    page.wait_for("document.querySelector('#slow-note').textContent.startsWith('none that has this')")
+    page.evaluate(search % "''")
+    page.wait_for(f"{rows}.length === {connections}")
+    buttons = "[...document.querySelectorAll('#slow button')].filter((one) => !one.hidden).length"
+    check("buttons without a token", page.evaluate(buttons), 0)
+    token = "(() => { const one = document.querySelector('#token'); one.value = 'wrong'; one.dispatchEvent(new Event('input')); })()"
+    page.evaluate(token)
+    check("buttons with one", page.evaluate(buttons), connections)
+    page.evaluate("window.confirm = () => { window.asked = true; return true; }; document.querySelector('#slow button').click()")
+    page.wait_for("document.querySelector('#said').textContent.includes('token')")
+    check("asked first", page.evaluate("window.asked"), True)
+    page.wait_for(f"{rows}[0] === {json.dumps(first)}")
 
 
 def pauses(page):
@@ -246,7 +271,37 @@ class figures:
         one = {"id": self.text or "63-1017420", "shard": 63, "peer": self.text or "[2001:db8:85a3:1234:5678:8a2e:370:7334]:55778",
                "state": "authenticated", "mode": "SECOND", "open_ms": 7_200_000, "lagging": True, "unsent_ms": 4_900,
                "ticks_behind": 4_900, "bytes_sent": 123_456_789}
-        return {"total": self.connections, "offset": 0, "limit": 30, "missing_shards": [], "connections": [one] * 30}
+        if self.text:
+            one |= {"user": self.text, "client": self.text}
+        return {"total": self.connections, "offset": 0, "limit": 50, "missing_shards": [], "connections": [one] * 50, "next": "n0.0.50"}
+
+    def addresses(self):
+        one = {"address": self.text or "2001:db8:85a3:1234::/64", "connections": self.connections // 20, "lagging": 1,
+               "unauthenticated": 0, "bytes_sent": 123_456_789}
+        return {"total": 4_711, "missing_shards": [], "addresses": [one] * 20}
+
+    def history(self):
+        """Half an hour of the same."""
+        snapshot, share = self.snapshot(), self.connections // self.shards
+
+        def sample(unix_ms):
+            age = unix_ms / 1e3 - self.began
+            ticks = int(share * age)
+            frames = [self.shards * int(ticks / (1 + (bucket - 28) ** 2)) for bucket in range(80)]
+            taken = {"now_unix_ms": unix_ms, "connections": self.connections, "lagging": 0, "unsent_ms": 0,
+                     "accepted": self.shards * ticks, "bytes_sent": self.shards * ticks * 31,
+                     "ticks": {"SECOND": self.shards * ticks, "MINUTE": self.shards * ticks},
+                     "cpu_ms": int(age * 437 * self.shards), "busy_ms": [int(age * 437)] * self.shards, "shard_ticks": [2 * ticks] * self.shards, "latency": frames,
+                     "closed": {"slow_consumer": self.shards * (ticks // 60), "peer_closed": self.shards * (ticks // 90)}}
+            if self.collects:
+                stored = self.shards * int(age * 1_000)
+                taken["events"] = {"stored": stored, "duplicates": stored // 100, "rejected": stored // 50, "waiting": 3,
+                                   "disk_bytes": 3 << 27}
+            return taken
+
+        now = snapshot["now_unix_ms"]
+        return {"pid": snapshot["pid"], "started_unix_ms": snapshot["started_unix_ms"], "interval_ms": 10_000,
+                "samples": [sample(now - 10_000 * ago) for ago in range(180, 0, -1)]}
 
 
 class MadeUp:
@@ -291,9 +346,11 @@ class MadeUp:
             case "/":
                 status, kind, body = 200, "text/html; charset=utf-8", self.page
                 policy = next(value for name, value in self.headers.items() if name.lower() == "content-security-policy")
-            case "/snapshot" | "/connections":
+            case "/snapshot" | "/connections" | "/addresses" | "/history":
                 status, kind = self.status, "application/json"
-                body = json.dumps(self.figures.snapshot() if path == "/snapshot" else self.figures.slowest()).encode()
+                of = {"/snapshot": self.figures.snapshot, "/connections": self.figures.slowest, "/addresses": self.figures.addresses,
+                      "/history": self.figures.history}
+                body = json.dumps(of[path]()).encode()
             case _:
                 status, kind, body = 404, "text/plain", b"nothing\n"
         request.send_response(status)

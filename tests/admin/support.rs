@@ -17,7 +17,7 @@ use tickstream_wire::{Decoder, FrameType, frame};
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// Longer than anything takes that isn't broken.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on ports of its own.
 pub struct Server {
@@ -276,7 +276,7 @@ impl Client {
     }
 
     pub fn authenticate(&mut self, password: &str) {
-        self.send(&frame::seal(&Auth { username: "ada".into(), password: password.into() }));
+        self.send(&frame::seal(&Auth { username: "ada".into(), password: password.into(), client: None }));
     }
 
     pub fn send(&mut self, bytes: &[u8]) {

@@ -8,12 +8,14 @@ use crate::script::Script;
 /// A server for those examples that want one: plain and TLS, with events and a page.
 const SERVER: &str = "tickstream serve --listen 0.0.0.0:7400 --listen-tls 0.0.0.0:7443 --tls-cert server.pem \
     --tls-key server.key --tls-client-ca ca.pem --tls-client-auth optional --journal /var/lib/tickstream/events \
-    --admin 127.0.0.1:9090,unix:/run/tickstream/admin.sock --admin-token-file token";
+    --admin 127.0.0.1:9090,10.0.0.7:9090,unix:/run/tickstream/admin.sock --admin-token-file token";
 
 /// Files that examples name.
 const FILES: &str = "cp /etc/tickstream/token token
 my-agent > events.jsonl
-cp /etc/tickstream/tickstream.toml tickstream.toml";
+cp /etc/tickstream/tickstream.toml tickstream.toml
+printf '[key.web]\nsecret = \"wk_5c1f9a00\"\n' > keys.toml
+printf 'to = \"a.example:7400\"\nhttp = \"127.0.0.1:8080\"\n' > collect.toml";
 
 /// All commands with their help.
 pub struct Commands(Vec<(Vec<String>, String)>);
@@ -27,8 +29,9 @@ impl Commands {
     }
 
     fn add(&mut self, path: Vec<String>) {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_tickstream")).args(&path).arg("--help").output().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+        // As on a narrow terminal: what is broken there can't be pasted.
+        let output = command.args(&path).arg("--help").env("COLUMNS", "80").output().unwrap();
         assert!(output.status.success(), "{path:?}: {}", String::from_utf8_lossy(&output.stderr));
         let help = String::from_utf8(output.stdout).unwrap();
         let below: Vec<_> = part(&help, "Commands:")
@@ -64,6 +67,17 @@ impl Commands {
     }
 }
 
+/// Exit codes of a command's examples, if others than 0 are right here, too.
+fn exits_with(path: &[String]) -> Vec<i32> {
+    match path.first().map(String::as_str) {
+        // The machine isn't fit for so much; no connection has that number.
+        Some("doctor" | "connection") => vec![0, 1],
+        // Over TCP it takes the token.
+        Some("kick") => vec![0, 1, 3],
+        _ => Vec::new(),
+    }
+}
+
 /// Lines below a heading of the help, up to the next.
 fn part<'a>(help: &'a str, heading: &str) -> impl Iterator<Item = &'a str> {
     let after = help.lines().skip_while(move |line| *line != heading).skip(1);
@@ -84,9 +98,15 @@ pub fn script(authority: &str) -> Script {
         let name = format!("tickstream {} --help", path.join(" "));
         assert!(!examples.is_empty(), "{name} has no examples");
         script.add(&format!("before {name}"), &format!("{SERVER}\nmy-agent | tickstream publish"));
-        // On a machine that isn't fit for so much the doctor says so, and exits with 1.
-        let exits_with = if name.contains(" doctor ") { vec![0, 1] } else { Vec::new() };
-        script.add_block(&name, &examples.join("\n"), &How { exits_with, ..How::default() });
+        let exits_with = exits_with(&path);
+        let how = How { exits_with, ..How::default() };
+        for command in examples.join("\n").replace("\\\n", "").lines().filter(|command| !command.is_empty()) {
+            // A password is in a variable or in a file, not in both.
+            let has_file = command.to_lowercase().replace('_', "-").contains("pass-file");
+            let command =
+                if has_file { format!("(unset STREAM_PASS; {command})") } else { command.to_owned() };
+            script.add_block(&name, &command, &how);
+        }
     }
     script
 }

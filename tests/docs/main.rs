@@ -138,6 +138,7 @@ macro_rules! pages {
 pages! {
     the_readme: "README.md",
     alerts: "docs/alerts.md",
+    collector: "docs/collector.md",
     deployment: "docs/deployment.md",
     operations: "docs/operations.md",
     publishing: "docs/publishing.md",

@@ -54,7 +54,12 @@ case " $* " in
     printf -v line '%q ' "$TICKSTREAM_BIN" "$@"
     { sleep "$INTERRUPT_S"; printf q; } | timeout "$ENDS_S" script --quiet --flush --return --command "$line" /dev/null
     ;;
-" demo "* | " watch "* | *" -f "* | *"--follow"*)
+" kick "*)
+    # Asks on a terminal.
+    printf -v line '%q ' "$TICKSTREAM_BIN" "$@"
+    echo y | timeout "$ENDS_S" script --quiet --flush --return --command "$line" /dev/null
+    ;;
+" demo "* | " watch "* | " collect "* | *" tail "*"--admin"* | *" -f "* | *"--follow"*)
     exec timeout --preserve-status --signal=INT --kill-after="$ENDS_S" "$INTERRUPT_S" "$TICKSTREAM_BIN" "$@"
     ;;
 *) exec timeout "$ENDS_S" "$TICKSTREAM_BIN" "$@" ;;

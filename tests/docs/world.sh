@@ -32,6 +32,8 @@ for program in tickstream cargo systemctl my-agent; do
     ln -s "$HERE/$program.sh" "$SCRATCH/.bin/$program"
 done
 ln -s "$HERE/tickstream.sh" "$SCRATCH/target/release/tickstream"
+# What of a checkout is named.
+ln -s "$HERE/../../config" "$SCRATCH/config"
 export PATH=$SCRATCH/.bin:$PATH SCRATCH
 
 cd "$SCRATCH"

@@ -262,7 +262,7 @@ class DamagedJournal(StartCase):
         self.assertIn("damaged at offset 8192", run.stderr)
 
     def test_what_cannot_be_written_is_named(self):
-        self.check_refuses_to_start(self.exit_code, "/proc/events/000", options=("--journal", "/proc/events"))
+        self.check_refuses_to_start(self.exit_code, "/proc/events", options=("--journal", "/proc/events"))
 
 
 class LockedJournal(EventsCase):

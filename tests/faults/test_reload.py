@@ -279,6 +279,7 @@ class SharedAddress(FaultCase):
 
     def test_several_that_ask_for_it_share_an_address(self):
         second = self.start_server(port=self.server.port)
+        self.wait_until(lambda: '"serving"' in second.log_tail(), 5, "a line that it serves")
         for _ in range(10):
             self.check_serving()
         self.assertEqual(second.stop(), 0)

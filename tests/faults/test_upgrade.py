@@ -441,6 +441,8 @@ class ActivatedUpgrades(Upgrades):
 
     def test_they_stay_in_use(self):
         port = self.listener.getsockname()[1]
+        # The socket took connections before there was a server.
+        self.wait_until(lambda: self.lines("serving"), 5, "a line that it serves")
         for _ in range(3):
             self.upgrade()
             serving = self.lines("serving")[-1]

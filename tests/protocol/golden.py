@@ -92,6 +92,7 @@ def _lz4_of_literals(event):
 
 VALID = [
     ("auth", MsgType.AUTH, {"username": "stream", "password": "correct horse"}),
+    ("auth_client", MsgType.AUTH, {"username": "stream", "password": "correct horse", "client": "example/1.0"}),
     ("auth_non_ascii", MsgType.AUTH, {"username": "Zoë", "password": "pässwörd €"}),
     ("subscribe_second", MsgType.SUBSCRIBE, {"mode": "SECOND"}),
     ("subscribe_minute", MsgType.SUBSCRIBE, {"mode": "MINUTE"}),

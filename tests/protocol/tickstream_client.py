@@ -183,7 +183,7 @@ class Field:
 
 
 SCHEMAS = {
-    "Auth": (Field(1, "username", "string"), Field(2, "password", "string")),
+    "Auth": (Field(1, "username", "string"), Field(2, "password", "string"), Field(3, "client", "string", optional=True)),
     "Subscribe": (Field(1, "mode", "enum", Mode), Field(2, "resume_after", "uint64", optional=True)),
     "Tick": (Field(1, "mode", "enum", Mode), Field(2, "epoch_ms", "uint64")),
     "DataBatch": (

@@ -205,7 +205,11 @@ fn config() -> Config {
 }
 
 fn auth() -> Vec<u8> {
-    frame::seal(&Auth { username: "benchmark".to_owned(), password: "correct horse battery".to_owned() })
+    frame::seal(&Auth {
+        username: "benchmark".to_owned(),
+        password: "correct horse battery".to_owned(),
+        client: None,
+    })
 }
 
 fn subscribe(mode: Mode) -> Vec<u8> {

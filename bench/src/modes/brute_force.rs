@@ -62,7 +62,7 @@ fn one(plan: &Arc<Plan>, number: u32, rate: u32) -> io::Result<AttemptCounts> {
     // As long as the right one, so that nothing but the comparison can tell them apart; and never the right one.
     let wrong = |byte: u8| if byte == b'x' { 'y' } else { 'x' };
     let password = plan.password.bytes().map(wrong).collect();
-    let auth = Auth { username: plan.options.user.clone(), password };
+    let auth = Auth { username: plan.options.user.clone(), password, client: None };
     Attempts::new(plan, number, in_flight, seal(&auth))?.run(Workload {
         count: u64::MAX,
         until_us: wall_us() + plan.options.duration.as_micros() as u64,

@@ -122,7 +122,7 @@ impl Thread {
         let bytes = match &plan.tls {
             None => {
                 let long = "x".repeat(CREDENTIAL_LEN);
-                seal(&Auth { username: long.clone(), password: long })
+                seal(&Auth { username: long.clone(), password: long, client: None })
             }
             Some(tls) => {
                 let mut tls = TlsSessions::new(tls, 1);

@@ -61,7 +61,7 @@ fn one(plan: &Arc<Plan>, number: u32, wanted: u32) -> io::Result<AttemptCounts> 
     let share = |of| plan.share(of, number);
     let count = share(wanted);
     let in_flight = share(plan.options.in_flight.get()).clamp(1, count.max(1));
-    let auth = Auth { username: plan.options.user.clone(), password: plan.password.clone() };
+    let auth = Auth { username: plan.options.user.clone(), password: plan.password.clone(), client: None };
     Attempts::new(plan, number, in_flight, seal(&auth))?.run(Workload {
         count: count.into(),
         until_us: u64::MAX,

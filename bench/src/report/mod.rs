@@ -31,14 +31,14 @@ h1{font-size:1.4rem;margin:0}p.dim,figcaption span{color:var(--dim)}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.2rem .9rem .2rem 0;text-align:left;vertical-align:top}
 th{font-weight:normal;color:var(--dim);white-space:nowrap}td{font-variant-numeric:tabular-nums}
 code{overflow-wrap:anywhere}
-figure{margin:1.6rem 0}figcaption{margin-bottom:.7rem}.plot{position:relative;height:13rem;margin:0 1.5rem 3.2rem 3.5rem}
+figure{margin:1.6rem 0}figcaption{margin-bottom:.7rem}.plot{position:relative;height:13rem;margin:0 1.5rem 4.2rem 3.5rem}
 svg{position:absolute;width:100%;height:100%;overflow:visible}line,polyline{vector-effect:non-scaling-stroke}
 .plot span{position:absolute;color:var(--dim);font-size:.8rem;line-height:1;white-space:nowrap}
 .y{right:100%;margin-right:.5rem;transform:translateY(-50%)}.x{top:100%;margin-top:.6rem;transform:translateX(-50%)}
 .name{top:100%;left:50%;margin-top:1.9rem;transform:translateX(-50%)}@media(max-width:40rem){.wide{display:none}}
 .grid{stroke:var(--grid)}.tick{stroke:var(--dim)}polyline{fill:none;stroke-width:1.6;stroke-linejoin:round}
 polyline.s0{stroke:var(--s0)}polyline.s1{stroke:var(--s1)}polyline.s2{stroke:var(--s2)}polyline.s3{stroke:var(--s3)}
-rect.s0{fill:var(--s0)}.key{margin-left:.8rem}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
+rect.s0{fill:var(--s0)}.key{margin-left:.8rem;display:inline-block}.key i{display:inline-block;width:.8em;height:.8em;margin-right:.3em}
 i.s0{background:var(--s0)}i.s1{background:var(--s1)}i.s2{background:var(--s2)}i.s3{background:var(--s3)}
 pre{white-space:pre-wrap;color:var(--dim);font-size:12.5px}
 ";

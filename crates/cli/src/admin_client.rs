@@ -1,8 +1,9 @@
-//! One request to an admin endpoint, over TCP or a unix socket.
+//! Requests to an admin endpoint, over TCP or a unix socket.
 //!
 //! By hand: HTTP/1.0 with a connection for each request is a line to send, and an answer that ends where the stream does.
 //! hyper's client would bring a runtime into a command that asks once a second, and still want bounds on time and length.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -12,14 +13,16 @@ use serde::de::DeserializeOwned;
 
 use tickstream_service::admin::AdminAddress;
 
-/// How long an answer to a question may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+use crate::exit;
+
+/// Longest time of an answer to a question.
+pub const PATIENCE: Duration = Duration::from_secs(3);
 /// Longest answer. A snapshot of 256 shards has a quarter of a megabyte.
 const BYTES_MAX: usize = 16 << 20;
 /// Characters of a refusal that are told.
-const REFUSAL_CHARS: usize = 200;
+const REFUSAL_CHARS: usize = 300;
 
-/// Why there is no answer.
+/// Reasons for which there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminClientError {
     /// Nobody listens, or it broke.
@@ -34,7 +37,7 @@ pub enum AdminClientError {
     /// Too much of it.
     #[error("the answer is longer than {} MiB", BYTES_MAX >> 20)]
     TooLong,
-    /// Another status than 200.
+    /// Another status than success.
     #[error("it answers with status {status}: {text}")]
     Refused {
         /// The status.
@@ -47,58 +50,136 @@ pub enum AdminClientError {
     Json(#[from] serde_json::Error),
 }
 
-/// What is at `path`.
-///
-/// # Errors
-/// See [`AdminClientError`].
-pub fn json<T: DeserializeOwned>(address: &AdminAddress, path: &str) -> Result<T, AdminClientError> {
-    let request =
-        format!("GET {path} HTTP/1.0\r\nHost: {}\r\nAccept: application/json\r\n\r\n", host(address));
-    Ok(serde_json::from_slice(&ask(address, &request, PATIENCE)?)?)
-}
+impl AdminClientError {
+    /// A sentence that says what to do, where something helps.
+    pub fn advice(&self) -> Option<&'static str> {
+        match self {
+            Self::Io(error) => match error.kind() {
+                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Some(
+                    "no server answers there: name its admin endpoint with --admin (the setting admin of `tickstream serve`)",
+                ),
+                io::ErrorKind::PermissionDenied => {
+                    Some("the socket is the server's user's: run this as that user, or as root")
+                }
+                _ => None,
+            },
+            Self::NoHttp => {
+                Some("--admin names the address of the setting admin, not the one that clients connect to")
+            }
+            Self::Refused { status: 403, .. } => Some(
+                "give the token with --admin-token-file, or name the endpoint's unix socket with --admin",
+            ),
+            Self::Refused { status: 404, text } if text.contains("/help") => Some(
+                "the server may be of an older version: compare `tickstream status` with `tickstream --version`",
+            ),
+            Self::Refused { status: 503, .. } | Self::Timeout(_) => Some("try again in a moment"),
+            _ => None,
+        }
+    }
 
-/// Has something done that `path` names, and answers what the server says of it. On TCP that takes the `token` of
-/// admin_token_file.
-///
-/// # Errors
-/// See [`AdminClientError`].
-pub fn post(
-    address: &AdminAddress,
-    path: &str,
-    token: Option<&str>,
-    patience: Duration,
-) -> Result<String, AdminClientError> {
-    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
-    let host = host(address);
-    let request = format!("POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n{authorization}\r\n");
-    Ok(String::from_utf8_lossy(&ask(address, &request, patience)?).into_owned())
-}
-
-fn host(address: &AdminAddress) -> String {
-    match address {
-        AdminAddress::Tcp(address) => address.to_string(),
-        AdminAddress::Unix(_) => "localhost".to_owned(),
+    /// The exit code of a command that fails by it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Refused { status: 403, .. } => exit::REFUSED,
+            Self::Refused { status: 400, .. } => exit::USAGE,
+            Self::Refused { status: 503, .. } => exit::TRY_LATER,
+            _ => exit::FAILURE,
+        }
     }
 }
 
-fn ask(address: &AdminAddress, request: &str, patience: Duration) -> Result<Vec<u8>, AdminClientError> {
-    let until = Instant::now() + patience;
-    let answer = match address {
-        AdminAddress::Tcp(address) => {
-            let stream = TcpStream::connect_timeout(address, PATIENCE)?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, request, |stream| stream.set_read_timeout(Some(left(until)?)))
+/// A server's admin endpoint. `Debug` doesn't show the token, which is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AdminClient {
+    /// Its address.
+    pub address: AdminAddress,
+    /// The token of admin_token_file, which changes need on TCP.
+    pub token: Option<String>,
+}
+
+impl std::fmt::Debug for AdminClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AdminClient").field(&self.address).finish()
+    }
+}
+
+impl AdminClient {
+    /// The JSON at `path`.
+    ///
+    /// # Errors
+    /// See [`AdminClientError`].
+    pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T, AdminClientError> {
+        Ok(serde_json::from_slice(&self.get(path, PATIENCE)?)?)
+    }
+
+    /// The bytes at `path`.
+    ///
+    /// # Errors
+    /// See [`AdminClientError`].
+    pub fn get(&self, path: &str, patience: Duration) -> Result<Vec<u8>, AdminClientError> {
+        self.ask("GET", path, patience)
+    }
+
+    /// Has something done that `path` names, and answers what the server says of it.
+    ///
+    /// # Errors
+    /// See [`AdminClientError`].
+    pub fn post(&self, path: &str, patience: Duration) -> Result<String, AdminClientError> {
+        Ok(String::from_utf8_lossy(&self.ask("POST", path, patience)?).into_owned())
+    }
+
+    fn ask(&self, method: &str, path: &str, patience: Duration) -> Result<Vec<u8>, AdminClientError> {
+        let host = match &self.address {
+            AdminAddress::Tcp(address) => address.to_string(),
+            AdminAddress::Unix(_) => "localhost".to_owned(),
+        };
+        let mut request = format!("{method} {path} HTTP/1.0\r\nHost: {host}\r\nContent-Length: 0\r\n");
+        if let Some(token) = &self.token {
+            write!(request, "Authorization: Bearer {token}\r\n").expect("writing to a String can't fail");
         }
-        AdminAddress::Unix(socket) => {
-            let stream = UnixStream::connect(socket)?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, request, |stream| stream.set_read_timeout(Some(left(until)?)))
+        request += "\r\n";
+        let until = Instant::now() + patience;
+        let answer = match &self.address {
+            AdminAddress::Tcp(address) => {
+                let stream = TcpStream::connect_timeout(address, PATIENCE)?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                exchange(stream, &request, |stream| stream.set_read_timeout(Some(left(until)?)))
+            }
+            AdminAddress::Unix(socket) => {
+                let stream = UnixStream::connect(socket)?;
+                stream.set_write_timeout(Some(PATIENCE))?;
+                exchange(stream, &request, |stream| stream.set_read_timeout(Some(left(until)?)))
+            }
+        };
+        parse(&answer.map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AdminClientError::Timeout(patience),
+            _ => AdminClientError::Io(error),
+        })?)
+    }
+}
+
+/// The advice on an error, as a line of its own.
+pub fn advice(error: &AdminClientError) -> String {
+    error.advice().map(|advice| format!("\n{advice}")).unwrap_or_default()
+}
+
+/// A path with a query of these keys and values.
+pub fn with_query<'a>(path: &str, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut text = path.to_owned();
+    for (at, (key, value)) in pairs.into_iter().enumerate() {
+        text.push(if at == 0 { '?' } else { '&' });
+        text += key;
+        text.push('=');
+        for byte in value.bytes() {
+            // RFC 3986, section 2.3: those that stand for themselves.
+            if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+                text.push(char::from(byte));
+            } else {
+                write!(text, "%{byte:02X}").expect("writing to a String can't fail");
+            }
         }
-    };
-    parse(&answer.map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => AdminClientError::Timeout(patience),
-        _ => AdminClientError::Io(error),
-    })?)
+    }
+    text
 }
 
 /// Sends the request, and reads until the end; `before_read` says how long the next read may take.
@@ -125,7 +206,7 @@ fn left(until: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// The body of an answer with status 200.
+/// The body of an answer with a status of success.
 fn parse(answer: &[u8]) -> Result<Vec<u8>, AdminClientError> {
     if answer.len() > BYTES_MAX {
         return Err(AdminClientError::TooLong);
@@ -134,7 +215,7 @@ fn parse(answer: &[u8]) -> Result<Vec<u8>, AdminClientError> {
     let (head, body) = (String::from_utf8_lossy(&answer[..end]), &answer[end + 4..]);
     let status = head.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
     match status.ok_or(AdminClientError::NoHttp)? {
-        200 => Ok(body.to_vec()),
+        200 | 202 => Ok(body.to_vec()),
         status => {
             let text = String::from_utf8_lossy(body);
             let line = text.lines().next().unwrap_or_default();
@@ -150,7 +231,11 @@ mod tests {
 
     use super::*;
 
-    /// What comes of a server that says this and hangs up.
+    fn client(address: AdminAddress) -> AdminClient {
+        AdminClient { address, token: None }
+    }
+
+    /// Answer of a server that says this and hangs up.
     fn check(answer: &'static [u8], expected: Result<&[u64], &str>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = AdminAddress::Tcp(listener.local_addr().unwrap());
@@ -161,7 +246,7 @@ mod tests {
             assert!(request[..length].starts_with(b"GET /x HTTP/1.0\r\nHost: 127.0.0.1:"));
             stream.write_all(answer).unwrap();
         });
-        match (json::<Vec<u64>>(&address, "/x"), expected) {
+        match (client(address).json::<Vec<u64>>("/x"), expected) {
             (Ok(found), Ok(expected)) => assert_eq!(found, expected),
             (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
             (found, expected) => panic!("{found:?} instead of {expected:?}"),
@@ -173,6 +258,7 @@ mod tests {
     fn answers_are_read_to_their_end() {
         check(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n[1, 2]", Ok(&[1, 2]));
         check(b"HTTP/1.0 200 OK\r\n\r\n[]", Ok(&[]));
+        check(b"HTTP/1.0 202 Accepted\r\n\r\n[3]", Ok(&[3]));
     }
 
     #[test]
@@ -191,11 +277,19 @@ mod tests {
     #[test]
     fn nobody_at_a_unix_socket_is_told() {
         let directory = tempfile::tempdir().unwrap();
-        let error =
-            json::<Vec<u64>>(&AdminAddress::Unix(directory.path().join("none.sock")), "/").unwrap_err();
+        let nobody = client(AdminAddress::Unix(directory.path().join("none.sock")));
+        let error = nobody.json::<Vec<u64>>("/").unwrap_err();
         assert!(
             matches!(&error, AdminClientError::Io(error) if error.kind() == io::ErrorKind::NotFound),
             "{error}"
         );
+        assert!(error.advice().unwrap().contains("--admin"));
+    }
+
+    #[test]
+    fn queries_are_encoded() {
+        assert_eq!(with_query("/a", []), "/a");
+        let pairs = [("user", "a b*&=é"), ("peer", "::1/128")];
+        assert_eq!(with_query("/a", pairs), "/a?user=a%20b%2A%26%3D%C3%A9&peer=%3A%3A1%2F128");
     }
 }

@@ -1,8 +1,8 @@
 //! `tickstream events`: shows what the server has collected, from the files of its journals, also while it writes them.
 //!
 //! - `journals`: which journals a directory has; `feed`: a journal's batches, one after another;
-//! - `lines`, `text`: what is printed of an event, as JSON and for people; `filter`: which of them; `unknown`: fields that
-//!   this version can't print;
+//! - `lines`, `text`: what is printed of an event, as JSON and for people; `unknown`: fields that this version can't
+//!   print; `tap`: events of a server elsewhere;
 //! - `export`, `tail`, `stats`, `dead_letters`, `verify`: the commands. None holds more than a batch of each journal in memory, but
 //!   for the last lines that `tail` begins with. Each goes on with the other journals where one is damaged, names that one
 //!   on standard error, and fails in the end.
@@ -11,11 +11,11 @@ mod batch;
 mod dead_letters;
 mod export;
 mod feed;
-mod filter;
 mod journals;
 mod lines;
 mod stats;
 mod tail;
+mod tap;
 mod text;
 mod unknown;
 mod verify;
@@ -26,20 +26,29 @@ use std::path::{Path, PathBuf};
 use tickstream_journal as journal;
 use tickstream_wire::messages::DecodeError;
 
+use crate::admin_client::{AdminClientError, advice};
 use crate::cli::{Inputs, OutputFile, StopFlag};
+use crate::exit;
 use tickstream_server::shard::with_cause;
+use tickstream_service::admin::AdminAddress;
 use tickstream_service::text::{counted, one_line};
 
-pub use filter::{Filter, KINDS, Moment, Pattern, kind, producer};
 pub use lines::View;
+pub use tap::TapArgs;
+pub use tickstream_server::stored::{Filter, KINDS, Moment, kind, producer};
 
-/// A command on the journals of a directory.
+/// A command on events.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventsArgs {
-    /// The directory that `serve --journal` was given, or one journal's.
-    pub directory: PathBuf,
-    /// The action.
-    pub action: EventsAction,
+pub enum EventsArgs {
+    /// On the journals of a directory.
+    Files {
+        /// The directory that `serve --journal` was given, or one journal's.
+        directory: PathBuf,
+        /// The action.
+        action: EventsAction,
+    },
+    /// On a server elsewhere.
+    Tap(TapArgs),
 }
 
 /// A command on the journals of a directory.
@@ -134,6 +143,17 @@ pub enum EventsError {
     /// A signal; what was printed is less than was asked for.
     #[error("interrupted: the output isn't complete")]
     Interrupted,
+    /// The admin endpoint of a server elsewhere.
+    #[error("the admin endpoint at {address}: {source}{}", advice(source))]
+    Tap {
+        /// Its address.
+        address: AdminAddress,
+        /// The reason.
+        source: AdminClientError,
+    },
+    /// A line of its answer isn't JSON.
+    #[error("the admin endpoint's answer can't be read: {0}")]
+    TapLine(serde_json::Error),
     /// Signals can't be caught.
     #[error("can't catch signals: {0}")]
     Signals(io::Error),
@@ -144,8 +164,15 @@ pub enum EventsError {
 /// # Errors
 /// [`EventsError`]; what was read before is printed.
 pub fn run(args: &EventsArgs) -> Result<(), EventsError> {
-    let EventsArgs { directory, action } = args;
     let stop = StopFlag::catch().map_err(EventsError::Signals)?;
+    let (directory, action) = match args {
+        EventsArgs::Files { directory, action } => (directory, action),
+        EventsArgs::Tap(args) => {
+            let mut out = Output::standard(&Inputs::default())?;
+            let done = tap::run(args, &stop, &mut out);
+            return quiet(done.and(out.flush()));
+        }
+    };
     // Before a file is replaced: a mistyped directory must not cost an earlier export.
     let inputs = inputs(directory)?;
     let mut out = match action {
@@ -165,13 +192,28 @@ pub fn run(args: &EventsArgs) -> Result<(), EventsError> {
     };
     // What was found before an error is printed all the same.
     let finished = if done.is_ok() { out.finish() } else { out.flush() };
-    match done.and(finished) {
+    quiet(done.and(finished))
+}
+
+/// Whoever closes standard output has seen enough.
+fn quiet(done: Result<(), EventsError>) -> Result<(), EventsError> {
+    match done {
         Err(EventsError::Output { to, source })
             if to == STANDARD_OUTPUT && source.kind() == io::ErrorKind::BrokenPipe =>
         {
             Ok(())
         }
         other => other,
+    }
+}
+
+impl EventsError {
+    /// The exit code of a command that fails by it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Tap { source, .. } => source.exit_code(),
+            _ => exit::FAILURE,
+        }
     }
 }
 
@@ -270,7 +312,7 @@ mod tests {
         for directory in [folder.path().to_owned(), folder.path().join("absent")] {
             let (filter, output) = (Filter::default(), Some(output.clone()));
             let action = EventsAction::Export { filter, view: View::Json { bare: false }, output };
-            run(&EventsArgs { directory, action }).unwrap_err();
+            run(&EventsArgs::Files { directory, action }).unwrap_err();
         }
         assert_eq!(std::fs::read_to_string(&output).unwrap(), "precious");
     }

@@ -8,21 +8,26 @@ mod client_tls;
 mod demo;
 mod doctor;
 mod events;
+mod exit;
+mod operator;
 mod output;
 mod publish;
 mod signals;
 mod top;
+mod user_secret;
 mod watch;
 
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::cli::{Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeArgs, WatchArgs, exit};
+use crate::cli::{Command, DemoArgs, DoctorArgs, PublishArgs, UpgradeArgs, WatchArgs};
 use crate::demo::DemoError;
 use crate::doctor::{Host, Plan, Report};
 use crate::events::EventsArgs;
+use crate::operator::{OperatorArgs, OperatorError};
 use crate::top::TopArgs;
+use crate::user_secret::{UserSecretArgs, UserSecretError};
 use tickstream_server::config::{Config, ConfigError, LogFormat, Source};
 use tickstream_server::serve;
 use tickstream_service::{logs, text};
@@ -37,6 +42,9 @@ fn main() -> ExitCode {
         Ok(Command::Events(args)) => show_events(&args),
         Ok(Command::Top(args)) => top(&args),
         Ok(Command::Upgrade(args)) => upgrade(&args),
+        Ok(Command::Operator(args)) => operate(&args),
+        Ok(Command::CheckConfig(config)) => check_config(&config),
+        Ok(Command::UserSecret(args)) => user_secret(&args),
         Ok(Command::Demo(args)) => demo(&args),
         Ok(Command::Doctor(args)) => doctor(*args),
         Ok(Command::Completions(shell)) => print(&cli::completions(shell)),
@@ -87,7 +95,7 @@ fn publish(args: &PublishArgs) -> ExitCode {
 fn show_events(args: &EventsArgs) -> ExitCode {
     match events::run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error, exit::FAILURE),
+        Err(error) => fail(&error, error.exit_code()),
     }
 }
 
@@ -99,13 +107,34 @@ fn top(args: &TopArgs) -> ExitCode {
 }
 
 fn upgrade(args: &UpgradeArgs) -> ExitCode {
-    match admin_client::post(&args.admin, "/upgrade", args.token.as_deref(), args.timeout) {
+    match args.admin.post("/upgrade", args.timeout) {
         Ok(answer) => print(format!("{}\n", text::one_line(answer.trim_end())).as_bytes()),
-        Err(error) => {
-            let _ =
-                writeln!(io::stderr(), "error: at {}: {}", args.admin, text::one_line(&error.to_string()));
-            ExitCode::from(exit::FAILURE)
+        Err(source) => {
+            let error = OperatorError::Admin { address: args.admin.address.clone(), source };
+            fail(&error, exit::FAILURE)
         }
+    }
+}
+
+fn operate(args: &OperatorArgs) -> ExitCode {
+    match operator::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, error.exit_code()),
+    }
+}
+
+fn check_config(config: &Config) -> ExitCode {
+    match serve::check(config) {
+        Ok(()) => print(b"the configuration can be used\n"),
+        Err(error) => fail(&error, exit::USAGE),
+    }
+}
+
+fn user_secret(args: &UserSecretArgs) -> ExitCode {
+    match user_secret::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ UserSecretError::Name) => fail(&error, exit::USAGE),
+        Err(error) => fail(&error, exit::FAILURE),
     }
 }
 

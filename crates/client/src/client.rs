@@ -50,7 +50,7 @@ impl Client {
     /// Subscribes to the ticks that become due from now on, and waits until the server has accepted.
     ///
     /// # Errors
-    /// Whatever ended the connection since [`Builder::connect`], or ends it now.
+    /// Whatever ended the connection since [`Builder::connect`](crate::Builder::connect), or ends it now.
     pub async fn subscribe(self, mode: Mode) -> Result<Subscription, Error> {
         self.start(Wanted { mode, resume_after: None }).await
     }

@@ -230,6 +230,7 @@ fn code_is_retryable(code: ErrorCode) -> bool {
         | ErrorCode::ShuttingDown
         | ErrorCode::Internal => true,
         ErrorCode::AuthFailed
+        | ErrorCode::PermissionDenied
         | ErrorCode::BadFrame
         | ErrorCode::UnsupportedVersion
         | ErrorCode::UnsupportedType

@@ -15,6 +15,7 @@
 //!     match event? {
 //!         StreamUpdate::Batch(batch) => println!("{} ticks from {}", batch.ticks.len(), batch.first_sequence),
 //!         StreamUpdate::Gap { expected, got } => eprintln!("the server left out {expected} to {}", got - 1),
+//!         StreamUpdate::Reset { expected, got } => eprintln!("after {}, the server goes on with {got}", expected - 1),
 //!         StreamUpdate::Disconnected { error, retry_in } => eprintln!("{error}; again in {retry_in:?}"),
 //!         StreamUpdate::Subscribed { .. } | StreamUpdate::Reconnected { .. } | StreamUpdate::GoAway { .. } => {}
 //!     }

@@ -82,6 +82,9 @@ enum Request {
     Subscribe(Subscribe),
 }
 
+/// This library, as AUTH names it to the server's operators.
+pub(crate) const LIBRARY: &str = concat!("tickstream-rust/", env!("CARGO_PKG_VERSION"));
+
 /// Heartbeats, as the server's last ACK wants them.
 struct Liveness {
     interval: Duration,
@@ -94,7 +97,11 @@ impl Session {
     pub fn start(config: &Config, now: Instant) -> Self {
         let credentials = config.credentials.clone();
         Self {
-            out: frame::seal(&Auth { username: credentials.username, password: credentials.password }),
+            out: frame::seal(&Auth {
+                username: credentials.username,
+                password: credentials.password,
+                client: Some(LIBRARY.to_owned()),
+            }),
             payload_cap: config.payload_max,
             payload_max: config.payload_max.min(PAYLOAD_MAX_BEFORE_ACK),
             reply_timeout: config.reply_timeout,

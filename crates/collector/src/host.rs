@@ -1,6 +1,6 @@
 //! The host and its control groups: `[source.host]`.
 //!
-//! [`proc`] and [`cgroups`] read texts of the kernel, without I/O; names are OpenTelemetry's where it has some.
+//! `proc` and `cgroups` read texts of the kernel, without I/O; names are OpenTelemetry's where it has some.
 
 mod cgroups;
 mod proc;

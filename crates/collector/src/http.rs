@@ -1,7 +1,7 @@
 //! HTTP: one server for all sources that speak it, HTTP/1.1 and 2, with and without TLS.
 //!
-//! [`route`] is the table of paths, [`source`] what a source has to bring; [`exchange`] takes one request from its head to
-//! its answer, [`connection`] and [`server`] carry them.
+//! `route` is the table of paths, `source` what a source has to bring; `exchange` takes one request from its head to
+//! its answer, `connection` and `server` carry them.
 
 mod body;
 mod connection;

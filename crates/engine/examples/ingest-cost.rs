@@ -49,7 +49,10 @@ fn measure(name: &str, batch: usize, make: Make, codec: Codec, rules: &[&str]) {
         .collect();
     let mut shard = shard(rules);
     let conn = shard.accept(([127, 0, 0, 1], 5_000).into(), false).expect("room for one");
-    shard.received(conn, &frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() }));
+    shard.received(
+        conn,
+        &frame::seal(&Auth { username: "ada".into(), password: "s3cret".into(), client: None }),
+    );
     answer(&mut shard);
     let mut stored = 0;
     let began = Instant::now();

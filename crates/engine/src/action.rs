@@ -49,6 +49,8 @@ pub struct Secured {
     pub resumed: bool,
     /// The name that a verified client certificate puts in the place of AUTH's user name.
     pub user: Option<Box<str>>,
+    /// Subject of a verified client certificate, for people.
+    pub subject: Option<Box<str>>,
 }
 
 /// Outcome of a send.

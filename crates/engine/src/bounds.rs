@@ -5,6 +5,7 @@ use tickstream_wire::frame::OVERHEAD;
 use crate::auth_limiter::AuthLimiter;
 use crate::batch::TICK_BYTES_MAX;
 use crate::config::{Config, Limits};
+use crate::identity::Identities;
 use crate::ids::Slot;
 use crate::ingest::Ingest;
 use crate::memory::MemoryTerm;
@@ -30,6 +31,8 @@ impl Config {
         let mut terms = vec![
             // The connection table, the deadline wheel, the lists of ready connections and of a group's subscribers.
             term("connections", connections, tables),
+            // From AUTH on.
+            term("identities", connections, Identities::BYTES_MAX),
             // A frame is copied while it comes in pieces. PUBLISHes have a term of their own.
             term("frames that came in part", connections, u64::from(limits.payload_bytes) + OVERHEAD as u64),
             // Before AUTH alone.

@@ -29,6 +29,8 @@ pub enum CloseReason {
     AuthTimeout,
     /// Wrong credentials.
     AuthFailed,
+    /// The user lacks the role for what it asked, or isn't a user any more.
+    PermissionDenied,
     /// Too many frames a second.
     RateLimited,
     /// A payload doesn't match its CRC32C.
@@ -72,7 +74,7 @@ pub enum Severity {
 
 impl CloseReason {
     /// Every reason.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::PeerClosed,
         Self::PeerReset,
         Self::Probe,
@@ -83,6 +85,7 @@ impl CloseReason {
         Self::AuthRequired,
         Self::AuthTimeout,
         Self::AuthFailed,
+        Self::PermissionDenied,
         Self::RateLimited,
         Self::BadCrc,
         Self::BadFrame,
@@ -114,6 +117,7 @@ impl CloseReason {
             Self::AuthRequired => ("auth_required", Some(Code::AuthRequired), Info),
             Self::AuthTimeout => ("auth_timeout", Some(Code::AuthRequired), Info),
             Self::AuthFailed => ("auth_failed", Some(Code::AuthFailed), Warn),
+            Self::PermissionDenied => ("permission_denied", Some(Code::PermissionDenied), Warn),
             Self::RateLimited => ("rate_limited", Some(Code::RateLimited), Warn),
             Self::BadCrc => ("bad_crc", Some(Code::BadCrc), Warn),
             Self::BadFrame => ("bad_frame", Some(Code::BadFrame), Warn),

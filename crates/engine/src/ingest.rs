@@ -22,7 +22,6 @@ pub(crate) mod tests;
 mod unpack;
 
 use std::net::IpAddr;
-use std::rc::Rc;
 
 use tickstream_schema::Rejection;
 use tickstream_schema::cursor::Malformed;
@@ -44,6 +43,7 @@ use unpack::{UnpackError, Unpacker};
 
 use crate::clock::{ActiveTime, Now};
 use crate::close::{CloseReason, Fault};
+use crate::identity::Account;
 use crate::ids::{ConnId, Slot};
 use crate::limit::Limit;
 use crate::memory::MemoryTerm;
@@ -214,12 +214,12 @@ impl Ingest {
         counters
     }
 
-    /// The connection in `slot` publishes under the name `user`, unless it has published under another.
-    pub fn add_publisher(&mut self, slot: Slot, user: &Rc<str>) {
-        self.ledger.publisher(slot, user);
+    /// Events of a connection that were accepted and acknowledged.
+    pub fn accepted(&self, slot: Slot) -> u64 {
+        self.ledger.accepted(slot)
     }
 
-    /// Takes a PUBLISH of a connection that AUTH named `user`. [`Ingest::next_answer`] has the answer.
+    /// Takes a PUBLISH of a connection of `account`. [`Ingest::next_answer`] has the answer.
     ///
     /// # Errors
     /// If the connection has too many on the way, or the payload is no PUBLISH within the limits.
@@ -227,7 +227,7 @@ impl Ingest {
         &mut self,
         payload: &[u8],
         source: Source,
-        user: &Rc<str>,
+        account: &Account,
         now: Now,
         active: ActiveTime,
     ) -> Result<Taken, Fault> {
@@ -235,12 +235,11 @@ impl Ingest {
         self.counters.publishes += 1;
         self.counters.bytes += payload.len() as u64;
         let credits = self.config.credits.get();
-        let publisher = self.ledger.publisher(source.conn.slot, user);
+        let publisher = self.ledger.publisher(source.conn.slot);
         if publisher.pending.len() >= credits as usize {
             let detail = format!("more than {credits} PUBLISHes without a PUBLISH_ACK");
             return Err(Fault::limit(Limit::PublishCredits, CloseReason::ProtocolViolation, detail));
         }
-        let user = Rc::clone(&publisher.user);
         let envelope = Envelope::parse(payload)?;
         let unpacked = unpack(&mut self.unpacker, &envelope, payload);
         let events = unpacked.map_err(|error| unpack_fault(error, self.config.unpacked_bytes))?;
@@ -250,8 +249,8 @@ impl Ingest {
         let count = count_within(events, self.pipeline.rules().events_max)?;
         let mut pending = Pending::new(&envelope, count);
         let queue_bytes = self.ledger.queue_bytes();
-        let publisher = self.ledger.publisher(source.conn.slot, &user);
-        let refused = self.gate.refusal(queue_bytes, publisher, &mut pending, active);
+        let publisher = self.ledger.publisher(source.conn.slot);
+        let refused = self.gate.refusal(queue_bytes, (publisher, account), &mut pending, active);
         if let Some(limit) = refused {
             let code = match limit {
                 Limit::EventRate => RejectionCode::RateLimited,
@@ -260,7 +259,7 @@ impl Ingest {
             pending.reject_all(Rejection::new(code));
             self.counters.rejected[code as usize] += u64::from(count);
         } else {
-            let origin = Origin { source, user: &user, now };
+            let origin = Origin { source, user: &account.name, now };
             let (out, counters) = (self.ledger.take_buffer(), &mut self.counters);
             let record = self.pipeline.process(events, origin, &mut pending, out, &self.ledger, counters);
             self.pass_bytes += self.pipeline.hashed() as usize * HASH_COST_BYTES;

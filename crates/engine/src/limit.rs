@@ -7,6 +7,8 @@ pub enum Limit {
     Connections,
     /// Connections of one IPv4 address or IPv6 /64.
     ConnectionsPerAddress,
+    /// Connections of one user.
+    ConnectionsPerUser,
     /// Connections of the shard that haven't authenticated.
     Unauthenticated,
     /// The same, of one IPv4 address or IPv6 /64.
@@ -43,9 +45,10 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Connections,
         Self::ConnectionsPerAddress,
+        Self::ConnectionsPerUser,
         Self::Unauthenticated,
         Self::UnauthenticatedPerAddress,
         Self::ConnectionRate,
@@ -69,6 +72,7 @@ impl Limit {
         match self {
             Self::Connections => "the limit on connections is reached",
             Self::ConnectionsPerAddress => "the limit on connections of your address is reached",
+            Self::ConnectionsPerUser => "the limit on connections of your user is reached",
             Self::Unauthenticated => "too many connections haven't authenticated",
             Self::UnauthenticatedPerAddress => "too many connections of your address haven't authenticated",
             Self::ConnectionRate => "too many new connections",
@@ -92,6 +96,7 @@ impl Limit {
         match self {
             Self::Connections => "connections",
             Self::ConnectionsPerAddress => "connections_per_address",
+            Self::ConnectionsPerUser => "connections_per_user",
             Self::Unauthenticated => "unauthenticated",
             Self::UnauthenticatedPerAddress => "unauthenticated_per_address",
             Self::ConnectionRate => "connection_rate",

@@ -1,8 +1,32 @@
 //! Addresses in groups: [`Network`] says which are meant, [`AddressKey`] which are counted as one.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
+
+/// Address and port of a peer: a [`SocketAddr`] without the flow label of IPv6, which no connection is told apart by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerAddress {
+    pub ip: IpAddr,
+    port: u16,
+    scope: u32,
+}
+
+impl From<SocketAddr> for PeerAddress {
+    fn from(address: SocketAddr) -> Self {
+        let scope = if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 };
+        Self { ip: address.ip(), port: address.port(), scope }
+    }
+}
+
+impl From<PeerAddress> for SocketAddr {
+    fn from(PeerAddress { ip, port, scope }: PeerAddress) -> Self {
+        match ip {
+            IpAddr::V4(ip) => (ip, port).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, scope).into(),
+        }
+    }
+}
 
 /// A range of addresses in CIDR notation (RFC 4632, RFC 4291 section 2.3).
 ///

@@ -82,7 +82,8 @@ impl Rate {
     /// True if `sequence` lies at most `ticks` of this rate from `next` in a stream of fewer ticks a period: it is of
     /// before the rate was raised.
     pub(crate) fn is_of_lower_rate(self, sequence: Sequence, next: Sequence, ticks: u64) -> bool {
-        let (scaled, next) = (u128::from(sequence.0) * u128::from(self.per_period), u128::from(next.0.max(1)));
+        let (scaled, next) =
+            (u128::from(sequence.0) * u128::from(self.per_period), u128::from(next.0.max(1)));
         let other = (scaled + next / 2) / next;
         (1..u128::from(self.per_period)).contains(&other)
             && (scaled / other).abs_diff(next) <= u128::from(ticks)
@@ -116,7 +117,11 @@ mod tests {
     fn a_sequence_of_a_lower_rate_is_told_from_an_old_one() {
         let check = |sequence: u64, next: u64, expected| {
             let rate = Rate::new(Mode::Second, 10).unwrap();
-            assert_eq!(rate.is_of_lower_rate(Sequence(sequence), Sequence(next), 600), expected, "{sequence}");
+            assert_eq!(
+                rate.is_of_lower_rate(Sequence(sequence), Sequence(next), 600),
+                expected,
+                "{sequence}"
+            );
         };
         const NOW_S: u64 = 1_800_000_000;
         // Up to a minute before at 1, 5 and 9 ticks a second.

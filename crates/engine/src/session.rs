@@ -19,7 +19,7 @@ use crate::clock::{ActiveTime, MS};
 use crate::close::CloseReason;
 use crate::config::Config;
 use crate::ids::{GroupId, Sequence};
-use crate::network::AddressKey;
+use crate::network::{AddressKey, PeerAddress};
 use crate::outbox::{Item, Outbox};
 use crate::view::Standing;
 pub(crate) use arrival::Header;
@@ -36,8 +36,8 @@ enum State {
     AwaitingProxyHeader { tls: bool, held: Option<Box<PartialHeader>> },
     /// TLS is being negotiated.
     Handshaking,
-    /// Must send AUTH; its time runs from `since`. `user`: the name in its certificate, which stands for AUTH's.
-    Unauthenticated { since: ActiveTime, user: Option<Box<CertifiedUser>> },
+    /// Must send AUTH; its time runs from `since`.
+    Unauthenticated { since: ActiveTime, certificate: Option<Box<Certificate>> },
     /// May subscribe and publish, and must send HEARTBEAT; `heartbeat`: when the last came, or AUTH was accepted.
     Authenticated { heartbeat: ActiveTime, subscription: Option<Subscription> },
     /// Its end is decided; pending frames are sent until then. `peer_closed`: FIN came, and they may still arrive.
@@ -52,9 +52,13 @@ enum State {
 #[derive(Debug)]
 struct PartialHeader(Vec<u8>);
 
-/// The name in a client's certificate.
+/// A client's certificate.
 #[derive(Debug)]
-struct CertifiedUser(Box<str>);
+pub(crate) struct Certificate {
+    /// The name in it, which stands for AUTH's.
+    pub user: Option<Box<str>>,
+    pub subject: Option<Box<str>>,
+}
 
 /// A place among the subscribers of a stream.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +103,7 @@ pub(crate) struct Deadline {
 /// One connection. Bounds: see [`Limits`].
 #[derive(Debug)]
 pub(crate) struct Session {
-    peer: SocketAddr,
+    peer: PeerAddress,
     number: u64,
     opened: ActiveTime,
     state: State,
@@ -107,6 +111,8 @@ pub(crate) struct Session {
     drains: ActiveTime,
     /// Bytes that its socket took.
     bytes_sent: u64,
+    /// Bytes that came from it, but for TLS and PROXY headers.
+    bytes_received: u64,
     outbox: Outbox,
     decoder: Decoder,
     generation: u32,
@@ -141,15 +147,16 @@ impl Session {
         let state = match (proxied, tls) {
             (true, _) => State::AwaitingProxyHeader { tls, held: None },
             (false, true) => State::Handshaking,
-            (false, false) => State::Unauthenticated { since: now, user: None },
+            (false, false) => State::Unauthenticated { since: now, certificate: None },
         };
         Self {
-            peer,
+            peer: peer.into(),
             number,
             opened: now,
             state,
             drains: ActiveTime::MAX,
             bytes_sent: 0,
+            bytes_received: 0,
             outbox: Outbox::default(),
             decoder: Decoder::new(),
             generation,
@@ -164,7 +171,7 @@ impl Session {
     }
 
     pub fn peer(&self) -> SocketAddr {
-        self.peer
+        self.peer.into()
     }
 
     /// Its number, counted from 1 on each shard.
@@ -194,9 +201,13 @@ impl Session {
         self.bytes_sent
     }
 
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
     /// Key of the limits by address.
     pub fn address(&self) -> AddressKey {
-        self.peer.ip().into()
+        self.peer.ip.into()
     }
 
     /// `None` for a slot that is free.

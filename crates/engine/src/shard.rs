@@ -11,7 +11,6 @@ pub(crate) mod tests;
 mod view;
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use tickstream_wire::messages::{Ack, ErrorMsg, GoAway, Mode, MsgType};
 
@@ -25,6 +24,7 @@ use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::deliveries::Deliveries;
 use crate::drain::Drain;
+use crate::identity::{Identities, Identity};
 use crate::ids::{ConnId, Sequence, Slot};
 use crate::ingest::{Ingest, Source};
 use crate::latency::Latencies;
@@ -62,8 +62,7 @@ pub struct Shard {
     heartbeat: SealedFrame,
     /// `None`: event collection is off.
     ingest: Option<Box<Ingest>>,
-    /// The user that AUTH names.
-    user: Rc<str>,
+    identities: Identities,
 }
 
 impl Shard {
@@ -89,7 +88,7 @@ impl Shard {
                 .ingest
                 .as_ref()
                 .map(|ingest| Box::new(Ingest::new(ingest, config.limits.payload_bytes))),
-            user: config.credentials.user().into(),
+            identities: Identities::default(),
             config,
         }
     }
@@ -102,11 +101,14 @@ impl Shard {
             return &[];
         }
         let session = &mut self.slots[slot];
-        if !bytes.is_empty() {
-            session.note_received();
-        }
         if session.is_handshaking() {
+            if !bytes.is_empty() {
+                session.note_received(0);
+            }
             return bytes;
+        }
+        if !bytes.is_empty() {
+            session.note_received(bytes.len());
         }
         let active = self.clock.active();
         loop {
@@ -123,13 +125,16 @@ impl Shard {
                 }
                 Ok(Some(Request::Publish { payload, peer })) => {
                     let source = Source { conn, peer, shard: self.config.shard };
-                    let taken = match &mut self.ingest {
-                        Some(ingest) => ingest.publish(payload, source, &self.user, self.clock.now(), active),
-                        None => Err(not_collected()),
+                    let taken = match (&mut self.ingest, self.identities.get(slot)) {
+                        (Some(ingest), Some(Identity { account, .. })) if account.access().publish => {
+                            ingest.publish(payload, source, account, self.clock.now(), active)
+                        }
+                        (Some(_), _) => Err(not_permitted("publish events", "publish")),
+                        (None, _) => Err(not_collected()),
                     };
                     self.published(slot, taken)
                 }
-                Ok(Some(Request::Authenticate { accepted })) => self.authenticate(slot, accepted),
+                Ok(Some(Request::Authenticate { grant, client })) => self.authenticate(slot, grant, client),
                 Ok(Some(Request::Subscribe { mode, resume_after })) => {
                     self.subscribe(slot, mode, resume_after)
                 }
@@ -198,12 +203,13 @@ impl Shard {
         [tick, deadline, drain].into_iter().flatten().min().map(|in_ns| now.mono_ns.saturating_add(in_ns))
     }
 
-    /// Whether a tick is due until `unix_ns`.
+    /// True if a tick is due until `unix_ns`.
     pub fn has_tick_until(&self, unix_ns: u64) -> bool {
         self.streams.next_due_ns().is_some_and(|due_ns| due_ns <= unix_ns)
     }
 
-    /// Takes what may change while it runs from `config`: credentials, whose PROXY headers are believed, deadlines of
+    /// Takes what may change while it runs from `config`: credentials (a user that isn't listed any more loses its
+    /// connections, and one without the role subscribe its subscribers), whose PROXY headers are believed, deadlines of
     /// those who arrive, and limits but for the sizes that clients were told of. What was counted stays counted.
     pub fn reconfigure(&mut self, config: &Config) {
         let new = &config.limits;
@@ -211,8 +217,10 @@ impl Shard {
             self.auth_limiter = AuthLimiter::new(new.auth_failures_per_minute, self.config.seed);
         }
         self.admission.count_again(new, self.slots.counted());
-        self.rename_user(config.credentials.user());
         self.config.credentials = config.credentials.clone();
+        if self.identities.update(&config.credentials) {
+            self.close_unpermitted();
+        }
         self.config.proxy_protocol = config.proxy_protocol;
         self.config.proxy_trusted.clone_from(&config.proxy_trusted);
         let old = self.config.limits;
@@ -254,6 +262,9 @@ impl Shard {
     }
 
     fn subscribe(&mut self, slot: Slot, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
+        if !self.identities.get(slot).is_some_and(|identity| identity.account.access().subscribe) {
+            return Err(not_permitted("subscribe", "subscribe"));
+        }
         self.unsubscribe(slot);
         let number = self.slots[slot].number();
         let joined = self.streams.join(slot, number, mode, resume_after, self.clock.now());
@@ -421,6 +432,12 @@ impl Shard {
 fn not_collected() -> Fault {
     let detail = "this server takes no events: event collection is switched off";
     Fault::new(CloseReason::UnsupportedType, detail)
+}
+
+/// The fault of a user without a role.
+fn not_permitted(what: &str, role: &str) -> Fault {
+    let detail = format!("this user may not {what}: it lacks the role {role}");
+    Fault::new(CloseReason::PermissionDenied, detail)
 }
 
 /// The GOAWAY of the connection in `slot`.

@@ -29,6 +29,21 @@ pub struct Connection {
     pub ticks_behind: u64,
     /// Bytes that its socket took.
     pub bytes_sent: u64,
+    /// Bytes of frames that came from it.
+    pub bytes_received: u64,
+    /// Events of it that were accepted and acknowledged.
+    pub events_accepted: u64,
+}
+
+/// Identity of a connection as operators see it. All of it is foreign text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identified<'a> {
+    /// User that AUTH or its certificate named; `None` before AUTH was accepted.
+    pub user: Option<&'a str>,
+    /// Subject of its certificate.
+    pub subject: Option<&'a str>,
+    /// Library of its client, as AUTH says.
+    pub client: Option<&'a str>,
 }
 
 /// Progress of a connection from AUTH to its end.

@@ -17,10 +17,14 @@ pub fn engine_config(
     config: &Config,
     connections: NonZeroU32,
 ) -> Result<engine::Config, engine::ConfigError> {
-    let Config { settings, credentials, .. } = config;
+    let Config { settings, credentials, users, .. } = config;
+    let pair = match credentials {
+        Some(credentials) => engine::Credentials::new(&credentials.user, &credentials.pass)?,
+        None => engine::Credentials::default(),
+    };
     Ok(engine::Config {
         shard: 0,
-        credentials: engine::Credentials::new(&credentials.user, &credentials.pass)?,
+        credentials: pair.with_users(users.clone()),
         second: engine::Rate::new(Mode::Second, settings.ticks_per_second.get())?,
         minute: engine::Rate::new(Mode::Minute, settings.ticks_per_minute.get())?,
         phase: settings.phase,

@@ -14,7 +14,7 @@ use crate::config::Source;
 use crate::journal_lock::{self, JournalLock};
 use crate::listeners::Listeners;
 use crate::maintenance::Maintenance;
-use crate::reload::{ReloadError, Reloaded, Reloader};
+use crate::reload::{LogLevelError, LogLevels, ReloadError, Reloaded, Reloader};
 use crate::shard::{Command, Control};
 use crate::upgrade::{self, UpgradeError};
 
@@ -118,6 +118,14 @@ impl ServerHandle {
     /// If they can't be used: those in use stay.
     pub fn reload(&self) -> Result<Reloaded, ReloadError> {
         self.maintenance.reload()
+    }
+
+    /// Sets the level of the log until the next start; without a `level`, tells it.
+    ///
+    /// # Errors
+    /// If it is no level, or the log isn't the server's: then it stays.
+    pub fn log_level(&self, level: Option<String>) -> Result<LogLevels, LogLevelError> {
+        self.maintenance.log_level(level)
     }
 
     /// Starts the program again, hands it the listening sockets, and drains once it serves. Takes as long as the new

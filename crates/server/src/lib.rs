@@ -20,6 +20,7 @@ mod retention;
 pub mod ring;
 pub mod serve;
 pub mod shard;
+pub mod stored;
 pub mod sync;
 mod threads;
 pub mod tls;

@@ -11,7 +11,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, io, process};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -47,6 +47,11 @@ pub struct Listener {
 /// The sockets of each shard.
 #[derive(Debug)]
 pub struct Listeners(Vec<Vec<Listener>>);
+
+/// Longest wait for the sockets of a process that was killed: 6 to 160 ms were seen.
+const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
+/// Wait between two attempts.
+const IN_USE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Why there is no socket to listen on.
 #[derive(Debug, thiserror::Error)]
@@ -207,10 +212,22 @@ impl Listener {
                 is_passed: false,
             })
         };
-        bind().map_err(|source| match source.kind() {
-            io::ErrorKind::AddrInUse => ListenError::InUse { address },
-            _ => ListenError::Address { address, source },
-        })
+        // The kernel keeps the sockets of a process that was killed for some time.
+        let began = Instant::now();
+        loop {
+            match bind() {
+                Ok(listener) => return Ok(listener),
+                Err(error)
+                    if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < IN_USE_PATIENCE =>
+                {
+                    std::thread::sleep(IN_USE_INTERVAL);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    return Err(ListenError::InUse { address });
+                }
+                Err(source) => return Err(ListenError::Address { address, source }),
+            }
+        }
     }
 
     /// One more socket of the same address, for another shard.
@@ -385,7 +402,7 @@ mod tests {
             ("shards", shards),
             ("listen_shared", shared),
         ];
-        Config::of_program(values).unwrap()
+        Config::from_values(values).unwrap()
     }
 
     fn anywhere() -> SocketAddr {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use crate::reload::{ReloadError, Reloaded, Reloader};
+use crate::reload::{LogLevelError, LogLevels, ReloadError, Reloaded, Reloader};
 use crate::shard::Control;
 use crate::tls::watch::Certificates;
 
@@ -34,6 +34,8 @@ enum Request {
     Install(Box<Reloader>),
     /// Read them again, and answer here.
     Reload(Sender<Result<Reloaded, ReloadError>>),
+    /// Set the level of the log, or tell it.
+    LogLevel(Option<String>, Sender<Result<LogLevels, LogLevelError>>),
 }
 
 impl Maintenance {
@@ -51,6 +53,16 @@ impl Maintenance {
         let (answer, answered) = mpsc::channel();
         self.requests.send(Request::Reload(answer)).map_err(|_| ReloadError::Ending)?;
         answered.recv().map_err(|_| ReloadError::Ending)?
+    }
+
+    /// Sets the level of the log; without a `level`, tells it.
+    ///
+    /// # Errors
+    /// If it is no level, or the log isn't the server's: then it stays.
+    pub fn log_level(&self, level: Option<String>) -> Result<LogLevels, LogLevelError> {
+        let (answer, answered) = mpsc::channel();
+        self.requests.send(Request::LogLevel(level, answer)).map_err(|_| LogLevelError::Ending)?;
+        answered.recv().map_err(|_| LogLevelError::Ending)?
     }
 }
 
@@ -92,6 +104,13 @@ fn keep(mut certificates: Option<Certificates>, mut memory: Memory, requests: &R
                 };
                 // An operator who has gone isn't answered.
                 let _ = answer.send(reloaded);
+            }
+            Ok(Request::LogLevel(level, answer)) => {
+                let levels = match &mut reloader {
+                    Some(reloader) => reloader.log_level(level.as_deref()),
+                    None => Err(LogLevelError::NoLog),
+                };
+                let _ = answer.send(levels);
             }
             Err(RecvTimeoutError::Timeout) => {
                 if let Some(certificates) = &mut certificates {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use tickstream_engine as engine;
 
 use tickstream_service::logs::LogFilter;
-use tickstream_service::settings::{self, About};
+use tickstream_service::settings::{self, About, AnySetting, ValueError};
+use tickstream_service::standard;
 
+use crate::config::users::UsersChange;
 use crate::config::{AdminToken, Config, ConfigError, Source, Values};
 use crate::engine_config::engine_config;
 use crate::tls::MaterialError;
@@ -22,22 +24,70 @@ pub struct VisibleConfig {
     pub effective: String,
     /// The token that changes need on TCP; `None`: they are refused there.
     pub token: Option<AdminToken>,
+    /// The level of the log that an operator has set since the start; `None`: that of the settings.
+    pub log_level: Option<String>,
 }
 
 impl VisibleConfig {
     /// Those of a configuration.
     pub fn of(config: &Config) -> Self {
-        Self { effective: config.effective.clone(), token: config.admin_token.clone() }
+        Self { effective: config.effective.clone(), token: config.admin_token.clone(), log_level: None }
     }
 }
 
-/// The outcome of a reload: keys of settings.
+/// The outcome of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
     /// Settings that have another value from now on.
-    pub changed: Vec<&'static str>,
+    pub changed: Vec<Change>,
     /// Settings whose new value needs a restart: the old one stays in use.
-    pub need_restart: Vec<&'static str>,
+    pub need_restart: Vec<Change>,
+    /// Users of the file.
+    pub users: UsersChange,
+}
+
+/// A setting with another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its key.
+    pub key: &'static str,
+    /// The value before, as it may be shown.
+    pub old: String,
+    /// The value now.
+    pub new: String,
+}
+
+/// Keys of settings, with spaces between them.
+fn keys(changes: &[Change]) -> String {
+    changes.iter().map(|change| change.key).collect::<Vec<_>>().join(" ")
+}
+
+/// Levels of the log: the one before, and the one in use from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLevels {
+    /// The level before.
+    pub old: String,
+    /// The level from now on.
+    pub new: String,
+}
+
+/// A level of the log that can't be set.
+#[derive(Debug, thiserror::Error)]
+pub enum LogLevelError {
+    /// It is none.
+    #[error("log_level = {level:?} {reason}")]
+    Level {
+        /// The text that was given.
+        level: String,
+        /// The reason.
+        reason: ValueError,
+    },
+    /// The log isn't the server's.
+    #[error("the log belongs to the program that runs the server")]
+    NoLog,
+    /// The server ends.
+    #[error("the server is ending")]
+    Ending,
 }
 
 /// Settings that can't be reloaded: those in use stay.
@@ -70,6 +120,8 @@ pub struct Reloader {
     connections: NonZeroU32,
     settings: Arc<Versioned<engine::Config>>,
     filter: Option<LogFilter>,
+    /// The level of the log that an operator has set.
+    log_level: Option<String>,
     visible: Arc<Versioned<VisibleConfig>>,
 }
 
@@ -87,7 +139,7 @@ impl Reloader {
         visible: Arc<Versioned<VisibleConfig>>,
     ) -> Result<Self, ConfigError> {
         let (started, values) = (read(&source)?, read(&source)?);
-        Ok(Self { source, started, values, config, connections, settings, filter, visible })
+        Ok(Self { source, started, values, config, connections, settings, filter, log_level: None, visible })
     }
 
     /// The settings in use.
@@ -103,11 +155,15 @@ impl Reloader {
     pub fn reload(&mut self, certificates: Option<&mut Certificates>) -> Result<Reloaded, ReloadError> {
         let reloaded = self.try_reload(certificates);
         match &reloaded {
-            Ok(Reloaded { changed, need_restart }) => {
-                tracing::info!(changed = changed.join(" "), "settings reloaded");
+            Ok(Reloaded { changed, need_restart, users }) => {
+                tracing::info!(changed = keys(changed), "settings reloaded");
+                if !users.is_empty() {
+                    let UsersChange { added, removed, changed } = users;
+                    tracing::info!(?added, ?removed, ?changed, "users have changed");
+                }
                 if !need_restart.is_empty() {
                     tracing::warn!(
-                        changed = need_restart.join(" "),
+                        changed = keys(need_restart),
                         "settings that need a restart have changed; the old ones stay in use"
                     );
                 }
@@ -115,6 +171,24 @@ impl Reloader {
             Err(error) => tracing::error!(%error, "the settings can't be reloaded; those in use stay"),
         }
         reloaded
+    }
+
+    /// Has the log go on with another level, until a reload brings a new one or the server ends; without a `level`,
+    /// answers with the one in use.
+    ///
+    /// # Errors
+    /// See [`LogLevelError`]; the level stays.
+    pub fn log_level(&mut self, level: Option<&str>) -> Result<LogLevels, LogLevelError> {
+        let old = self.log_level.clone().unwrap_or_else(|| self.config.standard.log_level.clone());
+        let Some(level) = level else { return Ok(LogLevels { new: old.clone(), old }) };
+        let read = standard::setting::log_level.read(level);
+        let new = read.map_err(|reason| LogLevelError::Level { level: level.to_owned(), reason })?;
+        self.filter.as_ref().ok_or(LogLevelError::NoLog)?.set(&new);
+        self.log_level = Some(new.clone()).filter(|new| *new != self.config.standard.log_level);
+        let visible = VisibleConfig { log_level: self.log_level.clone(), ..(*self.visible.value()).clone() };
+        self.visible.replace(visible);
+        tracing::info!(old, new, "an operator has set the level of the log");
+        Ok(LogLevels { old, new })
     }
 
     fn try_reload(&mut self, certificates: Option<&mut Certificates>) -> Result<Reloaded, ReloadError> {
@@ -128,15 +202,19 @@ impl Reloader {
             certificates.change(tls)?;
         }
         let (used, reloaded) = put_to_use(&self.started, &self.values, &values, keeps_tls);
+        let users = UsersChange::between(&self.config.users, &config.users);
+        let reloaded = Reloaded { users, ..reloaded };
         // Credentials may have changed though no setting has: in the file that one of them names.
         self.settings.replace(engine);
         if let Some(filter) = &self.filter
             && config.standard.log_level != self.config.standard.log_level
         {
             filter.set(&config.standard.log_level);
+            self.log_level = None;
         }
         let effective = settings::effective(&used);
-        self.visible.replace(VisibleConfig { effective, token: config.admin_token.clone() });
+        let (token, log_level) = (config.admin_token.clone(), self.log_level.clone());
+        self.visible.replace(VisibleConfig { effective, token, log_level });
         (self.config, self.values) = (config, values);
         Ok(reloaded)
     }
@@ -147,10 +225,19 @@ impl Reloader {
 fn put_to_use(started: &Values, last: &Values, values: &Values, keeps_tls: bool) -> (Values, Reloaded) {
     let is_used = |about: &About| about.live && !(keeps_tls && about.key.starts_with("tls_"));
     let changed = |since: &Values, used| {
-        let settings = since.changed(values).into_iter().map(|setting| setting.about());
-        settings.filter(|about| is_used(about) == used).map(|about| about.key).collect()
+        let settings = since.changed(values).into_iter().filter(|setting| is_used(setting.about()) == used);
+        let change = |setting: &'static dyn AnySetting| Change {
+            key: setting.about().key,
+            old: since.get(setting).shown().to_owned(),
+            new: values.get(setting).shown().to_owned(),
+        };
+        settings.map(change).collect()
     };
-    let reloaded = Reloaded { changed: changed(last, true), need_restart: changed(started, false) };
+    let reloaded = Reloaded {
+        changed: changed(last, true),
+        need_restart: changed(started, false),
+        users: UsersChange::default(),
+    };
     (started.with_used_of(values, is_used), reloaded)
 }
 
@@ -173,14 +260,14 @@ mod tests {
         );
         let check = |from: &Values, to: &Values, cert: &str, keeps_tls, need_restart: &[&str]| {
             let (used, reloaded) = put_to_use(from, from, to, keeps_tls);
-            assert_eq!(reloaded.need_restart, need_restart);
+            assert_eq!(keys(&reloaded.need_restart), need_restart.join(" "));
             let shown = settings::effective(&used);
             assert_eq!(shown.contains(cert), !cert.is_empty() && !shown.is_empty(), "{shown}");
-            assert!(reloaded.changed.contains(&"auth_timeout"));
+            assert!(reloaded.changed.iter().any(|change| change.key == "auth_timeout"));
         };
         check(&secured, &plain, "/c.pem", true, &["shards", "tls_cert", "tls_key"]);
         let (used, reloaded) = put_to_use(&plain, &plain, &secured, true);
-        assert_eq!(reloaded.need_restart, ["shards", "tls_cert", "tls_key"]);
+        assert_eq!(keys(&reloaded.need_restart), "shards tls_cert tls_key");
         assert!(!settings::effective(&used).contains("/c.pem"));
         // Other files are put to use at once.
         let other =

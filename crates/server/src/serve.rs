@@ -131,6 +131,17 @@ pub struct Server {
     exporting: Option<Exporting>,
 }
 
+/// Checks what starting a server would find wrong with its configuration and the files that this names, apart from the
+/// machine.
+///
+/// # Errors
+/// [`ServeError::Certificates`], [`ServeError::Engine`].
+pub fn check(config: &Config) -> Result<(), ServeError> {
+    engine_config(config, NonZeroU32::MIN)?;
+    config.tls.clone().map(Certificates::load).transpose()?;
+    Ok(())
+}
+
 impl Server {
     /// Starts all shards and waits until each accepts connections.
     ///
@@ -169,7 +180,7 @@ impl Server {
             handle: self.handle(),
             address: self.address(),
             cpus: config.shard_cpus(),
-            collects_events: config.events.is_some(),
+            journals: config.events.as_ref().map(|events| events.journal.clone()),
             started,
             losses: log.losses(),
             spans_lost: self.spans_lost.clone(),

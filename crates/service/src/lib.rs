@@ -7,6 +7,7 @@ pub mod logs;
 pub mod metrics;
 pub mod notify;
 pub mod otlp;
+pub mod pattern;
 pub mod settings;
 pub mod signals;
 pub mod standard;

@@ -7,6 +7,8 @@ pub enum ErrorCode {
     AuthRequired,
     /// User name or password is wrong; the code doesn't say which.
     AuthFailed,
+    /// The user may not do this: it lacks the role.
+    PermissionDenied,
     /// Too many attempts or messages.
     RateLimited,
     /// A payload doesn't match its CRC32C.
@@ -35,9 +37,10 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::AuthRequired,
         Self::AuthFailed,
+        Self::PermissionDenied,
         Self::RateLimited,
         Self::BadCrc,
         Self::BadFrame,
@@ -57,6 +60,7 @@ impl ErrorCode {
         match self {
             Self::AuthRequired => "AUTH_REQUIRED",
             Self::AuthFailed => "AUTH_FAILED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
             Self::RateLimited => "RATE_LIMITED",
             Self::BadCrc => "BAD_CRC",
             Self::BadFrame => "BAD_FRAME",

@@ -19,10 +19,14 @@ has_systemd() { [[ -d /run/systemd/system ]]; }
 client() { STREAM_USER=ticks TICKSTREAM_STREAM_PASS_FILE=$PASSWORD tickstream "$@"; }
 event() { echo '{"platform":"linux","event_type":"log","event_name":"up","log":{"service":"package","level":"info","message":"up"}}' | client publish; }
 events() { (($(tickstream events export "$EVENTS" | wc -l) == $1)); }
-# Files of the system but for what dpkg and others keep of packages and users.
+# Files of the system but for what dpkg and others keep of packages and users. Above a large one, those of the layer LAYER, which
+# has every file that was written since; it has folders of those below, too.
 files() {
-    find /etc /usr /var /opt /srv -xdev ! -path '/var/lib/dpkg*' ! -path '/var/log*' ! -path '/var/cache*' ! -path '/var/tmp*' \
-        ! -path '/var/lib/systemd*' ! -path '/etc/*-' ! -path '/etc/.pwd.lock' ! -path '/usr/lib/sysimage*' ! -path '/etc/ld.so.cache' | sort
+    local kinds=(-true)
+    [[ -z ${LAYER:-} ]] || kinds=('(' '!' -type d '!' -type c -o -name '*tickstream*' ')')
+    (cd "${LAYER:-/}" && find ./etc ./usr ./var ./opt ./srv -xdev '(' -path './var/lib/dpkg' -o -path ./var/log -o -path ./var/cache \
+        -o -path ./var/tmp -o -path './var/lib/systemd' -o -path './usr/lib/sysimage' ')' -prune -o "${kinds[@]}" -print 2> /dev/null; true) |
+        sed -E 's/^\.//; /^\/etc\/((passwd|group|shadow|gshadow|subuid|subgid)-?|\.pwd\.lock|ld\.so\.cache)$/d' | sort
 }
 
 # ---- Starting and stopping ----------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ impl Site {
     fn connect(&mut self) {
         if let Ok(conn) = self.shard.accept(([192, 0, 2, 1], 5_000).into(), false) {
             self.conns.push(conn);
-            let auth = Auth { username: "ada".to_owned(), password: "s3cret".to_owned() };
+            let auth = Auth { username: "ada".to_owned(), password: "s3cret".to_owned(), client: None };
             self.shard.received(conn, &frame::seal(&auth));
         }
     }

@@ -69,7 +69,7 @@ pub fn session(input: &[u8]) {
             }
             (3, Some(conn)) => {
                 let (username, password) = ("ada".to_owned(), "s3cret".to_owned());
-                shard.received(conn, &frame::seal(&Auth { username, password }));
+                shard.received(conn, &frame::seal(&Auth { username, password, client: None }));
             }
             (4, Some(conn)) => {
                 let (mode, after) = (i32::from(whom & 1), u64::from(bytes.next().unwrap_or(0)));
@@ -90,7 +90,7 @@ pub fn session(input: &[u8]) {
             (8, Some(conn)) => shard.peer_reset(conn, "reset".to_owned()),
             (9, Some(conn)) => shard.writable(conn),
             (10, Some(conn)) => {
-                shard.secured(conn, Secured { resumed: whom & 1 == 0, user: None });
+                shard.secured(conn, Secured { resumed: whom & 1 == 0, user: None, subject: None });
             }
             (11, _) => {
                 now.mono_ns += u64::from(whom) * 40 * MS;

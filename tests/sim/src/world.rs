@@ -616,7 +616,7 @@ impl World {
         }
         let user = self.rng.one_in(3).then(|| self.rng.pick(&["ada", "probe-7"]).to_owned());
         let resumed = self.rng.one_in(2);
-        let secured = Secured { resumed, user: user.clone().map(String::into_boxed_str) };
+        let secured = Secured { resumed, user: user.clone().map(String::into_boxed_str), subject: None };
         // The shard owns the name from now on.
         let name_bytes = user.as_ref().map_or(0, String::len) as isize;
         self.call(|shard| shard.secured(id, secured));

@@ -45,11 +45,14 @@ pub fn command() -> clap::Command {
             events(),
             top(),
             upgrade(),
+            super::configure::check_config(),
+            super::configure::user_secret(),
             demo(),
             doctor(),
             completions_command(),
             manual_command(),
         ])
+        .subcommands(super::operator::commands())
 }
 
 fn serve() -> clap::Command {
@@ -70,7 +73,7 @@ fn serve() -> clap::Command {
                 .action(ArgAction::SetTrue)
                 .help("Print the effective settings with their origins, secrets masked, and exit"),
         )
-        .args(flags::args(&config::TABLE))
+        .args(server_args())
 }
 
 fn watch() -> clap::Command {
@@ -149,11 +152,25 @@ fn events_export() -> clap::Command {
 fn events_tail() -> clap::Command {
     clap::Command::new("tail")
         .about("Print the last events, in the order in which they came, each as a line")
+        .long_about(
+            "Print the last events, in the order in which they came, each as a line: from the files in DIR, or, with --admin, \
+             from a server elsewhere, whose events go on until Ctrl-C. A reader that is too slow is told which it missed.",
+        )
         .after_help(examples(
             "  tickstream events tail -n 100 -f --kind log /var/lib/tickstream/events
-  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events",
+  tickstream events tail -f --format text --service 'pay*' /var/lib/tickstream/events
+  tickstream events tail --admin 10.0.0.7:9090 --admin-token-file token --format text --kind log",
         ))
-        .args([journal_arg()])
+        .arg(journal_arg().required(false).required_unless_present("admin").conflicts_with("admin"))
+        .arg(admin_arg().default_value(None).conflicts_with_all(["since", "until"]))
+        .arg(admin_token_arg().requires("admin"))
+        .arg(
+            Arg::new("no-follow")
+                .long("no-follow")
+                .action(ArgAction::SetTrue)
+                .requires("admin")
+                .help("With --admin: end after the last events"),
+        )
         .arg(
             Arg::new("lines")
                 .short('n')
@@ -279,14 +296,7 @@ fn upgrade() -> clap::Command {
             "  tickstream upgrade --admin unix:/run/tickstream/admin.sock
   tickstream upgrade --admin 127.0.0.1:9090 --admin-token-file token",
         ))
-        .arg(admin_arg())
-        .arg(
-            Arg::new("admin-token-file")
-                .long("admin-token-file")
-                .value_name("PATH")
-                .value_parser(clap::value_parser!(std::path::PathBuf))
-                .help("File with the endpoint's token, which changes need on TCP"),
-        )
+        .args([admin_arg(), admin_token_arg()])
         .arg(
             Arg::new("timeout")
                 .long("timeout")
@@ -403,7 +413,7 @@ fn doctor() -> clap::Command {
         )
         .arg(Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print one JSON object"))
         .arg(config_arg())
-        .args(flags::args(&config::TABLE))
+        .args(server_args())
 }
 
 fn completions_command() -> clap::Command {
@@ -421,8 +431,17 @@ fn manual_command() -> clap::Command {
         .arg(Arg::new("directory").value_name("DIR").required(true).value_parser(value_parser!(PathBuf)))
 }
 
+/// `--admin-token-file`
+pub(super) fn admin_token_arg() -> Arg {
+    Arg::new("admin-token-file")
+        .long("admin-token-file")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .help("File with the endpoint's token, which changes need on TCP")
+}
+
 /// `--admin`
-fn admin_arg() -> Arg {
+pub(super) fn admin_arg() -> Arg {
     Arg::new("admin")
         .long("admin")
         .value_name("ADDRESS")
@@ -438,6 +457,12 @@ pub(super) fn config_arg() -> Arg {
         .value_name("PATH")
         .value_parser(OsStringValueParser::new())
         .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
+}
+
+/// A flag for each of the server's settings.
+pub(super) fn server_args() -> Vec<Arg> {
+    let short = |arg: Arg| if arg.get_id() == "users_file" { arg.visible_alias("users") } else { arg };
+    flags::args(&config::TABLE).map(short).collect()
 }
 
 fn mode_arg() -> Arg {

@@ -5,18 +5,41 @@ use clap::{Arg, ArgAction};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  ok
-  1  failed while running; doctor: something must be fixed; top: no answer;
-     publish: not every line is stored; events: a journal is damaged, or interrupted
+  1  failed while running; doctor: something must be fixed; top and operator's
+     commands: no answer, or no such connection; publish: not every line is
+     stored; events: a journal is damaged, or interrupted
   2  wrong command line or configuration
-  3  refused by the server for good: credentials, certificate, version, no event
-     collection (watch, publish)
+  3  refused by the server for good: credentials, certificate, role, version, no
+     event collection (watch, publish); the admin endpoint's token
   4  the journal of events can't be opened: damaged, locked, or the disk refuses (serve)
   5  refused by the server for the moment: busy, shutting down, or too many attempts;
-     the error says when to try again (watch, publish)";
+     the error says when to try again";
 
-/// Examples, and the exit codes.
+/// Columns of the narrowest terminal that examples fit on.
+const COLUMNS: usize = 80;
+/// Indentation of a continued line.
+const CONTINUED: &str = "      ";
+
+/// Examples, and the exit codes. Longer lines than a terminal's are continued: clap would break them where a shell doesn't.
 pub(super) fn examples(examples: &str) -> String {
-    format!("Examples:\n{examples}\n\n{EXIT_CODES}")
+    let lines: Vec<_> = examples.lines().map(continued).collect();
+    format!("Examples:\n{}\n\n{EXIT_CODES}", lines.join("\n"))
+}
+
+/// A command on as many lines as it takes, joined by backslashes.
+fn continued(line: &str) -> String {
+    if line.len() < COLUMNS {
+        return line.to_owned();
+    }
+    let fits = line.get(..COLUMNS - 2).unwrap_or_default();
+    let before = |word: &&str| fits.rfind(*word).filter(|at| *at > CONTINUED.len());
+    let good = [" --", " | ", " > ", " /"].iter().filter_map(before).max();
+    match good.or_else(|| before(&" ")) {
+        Some(at) => {
+            format!("{} \\\n{}", &line[..at], continued(&format!("{CONTINUED}{}", line[at..].trim_start())))
+        }
+        None => line.to_owned(),
+    }
 }
 
 /// `--addr`

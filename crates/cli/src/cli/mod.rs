@@ -3,6 +3,9 @@
 mod args;
 pub mod collect;
 mod common;
+mod configure;
+mod manual;
+mod operator;
 mod publish;
 pub mod refusal;
 #[cfg(test)]
@@ -10,15 +13,20 @@ mod tests;
 
 pub use args::command;
 pub use collect::CollectArgs;
+pub use manual::manual;
 pub use publish::PublishArgs;
 
 pub use crate::output::{Inputs, OutputFile};
 pub use crate::signals::{StopFlag, StopSignals};
 
+use crate::admin_client::AdminClient;
 use crate::client_tls::{self, client_tls};
 use crate::doctor::Host;
-use crate::events::{EventsAction, EventsArgs, Filter, Pattern, View};
+use crate::events::{EventsAction, EventsArgs, Filter, TapArgs, View};
+use crate::exit;
+use crate::operator::OperatorArgs;
 use crate::top::TopArgs;
+use crate::user_secret::UserSecretArgs;
 use clap::ArgMatches;
 use clap_complete::Shell;
 use std::{
@@ -26,7 +34,7 @@ use std::{
     io::{self, Write},
     net::SocketAddr,
     num::{NonZeroU32, NonZeroU64},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 use tickstream_client::TlsConfig;
@@ -34,25 +42,10 @@ use tickstream_server::config::{self, Config, ConfigError, Source};
 use tickstream_server::placement::Machine;
 use tickstream_service::admin::AdminAddress;
 use tickstream_service::credentials::Credentials;
+use tickstream_service::pattern::Pattern;
 use tickstream_service::settings::{self, Environment, Values, flags};
 use tickstream_service::text;
 use tickstream_wire::messages::Mode;
-
-/// Exit codes, as `--help` documents them.
-pub mod exit {
-    /// All went well.
-    pub const OK: u8 = 0;
-    /// Something failed while running.
-    pub const FAILURE: u8 = 1;
-    /// The command line or the configuration is wrong.
-    pub const USAGE: u8 = 2;
-    /// The server refused the client, for good.
-    pub const REFUSED: u8 = 3;
-    /// The journal of events can't be opened.
-    pub const JOURNAL: u8 = 4;
-    /// The server refused the client for the moment.
-    pub const TRY_LATER: u8 = 5;
-}
 
 /// A command with its arguments.
 #[derive(Debug)]
@@ -81,11 +74,17 @@ pub enum Command {
     Demo(DemoArgs),
     /// Have a running server hand over to a new process.
     Upgrade(UpgradeArgs),
+    /// Ask or change a running server.
+    Operator(OperatorArgs),
+    /// Check a configuration, which could be read.
+    CheckConfig(Box<Config>),
+    /// Make a user's secret.
+    UserSecret(UserSecretArgs),
     /// Say what of a machine stands in the way.
     Doctor(Box<DoctorArgs>),
     /// Print a script of completions: see [`completions`].
     Completions(Shell),
-    /// Write the manual pages into a directory: see [`manual`].
+    /// Write the manual pages into a directory: see [`manual()`].
     Manual(PathBuf),
 }
 
@@ -108,21 +107,13 @@ pub struct WatchArgs {
     pub json: bool,
 }
 
-/// Arguments of `upgrade`. `Debug` doesn't show the token, which is a secret.
-#[derive(Clone, PartialEq, Eq)]
+/// Arguments of `upgrade`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpgradeArgs {
     /// The server's admin endpoint.
-    pub admin: AdminAddress,
-    /// The token that changes need on TCP.
-    pub token: Option<String>,
+    pub admin: AdminClient,
     /// Longest wait for the new process.
     pub timeout: Duration,
-}
-
-impl std::fmt::Debug for UpgradeArgs {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpgradeArgs").field("admin", &self.admin).finish_non_exhaustive()
-    }
 }
 
 /// Arguments of `demo`.
@@ -228,14 +219,18 @@ pub fn parse_from<T: Into<OsString> + Clone>(
         Some(("collect", matches)) => collect::from_matches(matches, env),
         Some(("watch", matches)) => watch_from(matches, env),
         Some(("publish", matches)) => publish::from_matches(matches, env),
-        Some(("events", matches)) => Ok(Command::Events(events_from(matches))),
+        Some(("events", matches)) => Ok(Command::Events(events_from(matches)?)),
         Some(("top", matches)) => Ok(Command::Top(top_from(matches))),
         Some(("upgrade", matches)) => upgrade_from(matches),
         Some(("demo", matches)) => Ok(Command::Demo(demo_from(matches))),
         Some(("doctor", matches)) => doctor_from(matches, env),
         Some(("completions", matches)) => Ok(Command::Completions(required(matches, "shell"))),
         Some(("manual", matches)) => Ok(Command::Manual(required(matches, "directory"))),
-        other => unreachable!("clap requires a known subcommand: {other:?}"),
+        Some(("check-config", matches)) => configure::check_from(matches, env),
+        Some(("user-secret", matches)) => Ok(configure::secret_from(matches)),
+        Some((name, matches)) => operator::from_matches(name, matches)
+            .unwrap_or_else(|| unreachable!("clap requires a known subcommand, not {name:?}")),
+        None => unreachable!("clap requires a subcommand"),
     }
 }
 
@@ -245,16 +240,6 @@ pub fn completions(shell: Shell) -> Vec<u8> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command(), "tickstream", &mut script);
     script
-}
-
-/// Writes the manual pages into a directory, which is made: `tickstream.1`, `tickstream-serve.1`, and so on.
-///
-/// # Errors
-/// If the directory can't be made, or a file not be written.
-pub fn manual(directory: &Path) -> io::Result<()> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", directory.display()));
-    std::fs::create_dir_all(directory).map_err(named)?;
-    clap_mangen::generate_to(command(), directory).map_err(named)
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
@@ -292,20 +277,15 @@ fn watch_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
 }
 
 fn upgrade_from(matches: &ArgMatches) -> Result<Command, CliError> {
-    let file: Option<&PathBuf> = matches.get_one("admin-token-file");
-    let token = file.map(|path| {
-        let read = std::fs::read_to_string(path);
-        let unreadable = |reason| CliError::Token { path: path.clone(), reason };
-        read.map(|token| token.trim_end().to_owned()).map_err(unreadable)
-    });
-    Ok(Command::Upgrade(UpgradeArgs {
-        admin: required(matches, "admin"),
-        token: token.transpose()?,
-        timeout: required(matches, "timeout"),
-    }))
+    Ok(Command::Upgrade(UpgradeArgs { admin: admin_client(matches)?, timeout: required(matches, "timeout") }))
 }
 
-fn events_from(matches: &ArgMatches) -> EventsArgs {
+/// The client of `--admin` and `--admin-token-file`.
+fn admin_client(matches: &ArgMatches) -> Result<AdminClient, CliError> {
+    Ok(AdminClient { address: required(matches, "admin"), token: operator::token(matches)? })
+}
+
+fn events_from(matches: &ArgMatches) -> Result<EventsArgs, CliError> {
     let (action, matches) = matches.subcommand().expect("clap requires one");
     let filter = || Filter {
         since: matches.get_one("since").copied(),
@@ -317,6 +297,15 @@ fn events_from(matches: &ArgMatches) -> EventsArgs {
         names: patterns(matches, "name"),
         services: patterns(matches, "service"),
     };
+    if matches.try_get_one::<AdminAddress>("admin").is_ok_and(|admin| admin.is_some()) {
+        return Ok(EventsArgs::Tap(TapArgs {
+            admin: admin_client(matches)?,
+            lines: required::<u32>(matches, "lines") as usize,
+            follow: !matches.get_flag("no-follow"),
+            filter: filter(),
+            view: view(matches, false),
+        }));
+    }
     let action = match action {
         "export" => EventsAction::Export {
             filter: filter(),
@@ -336,7 +325,7 @@ fn events_from(matches: &ArgMatches) -> EventsArgs {
         }
         other => unreachable!("clap requires a known subcommand: {other:?}"),
     };
-    EventsArgs { directory: required(matches, "directory"), action }
+    Ok(EventsArgs::Files { directory: required(matches, "directory"), action })
 }
 
 fn patterns(matches: &ArgMatches, id: &str) -> Vec<Pattern> {
@@ -360,7 +349,7 @@ fn is_json(matches: &ArgMatches) -> bool {
 
 fn top_from(matches: &ArgMatches) -> TopArgs {
     TopArgs {
-        admin: required(matches, "admin"),
+        admin: AdminClient { address: required(matches, "admin"), token: None },
         interval: required(matches, "interval"),
         once: matches.get_flag("once"),
     }

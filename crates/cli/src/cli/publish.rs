@@ -71,8 +71,8 @@ pub(super) fn command() -> clap::Command {
         )
         .after_help(examples(
             "  STREAM_USER=alice STREAM_PASS=secret tickstream publish events.jsonl
-  echo '{\"platform\":\"linux\",\"event_type\":\"custom\",\"event_name\":\"hello\",\"custom\":{}}' | \\
-      STREAM_USER=alice STREAM_PASS=secret tickstream publish
+  echo '{\"platform\":\"linux\",\"event_type\":\"custom\",\"event_name\":\"hello\",' \\
+      '\"custom\":{}}' | STREAM_USER=alice STREAM_PASS=secret tickstream publish
   my-agent | tickstream publish --linger 1s --addr a.example:7400 --stream-user alice --stream-pass-file /run/secrets/pass
   tickstream publish --dead-letters rejected.jsonl --codec zstd --addr a.example:7443 --tls-ca ca.pem events.jsonl",
         ))

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tickstream_client::{Error, ErrorCode};
 
-use super::exit;
+use crate::exit;
 
 /// A server's refusal of a client, and its duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,7 @@ mod tests {
         check(ErrorCode::ServerBusy, None, (5, "; try again later"));
         check(ErrorCode::ShuttingDown, None, (5, "; try again later"));
         check(ErrorCode::AuthFailed, Some(1_000), (3, ""));
+        check(ErrorCode::PermissionDenied, None, (3, ""));
         check(ErrorCode::UnsupportedVersion, None, (3, ""));
         check(ErrorCode::Internal, None, (1, ""));
         let off = Refusal::of(&Error::CollectionOff { server: String::new() });

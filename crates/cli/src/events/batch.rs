@@ -1,9 +1,7 @@
-//! Content of one record, and how parts of it are read.
+//! Content of one record.
 
-use std::time::{Duration, UNIX_EPOCH};
-
-use tickstream_schema::events::{DeadLetter, Event, StoredBatch};
-use tickstream_wire::messages::Message;
+use tickstream_schema::events::StoredBatch;
+use tickstream_server::stored::{Filter, StoredRecord};
 
 /// Content of one record: the events of one PUBLISH.
 #[derive(Debug)]
@@ -20,12 +18,15 @@ pub struct Batch {
     pub raw_events: Vec<Vec<u8>>,
 }
 
-/// The event of a dead letter, if it is one.
-pub fn event_of(letter: &DeadLetter) -> Option<Event> {
-    Event::decode(letter.event.as_deref()?).ok()
-}
+impl Batch {
+    /// The record of the journal with this name.
+    pub fn record<'a>(&'a self, journal: &'a str) -> StoredRecord<'a> {
+        let Self { record, producer, sequence, ref stored, .. } = *self;
+        StoredRecord { journal, record, producer, sequence, stored }
+    }
 
-/// Unix nanoseconds as RFC 3339 has them.
-pub fn time(unix_ns: u64) -> String {
-    humantime::format_rfc3339_nanos(UNIX_EPOCH + Duration::from_nanos(unix_ns)).to_string()
+    /// Tells whether it can have events that are meant.
+    pub fn is_meant(&self, filter: &Filter) -> bool {
+        filter.takes_record(&self.record(""))
+    }
 }

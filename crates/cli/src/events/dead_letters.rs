@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::feed::each_batch;
-use super::filter::Filter;
 use super::lines::View;
 use super::unknown::Unknown;
 use super::{EventsError, Output, lines, say};
 use crate::cli::StopFlag;
+use tickstream_server::stored::Filter;
 use tickstream_service::text::counted;
 
 pub fn run(

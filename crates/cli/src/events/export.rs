@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::feed::each_batch;
-use super::filter::Filter;
 use super::lines::View;
 use super::unknown::Unknown;
 use super::{EventsError, Output, lines};
 use crate::cli::StopFlag;
+use tickstream_server::stored::Filter;
 
 pub fn run(
     directory: &Path,

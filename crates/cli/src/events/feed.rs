@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tickstream_journal::{Directory, FileDirectory, FileName, Reader};
 use tickstream_schema::events::StoredBatch;
+use tickstream_server::stored::Filter;
 use tickstream_wire::messages::Message;
 
 pub use super::batch::Batch;
 
 use super::EventsError;
-use super::filter::Filter;
 use super::journals::{self, Place};
 use super::say;
 use super::unknown;
@@ -74,7 +74,7 @@ pub fn each_batch(
         let mut feed = Feed::new(place, 0);
         while !stop.is_set() {
             match feed.next() {
-                Ok(Some(batch)) if filter.takes_batch(&batch) => take(&feed.place.name, &batch)?,
+                Ok(Some(batch)) if batch.is_meant(filter) => take(&feed.place.name, &batch)?,
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) => {

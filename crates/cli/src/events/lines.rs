@@ -1,47 +1,13 @@
-//! Lines of JSON, one for each event. Control characters in their texts are escaped: they come from clients.
+//! The line of an event, in the form that is wanted.
 
-use std::borrow::Cow;
+use tickstream_collector::sources::otlp::export::telemetry;
+use tickstream_schema::events::Event;
+use tickstream_server::stored::{self, end_line};
 
-use serde::Serialize;
-
-pub use super::batch::{event_of, time};
+pub use tickstream_server::stored::time;
 
 use super::batch::Batch;
 use super::text;
-use tickstream_collector::sources::otlp::export::telemetry;
-use tickstream_schema::json::write_event;
-use tickstream_service::text::json;
-
-/// Facts that the server knows of an event beside the event itself.
-#[derive(Serialize)]
-struct Enrichment<'a> {
-    receive_time: String,
-    peer: &'a str,
-    server: &'a str,
-    user: &'a str,
-    shard: u32,
-    producer: String,
-    sequence: u64,
-    position: Position<'a>,
-    /// Of a dead letter: its place in the PUBLISH, from 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    batch_index: Option<u32>,
-}
-
-/// Place of an event in the journals, which no other event has. A record's dead letters come behind its events.
-#[derive(Serialize)]
-struct Position<'a> {
-    journal: &'a str,
-    record: u64,
-    index: usize,
-}
-
-/// The members of a dead letter before the event.
-#[derive(Serialize)]
-struct Verdict<'a> {
-    code: &'a str,
-    message: &'a str,
-}
 
 /// The form in which events are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,105 +28,29 @@ pub enum View {
 
 /// Appends the event's line.
 pub fn event(out: &mut Vec<u8>, journal: &str, batch: &Batch, index: usize, view: View) {
-    let event = &batch.stored.events[index];
-    let bare = match view {
-        View::Text { colours } => return text::event(out, event, colours),
-        View::Json { bare } => bare,
-        View::Otlp => return otlp(out, event),
-    };
-    write_event(event, out);
-    if !bare {
-        continued(out, "enrichment", &Enrichment::new(journal, batch, index));
+    match view {
+        View::Text { colours } => text::event(out, &batch.stored.events[index], colours),
+        View::Json { bare } => stored::event(out, batch.record(journal), index, bare),
+        View::Otlp => otlp(out, &batch.stored.events[index]),
     }
-    end(out);
 }
 
 /// Appends the line of a log, a span or a series; none of another event.
 fn otlp(out: &mut Vec<u8>, event: &Event) {
     if let Some(telemetry) = telemetry(event.clone()) {
         telemetry.write_json(out);
-        end(out);
+        end_line(out);
     }
 }
 
-/// Appends the line of a dead letter. Its event is there as JSON if it can be read, otherwise its bytes are, as
-/// hexadecimal digits, if they were kept. Bare, it is the event alone. False if there is no such line.
+/// Appends the line of a dead letter. False if it has none in this form.
 pub fn dead_letter(out: &mut Vec<u8>, journal: &str, batch: &Batch, place: usize, view: View) -> bool {
-    let letter = &batch.stored.dead_letters[place];
     match view {
         View::Text { colours } => {
-            text::dead_letter(out, batch.stored.receive_time_ns, letter, colours);
-            return true;
+            text::dead_letter(out, batch.stored.receive_time_ns, &batch.stored.dead_letters[place], colours);
+            true
         }
-        View::Json { bare: true } => {
-            let Some(event) = event_of(letter) else { return false };
-            write_event(&event, out);
-            end(out);
-            return true;
-        }
-        View::Json { bare: false } | View::Otlp => {}
-    }
-    append(out, &Verdict { code: &letter.code, message: &letter.message });
-    match (event_of(letter), &letter.event) {
-        (Some(event), _) => {
-            out.pop();
-            out.extend_from_slice(b",\"event\":");
-            write_event(&event, out);
-            out.push(b'}');
-        }
-        (None, Some(bytes)) => continued(out, "event_bytes", &hex(bytes)),
-        (None, None) => {}
-    }
-    let enrichment = Enrichment::new(journal, batch, batch.stored.events.len() + place);
-    continued(out, "enrichment", &Enrichment { batch_index: Some(letter.index), ..enrichment });
-    end(out);
-    true
-}
-
-/// Ends the line, and escapes what a terminal would act on.
-fn end(out: &mut Vec<u8>) {
-    if let Ok(text) = std::str::from_utf8(out)
-        && let Cow::Owned(safe) = json(text)
-    {
-        *out = safe.into_bytes();
-    }
-    out.push(b'\n');
-}
-
-/// Adds a member to the object at the end of `out`.
-fn continued(out: &mut Vec<u8>, key: &str, value: &impl Serialize) {
-    let end = out.pop();
-    debug_assert_eq!(end, Some(b'}'));
-    if out.last() != Some(&b'{') {
-        out.push(b',');
-    }
-    append(out, key);
-    out.push(b':');
-    append(out, value);
-    out.push(b'}');
-}
-
-fn append(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
-    serde_json::to_writer(out, value).expect("writing to a Vec can't fail, and all keys are texts");
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-impl<'a> Enrichment<'a> {
-    fn new(journal: &'a str, batch: &'a Batch, index: usize) -> Self {
-        let stored = &batch.stored;
-        Self {
-            receive_time: time(stored.receive_time_ns),
-            peer: &stored.peer,
-            server: &stored.server,
-            user: &stored.user,
-            shard: stored.shard,
-            producer: hex(&batch.producer),
-            sequence: batch.sequence,
-            position: Position { journal, record: batch.record, index },
-            batch_index: None,
-        }
+        View::Json { bare } => stored::dead_letter(out, batch.record(journal), place, bare),
+        View::Otlp => stored::dead_letter(out, batch.record(journal), place, false),
     }
 }

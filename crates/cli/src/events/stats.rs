@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde_json::json;
 use tickstream_schema::events::Event;
+use tickstream_server::stored::{Filter, kind_name, service};
 use tickstream_service::text::{counted, one_line, push_json_line};
 
 use super::feed::{Batch, each_batch};
-use super::filter::{Filter, kind_name, service};
 use super::lines::time;
 use super::{EventsError, Output};
 use crate::cli::StopFlag;

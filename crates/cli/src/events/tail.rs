@@ -6,12 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::feed::{Damage, Feed, segments};
-use super::filter::Filter;
 use super::journals::{self, Place};
 use super::lines::View;
 use super::unknown::Unknown;
 use super::{EventsError, Output, lines};
 use crate::cli::StopFlag;
+use tickstream_server::stored::Filter;
 
 /// Interval at which journals are looked at for more.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -186,7 +186,7 @@ fn read(
     lines: &mut VecDeque<Placed>,
 ) -> Result<bool, EventsError> {
     let Some(batch) = feed.next()? else { return Ok(false) };
-    if printing.filter.takes_batch(&batch) {
+    if batch.is_meant(printing.filter) {
         for (index, event) in batch.stored.events.iter().enumerate() {
             if printing.filter.takes(event) {
                 let mut line = Vec::new();

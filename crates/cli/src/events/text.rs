@@ -7,7 +7,7 @@ use tickstream_schema::events::{DeadLetter, Event};
 use tickstream_schema::json::write_event;
 use tickstream_service::text::{json, one_line};
 
-use super::batch::{event_of, time};
+use tickstream_server::stored::{event_of, time};
 
 /// Characters of one value; of a longer one, its beginning is shown.
 const VALUE_CHARS_MAX: usize = 200;

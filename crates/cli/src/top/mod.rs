@@ -2,21 +2,24 @@
 //!
 //! - `history`: its answers over time, and how two of them differ;
 //! - `screen`: what is shown of that, as lines, from the parts of `parts`, `text` and `units`; none of it does I/O;
-//! - `terminal`: the screen and the keys.
+//! - `views`: one thing alone, scrolled; `controls`: what keys choose; `terminal`: the screen and the keys.
 
+mod controls;
 mod history;
 mod parts;
 mod screen;
-mod terminal;
-mod text;
-mod units;
+pub mod terminal;
+pub mod text;
+pub mod units;
+mod views;
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::admin_client::{self, AdminClientError};
+use crate::admin_client::{AdminClient, AdminClientError};
+use controls::{Controls, View};
 use history::History;
 use screen::{Seen, Silence};
 use terminal::Terminal;
@@ -25,8 +28,9 @@ use tickstream_service::admin::AdminAddress;
 
 /// Connections are listed at most that often: it makes the shards look at all of theirs.
 const LISTS_APART: Duration = Duration::from_secs(5);
-/// Connections that are asked for.
+/// Connections that are asked for: in the overview, and where they are all that is shown.
 const SLOWEST: usize = 30;
+const LISTED: usize = 500;
 /// Interval at which keys, signals and the terminal's size are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -34,7 +38,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopArgs {
     /// The admin endpoint.
-    pub admin: AdminAddress,
+    pub admin: AdminClient,
     /// Interval between two requests.
     pub interval: Duration,
     /// Print plain text once instead of drawing on the terminal.
@@ -80,14 +84,14 @@ pub fn run(args: &TopArgs) -> Result<(), TopError> {
 
 /// Asks twice, so that there are rates, and prints.
 fn once(args: &TopArgs) -> Result<(), TopError> {
-    let silent = |source| TopError::Silent { address: args.admin.clone(), source };
-    let ask = || admin_client::json::<Report>(&args.admin, "/snapshot").map_err(silent);
+    let silent = |source| TopError::Silent { address: args.admin.address.clone(), source };
+    let ask = || args.admin.json::<Report>("/snapshot").map_err(silent);
     let began = Instant::now();
     let mut history = History::new(args.interval);
     history.take(ask()?, false);
     thread::sleep(args.interval.saturating_sub(began.elapsed()));
     history.take(ask()?, false);
-    let slowest = admin_client::json(&args.admin, &slowest_path()).map_err(silent)?;
+    let slowest = args.admin.json(&Controls::default().query(SLOWEST)).map_err(silent)?;
     let text = screen::plain(&Seen { history: &history, slowest: Some(&slowest), silence: None });
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -99,25 +103,38 @@ fn once(args: &TopArgs) -> Result<(), TopError> {
 
 fn live(args: &TopArgs) -> Result<(), TopError> {
     // Before the screen is taken: whoever mistyped the address reads it where they typed it.
-    let first = admin_client::json::<Report>(&args.admin, "/snapshot");
-    let first = first.map_err(|source| TopError::Silent { address: args.admin.clone(), source })?;
+    let first = args.admin.json::<Report>("/snapshot");
+    let first = first.map_err(|source| TopError::Silent { address: args.admin.address.clone(), source })?;
     let mut terminal = Terminal::enter().map_err(TopError::Terminal)?.ok_or(TopError::NoTerminal)?;
     let mut history = History::new(args.interval);
     let due = time_to_next(first.now_unix_ms, args.interval);
     history.take(first, true);
     let (sender, answers) = mpsc::channel();
-    let (address, interval) = (args.admin.clone(), args.interval);
+    let (admin, interval) = (args.admin.clone(), args.interval);
     // It ends with the process, or with the first answer that nobody takes.
-    thread::spawn(move || poll(&address, interval, due, &sender));
-    draw(&mut terminal, history, &answers).map_err(TopError::Terminal)
+    let (wishes, wanted) = mpsc::channel();
+    thread::spawn(move || poll(&admin, (interval, due), &wanted, &sender));
+    draw(&mut terminal, history, &answers, &wishes).map_err(TopError::Terminal)
 }
 
-/// Asks the endpoint again and again.
-fn poll(address: &AdminAddress, interval: Duration, mut due: Duration, answers: &Sender<Answer>) {
+/// Asks the endpoint again and again, and for the list of connections that is `wanted`, at once when that changes.
+fn poll(
+    admin: &AdminClient,
+    (interval, mut due): (Duration, Duration),
+    wanted: &Receiver<String>,
+    answers: &Sender<Answer>,
+) {
     let mut listed = None::<Instant>;
+    let mut list = Controls::default().query(SLOWEST);
     loop {
-        thread::sleep(due);
-        let answer = admin_client::json::<Report>(address, "/snapshot");
+        let until = Instant::now() + due;
+        let mut left = due;
+        while let Ok(path) = wanted.recv_timeout(left) {
+            list = path;
+            listed = ask_for_list(admin, &list, answers).or(listed);
+            left = until.saturating_duration_since(Instant::now());
+        }
+        let answer = admin.json::<Report>("/snapshot");
         due = answer.as_ref().map_or(interval, |report| time_to_next(report.now_unix_ms, interval));
         let asked = Instant::now();
         let is_silent = answer.is_err();
@@ -128,15 +145,18 @@ fn poll(address: &AdminAddress, interval: Duration, mut due: Duration, answers: 
             return;
         }
         // A list that can't be had now is asked for again with the next answer.
-        if !is_silent
-            && listed.is_none_or(|listed| listed.elapsed() >= LISTS_APART)
-            && let Ok(slowest) = admin_client::json(address, &slowest_path())
-        {
-            listed = Some(Instant::now());
-            let _ = answers.send(Answer::Slowest(slowest));
+        if !is_silent && listed.is_none_or(|listed| listed.elapsed() >= LISTS_APART) {
+            listed = ask_for_list(admin, &list, answers).or(listed);
         }
         due = due.saturating_sub(asked.elapsed());
     }
+}
+
+/// Asks for a list of connections. Answers when that was, if there was one.
+fn ask_for_list(admin: &AdminClient, path: &str, answers: &Sender<Answer>) -> Option<Instant> {
+    let list = admin.json(path).ok()?;
+    let _ = answers.send(Answer::Slowest(list));
+    Some(Instant::now())
 }
 
 /// Time until the next request. Ticks of an aligned stream are due on the second: whoever asks each
@@ -152,11 +172,17 @@ fn time_to_next(server_unix_ms: u64, interval: Duration) -> Duration {
 }
 
 /// Draws each answer, until a key or a signal ends it.
-fn draw(terminal: &mut Terminal, mut history: History, answers: &Receiver<Answer>) -> io::Result<()> {
+fn draw(
+    terminal: &mut Terminal,
+    mut history: History,
+    answers: &Receiver<Answer>,
+    wishes: &Sender<String>,
+) -> io::Result<()> {
     let mut slowest = None;
     // Since when, and why.
     let mut silence: Option<(Instant, String)> = None;
-    let (mut size, mut is_new) = ((0, 0), true);
+    let (mut size, mut is_new): (terminal::Size, bool) = ((0, 0), true);
+    let mut controls = Controls::default();
     let has_colours = tickstream_service::text::has_colours(&io::stdout());
     while !terminal.is_ended() {
         for answer in answers.try_iter() {
@@ -173,20 +199,30 @@ fn draw(terminal: &mut Terminal, mut history: History, answers: &Receiver<Answer
                 }
             }
         }
+        for key in terminal.take_keys() {
+            let before = wish(&controls);
+            controls.press(key, size.1.saturating_sub(screen::HEAD_ROWS));
+            if wish(&controls) != before {
+                slowest = None;
+                let _ = wishes.send(wish(&controls));
+            }
+            is_new = true;
+        }
         let size_now = terminal.size();
         if is_new || size != size_now || silence.is_some() {
             (size, is_new) = (size_now, false);
             let silence = silence.as_ref().map(|(since, why)| Silence { lasts: since.elapsed(), why });
             let seen = Seen { history: &history, slowest: slowest.as_ref(), silence };
-            terminal.draw(&screen::drawn(&seen, size, has_colours), size.1)?;
+            terminal.draw(&screen::drawn(&seen, &mut controls, size, has_colours), size.1)?;
         }
         terminal.wait(LOOK_INTERVAL)?;
     }
     Ok(())
 }
 
-fn slowest_path() -> String {
-    format!("/connections?limit={SLOWEST}")
+/// The list of connections that a view shows.
+fn wish(controls: &Controls) -> String {
+    controls.query(if controls.view == View::Connections { LISTED } else { SLOWEST })
 }
 
 #[cfg(test)]

@@ -3,12 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::controls::{Controls, View};
 use super::history::{Change, EventTotals, History, STREAMS, Sample, of_stream, quantile};
 use super::parts;
 use super::text::{Cell, Line, Style, numbers, printable, table, words};
 use super::units::{age, byte_rate, bytes, count, decade, duration, latency, percent, rate};
+use super::views;
 use tickstream_server::admin::report::{ConnectionsReport, Report, ShardReport};
+use tickstream_service::text::noun_for;
 
+/// Rows above everything else: the server, its state, and an empty one.
+pub const HEAD_ROWS: usize = 3;
+/// Columns from which on tables have bars and long titles.
+const WIDE: usize = 112;
 /// Rows of the longest lists in plain text.
 const PLAIN_ROWS: usize = 12;
 /// Characters of a bar.
@@ -23,6 +30,7 @@ const FAIR_LINES: usize = 13;
 const SCALE: usize = 9;
 /// Where limits stand beside closes.
 const LIMITS_AT: usize = 52;
+const LIMITS_AT_NARROW: usize = 41;
 
 /// What there is to show.
 #[derive(Clone, Copy)]
@@ -64,11 +72,31 @@ pub fn plain(seen: &Seen<'_>) -> String {
 }
 
 /// As much of it as fits on a terminal, at most as many lines as it has rows.
-pub fn drawn(seen: &Seen<'_>, (width, height): (usize, usize), colour: bool) -> Vec<String> {
+pub fn drawn(
+    seen: &Seen<'_>,
+    controls: &mut Controls,
+    (width, height): (usize, usize),
+    colour: bool,
+) -> Vec<String> {
     let mut lines = head(seen, Some(width));
-    for block in fitted(blocks(seen, Some(width)), height.saturating_sub(lines.len())) {
-        lines.push(Line::default());
-        lines.extend(block);
+    let scrolled = match controls.view {
+        _ if controls.has_help => None,
+        View::Overview => None,
+        View::Shards => Some(views::shards(seen.history, controls)),
+        View::Connections => Some(views::connections(seen.slowest, controls, is_narrow(Some(width)))),
+    };
+    if controls.has_help || scrolled.is_some() {
+        lines.truncate(HEAD_ROWS);
+    }
+    match scrolled {
+        _ if controls.has_help => lines.extend(views::help(controls)),
+        Some(scrolled) => lines.extend(scrolled.fitted(controls, height.saturating_sub(HEAD_ROWS))),
+        None => {
+            for block in fitted(blocks(seen, Some(width)), height.saturating_sub(lines.len())) {
+                lines.push(Line::default());
+                lines.extend(block);
+            }
+        }
     }
     lines.iter().take(height).map(|line| line.painted(width, colour)).collect()
 }
@@ -119,7 +147,8 @@ fn head(seen: &Seen<'_>, width: Option<usize>) -> Vec<Line> {
         .with(Style::Bold, format!("tickstream {}", printable(&report.version)))
         .with(Style::Plain, format!("  {}  ", printable(&report.address)))
         .with(mood, state)
-        .with(Style::Plain, format!("  up {}  pid {}", duration(up), report.pid))
+        .with(Style::Plain, format!("  up {}", duration(up)))
+        .with(Style::Plain, if is_narrow(width) { String::new() } else { format!("  pid {}", report.pid) })
         .with(
             Style::Plain,
             format!("  {}  CPU {}", bytes(report.process.resident_bytes as f64), percent(cpu)),
@@ -127,13 +156,19 @@ fn head(seen: &Seen<'_>, width: Option<usize>) -> Vec<Line> {
     if report.process.log_lines_lost > 0 {
         first = first.with(Style::Warn, format!("  {} log lines lost", count(report.process.log_lines_lost)));
     }
+    let mut second = Line::default().with(mood, said);
     if let Some(width) = width {
-        const KEYS: &str = "q quits";
-        first = first.then_at(width.saturating_sub(KEYS.len()), Line::default().with(Style::Dim, KEYS));
+        const KEYS: &str = "? help  q quits";
+        second = second.then_at(width.saturating_sub(KEYS.len()), Line::default().with(Style::Dim, KEYS));
     }
-    let mut lines = vec![first, Line::default().with(mood, said), Line::default()];
+    let mut lines = vec![first, second, Line::default()];
     lines.extend(figures(history, width));
     lines
+}
+
+/// True for a terminal that has no room for all columns.
+fn is_narrow(width: Option<usize>) -> bool {
+    width.is_some_and(|width| width < WIDE)
 }
 
 /// How it is: a style, a word and a sentence.
@@ -269,7 +304,7 @@ fn figures(history: &History, width: Option<usize>) -> Vec<Line> {
         let batches = "batches under way".to_owned();
         lines.push(line("Not acknowledged", count(events.unacknowledged), batches, 1.0, &waiting));
         let stored = |change: Change<'_>| Some(stored(change.to) as f64);
-        let segments = format!("{} segments", count(events.segments));
+        let segments = format!("{} {}", count(events.segments), noun_for(events.segments, "segment"));
         lines.push(line("Journal", bytes(events.disk_bytes as f64), segments, 1.0, &stored));
     }
     lines
@@ -284,11 +319,12 @@ fn blocks(seen: &Seen<'_>, width: Option<usize>) -> Vec<Block> {
         blocks.push(Block { least: lines.len(), lines, rank: LISTS_RANK + 2 });
     }
     let block = |lines: Vec<Line>, least, rank| Block { lines, least, rank };
-    blocks.push(block(shards(history, width.is_some()), 3, 0));
-    blocks.push(block(streams(history), 3, 1));
-    blocks.push(block(totals(history), 3, 2));
+    let is_narrow = is_narrow(width);
+    blocks.push(block(shards(history, width.is_some() && !is_narrow), 3, 0));
+    blocks.push(block(streams(history, is_narrow), 3, 1));
+    blocks.push(block(totals(history, is_narrow), 3, 2));
     if let Some(slowest) = seen.slowest {
-        blocks.push(block(connections(slowest), 4, LISTS_RANK + 1));
+        blocks.push(block(connections(slowest, is_narrow), 4, LISTS_RANK + 1));
     }
     blocks.push(block(events(report), 4, LISTS_RANK));
     blocks
@@ -345,7 +381,7 @@ fn shards(history: &History, has_bars: bool) -> Vec<Line> {
     table(&columns, &shards.iter().enumerate().map(row).collect::<Vec<_>>())
 }
 
-fn streams(history: &History) -> Vec<Line> {
+fn streams(history: &History, is_narrow: bool) -> Vec<Line> {
     let (shards, lately) = (&history.report().shards, history.lately());
     let row = |(at, name): (usize, &&str)| {
         let all = || of_stream(shards, name);
@@ -366,16 +402,16 @@ fn streams(history: &History) -> Vec<Line> {
         numbers("subscribers", 11),
         numbers("ticks", 11),
         numbers("lagging", 7),
-        numbers("oldest unsent", 13),
-        numbers("frames replayed", 15),
-        numbers("ticks late", 10),
-        numbers("ticks skipped", 13),
+        if is_narrow { numbers("unsent", 8) } else { numbers("oldest unsent", 13) },
+        if is_narrow { numbers("replayed", 8) } else { numbers("frames replayed", 15) },
+        if is_narrow { numbers("late", 6) } else { numbers("ticks late", 10) },
+        if is_narrow { numbers("skipped", 7) } else { numbers("ticks skipped", 13) },
     ];
     table(&columns, &STREAMS.iter().enumerate().map(row).collect::<Vec<_>>())
 }
 
 /// Closes by reason, and beside them the limits that fired.
-fn totals(history: &History) -> Vec<Line> {
+fn totals(history: &History, is_narrow: bool) -> Vec<Line> {
     let Change { from, to } = history.recently();
     let list = |title, newest: &BTreeMap<String, u64>, before: &BTreeMap<String, u64>| {
         let mut all: Vec<_> = newest.iter().collect();
@@ -383,22 +419,29 @@ fn totals(history: &History) -> Vec<Line> {
         let row = |(name, total): (&String, &u64)| {
             let recent = total.saturating_sub(before.get(name).copied().unwrap_or(0));
             let recent = if recent > 0 { count(recent) } else { String::new() };
-            vec![(Style::Plain, printable(name)), (Style::Plain, recent), number(*total)]
+            let mut cells = vec![(Style::Plain, printable(name)), (Style::Plain, recent), number(*total)];
+            if is_narrow {
+                cells.remove(1);
+            }
+            cells
         };
-        table(
-            &[words(title, 26), numbers("2 min", 8), numbers("in all", 10)],
-            &all.into_iter().map(row).collect::<Vec<_>>(),
-        )
+        let rows: Vec<_> = all.into_iter().map(row).collect();
+        match is_narrow {
+            true => table(&[words(title, 27), numbers("in all", 9)], &rows),
+            false => table(&[words(title, 26), numbers("2 min", 8), numbers("in all", 10)], &rows),
+        }
     };
     let closes = list("Closed because", &to.closed, &from.closed);
     let limits = list("Limit that fired", &to.fired, &from.fired);
     let at = |lines: &[Line], row: usize| lines.get(row).cloned().unwrap_or_default();
     (0..closes.len().max(limits.len()))
-        .map(|row| at(&closes, row).then_at(LIMITS_AT, at(&limits, row)))
+        .map(|row| {
+            at(&closes, row).then_at(if is_narrow { LIMITS_AT_NARROW } else { LIMITS_AT }, at(&limits, row))
+        })
         .collect()
 }
 
-fn connections(slowest: &ConnectionsReport) -> Vec<Line> {
+fn connections(slowest: &ConnectionsReport, is_narrow: bool) -> Vec<Line> {
     let row = |one: &tickstream_server::admin::report::ConnectionReport| {
         let unsent = if one.unsent_ms > 0 { duration(one.unsent_ms) } else { super::units::NONE.to_owned() };
         vec![
@@ -416,7 +459,7 @@ fn connections(slowest: &ConnectionsReport) -> Vec<Line> {
         words("peer", 21),
         words("stream", 7),
         numbers("unsent", 8),
-        numbers("ticks behind", 12),
+        if is_narrow { numbers("behind", 7) } else { numbers("ticks behind", 12) },
         numbers("sent", 8),
         numbers("open", 6),
     ];
@@ -548,15 +591,15 @@ Ended       peer                        when    open  reason
         let (history, slowest) = (history(), slowest());
         let seen = Seen { history: &history, slowest: Some(&slowest), silence: None };
         for size in [(80, 24), (20, 5), (200, 60), (1, 1), (100, 12)] {
-            let lines = drawn(&seen, size, false);
+            let lines = drawn(&seen, &mut Controls::default(), size, false);
             assert!(lines.len() <= size.1, "{size:?}: {} lines", lines.len());
             let widest = lines.iter().map(|line| line.chars().count()).max().unwrap();
             assert!(widest <= size.0, "{size:?}: {widest} columns");
         }
-        let small = drawn(&seen, (80, 24), false).join("\n");
+        let small = drawn(&seen, &mut Controls::default(), (80, 24), false).join("\n");
         assert!(small.contains("Shard") && small.contains("Stream") && small.contains("Closed"), "{small}");
         assert!(!small.contains("Publish latency, from"), "the heat map is the first to go\n{small}");
-        let large = drawn(&seen, (120, 50), true).join("\n");
+        let large = drawn(&seen, &mut Controls::default(), (120, 50), true).join("\n");
         for part in ["Publish latency, from", "████████████████", "0-12", "1-77", "\x1b[36m", "q quits"]
         {
             assert!(large.contains(part), "{part}\n{large}");

@@ -11,6 +11,8 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetwins
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tickstream_service::text;
 
+use super::controls::{self, Key};
+
 /// The other screen, cleared, without a cursor; xterm's private modes 1049 and 25.
 const ENTER: &str = "\x1b[?1049h\x1b[2J\x1b[?25l";
 /// The first screen again, with its cursor.
@@ -32,6 +34,7 @@ pub struct Terminal {
     before: Option<Termios>,
     signalled: Arc<AtomicBool>,
     is_ended: bool,
+    pressed: Vec<Key>,
 }
 
 impl Terminal {
@@ -53,7 +56,7 @@ impl Terminal {
             before = Some(modes);
         }
         // From here on it is given back, whatever happens.
-        let terminal = Self { before, signalled, is_ended: false };
+        let terminal = Self { before, signalled, is_ended: false, pressed: Vec::new() };
         write(ENTER)?;
         Ok(Some(terminal))
     }
@@ -91,7 +94,13 @@ impl Terminal {
         let length = rustix::io::read(stdio::stdin(), &mut keys)?;
         // No key at all: the terminal has gone.
         self.is_ended |= length == 0 || keys[..length].iter().any(|key| ENDS.contains(key));
+        self.pressed.extend(controls::keys(&keys[..length]));
         Ok(())
+    }
+
+    /// The keys that were pressed since the last call.
+    pub fn take_keys(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.pressed)
     }
 
     /// True once a key or a signal has ended it.

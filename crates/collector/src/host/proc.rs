@@ -63,11 +63,14 @@ pub(super) fn meminfo(text: &str) -> Vec<Measurement> {
 pub(super) fn loadavg(text: &str) -> Vec<Measurement> {
     const NAMES: [&str; 3] =
         ["system.cpu.load_average.1m", "system.cpu.load_average.5m", "system.cpu.load_average.15m"];
-    let values = text.split_ascii_whitespace().map(|word| number(Some(word)));
+    let values: Vec<_> = text.split_ascii_whitespace().map_while(|word| number(Some(word))).take(3).collect();
+    if values.len() < NAMES.len() {
+        return Vec::new();
+    }
     NAMES
         .into_iter()
         .zip(values)
-        .filter_map(|(name, value)| Some(Measurement::new(name, "{thread}", value?, &[])))
+        .map(|(name, value)| Measurement::new(name, "{thread}", value, &[]))
         .collect()
 }
 

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use super::publisher::{Pending, Publisher};
 use super::{IngestConfig, IngestPressure};
 use crate::clock::ActiveTime;
+use crate::identity::Account;
 use crate::limit::Limit;
 
 /// Wait that is asked for while the queue of records is full, milliseconds.
@@ -36,7 +37,7 @@ impl Gate {
     pub fn refusal(
         &self,
         queue_bytes: u64,
-        publisher: &mut Publisher,
+        (publisher, account): (&mut Publisher, &Account),
         pending: &mut Pending,
         now: ActiveTime,
     ) -> Option<Limit> {
@@ -49,7 +50,11 @@ impl Gate {
             pending.throttle_ms = throttle_ms;
             return Some(Limit::Journal);
         }
-        let grant = publisher.spend(pending.events, self.events_per_second, now);
+        let grant = match account.access().events_per_second {
+            None => publisher.spend(pending.events, self.events_per_second, now),
+            // The user's own quota is that of all its connections.
+            own => publisher.spend_of(&account.paid, pending.events, own, now),
+        };
         (pending.granted, pending.throttle_ms) = (grant.events, grant.throttle_ms);
         if grant.events == 0 {
             return Some(Limit::EventRate);

@@ -3,7 +3,6 @@
 //! Records are numbered. A PUBLISH_ACK waits for a number, and its connection is found by it.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use tickstream_schema::events::PublishAck;
 
@@ -180,13 +179,19 @@ impl Ledger {
 
     // ---- Answers --------------------------------------------------------------------------------------------
 
-    /// The publisher in `slot`, under the name `user` if it is new.
-    pub fn publisher(&mut self, slot: Slot, user: &Rc<str>) -> &mut Publisher {
+    /// The publisher in `slot`.
+    pub fn publisher(&mut self, slot: Slot) -> &mut Publisher {
         let index = slot.index();
         if self.publishers.len() <= index {
             self.publishers.resize_with(index + 1, || None);
         }
-        self.publishers[index].get_or_insert_with(|| Box::new(Publisher::new(Rc::clone(user))))
+        self.publishers[index].get_or_insert_default()
+    }
+
+    /// Events of the publisher in `slot` that were accepted and acknowledged.
+    pub fn accepted(&self, slot: Slot) -> u64 {
+        let publisher = self.publishers.get(slot.index()).and_then(Option::as_ref);
+        publisher.map_or(0, |publisher| publisher.accepted)
     }
 
     /// Waits for what `pending` depends on, to answer `conn`.
@@ -223,7 +228,9 @@ impl Ledger {
         let publisher = self.publishers.get_mut(slot.index())?.as_mut()?;
         let pending = publisher.pending.pop_front_if(|pending| pending.after <= settled)?;
         self.in_flight -= 1;
-        Some(pending.answer(rules, &self.refused, payload_bytes))
+        let answer = pending.answer(rules, &self.refused, payload_bytes);
+        publisher.accepted += u64::from(answer.accepted);
+        Some(answer)
     }
 
     /// A connection is gone: its answers aren't awaited any more. What it published is stored all the same.

@@ -1,8 +1,8 @@
 //! A connection that publishes: its pending replies, and its quota.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
-use std::rc::Rc;
 
 use tickstream_schema::events::PublishAck;
 use tickstream_schema::events::Rejected;
@@ -15,10 +15,10 @@ use crate::clock::{ActiveTime, MS, SECOND};
 use tickstream_schema::{Rejection, RejectionCode};
 
 /// A connection that has published.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Publisher {
-    /// Whom AUTH named.
-    pub user: Rc<str>,
+    /// Events that were accepted and acknowledged.
+    pub accepted: u64,
     /// PUBLISHes without a PUBLISH_ACK, in the order in which they came.
     pub pending: VecDeque<Pending>,
     /// Until when its events so far are paid for.
@@ -71,8 +71,18 @@ pub(crate) struct Grant {
 const BURST_NS: u64 = 2 * SECOND;
 
 impl Publisher {
-    pub fn new(user: Rc<str>) -> Self {
-        Self { user, pending: VecDeque::new(), paid: 0 }
+    /// As [`Publisher::spend`], from a quota that it shares with others: it is paid for until `shared`.
+    pub fn spend_of(
+        &mut self,
+        shared: &Cell<ActiveTime>,
+        events: u32,
+        per_second: Option<NonZeroU32>,
+        now: ActiveTime,
+    ) -> Grant {
+        let own = std::mem::replace(&mut self.paid, shared.get());
+        let grant = self.spend(events, per_second, now);
+        shared.set(std::mem::replace(&mut self.paid, own));
+        grant
     }
 
     /// Takes `events` from the quota (GCRA), as many as there is room for: two seconds' worth may come at once.
@@ -223,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_quota_first_asks_to_slow_down_and_then_refuses() {
-        let mut publisher = Publisher::new("ada".into());
+        let mut publisher = Publisher::default();
         let per_second = NonZeroU32::new(1_000);
         let mut check = |events, now_ms, granted, throttle_ms| {
             let grant = publisher.spend(events, per_second, now_ms * MS);
@@ -235,14 +245,14 @@ mod tests {
         check(100, 0, 0, 100);
         check(100, 100, 100, 1_000);
         check(1_000, 10_000, 1_000, 0);
-        let unlimited = Publisher::new("ada".into()).spend(u32::MAX, None, 0);
+        let unlimited = Publisher::default().spend(u32::MAX, None, 0);
         assert_eq!(unlimited, Grant { events: u32::MAX, throttle_ms: 0 });
     }
 
     #[test]
     fn two_seconds_worth_come_at_once_and_no_more_however_large_the_batch() {
         for per_second in [1, 2, 10, 499, 1_000, 1_000_000] {
-            let mut publisher = Publisher::new("ada".into());
+            let mut publisher = Publisher::default();
             let mut spend = |now_ms: u64| publisher.spend(u32::MAX, NonZeroU32::new(per_second), now_ms * MS);
             let first = spend(0);
             assert_eq!(first.events, 2 * per_second);

@@ -1,6 +1,6 @@
 //! A connection's way in: its PROXY header, its TLS handshake, AUTH.
 
-use super::{CertifiedUser, PartialHeader, Session, State};
+use super::{Certificate, PartialHeader, Session, State};
 use crate::clock::ActiveTime;
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
@@ -16,9 +16,10 @@ pub(crate) enum Header {
 }
 
 impl Session {
-    /// Bytes came, of whatever layer.
-    pub fn note_received(&mut self) {
+    /// Bytes came, of whatever layer; `frame_bytes` of them are of frames.
+    pub fn note_received(&mut self, frame_bytes: usize) {
         self.has_received = true;
+        self.bytes_received += frame_bytes as u64;
     }
 
     /// Takes a PROXY header off the front of `bytes`, if it has come; what has come of one is kept.
@@ -48,7 +49,7 @@ impl Session {
             Ok(Parsed::Header { len, source }) => {
                 // What was held was incomplete: the header ends in these bytes.
                 *bytes = &bytes[len - held_bytes..];
-                self.peer = source.unwrap_or(self.peer);
+                self.peer = source.map_or(self.peer, Into::into);
                 Ok(Header::Complete)
             }
             // A first byte that a header has, too, decides: what came after it in pieces couldn't be handed on.
@@ -69,8 +70,11 @@ impl Session {
     /// Its address is known: TLS or AUTH comes next. Answers whether it is TLS.
     pub fn proxy_header_taken(&mut self) -> bool {
         let State::AwaitingProxyHeader { tls, .. } = self.state else { return false };
-        self.state =
-            if tls { State::Handshaking } else { State::Unauthenticated { since: self.opened, user: None } };
+        self.state = if tls {
+            State::Handshaking
+        } else {
+            State::Unauthenticated { since: self.opened, certificate: None }
+        };
         tls
     }
 
@@ -84,21 +88,32 @@ impl Session {
         std::mem::take(&mut self.is_counted)
     }
 
-    /// The TLS handshake is done; `user` is the name in a verified certificate. False if there was none underway.
-    pub fn secured(&mut self, user: Option<Box<str>>, now: ActiveTime) -> bool {
+    /// The TLS handshake is done, with a verified certificate or without. False if there was none underway.
+    pub fn secured(&mut self, certificate: Certificate, now: ActiveTime) -> bool {
         if !self.is_handshaking() {
             return false;
         }
-        let user = user.map(|user| Box::new(CertifiedUser(user)));
-        self.state = State::Unauthenticated { since: now, user };
+        let is_there = certificate.user.is_some() || certificate.subject.is_some();
+        self.state =
+            State::Unauthenticated { since: now, certificate: is_there.then(|| Box::new(certificate)) };
         true
     }
 
-    /// AUTH was accepted. Answers with the name in its certificate.
+    /// The name in its certificate, which stands for AUTH's; `None` once it has authenticated.
+    pub fn certified_user(&self) -> Option<&str> {
+        match &self.state {
+            State::Unauthenticated { certificate: Some(certificate), .. } => certificate.user.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// AUTH was accepted. Answers with the subject of its certificate.
     pub fn authenticated(&mut self, now: ActiveTime) -> Option<Box<str>> {
         let authenticated = State::Authenticated { heartbeat: now, subscription: None };
         match std::mem::replace(&mut self.state, authenticated) {
-            State::Unauthenticated { user, .. } => user.map(|user| user.0),
+            State::Unauthenticated { certificate, .. } => {
+                certificate.and_then(|certificate| certificate.subject)
+            }
             _ => None,
         }
     }

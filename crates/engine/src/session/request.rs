@@ -7,17 +7,19 @@ use tickstream_wire::messages::{Auth, Message, Mode, Subscribe};
 use tickstream_wire::{Decoder, Frame, FrameType, PayloadMax};
 
 use super::{Session, State};
+use crate::auth::Grant;
 use crate::clock::{ActiveTime, SECOND};
 use crate::close::{CloseReason, Fault};
 use crate::config::{Config, Limits};
 use crate::limit::Limit;
 
 /// Request of a valid frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request<'a> {
-    /// AUTH, with the right credentials or not.
+    /// AUTH: by a credential, `None` for a wrong one, of a client that calls itself so.
     Authenticate {
-        accepted: bool,
+        grant: Option<Grant>,
+        client: Option<Box<str>>,
     },
     Subscribe {
         mode: Mode,
@@ -87,9 +89,9 @@ impl Session {
         let payload_max = Self::payload_bytes_max(state, config);
         let Some(frame) = decoder.next(bytes, payload_max)? else { return Ok(None) };
         match state {
-            State::Authenticated { .. } => after_auth(frame, peer.ip(), budget, config, now).map(Some),
-            State::Unauthenticated { user, .. } => {
-                let user = user.as_ref().map(|user| &*user.0);
+            State::Authenticated { .. } => after_auth(frame, peer.ip, budget, config, now).map(Some),
+            State::Unauthenticated { certificate, .. } => {
+                let user = certificate.as_ref().and_then(|certificate| certificate.user.as_deref());
                 before_auth(frame, user, config).map(Some)
             }
             _ => Ok(None),
@@ -170,14 +172,15 @@ fn after_auth<'a>(
 /// Compares the credentials. Where a certificate names the client, AUTH names nobody else.
 fn authenticate<'a>(payload: &[u8], user: Option<&str>, config: &Config) -> Result<Request<'a>, Fault> {
     let auth = Auth::decode(payload).map_err(|error| bad_frame(format!("AUTH: {error}")))?;
-    let accepted = match user {
+    let grant = match user {
         Some(user) => {
             let named = auth.username.is_empty() || auth.username == user;
-            config.credentials.accept_password(&auth.password) & named
+            config.credentials.accept_certified(user, &auth.password).filter(|_| named)
         }
         None => config.credentials.accept(&auth.username, &auth.password),
     };
-    Ok(Request::Authenticate { accepted })
+    let client = auth.client.filter(|_| grant.is_some()).map(String::into_boxed_str);
+    Ok(Request::Authenticate { grant, client })
 }
 
 fn subscribe<'a>(payload: &[u8]) -> Result<Request<'a>, Fault> {

@@ -3,6 +3,7 @@ use tickstream_wire::frame::{self, SKIPPABLE_FROM};
 use tickstream_wire::messages::{Auth, Subscribe};
 
 use super::*;
+use crate::auth::Grant;
 use crate::clock::SECOND;
 use crate::config::Limits;
 use crate::shard::tests::config;
@@ -17,7 +18,8 @@ fn session(is_authenticated: bool) -> Session {
     session
 }
 
-/// Checks what a session, authenticated or not, makes of a frame.
+/// Checks the request that a session, authenticated or not, makes of a frame.
+#[expect(clippy::needless_pass_by_value, reason = "callers write expectations, not references to them")]
 fn check(is_authenticated: bool, kind: u8, payload: &[u8], expected: Result<Request<'_>, CloseReason>) {
     let mut bytes = Vec::new();
     frame::seal_with(&mut bytes, kind, |out| out.extend_from_slice(payload));
@@ -33,7 +35,7 @@ fn payload<M: tickstream_wire::messages::Payload>(message: &M) -> Vec<u8> {
 }
 
 fn auth(username: &str, password: &str) -> Vec<u8> {
-    payload(&Auth { username: username.into(), password: password.into() })
+    payload(&Auth { username: username.into(), password: password.into(), client: None })
 }
 
 #[test]
@@ -42,11 +44,11 @@ fn before_auth_only_auth_is_taken() {
         check(false, kind, b"", Err(CloseReason::AuthRequired));
     }
     let check = |payload: &[u8], expected| check(false, FrameType::Auth as u8, payload, expected);
-    let wrong = Ok(Request::Authenticate { accepted: false });
-    check(&auth("ada", "s3cret"), Ok(Request::Authenticate { accepted: true }));
-    check(&auth("ada", "wrong"), wrong);
-    check(&auth("", ""), wrong);
-    check(b"", wrong);
+    let wrong = || Ok(Request::Authenticate { grant: None, client: None });
+    check(&auth("ada", "s3cret"), Ok(Request::Authenticate { grant: Some(Grant::Pair), client: None }));
+    check(&auth("ada", "wrong"), wrong());
+    check(&auth("", ""), wrong());
+    check(b"", wrong());
     check(b"\xff\xff", Err(CloseReason::BadFrame));
 }
 

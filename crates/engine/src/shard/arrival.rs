@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 
 use tickstream_wire::messages::MsgType;
 
-use super::{Shard, error_frame, go_away};
+use super::{Shard, error_frame, go_away, not_permitted};
 use crate::action::{Refused, Secured};
+use crate::auth::Grant;
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
+use crate::identity::Identity;
 use crate::ids::{ConnId, Sequence, Slot};
 use crate::limit::Limit;
 use crate::network::AddressKey;
-use crate::session::Header;
+use crate::session::{Certificate, Header};
 
 impl Shard {
     /// A connection was accepted; with `tls`, on the port for that.
@@ -51,7 +53,7 @@ impl Shard {
     /// Bytes of a TLS handshake came.
     pub fn handshake_received(&mut self, conn: ConnId) {
         if let Some(slot) = self.slots.find(conn) {
-            self.slots[slot].note_received();
+            self.slots[slot].note_received(0);
         }
     }
 
@@ -64,7 +66,8 @@ impl Shard {
     pub fn secured(&mut self, conn: ConnId, secured: Secured) {
         let Some(slot) = self.slots.find(conn) else { return };
         let active = self.clock.active();
-        if !self.slots[slot].secured(secured.user, active) {
+        let certificate = Certificate { user: secured.user, subject: secured.subject };
+        if !self.slots[slot].secured(certificate, active) {
             return;
         }
         if secured.resumed {
@@ -123,7 +126,12 @@ impl Shard {
     }
 
     /// Answers AUTH.
-    pub(super) fn authenticate(&mut self, slot: Slot, accepted: bool) -> Result<(), Fault> {
+    pub(super) fn authenticate(
+        &mut self,
+        slot: Slot,
+        grant: Option<Grant>,
+        client: Option<Box<str>>,
+    ) -> Result<(), Fault> {
         let active = self.clock.active();
         let address = self.slots[slot].address();
         if let Err(retry_after_ms) = self.auth_limiter.check(address, active) {
@@ -131,20 +139,37 @@ impl Shard {
             let fault = Fault::limit(limit, CloseReason::RateLimited, limit.refusal());
             return Err(Fault { retry_after_ms, ..fault });
         }
-        if !accepted {
+        let Some(grant) = grant else {
             self.auth_limiter.failed(address, active);
             self.counters.auth_failures += 1;
             return Err(Fault::new(CloseReason::AuthFailed, "user name or password is wrong"));
-        }
+        };
+        let certified = self.slots[slot].certified_user();
+        let account = self.identities.account(&self.config.credentials, grant, certified);
+        let account =
+            account.map_err(|limit| Fault::limit(limit, CloseReason::ServerBusy, limit.refusal()))?;
         self.counters.authenticated += 1;
         self.leave_pre_auth(slot);
-        let user = self.slots[slot].authenticated(active);
-        if let (Some(ingest), Some(user)) = (&mut self.ingest, user) {
-            ingest.add_publisher(slot, &user.into());
-        }
+        let subject = self.slots[slot].authenticated(active);
+        self.identities.insert(slot, Identity { account, subject, client });
         self.rearm(slot);
         self.enqueue(slot, self.ack(MsgType::Auth, Sequence::default()))?;
         if self.slots[slot].is_draining() { self.enqueue(slot, go_away(slot)) } else { Ok(()) }
+    }
+
+    /// Closes the connections of users that aren't listed any more, and the subscribers that may not subscribe any more.
+    pub(super) fn close_unpermitted(&mut self) {
+        for slot in (0..self.slots.end().0).map(Slot) {
+            let Some(access) = self.identities.get(slot).map(|identity| identity.account.access()) else {
+                continue;
+            };
+            if !access.subscribe && !access.publish {
+                let detail = "the user was removed, or lost its roles";
+                self.close(slot, Fault::new(CloseReason::PermissionDenied, detail));
+            } else if !access.subscribe && self.slots[slot].subscription().is_some() {
+                self.close(slot, not_permitted("subscribe any more", "subscribe"));
+            }
+        }
     }
 
     /// The connection doesn't count among those that haven't authenticated any more, if it did.

@@ -103,19 +103,4 @@ impl Shard {
         let limit = Limit::PartialPublishes;
         Err(Fault::limit(limit, CloseReason::ServerBusy, limit.refusal()))
     }
-
-    /// The name under which connections publish changes for those that authenticate from now on.
-    pub(super) fn rename_user(&mut self, user: &str) {
-        if *self.user == *user {
-            return;
-        }
-        if let Some(ingest) = &mut self.ingest {
-            for slot in (0..self.slots.end().0).map(Slot) {
-                if self.slots[slot].is_authenticated() {
-                    ingest.add_publisher(slot, &self.user);
-                }
-            }
-        }
-        self.user = user.into();
-    }
 }

@@ -208,6 +208,7 @@ impl Shard {
         }
         self.wheel.disarm(slot);
         self.slots.release(slot);
+        self.identities.release(slot);
         Action::Close { conn, abort: reset }
     }
 }

@@ -5,7 +5,7 @@ use crate::close::{CloseReason, Fault};
 use crate::counters::Counters;
 use crate::ids::{ConnId, Slot};
 use crate::latency::Latencies;
-use crate::view::{Connection, Standing};
+use crate::view::{Connection, Identified, Standing};
 use tickstream_wire::messages::Mode;
 
 impl Shard {
@@ -54,7 +54,26 @@ impl Shard {
             unsent_ms: session.unsent_ms(active),
             ticks_behind: behind.unwrap_or(0),
             bytes_sent: session.bytes_sent(),
+            bytes_received: session.bytes_received(),
+            events_accepted: self.ingest.as_ref().map_or(0, |ingest| ingest.accepted(slot)),
         })
+    }
+
+    /// Identity of the connection in a slot; without content before its AUTH was accepted.
+    pub fn identified(&self, slot: Slot) -> Identified<'_> {
+        match self.identities.get(slot) {
+            Some(identity) => Identified {
+                user: Some(&identity.account.name),
+                subject: identity.subject.as_deref(),
+                client: identity.client.as_deref(),
+            },
+            None => Identified::default(),
+        }
+    }
+
+    /// The slot of a connection that is still there.
+    pub fn find(&self, conn: ConnId) -> Option<Slot> {
+        self.slots.find(conn)
     }
 
     /// Closes a connection because an operator wants it. False if it isn't there, or is being closed already.

@@ -69,16 +69,6 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
         |s| s.counters.clock_back.steps,
         "Times that the wall clock was set back by more than half a second.",
     ),
-    counter(
-        "tickstream_clock_forward_milliseconds_total",
-        |s| s.counters.clock_forward.ns / 1_000_000,
-        "Milliseconds by which the wall clock was set forward in those steps.",
-    ),
-    counter(
-        "tickstream_clock_back_milliseconds_total",
-        |s| s.counters.clock_back.ns / 1_000_000,
-        "Milliseconds by which the wall clock was set back in those steps.",
-    ),
     counter("tickstream_ring_enters_total", |s| s.ring.enters, "Calls of io_uring_enter."),
     counter(
         "tickstream_ring_submissions_total",
@@ -409,6 +399,18 @@ pub const DELAYED: About = about(
     "counter",
     "Time that the shard's thread was ready to run, but something else had its CPU.",
 );
+/// Label: `shard`.
+pub const CLOCK_FORWARD: About = about(
+    "tickstream_clock_forward_seconds_total",
+    "counter",
+    "Time by which the wall clock was set forward in those steps.",
+);
+/// Label: `shard`.
+pub const CLOCK_BACK: About = about(
+    "tickstream_clock_back_seconds_total",
+    "counter",
+    "Time by which the wall clock was set back in those steps.",
+);
 /// Label: `shard`. Only where events are collected.
 pub const SYNC: About = about(
     "tickstream_journal_sync_seconds",
@@ -550,6 +552,8 @@ mod tests {
             (SYNC, "shard"),
             (BUSY, "shard"),
             (DELAYED, "shard"),
+            (CLOCK_FORWARD, "shard"),
+            (CLOCK_BACK, "shard"),
             (SPANS_DROPPED, "none"),
         ];
         let of_process = ProcessMetrics::ABOUT.map(|about| {

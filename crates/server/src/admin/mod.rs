@@ -3,6 +3,7 @@
 //! - `routes`: the server's own paths; [`Page`](tickstream_service::admin::Page): the live page;
 //! - `collect`: asks the shards, at most ten times a second however many ask for it; `health` doesn't ask them, but
 //!   looks at their liveness counters;
+//! - [`history`]: an hour of it; [`tap`]: the newest events;
 //! - [`report`]: what is told as JSON; `prometheus` and `families`: what is told to Prometheus.
 //!
 //! Nothing of it runs on a shard but the answers of `shard/inspector.rs`.
@@ -10,16 +11,19 @@
 mod collect;
 mod families;
 mod health;
+pub mod history;
 mod list;
 #[cfg(test)]
 mod page_tests;
 mod prometheus;
 pub mod report;
 mod routes;
+pub mod tap;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tickstream_service::admin::{Admin, AdminError, Endpoint};
 use tickstream_service::logs::LogLosses;
@@ -46,8 +50,8 @@ pub struct ServerInfo {
     pub address: SocketAddr,
     /// The CPU of each.
     pub cpus: Vec<usize>,
-    /// It collects events.
-    pub collects_events: bool,
+    /// Directory of the journals; `None`: it collects no events.
+    pub journals: Option<PathBuf>,
     /// Start of the server.
     pub started: SystemTime,
     /// Lines that the log lost.
@@ -92,8 +96,14 @@ pub fn serve(endpoint: Endpoint, info: ServerInfo) -> Result<Serving, AdminError
 
 /// Looks at the shards, and ends once another process has taken over: it answers at the same addresses from then on.
 async fn look_until_handed_over(program: Arc<ServerAdmin>) {
+    let mut sampled: Option<Instant> = None;
     while !program.is_handed_over() {
         program.look();
+        if sampled.is_none_or(|at| at.elapsed() >= history::INTERVAL) {
+            sampled = Some(Instant::now());
+            // Beside the looks: shards may take half a second to answer.
+            tokio::spawn(Arc::clone(&program).sample());
+        }
         tokio::time::sleep(health::LOOK_INTERVAL).await;
     }
     // Who asked for it is answered before.

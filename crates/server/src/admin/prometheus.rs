@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use tickstream_engine::{CloseReason, Limit, Mode, RejectionCode};
+use tickstream_engine::{CloseReason, Counters, Limit, Mode, RejectionCode};
 use tickstream_service::metrics::{About, Counter, Label, ProcessMetrics, Registry, Series, Text};
 use tickstream_service::otlp::Lost;
 
@@ -15,6 +15,14 @@ use crate::shard::Snapshot;
 
 /// The streams, by the numbers of their counters.
 const STREAMS: [Mode; 2] = [Mode::Second, Mode::Minute];
+
+/// Nanoseconds by which the wall clock was set, with the family that tells them.
+type ClockSteps = (&'static About, fn(&Counters) -> u64);
+
+const CLOCK_STEPS: [ClockSteps; 2] = [
+    (&families::CLOCK_FORWARD, |counters| counters.clock_forward.ns),
+    (&families::CLOCK_BACK, |counters| counters.clock_back.ns),
+];
 
 /// All series of a server.
 pub struct Metrics {
@@ -52,7 +60,7 @@ impl Metrics {
         let (version, losses) = (env!("CARGO_PKG_VERSION"), Some(info.losses.clone()));
         let shards = 0..info.control.shards();
         Self {
-            shards: shards.map(|shard| ShardSeries::new(&registry, shard, info.collects_events)).collect(),
+            shards: shards.map(|shard| ShardSeries::new(&registry, shard, info.journals.is_some())).collect(),
             process: ProcessMetrics::new(&registry, version, info.started, losses),
             server: registry.series(families::OF_SERVER, &[]),
             spans_lost: (info.spans_lost.clone(), registry.counter(&families::SPANS_DROPPED, vec![])),
@@ -120,6 +128,14 @@ impl Metrics {
         family(&mut text, &families::DELAYED);
         for (series, shard) in shards() {
             seconds(&mut text, &families::DELAYED, &series.label, shard.thread.delayed);
+        }
+        for (about, of) in CLOCK_STEPS {
+            family(&mut text, about);
+            for (series, shard) in shards() {
+                let set =
+                    shard.snapshot.as_ref().map(|snapshot| Duration::from_nanos(of(&snapshot.counters)));
+                seconds(&mut text, about, &series.label, set);
+            }
         }
         text
     }

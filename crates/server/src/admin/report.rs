@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use tickstream_engine::{CloseReason, Connection, IngestCounters, Latencies, Limit, Mode, RejectionCode};
+use tickstream_engine::{AddressKey, CloseReason, IngestCounters, Latencies, Limit, Mode, RejectionCode};
 use tickstream_service::metrics::Process;
 
-use super::collect::{self, Gathered, Listed};
+use super::collect::{self, Counted, Gathered, Listed};
 use crate::ring::RingStats;
-use crate::shard::{Closing, Command, JournalSnapshot, Lag, Snapshot};
+use crate::shard::{AddressCounts, Closing, Command, Found, JournalSnapshot, Lag, Snapshot};
 
 /// Ends of connections that a report tells, of all shards.
 const EVENTS_MAX: usize = 64;
@@ -286,8 +286,12 @@ pub struct ConnectionsReport {
     pub limit: usize,
     /// Shards that didn't answer.
     pub missing_shards: Vec<usize>,
-    /// The page, the slowest first.
+    /// The page.
     pub connections: Vec<ConnectionReport>,
+    /// Cursor of the next page, for `after`; `None` on the last. In an order whose values change a connection may move
+    /// between two pages; in that of ids, addresses and users each that stays is on one page.
+    #[serde(default)]
+    pub next: Option<String>,
 }
 
 /// A connection.
@@ -313,6 +317,70 @@ pub struct ConnectionReport {
     pub ticks_behind: u64,
     /// Bytes that its socket took.
     pub bytes_sent: u64,
+    /// Bytes of frames that came from it.
+    #[serde(default)]
+    pub bytes_received: u64,
+    /// Events of it that are on stable storage, and were acknowledged.
+    #[serde(default)]
+    pub events_accepted: u64,
+    /// The user that AUTH or its certificate named.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The subject of its certificate.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The client's library, as AUTH says.
+    #[serde(default)]
+    pub client: Option<String>,
+}
+
+/// The outcome of closing the connections that pass a filter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedReport {
+    /// Connections that are being closed.
+    pub closed: u64,
+    /// Shards that didn't answer, and go on closing if they turn again.
+    pub missing_shards: Vec<usize>,
+}
+
+/// Addresses with the most connections: `/addresses`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressesReport {
+    /// Different addresses; an IPv6 /64 is one.
+    pub total: u64,
+    /// Shards that didn't answer.
+    pub missing_shards: Vec<usize>,
+    /// Those with the most connections, the first first.
+    pub addresses: Vec<AddressReport>,
+}
+
+/// An address, or an IPv6 /64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressReport {
+    /// The address or network.
+    pub address: String,
+    /// Its connections.
+    pub connections: u64,
+    /// Those of them that lag.
+    pub lagging: u64,
+    /// Those of them that haven't authenticated.
+    pub unauthenticated: u64,
+    /// Bytes that their sockets took.
+    pub bytes_sent: u64,
+}
+
+impl AddressesReport {
+    pub(super) fn new(counted: Counted) -> Self {
+        let Counted { total, addresses, missing } = counted;
+        let report = |(address, counts): (AddressKey, AddressCounts)| AddressReport {
+            address: address.to_string(),
+            connections: counts.connections.into(),
+            lagging: counts.lagging.into(),
+            unauthenticated: counts.unauthenticated.into(),
+            bytes_sent: counts.bytes_sent,
+        };
+        Self { total, missing_shards: missing, addresses: addresses.into_iter().map(report).collect() }
+    }
 }
 
 /// What a report tells beside what was gathered.
@@ -556,15 +624,16 @@ impl EventReport {
 
 impl ConnectionsReport {
     pub(super) fn new(offset: usize, limit: usize, listed: Listed) -> Self {
-        let Listed { total, connections, missing } = listed;
-        let connections =
-            connections.into_iter().map(|(shard, connection)| ConnectionReport::new(shard, &connection));
-        Self { total, offset, limit, missing_shards: missing, connections: connections.collect() }
+        let Listed { total, connections, has_more, missing } = listed;
+        let next = connections.last().filter(|_| has_more).map(|found| found.place.cursor());
+        let connections = connections.into_iter().map(Into::into).collect();
+        Self { total, offset, limit, missing_shards: missing, connections, next }
     }
 }
 
-impl ConnectionReport {
-    fn new(shard: usize, connection: &Connection) -> Self {
+impl From<Found> for ConnectionReport {
+    fn from(Found { place, connection, identity }: Found) -> Self {
+        let (shard, text) = (place.id().0, |text: Option<Box<str>>| text.map(String::from));
         Self {
             id: format!("{shard}-{}", connection.number),
             shard,
@@ -576,6 +645,11 @@ impl ConnectionReport {
             unsent_ms: connection.unsent_ms,
             ticks_behind: connection.ticks_behind,
             bytes_sent: connection.bytes_sent,
+            bytes_received: connection.bytes_received,
+            events_accepted: connection.events_accepted,
+            user: text(identity.user),
+            subject: text(identity.subject),
+            client: text(identity.client),
         }
     }
 }
@@ -584,6 +658,6 @@ fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
 }
 
-fn unix_ms(time: SystemTime) -> u64 {
+pub(super) fn unix_ms(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, millis)
 }

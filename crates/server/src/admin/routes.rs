@@ -6,14 +6,19 @@ use tickstream_service::admin::{
     AdminToken, Answer, Call, Page, Program, Refusal, Router, StatusCode, json, text,
 };
 
-use super::collect::Collector;
+use super::collect::{CollectError, Collector};
 use super::health::Health;
+use super::history::History;
 use super::list::List;
 use super::prometheus::Metrics;
-use super::report::{self, ConnectionsReport, Frame, Report};
+use super::report::{
+    self, AddressesReport, ClosedReport, ConnectionReport, ConnectionsReport, Frame, Report,
+};
+use super::tap::Taps;
 use super::{PAGE, ServerInfo};
-use crate::reload::Reloaded;
-use crate::shard::{Closed, Command};
+use crate::config::users::UsersChange;
+use crate::reload::{Change, LogLevelError, LogLevels, Reloaded};
+use crate::shard::{self, Closed, Command, Filter, Sort};
 
 /// The server, as the admin endpoint sees it.
 pub struct ServerAdmin {
@@ -21,6 +26,8 @@ pub struct ServerAdmin {
     collector: Arc<Collector>,
     health: Health,
     metrics: Metrics,
+    taps: Option<Taps>,
+    history: History,
 }
 
 /// All paths.
@@ -30,15 +37,41 @@ pub fn router(program: &Arc<ServerAdmin>) -> Router<ServerAdmin> {
         .get("/snapshot", "all counters, as JSON", |server, _| async move { server.snapshot().await })
         .get(
             "/connections",
-            "offset, limit, shard, peer, mode, state; the slowest first, as JSON",
+            "limit, after, sort, order, shard, peer, user, client, subject, mode, state, lag_ms, search; as JSON",
             |server, call| async move { server.connections(&call).await },
         )
+        .post("/connections/close", "closes those of a query as above", |server, call| async move {
+            server.close_all(&call).await
+        })
+        .get("/connections/{id}", "one, as JSON", |server, call| async move {
+            server.connection(call.captures.first().map_or("", String::as_str)).await
+        })
         .post("/connections/{id}/close", "closes one", |server, call| async move {
             server.close(call.captures.first().map_or("", String::as_str)).await
         })
+        .get("/addresses", "those with the most connections, as JSON", |server, _| async move {
+            server.addresses().await
+        })
+        .get("/history", "an hour of totals, as JSON", |server, _| async move {
+            json(StatusCode::OK, &server.history.report(report::unix_ms(server.info.started)))
+        })
+        .get_guarded(
+            "/events",
+            "tap, lines, kind, user, name, service, shard, producer; the newest events, as lines of JSON",
+            |server, call| async move {
+                let none = || Refusal::not_found("this server collects no events: the setting journal is empty");
+                server.taps.as_ref().ok_or_else(none)?.answer(&call).await
+            },
+        )
         .post("/drain", "as SIGTERM", |server, _| async move { Ok(server.drain()) })
         .post("/reload", "as SIGHUP, and answers with the settings that changed", |server, _| async move {
             server.reload().await
+        })
+        .get("/log-level", "the level of the log in use", |server, _| async move { server.log_level(None).await })
+        .post("/log-level", "level; sets it until the next start", |server, call| async move {
+            let level = call.pairs().find_map(|(key, value)| (key == "level").then_some(value));
+            let missing = || Refusal::bad_request("/log-level?level= needs a level, such as debug");
+            server.log_level(Some(level.ok_or_else(missing)?)).await
         })
         .post("/upgrade", "as SIGUSR2, and answers once a new process serves", |server, _| async move {
             server.upgrade().await
@@ -47,7 +80,14 @@ pub fn router(program: &Arc<ServerAdmin>) -> Router<ServerAdmin> {
 
 impl Program for ServerAdmin {
     fn config(&self) -> String {
-        self.info.visible.value().effective.clone()
+        let visible = self.info.visible.value();
+        match &visible.log_level {
+            Some(level) => format!(
+                "{}\n# log_level {level:?} is in use: an operator has set it since the start.\n",
+                visible.effective
+            ),
+            None => visible.effective.clone(),
+        }
     }
 
     fn token(&self) -> Option<AdminToken> {
@@ -86,6 +126,8 @@ impl ServerAdmin {
             collector: Arc::new(Collector::new(Arc::clone(&info.control))),
             health: Health::new(info.control.shards()),
             metrics: Metrics::new(&info),
+            history: History::default(),
+            taps: info.journals.clone().map(Taps::new),
             info,
         }
     }
@@ -100,7 +142,16 @@ impl ServerAdmin {
         self.info.handle.is_handed_over()
     }
 
+    /// Takes a sample for the history.
+    pub async fn sample(self: Arc<Self>) {
+        self.history.take(&self.report().await);
+    }
+
     async fn snapshot(&self) -> Result<Answer, Refusal> {
+        json(StatusCode::OK, &self.report().await)
+    }
+
+    async fn report(&self) -> Report {
         let gathered = self.collector.gathered().await;
         let frame = Frame {
             address: self.info.address.to_string(),
@@ -110,21 +161,54 @@ impl ServerAdmin {
             sick: self.health.sick(),
             log_lines_lost: self.info.losses.lines(),
         };
-        json(StatusCode::OK, &Report::new(&frame, &gathered))
+        Report::new(&frame, &gathered)
+    }
+
+    /// Addresses with the most connections.
+    async fn addresses(&self) -> Result<Answer, Refusal> {
+        let counted = self.collector.addresses().await;
+        let counted = counted.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        json(StatusCode::OK, &AddressesReport::new(counted))
     }
 
     async fn connections(&self, call: &Call) -> Result<Answer, Refusal> {
-        let List { shard, filter, offset, limit } = List::parse(call, self.info.control.shards())?;
-        let listed = self.collector.connections(shard, filter, offset, limit).await;
+        let List { shard, page, offset } = List::parse(call, self.info.control.shards())?;
+        let limit = page.most;
+        let listed = self.collector.connections(shard, page, offset).await;
         let listed = listed.map_err(|error| Refusal::unavailable(error.to_string()))?;
         json(StatusCode::OK, &ConnectionsReport::new(offset, limit, listed))
     }
 
-    async fn close(&self, id: &str) -> Result<Answer, Refusal> {
-        let unknown = || Refusal::not_found(format!("there is no connection {id}"));
-        let (shard, number) = id.split_once('-').ok_or_else(unknown)?;
+    async fn connection(&self, id: &str) -> Result<Answer, Refusal> {
+        let (shard, number) = self.find(id)?;
+        let filter = Filter { number: Some(number), ..Filter::default() };
+        let page = shard::Page { most: 1, filter, sort: Sort::default(), after: None };
+        let listed = self.collector.connections(Some(shard), page, 0).await;
+        let mut listed = listed.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        match (listed.connections.pop(), listed.missing.is_empty()) {
+            (Some(found), _) => json(StatusCode::OK, &ConnectionReport::from(found)),
+            (None, true) => Err(unknown(id)),
+            (None, false) => Err(Refusal::unavailable(CollectError::Silent(shard).to_string())),
+        }
+    }
+
+    async fn close_all(&self, call: &Call) -> Result<Answer, Refusal> {
+        let (shard, filter) = List::parse_filter(call, self.info.control.shards())?;
+        let closed = self.collector.close_all(shard, filter).await;
+        let (closed, missing_shards) = closed.map_err(|error| Refusal::unavailable(error.to_string()))?;
+        tracing::info!(which = call.query, closed, "an operator closes connections");
+        json(StatusCode::OK, &ClosedReport { closed, missing_shards })
+    }
+
+    /// Shard and number of a connection's id.
+    fn find(&self, id: &str) -> Result<(usize, u64), Refusal> {
+        let (shard, number) = id.split_once('-').ok_or_else(|| unknown(id))?;
         let shard = shard.parse().ok().filter(|&shard: &usize| shard < self.info.control.shards());
-        let (shard, number) = shard.zip(number.parse().ok()).ok_or_else(unknown)?;
+        shard.zip(number.parse().ok()).ok_or_else(|| unknown(id))
+    }
+
+    async fn close(&self, id: &str) -> Result<Answer, Refusal> {
+        let (shard, number) = self.find(id)?;
         let closed = self.collector.close(shard, number).await;
         match closed.map_err(|error| Refusal::unavailable(error.to_string()))? {
             Closed::Now => {
@@ -132,7 +216,7 @@ impl ServerAdmin {
                 Ok(text(StatusCode::OK, format!("{id} is being closed\n")))
             }
             Closed::Before => Ok(text(StatusCode::OK, format!("{id} was being closed already\n"))),
-            Closed::Unknown => Err(unknown()),
+            Closed::Unknown => Err(unknown(id)),
         }
     }
 
@@ -159,6 +243,17 @@ impl ServerAdmin {
         }
     }
 
+    async fn log_level(&self, level: Option<String>) -> Result<Answer, Refusal> {
+        let handle = self.info.handle.clone();
+        match tokio::task::spawn_blocking(move || handle.log_level(level)).await {
+            Ok(Ok(LogLevels { old, new })) if old == new => Ok(text(StatusCode::OK, format!("{new}\n"))),
+            Ok(Ok(LogLevels { old, new })) => Ok(text(StatusCode::OK, format!("{new}, before {old}\n"))),
+            Ok(Err(error @ LogLevelError::Level { .. })) => Err(Refusal::bad_request(error.to_string())),
+            Ok(Err(error)) => Err(Refusal::unavailable(error.to_string())),
+            Err(error) => Err(Refusal::failed(error.to_string())),
+        }
+    }
+
     /// Answers once a new process serves, or isn't going to.
     async fn upgrade(&self) -> Result<Answer, Refusal> {
         tracing::info!("an operator upgrades the server");
@@ -174,13 +269,34 @@ impl ServerAdmin {
     }
 }
 
-/// The settings that changed, and those that would need a restart.
+fn unknown(id: &str) -> Refusal {
+    Refusal::not_found(format!("there is no connection {id}"))
+}
+
+/// The settings that changed with their values, those that would need a restart, and the users that changed.
 fn said_of(reloaded: &Reloaded) -> String {
-    let list = |keys: &[&str]| if keys.is_empty() { "none".to_owned() } else { keys.join(" ") };
-    let Reloaded { changed, need_restart } = reloaded;
-    let mut said = format!("reloaded; changed: {}\n", list(changed));
+    let list = |changes: &[Change]| {
+        let keys: Vec<_> = changes.iter().map(|change| change.key).collect();
+        if keys.is_empty() { "none".to_owned() } else { keys.join(" ") }
+    };
+    let values = |changes: &[Change]| {
+        let line = |Change { key, old, new }: &Change| format!("  {key}: {old:?} -> {new:?}\n");
+        changes.iter().map(line).collect::<String>()
+    };
+    let Reloaded { changed, need_restart, users } = reloaded;
+    let mut said = format!("reloaded; changed: {}\n{}", list(changed), values(changed));
     if !need_restart.is_empty() {
-        said += &format!("needs a restart, the old value stays in use: {}\n", list(need_restart));
+        said += &format!(
+            "needs a restart, the old value stays in use: {}\n{}",
+            list(need_restart),
+            values(need_restart)
+        );
+    }
+    let UsersChange { added, removed, changed } = users;
+    for (what, names) in [("added", added), ("removed", removed), ("changed", changed)] {
+        if !names.is_empty() {
+            said += &format!("users {what}: {}\n", names.join(" "));
+        }
     }
     said
 }

@@ -2,38 +2,58 @@
 
 use super::readers::SettingError;
 use super::settings::{ClientAuth, Settings, UserName, setting};
+use super::users::read_users;
 use super::{Config, Credentials, Events, Otlp, ProxyProtocol, Tls, TlsClients};
 use crate::placement::Machine;
 use std::{net::SocketAddr, num::NonZeroUsize};
 use tickstream_service::admin::AdminAddress;
+use tickstream_service::credentials::setting as credentials;
 use tickstream_service::settings::{self as service, AnySetting, ConfigError, ValueError, Values};
 use tickstream_service::standard::{self, Standard};
 
+/// The settings of the one user without a file.
+const CREDENTIALS: [&dyn AnySetting; 3] =
+    [&credentials::stream_user, &credentials::stream_pass, &credentials::stream_pass_file];
+
 /// Parses every value, then checks the rules between them.
 pub(crate) fn convert(values: &Values, machine: &Machine) -> Result<Config, ConfigError> {
-    convert_with(values, machine, Credentials::from_values)
+    convert_with(values, machine, |values| {
+        let is_given = CREDENTIALS.iter().any(|setting| values.get(*setting).is_given());
+        if values.get(&setting::users_file).is_set() && !is_given {
+            return Ok(None);
+        }
+        Credentials::from_values(values).map(Some)
+    })
 }
 
 /// As [`convert`], but credentials need not be there.
 pub(crate) fn convert_for_checks(values: &Values, machine: &Machine) -> Result<Config, ConfigError> {
     convert_with(values, machine, |values| match Credentials::from_values(values) {
-        Err(ConfigError::Missing(_)) => Ok(Credentials { user: String::new(), pass: String::new() }),
-        result => result,
+        Err(ConfigError::Missing(_)) => Ok(None),
+        result => result.map(Some),
     })
 }
 
 fn convert_with(
     values: &Values,
     machine: &Machine,
-    credentials: impl FnOnce(&Values) -> Result<Credentials, ConfigError>,
+    credentials: impl FnOnce(&Values) -> Result<Option<Credentials>, ConfigError>,
 ) -> Result<Config, ConfigError> {
     let credentials = credentials(values)?;
     let (settings, standard) = (Settings::read(values)?, Standard::read(values)?);
     let cpus = cpus(&settings, values, machine)?;
     let shards = NonZeroUsize::new(settings.shards.map_or(cpus.len(), |shards| shards.get() as usize));
     let shards = shards.unwrap_or(NonZeroUsize::MIN);
+    let users = match &settings.users_file {
+        Some(path) => {
+            let users = read_users(path, credentials.as_ref().map(|credentials| &*credentials.user));
+            users.map_err(|error| values.get(&setting::users_file).invalid(SettingError::Users(error)))?
+        }
+        None => Vec::new(),
+    };
     let config = Config {
         credentials,
+        users,
         tls: tls(&settings, values)?,
         shards,
         cpus,
@@ -356,7 +376,7 @@ mod tests {
             check_error(&with("other"), "is not known; accepted: ");
             choices += 1;
         }
-        assert_eq!(choices, 7);
+        assert_eq!(choices, 8);
     }
 
     #[test]

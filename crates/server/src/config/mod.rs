@@ -2,6 +2,7 @@
 //!
 //! - [`TABLE`] and [`Settings`]: one entry for each setting; how they are read is in `tickstream-service`;
 //! - `readers`: kinds of values that only the server has;
+//! - [`users`]: the users of a file;
 //! - `convert`: settings into [`Config`], once, with all rules that span settings;
 //! - `former`: names that variables had before.
 //!
@@ -12,11 +13,12 @@ mod events;
 mod former;
 mod readers;
 mod settings;
+pub mod users;
 
 pub use events::Events;
 pub use readers::SettingError;
 pub use settings::{ClientAuth, PeerPrivacy, Settings, TABLE, UserName, setting};
-pub use tickstream_engine::{Network, Phase, ProxyProtocol};
+pub use tickstream_engine::{Access, Network, Phase, ProxyProtocol, User};
 pub use tickstream_service::admin::{AdminAddress, AdminToken};
 pub use tickstream_service::credentials::Credentials;
 pub use tickstream_service::logs::LogFormat;
@@ -39,8 +41,10 @@ pub struct Config {
     pub settings: Settings,
     /// Settings that every program has.
     pub standard: Standard,
-    /// The user who may subscribe and publish.
-    pub credentials: Credentials,
+    /// The user of stream_user; `None`: there are users of the file alone.
+    pub credentials: Option<Credentials>,
+    /// Users of users_file.
+    pub users: Vec<User>,
     /// Certificates; `None`: no TLS.
     pub tls: Option<Tls>,
     /// Number of shards; also more than `cpus`.

@@ -1,5 +1,6 @@
 //! Settings that only the server has kinds of, and errors that only it knows.
 
+use super::users::UsersError;
 use crate::placement::{self, PlacementError};
 use std::net::SocketAddr;
 use tickstream_engine::{Network, NetworkError, PrivacyError, PrivacyRule};
@@ -31,6 +32,9 @@ pub enum SettingError {
     /// A file without a usable key. Nothing of it is shown.
     #[error("must hold 64 hexadecimal digits, such as `openssl rand -hex 32` makes")]
     PrivacyKey,
+    /// A file of users that can't be used.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// CPUs that can't be used.
     #[error(transparent)]
     Placement(#[from] PlacementError),

@@ -113,6 +113,12 @@ settings! {
         numa_node: Option<u32> = readers::optional_integer(0, 1_023).or_none("any");
     }
 
+    section "Users" {
+        /// TOML file with users beside stream_user, or instead of it: each with its secret, roles and limits. Read again
+        /// on a reload; a user that is taken out loses its connections. `tickstream user-secret NAME` makes an entry.
+        users_file: Option<PathBuf> = kind::path().or_none("none").live();
+    }
+
     section "TLS" {
         /// File with the server's certificate and its chain, PEM. Read again on SIGHUP and when it changes.
         tls_cert: Option<PathBuf> = kind::path().or_none("no TLS").live();

@@ -1,17 +1,22 @@
 //! Answers what operators ask a shard, a bounded bit in each pass: who asks must not hold up ticks.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 
-use tickstream_engine::{ConnId, Connection, Report, Shard, Slot, Standing};
+use tickstream_engine::{AddressKey, ConnId, Connection, Identified, Report, Shard, Slot, Standing};
 
 use super::journal_driver::JournalDriver;
 use super::mailbox::Mailbox;
-use super::request::{Closed, Closing, Lag, Page, PageFound, Request, Snapshot};
+use super::order::{Place, Sort};
+use super::request::{AddressCounts, Closed, Closing, Found, Lag, PageFound, Request, Snapshot};
 use crate::ring::SocketRing;
 
 /// Slots of the connection table that one pass looks at: tens of microseconds.
 const SLOTS_PER_PASS: u32 = 2_048;
+/// Slots that counting a connection's address counts for: it looks up a table.
+const SLOTS_PER_COUNT: u32 = 3;
+/// Slots that closing a connection counts for: it seals a frame.
+const SLOTS_PER_CLOSE: u32 = 32;
 /// Ends of connections that are kept to be shown.
 const CLOSES_KEPT: usize = 32;
 
@@ -27,15 +32,19 @@ pub(super) struct Inspector {
 /// A request, and how far its answer is.
 struct Job {
     request: Request,
+    shard: usize,
     /// The next slot to look at.
     slot: Slot,
     lag: [Lag; 2],
     /// The connection that was asked for.
     found: Option<ConnId>,
-    /// Connections that pass the filter.
+    /// Connections that pass the filter, or that were closed.
     total: u64,
-    /// The slowest of them, the fastest on top.
-    slowest: BinaryHeap<Reverse<Slowness>>,
+    /// Those of them that stand behind the page's place.
+    behind: u64,
+    /// The first of these, the last on top.
+    first: BinaryHeap<Entry>,
+    addresses: HashMap<AddressKey, AddressCounts>,
 }
 
 impl Inspector {
@@ -52,7 +61,7 @@ impl Inspector {
         journal: Option<&JournalDriver>,
     ) {
         self.passes += 1;
-        self.jobs.extend(mailbox.take().into_iter().map(Job::new));
+        self.jobs.extend(mailbox.take().into_iter().map(|request| Job::new(self.shard, request)));
         let mut slots = SLOTS_PER_PASS;
         while let Some(mut job) = self.jobs.pop_front() {
             if job.go_on(&mut slots, shard) {
@@ -92,12 +101,19 @@ impl Inspector {
                 });
             }
             Request::Connections(_, asker) => {
-                let connections = job.slowest.into_iter().map(|Reverse(Slowness(connection))| connection);
+                let connections = job.first.into_iter().map(|entry| entry.found(shard));
                 let _ = asker.send(PageFound {
                     shard: self.shard,
                     total: job.total,
+                    behind: job.behind,
                     connections: connections.collect(),
                 });
+            }
+            Request::Addresses(asker) => {
+                let _ = asker.send((self.shard, job.addresses));
+            }
+            Request::CloseAll(_, asker) => {
+                let _ = asker.send((self.shard, job.total));
             }
             Request::Close(_, asker) => {
                 let _ = asker.send(match job.found.map(|conn| shard.kick(conn)) {
@@ -111,19 +127,22 @@ impl Inspector {
 }
 
 impl Job {
-    fn new(request: Request) -> Self {
+    fn new(shard: usize, request: Request) -> Self {
         Self {
             request,
+            shard,
             slot: Slot(0),
             lag: [Lag::default(); 2],
             found: None,
             total: 0,
-            slowest: BinaryHeap::new(),
+            behind: 0,
+            first: BinaryHeap::new(),
+            addresses: HashMap::new(),
         }
     }
 
     /// Looks at as many slots as there are left in this pass. True if the answer is complete.
-    fn go_on(&mut self, slots: &mut u32, shard: &Shard) -> bool {
+    fn go_on(&mut self, slots: &mut u32, shard: &mut Shard) -> bool {
         if matches!(self.request, Request::Snapshot(_)) && shard.counters().lagging == 0 {
             self.lag = [Lag::default(); 2];
             return true;
@@ -133,18 +152,24 @@ impl Job {
                 return false;
             }
             *slots -= 1;
-            if let Some(connection) = shard.connection(self.slot)
-                && self.look(&connection)
-            {
-                return true;
+            if let Some(connection) = shard.connection(self.slot) {
+                match self.look(&connection, shard.identified(self.slot)) {
+                    Look::Next => {}
+                    Look::Done => return true,
+                    Look::Counted => *slots = slots.saturating_sub(SLOTS_PER_COUNT),
+                    Look::Close => {
+                        self.total += u64::from(shard.kick(connection.id));
+                        *slots = slots.saturating_sub(SLOTS_PER_CLOSE);
+                    }
+                }
             }
             self.slot.0 += 1;
         }
         true
     }
 
-    /// Looks at one connection. True if there is no need to look at others.
-    fn look(&mut self, connection: &Connection) -> bool {
+    /// Looks at one connection.
+    fn look(&mut self, connection: &Connection, identified: Identified<'_>) -> Look {
         match &self.request {
             Request::Snapshot(_) => {
                 if let Some(mode) = connection
@@ -155,61 +180,99 @@ impl Job {
                     lag.subscribers += 1;
                     lag.oldest_ms = lag.oldest_ms.max(connection.unsent_ms);
                 }
-                false
+                Look::Next
             }
-            Request::Connections(Page { most, filter }, _) => {
-                if filter.passes(connection) {
+            Request::Connections(page, _) => {
+                if page.filter.passes(self.shard, connection, identified) {
                     self.total += 1;
-                    let found = Slowness(*connection);
-                    if self.slowest.len() < *most {
-                        self.slowest.push(Reverse(found));
-                    } else if let Some(mut fastest) =
-                        self.slowest.peek_mut().filter(|fastest| fastest.0 < found)
-                    {
-                        *fastest = Reverse(found);
+                    let (value, id) =
+                        (page.sort.value(connection, identified), (self.shard, connection.number));
+                    if page.after.as_ref().is_none_or(|after| page.sort.compare(value, id, after).is_gt()) {
+                        self.behind += 1;
+                        let entry = || Entry::new(Place::new(value, id.0, id.1), page.sort, *connection);
+                        if self.first.len() < page.most {
+                            self.first.push(entry());
+                        } else if let Some(mut last) = self.first.peek_mut()
+                            && page.sort.compare(value, id, &last.place).is_lt()
+                        {
+                            *last = entry();
+                        }
                     }
                 }
-                false
+                Look::Next
+            }
+            Request::Addresses(_) => {
+                let counts = self.addresses.entry(connection.peer.ip().into()).or_default();
+                counts.add(&AddressCounts {
+                    connections: 1,
+                    lagging: connection.lagging.into(),
+                    unauthenticated: (connection.standing == Standing::Unauthenticated).into(),
+                    bytes_sent: connection.bytes_sent,
+                });
+                Look::Counted
+            }
+            Request::CloseAll(filter, _) => {
+                let is_meant = connection.standing != Standing::Closing
+                    && filter.passes(self.shard, connection, identified);
+                if is_meant { Look::Close } else { Look::Next }
             }
             Request::Close(number, _) => {
                 self.found = Some(connection.id).filter(|_| connection.number == *number);
-                self.found.is_some()
+                if self.found.is_some() { Look::Done } else { Look::Next }
             }
         }
     }
 }
 
-/// Orders connections by how slow they are: by their oldest unsent byte, then by what they lack, then the oldest.
-struct Slowness(Connection);
+/// What follows from a look at a connection.
+enum Look {
+    /// The next is looked at.
+    Next,
+    /// It was counted in a table, and the next is looked at.
+    Counted,
+    /// No other needs to be looked at.
+    Done,
+    /// It is closed.
+    Close,
+}
 
-impl Slowness {
-    fn key(&self) -> impl Ord + use<> {
-        slowness(&self.0)
+/// A connection of a page, ordered as the page is.
+struct Entry {
+    place: Place,
+    sort: Sort,
+    connection: Connection,
+}
+
+impl Entry {
+    fn new(place: Place, sort: Sort, connection: Connection) -> Self {
+        Self { place, sort, connection }
+    }
+
+    /// The connection with its identity, if it is still there.
+    fn found(self, shard: &Shard) -> Found {
+        let Self { place, connection, .. } = self;
+        let identified = shard.find(connection.id).map(|slot| shard.identified(slot)).unwrap_or_default();
+        Found { place, connection, identity: identified.into() }
     }
 }
 
-/// What orders connections by how slow they are; of two, the slower one's is greater.
-pub fn slowness(connection: &Connection) -> (u64, u64, Reverse<u64>) {
-    (connection.unsent_ms, connection.ticks_behind, Reverse(connection.number))
-}
-
-impl PartialEq for Slowness {
+impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
+        self.cmp(other).is_eq()
     }
 }
 
-impl Eq for Slowness {}
+impl Eq for Entry {}
 
-impl PartialOrd for Slowness {
+impl PartialOrd for Entry {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Slowness {
+impl Ord for Entry {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.key().cmp(&other.key())
+        self.sort.compare(self.place.value(), self.place.id(), &other.place)
     }
 }
 
@@ -220,7 +283,9 @@ mod tests {
     use tickstream_engine::{Config, Credentials, Limits, Mode, Now, Phase, ProxyProtocol, Rate};
 
     use super::*;
-    use crate::shard::request::Filter;
+    use crate::shard::filter::Filter;
+    use crate::shard::order::SortKey;
+    use crate::shard::request::Page;
 
     /// Connections: more than three passes look at.
     const CONNECTIONS: u32 = 3 * SLOTS_PER_PASS + 1;
@@ -265,29 +330,59 @@ mod tests {
     }
 
     /// Lets a job run, and answers in how many passes it was done.
-    fn run(job: &mut Job, shard: &Shard) -> u32 {
+    fn run(job: &mut Job, shard: &mut Shard) -> u32 {
         (1..).find(|_| job.go_on(&mut { SLOTS_PER_PASS }, shard)).expect("an end")
+    }
+
+    /// Numbers of the connections of a page, and how many stand behind its place.
+    fn page(shard: &mut Shard, page: Page) -> (Vec<u64>, u64) {
+        let mut job = Job::new(0, Request::Connections(page, mpsc::channel().0));
+        assert_eq!(run(&mut job, shard), 4);
+        let behind = job.behind;
+        (job.first.into_sorted_vec().into_iter().map(|entry| entry.connection.number).collect(), behind)
     }
 
     #[test]
     fn a_list_is_made_in_bounded_bits_and_has_the_slowest() {
-        let (shard, (asker, _answers)) = (shard(), mpsc::channel());
-        let filter = Filter { peer: Some([10, 0, 0, 3].into()), ..Filter::default() };
-        let mut job = Job::new(Request::Connections(Page { most: 3, filter }, asker));
-        assert_eq!(run(&mut job, &shard), 4);
-        assert_eq!(job.total, u64::from(CONNECTIONS / 4));
-        let mut found: Vec<_> =
-            job.slowest.into_iter().map(|Reverse(Slowness(found))| found.number).collect();
-        found.sort_unstable();
-        assert_eq!(found, [3, 7, 11], "of those that are as slow as each other, the oldest");
+        let mut shard = shard();
+        let filter = Filter { peer: Some("10.0.0.3".parse().unwrap()), ..Filter::default() };
+        let slowest = Page { most: 3, filter, sort: Sort::default(), after: None };
+        let found = page(&mut shard, slowest);
+        let expected = (vec![3, 7, 11], u64::from(CONNECTIONS / 4));
+        assert_eq!(found, expected, "of those that are as slow as each other, the oldest");
+    }
+
+    #[test]
+    fn pages_go_on_until_each_connection_was_there_once() {
+        let mut shard = shard();
+        for sort in SortKey::ALL.map(|(_, key)| Sort { key, descending: key.is_largest_first() }) {
+            let (mut after, mut seen) = (None, Vec::new());
+            loop {
+                let filter = Filter::default();
+                let mut job = Job::new(
+                    0,
+                    Request::Connections(Page { most: 1_000, filter, sort, after }, mpsc::channel().0),
+                );
+                run(&mut job, &mut shard);
+                let left = job.behind - job.first.len() as u64;
+                let found = job.first.into_sorted_vec();
+                seen.extend(found.iter().map(|entry| entry.connection.number));
+                after = found.last().map(|entry| entry.place.clone());
+                if left == 0 {
+                    break;
+                }
+            }
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(1..=u64::from(CONNECTIONS)), "{sort:?}");
+        }
     }
 
     #[test]
     fn a_connection_is_found_by_its_number() {
-        let shard = shard();
-        let check = |number: u64, passes: u32, is_there: bool| {
-            let mut job = Job::new(Request::Close(number, mpsc::channel().0));
-            assert_eq!(run(&mut job, &shard), passes);
+        let mut shard = shard();
+        let mut check = |number: u64, passes: u32, is_there: bool| {
+            let mut job = Job::new(0, Request::Close(number, mpsc::channel().0));
+            assert_eq!(run(&mut job, &mut shard), passes);
             let found = job.found.and_then(|conn| shard.connection(conn.slot)).map(|found| found.number);
             assert_eq!(found, Some(number).filter(|_| is_there));
         };
@@ -297,9 +392,32 @@ mod tests {
     }
 
     #[test]
+    fn all_that_pass_a_filter_are_closed_a_few_in_each_pass() {
+        let mut shard = shard();
+        let filter = Filter { peer: Some("10.0.0.3".parse().unwrap()), ..Filter::default() };
+        let mut close = || {
+            let mut job = Job::new(0, Request::CloseAll(filter.clone(), mpsc::channel().0));
+            (run(&mut job, &mut shard), job.total)
+        };
+        let (passes, closed) = close();
+        assert_eq!(closed, u64::from(CONNECTIONS / 4));
+        assert!(passes >= CONNECTIONS / 4 * SLOTS_PER_CLOSE / SLOTS_PER_PASS, "{passes}");
+        assert_eq!(close().1, 0, "those that are being closed aren't closed again");
+    }
+
+    #[test]
+    fn addresses_are_counted_in_bounded_bits() {
+        let mut shard = shard();
+        let mut job = Job::new(0, Request::Addresses(mpsc::channel().0));
+        assert!(run(&mut job, &mut shard) >= 4 * 3);
+        let of = |last: u8| job.addresses[&std::net::IpAddr::from([10, 0, 0, last]).into()].connections;
+        assert_eq!((job.addresses.len(), of(0), of(1)), (4, CONNECTIONS / 4, CONNECTIONS / 4 + 1));
+    }
+
+    #[test]
     fn where_nobody_lags_a_snapshot_needs_no_look() {
-        let mut job = Job::new(Request::Snapshot(mpsc::channel().0));
-        assert_eq!(run(&mut job, &shard()), 1);
+        let mut job = Job::new(0, Request::Snapshot(mpsc::channel().0));
+        assert_eq!(run(&mut job, &mut shard()), 1);
         assert_eq!(job.slot, Slot(0));
     }
 }

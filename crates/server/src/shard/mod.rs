@@ -6,9 +6,11 @@ mod close_log;
 mod consumers;
 mod control;
 mod driver;
+mod filter;
 mod inspector;
 mod journal_driver;
 mod mailbox;
+mod order;
 mod pacing;
 mod request;
 mod transport;
@@ -31,10 +33,13 @@ use crate::versioned::Versioned;
 use driver::Driver;
 
 pub use control::{Command, Control};
-pub use inspector::slowness;
+pub use filter::Filter;
 pub use journal_driver::{JournalError, record_bytes_max, with_cause};
 pub use mailbox::{Mailbox, Unanswered};
-pub use request::{Closed, Closing, Filter, JournalSnapshot, Lag, Page, PageFound, Request, Snapshot};
+pub use order::{Place, Sort, SortKey};
+pub use request::{
+    AddressCounts, Closed, Closing, Found, JournalSnapshot, Lag, Page, PageFound, Request, Snapshot,
+};
 
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;

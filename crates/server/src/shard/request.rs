@@ -1,11 +1,13 @@
 //! Questions of operators to a shard, and its answers: plain owned data.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
 use std::sync::mpsc::Sender;
 
-use tickstream_engine::{Connection, Counters, Latencies, Mode, Report, Standing};
+use tickstream_engine::{AddressKey, Connection, Counters, Identified, Latencies, Report};
 use tickstream_journal as journal;
 
+use super::filter::Filter;
+use super::order::{Place, Sort};
 use crate::ring::RingStats;
 
 /// Something that is asked of a shard.
@@ -15,8 +17,12 @@ pub enum Request {
     Snapshot(Sender<Snapshot>),
     /// Some of its connections.
     Connections(Page, Sender<PageFound>),
+    /// Count its connections by address; the answer begins with the number of the shard.
+    Addresses(Sender<(usize, HashMap<AddressKey, AddressCounts>)>),
     /// Close the connection with this number.
     Close(u64, Sender<Closed>),
+    /// Close the connections that pass the filter; the answer is the number of the shard, and how many they were.
+    CloseAll(Filter, Sender<(usize, u64)>),
 }
 
 /// All that a shard counts, at one moment.
@@ -30,7 +36,7 @@ pub struct Snapshot {
     pub latencies: Latencies,
     /// Its socket ring's counters.
     pub ring: RingStats,
-    /// Its subscribers that are behind, by stream, in the order of [`Mode`]'s numbers.
+    /// Its subscribers that are behind, by stream, in the order of the numbers of their modes.
     pub lag: [Lag; 2],
     /// Passes of its loop.
     pub passes: u64,
@@ -67,24 +73,17 @@ pub struct Closing {
     pub report: Report,
 }
 
-/// A request for connections: the slowest of those that pass the filter.
-#[derive(Clone, Copy, Debug)]
+/// A request for connections: the first of those that pass the filter, in an order.
+#[derive(Clone, Debug)]
 pub struct Page {
     /// So many of them.
     pub most: usize,
     /// Only these.
     pub filter: Filter,
-}
-
-/// A filter of connections. Each condition that is there must hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// From this address, any port.
-    pub peer: Option<IpAddr>,
-    /// Subscribed to this stream.
-    pub mode: Option<Mode>,
-    /// As far as this.
-    pub standing: Option<Standing>,
+    /// In this order.
+    pub sort: Sort,
+    /// Behind this place; `None`: from the begin on.
+    pub after: Option<Place>,
 }
 
 /// Connections for a [`Page`].
@@ -94,8 +93,55 @@ pub struct PageFound {
     pub shard: usize,
     /// Connections that pass the filter.
     pub total: u64,
-    /// The slowest of them, in no order.
-    pub connections: Vec<Connection>,
+    /// Those of them that stand behind the page's place.
+    pub behind: u64,
+    /// The first of these, in no order.
+    pub connections: Vec<Found>,
+}
+
+/// A connection of a page.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its place in the order.
+    pub place: Place,
+    /// The connection.
+    pub connection: Connection,
+    /// Its identity.
+    pub identity: Identity,
+}
+
+/// Identity of a connection. All of it is foreign text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// User that AUTH or its certificate named.
+    pub user: Option<Box<str>>,
+    /// Subject of its certificate.
+    pub subject: Option<Box<str>>,
+    /// Library of its client.
+    pub client: Option<Box<str>>,
+}
+
+/// Connections of an address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressCounts {
+    /// All of them.
+    pub connections: u32,
+    /// Those that lag.
+    pub lagging: u32,
+    /// Those that haven't authenticated.
+    pub unauthenticated: u32,
+    /// Bytes that their sockets took.
+    pub bytes_sent: u64,
+}
+
+impl AddressCounts {
+    /// Adds those of another shard.
+    pub fn add(&mut self, other: &Self) {
+        self.connections += other.connections;
+        self.lagging += other.lagging;
+        self.unauthenticated += other.unauthenticated;
+        self.bytes_sent += other.bytes_sent;
+    }
 }
 
 /// The outcome of closing a connection.
@@ -109,10 +155,8 @@ pub enum Closed {
     Unknown,
 }
 
-impl Filter {
-    pub(super) fn passes(&self, connection: &Connection) -> bool {
-        self.peer.is_none_or(|peer| connection.peer.ip().to_canonical() == peer.to_canonical())
-            && self.mode.is_none_or(|mode| connection.mode == Some(mode))
-            && self.standing.is_none_or(|standing| connection.standing == standing)
+impl From<Identified<'_>> for Identity {
+    fn from(Identified { user, subject, client }: Identified<'_>) -> Self {
+        Self { user: user.map(Into::into), subject: subject.map(Into::into), client: client.map(Into::into) }
     }
 }

@@ -80,7 +80,29 @@ struct Route<P> {
     /// `{}`, with or without a name in it, stands for one part.
     path: &'static str,
     help: &'static str,
+    guard: Guard,
     answer: Handler<P>,
+}
+
+/// Demands on whoever asks, on TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Guard {
+    /// None.
+    Open,
+    /// The token, since it changes the program.
+    Changes,
+    /// The token, since it tells what users have sent.
+    Tells,
+}
+
+impl Guard {
+    /// Begin of a sentence about what needs the token, and its verb.
+    fn subject(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Open | Self::Changes => ("changes", "are taken"),
+            Self::Tells => ("events", "are shown"),
+        }
+    }
 }
 
 impl<P: Program> Router<P> {
@@ -121,7 +143,17 @@ impl<P: Program> Router<P> {
         F: Fn(Arc<P>, Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Answer, Refusal>> + Send + 'static,
     {
-        self.route(Method::GET, path, help, answer)
+        self.route((Method::GET, Guard::Open), path, help, answer)
+    }
+
+    /// Adds something to read that not everybody may: on TCP it needs the token.
+    #[must_use]
+    pub fn get_guarded<F, A>(self, path: &'static str, help: &'static str, answer: F) -> Self
+    where
+        F: Fn(Arc<P>, Call) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Answer, Refusal>> + Send + 'static,
+    {
+        self.route((Method::GET, Guard::Tells), path, help, answer)
     }
 
     /// Adds something that changes the program: on TCP it needs the token.
@@ -131,16 +163,22 @@ impl<P: Program> Router<P> {
         F: Fn(Arc<P>, Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Answer, Refusal>> + Send + 'static,
     {
-        self.route(Method::POST, path, help, answer)
+        self.route((Method::POST, Guard::Changes), path, help, answer)
     }
 
-    fn route<F, A>(mut self, method: Method, path: &'static str, help: &'static str, answer: F) -> Self
+    fn route<F, A>(
+        mut self,
+        (method, guard): (Method, Guard),
+        path: &'static str,
+        help: &'static str,
+        answer: F,
+    ) -> Self
     where
         F: Fn(Arc<P>, Call) -> A + Send + Sync + 'static,
         A: Future<Output = Result<Answer, Refusal>> + Send + 'static,
     {
         let answer = move |program, call| -> Answering { Box::pin(answer(program, call)) };
-        self.routes.push(Route { method, path, help, answer: Box::new(answer) });
+        self.routes.push(Route { method, path, help, guard, answer: Box::new(answer) });
         self
     }
 
@@ -162,34 +200,36 @@ impl<P: Program> Router<P> {
         if path == "/help" {
             return if is_read { Ok(Found::Help) } else { Err(wrong_method(path, Method::GET)) };
         }
-        let matching = self.routes.iter().find_map(|route| Some((route, captured(route.path, path)?)));
-        let Some((route, captures)) = matching else {
-            return Err(Refusal::not_found(format!(
-                "there is nothing at {path}; GET /help lists what there is"
-            )));
+        let is_meant =
+            |route: &Route<P>| if is_read { route.method == Method::GET } else { route.method == *method };
+        let matching = || self.routes.iter().filter_map(|route| Some((route, captured(route.path, path)?)));
+        let Some((route, captures)) = matching().find(|(route, _)| is_meant(route)) else {
+            return Err(match matching().next() {
+                Some((other, _)) => wrong_method(path, other.method.clone()),
+                None => {
+                    Refusal::not_found(format!("there is nothing at {path}; GET /help lists what there is"))
+                }
+            });
         };
-        match route.method {
-            Method::GET if is_read => {}
-            Method::POST if *method == Method::POST => self.may_change(via, request.headers())?,
-            _ => return Err(wrong_method(path, route.method.clone())),
-        }
+        self.is_allowed(route.guard, via, request.headers())?;
         let query = request.uri().query().unwrap_or_default().to_owned();
         Ok(Found::Route(route, Call { captures, query }))
     }
 
-    /// Lets through those who may change the program.
-    fn may_change(&self, via: Via, headers: &HeaderMap) -> Result<(), Refusal> {
-        if via == Via::Unix {
+    /// Lets through those who meet the demands of a route.
+    fn is_allowed(&self, guard: Guard, via: Via, headers: &HeaderMap) -> Result<(), Refusal> {
+        if via == Via::Unix || guard == Guard::Open {
             return Ok(());
         }
+        let (what, verb) = guard.subject();
         let Some(token) = self.program.token() else {
-            return Err(Refusal::forbidden(
-                "changes are taken on the admin endpoint's unix socket only, unless admin_token_file is set; it isn't",
-            ));
+            return Err(Refusal::forbidden(format!(
+                "{what} {verb} on the admin endpoint's unix socket only, unless admin_token_file is set; it isn't"
+            )));
         };
         let refused = |how| {
             Refusal::forbidden(format!(
-                "changes need the header \"Authorization: Bearer\" with the token of admin_token_file; this one is {how}"
+                "{what} need the header \"Authorization: Bearer\" with the token of admin_token_file; this one is {how}"
             ))
         };
         let given = headers.get(header::AUTHORIZATION).ok_or_else(|| refused("missing"))?;
@@ -200,10 +240,10 @@ impl<P: Program> Router<P> {
     fn help(&self) -> String {
         let mut help = format!("{}\n\n", self.title);
         let mut routes: Vec<_> =
-            self.routes.iter().map(|route| (route.path, &route.method, route.help)).collect();
-        routes.push(("/help", &Method::GET, "this"));
-        for (path, method, about) in routes {
-            let needs = if *method == Method::POST { "; needs the token or the unix socket" } else { "" };
+            self.routes.iter().map(|route| (route.path, &route.method, route.help, route.guard)).collect();
+        routes.push(("/help", &Method::GET, "this", Guard::Open));
+        for (path, method, about, guard) in routes {
+            let needs = if guard != Guard::Open { "; needs the token or the unix socket" } else { "" };
             writeln!(help, "{:<4} {path:<26} {about}{needs}", method.as_str())
                 .expect("writing to a String can't fail");
         }
@@ -315,11 +355,13 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "0123456789abcdef").unwrap();
         let token = AdminToken::from_file(file.path()).unwrap();
-        Router::new("a program", Arc::new(Nothing(Some(token)))).post(
-            "/things/{id}/close",
-            "closes one",
-            |_, call| async move { Ok(text(StatusCode::OK, call.captures.concat())) },
-        )
+        Router::new("a program", Arc::new(Nothing(Some(token))))
+            .post("/things/{id}/close", "closes one", |_, call| async move {
+                Ok(text(StatusCode::OK, call.captures.concat()))
+            })
+            .get("/level", "shows it", |_, _| async move { Ok(text(StatusCode::OK, "l")) })
+            .post("/level", "sets it", |_, _| async move { Ok(text(StatusCode::OK, "l")) })
+            .get_guarded("/secrets", "tells them", |_, _| async move { Ok(text(StatusCode::OK, "s")) })
     }
 
     fn check(method: &str, path: &str, authorization: Option<&str>, expected: u16) {
@@ -345,6 +387,10 @@ mod tests {
         check("GET", "/things/7/close", None, 405);
         check("POST", "/config", None, 405);
         check("POST", "/help", None, 405);
+        check("GET", "/level", None, 200);
+        check("POST", "/level", None, 403);
+        check("POST", "/level", Some("Bearer 0123456789abcdef"), 200);
+        check("PUT", "/level", None, 405);
     }
 
     #[test]
@@ -364,6 +410,16 @@ mod tests {
         ] {
             close(Some(bad), 403);
         }
+    }
+
+    #[test]
+    fn what_not_everybody_may_read_needs_the_token_too() {
+        check("GET", "/secrets", None, 403);
+        check("HEAD", "/secrets", None, 403);
+        check("GET", "/secrets", Some("Bearer 0123456789abcdef"), 200);
+        check("POST", "/secrets", Some("Bearer 0123456789abcdef"), 405);
+        let help = router().help();
+        assert!(help.contains("tells them; needs the token or the unix socket\n"), "{help}");
     }
 
     #[test]

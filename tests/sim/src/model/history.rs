@@ -1,6 +1,6 @@
 //! The passes of a shard, so that the age of a tick can be told.
 
-/// What one pass was.
+/// Report of one pass.
 #[derive(Clone, Copy, Debug)]
 struct Pass {
     /// The latest that the wall clock has ever said.
@@ -8,7 +8,7 @@ struct Pass {
     lived: u64,
     /// The wall clock says no less than it ever did.
     is_ahead: bool,
-    /// All that was due was sent and answered at its end.
+    /// All that was due was sent and answered at its end, and isn't due again.
     is_settled: bool,
 }
 
@@ -18,6 +18,14 @@ pub struct History(Vec<Pass>);
 impl History {
     pub fn push(&mut self, wall: u64, wall_most: u64, lived: u64) {
         self.0.push(Pass { wall_most, lived, is_ahead: wall == wall_most, is_settled: false });
+    }
+
+    /// The wall clock was set back to `wall`: ticks that were due later will be due, and published, again.
+    pub fn set_back(&mut self, wall: u64) {
+        let first = self.0.partition_point(|pass| pass.wall_most < wall);
+        for pass in &mut self.0[first..] {
+            pass.is_settled = false;
+        }
     }
 
     pub fn settle(&mut self) {

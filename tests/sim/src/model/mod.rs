@@ -122,6 +122,7 @@ impl Model {
             self.tally.clock_back.steps += 1;
             self.tally.clock_back.ns += expected.max(self.wall_high) - wall;
             self.wall_high = wall;
+            self.history.set_back(wall);
             for step in &mut self.steps {
                 step.after_least = step.after_least.min(wall);
             }

@@ -169,7 +169,7 @@ impl Publishing {
         let certain = |record: u64| if record > settled { record } else { 0 };
         let (mut verdicts, mut events, mut letters) = (Vec::new(), Vec::new(), Vec::new());
         for (event, index) in batch.events.iter().zip(0..) {
-            if u64::from(index) >= granted {
+            if index >= granted {
                 self.count_rejected(RATE_LIMITED.0, 1);
                 verdicts.push(Verdict::Rejected(RATE_LIMITED));
             } else if let Some(reason) = event.reason(rules, now) {

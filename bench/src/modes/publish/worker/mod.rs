@@ -105,7 +105,8 @@ impl<'a> Worker<'a> {
             let producer = if options.resend { slot / 2 } else { slot };
             Producer::new(run, u64::from(number) + u64::from(producer) * u64::from(plan.threads))
         };
-        let auth = Auth { username: plan.options.user.clone(), password: plan.password.clone() };
+        let auth =
+            Auth { username: plan.options.user.clone(), password: plan.password.clone(), client: None };
         Ok(Self {
             number,
             shared,

@@ -138,7 +138,7 @@ fn a_tls_connection_has_a_deadline_for_its_handshake_and_then_one_for_auth() {
     world.run(4 * SECOND);
     let id = world.client(slow).id;
     assert_eq!(world.shard.received(id, b"hello"), b"hello", "TLS isn't the engine's");
-    world.shard.secured(id, Secured { resumed: false, user: None });
+    world.shard.secured(id, Secured { resumed: false, user: None, subject: None });
     world.run(4 * SECOND);
     world.send_auth(slow);
     assert_eq!(world.client(slow).take(), [Seen::AckAuth]);
@@ -151,7 +151,7 @@ fn a_certificate_s_name_stands_for_auth_s_and_for_no_other() {
         let mut world = World::new(super::config());
         let client = world.connect_from("10.0.0.1", true).unwrap();
         let id = world.client(client).id;
-        world.shard.secured(id, Secured { resumed: false, user: Some("probe-7".into()) });
+        world.shard.secured(id, Secured { resumed: false, user: Some("probe-7".into()), subject: None });
         world.send_auth_as(client, username, password);
         assert_eq!(world.client(client).take().first(), Some(&expected), "{username:?} {password:?}");
     };

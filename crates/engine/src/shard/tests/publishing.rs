@@ -5,3 +5,4 @@ mod limits;
 mod session;
 mod site;
 mod stored;
+mod users;

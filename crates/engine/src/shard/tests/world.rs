@@ -181,7 +181,8 @@ impl World {
     /// A client that sends AUTH and SUBSCRIBE in one go.
     pub fn subscribed(&mut self, mode: Mode, resume_after: Option<u64>) -> usize {
         let client = self.connect();
-        let mut bytes = frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() });
+        let mut bytes =
+            frame::seal(&Auth { username: "ada".into(), password: "s3cret".into(), client: None });
         bytes.extend(frame::seal(&Subscribe { mode: mode.into(), resume_after }));
         self.send(client, &bytes);
         client
@@ -197,7 +198,10 @@ impl World {
     }
 
     pub fn send_auth_as(&mut self, client: usize, username: &str, password: &str) {
-        self.send(client, &frame::seal(&Auth { username: username.into(), password: password.into() }));
+        self.send(
+            client,
+            &frame::seal(&Auth { username: username.into(), password: password.into(), client: None }),
+        );
     }
 
     pub fn send_heartbeat(&mut self, client: usize) {

@@ -220,11 +220,11 @@ impl Drop for Bench {
 }
 
 fn auth() -> Vec<u8> {
-    frame::seal(&Auth { username: "ada".into(), password: "s3cret".into() })
+    frame::seal(&Auth { username: "ada".into(), password: "s3cret".into(), client: None })
 }
 
 fn wrong_auth() -> Vec<u8> {
-    frame::seal(&Auth { username: "ada".into(), password: "guess".into() })
+    frame::seal(&Auth { username: "ada".into(), password: "guess".into(), client: None })
 }
 
 /// The frames in bytes that end with one.

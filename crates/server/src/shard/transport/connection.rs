@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tickstream_engine::{ConnId, SealedFrame, Secured};
 
 use super::{Output, Outputs};
-use crate::tls::{Acceptor, RECORD_BYTES_MAX, TlsError, TlsSession};
+use crate::tls::{Acceptor, RECORD_BYTES_MAX, TlsError, TlsSession, material};
 
 /// One TLS connection. Most of them are idle: what they need only while they aren't is apart.
 pub(super) struct Connection {
@@ -122,10 +122,15 @@ impl Connection {
 
     pub fn secured(&self, acceptor: &Acceptor) -> Result<Secured, TlsError> {
         let Stage::Established(session) = &self.stage else {
-            return Ok(Secured { resumed: false, user: None });
+            return Ok(Secured { resumed: false, user: None, subject: None });
         };
-        let user = session.peer_certificate().map(|certificate| acceptor.user(certificate)).transpose()?;
-        Ok(Secured { resumed: session.is_resumed() == Some(true), user: user.flatten() })
+        let certificate = session.peer_certificate();
+        let user = certificate.map(|certificate| acceptor.user(certificate)).transpose()?;
+        Ok(Secured {
+            resumed: session.is_resumed() == Some(true),
+            user: user.flatten(),
+            subject: certificate.and_then(material::subject).map(String::into_boxed_str),
+        })
     }
 
     pub fn is_underway(&self) -> bool {

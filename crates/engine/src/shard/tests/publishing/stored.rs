@@ -84,7 +84,7 @@ fn a_certificate_s_name_and_the_credentials_of_the_time_stand_in_the_record() {
     let old = site.publisher();
     let secured = site.world.connect_from("192.0.2.7", true).unwrap();
     let id = site.world.client(secured).id;
-    site.world.shard.secured(id, Secured { resumed: false, user: Some("grace".into()) });
+    site.world.shard.secured(id, Secured { resumed: false, user: Some("grace".into()), subject: None });
     site.world.send_auth_as(secured, "", "s3cret");
     site.world.client(secured).take();
     let mut changed = collecting(|_| {});

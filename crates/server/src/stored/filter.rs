@@ -1,17 +1,17 @@
-//! Which events are meant.
+//! Conditions on stored events.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tickstream_schema::events::{Body, DeadLetter, Event, EventType, StoredBatch};
 use tickstream_schema::json::parse_time;
+use tickstream_service::pattern::Pattern;
 
-use super::batch::Batch;
-use super::batch::event_of;
+use super::{StoredRecord, event_of};
 
 /// The kinds of events, as the command line and JSON name them.
 pub static KINDS: &[&str] = tickstream_schema::table::EVENT_TYPE.values;
 
-/// Which events are meant: each condition that is there must hold.
+/// Conditions on events: each that is there must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Received then or later.
@@ -32,22 +32,18 @@ pub struct Filter {
     pub services: Vec<Pattern>,
 }
 
-/// Text in which `*` stands for any text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern(pub String);
-
 /// A time of the server's clock, Unix nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment(pub u64);
 
 impl Filter {
-    /// Tells batches that can have events that are meant.
-    pub fn takes_batch(&self, batch: &Batch) -> bool {
-        let StoredBatch { receive_time_ns: time, shard, .. } = batch.stored;
+    /// Tells records that can have events that are meant.
+    pub fn takes_record(&self, record: &StoredRecord<'_>) -> bool {
+        let StoredBatch { receive_time_ns: time, shard, .. } = *record.stored;
         self.since.is_none_or(|since| time >= since.0)
             && self.until.is_none_or(|until| time < until.0)
             && self.shard.is_none_or(|number| number == shard)
-            && self.producer.is_none_or(|producer| producer == batch.producer)
+            && self.producer.is_none_or(|producer| producer == record.producer)
     }
 
     /// Tells events of such a batch that are meant.
@@ -71,21 +67,6 @@ impl Filter {
     pub fn takes_any(&self) -> bool {
         let Self { kinds, users, names, services, .. } = self;
         kinds.is_empty() && users.is_empty() && names.is_empty() && services.is_empty()
-    }
-}
-
-impl Pattern {
-    /// Compares the whole text.
-    fn matches(&self, text: &str) -> bool {
-        let Some((start, rest)) = self.0.split_once('*') else { return self.0 == text };
-        let Some(mut left) = text.strip_prefix(start) else { return false };
-        let mut parts: Vec<_> = rest.split('*').collect();
-        let end = parts.pop().unwrap_or_default();
-        for part in parts {
-            let Some(at) = left.find(part) else { return false };
-            left = &left[at + part.len()..];
-        }
-        left.ends_with(end)
     }
 }
 
@@ -198,29 +179,6 @@ mod tests {
         assert_eq!(producer("00112233-4455-6677-8899-AABBCCDDEEFF"), Ok(id));
         for text in ["", "0011", "zz112233445566778899aabbccddeeff", "00112233445566778899aabbccddeeff0"] {
             assert!(producer(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_star_stands_for_any_text() {
-        let check = |pattern: &str, text: &str, expected: bool| {
-            assert_eq!(Pattern(pattern.to_owned()).matches(text), expected, "{pattern} {text}");
-        };
-        for (pattern, text, expected) in [
-            ("a", "a", true),
-            ("a", "ab", false),
-            ("*", "", true),
-            ("a*", "abc", true),
-            ("*c", "abc", true),
-            ("a*c", "abc", true),
-            ("a*c", "ac", true),
-            ("ab*bc", "abc", false),
-            ("a*b*c", "axxbyyc", true),
-            ("a*b*c", "axxcyyb", false),
-            ("", "", true),
-            ("", "a", false),
-        ] {
-            check(pattern, text, expected);
         }
     }
 

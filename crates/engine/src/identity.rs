@@ -1,0 +1,146 @@
+//! Identities of authenticated connections: the user, and what the client said of itself.
+//!
+//! They stand beside the connection table, which every pass goes through: they are looked at when a client subscribes or
+//! publishes, and when an operator asks.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::auth::{Access, Credentials, Grant};
+use crate::clock::ActiveTime;
+use crate::ids::Slot;
+use crate::limit::Limit;
+
+/// Longest name of a client's library, and longest subject of its certificate, bytes; more is cut off.
+const CLIENT_BYTES: usize = 64;
+const SUBJECT_BYTES: usize = 255;
+
+/// A user with connections on this shard, or one that is listed.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub name: Rc<str>,
+    access: Cell<Access>,
+    /// Listed in [`Credentials::with_users`].
+    is_listed: Cell<bool>,
+    /// Until when the events of all its connections are paid for.
+    pub paid: Cell<ActiveTime>,
+}
+
+impl Account {
+    pub fn access(&self) -> Access {
+        self.access.get()
+    }
+}
+
+/// Identity of a connection.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub account: Rc<Account>,
+    /// Subject of its certificate.
+    pub subject: Option<Box<str>>,
+    /// Library of its client, as AUTH says.
+    pub client: Option<Box<str>>,
+}
+
+/// Identities by slot, and the users that they have.
+#[derive(Debug, Default)]
+pub(crate) struct Identities {
+    by_slot: Vec<Option<Box<Identity>>>,
+    accounts: BTreeMap<Rc<str>, Rc<Account>>,
+}
+
+impl Identities {
+    /// Bytes of a connection's identity at most, but for its user's account.
+    pub const BYTES_MAX: u64 =
+        (size_of::<Option<Box<Identity>>>() + size_of::<Identity>() + SUBJECT_BYTES + CLIENT_BYTES) as u64;
+
+    /// The account of an AUTH that was granted; `certified` is the name in the client's certificate.
+    ///
+    /// # Errors
+    /// If the user has as many connections as it may.
+    pub fn account(
+        &mut self,
+        credentials: &Credentials,
+        grant: Grant,
+        certified: Option<&str>,
+    ) -> Result<Rc<Account>, Limit> {
+        let (name, access) = match grant {
+            Grant::Pair => (credentials.pair_user(), Access::ALL),
+            Grant::Certified => (certified.unwrap_or_default(), Access::ALL),
+            Grant::User(index) => (&*credentials.user(index).name, credentials.user(index).access),
+        };
+        let is_listed = matches!(grant, Grant::User(_));
+        let account = match self.accounts.get(name) {
+            Some(account) => Rc::clone(account),
+            None => {
+                let account = Rc::new(Account {
+                    name: name.into(),
+                    access: Cell::new(access),
+                    is_listed: Cell::new(is_listed),
+                    paid: Cell::new(0),
+                });
+                self.accounts.insert(Rc::clone(&account.name), Rc::clone(&account));
+                account
+            }
+        };
+        account.access.set(access);
+        account.is_listed.set(is_listed);
+        // Beside the connections', there are the table's and this one.
+        let connections = Rc::strong_count(&account) - 2;
+        match access.connections {
+            Some(most) if connections >= most.get() as usize => Err(Limit::ConnectionsPerUser),
+            _ => Ok(account),
+        }
+    }
+
+    /// Notes a connection's identity.
+    pub fn insert(&mut self, slot: Slot, identity: Identity) {
+        let index = slot.index();
+        if self.by_slot.len() <= index {
+            self.by_slot.resize_with(index + 1, || None);
+        }
+        let cut = |text: Option<Box<str>>, bytes: usize| {
+            text.filter(|text| !text.is_empty()).map(|text| text[..text.floor_char_boundary(bytes)].into())
+        };
+        self.by_slot[index] = Some(Box::new(Identity {
+            subject: cut(identity.subject, SUBJECT_BYTES),
+            client: cut(identity.client, CLIENT_BYTES),
+            ..identity
+        }));
+    }
+
+    /// Identity of a connection that has authenticated, until it is released.
+    pub fn get(&self, slot: Slot) -> Option<&Identity> {
+        self.by_slot.get(slot.index())?.as_deref()
+    }
+
+    /// A connection is gone.
+    pub fn release(&mut self, slot: Slot) {
+        if let Some(identity) = self.by_slot.get_mut(slot.index()).and_then(Option::take) {
+            let account = identity.account;
+            // A listed user's quota outlasts its connections.
+            if Rc::strong_count(&account) == 2 && !account.is_listed.get() {
+                self.accounts.remove(&account.name);
+            }
+        }
+    }
+
+    /// Permissions and limits change to those of `credentials`. Answers whether any user with connections lost some.
+    pub fn update(&mut self, credentials: &Credentials) -> bool {
+        let mut lost = false;
+        self.accounts.retain(|name, account| {
+            if !account.is_listed.get() {
+                return true;
+            }
+            let (old, user) = (account.access.get(), credentials.find(name));
+            let none = Access { subscribe: false, publish: false, ..old };
+            let new = user.map_or(none, |user| user.access);
+            account.access.set(new);
+            account.is_listed.set(user.is_some());
+            lost |= old.subscribe && !new.subscribe || old.publish && !new.publish;
+            user.is_some() || Rc::strong_count(account) > 1
+        });
+        lost
+    }
+}
