@@ -133,7 +133,7 @@ def test_full(tickstream, folder):
     small, installation = on_disk(tickstream, folder)
     recorder = Recorder(installation, "full")
     assert all(recorder.send(0).values())
-    small.fill(leave=0)
+    small.fill(leave=MIB)
     for batch in range(1, 400):
         results = recorder.send(batch)
         if not any(results.values()):

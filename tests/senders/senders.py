@@ -400,8 +400,8 @@ def test_syslog_ng(installation):
     (folder / "syslog-ng.conf").write_text(
         f"""@version: 3.38
 source s_local {{ unix-dgram("{folder}/log"); }};
-destination d_new {{ syslog("127.0.0.1" port({port}) transport("tcp")); }};
-destination d_old {{ network("127.0.0.1" port({port}) transport("tcp")); }};
+destination d_new {{ syslog("127.0.0.1" port({port}) transport("tcp") persist-name("new")); }};
+destination d_old {{ network("127.0.0.1" port({port}) transport("tcp") persist-name("old")); }};
 filter f_new {{ program("syslogngnew"); }};
 filter f_old {{ program("syslogngold"); }};
 log {{ source(s_local); filter(f_new); destination(d_new); }};

@@ -100,9 +100,13 @@ impl Exchange {
         if !source.needs_key() {
             return Ok(Outcome::default());
         }
-        let mut key = self.key_of(secrets(head));
-        if let Some(key) = &key {
-            self.check(key, head)?;
+        // The first secret counts: a wrong one isn't made good by another that is right.
+        let secret = secrets(head).next();
+        let mut key = self.key_of(secret.as_deref());
+        match &key {
+            Some(key) => self.check(key, head)?,
+            None if secret.is_some() => return Err(Refusal::Unauthorized),
+            None => {}
         }
         source.accepts(head).map_err(Refusal::Unsupported)?;
         let mut reservation = self.intake.budget.reservation();
@@ -113,7 +117,7 @@ impl Exchange {
             return Err(Intake::full().into());
         }
         if key.is_none() {
-            key = self.key_of(source.secret_in_body(head, &content).into_iter());
+            key = self.key_of(source.secret_in_body(head, &content).as_deref());
             self.check(key.as_deref().ok_or(Refusal::Unauthorized)?, head)?;
         }
         let origin = origin(source, head, key.ok_or(Refusal::Unauthorized)?);
@@ -127,11 +131,11 @@ impl Exchange {
         if outcome.retryable().is_some() { Err(Refusal::Partly(outcome)) } else { Ok(outcome) }
     }
 
-    /// The first key that there is; without a file of keys, the one that may do everything.
-    fn key_of(&self, mut secrets: impl Iterator<Item = String>) -> Option<Arc<Key>> {
+    /// The key with this secret; without a file of keys, the one that may do everything.
+    fn key_of(&self, secret: Option<&str>) -> Option<Arc<Key>> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         match keys {
-            Some(keys) => secrets.find_map(|secret| keys.find(&secret).cloned()),
+            Some(keys) => keys.find(secret?).cloned(),
             None => Some(Arc::new(Key::unrestricted("any"))),
         }
     }

@@ -63,7 +63,7 @@ impl HttpSource for Events {
         }
         match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'[') => decode_array(body, writer),
-            Some(_) if is_scalar(body) => {
+            Some(_) if !has_object(body) => {
                 Err(Malformed("the body is neither an array nor objects of JSON".to_owned()))
             }
             Some(_) => {
@@ -128,10 +128,9 @@ fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malf
     Ok(())
 }
 
-/// Whether the whole body is one value of JSON that can't hold an event.
-fn is_scalar(body: &[u8]) -> bool {
-    let first = body.trim_ascii().first();
-    !matches!(first, Some(b'{' | b'[')) && serde_json::from_slice::<&RawValue>(body).is_ok()
+/// Whether a line begins as an object does: otherwise none of the body can be an event.
+fn has_object(body: &[u8]) -> bool {
+    body.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_start().starts_with(b"{"))
 }
 
 /// The event that the whole body is, where it goes over several lines.
@@ -257,7 +256,7 @@ mod tests {
         let nested = ["[".repeat(10_000), "]".repeat(10_000)].concat();
         let events = decode("", "/v1/events", nested.as_bytes());
         assert!(events.is_err() || events.unwrap().rejected.len() == 1);
-        for body in ["", "  \n", "[", "[1,", "[{}] x", "[\u{0}]", "5", "null", "\"text\""] {
+        for body in ["", "  \n", "[", "[1,", "[{}] x", "[\u{0}]", "5", "null", "\"text\"", "a\nb"] {
             assert!(decode("", "/v1/events", body.as_bytes()).is_err(), "{body}");
         }
         assert!(decode("application/protobuf", "/v1/events", b"\x1A\xFF").is_err());

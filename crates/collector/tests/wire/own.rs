@@ -53,6 +53,7 @@ async fn compressed_bodies_keys_and_origins_are_checked() {
     check("content-encoding: gzip\r\nx-api-key: secret-key", plain.as_bytes(), 400).await;
     check("content-encoding: br\r\nx-api-key: secret-key", &gzip, 415).await;
     check("x-api-key: wrong-key", plain.as_bytes(), 401).await;
+    check("x-api-key: wrong-key\r\nauthorization: Bearer secret-key", plain.as_bytes(), 401).await;
     check("authorization: Bearer secret-key", plain.as_bytes(), 200).await;
     let page = check("x-api-key: public-key\r\norigin: https://shop.example", plain.as_bytes(), 200).await;
     assert_eq!(page.header("access-control-allow-origin"), Some("https://shop.example"));
