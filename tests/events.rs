@@ -77,7 +77,7 @@ impl Server {
         events(&self.journal(), action, args)
     }
 
-    /// What is printed, line by line.
+    /// Output, line by line.
     fn lines(&self, action: &str, args: &[&str]) -> Vec<serde_json::Value> {
         let output = self.events(action, args);
         assert!(output.status.success(), "{action} {args:?}: {}", String::from_utf8_lossy(&output.stderr));

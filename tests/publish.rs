@@ -17,7 +17,7 @@ use tickstream_wire::{Decoder, FrameType, frame};
 
 const ALL_KINDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/events/all-kinds.jsonl");
 
-/// What the server has been through. It rejects events that are called "bad", takes those that are called "later" at
+/// State of the server. It rejects events that are called "bad", takes those that are called "later" at
 /// their second coming, and says nothing to a batch with one that is called "never".
 #[derive(Default)]
 struct Stored {

@@ -34,7 +34,7 @@ pub enum Stage {
     Live,
     /// Dropped by this side; it comes back when its last receive is over.
     Leaving,
-    /// It won't come back.
+    /// Closed; the client won't come back.
     Gone,
 }
 
@@ -55,7 +55,7 @@ pub struct Connection {
     pub failures: u8,
     /// A receive or a poll is in the ring.
     pub armed: bool,
-    /// It was subscribed, and so has ticks to answer for.
+    /// True if it was subscribed, and so has ticks to answer for.
     subscribed_once: bool,
     /// Taken down and up again by the storm.
     pub stormed: bool,

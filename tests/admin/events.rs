@@ -1,4 +1,4 @@
-//! What is told of published events, where they are collected.
+//! Metrics of published events, where they are collected.
 
 use tickstream_engine::RejectionCode;
 use tickstream_schema::events::Publish;

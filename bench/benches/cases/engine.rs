@@ -50,7 +50,7 @@ fn subscribe_again() -> Operation {
     })
 }
 
-/// What a connection costs that asks for nothing; to subtract from the next case.
+/// Cost of a connection that asks for nothing; to subtract from the next case.
 fn accept_close() -> Operation {
     let mut driver = Driver::new();
     driver.subscriber(Mode::Second);
@@ -111,7 +111,7 @@ fn fan_out() -> Operation {
 struct Driver {
     shard: Shard,
     now: Now,
-    /// What the kernel would hold: sends without an answer.
+    /// State that the kernel would hold: sends without an answer.
     sends: Vec<(ConnId, SealedFrame, u32)>,
 }
 

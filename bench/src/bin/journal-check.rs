@@ -29,7 +29,7 @@ const EVENT_ID: [u8; 2] = [1 << 3 | 2, 16];
 struct Options {
     /// The server's --journal directory
     directory: PathBuf,
-    /// What `tickstream-load --publish --acked` wrote
+    /// File that `tickstream-load --publish --acked` wrote
     acked: PathBuf,
     /// Only faults
     #[arg(short, long)]

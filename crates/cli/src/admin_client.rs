@@ -25,10 +25,10 @@ const REFUSAL_CHARS: usize = 300;
 /// Reasons for which there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminClientError {
-    /// Nobody listens, or it broke.
+    /// No server listens, or the connection broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It took too long.
+    /// The server took too long.
     #[error("it takes longer than {} s", .0.as_secs())]
     Timeout(Duration),
     /// Not HTTP.

@@ -11,7 +11,7 @@ use tokio::{runtime, sync::Semaphore, time};
 /// Clients that connect at once.
 const CONNECTING_MAX: usize = 256;
 
-/// What one client, or all of them, lived through.
+/// Counts of one client, or of all of them.
 #[derive(Default)]
 struct Tally {
     ticks: u64,

@@ -36,11 +36,11 @@ pub const PASSED: &str = "TICKSTREAM_LISTENERS_PASSED";
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: SocketAddr,
-    /// Whether TLS is spoken there.
+    /// True if it speaks TLS.
     pub tls: bool,
-    /// It is used whatever address is configured: the service manager passed it, or it was made beside one of those.
+    /// True if it is used whatever address is configured: passed by the service manager, or made beside one of those.
     is_passed: bool,
 }
 
@@ -61,7 +61,7 @@ pub enum ListenError {
     Address {
         /// The address.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// Another process listens there.
@@ -80,7 +80,7 @@ pub enum ListenError {
         fd: RawFd,
         /// The variable that names it.
         variable: &'static str,
-        /// What it is.
+        /// The problem with it.
         reason: io::Error,
     },
     /// A socket of the service manager for which the settings have no use. Clients would wait in its queue for ever.
@@ -92,7 +92,7 @@ pub enum ListenError {
     Unused {
         /// Its address.
         address: SocketAddr,
-        /// Whether it is for TLS.
+        /// True if it is for TLS.
         tls: bool,
     },
     /// A variable that can't be read.
@@ -168,7 +168,7 @@ impl Listeners {
         self.all().map(|listener| listener.fd.as_raw_fd()).collect()
     }
 
-    /// What [`HANDED_OVER`] is to be for a process that inherits them.
+    /// Value of [`HANDED_OVER`] for a process that inherits them.
     pub fn handed_over(&self) -> String {
         let word = |listener: &Listener| {
             format!("{}={}", listener.fd.as_raw_fd(), if listener.tls { "tls" } else { "plain" })
@@ -176,7 +176,7 @@ impl Listeners {
         self.all().map(word).collect::<Vec<_>>().join(",")
     }
 
-    /// What [`PASSED`] is to be for a process that inherits them.
+    /// Value of [`PASSED`] for a process that inherits them.
     pub fn passed(&self) -> String {
         let passed = self.all().filter(|listener| listener.is_passed);
         passed.map(|listener| listener.fd.as_raw_fd().to_string()).collect::<Vec<_>>().join(",")
@@ -281,7 +281,7 @@ impl Listener {
         self.address.port()
     }
 
-    /// Whether it is a socket for `address`, whose port may be 0 for any.
+    /// True if it is a socket for `address`, whose port may be 0 for any.
     fn serves(&self, address: SocketAddr) -> bool {
         self.is_passed || self.address == address || address.port() == 0 && self.address.ip() == address.ip()
     }

@@ -74,7 +74,7 @@ pub struct LogLevels {
 /// A level of the log that can't be set.
 #[derive(Debug, thiserror::Error)]
 pub enum LogLevelError {
-    /// It is none.
+    /// The level isn't one.
     #[error("log_level = {level:?} {reason}")]
     Level {
         /// The text that was given.

@@ -53,7 +53,7 @@ pub enum ServeError {
     /// A shard failed.
     #[error("shard {shard}: {error}")]
     Shard {
-        /// Which.
+        /// Its number.
         shard: usize,
         /// The failure.
         error: ShardError,
@@ -87,13 +87,13 @@ pub enum ServeError {
     /// A shard that neither serves nor ended.
     #[error("shard {shard} has stopped turning")]
     Hung {
-        /// Which.
+        /// Its number.
         shard: usize,
     },
     /// A shard neither listened nor failed, nor said that it is alive.
     #[error("shard {shard} hasn't started, and has given no sign of life for {} s", START_TIMEOUT.as_secs())]
     StartTimeout {
-        /// Which.
+        /// Its number.
         shard: usize,
     },
 }
@@ -173,7 +173,7 @@ impl Server {
         Ok((server, serving.transpose()?))
     }
 
-    /// What the admin endpoint tells of it.
+    /// Facts of the server that the admin endpoint reports.
     fn info(&self, config: &Config, started: SystemTime, log: &LogGuard) -> ServerInfo {
         ServerInfo {
             control: Arc::clone(self.control()),
@@ -386,7 +386,7 @@ impl Server {
     }
 }
 
-/// Which descriptors are whose.
+/// Listeners of each shard, by descriptor.
 struct Plan {
     of_shards: Vec<Vec<(RawFd, bool)>>,
     all: Vec<RawFd>,

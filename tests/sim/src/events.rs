@@ -177,7 +177,7 @@ impl fmt::Debug for Publish {
 pub enum What {
     /// `unpacked`: bytes of the EventBatch, where it is packed.
     Batch { batch: Batch, unpacked: Option<usize> },
-    /// It breaks a rule about its fields.
+    /// The event breaks a rule about its fields.
     Bad,
 }
 

@@ -10,7 +10,7 @@ use tickstream_engine::{IngestPressure, StorageFault};
 use crate::rng::Rng;
 use crate::ticks::{MS, SECOND};
 
-/// How its disk is.
+/// State of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     Quick,
@@ -21,10 +21,10 @@ pub enum Mood {
     Failing,
 }
 
-/// What it said to a record.
+/// Answer of the journal to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// It will be durable.
+    /// The record will be durable.
     Taken,
     /// Its memory is used up: the same record again later.
     Busy,
@@ -38,7 +38,7 @@ pub struct Journal {
     /// Records in memory, oldest first, and their bytes.
     appended: VecDeque<(u64, usize)>,
     bytes: usize,
-    /// How many of the oldest are being flushed.
+    /// Number of the oldest that are being flushed.
     flushing: usize,
     /// The newest record that is durable, if the shard wasn't told yet.
     durable: Option<u64>,

@@ -33,14 +33,14 @@ static MEMORY: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 /// The driver's longest sleep.
 const SLEEP_NS: u64 = 100 * MS;
 
-/// What became of a seed.
+/// Outcome of a seed.
 #[derive(Debug)]
 pub struct Outcome {
     /// Of everything that the shard did, in order.
     pub hash: u64,
-    /// What it asked of its driver.
+    /// Actions that the shard asked of its driver.
     pub actions: u64,
-    /// What it counted.
+    /// The shard's counters.
     pub counters: tickstream_engine::Counters,
     /// The most that the shard held, bytes.
     pub memory_most: usize,
@@ -343,7 +343,7 @@ impl World {
 
     // ---- The network --------------------------------------------------------------------------------------
 
-    /// What a socket says to so many bytes.
+    /// A socket's answer to so many bytes.
     fn socket_takes(&mut self, index: usize, bytes: u64) -> SendOutcome {
         let client = &mut self.clients[index];
         if client.ended == Some(End::Reset) {
@@ -678,6 +678,6 @@ impl World {
     }
 }
 
-/// Where clients come from; two of them count as one.
+/// Addresses of clients; two of them count as one.
 const ADDRESSES: [&str; 6] =
     ["192.0.2.1", "192.0.2.2", "198.51.100.7", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"];

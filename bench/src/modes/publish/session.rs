@@ -29,7 +29,7 @@ pub enum Stage {
     /// AUTH was sent.
     Greeting,
     Live,
-    /// It won't come back.
+    /// Ended; the publisher won't come back.
     Over,
 }
 
@@ -50,7 +50,7 @@ pub struct Session {
     pub producer: Producer,
     /// A SEND isn't over: frames must not mix.
     pub sending: bool,
-    /// It is in the worker's queue.
+    /// True while it is in the worker's queue.
     pub queued: bool,
     pub heartbeat_due: bool,
     /// No PUBLISH before this, µs: the server asked to wait.
@@ -170,7 +170,7 @@ impl Session {
         self.pending.get(self.sent).map_or(self.next, |pending| pending.sequence)
     }
 
-    /// It is handed to the kernel.
+    /// Notes that the next batch was handed to the kernel.
     pub fn handed_over(&mut self, now_us: u64, payload_bytes: u32, counts: &mut Counts) {
         match self.pending.get_mut(self.sent) {
             Some(pending) => {

@@ -178,14 +178,14 @@ fn events_tail() -> clap::Command {
                 .value_name("N")
                 .value_parser(value_parser!(u32))
                 .default_value("10")
-                .help("How many, at most"),
+                .help("Number of events to print first"),
         )
         .arg(
             Arg::new("follow")
                 .short('f')
                 .long("follow")
                 .action(ArgAction::SetTrue)
-                .help("Go on with those that come"),
+                .help("Go on, and print new events as they come"),
         )
         .arg(format_arg("json"))
         .args(filter_args())
@@ -303,7 +303,7 @@ fn upgrade() -> clap::Command {
                 .value_name("DURATION")
                 .value_parser(|text: &str| settings::duration(text, UPGRADE_TIMEOUT))
                 .default_value("90s")
-                .help("How long the new process may take until it serves"),
+                .help("Longest time until the new process serves"),
         )
 }
 
@@ -326,7 +326,7 @@ fn top() -> clap::Command {
                 .value_name("DURATION")
                 .value_parser(|text: &str| settings::duration(text, TOP_INTERVAL))
                 .default_value("1s")
-                .help("How often to ask"),
+                .help("Interval between two requests to the server"),
         )
         .arg(
             Arg::new("once")

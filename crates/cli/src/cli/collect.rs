@@ -39,7 +39,7 @@ static TABLE: Table = Table {
 const LISTS: [&str; 9] =
     ["to", "http", "otlp_grpc", "otlp_http", "syslog_tcp", "syslog_udp", "relp", "fluent", "statsd"];
 
-/// What `collect` is told.
+/// Arguments of `collect`.
 pub struct CollectArgs {
     options: Options,
     credentials: Credentials,

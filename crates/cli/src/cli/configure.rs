@@ -64,7 +64,7 @@ pub(super) fn user_secret() -> clap::Command {
                 .action(ArgAction::Append)
                 .value_delimiter(',')
                 .value_parser(roles)
-                .help("What it may do [default: both]"),
+                .help("Rights of the user [default: both]"),
         )
         .arg(limit("connections-max", "Connections that it may have on each shard [default: no limit]"))
         .arg(limit(

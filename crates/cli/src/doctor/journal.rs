@@ -41,16 +41,16 @@ pub(super) const TOPICS: &[Topic] = &[
     },
 ];
 
-/// Where events are to be kept.
+/// Place and limits of the journals.
 #[derive(Clone, Debug)]
 pub struct JournalPlan {
     /// The directory of all journals.
     pub directory: PathBuf,
     /// Length of a segment, bytes.
     pub segment_bytes: u64,
-    /// What one shard's journal may take, bytes.
+    /// Space that one shard's journal may take, bytes.
     pub bytes_max: Option<u64>,
-    /// Whether old events are removed.
+    /// True if old events are removed.
     pub is_bounded_by_age: bool,
 }
 
@@ -63,7 +63,7 @@ const FILE_BYTES: usize = 256 * WRITE_BYTES;
 const SYNCS: usize = 100;
 const SYNCS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What statfs(2) calls file systems that aren't for journals: `linux/magic.h`.
+/// Magic numbers, as statfs(2) has them, of file systems that aren't for journals: `linux/magic.h`.
 const IN_MEMORY: [(i64, &str); 2] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs")];
 const ON_NETWORK: [(i64, &str); 4] =
     [(0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB"), (0x0102_1997, "9p")];
@@ -209,7 +209,7 @@ fn place(directory: &Path) -> (&Path, String) {
     (there, if there == directory { format!("{found}") } else { format!("{found} doesn't exist yet") })
 }
 
-/// What its journals take, bytes.
+/// Space that its journals take, bytes.
 fn used(directory: &Path) -> u64 {
     let files = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     let journals = files(directory).map(|entry| entry.path()).filter(|path| path.is_dir());
@@ -241,7 +241,7 @@ impl Scratch {
         OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&self.path)
     }
 
-    /// How long each of some writes took until it was on stable storage. They go where something was written before, as
+    /// Times that writes took until they were on stable storage. They go where something was written before, as
     /// those of journals do.
     fn measure(&self) -> io::Result<Vec<Duration>> {
         self.file.write_all_at(&vec![0; FILE_BYTES], 0)?;

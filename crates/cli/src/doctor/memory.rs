@@ -27,9 +27,9 @@ const FIRST_SHARD_BYTES: u64 = 7_000_000;
 const FURTHER_SHARD_BYTES: u64 = 2_000_000;
 const CONNECTION_BYTES: u64 = 600;
 const SOCKET_BYTES: u64 = 5_200;
-/// What TLS adds to an idle connection, under mutual TLS (docs/tls.md).
+/// Memory that TLS adds to an idle connection, under mutual TLS (docs/tls.md).
 const TLS_BYTES: u64 = 2_800;
-/// What is on its way to a client in a wave is at least a page.
+/// Least memory of the bytes that are on their way to a client in a fan-out: a page.
 const WAVE_BYTES: u64 = 4_096;
 
 fn memory(host: &Host, plan: &Plan) -> Finding {

@@ -174,7 +174,7 @@ fn card(host: &Host, name: String) -> Card {
     Card { name, interrupts, node, rps, xps }
 }
 
-/// Whether an interrupt of a card is a receive queue's, by the name that its driver gave it: not one that only
+/// True if an interrupt of a card is a receive queue's, by the name that its driver gave it: not one that only
 /// transmits, or that tells of changes.
 fn brings_packets(table: &str, number: u32) -> bool {
     let prefix = format!("{number}:");

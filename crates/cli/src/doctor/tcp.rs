@@ -261,7 +261,7 @@ fn listed(ports: &[u16]) -> String {
     ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Whether `7400` or `7000-8000` names a port.
+/// True if `7400` or `7000-8000` names a port.
 fn contains(range: &str, port: u16) -> bool {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {

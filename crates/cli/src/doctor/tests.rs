@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 
-/// What `/proc` and `/sys` say on a machine with four CPUs, one node and one card that is fit for 100,000
+/// Files of `/proc` and `/sys` on a machine with four CPUs, one node and one card that is fit for 100,000
 /// connections.
 const FIT: &[(&str, &str)] = &[
     ("proc/sys/kernel/osrelease", "6.12.9-generic\n"),
@@ -126,7 +126,7 @@ fn look(host: &Host, plan: Plan, name: &str) -> Check {
     report.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no topic {name}")).clone()
 }
 
-/// What a topic makes of the fit machine with these files, and what its words have in them.
+/// Findings of a topic on the fit machine with these files, and texts that its words contain.
 fn check(name: &str, files: &[(&str, &str)], expected: Verdict, parts: &[&str]) {
     check_plan(name, plan(), files, expected, parts);
 }

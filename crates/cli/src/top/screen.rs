@@ -1,4 +1,4 @@
-//! What is shown, as lines: all of it as plain text, or what a terminal has room for.
+//! Lines of the screen: all of them as plain text, or those that a terminal has room for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const WIDE: usize = 112;
 const PLAIN_ROWS: usize = 12;
 /// Characters of a bar.
 const BAR: usize = 16;
-/// Where a figure, the words about it, and the line of its last values begin.
+/// Columns at which a figure, the words about it, and the line of its last values begin.
 const COLUMNS: [usize; 3] = [18, 32, 62];
 /// Blocks of a higher rank are lists, of which some lines say enough.
 const LISTS_RANK: usize = 3;
@@ -28,22 +28,22 @@ const LISTS_RANK: usize = 3;
 const FAIR_LINES: usize = 13;
 /// Characters before a row of the heat map.
 const SCALE: usize = 9;
-/// Where limits stand beside closes.
+/// Column of limits, beside closes.
 const LIMITS_AT: usize = 52;
 const LIMITS_AT_NARROW: usize = 41;
 
-/// What there is to show.
+/// Content to show.
 #[derive(Clone, Copy)]
 pub struct Seen<'a> {
     /// At least one answer.
     pub history: &'a History,
     /// The slowest connections, once they are known.
     pub slowest: Option<&'a ConnectionsReport>,
-    /// That there is no answer.
+    /// Absence of an answer.
     pub silence: Option<Silence<'a>>,
 }
 
-/// That there is no answer.
+/// Absence of an answer.
 #[derive(Clone, Copy)]
 pub struct Silence<'a> {
     /// For how long.
@@ -171,7 +171,7 @@ fn is_narrow(width: Option<usize>) -> bool {
     width.is_some_and(|width| width < WIDE)
 }
 
-/// How it is: a style, a word and a sentence.
+/// The server's state: a style, a word and a sentence.
 fn state(seen: &Seen<'_>) -> (Style, String, String) {
     let report = seen.history.report();
     let numbers = |is_meant: fn(&ShardReport) -> bool| {

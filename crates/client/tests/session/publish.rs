@@ -22,7 +22,7 @@ const LIMITS: Ack = Ack { publish_credits: 4, max_publish_size: 100_000, ..QUIET
 /// Long enough never to be the cause of anything.
 const LINGER: Duration = Duration::from_secs(3600);
 
-/// What the observer was told.
+/// Events that the observer was told.
 #[derive(Clone, Default)]
 struct Told(Arc<Mutex<Vec<PublishEvent>>>);
 
@@ -99,7 +99,7 @@ fn verdict(index: u32, code: &str, retryable: bool) -> Rejected {
     Rejected { index, code: code.into(), message: "as the test wants it".into(), retryable }
 }
 
-/// Whether nothing comes.
+/// True if nothing comes.
 async fn is_quiet(peer: &mut Peer) -> bool {
     timeout(ms(30), peer.frame()).await.is_err()
 }

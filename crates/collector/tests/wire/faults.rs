@@ -1,4 +1,4 @@
-//! What goes wrong, each by its number in the list of faults.
+//! Faults, each by its number in the list of faults.
 
 use std::time::{Duration, Instant};
 

@@ -7,7 +7,7 @@ use tickstream_service::metrics::{About, Family, counter, gauge};
 use super::collect::{Gathered, Shard};
 use crate::shard::{Lag, Snapshot};
 
-/// What a shard counts. Label: `shard`.
+/// Counters of a shard. Label: `shard`.
 pub const OF_SHARD: &[Family<Snapshot>] = &[
     gauge(
         "active_connections",
@@ -104,7 +104,7 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
     counter("tickstream_loop_passes_total", |s| s.passes, "Passes of the shard's loop."),
 ];
 
-/// What a shard counts for one of its streams.
+/// Counters of one of a shard's streams.
 pub struct Stream {
     pub counters: StreamCounters,
     pub lag: Lag,
@@ -160,7 +160,7 @@ pub const OF_STREAM: &[Family<Stream>] = &[
     ),
 ];
 
-/// What a shard counts of the events that it collects.
+/// Counters of a shard's collected events, with their series' labels.
 pub struct Collected {
     pub counters: IngestCounters,
     pub journal: Stats,
@@ -328,7 +328,7 @@ pub const OF_EVENTS: &[Family<Collected>] = &[
     ),
 ];
 
-/// What is known of a shard even if it doesn't answer. Label: `shard`.
+/// Facts of a shard that are known even if it doesn't answer. Label: `shard`.
 pub const OF_THREAD: &[Family<Shard>] = &[
     gauge(
         "tickstream_shard_up",

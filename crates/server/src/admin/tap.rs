@@ -209,7 +209,7 @@ struct Source {
     name: String,
     path: PathBuf,
     reader: Reader<FileDirectory>,
-    /// It can be read on.
+    /// True if it can be read on.
     is_sound: bool,
 }
 

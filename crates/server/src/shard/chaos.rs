@@ -11,7 +11,7 @@ use crate::ring;
 
 /// `hang:SHARD:MS`, `panic:SHARD:MS`, `stall:SHARD:MS` or `fsync:SHARD:MS`: so many milliseconds after the shard began.
 const VARIABLE: &str = "TICKSTREAM_CHAOS";
-/// How long a stall lasts.
+/// Duration of a stall.
 const STALL: Duration = Duration::from_millis(200);
 
 /// A fault to come.
@@ -31,7 +31,7 @@ enum Fault {
 }
 
 impl Chaos {
-    /// What the environment asks of this shard.
+    /// Fault that the environment asks of this shard.
     ///
     /// # Panics
     /// If it asks for what there isn't: a test that doesn't test must not pass.

@@ -8,7 +8,7 @@ use tickstream_engine::Limit;
 use crate::rules::Rules;
 use crate::ticks::{MS, SECOND};
 
-/// What counts as one client: an IPv4 address, or the first 64 bits of an IPv6 one.
+/// Unit that counts as one client: an IPv4 address, or the first 64 bits of an IPv6 one.
 pub type Address = (bool, u64);
 
 pub fn address(ip: IpAddr) -> Address {

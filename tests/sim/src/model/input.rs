@@ -1,4 +1,4 @@
-//! What a connection's bytes and its end mean.
+//! Meaning of a connection's bytes and of its end.
 
 use tickstream_engine::{CloseReason, Limit};
 

@@ -52,7 +52,7 @@ pub struct Model {
     pub streams: [Stream; 2],
     pub conns: Vec<Conn>,
     pub gate: Gate,
-    /// What the shard should have counted, but for events.
+    /// Expected counters of the shard, but for events.
     pub tally: Counters,
     /// `None`: events aren't collected.
     pub publishing: Option<Publishing>,
@@ -62,7 +62,7 @@ pub struct Model {
     wall_most: u64,
     /// The latest since the last step: where the shard stands in its streams.
     wall_high: u64,
-    /// What the wall clock said when all was sent last.
+    /// The wall clock when all was sent last.
     wall_settled: u64,
     was_settled: bool,
     steps: Vec<Step>,
@@ -267,7 +267,7 @@ impl Model {
 
     // ---- Arrival ------------------------------------------------------------------------------------------
 
-    /// What the shard answered to a connection.
+    /// The shard's answer to a connection.
     pub fn accepted(
         &mut self,
         peer: SocketAddr,

@@ -1,4 +1,4 @@
-//! What a shard sends, and how it lets go.
+//! Frames that a shard sends, and how it closes.
 
 use tickstream_engine::{CloseReason, SealedFrame, SendOutcome};
 

@@ -1,4 +1,4 @@
-//! What one connection published, as the model knows it.
+//! Events that one connection published, as the model knows them.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -6,12 +6,12 @@ use std::rc::Rc;
 use super::gate::Bucket;
 use crate::events::{Publish, Reason};
 
-/// What one connection published.
+/// Events that one connection published.
 #[derive(Debug)]
 pub struct Publisher {
     /// PUBLISHes without an answer that is owed, in their order.
     pub pending: VecDeque<Pending>,
-    /// What is left of its quota, as time; `None` before its first event.
+    /// Rest of its quota, as time; `None` before its first event.
     pub quota: Option<Bucket>,
 }
 

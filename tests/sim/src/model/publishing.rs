@@ -1,4 +1,4 @@
-//! What a PUBLISH means: which events are accepted, what goes to the journal, and when which answer is owed.
+//! Meaning of a PUBLISH: which events are accepted, what goes to the journal, and when which answer is owed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use crate::wire::{self, put_bytes, put_number};
 /// Event collection, as far as it isn't one connection's.
 #[derive(Debug)]
 pub struct Publishing {
-    /// What clients made, by a hash of the payload.
+    /// Batches that clients made, by a hash of the payload.
     made: BTreeMap<u64, Rc<Publish>>,
     pub stored: Stored,
     pub pressure: IngestPressure,
@@ -37,7 +37,7 @@ pub struct Publishing {
     pub has_unpacked: bool,
 }
 
-/// What was found of a batch, as in [`Pending`].
+/// Results of checking a batch, as in [`Pending`].
 struct Judgement {
     verdicts: Vec<Verdict>,
     after: u64,
@@ -101,7 +101,7 @@ impl Publishing {
         self.queue.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// What the shard should have counted.
+    /// Expected counters of the shard.
     pub fn counters(&self, in_flight: usize, partial_bytes: u64) -> IngestCounters {
         IngestCounters {
             in_flight: in_flight as u32,
@@ -118,7 +118,7 @@ impl Publishing {
         self.tally.rejected[index] += events;
     }
 
-    /// How many events of a batch are granted, or what refuses it as a whole, and for how long its publisher should wait.
+    /// Number of events of a batch that are granted, or the reason to refuse it as a whole and the publisher's wait.
     fn refusal(
         &self,
         quota: &mut Option<Bucket>,
@@ -366,7 +366,7 @@ impl Model {
         publishing.stored.append(id);
     }
 
-    /// How much the journal can take from now on.
+    /// Sets the amount that the journal can take from now on.
     pub fn press(&mut self, pressure: IngestPressure) {
         self.publishing.as_mut().expect("events are collected").pressure = pressure;
     }

@@ -1,4 +1,4 @@
-//! What the journal was handed, what became of it, and what is therefore known when it comes again.
+//! Records that the journal was handed, their outcome, and so the answer when one comes again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -25,7 +25,7 @@ pub enum Fate {
     Refused(StorageFault),
 }
 
-/// What a record must be.
+/// Expected content of a record.
 #[derive(Debug)]
 pub struct Record {
     pub name: Name,
@@ -132,7 +132,7 @@ pub struct Stored {
     records: Vec<Record>,
     /// All before this one are durable or refused.
     unsettled: usize,
-    /// Which event ids are known: each with its number, counted over all that were accepted, and its record.
+    /// Known event ids: each with its number, counted over all that were accepted, and its record.
     ids: BTreeMap<[u8; 16], (u64, u64)>,
     accepted: u64,
     ids_max: u64,
@@ -180,7 +180,7 @@ impl Stored {
         (number + self.ids_max >= self.accepted).then_some(record)
     }
 
-    /// Whether a batch is known, which makes all its valid events duplicates; if it isn't settled, its record.
+    /// Record of a batch that is known, if it isn't settled; all its valid events are duplicates then.
     pub fn repeats(&self, (producer, sequence): Name) -> Option<u64> {
         let (highest, seen) = self.sequences.get(&producer)?;
         if !seen.contains(&sequence) || sequence + SEQUENCES <= *highest {
@@ -273,7 +273,7 @@ impl Stored {
         }
     }
 
-    /// Whether an event is on stable storage.
+    /// True if an event is on stable storage.
     pub fn is_durable(&self, id: [u8; 16]) -> bool {
         self.durable.contains(&id)
     }

@@ -161,7 +161,7 @@ impl World {
         }
     }
 
-    /// Whether events have had their share of this pass: ticks first.
+    /// True if events have had their share of this pass: ticks first.
     pub(super) fn pass_is_spent(&mut self) -> bool {
         let is_spent = self.call(|shard: &mut Shard| shard.ingest_is_spent());
         assert!(!is_spent || self.journal.is_some(), "events are taken that nobody collects");

@@ -344,7 +344,7 @@ struct Model {
     pushed: u64,
     /// On the way over the connection that there is.
     on_the_way: Vec<(u64, Vec<u64>)>,
-    /// What each number stood for.
+    /// Meaning of each number.
     numbers: BTreeMap<u64, Vec<u64>>,
     /// Events with a final answer.
     answered: BTreeSet<u64>,
