@@ -33,7 +33,7 @@ pub enum Fault {
 const FAULTS: [Fault; 6] =
     [Fault::NoPlatform, Fault::TwoPlatforms, Fault::LongName, Fault::NotUtf8, Fault::Broken, Fault::NoBody];
 
-/// A verdict that holds for good: code and message.
+/// A rejection that holds for good: code and message.
 pub type Reason = (&'static str, String);
 
 impl Fault {

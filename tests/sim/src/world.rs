@@ -566,7 +566,7 @@ impl World {
         let is_handshake = phase == Phase::Handshaking;
         if is_handshake && self.rng.one_in(2) {
             self.call(|shard| shard.handshake_received(id));
-            self.model.conns[index].heard = true;
+            self.model.conns[index].has_received = true;
             return;
         }
         let seen = self.model.conns[index].header_seen;
@@ -665,7 +665,7 @@ impl World {
             }
             2 => {
                 self.call(Shard::handshake_waits);
-                self.model.tally.fired[tickstream_engine::Limit::Handshakes as usize] += 1;
+                self.model.expected.fired[tickstream_engine::Limit::Handshakes as usize] += 1;
             }
             _ => {
                 let rules = self.model.rules.changed(&mut self.rng);

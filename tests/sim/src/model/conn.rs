@@ -17,9 +17,9 @@ pub enum Phase {
     Closing,
 }
 
-/// A reply that is owed, and since when.
+/// A reply that is to be sent, and since when.
 #[derive(Debug)]
-pub struct Owed {
+pub struct PendingReply {
     pub reply: Reply,
     pub since: u64,
 }
@@ -77,8 +77,8 @@ pub struct Subscription {
 pub struct Underway {
     pub bytes: Vec<u8>,
     pub kind: u8,
-    /// Bytes that the socket took, as far as the shard was told.
-    pub told: u32,
+    /// Bytes that the socket took, as far as they were reported to the shard.
+    pub reported: u32,
     /// Of an unanswered send: what the socket will say.
     pub answer: Option<SendOutcome>,
     pub ticks: u64,
@@ -94,10 +94,10 @@ pub struct Closing {
     pub reason: CloseReason,
     pub ends: u64,
     /// True if it is closed without sending more.
-    pub is_doomed: bool,
+    pub is_aborted: bool,
     pub is_reported: bool,
     /// An ERROR goes before the end.
-    pub is_told: bool,
+    pub sends_error: bool,
 }
 
 #[derive(Debug)]
@@ -117,13 +117,15 @@ pub struct Conn {
     pub header_seen: usize,
     /// True if the connection counts for its address.
     pub is_counted: bool,
-    pub is_unproven: bool,
-    pub heard: bool,
+    /// True before AUTH was accepted.
+    pub is_pre_auth: bool,
+    /// True once a byte came.
+    pub has_received: bool,
     /// True if the connection lingers for longer than it may.
     pub is_over: bool,
     pub unread: Vec<u8>,
     pub budget: (u64, u32),
-    pub owed: VecDeque<Owed>,
+    pub pending_replies: VecDeque<PendingReply>,
     pub publisher: Publisher,
     pub subscription: Option<Subscription>,
     /// The last SUBSCRIBE that was accepted.
@@ -146,13 +148,13 @@ pub struct Conn {
 }
 
 impl Conn {
-    pub fn speaks(&self) -> bool {
+    pub fn accepts_frames(&self) -> bool {
         matches!(self.phase, Phase::Unauthenticated | Phase::Authenticated)
     }
 
-    /// Frames that are owed.
+    /// Frames that are to be sent.
     pub fn frames(&self) -> usize {
-        self.owed.len() + usize::from(self.underway.is_some())
+        self.pending_replies.len() + usize::from(self.underway.is_some())
     }
 
     pub fn is_answered(&self) -> bool {
@@ -162,7 +164,7 @@ impl Conn {
     /// True if it has something to send and may.
     pub fn is_ready(&self) -> bool {
         let wants =
-            self.is_over || self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_doomed);
+            self.is_over || self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_aborted);
         wants && self.is_answered() && !self.is_awaited && !self.is_gone
     }
 }

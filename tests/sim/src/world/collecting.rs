@@ -119,7 +119,8 @@ impl World {
         let Some(publisher) = &mut self.clients[index].publisher else { return };
         let Some(underway) = &self.model.conns[index].underway else { return };
         let Some(SendOutcome::Sent(bytes)) = underway.answer else { return };
-        if underway.kind == wire::PUBLISH_ACK && (underway.told + bytes) as usize == underway.bytes.len() {
+        if underway.kind == wire::PUBLISH_ACK && (underway.reported + bytes) as usize == underway.bytes.len()
+        {
             let (_, payload) = wire::open(&underway.bytes).expect("it was looked at");
             publisher.hears(&Ack::read(payload).expect("it was looked at"), self.mono);
         }
