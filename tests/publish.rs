@@ -151,15 +151,17 @@ impl Stored {
         let mut ack = PublishAck { sequence, producer_id, ..PublishAck::default() };
         for (index, event) in (0..).zip(events) {
             let is_first = |seen: &mut BTreeSet<_>| seen.insert(event.event_id.clone());
-            let verdict = |code: &str, retryable| Rejected {
+            let rejection = |code: &str, retryable| Rejected {
                 index,
                 code: code.into(),
                 message: if is_hostile { "it is\x1b[2J\r\nerror: forged\u{202e}" } else { "it is so" }.into(),
                 retryable,
             };
             match &event.event_name[..] {
-                "bad" => ack.rejected.push(verdict("FIELD_MISSING", false)),
-                "later" if is_first(&mut self.seen_later) => ack.rejected.push(verdict("STORAGE_FULL", true)),
+                "bad" => ack.rejected.push(rejection("FIELD_MISSING", false)),
+                "later" if is_first(&mut self.seen_later) => {
+                    ack.rejected.push(rejection("STORAGE_FULL", true))
+                }
                 _ if is_first(&mut self.ids) => {
                     ack.accepted += 1;
                     self.events.push(event);

@@ -177,8 +177,8 @@ impl FrameReader {
         while outcome.close.is_none() {
             match decoder.next(&mut bytes, PAYLOAD_MAX) {
                 Ok(Some(frame)) => {
-                    let told = self.frame(connection, frame, now_us, counters, recorder, &mut outcome);
-                    outcome.close = told.err();
+                    let handled = self.frame(connection, frame, now_us, counters, recorder, &mut outcome);
+                    outcome.close = handled.err();
                 }
                 Ok(None) => break,
                 Err(error) => outcome.close = Some(Close::Malformed(error.to_string())),

@@ -14,7 +14,7 @@ use super::{Case, Operation};
 const MS: u64 = 1_000_000;
 /// From tick to tick of the stream SECOND: 10 a second.
 const INTERVAL_NS: u64 = 100 * MS;
-/// Cursors of a wave.
+/// Cursors of a fan-out.
 const SUBSCRIBERS: u32 = 10_000;
 /// Actions of one pass of the server's driver.
 const ACTIONS_PER_PASS: usize = 256;

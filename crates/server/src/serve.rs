@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_without_a_pulse_is_noticed_and_one_that_ended_is_not() {
+    fn a_shard_that_hangs_is_noticed_and_one_that_ended_is_not() {
         let mut watchdog = Watchdog::new(3);
         watchdog.forget(2);
         for look in 1..WATCH_MISSES_MAX {

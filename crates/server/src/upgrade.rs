@@ -131,8 +131,8 @@ pub fn is_successor() -> bool {
 /// Tells the process that started this one, if one did, that this one serves.
 pub fn tell_predecessor() {
     let Some(fd) = env::var(READY_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) else { return };
-    let told = ring::take_descriptor(fd).and_then(|fd| UnixStream::from(fd).write_all(READY));
-    if let Err(error) = told {
+    let answered = ring::take_descriptor(fd).and_then(|fd| UnixStream::from(fd).write_all(READY));
+    if let Err(error) = answered {
         tracing::warn!(%error, "the process before this one can't be told that this one serves");
     }
 }

@@ -283,8 +283,8 @@ impl Session {
         counts.answered(window, now_us, latency_us, kept, pending.payload_bytes);
         counts.accepted += u64::from(ack.accepted);
         counts.duplicates += u64::from(ack.duplicates);
-        for verdict in &ack.rejected {
-            counts.rejected(&verdict.code, &verdict.message);
+        for rejection in &ack.rejected {
+            counts.rejected(&rejection.code, &rejection.message);
         }
         if ack.throttle_ms > 0 {
             counts.throttle_hints += 1;
@@ -420,11 +420,12 @@ mod tests {
     fn verdicts_are_counted_by_code() {
         let mut client = Client::new();
         client.publish(1_000);
-        let verdict = |index| Rejected { index, code: "CLOCK".into(), message: "m".into(), retryable: false };
+        let rejection =
+            |index| Rejected { index, code: "CLOCK".into(), message: "m".into(), retryable: false };
         let ack = PublishAck {
             accepted: 7,
             duplicates: 1,
-            rejected: vec![verdict(0), verdict(3)],
+            rejected: vec![rejection(0), rejection(3)],
             ..client.ack(1)
         };
         assert!(client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000).close.is_none());

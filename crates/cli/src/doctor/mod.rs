@@ -80,7 +80,7 @@ impl Plan {
     }
 }
 
-/// Consequence of a finding.
+/// Consequence of a diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Nothing to do.
@@ -107,7 +107,7 @@ impl Verdict {
 
 /// Value found, value wanted and remedy of a topic.
 #[derive(Clone, Debug)]
-struct Finding {
+struct Diagnosis {
     verdict: Verdict,
     found: String,
     wanted: String,
@@ -115,7 +115,7 @@ struct Finding {
     fix: Vec<String>,
 }
 
-impl Finding {
+impl Diagnosis {
     fn ok(found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self { verdict: Verdict::Ok, found: found.into(), wanted: wanted.into(), fix: Vec::new() }
     }
@@ -124,7 +124,7 @@ impl Finding {
         Self { verdict: Verdict::Unknown, ..Self::ok(found, wanted) }
     }
 
-    /// The same finding, but this is to be done about it.
+    /// The same diagnosis, but this is to be done about it.
     fn but<T: Into<String>>(self, verdict: Verdict, fix: impl IntoIterator<Item = T>) -> Self {
         Self { verdict, fix: fix.into_iter().map(Into::into).collect(), ..self }
     }
@@ -135,7 +135,7 @@ struct Topic {
     name: &'static str,
     /// Why the answer matters.
     why: &'static str,
-    look: fn(&Host, &Plan) -> Finding,
+    look: fn(&Host, &Plan) -> Diagnosis,
 }
 
 /// The topics, under their headings.
@@ -181,7 +181,7 @@ impl Report {
     /// Looks at everything.
     pub fn of(host: &Host, plan: Plan) -> Self {
         let answer = |area, topic: &Topic| {
-            let Finding { verdict, found, wanted, fix } = (topic.look)(host, &plan);
+            let Diagnosis { verdict, found, wanted, fix } = (topic.look)(host, &plan);
             Check { area, name: topic.name, verdict, found, wanted, why: topic.why, fix }
         };
         let areas = AREAS.iter().filter(|(area, _)| *area != EVENTS || plan.journal.is_some());

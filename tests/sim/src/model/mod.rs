@@ -217,7 +217,7 @@ impl Model {
             if !conn.is_ready() {
                 conn.served_by = None;
             } else {
-                // Those that were ready before it, each in turn with one of a wave.
+                // Those that were ready before it, each in turn with one of a fan-out.
                 let by = *conn.served_by.get_or_insert(self.actions + 2 * u64::from(self.gate.open) + 8);
                 assert!(self.actions <= by, "{conn:?} waits for its turn behind {} actions", self.actions);
             }
