@@ -185,7 +185,7 @@ fn another_process_is_looked_at() {
 }
 
 #[test]
-fn old_kernels_are_told() {
+fn old_kernels_are_reported() {
     let release = |release, expected| {
         check("kernel", &[("proc/sys/kernel/osrelease", release)], expected, &[]);
     };
