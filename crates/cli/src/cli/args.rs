@@ -1,6 +1,6 @@
 //! The command tree, as clap has it.
 
-pub(super) use super::common::{addr_arg, examples};
+use super::common::{addr_arg, admin_arg, admin_token_arg, config_arg, examples, server_args};
 use crate::client_tls;
 use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
@@ -429,40 +429,6 @@ fn manual_command() -> clap::Command {
         .about("Write the manual pages into a directory, a file for each command")
         .hide(true)
         .arg(Arg::new("directory").value_name("DIR").required(true).value_parser(value_parser!(PathBuf)))
-}
-
-/// `--admin-token-file`
-pub(super) fn admin_token_arg() -> Arg {
-    Arg::new("admin-token-file")
-        .long("admin-token-file")
-        .value_name("PATH")
-        .value_parser(value_parser!(PathBuf))
-        .help("File with the endpoint's token, which changes need on TCP")
-}
-
-/// `--admin`
-pub(super) fn admin_arg() -> Arg {
-    Arg::new("admin")
-        .long("admin")
-        .value_name("ADDRESS")
-        .value_parser(AdminAddress::parse_one)
-        .default_value("127.0.0.1:9090")
-        .help("The server's admin endpoint: an IP address and a port, or unix: and a path")
-}
-
-pub(super) fn config_arg() -> Arg {
-    Arg::new("config")
-        .long("config")
-        .env("TICKSTREAM_CONFIG")
-        .value_name("PATH")
-        .value_parser(OsStringValueParser::new())
-        .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
-}
-
-/// A flag for each of the server's settings.
-pub(super) fn server_args() -> Vec<Arg> {
-    let short = |arg: Arg| if arg.get_id() == "users_file" { arg.visible_alias("users") } else { arg };
-    flags::args(&config::TABLE).map(short).collect()
 }
 
 fn mode_arg() -> Arg {

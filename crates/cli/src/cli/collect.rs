@@ -18,7 +18,7 @@ use tickstream_service::{
 
 use super::{
     CliError, Command,
-    args::{config_arg, examples},
+    common::{config_arg, examples},
     exit, file,
 };
 use crate::client_tls::{TlsSettings, client_tls};

@@ -10,7 +10,7 @@ use clap::{
 use tickstream_server::config::{Config, users::Role};
 use tickstream_service::settings::Environment;
 
-use super::args::{config_arg, examples, server_args};
+use super::common::{config_arg, examples, server_args};
 use super::{CliError, Command, required, server_source};
 use crate::user_secret::UserSecretArgs;
 

@@ -9,7 +9,7 @@ use tickstream_server::shard::SortKey;
 use tickstream_service::settings::{self, DurationRange};
 use tickstream_service::standard;
 
-use super::args::{admin_arg, admin_token_arg, examples};
+use super::common::{admin_arg, admin_token_arg, examples};
 use super::{CliError, Command, admin_client, required};
 use crate::operator::{ConnectionsArgs, KickArgs, OperatorAction, OperatorArgs, Which};
 
