@@ -193,7 +193,7 @@ fn events_tail() -> clap::Command {
 
 fn events_stats() -> clap::Command {
     clap::Command::new("stats")
-        .about("Count events by kind, name, service and user, and dead letters by verdict")
+        .about("Count events by kind, name, service and user, and dead letters by code")
         .after_help(examples(
             "  tickstream events stats /var/lib/tickstream/events
   tickstream events stats /var/lib/tickstream/events --since 1d --kind log --format json | jq .services.top",

@@ -203,7 +203,7 @@ pub const OF_EVENTS: &[Family<Collected>] = &[
     counter(
         "tickstream_event_records_refused_total",
         |e| e.counters.records_refused,
-        "Records that weren't stored, as on a full disk: their events got a retryable verdict.",
+        "Records that weren't stored, as on a full disk: their events got a retryable rejection.",
     ),
     gauge(
         "tickstream_event_publishes_in_flight",
@@ -366,11 +366,11 @@ pub const FIRED: About = about(
     "How often each limit refused, delayed or ended something.",
 );
 
-/// Events that were rejected, by shard and by verdict; only where events are collected.
+/// Events that were rejected, by shard and by code; only where events are collected.
 pub const REJECTED: About = about(
     "tickstream_events_rejected_total",
     "counter",
-    "Events that were rejected, by the code of their verdict.",
+    "Events that were rejected, by the code of their rejection.",
 );
 
 /// See the constants of this type below.

@@ -195,7 +195,7 @@ pub struct CollectionReport {
     pub accepted: u64,
     /// Events that were known already.
     pub duplicates: u64,
-    /// Events that were rejected, by the code of their verdict; those that never occurred are left out.
+    /// Events that were rejected, by the code of their rejection; those that never occurred are left out.
     pub rejected: BTreeMap<String, u64>,
     /// Rejected events that were stored with their reason.
     pub dead_letters: u64,
