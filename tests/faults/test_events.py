@@ -85,7 +85,7 @@ class FullDisk(EventsCase):
         self.assertIsNotNone(refused, "never full")
         self.assertEqual({(one["code"], one["retryable"]) for one in refused["rejected"]}, {("STORAGE_FULL", True)})
         self.check_metric("tickstream_journal_full", 1)
-        told = "the disk is full: events are refused until there is room; nothing is deleted for it"
+        told = "the disk is full: events are refused until there is room, and nothing is deleted"
         self.assertEqual(len(self.lines(told)), 1)
         before = self.segments()
         # Not stored, so not known: the same batch may come again.

@@ -29,10 +29,10 @@ pub enum AdminClientError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// The server took too long.
-    #[error("it takes longer than {} s", .0.as_secs())]
+    #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
     /// Not HTTP.
-    #[error("what answers there doesn't speak HTTP")]
+    #[error("the answer isn't HTTP; is this the address of the admin endpoint?")]
     NoHttp,
     /// Too much of it.
     #[error("the answer is longer than {} MiB", BYTES_MAX >> 20)]

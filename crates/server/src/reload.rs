@@ -83,7 +83,7 @@ pub enum LogLevelError {
         reason: ValueError,
     },
     /// The log isn't the server's.
-    #[error("the log belongs to the program that runs the server")]
+    #[error("the log was set up by the program that this server runs in: set its level there")]
     NoLog,
     /// The server ends.
     #[error("the server is ending")]

@@ -85,7 +85,7 @@ pub enum ServeError {
     #[error(transparent)]
     Engine(#[from] engine::ConfigError),
     /// A shard that neither serves nor ended.
-    #[error("shard {shard} has stopped turning")]
+    #[error("shard {shard} has stopped turning: its loop hangs, which is a bug; keep the log, and report it")]
     Hung {
         /// Its number.
         shard: usize,

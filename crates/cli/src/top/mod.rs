@@ -60,7 +60,7 @@ pub enum TopError {
     #[error("standard output is no terminal to draw on: --once prints plain text")]
     NoTerminal,
     /// Drawing or reading keys.
-    #[error("the terminal fails: {0}")]
+    #[error("can't use the terminal: {0}")]
     Terminal(io::Error),
     /// Printing.
     #[error("can't print: {0}")]

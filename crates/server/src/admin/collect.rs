@@ -80,7 +80,7 @@ pub struct Counted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CollectError {
     /// Too many asked before.
-    #[error("{LISTS_WAITING_MAX} lists of connections are waited for already; come back later")]
+    #[error("{LISTS_WAITING_MAX} requests for lists of connections wait already; try again later")]
     Busy,
     /// The shard hangs, or has ended.
     #[error("shard {0} doesn't answer")]

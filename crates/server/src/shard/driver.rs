@@ -435,7 +435,7 @@ impl Driver {
 fn restore(shard: &mut Shard, record: &Record<'_>) {
     // It was checked by its CRC: a payload that isn't a batch was written by something else, and holds no events.
     if let Err(error) = shard.restore(record.producer, record.producer_sequence, record.payload) {
-        tracing::warn!(sequence = record.sequence, %error, "a record of the journal isn't remembered");
+        tracing::warn!(sequence = record.sequence, %error, "a record of the journal is no batch of events, and is passed over");
     }
 }
 

@@ -318,7 +318,7 @@ impl JournalDriver {
         match self.failure {
             Some(fatal) => tracing::error!(journal = %path, %fatal, "the journal failed at the end"),
             None if !self.journal.has_ended() => {
-                tracing::error!(journal = %path, "the journal was left before the disk had answered");
+                tracing::error!(journal = %path, "the shard ended before the disk had answered: events of the last seconds without an acknowledgement may be lost");
             }
             None => {}
         }
@@ -350,13 +350,13 @@ impl JournalDriver {
             Err(AppendError::Full) => {
                 if !std::mem::replace(&mut self.is_full, true) {
                     let cause = if self.journal.stats().held_since_ns.is_some() {
-                        "consumers haven't loaded what fills the journal up to journal_max_mib"
+                        "the journal is as large as journal_max_mib allows, and consumers haven't loaded its oldest events"
                     } else {
                         "the disk is full"
                     };
                     tracing::error!(
                         journal = %self.directory.path().display(),
-                        "{cause}: events are refused until there is room; nothing is deleted for it"
+                        "{cause}: events are refused until there is room, and nothing is deleted"
                     );
                 }
                 Appended::Refused(id, StorageFault::Full)
