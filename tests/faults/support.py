@@ -1,4 +1,4 @@
-"""What the tests of faults run on: a server of their own, confined, with a healthy bystander beside the fault.
+"""Common parts of the tests of faults: a server of their own, confined, with a healthy bystander beside the fault.
 
 It builds on tests/protocol: the client, the server process and the checks of harness.py.
 """
@@ -73,7 +73,7 @@ class Bystander:
             raise AssertionError(f"the bystander can't subscribe: {self._process.communicate()[1]}")
 
     def end(self):
-        """What it saw, as bystander.py tells it."""
+        """Its figures, as bystander.py reports them."""
         try:
             output, errors = self._process.communicate(timeout=NEIGHBOUR_END_TIMEOUT_S)
         finally:
@@ -152,7 +152,7 @@ class FaultCase(ServerCase):
             self.descriptors = process_stats.shard_descriptors(self.server.pid)
 
     def prepare(self):
-        """What is needed before a server is started."""
+        """Preparations before a server is started."""
         self._opened = []
         self._metronome = Metronome()
         self._metronome.start()
@@ -212,7 +212,7 @@ class FaultCase(ServerCase):
         return peers
 
     def check_unharmed(self, seen):
-        """What bystander.py saw was in order, and not late beyond the bound."""
+        """Checks that bystander.py got its ticks in order, and not late beyond the bound."""
         self.assertIsNone(seen["fault"], "the bystander was harmed")
         self.assertGreater(seen["ticks"], 0, "the bystander saw nothing")
         self.assertLess(seen["late_median_s"], self.late_median_s, "the bystander's ticks were late")
@@ -220,11 +220,11 @@ class FaultCase(ServerCase):
 
     @property
     def machine_slack_s(self):
-        """What may come on top of a bound here and now: several threads have to get the CPU one after another."""
+        """Allowance on top of a bound here and now: several threads have to get the CPU one after another."""
         return 0.5 + 3 * self._metronome.worst_s
 
     def wait_until(self, is_so, within_s, what):
-        """What `is_so()` answers once it's true, which must be within that time and the machine's slack; else fails
+        """Answer of `is_so()` once it's true, which must be within that time and the machine's slack; else fails
         with `what`, or what that answers."""
         began = time.monotonic()
         while not (answer := is_so()):
@@ -279,7 +279,7 @@ class FaultCase(ServerCase):
                       lambda: f"{name} {labels} {least} to {most}: {self.admin.metrics().total(name, **labels)}")
 
     def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None, pass_fds=()):
-        """It ends soon, and its one line of output says why, and not by a panic."""
+        """Checks that it ends soon, and that its one line of output says why, without a panic."""
         given = {"PATH": os.environ["PATH"], "STREAM_USER": USER, "STREAM_PASS": PASSWORD} | (environment or {})
         given = {name: value for name, value in given.items() if value is not None}
         command = [*confined(*confinement), os.environ["TICKSTREAM_BIN"], "serve", "--shards", "1"]

@@ -119,7 +119,7 @@ class ConnectionRate(Admission):
     options = ("--connections-per-second-max", rate_max)
 
     def burst(self, count):
-        """How many of `count` that come at once are let in; the others are told to come back."""
+        """Number of `count` clients that come at once and are let in; the others are told to come back."""
         clients = self.open_clients()
         began = time.monotonic()
         with self.suspended():

@@ -466,7 +466,7 @@ class Alerts(TlsCase):
     promise = NoSpin.promise
 
     def told(self, *options, waits_s=10):
-        """What `openssl s_client` says of the server's answer; an alert ends it."""
+        """Output of `openssl s_client` about the server's answer; an alert ends it."""
         command = ["openssl", "s_client", "-connect", f"{self.server.host}:{self.tls_port}", "-tls1_3", *options]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(list(map(str, command)), text=True, **streams) as run:

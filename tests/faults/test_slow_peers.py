@@ -132,7 +132,7 @@ class StalledBeforeAuth(FaultCase):
     long_name = b"\x0a\xfc\x1f" + b"n" * 4_092
 
     def first_frames(self):
-        """What can be wrong with the first frame, each as large as is allowed."""
+        """Faults of the first frame, each as large as is allowed."""
         auth = encode_frame(MsgType.AUTH, self.long_name)
         return [
             auth,

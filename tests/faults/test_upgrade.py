@@ -471,7 +471,7 @@ class BadActivation(StartCase):
 
 
 def is_running(pid):
-    """Whether it is a process that hasn't ended."""
+    """True if it is a process that hasn't ended."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
