@@ -193,6 +193,25 @@ fn names_are_the_words_of_the_field() {
     assert!(wrong.is_empty(), "rename these: {wrong:#?}");
 }
 
+#[test]
+fn pages_name_files_that_exist() {
+    let workspace = Workspace::read();
+    let mut wrong = Vec::new();
+    for page in ["CONTRIBUTING.md", "docs/architecture.md"] {
+        let text = fs::read_to_string(workspace.root.join(page)).expect("a page");
+        let codes = text.split('`').skip(1).step_by(2).filter(|code| !code.contains(['*', ' ']));
+        let paths: Vec<_> = codes.filter_map(|code| code.strip_prefix("crates/")).collect();
+        assert!(paths.len() > 20, "{page} names {} files", paths.len());
+        // The tree may lack a crate of the table above.
+        let is_here =
+            |path: &&&str| path.split('/').next().is_some_and(|name| workspace.crates.contains_key(name));
+        let missing =
+            paths.iter().filter(is_here).filter(|path| !workspace.root.join("crates").join(path).exists());
+        wrong.extend(missing.map(|path| format!("{page}: crates/{path}")));
+    }
+    assert!(wrong.is_empty(), "these don't exist: {wrong:#?}");
+}
+
 /// Fails if something was found that isn't listed with a reason, or is listed and wasn't found.
 fn compare(found: &BTreeSet<String>, listed: &[(&str, &str)], what: &str) {
     let known: BTreeSet<_> = listed.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -59,8 +59,8 @@ enum Event {
     Stall,
     Meddle,
     Drain,
-    /// A flush of the journal ends.
-    Flush,
+    /// A commit of the journal ends.
+    Commit,
     /// The journal's disk changes.
     Disk,
     /// A publisher comes back.
@@ -425,7 +425,7 @@ impl World {
                 self.after(pause, Event::Stall);
             }
             Event::Meddle => self.meddle(),
-            Event::Flush => self.flushed(),
+            Event::Commit => self.committed(),
             Event::Disk => self.change_disk(),
             Event::Return => self.come_back(),
             Event::Drain => {

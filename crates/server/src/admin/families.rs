@@ -415,7 +415,7 @@ pub const CLOCK_BACK: About = about(
 pub const SYNC: About = about(
     "tickstream_journal_sync_seconds",
     "histogram",
-    "Seconds from when a flush was handed to the kernel until it was on stable storage.",
+    "Seconds from when a commit group was handed to the kernel until it was on stable storage.",
 );
 
 /// Upper bounds of the buckets of [`LATENCY`] and [`SYNC`], nanoseconds. Each is one of [`Latencies::BOUNDS_NS`], so that folding is

@@ -250,7 +250,7 @@ pub struct JournalReport {
     pub waiting_bytes_max: usize,
     /// Since when the disk is full, Unix milliseconds.
     pub full_since_unix_ms: Option<u64>,
-    /// Times that flushes took until they were on stable storage.
+    /// Times that commit groups took until they were on stable storage.
     pub syncs: LatencyReport,
 }
 

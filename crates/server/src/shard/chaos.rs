@@ -26,7 +26,7 @@ enum Fault {
     Panic,
     /// Once.
     Stall,
-    /// The next flush of the journal isn't brought to stable storage.
+    /// The next commit group of the journal isn't brought to stable storage.
     Fsync,
 }
 
@@ -70,10 +70,10 @@ impl Chaos {
         }
     }
 
-    /// Has the sync of a flush fail, once the time for it has come.
+    /// Has the sync of a commit group fail, once the time for it has come.
     pub fn change(&mut self, completion: &mut Completion) {
-        let is_flush = completion.id == OperationId::Commit && completion.buffer.is_some();
-        if is_flush && matches!(self.fault, Fault::Fsync) && self.is_due() {
+        let is_commit = completion.id == OperationId::Commit && completion.buffer.is_some();
+        if is_commit && matches!(self.fault, Fault::Fsync) && self.is_due() {
             tracing::warn!(fault = ?self.fault, "{VARIABLE}");
             completion.result = Err(Failure::Sync(libc::EIO));
         }

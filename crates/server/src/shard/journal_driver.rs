@@ -19,8 +19,8 @@ use super::request::JournalSnapshot;
 use crate::config::Events;
 use crate::ring::{self, Completion, SocketRing};
 
-/// Bytes of one flush, and so, with what is around it, of one record.
-const FLUSH_BYTES: usize = 2 << 20;
+/// Bytes of one commit group, and so, with what is around it, of one record.
+const GROUP_BYTES: usize = 2 << 20;
 /// Part of a journal that is read at the start, so that batches that come again are known.
 const RESTORED_BYTES: u64 = 64 << 20;
 /// Other journals of the directory that are read at the start: a producer may come back to another shard.
@@ -91,10 +91,10 @@ pub(super) struct JournalDriver {
     has_backlog: bool,
     retention: Retention,
     consumers: Arc<ConsumerWatch>,
-    /// Times that flushes took.
+    /// Times that commit groups took.
     syncs: Latencies,
     /// When the one on its way was handed to the kernel, CLOCK_MONOTONIC nanoseconds.
-    flushing_since_ns: Option<u64>,
+    group_since_ns: Option<u64>,
 }
 
 /// Fate of a record that was to be appended.
@@ -125,7 +125,7 @@ pub fn record_bytes_max(events: &Events) -> u32 {
 fn journal_config(events: &Events) -> journal::Config {
     journal::Config {
         segment_bytes: events.segment_bytes,
-        group_bytes: FLUSH_BYTES,
+        group_bytes: GROUP_BYTES,
         retention: events.retention(),
         segment_age: Some(events.segment_age),
         ..journal::Config::default()
@@ -192,7 +192,7 @@ impl JournalDriver {
             is_full: false,
             has_backlog: false,
             syncs: Latencies::default(),
-            flushing_since_ns: None,
+            group_since_ns: None,
             retention: events.retention(),
             consumers,
         };
@@ -231,7 +231,7 @@ impl JournalDriver {
     pub fn completed(&mut self, completion: journal::Completion) {
         let now = now();
         if completion.id == OperationId::Commit
-            && let Some(since_ns) = self.flushing_since_ns.take()
+            && let Some(since_ns) = self.group_since_ns.take()
             && completion.result.is_ok()
         {
             self.syncs.record(now.mono_ns.saturating_sub(since_ns), 1);
@@ -298,7 +298,7 @@ impl JournalDriver {
 
     /// When [`JournalDriver::go_on`] has something to do by itself, CLOCK_MONOTONIC nanoseconds.
     pub fn next_timeout(&self) -> Option<u64> {
-        // What waits for memory is woken by the flush that frees it.
+        // What waits for memory is woken by the commit group that frees it.
         self.journal.next_timeout()
     }
 
@@ -332,7 +332,7 @@ impl JournalDriver {
 
     fn drive(&mut self, ring: &mut SocketRing) {
         let now = now();
-        let mut storage = Timed { ring, since_ns: &mut self.flushing_since_ns, now_ns: now.mono_ns };
+        let mut storage = Timed { ring, since_ns: &mut self.group_since_ns, now_ns: now.mono_ns };
         if let Err(fatal) = self.journal.drive(now, &mut storage) {
             self.failure.get_or_insert(fatal);
         }
@@ -398,7 +398,7 @@ impl JournalDriver {
     }
 }
 
-/// The ring, and when it was given a flush.
+/// The ring, and the time when it was given a commit group.
 struct Timed<'a> {
     ring: &'a mut SocketRing,
     since_ns: &'a mut Option<u64>,

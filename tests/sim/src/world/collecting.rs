@@ -23,8 +23,8 @@ impl World {
             self.settled();
         }
         self.append_all(&mut journal);
-        if let Some(takes) = journal.flush(&mut self.rng) {
-            self.after(takes, Event::Flush);
+        if let Some(takes) = journal.commit(&mut self.rng) {
+            self.after(takes, Event::Commit);
         }
         let pressure = journal.pressure(&mut self.rng);
         self.call(|shard| shard.set_ingest_pressure(pressure));
@@ -98,11 +98,11 @@ impl World {
         }
     }
 
-    /// A flush is to end.
-    pub(super) fn flushed(&mut self) {
+    /// A commit is to end.
+    pub(super) fn committed(&mut self) {
         let Some(journal) = &mut self.journal else { return };
-        if let Some(longer) = journal.flushed(&mut self.rng) {
-            self.after(longer, Event::Flush);
+        if let Some(longer) = journal.committed(&mut self.rng) {
+            self.after(longer, Event::Commit);
         }
     }
 
