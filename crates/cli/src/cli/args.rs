@@ -5,7 +5,7 @@ use crate::client_tls;
 use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
     Arg, ArgAction,
-    builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser},
+    builder::{PossibleValuesParser, TypedValueParser},
     value_parser,
 };
 use clap_complete::Shell;
@@ -13,7 +13,6 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 use tickstream_server::config;
-use tickstream_service::admin::AdminAddress;
 use tickstream_service::settings::{self, DurationRange, ValueError, flags};
 use tickstream_wire::messages::Mode;
 
