@@ -386,7 +386,7 @@ fn an_interrupt_waits_for_what_is_owed_and_says_what_is_left() {
     let mut child = server.command(&["--linger", "1h"]).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     input.write_all(lines(&["a", "b"]).as_bytes()).unwrap();
-    // Its lines wait for company; which they won't get.
+    // Its lines linger for others, which don't come.
     thread::sleep(Duration::from_millis(500));
     interrupt(&child);
     let stdout = check(&child.wait_with_output().unwrap(), 0, &["waiting for the answers to what was read"]);

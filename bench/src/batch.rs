@@ -19,7 +19,7 @@ pub enum BatchError {
     Empty,
 }
 
-/// The batch that was read last, judged as far as it can be without knowing the connection.
+/// The batch that was read last, checked as far as it can be without knowing the connection.
 #[derive(Debug)]
 pub struct Batch {
     payload: Vec<u8>,

@@ -100,7 +100,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Sums up and judges; `event_bytes` is the length of a batch's events.
+    /// Sums up, and decides whether the run passed; `event_bytes` is the length of a batch's events.
     pub fn new(plan: &Plan, event_bytes: usize, counts: Counts, measured: &Measured) -> Self {
         let options = &plan.options;
         let publish = &options.modes.publish;

@@ -311,7 +311,7 @@ pub struct ConnectionReport {
     pub open_ms: u64,
     /// Its socket took no more when it was last asked.
     pub lagging: bool,
-    /// Wait of its oldest unsent byte; 0 if it is owed nothing.
+    /// Wait of its oldest unsent byte; 0 if there is none.
     pub unsent_ms: u64,
     /// Published ticks that weren't handed to its socket yet.
     pub ticks_behind: u64,

@@ -26,7 +26,7 @@ pub struct TlsSession {
     connection: UnbufferedServerConnection,
     /// Parts that came so far.
     incoming: Vec<u8>,
-    /// True if it can't go on: rustls is shown no more bytes, since it would judge them again.
+    /// True if it can't go on: rustls is shown no more bytes, since it would handle them again.
     has_failed: bool,
 }
 

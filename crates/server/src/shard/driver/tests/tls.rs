@@ -289,7 +289,7 @@ fn the_last_frame_close_notify_and_fin_go_out_in_this_order_however_sends_are_an
     }
 }
 
-/// The ticket and what the engine owes would be sealed under earlier numbers than close_notify.
+/// The ticket and the pending frames of the engine would be sealed under earlier numbers than close_notify.
 #[test]
 fn who_leaves_right_behind_its_handshake_gets_records_that_it_can_open() {
     for says_goodbye in [true, false] {
