@@ -30,7 +30,7 @@ fn check(output: &Output, code: i32, stderr_has: &[&str]) -> String {
     stdout.into_owned()
 }
 
-/// Whether text has nothing in it that a terminal acts on, but ends of lines.
+/// Checks that text has nothing in it that a terminal acts on, but ends of lines.
 fn check_harmless(text: &[u8]) {
     let text = String::from_utf8(text.to_vec()).expect("UTF-8");
     assert!(!text.lines().any(|line| line.chars().any(tickstream_service::text::steers)), "{text:?}");

@@ -187,7 +187,7 @@ def build(*options):
 
 
 def installed(program):
-    """Where a program is; `None` if it isn't."""
+    """Path of a program; `None` if it isn't there."""
     return shutil.which(program, path=os.environ["PATH"] + os.pathsep + SYSTEM_PATH)
 
 

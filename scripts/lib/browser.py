@@ -31,7 +31,7 @@ class BrowserError(Exception):
 
 
 def program():
-    """Where Chromium is; `None` if it isn't."""
+    """Path of Chromium; `None` if it isn't there."""
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 

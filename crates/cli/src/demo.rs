@@ -1,6 +1,6 @@
 //! `tickstream demo`: a server with clients and events, and everything else to try, until one Ctrl-C.
 
-mod crowd;
+mod clients;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use tickstream_service::text::counted;
 
 use crate::cli::{DemoArgs, WatchArgs};
 use crate::watch::{self, WatchError};
-use crowd::Crowd;
+use clients::Clients;
 
 /// Bytes of the password before they are written in hexadecimal.
 const PASSWORD_BYTES: usize = 16;
@@ -74,7 +74,7 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         let admin = admin.as_ref().and_then(|(_, addresses)| addresses.first());
         introduce(args, (&address, &credentials), (clients, admin, journal.path()));
     }
-    let crowd = Crowd::start(address.clone(), &credentials, clients).map_err(DemoError::Thread)?;
+    let clients = Clients::start(address.clone(), &credentials, clients).map_err(DemoError::Thread)?;
     let watched = watch::run(&WatchArgs {
         addrs: vec![address],
         credentials,
@@ -84,7 +84,7 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         count: args.count,
         json: args.json,
     });
-    drop(crowd);
+    drop(clients);
     server.stop();
     server.wait()?;
     Ok(watched?)

@@ -101,7 +101,7 @@ pub enum EventsError {
     /// The directory can't be listed.
     #[error("can't read {}: {source}", .path.display())]
     Directory {
-        /// Which.
+        /// Its path.
         path: PathBuf,
         /// The kernel's error.
         source: io::Error,
@@ -119,7 +119,7 @@ pub enum EventsError {
     Record {
         /// The journal's directory.
         path: PathBuf,
-        /// Which record.
+        /// Sequence of the record.
         sequence: u64,
         /// The decoder's error.
         source: DecodeError,

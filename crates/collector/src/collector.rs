@@ -56,7 +56,7 @@ pub struct Addresses {
 /// Options of a collector.
 #[derive(Clone, Debug)]
 pub struct CollectorConfig {
-    /// Where to listen.
+    /// Addresses to listen on.
     pub addresses: Addresses,
     /// The keys of senders; `None`: whoever reaches a listener may send.
     pub keys: Option<Keys>,
@@ -89,7 +89,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The places in files can't be kept.
@@ -97,7 +97,7 @@ pub enum StartError {
     State {
         /// The directory.
         dir: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The disk queue can't be used.
@@ -105,7 +105,7 @@ pub enum StartError {
     Spool {
         /// The directory.
         dir: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// There is no directory for the places in files.

@@ -20,7 +20,7 @@ use tickstream_client::events::EventType;
 
 use crate::{event_id::key_namespace, quota::Rate};
 
-/// What a sender may do that knows one secret.
+/// Rights of the senders that know one secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
     /// Its name in the file, which is stored with each event.
@@ -55,7 +55,7 @@ impl Key {
         }
     }
 
-    /// Whether it may send events of this kind.
+    /// True if it may send events of this kind.
     pub fn allows(&self, kind: i32) -> bool {
         self.kinds.is_empty() || self.kinds.iter().any(|allowed| *allowed as i32 == kind)
     }
@@ -76,7 +76,7 @@ pub enum KeysError {
     Read {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The file isn't TOML, or has settings that there aren't.
@@ -84,7 +84,7 @@ pub enum KeysError {
     Syntax {
         /// The file.
         path: String,
-        /// What the parser says, with line and column.
+        /// The parser's error, with line and column.
         source: Box<toml::de::Error>,
     },
     /// A key can't be as it is.
@@ -92,7 +92,7 @@ pub enum KeysError {
     Key {
         /// The key.
         name: String,
-        /// What is wrong, and what to do.
+        /// The problem, and its remedy.
         problem: String,
     },
 }
@@ -167,7 +167,7 @@ impl Keys {
         self.by_secret.len()
     }
 
-    /// Whether there are no keys.
+    /// True if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.by_secret.is_empty()
     }

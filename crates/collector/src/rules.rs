@@ -68,7 +68,7 @@ impl Rules {
         Ok(Self(configs.iter().enumerate().map(rule).collect::<Result<_, _>>()?))
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -113,7 +113,7 @@ impl Spool {
         answer.await.unwrap_or(Err(NotKept::Disk))
     }
 
-    /// Whether there is room.
+    /// True if there is room.
     pub fn has_room(&self) -> bool {
         self.bytes() < self.shared.bytes_max
     }

@@ -32,7 +32,7 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: pem::Error,
     },
     /// Certificate and key don't fit, or one of them can't be used.

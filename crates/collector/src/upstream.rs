@@ -54,7 +54,7 @@ impl Upstream {
         Ok(Self { publishers, answer_timeout: config.answer_timeout })
     }
 
-    /// What batches may have at present.
+    /// Present limits of a batch.
     pub fn batch_limits(&self) -> BatchLimits {
         let limits = self.publishers.iter().map(|publisher| {
             let status = publisher.status();
@@ -64,7 +64,7 @@ impl Upstream {
         BatchLimits { events, bytes: bytes.min(BATCH_BYTES_MAX) }
     }
 
-    /// Whether a server can be reached.
+    /// True if a server can be reached.
     pub fn is_connected(&self) -> bool {
         self.publishers.iter().any(|publisher| publisher.status().is_connected)
     }
@@ -119,7 +119,7 @@ impl Upstream {
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Time for which a batch waits for a connection to a server.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(2);
-/// What senders are told where no server gave a time.
+/// Wait that senders are told where no server gave a time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 fn log_connection(event: PublishEvent) {

@@ -67,7 +67,7 @@ pub struct EventWriter<'a> {
     is_overfull: bool,
 }
 
-/// What a source knows of an event beyond the event itself.
+/// Facts that a source knows of an event beyond the event itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extra<'a> {
     /// More fields of `message Event`, encoded: those that many events of a request have in common.
@@ -108,7 +108,7 @@ impl Request {
         self.batches.iter().map(|batch| batch.batch.len()).sum()
     }
 
-    /// Whether there is neither an event nor a record that is none.
+    /// True if there is neither an event nor a record that is none.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.rejected.is_empty() && self.filtered == 0
     }
@@ -159,12 +159,12 @@ impl<'a> EventWriter<'a> {
         self.origin.receive_time
     }
 
-    /// Whether another record fits.
+    /// True if another record fits.
     pub fn has_room(&self) -> bool {
         self.next_index < self.events_max
     }
 
-    /// Whether no record was taken yet.
+    /// True if no record was taken yet.
     pub fn is_untouched(&self) -> bool {
         self.next_index == 0
     }

@@ -75,9 +75,9 @@ impl ServerHandle {
         let upgrade = {
             let leaving = Arc::clone(&leaving);
             move || {
-                for teller in wanted {
+                for sender in wanted {
                     // Whoever asked may be gone.
-                    let _ = teller.send(leaving.upgrade());
+                    let _ = sender.send(leaving.upgrade());
                 }
             }
         };
@@ -134,15 +134,15 @@ impl ServerHandle {
     /// # Errors
     /// If there is no new process that serves: this one goes on.
     pub fn upgrade(&self) -> Result<u32, UpgradeError> {
-        let (teller, told) = mpsc::channel();
-        self.upgrades.send(teller).map_err(|_| UpgradeError::Draining)?;
-        told.recv().map_err(|_| UpgradeError::Draining)?
+        let (sender, receiver) = mpsc::channel();
+        self.upgrades.send(sender).map_err(|_| UpgradeError::Draining)?;
+        receiver.recv().map_err(|_| UpgradeError::Draining)?
     }
 
     /// As [`ServerHandle::upgrade`], without waiting for what comes of it: the log says so.
     pub(crate) fn begin_upgrade(&self) {
-        let (teller, _) = mpsc::channel();
-        let _ = self.upgrades.send(teller);
+        let (sender, _) = mpsc::channel();
+        let _ = self.upgrades.send(sender);
     }
 
     /// Waits until no upgrade is underway: one that isn't wanted any more leaves no process behind.

@@ -18,7 +18,7 @@ use tickstream_service::{
 
 use super::{
     CliError, Command,
-    args::{config_arg, examples},
+    common::{config_arg, examples},
     exit, file,
 };
 use crate::client_tls::{TlsSettings, client_tls};
@@ -39,7 +39,7 @@ static TABLE: Table = Table {
 const LISTS: [&str; 9] =
     ["to", "http", "otlp_grpc", "otlp_http", "syslog_tcp", "syslog_udp", "relp", "fluent", "statsd"];
 
-/// What `collect` is told.
+/// Arguments of `collect`.
 pub struct CollectArgs {
     options: Options,
     credentials: Credentials,

@@ -97,7 +97,7 @@ pub struct WatchArgs {
     pub credentials: Credentials,
     /// Encryption, if any.
     pub tls: Option<TlsConfig>,
-    /// Which stream.
+    /// The stream.
     pub mode: Mode,
     /// Replay ticks after this sequence.
     pub resume_after: Option<u64>,
@@ -121,7 +121,7 @@ pub struct UpgradeArgs {
 pub struct DemoArgs {
     /// Address of the server; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Which stream the client watches.
+    /// Stream that the client watches.
     pub mode: Mode,
     /// Ticks of mode SECOND in a second.
     pub ticks_per_second: NonZeroU32,

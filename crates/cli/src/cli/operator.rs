@@ -9,7 +9,7 @@ use tickstream_server::shard::SortKey;
 use tickstream_service::settings::{self, DurationRange};
 use tickstream_service::standard;
 
-use super::args::{admin_arg, admin_token_arg, examples};
+use super::common::{admin_arg, admin_token_arg, examples};
 use super::{CliError, Command, admin_client, required};
 use crate::operator::{ConnectionsArgs, KickArgs, OperatorAction, OperatorArgs, Which};
 
@@ -56,7 +56,7 @@ fn connections() -> clap::Command {
                 .default_value("lag")
                 .help("Order: lag, age, sent, received and events have the largest first"),
         )
-        .arg(Arg::new("reverse").long("reverse").action(ArgAction::SetTrue).help("The other way round"))
+        .arg(Arg::new("reverse").long("reverse").action(ArgAction::SetTrue).help("Reverse the order"))
         .arg(
             Arg::new("limit")
                 .short('n')
@@ -64,9 +64,9 @@ fn connections() -> clap::Command {
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(1..))
                 .default_value("100")
-                .help("How many, at most"),
+                .help("Most connections to list"),
         )
-        .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).conflicts_with("limit").help("All of them"))
+        .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).conflicts_with("limit").help("List all connections"))
         .arg(
             Arg::new("after")
                 .long("after")

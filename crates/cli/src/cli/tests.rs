@@ -9,7 +9,7 @@ fn run(line: &str, env: &[(&str, &str)]) -> Result<Command, CliError> {
     parse_from(["tickstream"].into_iter().chain(line.split_whitespace()), &env)
 }
 
-/// What `field` shows of the command, or the exit code and a part of the message.
+/// The command as `field` shows it, or the exit code and a part of the message.
 fn check(
     line: &str,
     env: &[(&str, &str)],

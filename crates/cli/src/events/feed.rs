@@ -21,7 +21,7 @@ const LOOKS: usize = 3;
 
 /// A journal that is read forwards.
 pub struct Feed {
-    /// Which.
+    /// Its place.
     pub place: Place,
     reader: Reader<FileDirectory>,
 }

@@ -1,4 +1,4 @@
-//! Which journals a directory has.
+//! Finds the journals of a directory.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};

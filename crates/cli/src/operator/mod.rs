@@ -93,13 +93,15 @@ pub enum OperatorError {
         id: String,
     },
     /// There is nobody to ask.
-    #[error("this asks before it closes connections, and standard input is no terminal: give --yes")]
+    #[error(
+        "kick asks before it closes connections, and standard input is no terminal: add --yes to do without the question"
+    )]
     NoTerminal,
     /// The operator said no.
     #[error("nothing was closed")]
     Declined,
     /// The terminal.
-    #[error("the terminal fails: {0}")]
+    #[error("can't use the terminal: {0}")]
     Terminal(io::Error),
     /// Standard output.
     #[error("can't write to standard output: {0}")]

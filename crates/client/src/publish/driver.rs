@@ -26,7 +26,7 @@ use crate::{
 /// isn't far behind.
 const OUT_MAX: usize = 64 * 1024;
 
-/// What the driver sends from: decides what goes out when, without I/O or a clock.
+/// Queue that the driver sends from: decides what goes out when, without I/O or a clock.
 pub(crate) trait Queue: Send + 'static {
     /// A connection stands. What was on its way goes again. Gives events that this server will never take.
     fn connected(&mut self, limits: PublishLimits) -> Vec<Rejection>;
@@ -37,7 +37,7 @@ pub(crate) trait Queue: Send + 'static {
     /// The server wants the client to go: nothing more is sent on this connection.
     fn leave(&mut self);
 
-    /// Whether nothing is owed on this connection.
+    /// True if no answer is outstanding on this connection.
     fn is_idle(&self) -> bool;
 
     /// Appends the payload of the next PUBLISH to `out`, if one may go now.
@@ -52,11 +52,11 @@ pub(crate) trait Queue: Send + 'static {
     /// If the server must not send such an answer; nothing has changed.
     fn acknowledge(&mut self, ack: PublishAck, now: Instant) -> Result<Answer, BadMessage>;
 
-    /// Whether the error ends the publisher, instead of a pause and another attempt.
+    /// True if the error ends the publisher, instead of a pause and another attempt.
     fn ends_by(error: &Error) -> bool;
 }
 
-/// What outlives a connection.
+/// State that outlives a connection.
 pub(crate) struct PublishDriver<Q = Pipeline> {
     config: Config,
     /// Index of the server in use.

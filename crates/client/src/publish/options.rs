@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{Error, PublishEvent};
 
-/// How to publish: for [`Builder::publisher`](crate::Builder::publisher).
+/// Settings of publishing: for [`Builder::publisher`](crate::Builder::publisher).
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,14 +25,14 @@ pub struct Publishing {
 /// The observer of what happens.
 pub(crate) type Observer = Box<dyn FnMut(PublishEvent) + Send>;
 
-/// Who numbers batches, and from where.
+/// Producer that numbers batches, and its first number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     pub id: [u8; 16],
     pub next_sequence: u64,
 }
 
-/// Where the disk queue is.
+/// Place and size of the disk queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskOptions {
     pub dir: PathBuf,
@@ -48,14 +48,14 @@ pub(crate) struct BatchLimits {
     pub linger: Duration,
 }
 
-/// What may be held without a final answer.
+/// Events that may be held without a final answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueLimits {
     pub events: usize,
     pub bytes: usize,
 }
 
-/// How batches are packed on their way to the server.
+/// Compression of batches on their way to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// As they are.

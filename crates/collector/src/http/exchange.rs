@@ -40,7 +40,7 @@ pub struct RequestLimits {
     pub body_timeout: Duration,
 }
 
-/// What requests of one listener need.
+/// State that requests of one listener share.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub listener: Listener,

@@ -37,7 +37,7 @@ const HTTP: &[Listener] = &[Listener::Http];
 const OTLP_HTTP: &[Listener] = &[Listener::OtlpHttp];
 const OTLP_GRPC: &[Listener] = &[Listener::OtlpGrpc];
 const READ: &str = "GET, HEAD";
-/// What shippers ask for, and put there.
+/// Methods by which shippers read and write setup.
 const SETUP: &str = "GET, HEAD, PUT, POST";
 
 /// All paths.
@@ -121,7 +121,7 @@ pub(super) fn find(listener: Listener, head: &Head) -> Result<&'static dyn HttpS
     Err(method.map_or(Refusal::NotFound, Refusal::Method))
 }
 
-/// Whether the path is the pattern's; a slash at the end makes no difference.
+/// True if the path is the pattern's; a slash at the end makes no difference.
 fn matches(pattern: &str, path: &str) -> bool {
     let segments = |path: &str| path.trim_end_matches('/').split('/').count();
     let pairs = pattern.trim_end_matches('/').split('/').zip(path.trim_end_matches('/').split('/'));

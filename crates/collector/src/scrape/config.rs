@@ -102,7 +102,7 @@ pub struct Job {
     pub series_rules: Vec<Rule>,
 }
 
-/// Where targets stand.
+/// Source of the list of targets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Discovery {
     /// In the configuration.

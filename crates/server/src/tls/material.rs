@@ -23,10 +23,10 @@ const HELLO_BYTES_MAX: usize = 18 * 1_024;
 /// The same where the client sends certificates: rustls's own bound on a message, and its records' headers.
 const CERTIFICATES_BYTES_MAX: usize = 72 * 1_024;
 
-/// What an encrypted key says of itself: PKCS #8, and the older form.
+/// Marks of an encrypted key: PKCS #8, and the older form.
 const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
 
-/// What new handshakes use.
+/// Certificates that new handshakes use.
 #[derive(Debug)]
 pub struct Acceptor {
     config: Arc<ServerConfig>,
@@ -57,7 +57,7 @@ pub enum MaterialError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A file without what it should hold.
@@ -67,7 +67,7 @@ pub enum MaterialError {
         path: PathBuf,
         /// "certificate" or "private key".
         what: &'static str,
-        /// What the parser said.
+        /// The parser's error.
         reason: pem::Error,
     },
     /// A key behind a passphrase.
@@ -94,7 +94,7 @@ pub enum MaterialError {
         cert: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls said.
+        /// rustls's error.
         source: rustls::Error,
     },
 }
@@ -204,7 +204,7 @@ pub fn subject(certificate: &[u8]) -> Option<String> {
     Some(certificate.subject().to_string())
 }
 
-/// What is known of a certificate behind the server's own; `None` if it can't be parsed, which is for clients to say.
+/// Issuer of a certificate behind the server's own; `None` if it can't be parsed, which is for clients to say.
 fn issuer(certificate: &[u8]) -> Option<Issuer> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     let validity = certificate.validity();

@@ -19,7 +19,7 @@ pub struct Certificates {
     seen: Vec<Option<Stamp>>,
 }
 
-/// What changes when a file is written, replaced, or its symbolic link set to another.
+/// Values that change when a file is written, replaced, or its symbolic link set to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -41,7 +41,7 @@ impl Certificates {
         Ok(Self { tls, ticketer, current: Arc::new(Versioned::new(acceptor)), seen })
     }
 
-    /// What new handshakes use.
+    /// Certificates that new handshakes use.
     pub fn current(&self) -> Arc<Versioned<Acceptor>> {
         Arc::clone(&self.current)
     }

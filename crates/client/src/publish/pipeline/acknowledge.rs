@@ -12,7 +12,7 @@ use crate::{
     publish::event::{PublishEvent, Rejection},
 };
 
-/// What an answer means for the application.
+/// Meaning of an answer for the application.
 #[derive(Debug)]
 pub(crate) struct Answer {
     /// Final rejections.
@@ -67,7 +67,7 @@ impl Pipeline {
         Ok(Answer { rejections, retrying })
     }
 
-    /// Where the batch is that is answered, if the answer fits it.
+    /// Place of the batch that is answered, if the answer fits it.
     fn answered_batch(&self, ack: &PublishAck) -> Result<usize, BadMessage> {
         let sequence = ack.sequence;
         let unknown = BadMessage::UnknownBatch { sequence };
@@ -97,7 +97,7 @@ impl Pipeline {
     }
 }
 
-/// Whether the answer is one for a batch of so many events: each is counted once, and verdicts are in order.
+/// True if the answer is one for a batch of so many events: each is counted once, and verdicts are in order.
 pub(crate) fn answers_all(ack: &PublishAck, events: usize) -> bool {
     let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
     let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);
