@@ -19,6 +19,7 @@ use crate::{
     intake::{Intake, SharedIntake},
     keys::{Key, Keys},
     pipes::Pipe,
+    routes::ROUTES,
     scrape::job::Scraping,
     source_config::SourceConfig,
     sources::{
@@ -261,7 +262,8 @@ impl Collector {
     ) -> Result<(), StartError> {
         let failed = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let server = HttpServer::start(listener, kind, config, self.intake.clone(), self.keys.clone());
+        let server =
+            HttpServer::start(listener, (ROUTES, kind), config, self.intake.clone(), self.keys.clone());
         self.http.push(server.map_err(failed)?);
         Ok(())
     }

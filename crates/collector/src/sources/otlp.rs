@@ -23,8 +23,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
-    http::{Head, HttpSource, Malformed, Refusal, Reply},
-    outcome::Outcome,
+    http::{Head, HttpSource, Refusal, Reply},
+    outcome::{Malformed, Outcome},
     writer::EventWriter,
 };
 

@@ -26,8 +26,9 @@ use super::{
     export::{Telemetry, telemetry},
 };
 use crate::{
-    http::{HttpSource, Malformed, test_head},
+    http::{HttpSource, test_head},
     keys::Key,
+    outcome::Malformed,
     upstream::BatchLimits,
     writer::{
         EventWriter, Ids, Request,
