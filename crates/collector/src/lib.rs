@@ -9,6 +9,7 @@ mod drain;
 mod durations;
 pub mod event_id;
 pub mod files;
+mod handover;
 pub mod host;
 pub mod http;
 pub mod intake;

@@ -15,6 +15,17 @@ pub enum Listener {
     OtlpGrpc,
 }
 
+impl Listener {
+    /// The option's name.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::OtlpHttp => "otlp-http",
+            Self::OtlpGrpc => "otlp-grpc",
+        }
+    }
+}
+
 /// A path, and the source that takes what comes there.
 pub struct Route {
     /// The listeners that have it.
@@ -79,9 +90,8 @@ mod tests {
 
     #[test]
     fn a_path_of_another_method_or_listener_is_told_apart() {
-        let find = |listener, method, path| {
-            find(ROUTES, listener, &head(method, path, &[])).map(HttpSource::name)
-        };
+        let find =
+            |listener, method, path| find(ROUTES, listener, &head(method, path, &[])).map(HttpSource::name);
         assert_eq!(find(Listener::Http, "POST", "/v1/events"), Ok("events"));
         assert_eq!(find(Listener::Http, "OPTIONS", "/v1/events"), Ok("events"));
         assert_eq!(find(Listener::Http, "PUT", "/v1/events"), Err(Refusal::Method("POST")));
