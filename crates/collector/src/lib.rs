@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod cardinality;
 pub mod clock;
 mod collector;
 mod delivery;

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use prost::Message;
 use tickstream_client::{
     EncodedBatch,
-    events::{Event, EventType, Sender},
+    events::{Body, Event, EventType, Sender},
     new_event_id,
 };
 
@@ -191,6 +191,11 @@ impl<'a> EventWriter<'a> {
         if !self.origin.key.allows(event.event_type) {
             let message = format!("key {} may not send this kind of event", self.origin.key.name);
             return self.request.rejected.push(Rejection::last(index, "KIND_NOT_ALLOWED", message));
+        }
+        if let Some(Body::MetricSeries(series)) = &event.body
+            && let Err(problem) = self.origin.key.series.check(series, self.origin.receive_time)
+        {
+            return self.request.rejected.push(Rejection::last(index, "TOO_MANY_SERIES", problem.to_string()));
         }
         self.identify(&mut event, index);
         if self.rules.is_some_and(|rules| !rules.apply(self.origin.source, &mut event)) {

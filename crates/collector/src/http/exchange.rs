@@ -53,6 +53,8 @@ pub(super) struct Exchange {
     pub limits: RequestLimits,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted: Arc<[Network]>,
+    /// The key of all senders where there are no keys.
+    pub any_key: Arc<Key>,
 }
 
 /// The keys at present; `None`: whoever reaches the listener may send.
@@ -140,7 +142,7 @@ impl Exchange {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         match keys {
             Some(keys) => keys.find(secret?).cloned(),
-            None => Some(Arc::new(Key::unrestricted("any"))),
+            None => Some(self.any_key.clone()),
         }
     }
 

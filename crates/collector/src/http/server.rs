@@ -15,7 +15,7 @@ use super::{
     connection::{self, ConnectionLimits},
     exchange::{Exchange, RequestLimits, SharedKeys},
 };
-use crate::{intake::SharedIntake, networks::Network};
+use crate::{intake::SharedIntake, keys::Key, networks::Network};
 
 /// Options of a listener.
 #[derive(Clone, Debug)]
@@ -85,7 +85,8 @@ impl HttpServer {
         let connections = Arc::new(Semaphore::new(config.connections));
         let connections_max = config.connections;
         let (limits, trusted) = (config.request, config.trusted.clone());
-        let exchange = Arc::new(Exchange { routes, listener: kind, intake, keys, limits, trusted });
+        let any_key = Arc::new(Key::unrestricted("any"));
+        let exchange = Arc::new(Exchange { routes, listener: kind, intake, keys, limits, trusted, any_key });
         let accepting = tokio::spawn(accept(listener, config, exchange, connections.clone(), drained));
         Ok(Self { address, drain, connections, connections_max, accepting })
     }
