@@ -1,12 +1,10 @@
 //! Exceptions, each with its reason.
 
 /// Modules that import each other: the root file of their crate, and their names.
-pub const CIRCLES: &[(&str, &str)] = &[
-    (
-        "crates/cli/src/main.rs cli::args cli::collect cli::configure cli::operator",
-        "one command line in several files",
-    ),
-];
+pub const CIRCLES: &[(&str, &str)] = &[(
+    "crates/cli/src/main.rs cli::args cli::collect cli::configure cli::operator",
+    "one command line in several files",
+)];
 
 /// Files of more than 500 lines.
 pub const FILES: &[(&str, &str)] = &[
