@@ -14,7 +14,7 @@ use tickstream_client::{
 
 use crate::{
     clock,
-    event_id::{BodyIds, uuid_v5},
+    event_id::{BodyIds, counted, uuid_v5},
     keys::Key,
     outcome::Rejection,
     rules::Rules,
@@ -55,6 +55,8 @@ pub struct EventWriter<'a> {
     origin: &'a Origin,
     ids: Ids<'a>,
     body_ids: Option<BodyIds>,
+    /// From which ids are counted that no body gives.
+    first_id: Option<[u8; 16]>,
     correction: Option<i64>,
     send_time: u64,
     /// Field `sender` of an event, encoded.
@@ -126,6 +128,7 @@ impl<'a> EventWriter<'a> {
             origin,
             ids,
             body_ids: None,
+            first_id: None,
             correction: None,
             send_time: 0,
             sender: Vec::new(),
@@ -289,7 +292,7 @@ impl<'a> EventWriter<'a> {
     /// The id of an event that has none.
     fn new_id(&mut self, index: u32) -> [u8; 16] {
         match self.ids {
-            Ids::New => new_event_id(),
+            Ids::New => counted(*self.first_id.get_or_insert_with(new_event_id), index),
             Ids::OfBody(body) => {
                 let namespace = self.origin.key.namespace;
                 self.body_ids.get_or_insert_with(|| BodyIds::new(namespace, body)).id(index)
