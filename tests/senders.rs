@@ -1,23 +1,53 @@
-//! Runs `tests/senders/`: libraries and programs that people use send to a server and a collector, and each record is
-//! compared. They come from PyPI, npm and Debian, so this is left out unless `SENDERS` is set; `scripts/senders` gets them.
+//! Runs `tests/senders/`: senders against a server and a collector, as processes.
+//!
+//! Libraries and programs that people use come from PyPI, npm and Debian, so they are left out unless `SENDERS` is set;
+//! `scripts/senders` gets them. The others need Python's standard library alone.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let report = String::from_utf8_lossy(&output.stdout);
+    println!("{report}");
+    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn script(name: &str, arguments: &[&str]) {
+    let mut command = Command::new("python3");
+    command.arg(root().join("tests/senders").join(name)).arg(env!("CARGO_BIN_EXE_tickstream"));
+    run(command.args(arguments));
+}
+
+#[test]
+fn fault_60_and_61_what_was_answered_is_stored_once_whatever_was_killed() {
+    script("kill.py", &["12"]);
+}
+
+#[test]
+fn fault_88_a_collector_hands_over_without_a_refused_request() {
+    script("handover.py", &["3"]);
+}
+
+#[test]
+fn malformed_requests_are_told_what_is_wrong() {
+    script("malformed.py", &["20000", "1"]);
+}
 
 #[test]
 fn real_senders_records_are_stored_as_they_were_sent() {
     let Some(senders) = std::env::var_os("SENDERS") else {
-        eprintln!("left out tests/senders: SENDERS isn't set; SENDERS=all runs all of them");
+        eprintln!("left out the libraries and programs: SENDERS isn't set; SENDERS=all runs all of them");
         return;
     };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let names = senders.to_string_lossy().into_owned();
     let names = names.split_whitespace().filter(|name| *name != "all");
-    let output = Command::new(root.join("scripts/senders"))
-        .args(names)
-        .env("TICKSTREAM", env!("CARGO_BIN_EXE_tickstream"))
-        .output()
-        .expect("scripts/senders can be run");
-    let report = String::from_utf8_lossy(&output.stdout);
-    println!("{report}");
-    assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
+    let mut command = Command::new(root().join("scripts/senders"));
+    run(command.args(names).env("TICKSTREAM", env!("CARGO_BIN_EXE_tickstream")));
 }

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 
+import infrastructure
 import senders
 from installation import Installation
 
@@ -13,7 +14,8 @@ from installation import Installation
 def main():
     tickstream, *names = sys.argv[1:]
     tickstream = pathlib.Path(tickstream).resolve()
-    tests = {name: test for name, test in vars(senders).items() if name.startswith("test_")}
+    everything = {**vars(senders), **vars(infrastructure)}
+    tests = {name: test for name, test in everything.items() if name.startswith("test_")}
     chosen = [name for name in tests if not names or any(part in name for part in names)]
     folder = pathlib.Path(tempfile.mkdtemp(prefix="senders-"))
     installation = Installation(tickstream, folder)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    Client, Error, Publisher, Publishing, TlsConfig,
+    BatchPublisher, BatchPublishing, Client, Error, Publisher, Publishing, TlsConfig,
     config::{Config, Credentials},
 };
 
@@ -100,6 +100,14 @@ impl Builder {
     /// Those of [`connect`](Self::connect); and [`Error::CollectionOff`], if no server takes any.
     pub async fn publisher(self, publishing: Publishing) -> Result<Publisher, Error> {
         Publisher::connect(self.config()?, publishing).await
+    }
+
+    /// Starts a [`BatchPublisher`]. It connects in a task of its own, to the first server of the list at first.
+    ///
+    /// # Errors
+    /// [`Error::Config`] and [`Error::TlsConfig`] for settings that can't work.
+    pub fn batch_publisher(self, publishing: BatchPublishing) -> Result<BatchPublisher, Error> {
+        Ok(BatchPublisher::start(self.config()?, publishing))
     }
 
     pub(crate) fn config(self) -> Result<Config, Error> {

@@ -1,9 +1,10 @@
 //! From `host:port` to a connection that takes frames.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use tokio::{
     net::{TcpStream, lookup_host},
+    task::JoinSet,
     time::{self, Instant},
 };
 
@@ -13,9 +14,10 @@ use crate::{
     transport::Transport,
 };
 
-/// Addresses of one name that are tried; each gets an equal share of the time, so that one which swallows packets
-/// doesn't use it up.
+/// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 4;
+/// Time that an address has before the next one is tried as well.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// Connects to `server`; resolving its name and, where there is one, the TLS handshake count into `timeout`.
 pub(crate) async fn dial(
@@ -25,7 +27,7 @@ pub(crate) async fn dial(
 ) -> Result<Transport, Error> {
     let deadline = Instant::now() + timeout;
     let late = |operation| Error::Timeout { operation, after: timeout };
-    let socket = match time::timeout_at(deadline, attempt(server, timeout)).await {
+    let socket = match time::timeout_at(deadline, attempt(server)).await {
         Ok(Ok(socket)) => socket,
         Ok(Err(source)) => return Err(Error::Connect { server: server.to_owned(), source }),
         Err(_) => return Err(late(Operation::Connect)),
@@ -40,19 +42,96 @@ pub(crate) async fn dial(
     }
 }
 
-async fn attempt(server: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = lookup_host(server).await?.take(ADDRESSES_MAX).collect();
+/// Resolves a name and connects to one of its addresses.
+async fn attempt(server: &str) -> io::Result<TcpStream> {
+    let stream = connect(in_turn(lookup_host(server).await?.collect())).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// The first addresses of a name, both families in turn: where one of them leads nowhere, the other comes second.
+fn in_turn(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let pairs = std::iter::from_fn(|| {
+        let pair = [first.pop_front(), second.pop_front()];
+        pair.iter().any(Option::is_some).then_some(pair)
+    });
+    pairs.flatten().flatten().take(ADDRESSES_MAX).collect()
+}
+
+/// Connects to the address that answers first. Each has a head start over the next (RFC 8305), so one that swallows
+/// packets costs no more than that.
+async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    let shares = addresses.len().max(1) as u32;
-    for address in addresses {
-        match time::timeout(timeout / shares, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
-            Ok(Err(error)) => failure = error,
-            Err(elapsed) => failure = elapsed.into(),
+    let mut addresses = addresses.into_iter();
+    let mut attempts = JoinSet::new();
+    loop {
+        if let Some(address) = addresses.next() {
+            attempts.spawn(TcpStream::connect(address));
+        }
+        let has_more = addresses.len() > 0;
+        tokio::select! {
+            ended = attempts.join_next() => match ended {
+                Some(Ok(Ok(stream))) => return Ok(stream),
+                Some(Ok(Err(error))) => failure = error,
+                Some(Err(error)) => failure = error.into(),
+                None => return Err(failure),
+            },
+            () = time::sleep(HEAD_START), if has_more => {}
         }
     }
-    Err(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// An address whose queue is full: it answers nothing to those who connect.
+    async fn black_hole() -> (SocketAddr, impl Sized) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = time::timeout(Duration::from_millis(100), TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        (address, (listener, queued))
+    }
+
+    #[tokio::test]
+    async fn fault_93_an_address_that_swallows_packets_costs_its_head_start() {
+        let (nowhere, _full) = black_hole().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let good = listener.local_addr().unwrap();
+        let began = Instant::now();
+        let stream = connect(vec![nowhere, nowhere, good]).await.unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), good);
+        assert!(began.elapsed() < 8 * HEAD_START, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_costs_nothing_and_the_last_error_is_told() {
+        let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let began = Instant::now();
+        let error = connect(vec![refusing; 4]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(began.elapsed() < HEAD_START, "{:?}", began.elapsed());
+        assert_eq!(connect(Vec::new()).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn fault_93_families_take_turns() {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let v6 = ["[2001:db8::1]:1", "[2001:db8::2]:1", "[2001:db8::3]:1"].map(address);
+        let v4 = ["192.0.2.1:1", "192.0.2.2:1"].map(address);
+        assert_eq!(in_turn([&v6[..], &v4].concat()), [v6[0], v4[0], v6[1], v4[1]]);
+        assert_eq!(in_turn([&v4[..], &v6].concat()), [v4[0], v6[0], v4[1], v6[1]]);
+        assert_eq!(in_turn(v6.to_vec()), v6);
+        assert!(in_turn(Vec::new()).is_empty());
+    }
 }

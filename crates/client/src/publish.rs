@@ -1,7 +1,7 @@
 //! Publishing: from an application's events to the server's answers.
 //!
-//! [`pipeline`] decides, without I/O or a clock; [`driver`] is the task around it, [`publisher`] the application's
-//! handle, [`shared`] what both hold.
+//! [`pipeline`] decides, without I/O or a clock; [`driver`] is the task around it, which sees it as a [`queue`];
+//! [`publisher`] is the application's handle, [`shared`] what both hold.
 
 mod batches;
 mod disk;
@@ -12,6 +12,7 @@ mod options;
 mod packing;
 mod pipeline;
 mod publisher;
+mod queue;
 mod shared;
 
 pub use batches::{

@@ -1,4 +1,6 @@
-//! Times of senders whose clocks are wrong.
+//! The time, and times of senders whose clocks are wrong.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Clocks that differ by less are taken as right: the difference is the network's.
 const TOLERANCE_NS: u64 = 60 * 1_000_000_000;
@@ -14,6 +16,11 @@ pub fn correction(received_ns: u64, sent_at_ns: u64) -> Option<i64> {
 /// The timestamp, moved; it stays within what an unsigned number holds.
 pub fn corrected(timestamp_ns: u64, correction: i64) -> u64 {
     timestamp_ns.saturating_add_signed(correction)
+}
+
+/// Unix time, nanoseconds.
+pub(crate) fn now_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }
 
 #[cfg(test)]

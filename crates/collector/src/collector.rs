@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -14,11 +15,13 @@ use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
     files::source::Following,
+    handover::{self, HandoverError, Inherited, Socket},
     host::HostTask,
     http::{HttpConfig, HttpServer, Listener, SharedKeys},
     intake::{Intake, SharedIntake},
     keys::{Key, Keys},
     pipes::Pipe,
+    routes::ROUTES,
     scrape::job::Scraping,
     source_config::SourceConfig,
     sources::{
@@ -128,6 +131,10 @@ pub struct Collector {
     scraping: Option<Scraping>,
     host: Option<HostTask>,
     pipes: Vec<Pipe>,
+    /// Further descriptors of the listening sockets, for a process that takes over.
+    sockets: Vec<Socket>,
+    /// The part of the configuration that two processes can't share, if there is one.
+    exclusive: Option<&'static str>,
 }
 
 /// A socket's buffer for datagrams that come while the collector is busy, bytes.
@@ -142,13 +149,33 @@ impl Collector {
         config: CollectorConfig,
         builder: impl FnMut(usize) -> Builder,
     ) -> Result<Self, StartError> {
+        let (sources, state_dir) = (config.sources.clone(), config.state_dir.clone());
+        let mut collector = Self::listen(config, builder, &mut Inherited::default()).await?;
+        collector.start_sources(sources, state_dir)?;
+        Ok(collector)
+    }
+
+    /// As [`start`](Self::start), on the sockets that were handed over as far as there are, and without the sources that
+    /// the collector goes to by itself.
+    pub(crate) async fn listen(
+        config: CollectorConfig,
+        builder: impl FnMut(usize) -> Builder,
+        inherited: &mut Inherited,
+    ) -> Result<Self, StartError> {
+        let exclusive = match &config {
+            CollectorConfig { spool: Some(_), .. } => Some("the disk queue"),
+            CollectorConfig { sources: SourceConfig { stdin: Some(_), .. }, .. } => {
+                Some("the standard input")
+            }
+            _ => None,
+        };
         let stream_key = stream_key(&config);
         let upstream = Arc::new(Upstream::start(config.upstream, builder)?);
         let spool = config.spool.map(|(dir, bytes_max)| {
             let opened = Spool::open(&dir, bytes_max, upstream.clone());
             opened.map_err(|source| StartError::Spool { dir, source })
         });
-        let SourceConfig { rules, .. } = config.sources.clone();
+        let rules = config.sources.rules.clone();
         let intake = Arc::new(Intake::new(upstream, spool.transpose()?, config.memory_bytes, rules));
         let keys = Arc::new(RwLock::new(config.keys.map(Arc::new)));
         let mut collector = Self {
@@ -161,6 +188,8 @@ impl Collector {
             scraping: None,
             host: None,
             pipes: Vec::new(),
+            sockets: Vec::new(),
+            exclusive,
         };
         let addresses = config.addresses;
         let http = [
@@ -170,30 +199,42 @@ impl Collector {
         ];
         for (kind, addresses) in http {
             for address in addresses {
-                collector.listen_http(address, kind, config.http.clone()).await?;
+                let listener = collector.tcp(kind.option(), address, inherited).await?;
+                collector.serve_http(listener, address, kind, config.http.clone())?;
             }
         }
-        let streams: [(NewDecoder, _); 3] = [
-            (|| Box::new(SyslogStream), addresses.syslog_tcp),
-            (|| Box::new(RelpStream::default()), addresses.relp),
-            (|| Box::new(FluentStream::default()), addresses.fluent),
+        let streams: [(_, NewDecoder, _); 3] = [
+            ("syslog-tcp", || Box::new(SyslogStream), addresses.syslog_tcp),
+            ("relp", || Box::new(RelpStream::default()), addresses.relp),
+            ("fluent", || Box::new(FluentStream::default()), addresses.fluent),
         ];
-        for (decoder, addresses) in streams {
+        for (option, decoder, addresses) in streams {
             for address in addresses {
-                collector.listen_stream(address, decoder, config.stream.clone(), stream_key.clone()).await?;
+                let listener = collector.tcp(option, address, inherited).await?;
+                let (config, key) = (config.stream.clone(), stream_key.clone());
+                collector.serve_stream(listener, address, decoder, config, key)?;
             }
         }
         for address in addresses.syslog_udp {
-            collector.listen_udp(address, Box::new(SyslogDatagrams), stream_key.clone()).await?;
+            let socket = collector.udp("syslog-udp", address, inherited).await?;
+            collector.serve_udp(socket, address, Box::new(SyslogDatagrams), stream_key.clone())?;
         }
         for address in addresses.statsd {
-            collector.listen_udp(address, Box::new(StatsdDatagrams), stream_key.clone()).await?;
+            let socket = collector.udp("statsd", address, inherited).await?;
+            collector.serve_udp(socket, address, Box::new(StatsdDatagrams), stream_key.clone())?;
         }
-        collector.start_sources(config.sources, config.state_dir)?;
         Ok(collector)
     }
 
-    fn start_sources(&mut self, sources: SourceConfig, state_dir: Option<PathBuf>) -> Result<(), StartError> {
+    /// Starts the sources that the collector goes to by itself.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub(crate) fn start_sources(
+        &mut self,
+        sources: SourceConfig,
+        state_dir: Option<PathBuf>,
+    ) -> Result<(), StartError> {
         let SourceConfig { files, jobs, host, stdin, journald, .. } = sources;
         self.pipes.extend(stdin.map(|lines| Pipe::stdin(lines, self.intake.clone())));
         if let Some(config) = journald {
@@ -230,9 +271,21 @@ impl Collector {
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.map(Arc::new);
     }
 
+    /// Starts the program again with the listening sockets, and waits until it serves; this collector is to be drained
+    /// then. What is given has to live until it is.
+    ///
+    /// # Errors
+    /// [`HandoverError`]: this collector goes on.
+    pub(crate) fn hand_over(&self) -> Result<UnixStream, HandoverError> {
+        self.exclusive
+            .map_or_else(|| handover::hand_over(&self.sockets), |what| Err(HandoverError::Exclusive(what)))
+    }
+
     /// Takes no more, lets what was taken come to its answer, for `patience` at the most, and ends.
     pub async fn drain(self, patience: Duration) {
-        let Self { intake, http, streams, datagrams, following, scraping, host, pipes, .. } = self;
+        let Self { intake, http, streams, datagrams, following, scraping, host, pipes, sockets, .. } = self;
+        // Or the system would go on to take connections.
+        drop(sockets);
         let draining: Vec<_> = [
             following.into_iter().map(|files| tokio::spawn(files.drain(patience))).collect::<Vec<_>>(),
             scraping.into_iter().map(|jobs| tokio::spawn(jobs.drain(patience))).collect(),
@@ -253,45 +306,77 @@ impl Collector {
         intake.close(patience).await;
     }
 
-    async fn listen_http(
+    /// A listening TCP socket, which is kept for a process that takes over.
+    async fn tcp(
         &mut self,
+        option: &str,
+        address: SocketAddr,
+        inherited: &mut Inherited,
+    ) -> Result<TcpListener, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let listener = match inherited.take(option, address) {
+            Some(descriptor) => TcpListener::from_std(descriptor.into()),
+            None => TcpListener::bind(address).await,
+        };
+        let listener = listener.map_err(failed)?;
+        self.sockets.push(Socket::new(option, address, listener.as_fd()).map_err(failed)?);
+        Ok(listener)
+    }
+
+    /// A bound UDP socket, which is kept for a process that takes over.
+    async fn udp(
+        &mut self,
+        option: &str,
+        address: SocketAddr,
+        inherited: &mut Inherited,
+    ) -> Result<UdpSocket, StartError> {
+        let failed = |source| StartError::Listen { address, source };
+        let socket = match inherited.take(option, address) {
+            Some(descriptor) => UdpSocket::from_std(descriptor.into()),
+            None => UdpSocket::bind(address).await,
+        };
+        let socket = socket.map_err(failed)?;
+        // As much as the system allows.
+        _ = SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER_BYTES);
+        self.sockets.push(Socket::new(option, address, socket.as_fd()).map_err(failed)?);
+        Ok(socket)
+    }
+
+    fn serve_http(
+        &mut self,
+        listener: TcpListener,
         address: SocketAddr,
         kind: Listener,
         config: HttpConfig,
     ) -> Result<(), StartError> {
-        let failed = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let server = HttpServer::start(listener, kind, config, self.intake.clone(), self.keys.clone());
-        self.http.push(server.map_err(failed)?);
+        let (intake, keys) = (self.intake.clone(), self.keys.clone());
+        let server = HttpServer::start(listener, (ROUTES, kind), config, intake, keys);
+        self.http.push(server.map_err(|source| StartError::Listen { address, source })?);
         Ok(())
     }
 
-    async fn listen_stream(
+    fn serve_stream(
         &mut self,
+        listener: TcpListener,
         address: SocketAddr,
         decoder: NewDecoder,
         config: StreamConfig,
         key: Arc<Key>,
     ) -> Result<(), StartError> {
-        let failed = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
         let server = StreamServer::start(listener, decoder, config, self.intake.clone(), key);
-        self.streams.push(server.map_err(failed)?);
+        self.streams.push(server.map_err(|source| StartError::Listen { address, source })?);
         Ok(())
     }
 
-    async fn listen_udp(
+    fn serve_udp(
         &mut self,
+        socket: UdpSocket,
         address: SocketAddr,
         decoder: Box<dyn crate::stream::DatagramDecoder>,
         key: Arc<Key>,
     ) -> Result<(), StartError> {
-        let failed = |source| StartError::Listen { address, source };
-        let socket = UdpSocket::bind(address).await.map_err(failed)?;
-        // As much as the system allows.
-        _ = SockRef::from(&socket).set_recv_buffer_size(UDP_BUFFER_BYTES);
-        let server = UdpServer::start(socket, decoder, self.intake.clone(), key).map_err(failed)?;
-        self.datagrams.push(server);
+        let server = UdpServer::start(socket, decoder, self.intake.clone(), key);
+        self.datagrams.push(server.map_err(|source| StartError::Listen { address, source })?);
         Ok(())
     }
 }

@@ -42,9 +42,25 @@ impl BodyIds {
     }
 }
 
+/// The id that comes so many after a UUID of version 7, as its 62 random bits count: an id of its own without asking the
+/// system for each (RFC 9562, section 6.2, method 2).
+pub fn counted(first: [u8; 16], count: u32) -> [u8; 16] {
+    const RANDOM: u128 = (1 << 62) - 1;
+    let first = u128::from_be_bytes(first);
+    ((first & !RANDOM) | ((first + u128::from(count)) & RANDOM)).to_be_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counted_ids_differ_in_their_random_bits_alone() {
+        let first = 0x0193_5006_9B80_7111_BFFF_FFFF_FFFF_FFFF_u128.to_be_bytes();
+        assert_eq!(counted(first, 0), first);
+        let expected = 0x0193_5006_9B80_7111_8000_0000_0000_0004_u128;
+        assert_eq!(u128::from_be_bytes(counted(first, 5)), expected, "version and variant stay");
+    }
 
     #[test]
     fn a_name_has_the_uuid_of_the_rfc() {

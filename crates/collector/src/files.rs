@@ -7,8 +7,5 @@ pub mod checkpoints;
 pub mod config;
 pub mod follower;
 pub mod identity;
-pub mod paths;
 pub mod records;
 pub mod source;
-
-pub(crate) use paths::{fits, matching};

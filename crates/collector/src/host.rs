@@ -17,12 +17,12 @@ use tokio::{
 };
 
 use crate::{
+    clock::now_ns,
     delivery::Delivery,
     drain,
-    http::now_ns,
+    durations::duration,
     intake::{Intake, SharedIntake},
     keys::Key,
-    scrape::config::duration,
     writer::{Ids, Origin},
 };
 

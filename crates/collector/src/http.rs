@@ -1,6 +1,6 @@
 //! HTTP: one server for all sources that speak it, HTTP/1.1 and 2, with and without TLS.
 //!
-//! `route` is the table of paths, `source` what a source has to bring; `exchange` takes one request from its head to
+//! `route` finds the source of a path, `source` is what a source has to bring; `exchange` takes one request from its head to
 //! its answer, `connection` and `server` carry them.
 
 mod body;
@@ -18,14 +18,13 @@ mod source;
 
 pub use connection::ConnectionLimits;
 pub use encoding::{DecodeError, Encoding, decode};
-pub(crate) use exchange::now_ns;
 pub use exchange::{RequestLimits, SharedKeys};
 pub use head::{Head, form_parameter, secrets};
 pub use refusal::Refusal;
 pub use reply::{Reply, ReplyBody};
-pub use route::{Listener, Route, routes};
+pub use route::{Listener, Route};
 pub use server::{HttpConfig, HttpServer};
-pub use source::{HttpSource, Malformed};
+pub use source::HttpSource;
 
 #[cfg(test)]
 pub(crate) use head::tests::head as test_head;

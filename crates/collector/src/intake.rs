@@ -13,7 +13,7 @@ use tickstream_client::events::EventType;
 
 use crate::{
     budget::Budget,
-    http::now_ns,
+    clock::now_ns,
     keys::Key,
     metrics::Metrics,
     outcome::{Cause, Outcome, Rejection, Unavailable},

@@ -18,7 +18,7 @@ use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use tickstream_client::events::EventType;
 
-use crate::{event_id::key_namespace, quota::Rate};
+use crate::{cardinality::SeriesLimit, event_id::key_namespace, quota::Rate};
 
 /// Rights of the senders that know one secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,12 @@ pub struct Key {
     pub quota: Option<Rate>,
     /// Quota of each address.
     pub address_quota: Option<Rate>,
+    /// Bound on the series of each metric.
+    pub series: Arc<SeriesLimit>,
 }
+
+/// Series of a metric within an hour where the file doesn't say.
+const SERIES_MAX: usize = 1_000_000;
 
 impl Key {
     /// The key of senders where there is no file: it may do everything.
@@ -52,6 +57,7 @@ impl Key {
             origins: Vec::new(),
             quota: None,
             address_quota: None,
+            series: Arc::new(SeriesLimit::new(SERIES_MAX)),
         }
     }
 
@@ -117,6 +123,7 @@ struct Entry {
     burst_events: Option<f64>,
     address_events_per_second: Option<f64>,
     address_burst_events: Option<f64>,
+    series_max: Option<usize>,
 }
 
 impl Keys {
@@ -216,6 +223,7 @@ impl Entry {
                 self.address_burst_events,
             )?,
             origins: self.origins,
+            series: Arc::new(SeriesLimit::new(self.series_max.unwrap_or(SERIES_MAX))),
             ..Key::unrestricted(name)
         })
     }

@@ -2,12 +2,15 @@
 #![forbid(unsafe_code)]
 
 pub mod budget;
+pub mod cardinality;
 pub mod clock;
 mod collector;
 mod delivery;
 mod drain;
+mod durations;
 pub mod event_id;
 pub mod files;
+mod handover;
 pub mod host;
 pub mod http;
 pub mod intake;
@@ -15,10 +18,12 @@ pub mod keys;
 pub mod metrics;
 pub mod networks;
 pub mod outcome;
+mod patterns;
 pub mod pipes;
 pub mod process;
 pub mod quota;
 mod retime;
+pub mod routes;
 pub mod rules;
 pub mod scrape;
 pub mod settings;

@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn every_source_has_its_counters() {
         let metrics = Metrics::default();
-        let of_routes = crate::http::routes().iter().map(|route| route.source.name());
+        let of_routes = crate::routes::ROUTES.iter().map(|route| route.source.name());
         for source in of_routes
             .chain(["syslog", "relp", "fluent", "statsd", "scrape", "file", "host", "stdin", "journald"])
         {

@@ -85,6 +85,11 @@ impl fmt::Display for Rejection {
     }
 }
 
+/// A body of which nothing can be taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
 /// A request of which nothing is known to be stored. The sender should send it again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cause}; try again in {} s", seconds(*retry_after))]

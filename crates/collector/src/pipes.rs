@@ -22,9 +22,9 @@ use tokio::{
 };
 
 use crate::{
+    clock::now_ns,
     delivery::Delivery,
     drain,
-    http::now_ns,
     intake::{Intake, SharedIntake},
     keys::Key,
     sources::lines::Format,

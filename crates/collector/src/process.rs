@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    pin::pin,
     sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
@@ -16,10 +17,14 @@ use tickstream_service::{
     signals::{Signal, Signals},
     standard::Standard,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{block_in_place, spawn_blocking},
+};
 
 use crate::{
     Collector, StartError,
+    handover::Inherited,
     intake::{Intake, SharedIntake},
     keys::{Keys, KeysError},
     settings::CollectSettings,
@@ -76,7 +81,6 @@ pub struct Options {
 /// # Errors
 /// [`RunError`].
 pub fn run(options: Options, builder: impl FnMut(usize) -> Builder, logs: &LogGuard) -> Result<(), RunError> {
-    let setup = |what| move |source| RunError::Setup { what, source };
     let signals = Signals::take().map_err(setup("signals"))?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(workers) = options.settings.workers {
@@ -89,6 +93,11 @@ pub fn run(options: Options, builder: impl FnMut(usize) -> Builder, logs: &LogGu
     result
 }
 
+/// The error of a part that can't be set up.
+fn setup(what: &'static str) -> impl Fn(io::Error) -> RunError {
+    move |source| RunError::Setup { what, source }
+}
+
 async fn collect(
     options: Options,
     builder: impl FnMut(usize) -> Builder,
@@ -97,9 +106,12 @@ async fn collect(
 ) -> Result<(), RunError> {
     let Options { settings, tls, sources, standard, token, effective } = options;
     let keys = settings.keys.as_deref().map(Keys::read).transpose()?;
-    let admin = Endpoint::bind(&standard.admin, false)?;
+    let mut inherited = Inherited::receive().map_err(setup("the sockets of the process before"))?;
+    let admin = Endpoint::bind(&standard.admin, inherited.is_successor())?;
     let tls = tls.map(|files| files.read()).transpose()?;
-    let collector = Collector::start(settings.config(keys, tls, sources), builder).await?;
+    let config = settings.config(keys, tls, sources);
+    let (sources, state_dir) = (config.sources.clone(), config.state_dir.clone());
+    let mut collector = Collector::listen(config, builder, &mut inherited).await?;
     let registry = Registry::default();
     let process =
         ProcessMetrics::new(&registry, env!("CARGO_PKG_VERSION"), SystemTime::now(), Some(logs.losses()));
@@ -111,27 +123,46 @@ async fn collect(
             json(StatusCode::OK, &program.intake.upgrade().map(|intake| intake.metrics.senders()))
         },
     );
-    let _admin = admin.map(|endpoint| endpoint.serve(router, || {}, std::future::pending())).transpose()?;
+    let (close_admin, admin_closes) = oneshot::channel::<()>();
+    let admin_closes = async move { _ = admin_closes.await };
+    let admin = admin.map(|endpoint| endpoint.serve(router, || {}, admin_closes)).transpose()?;
     let notify = Notify::from_environment();
     let (sender, mut received) = mpsc::unbounded_channel();
-    signals
-        .forward(move |signal| _ = sender.send(signal))
-        .map_err(|source| RunError::Setup { what: "signals", source })?;
+    signals.forward(move |signal| _ = sender.send(signal)).map_err(setup("signals"))?;
     let addresses: Vec<_> = collector.addresses().iter().map(ToString::to_string).collect();
     tracing::info!(addresses = addresses.join(","), to = settings.to.join(","), "collecting");
     notify.ready("collecting");
-    loop {
-        match received.recv().await {
-            Some(Signal::Reload) => reload(&settings, &collector, &notify),
-            Some(Signal::Upgrade) => {
-                tracing::warn!(
-                    "a collector doesn't hand over: start a second one beside it, then end this one"
-                );
+    inherited.tell_ready();
+    let mut predecessor_ends = pin!(spawn_blocking(|| inherited.wait_for_end()));
+    let mut may_start_sources = true;
+    let successor = loop {
+        let signal = tokio::select! {
+            _ = &mut predecessor_ends, if may_start_sources => {
+                may_start_sources = false;
+                collector.start_sources(sources.clone(), state_dir.clone())?;
+                continue;
             }
-            Some(Signal::End) | None => break,
+            signal = received.recv() => signal,
+        };
+        match signal {
+            Some(Signal::Reload) => reload(&settings, &collector, &notify),
+            Some(Signal::Upgrade) => match block_in_place(|| collector.hand_over()) {
+                Ok(successor) => break Some(successor),
+                Err(error) => {
+                    let error = tickstream_client::with_causes(&error);
+                    tracing::error!(%error, "this process goes on");
+                }
+            },
+            Some(Signal::End) | None => break None,
         }
+    };
+    if successor.is_some() {
+        tracing::info!("a new process serves");
+        drop((close_admin, admin));
+    } else {
+        notify.stopping(settings.drain_timeout);
     }
-    drain(collector, settings.drain_timeout, &notify, received).await;
+    drain(collector, settings.drain_timeout, received).await;
     Ok(())
 }
 
@@ -151,14 +182,8 @@ fn reload(settings: &CollectSettings, collector: &Collector, notify: &Notify) {
     notify.ready("collecting");
 }
 
-async fn drain(
-    collector: Collector,
-    patience: Duration,
-    notify: &Notify,
-    mut received: mpsc::UnboundedReceiver<Signal>,
-) {
+async fn drain(collector: Collector, patience: Duration, mut received: mpsc::UnboundedReceiver<Signal>) {
     tracing::info!(?patience, "ending: no more is taken, what was taken comes to its answer");
-    notify.stopping(patience);
     let again = async { while !matches!(received.recv().await, Some(Signal::End) | None) {} };
     tokio::select! {
         () = collector.drain(patience) => tracing::info!("ended"),

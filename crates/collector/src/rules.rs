@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use tickstream_client::events::{Event, EventType, LogLevel};
 
-use crate::files::fits;
+use crate::patterns::fits;
 
 /// Name of the table.
 pub const TABLE: &str = "rule";

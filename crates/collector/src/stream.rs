@@ -4,14 +4,19 @@
 //! the servers can't take at present are held, and tried again for as long as the connection lasts. Datagrams have no
 //! back-pressure: what finds no room is dropped and counted.
 
+mod config;
 mod connection;
 mod datagrams;
 mod listener;
 
+pub use config::StreamConfig;
 pub use datagrams::UdpServer;
-pub use listener::{NewDecoder, StreamConfig, StreamServer};
+pub use listener::{NewDecoder, StreamServer};
 
-use crate::{http::Malformed, outcome::Rejection, writer::EventWriter};
+use crate::{
+    outcome::{Malformed, Rejection},
+    writer::EventWriter,
+};
 
 /// A decoder of one connection's bytes. No I/O.
 pub trait StreamDecoder: Send {

@@ -8,13 +8,13 @@ use std::{net::IpAddr, sync::Arc};
 use prost::Message;
 use tickstream_client::{
     EncodedBatch,
-    events::{Event, EventType, Sender},
+    events::{Body, Event, EventType, Sender},
     new_event_id,
 };
 
 use crate::{
     clock,
-    event_id::{BodyIds, uuid_v5},
+    event_id::{BodyIds, counted, uuid_v5},
     keys::Key,
     outcome::Rejection,
     rules::Rules,
@@ -55,6 +55,8 @@ pub struct EventWriter<'a> {
     origin: &'a Origin,
     ids: Ids<'a>,
     body_ids: Option<BodyIds>,
+    /// From which ids are counted that no body gives.
+    first_id: Option<[u8; 16]>,
     correction: Option<i64>,
     send_time: u64,
     /// Field `sender` of an event, encoded.
@@ -126,6 +128,7 @@ impl<'a> EventWriter<'a> {
             origin,
             ids,
             body_ids: None,
+            first_id: None,
             correction: None,
             send_time: 0,
             sender: Vec::new(),
@@ -192,6 +195,15 @@ impl<'a> EventWriter<'a> {
             let message = format!("key {} may not send this kind of event", self.origin.key.name);
             return self.request.rejected.push(Rejection::last(index, "KIND_NOT_ALLOWED", message));
         }
+        if let Some(Body::MetricSeries(series)) = &event.body
+            && let Err(problem) = self.origin.key.series.check(series, self.origin.receive_time)
+        {
+            return self.request.rejected.push(Rejection::last(
+                index,
+                "TOO_MANY_SERIES",
+                problem.to_string(),
+            ));
+        }
         self.identify(&mut event, index);
         if self.rules.is_some_and(|rules| !rules.apply(self.origin.source, &mut event)) {
             self.request.filtered += 1;
@@ -202,14 +214,34 @@ impl<'a> EventWriter<'a> {
         }
         let own_sender = self.stamp(&mut event, extra.time);
         let sender = own_sender.as_deref().unwrap_or(&self.sender);
-        let len = event.encoded_len() + sender.len() + extra.fields.len();
-        if len > EVENT_BYTES_MAX.min(self.limits.bytes.saturating_sub(FIELD_OVERHEAD)) {
-            let message = format!("the event has {len} bytes; split it, or shorten what it holds");
-            return self.request.rejected.push(Rejection::last(index, "EVENT_TOO_LARGE", message));
+        let event_len = event.encoded_len();
+        let len = event_len + sender.len() + extra.fields.len();
+        if let Some(batch) = batch_for(&mut self.request, self.limits, index, len) {
+            batch.push_with(&event, event_len, &[extra.fields, sender]);
         }
-        let batch = batch_for(&mut self.request.batches, self.limits, len);
-        batch.batch.push_with(&event, &[extra.fields, sender]);
-        batch.indexes.push(index);
+    }
+
+    /// Whether events of this kind may come encoded: nothing of them has to be looked at, or changed.
+    pub fn takes_encoded(&self, kind: EventType) -> bool {
+        self.rules.is_none() && self.correction.is_none() && self.origin.key.allows(kind.into())
+    }
+
+    /// Takes the next record as an event that is encoded but for its id and its sender, in parts. Its timestamp is the
+    /// sender's own. Only where [`takes_encoded`](Self::takes_encoded) says so.
+    pub fn encoded_event(&mut self, kind: EventType, name: &str, parts: &[&[u8]; 3]) {
+        let Some(index) = self.take_index() else { return };
+        let mut id = [0; 18];
+        // Event.event_id, and its length.
+        id[..2].copy_from_slice(&[1 << 3 | 2, 16]);
+        id[2..].copy_from_slice(&self.new_id(index));
+        if self.request.sample.is_none() {
+            self.request.sample = Some((kind, name.to_owned()));
+        }
+        let parts = [&id[..], parts[0], parts[1], parts[2], &self.sender[..]];
+        let len: usize = parts.iter().map(|part| part.len()).sum();
+        if let Some(batch) = batch_for(&mut self.request, self.limits, index, len) {
+            batch.push_parts(&parts);
+        }
     }
 
     /// Sets what the protocol counts in the next record, for [`Outcome::stored`](crate::outcome::Outcome::stored).
@@ -246,19 +278,25 @@ impl<'a> EventWriter<'a> {
     }
 
     fn identify(&mut self, event: &mut Event, index: u32) {
-        let namespace = self.origin.key.namespace;
-        match (event.event_id.len(), self.ids) {
-            (0, Ids::New) => event.event_id = new_event_id().to_vec(),
-            (0, Ids::OfBody(body)) => {
-                let ids = self.body_ids.get_or_insert_with(|| BodyIds::new(namespace, body));
-                event.event_id = ids.id(index).to_vec();
-            }
+        match event.event_id.len() {
+            0 => event.event_id = self.new_id(index).to_vec(),
             // Anybody can send under a public key: its ids must not be those of others' events.
-            (16, _) if self.origin.key.is_public => {
-                event.event_id = uuid_v5(&namespace, &[&event.event_id]).to_vec();
+            16 if self.origin.key.is_public => {
+                event.event_id = uuid_v5(&self.origin.key.namespace, &[&event.event_id]).to_vec();
             }
             // The server rejects ids of another length.
             _ => {}
+        }
+    }
+
+    /// The id of an event that has none.
+    fn new_id(&mut self, index: u32) -> [u8; 16] {
+        match self.ids {
+            Ids::New => counted(*self.first_id.get_or_insert_with(new_event_id), index),
+            Ids::OfBody(body) => {
+                let namespace = self.origin.key.namespace;
+                self.body_ids.get_or_insert_with(|| BodyIds::new(namespace, body)).id(index)
+            }
         }
     }
 
@@ -316,8 +354,19 @@ const FIELD_OVERHEAD: usize = 8;
 /// First room of a batch, bytes.
 const BATCH_BYTES_FIRST: usize = 4096;
 
-/// The last batch, or a new one, with room for an event of `len` bytes.
-fn batch_for(batches: &mut Vec<RequestBatch>, limits: BatchLimits, len: usize) -> &mut RequestBatch {
+/// The last batch, or a new one, with room for an event of `len` bytes and this index. `None`: it is rejected.
+fn batch_for(
+    request: &mut Request,
+    limits: BatchLimits,
+    index: u32,
+    len: usize,
+) -> Option<&mut EncodedBatch> {
+    if len > EVENT_BYTES_MAX.min(limits.bytes.saturating_sub(FIELD_OVERHEAD)) {
+        let message = format!("the event has {len} bytes; split it, or shorten what it holds");
+        request.rejected.push(Rejection::last(index, "EVENT_TOO_LARGE", message));
+        return None;
+    }
+    let batches = &mut request.batches;
     let fits = |last: &RequestBatch| {
         last.batch.len() < limits.events && last.batch.byte_len() + len + FIELD_OVERHEAD <= limits.bytes
     };
@@ -325,7 +374,9 @@ fn batch_for(batches: &mut Vec<RequestBatch>, limits: BatchLimits, len: usize) -
         let room = if batches.is_empty() { BATCH_BYTES_FIRST } else { limits.bytes };
         batches.push(RequestBatch { batch: EncodedBatch::with_capacity(room), indexes: Vec::new() });
     }
-    batches.last_mut().expect("one was pushed if there was none")
+    let RequestBatch { batch, indexes } = batches.last_mut()?;
+    indexes.push(index);
+    Some(batch)
 }
 
 fn append_sender(out: &mut Vec<u8>, sender: &Sender) {
@@ -354,118 +405,4 @@ impl Origin {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use tickstream_client::events::Publish;
-
-    use super::*;
-
-    pub const NOW: u64 = 1_800_000_000_000_000_000;
-    const LIMITS: BatchLimits = BatchLimits { events: 100, bytes: 10_000 };
-
-    pub fn origin(key: Key) -> Origin {
-        Origin {
-            key: Arc::new(key),
-            source: "test",
-            address: Some("192.0.2.7".parse().unwrap()),
-            user_agent: "agent/1".into(),
-            headers: vec![("accept-language".into(), "de".into())],
-            receive_time: NOW,
-            send_time: 0,
-        }
-    }
-
-    /// The events of a request, as the server would read them.
-    pub fn decoded(request: &Request) -> Vec<Event> {
-        let publish = |batch: &RequestBatch| Publish::decode(batch.batch.as_bytes()).unwrap().events;
-        request.batches.iter().flat_map(publish).collect()
-    }
-
-    fn written(origin: &Origin, events: Vec<Event>) -> Request {
-        let mut writer = EventWriter::new(origin, Ids::OfBody(b"body"), LIMITS, 1000);
-        events.into_iter().for_each(|event| writer.event(event));
-        writer.finish().unwrap()
-    }
-
-    fn public_key() -> Key {
-        Key { is_public: true, ..Key::unrestricted("web") }
-    }
-
-    #[test]
-    fn each_event_gets_its_sender_and_an_id() {
-        let request = written(&origin(Key::unrestricted("k")), vec![Event::default(); 2]);
-        let events = decoded(&request);
-        let sender = events[0].sender.clone().unwrap();
-        assert_eq!(
-            (&sender.key_id[..], &sender.source[..], &sender.client_address[..]),
-            ("k", "test", "192.0.2.7")
-        );
-        assert_eq!((&sender.user_agent[..], sender.receive_time), ("agent/1", NOW));
-        assert_eq!(sender.original_timestamp, Some(0), "it had none");
-        assert_eq!(events[0].timestamp, NOW);
-        assert!(events[0].event_id.len() == 16 && events[0].event_id != events[1].event_id);
-        let again = decoded(&written(&origin(Key::unrestricted("k")), vec![Event::default(); 2]));
-        assert_eq!(again, events);
-    }
-
-    #[test]
-    fn a_public_key_can_neither_take_others_ids_nor_name_the_sender() {
-        let event = Event {
-            event_id: vec![7; 16],
-            timestamp: NOW,
-            sender: Some(Sender { client_address: "203.0.113.1".into(), ..Sender::default() }),
-            ..Event::default()
-        };
-        let public = decoded(&written(&origin(public_key()), vec![event.clone()])).remove(0);
-        assert_ne!(public.event_id, event.event_id);
-        assert_eq!(public.sender.unwrap().client_address, "192.0.2.7");
-        let private = decoded(&written(&origin(Key::unrestricted("k")), vec![event.clone()])).remove(0);
-        assert_eq!(private.event_id, event.event_id);
-        let sender = private.sender.unwrap();
-        assert_eq!((&sender.client_address[..], &sender.key_id[..]), ("203.0.113.1", "k"));
-        let broken = Event { event_id: vec![7; 15], ..event };
-        assert_eq!(decoded(&written(&origin(public_key()), vec![broken])).remove(0).event_id.len(), 15);
-    }
-
-    #[test]
-    fn a_wrong_clock_is_corrected_and_the_original_kept() {
-        let origin = Origin { send_time: 5_000_000_000, ..origin(Key::unrestricted("tv")) };
-        let event = Event { timestamp: 3_000_000_000, ..Event::default() };
-        let event = decoded(&written(&origin, vec![event])).remove(0);
-        assert_eq!(event.timestamp, NOW - 2_000_000_000);
-        let sender = event.sender.unwrap();
-        assert_eq!((sender.original_timestamp, sender.send_time), (Some(3_000_000_000), 5_000_000_000));
-    }
-
-    #[test]
-    fn batches_keep_the_servers_limits_and_indexes_those_of_the_request() {
-        let origin = origin(Key { kinds: vec![EventType::Log], ..Key::unrestricted("k") });
-        let log =
-            |name: String| Event { event_type: EventType::Log.into(), event_name: name, ..Event::default() };
-        let mut writer = EventWriter::new(&origin, Ids::New, LIMITS, 1000);
-        for index in 0..150 {
-            match index % 3 {
-                0 => writer.reject("MALFORMED", "no event"),
-                1 => writer.event(Event { event_type: EventType::Video.into(), ..Event::default() }),
-                _ => writer.event(log("n".repeat(1000))),
-            }
-        }
-        writer.event(log("n".repeat(10_000)));
-        let request = writer.finish().unwrap();
-        let indexes: Vec<u32> = request.batches.iter().flat_map(|batch| batch.indexes.clone()).collect();
-        assert_eq!(indexes, (0..50).map(|i| 3 * i + 2).collect::<Vec<_>>());
-        assert!(request.batches.iter().all(|batch| batch.batch.byte_len() <= LIMITS.bytes));
-        assert_eq!(request.rejected.len(), 101);
-        assert_eq!(request.rejected[1].code, "KIND_NOT_ALLOWED");
-        assert_eq!((request.rejected[100].index, &request.rejected[100].code[..]), (150, "EVENT_TOO_LARGE"));
-    }
-
-    #[test]
-    fn a_request_has_no_more_events_than_it_may() {
-        let origin = origin(Key::unrestricted("k"));
-        let mut writer = EventWriter::new(&origin, Ids::New, LIMITS, 2);
-        writer.event(Event::default());
-        writer.reject("MALFORMED", "");
-        writer.event(Event::default());
-        assert_eq!(writer.finish().unwrap_err(), TooManyEvents(2));
-    }
-}
+pub(crate) mod tests;

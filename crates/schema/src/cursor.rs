@@ -110,17 +110,21 @@ impl<'a> Cursor<'a> {
         Ok(u64::from_le_bytes(bytes))
     }
 
+    /// Four bytes, little-endian.
+    #[inline]
+    pub fn fixed32(&mut self) -> Result<u32, Malformed> {
+        let &bytes = self.bytes[self.at..].first_chunk::<4>().ok_or(Malformed)?;
+        self.at += 4;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
     /// Passes over the value of a field that isn't known.
     pub fn skip(&mut self, number: u32, wire: Wire) -> Result<(), Malformed> {
         match wire {
             Wire::Varint => self.varint().map(drop),
             Wire::Fixed64 => self.fixed64().map(drop),
             Wire::Bytes => self.bytes().map(drop),
-            Wire::Fixed32 => {
-                self.bytes[self.at..].first_chunk::<4>().ok_or(Malformed)?;
-                self.at += 4;
-                Ok(())
-            }
+            Wire::Fixed32 => self.fixed32().map(drop),
             Wire::GroupStart => self.skip_group(number, GROUP_DEPTH_MAX),
             Wire::GroupEnd => Err(Malformed),
         }

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use hyper::Request;
 use tickstream_collector::{
     files::{config::RecordConfig, records::records},
-    http::{Encoding, Head, Route, decode, routes},
+    http::{Encoding, Head, Route, decode},
     keys::Key,
+    routes::ROUTES,
     sources::{
         fluent::FluentStream,
         lines::Format,
@@ -46,10 +47,9 @@ pub fn collector(data: &[u8]) {
     let ((), allocated) = allocated(|| {
         let origin = origin();
         let mut writer = EventWriter::new(&origin, Ids::OfBody(body), LIMITS, 10_000);
-        let all = routes();
-        match usize::from(*which) % (all.len() + OTHERS) {
-            index if index < all.len() => http(&all[index], *how, body, &mut writer),
-            index => other(index - all.len(), *how, body, &mut writer),
+        match usize::from(*which) % (ROUTES.len() + OTHERS) {
+            index if index < ROUTES.len() => http(&ROUTES[index], *how, body, &mut writer),
+            index => other(index - ROUTES.len(), *how, body, &mut writer),
         }
         if let Ok(request) = writer.finish() {
             assert!(request.batches.iter().all(|batch| batch.batch.byte_len() <= LIMITS.bytes));

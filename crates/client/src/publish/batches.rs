@@ -4,10 +4,11 @@
 //! [`Publisher`](super::Publisher) serves an application that makes events of its own. [`queue`] decides, without I/O or
 //! a clock; the task around it is the [publisher's](super::driver).
 
+mod answer;
 mod encoded;
 mod publisher;
 mod queue;
 
+pub use answer::{BatchAnswer, SubmitError, Verdict};
 pub use encoded::EncodedBatch;
-pub use publisher::{BatchPublisher, BatchPublishing, PublisherStatus, SubmitError};
-pub use queue::{BatchAnswer, Verdict};
+pub use publisher::{BatchPublisher, BatchPublishing, PublisherStatus};

@@ -3,18 +3,18 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use tickstream_schema::events::PublishAck;
 use tickstream_wire::messages::GoAway;
 use tokio::time::{self, Instant};
 
 use super::{
     event::{PublishEvent, Rejection},
     options::Observer,
-    pipeline::{Answer, Pipeline},
+    pipeline::Pipeline,
+    queue::Queue,
     shared::Shared,
 };
 use crate::{
-    BadMessage, Error,
+    Error,
     backoff::Backoff,
     config::Config,
     error::retry_after,
@@ -25,36 +25,6 @@ use crate::{
 /// PUBLISHes are packed while fewer bytes than this wait for the network: enough to keep it busy, and a heartbeat
 /// isn't far behind.
 const OUT_MAX: usize = 64 * 1024;
-
-/// Queue that the driver sends from: decides what goes out when, without I/O or a clock.
-pub(crate) trait Queue: Send + 'static {
-    /// A connection stands. What was on its way goes again. Gives events that this server will never take.
-    fn connected(&mut self, limits: PublishLimits) -> Vec<Rejection>;
-
-    /// The connection is gone. The number of batches that it leaves unanswered.
-    fn disconnected(&mut self) -> usize;
-
-    /// The server wants the client to go: nothing more is sent on this connection.
-    fn leave(&mut self);
-
-    /// True if no answer is outstanding on this connection.
-    fn is_idle(&self) -> bool;
-
-    /// Appends the payload of the next PUBLISH to `out`, if one may go now.
-    fn poll_publish(&mut self, now: Instant, out: &mut Vec<u8>) -> bool;
-
-    /// When [`poll_publish`](Self::poll_publish) will have something, if nothing happens before.
-    fn next_timeout(&self) -> Option<Instant>;
-
-    /// Takes the answer to a batch.
-    ///
-    /// # Errors
-    /// If the server must not send such an answer; nothing has changed.
-    fn acknowledge(&mut self, ack: PublishAck, now: Instant) -> Result<Answer, BadMessage>;
-
-    /// True if the error ends the publisher, instead of a pause and another attempt.
-    fn ends_by(error: &Error) -> bool;
-}
 
 /// State that outlives a connection.
 pub(crate) struct PublishDriver<Q = Pipeline> {

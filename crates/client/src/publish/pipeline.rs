@@ -10,7 +10,6 @@ mod queue;
 
 use std::collections::VecDeque;
 
-pub(crate) use acknowledge::{Answer, answers_all};
 use tickstream_schema::events::{self, Message};
 use tokio::time::Instant;
 

@@ -95,3 +95,28 @@ async fn closing_waits_for_answers_and_no_longer_than_it_is_told() {
     assert_eq!(soon(lost).await.unwrap(), Err(SubmitError::Closed));
     assert_eq!(soon(publisher.submit(batch([3]))).await, Err(SubmitError::Closed));
 }
+
+#[tokio::test]
+async fn fault_92_and_93_what_is_no_answer_marks_nothing_as_sent() {
+    let server = Server::with_limits(LIMITS).await;
+    let publisher = start(&server);
+    let answer = tokio::spawn(publisher.submit(batch([1, 2])));
+    // A portal that answers everybody, a proxy that redirects, one that closes, and a server that has no room for long.
+    let portal = &b"HTTP/1.1 200 OK\r\n\r\n<html>"[..];
+    for garbage in [portal, b"HTTP/1.1 301 Moved\r\nlocation: /\r\n\r\n", b""] {
+        let mut peer = server.accept().await;
+        peer.send_bytes(garbage).await;
+        peer.finish().await;
+    }
+    // Another's answer ends the connection, and the batch goes again.
+    let mut peer = accept(&server).await;
+    let first = receive(&mut peer).await;
+    let other = PublishAck { sequence: first.sequence + 7, ..ack(&first) };
+    peer.send_as(FrameType::PublishAck, &other).await;
+    let mut peer = accept(&server).await;
+    assert_eq!(receive(&mut peer).await, first);
+    assert!(!answer.is_finished());
+    assert_eq!(publisher.status().queued_bytes, batch([1, 2]).byte_len());
+    peer.send_as(FrameType::PublishAck, &ack(&first)).await;
+    assert_eq!(soon(answer).await.unwrap().unwrap().accepted, 2);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use regex::bytes::Regex;
 use serde::Deserialize;
 
-use crate::{scrape::config::duration, sources::lines::Format};
+use crate::{durations::duration, sources::lines::Format};
 
 /// Files to follow, as the configuration has them.
 #[derive(Clone, Debug, Deserialize)]

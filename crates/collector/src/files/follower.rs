@@ -226,4 +226,24 @@ mod tests {
         let mut follower = Follower::new(File::open(&renamed).unwrap(), checkpoint.clone(), world.start);
         assert_eq!(world.lines(&mut follower, 0), ["b"]);
     }
+
+    #[test]
+    fn fault_72_a_deleted_file_is_read_to_its_end_and_another_with_its_inode_is_another() {
+        let world = World::new();
+        world.append("a\n");
+        let mut follower = world.follow();
+        assert_eq!(world.lines(&mut follower, 0), ["a"]);
+        world.append("b\n");
+        fs::remove_file(world.path()).unwrap();
+        follower.set_path(None, world.start);
+        assert_eq!(world.lines(&mut follower, 1), ["b"]);
+        assert!(follower.is_done(world.start + Duration::from_secs(10)));
+        // Another file, as if the system had given it the inode.
+        let identity = follower.checkpoint().identity.clone();
+        world.append("another\n");
+        let file = File::open(world.path()).unwrap();
+        let metadata = file.metadata().unwrap();
+        let with_inode = identity.with_inode_of(&metadata);
+        assert!(with_inode.has_inode_of(&metadata) && !with_inode.is(&file, &metadata).unwrap());
+    }
 }

@@ -49,6 +49,12 @@ impl Identity {
         (self.device, self.inode) == (metadata.dev(), metadata.ino())
     }
 
+    /// The same fingerprint on another file's inode.
+    #[cfg(test)]
+    pub(crate) fn with_inode_of(&self, metadata: &Metadata) -> Self {
+        Self { device: metadata.dev(), inode: metadata.ino(), ..self.clone() }
+    }
+
     /// True if the fingerprint could have more bytes by now.
     pub fn may_grow(&self, len: u64) -> bool {
         self.first < FINGERPRINT_BYTES && len > self.first as u64

@@ -16,15 +16,15 @@ use super::{
     config::Files,
     follower::{Follower, generation},
     identity::Identity,
-    matching,
 };
 use crate::{
+    clock::now_ns,
     delivery::Delivery,
     drain,
     event_id::key_namespace,
-    http::now_ns,
     intake::{Intake, SharedIntake},
     keys::Key,
+    patterns::matching,
     writer::{Ids, Origin},
 };
 

@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use hyper::{
@@ -17,13 +17,16 @@ use hyper::{
 use super::{
     DecodeError, Encoding, Head, HttpSource, Listener, Refusal, Reply, ReplyBody,
     body::{self, BodyLimits},
-    cors, decode, grpc, route, secrets,
+    cors, decode, grpc,
+    route::{self, Route},
+    secrets,
 };
 use crate::{
+    clock::now_ns,
     intake::{Intake, SharedIntake},
     keys::{Key, Keys},
     networks::{self, Network},
-    outcome::Outcome,
+    outcome::{Malformed, Outcome},
     writer::{Ids, Origin},
 };
 
@@ -41,14 +44,17 @@ pub struct RequestLimits {
 }
 
 /// State that requests of one listener share.
-#[derive(Debug)]
 pub(super) struct Exchange {
+    /// The table of paths.
+    pub routes: &'static [Route],
     pub listener: Listener,
     pub intake: SharedIntake,
     pub keys: SharedKeys,
     pub limits: RequestLimits,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted: Arc<[Network]>,
+    /// The key of all senders where there are no keys.
+    pub any_key: Arc<Key>,
 }
 
 /// The keys at present; `None`: whoever reaches the listener may send.
@@ -66,7 +72,7 @@ impl Exchange {
         // What came with a Content-Length as well, hyper has read by Transfer-Encoding alone. A proxy before us may have
         // read it otherwise: whatever follows isn't looked at (RFC 9112, 6.1).
         let is_last = head.headers.contains_key(TRANSFER_ENCODING);
-        let found = host_problem(&parts).map_or_else(|| route::find(self.listener, &head), Err);
+        let found = host_problem(&parts).map_or_else(|| route::find(self.routes, self.listener, &head), Err);
         let mut reply = match found {
             Ok(_) if head.method == Method::OPTIONS => cors::preflight(&head),
             Ok(source) => self.answer_of(source, &head, body).await,
@@ -136,7 +142,7 @@ impl Exchange {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
         match keys {
             Some(keys) => keys.find(secret?).cloned(),
-            None => Some(Arc::new(Key::unrestricted("any"))),
+            None => Some(self.any_key.clone()),
         }
     }
 
@@ -163,8 +169,7 @@ impl Exchange {
         decode(encoding, body, self.limits.content_bytes).map_err(|error| match error {
             DecodeError::TooLarge(bytes_max) => Refusal::TooLarge { bytes_max },
             DecodeError::Broken(problem) => {
-                super::Malformed(format!("the body isn't {encoding:?}, as the request says: {problem}"))
-                    .into()
+                Malformed(format!("the body isn't {encoding:?}, as the request says: {problem}")).into()
             }
         })
     }
@@ -184,7 +189,7 @@ fn refused_unread(head: &Head, refusal: &Refusal) -> Reply {
 fn host_problem(parts: &Parts) -> Option<Refusal> {
     let hosts = parts.headers.get_all(HOST).iter().count();
     let is_wrong = hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11);
-    is_wrong.then(|| super::Malformed("the request needs the header Host once".to_owned()).into())
+    is_wrong.then(|| Malformed("the request needs the header Host once".to_owned()).into())
 }
 
 /// Headers that are stored with each event, since they can't be had later.
@@ -219,9 +224,4 @@ fn origin(source: &dyn HttpSource, head: &Head, key: Arc<Key>) -> Origin {
 
 fn clipped(ascii: &str) -> &str {
     &ascii[..ascii.len().min(HEADER_BYTES_MAX)]
-}
-
-/// Unix time, nanoseconds.
-pub(crate) fn now_ns() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
 }

@@ -12,6 +12,7 @@ use hyper::{
 use prost::Message;
 
 use super::{DecodeError, Encoding, Head, Refusal, Reply, decode};
+use crate::outcome::Malformed;
 
 /// gRPC's status codes that a collector answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(super) fn is_call(head: &Head) -> bool {
 
 /// The message of a unary call.
 pub(super) fn message<'a>(head: &Head, body: &'a [u8], bytes_max: usize) -> Result<Cow<'a, [u8]>, Refusal> {
-    let malformed = |problem: &str| Refusal::Malformed(super::Malformed(problem.to_owned()));
+    let malformed = |problem: &str| Refusal::Malformed(Malformed(problem.to_owned()));
     let (flag, rest) = body.split_first().ok_or_else(|| malformed("the call has no message"))?;
     let (length, message) =
         rest.split_first_chunk::<4>().ok_or_else(|| malformed("the message ends within its length"))?;

@@ -7,9 +7,9 @@ use hyper::{
     header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
-use super::{Malformed, Reply};
+use super::Reply;
 use crate::{
-    outcome::{Outcome, Unavailable, seconds},
+    outcome::{Malformed, Outcome, Unavailable, seconds},
     writer::TooManyEvents,
 };
 

@@ -1,14 +1,8 @@
-//! The table of paths.
+//! Paths, and the sources that take what comes there.
 
 use hyper::Method;
 
 use super::{Head, HttpSource, Refusal};
-use crate::sources::{
-    analytics::{PostHog, Segment},
-    elasticsearch::{Bulk, Probe},
-    otlp::Signal,
-    own, prometheus,
-};
 
 /// A listener, by the option that opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +13,17 @@ pub enum Listener {
     OtlpHttp,
     /// `--otlp-grpc`
     OtlpGrpc,
+}
+
+impl Listener {
+    /// The option's name.
+    pub fn option(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::OtlpHttp => "otlp-http",
+            Self::OtlpGrpc => "otlp-grpc",
+        }
+    }
 }
 
 /// A path, and the source that takes what comes there.
@@ -33,82 +38,14 @@ pub struct Route {
     pub source: &'static dyn HttpSource,
 }
 
-const HTTP: &[Listener] = &[Listener::Http];
-const OTLP_HTTP: &[Listener] = &[Listener::OtlpHttp];
-const OTLP_GRPC: &[Listener] = &[Listener::OtlpGrpc];
-const READ: &str = "GET, HEAD";
-/// Methods by which shippers read and write setup.
-const SETUP: &str = "GET, HEAD, PUT, POST";
-
-/// All paths.
-pub fn routes() -> &'static [Route] {
-    ROUTES
-}
-
-const ROUTES: &[Route] = &[
-    Route { listeners: HTTP, method: "POST", path: "/v1/events", source: &own::Events },
-    Route { listeners: HTTP, method: "POST", path: "/api/v1/write", source: &prometheus::RemoteWrite },
-    Route { listeners: HTTP, method: "POST", path: "/v1/track", source: &Segment::Call("track") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/identify", source: &Segment::Call("identify") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/page", source: &Segment::Call("page") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/screen", source: &Segment::Call("screen") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/group", source: &Segment::Call("group") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/alias", source: &Segment::Call("alias") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/t", source: &Segment::Call("track") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/i", source: &Segment::Call("identify") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/p", source: &Segment::Call("page") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/s", source: &Segment::Call("screen") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/g", source: &Segment::Call("group") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/a", source: &Segment::Call("alias") },
-    Route { listeners: HTTP, method: "POST", path: "/v1/batch", source: &Segment::Batch },
-    Route { listeners: HTTP, method: "POST", path: "/v1/import", source: &Segment::Batch },
-    Route { listeners: HTTP, method: "POST", path: "/batch", source: &PostHog },
-    Route { listeners: HTTP, method: "POST", path: "/i/v0/e", source: &PostHog },
-    Route { listeners: HTTP, method: "POST", path: "/e", source: &PostHog },
-    Route { listeners: HTTP, method: "POST", path: "/capture", source: &PostHog },
-    Route { listeners: HTTP, method: "POST", path: "/track", source: &PostHog },
-    Route { listeners: HTTP, method: "POST, PUT", path: "/_bulk", source: &Bulk },
-    Route { listeners: HTTP, method: "POST, PUT", path: "/*/_bulk", source: &Bulk },
-    Route { listeners: HTTP, method: READ, path: "/", source: &Probe::Root },
-    Route { listeners: HTTP, method: READ, path: "/_license", source: &Probe::License },
-    Route { listeners: HTTP, method: READ, path: "/_xpack", source: &Probe::Xpack },
-    Route { listeners: HTTP, method: READ, path: "/_cluster/health", source: &Probe::Health },
-    Route { listeners: HTTP, method: READ, path: "/_cat/health", source: &Probe::CatHealth },
-    Route { listeners: HTTP, method: SETUP, path: "/_template/*", source: &Probe::Setup },
-    Route { listeners: HTTP, method: SETUP, path: "/_index_template/*", source: &Probe::Setup },
-    Route { listeners: HTTP, method: SETUP, path: "/_component_template/*", source: &Probe::Setup },
-    Route { listeners: HTTP, method: SETUP, path: "/_ilm/policy/*", source: &Probe::Setup },
-    Route { listeners: HTTP, method: SETUP, path: "/_data_stream/*", source: &Probe::Setup },
-    Route { listeners: HTTP, method: SETUP, path: "/_ingest/pipeline/*", source: &Probe::Setup },
-    Route { listeners: HTTP, method: SETUP, path: "/_alias/*", source: &Probe::Setup },
-    Route { listeners: OTLP_HTTP, method: "POST", path: "/v1/logs", source: &Signal::Logs },
-    Route { listeners: OTLP_HTTP, method: "POST", path: "/v1/traces", source: &Signal::Traces },
-    Route { listeners: OTLP_HTTP, method: "POST", path: "/v1/metrics", source: &Signal::Metrics },
-    Route {
-        listeners: OTLP_GRPC,
-        method: "POST",
-        path: "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
-        source: &Signal::Logs,
-    },
-    Route {
-        listeners: OTLP_GRPC,
-        method: "POST",
-        path: "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-        source: &Signal::Traces,
-    },
-    Route {
-        listeners: OTLP_GRPC,
-        method: "POST",
-        path: "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-        source: &Signal::Metrics,
-    },
-    Route { listeners: HTTP, method: READ, path: "/openapi.json", source: &own::Description },
-];
-
-/// The source for a request.
-pub(super) fn find(listener: Listener, head: &Head) -> Result<&'static dyn HttpSource, Refusal> {
+/// Finds the source for a request in a table of routes.
+pub(crate) fn find(
+    routes: &[Route],
+    listener: Listener,
+    head: &Head,
+) -> Result<&'static dyn HttpSource, Refusal> {
     let mut method = None;
-    for route in ROUTES.iter().filter(|route| route.listeners.contains(&listener)) {
+    for route in routes.iter().filter(|route| route.listeners.contains(&listener)) {
         if !matches(route.path, &head.path) {
             continue;
         }
@@ -132,7 +69,7 @@ fn matches(pattern: &str, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::head::tests::head;
+    use crate::{http::head::tests::head, routes::ROUTES};
 
     #[test]
     fn patterns_match_whole_paths() {
@@ -153,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_path_of_another_method_or_listener_is_told_apart() {
-        let find = |listener, method, path| find(listener, &head(method, path, &[])).map(HttpSource::name);
+        let find =
+            |listener, method, path| find(ROUTES, listener, &head(method, path, &[])).map(HttpSource::name);
         assert_eq!(find(Listener::Http, "POST", "/v1/events"), Ok("events"));
         assert_eq!(find(Listener::Http, "OPTIONS", "/v1/events"), Ok("events"));
         assert_eq!(find(Listener::Http, "PUT", "/v1/events"), Err(Refusal::Method("POST")));

@@ -11,11 +11,11 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::{
-    Listener,
+    Listener, Route,
     connection::{self, ConnectionLimits},
     exchange::{Exchange, RequestLimits, SharedKeys},
 };
-use crate::{intake::SharedIntake, networks::Network};
+use crate::{intake::SharedIntake, keys::Key, networks::Network};
 
 /// Options of a listener.
 #[derive(Clone, Debug)]
@@ -69,13 +69,13 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl HttpServer {
-    /// Serves on a listening socket.
+    /// Serves those of the routes on a listening socket that are for this kind of listener.
     ///
     /// # Errors
     /// If the socket has no address.
     pub fn start(
         listener: TcpListener,
-        kind: Listener,
+        (routes, kind): (&'static [Route], Listener),
         config: HttpConfig,
         intake: SharedIntake,
         keys: SharedKeys,
@@ -85,7 +85,8 @@ impl HttpServer {
         let connections = Arc::new(Semaphore::new(config.connections));
         let connections_max = config.connections;
         let (limits, trusted) = (config.request, config.trusted.clone());
-        let exchange = Arc::new(Exchange { listener: kind, intake, keys, limits, trusted });
+        let any_key = Arc::new(Key::unrestricted("any"));
+        let exchange = Arc::new(Exchange { routes, listener: kind, intake, keys, limits, trusted, any_key });
         let accepting = tokio::spawn(accept(listener, config, exchange, connections.clone(), drained));
         Ok(Self { address, drain, connections, connections_max, accepting })
     }

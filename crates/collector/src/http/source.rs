@@ -1,12 +1,10 @@
 //! Trait of the sources that speak HTTP.
 
 use super::{Encoding, Head, Refusal, Reply};
-use crate::{outcome::Outcome, writer::EventWriter};
-
-/// A body of which nothing can be taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(pub String);
+use crate::{
+    outcome::{Malformed, Outcome},
+    writer::EventWriter,
+};
 
 /// A decoder of one protocol's bodies, and its words for answers. No I/O.
 pub trait HttpSource: Sync {

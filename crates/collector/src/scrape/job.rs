@@ -16,12 +16,12 @@ use super::{
     targets::{Target, targets},
 };
 use crate::{
+    clock::now_ns,
     delivery::Delivery,
     drain,
-    files::matching,
-    http::now_ns,
     intake::{Intake, SharedIntake},
     keys::Key,
+    patterns::matching,
     tls::{self, TlsError},
     writer::{Ids, Origin},
 };

@@ -13,8 +13,8 @@ use super::{
     json::{maps, take_text, time},
 };
 use crate::{
-    http::{Head, HttpSource, Malformed, Refusal, Reply},
-    outcome::{Outcome, Rejection},
+    http::{Head, HttpSource, Refusal, Reply},
+    outcome::{Malformed, Outcome, Rejection},
     writer::EventWriter,
 };
 

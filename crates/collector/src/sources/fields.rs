@@ -27,7 +27,12 @@ pub(super) fn clipped_or<'a>(text: &'a str, bytes_max: usize, otherwise: &'a str
 
 /// True if a map of texts takes another one.
 pub(super) fn takes_text(texts: &BTreeMap<String, String>, key: &str, text: &str) -> bool {
-    text.len() <= TEXT_BYTES_MAX && (1..=TEXT_KEY_BYTES_MAX).contains(&key.len()) && texts.len() < TEXTS_MAX
+    fits_text_map(key, text) && texts.len() < TEXTS_MAX
+}
+
+/// Whether a map of texts takes a key and a text of such lengths.
+pub(super) fn fits_text_map(key: &str, text: &str) -> bool {
+    text.len() <= TEXT_BYTES_MAX && (1..=TEXT_KEY_BYTES_MAX).contains(&key.len())
 }
 
 /// Puts a text into the map of texts, or where it doesn't fit, into that of values.

@@ -13,8 +13,7 @@ use tickstream_client::events::{Body, Event, EventType, Log};
 
 use self::msgpack::{Item, Scan, Scanner};
 use crate::{
-    http::Malformed,
-    outcome::Rejection,
+    outcome::{Malformed, Rejection},
     sources::fields::{self, SERVICE_BYTES_MAX, clipped, clipped_or, put_text, set_message},
     stream::StreamDecoder,
     writer::EventWriter,

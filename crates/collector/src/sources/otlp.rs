@@ -6,6 +6,8 @@
 pub mod export;
 mod logs;
 mod metrics;
+mod plain;
+mod semantics;
 mod shared;
 mod spans;
 #[cfg(test)]
@@ -14,17 +16,17 @@ mod values;
 
 use hyper::StatusCode;
 use opentelemetry_proto::tonic::collector::{
-    logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse},
+    logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse},
     metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse},
-    trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse},
+    trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse},
 };
-use prost::Message;
+use prost::{DecodeError, Message};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
-    http::{Head, HttpSource, Malformed, Refusal, Reply},
-    outcome::Outcome,
+    http::{Head, HttpSource, Refusal, Reply},
+    outcome::{Malformed, Outcome},
     writer::EventWriter,
 };
 
@@ -56,10 +58,16 @@ impl HttpSource for Signal {
     }
 
     fn decode(&self, head: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
-        match self {
-            Self::Logs => logs::decode(request::<ExportLogsServiceRequest>(head, body)?, writer),
-            Self::Traces => spans::decode(request::<ExportTraceServiceRequest>(head, body)?, writer),
-            Self::Metrics => metrics::decode(request::<ExportMetricsServiceRequest>(head, body)?, writer),
+        let malformed = |error: DecodeError| Malformed(format!("the body is no OTLP in protobuf: {error}"));
+        match (self, is_json(head)) {
+            (Self::Logs, true) => logs::decode(of_json(body)?, writer),
+            (Self::Logs, false) => logs::decode_protobuf(body, writer).map_err(malformed)?,
+            (Self::Traces, true) => spans::decode(of_json(body)?, writer),
+            (Self::Traces, false) => spans::decode_protobuf(body, writer).map_err(malformed)?,
+            (Self::Metrics, true) => metrics::decode(of_json(body)?, writer),
+            (Self::Metrics, false) => {
+                metrics::decode(ExportMetricsServiceRequest::decode(body).map_err(malformed)?, writer);
+            }
         }
         Ok(())
     }
@@ -117,10 +125,6 @@ fn is_json(head: &Head) -> bool {
     head.media_type() == JSON
 }
 
-fn request<M: Message + Default + DeserializeOwned>(head: &Head, body: &[u8]) -> Result<M, Malformed> {
-    if is_json(head) {
-        return serde_json::from_slice(body)
-            .map_err(|error| Malformed(format!("the body is no OTLP in JSON: {error}")));
-    }
-    M::decode(body).map_err(|error| Malformed(format!("the body is no OTLP in protobuf: {error}")))
+fn of_json<M: DeserializeOwned>(body: &[u8]) -> Result<M, Malformed> {
+    serde_json::from_slice(body).map_err(|error| Malformed(format!("the body is no OTLP in JSON: {error}")))
 }

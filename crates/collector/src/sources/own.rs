@@ -10,8 +10,8 @@ use serde_json::{json, value::RawValue};
 use tickstream_client::{events::EventBatch, json::parse_event};
 
 use crate::{
-    http::{Head, HttpSource, Malformed, Refusal, Reply},
-    outcome::{Outcome, Rejection},
+    http::{Head, HttpSource, Refusal, Reply},
+    outcome::{Malformed, Outcome, Rejection},
     writer::EventWriter,
 };
 

@@ -17,8 +17,8 @@ use prost::Message;
 
 use self::messages::{v1, v2};
 use crate::{
-    http::{Encoding, Head, HttpSource, Malformed, Refusal, Reply},
-    outcome::Outcome,
+    http::{Encoding, Head, HttpSource, Refusal, Reply},
+    outcome::{Malformed, Outcome},
     writer::EventWriter,
 };
 

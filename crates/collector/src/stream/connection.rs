@@ -11,9 +11,9 @@ use tokio::{
 use super::{StreamConfig, StreamDecoder};
 use crate::{
     budget::Reservation,
+    clock::now_ns,
     delivery::Delivery,
     drain,
-    http::now_ns,
     intake::SharedIntake,
     keys::Key,
     outcome::Rejection,

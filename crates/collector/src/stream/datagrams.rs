@@ -16,9 +16,9 @@ use tokio::{
 
 use super::DatagramDecoder;
 use crate::{
+    clock::now_ns,
     delivery::Delivery,
     drain,
-    http::now_ns,
     intake::SharedIntake,
     keys::Key,
     writer::{Ids, Origin},

@@ -3,6 +3,7 @@
 mod clients;
 mod faults;
 mod grpc;
+mod http2;
 mod own;
 mod server;
 mod sources;

@@ -63,6 +63,56 @@ async fn fault_72_lines_of_a_file_are_stored_once_over_rotation_and_restarts() {
 }
 
 #[tokio::test]
+async fn fault_72_a_symlink_that_is_switched_leads_to_each_file_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    fs::write(path("1.txt"), "one\n").unwrap();
+    fs::write(path("2.txt"), "two\n").unwrap();
+    std::os::unix::fs::symlink(path("1.txt"), path("current.log")).unwrap();
+    let mut config = config(None);
+    let sources = format!("[[source.file]]\npaths = [\"{}\"]", path("*.log").display());
+    config.sources = SourceConfig::parse(&sources).unwrap();
+    config.state_dir = Some(path("state"));
+    let fixture = Fixture::with(config).await;
+    fixture.server.wait_for(1).await;
+    std::os::unix::fs::symlink(path("2.txt"), path("new")).unwrap();
+    fs::rename(path("new"), path("current.log")).unwrap();
+    let stored = fixture.server.wait_for(2).await;
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(stored.iter().map(message).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(fixture.server.events().len(), 2);
+}
+
+#[tokio::test]
+async fn fault_73_half_a_record_at_the_end_waits_for_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    let start = || {
+        let mut config = config(None);
+        let sources = format!(
+            "[[source.file]]\npaths = [\"{}\"]\nmultiline_start = '^\\S'\nmultiline_timeout = \"30s\"",
+            path.display()
+        );
+        config.sources = SourceConfig::parse(&sources).unwrap();
+        config.state_dir = Some(dir.path().join("state"));
+        config
+    };
+    let append = |text: &str| {
+        let file = fs::File::options().create(true).append(true).open(&path);
+        file.unwrap().write_all(text.as_bytes()).unwrap();
+    };
+    append("first\n  at a\nsecond\n  at b\n");
+    let fixture = Fixture::with(start()).await;
+    fixture.server.wait_for(1).await;
+    fixture.collector.drain(Duration::from_secs(5)).await;
+    assert_eq!(fixture.server.events().len(), 1, "the second may go on");
+    append("  at c\nthird\n");
+    let fixture = Fixture::with(start()).await;
+    let stored = fixture.server.wait_for(1).await;
+    assert_eq!(message(&stored[0]), "second\n  at b\n  at c");
+}
+
+#[tokio::test]
 async fn an_exporter_is_scraped() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let target = listener.local_addr().unwrap();

@@ -26,12 +26,12 @@ impl EncodedBatch {
 
     /// Appends an event.
     pub fn push(&mut self, event: &Event) {
-        self.push_with(event, &[]);
+        self.push_with(event, event.encoded_len(), &[]);
     }
 
-    /// Appends an event, and behind its own fields others that are encoded already.
-    pub fn push_with(&mut self, event: &Event, fields: &[&[u8]]) {
-        let len = event.encoded_len() + fields.iter().map(|fields| fields.len()).sum::<usize>();
+    /// Appends an event, whose `encoded_len` is given, and behind its own fields others that are encoded already.
+    pub fn push_with(&mut self, event: &Event, encoded_len: usize, fields: &[&[u8]]) {
+        let len = encoded_len + fields.iter().map(|fields| fields.len()).sum::<usize>();
         self.fields.reserve(Self::field_len(len));
         append_event_head(&mut self.fields, len);
         event.encode_raw(&mut self.fields);
@@ -39,11 +39,12 @@ impl EncodedBatch {
         self.events += 1;
     }
 
-    /// Appends an event that is encoded already.
-    pub fn push_encoded(&mut self, event: &[u8]) {
-        self.fields.reserve(Self::field_len(event.len()));
-        append_event_head(&mut self.fields, event.len());
-        self.fields.extend_from_slice(event);
+    /// Appends an event that is encoded already, in parts.
+    pub fn push_parts(&mut self, parts: &[&[u8]]) {
+        let len = parts.iter().map(|part| part.len()).sum();
+        self.fields.reserve(Self::field_len(len));
+        append_event_head(&mut self.fields, len);
+        parts.iter().for_each(|part| self.fields.extend_from_slice(part));
         self.events += 1;
     }
 

@@ -5,12 +5,14 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::{self, Instant};
 
 use super::{
+    answer::{BatchAnswer, SubmitError},
     encoded::EncodedBatch,
-    queue::{BatchAnswer, BatchQueue},
+    queue::BatchQueue,
 };
 use crate::{
-    Builder, Error, PublishEvent,
+    PublishEvent,
     backoff::Backoff,
+    config::Config,
     publish::{driver::PublishDriver, make::new_producer_id, options::Observer, shared::Shared},
 };
 
@@ -63,28 +65,6 @@ pub struct PublisherStatus {
     pub bytes_max: usize,
 }
 
-/// Why there is no answer to a batch.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// Too many bytes wait for an answer.
-    #[error("the queue is full: {bytes} bytes have no answer yet")]
-    Full {
-        /// Bytes without an answer.
-        bytes: usize,
-    },
-    /// The batch is empty, or larger than the server takes. It may have fit the server before.
-    #[error("a batch must have 1 to {events_max} events of at most {bytes_max} bytes in all")]
-    Size {
-        /// Most events.
-        events_max: usize,
-        /// Most bytes.
-        bytes_max: usize,
-    },
-    /// The publisher was closed, or its runtime is gone. The batch may have been stored.
-    #[error("the publisher is closed")]
-    Closed,
-}
-
 /// Publishes whole batches over a connection of its own, and reconnects for as long as it lives, whatever the error.
 ///
 /// A batch waits for a connection, goes out as one PUBLISH, and goes again under the same number if that connection is
@@ -107,23 +87,17 @@ impl Drop for TaskGuard {
     }
 }
 
-impl Builder {
-    /// Starts a [`BatchPublisher`]. It connects in a task of its own, to the first server of the list at first.
-    ///
-    /// # Errors
-    /// [`Error::Config`] and [`Error::TlsConfig`] for settings that can't work.
-    pub fn batch_publisher(self, publishing: BatchPublishing) -> Result<BatchPublisher, Error> {
-        let config = self.config()?;
+impl BatchPublisher {
+    /// Starts the task; it connects to the first server of the list at first.
+    pub(crate) fn start(config: Config, publishing: BatchPublishing) -> Self {
         let backoff = Backoff::new(config.backoff_min, config.backoff_max, fastrand::Rng::new());
         let queue = BatchQueue::new(new_producer_id(), 1, publishing.queue_bytes);
         let shared = Arc::new(Shared::new(queue));
         let driver = PublishDriver::new(config, 0, shared.clone(), publishing.observer, backoff);
         tokio::spawn(driver.drive(None, Vec::new()));
-        Ok(BatchPublisher { _task: Arc::new(TaskGuard(shared.clone())), shared })
+        Self { _task: Arc::new(TaskGuard(shared.clone())), shared }
     }
-}
 
-impl BatchPublisher {
     /// Submits a batch, and waits for the server's answer. The batch is taken at once, before the first await.
     ///
     /// # Errors

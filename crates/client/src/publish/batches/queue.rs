@@ -4,49 +4,25 @@
 //! submitter waits. Unlike [`Pipeline`](crate::publish::pipeline::Pipeline), the queue never sends an event again that
 //! the server couldn't take: the submitter is told and decides.
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
-use tickstream_schema::events::{PublishAck, Rejected};
+use tickstream_schema::events::PublishAck;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{encoded::EncodedBatch, publisher::SubmitError};
+use super::{
+    answer::{BatchAnswer, SubmitError, Verdict},
+    encoded::EncodedBatch,
+};
 use crate::{
     BadMessage, Error,
     error::retry_after,
     publish::{
-        driver::Queue,
         event::Rejection,
         packing::{PAYLOAD_OVERHEAD, pack_fields},
-        pipeline::{Answer, answers_all},
+        queue::{Answer, Queue, answers_all},
     },
     session::PublishLimits,
 };
-
-/// The server's answer to a batch: all events without a verdict are on stable storage.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct BatchAnswer {
-    /// Events that were stored.
-    pub accepted: u32,
-    /// Events that were stored before.
-    pub duplicates: u32,
-    /// The others, by rising index.
-    pub rejected: Vec<Verdict>,
-    /// The time after which the server wants to see the events with a retryable verdict again; 0: it didn't say.
-    pub retry_after: Duration,
-}
-
-/// Why an event wasn't stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
-    /// Index in the batch, from 0.
-    pub index: u32,
-    /// Such as "FIELD_TOO_LONG": docs/protocol.md lists them.
-    pub code: String,
-    /// The server's words, for people; may be empty.
-    pub message: String,
-    /// The same event may be accepted later.
-    pub retryable: bool,
-}
 
 /// Batches without an answer.
 pub(crate) struct BatchQueue {
@@ -99,7 +75,7 @@ impl BatchQueue {
     /// Takes a batch, if there is room; an empty queue always has room for one.
     ///
     /// # Errors
-    /// [`SubmitError`], but never [`SubmitError::Ended`].
+    /// [`SubmitError`].
     pub fn submit(&mut self, batch: EncodedBatch, now: Instant) -> Result<Receiver, SubmitError> {
         if self.is_closed {
             return Err(SubmitError::Closed);
@@ -290,12 +266,6 @@ impl Queue for BatchQueue {
     /// Submitters have deadlines of their own, and whoever forwards for others outlives a wrong password.
     fn ends_by(_: &Error) -> bool {
         false
-    }
-}
-
-impl From<Rejected> for Verdict {
-    fn from(Rejected { index, code, message, retryable }: Rejected) -> Self {
-        Self { index, code, message, retryable }
     }
 }
 

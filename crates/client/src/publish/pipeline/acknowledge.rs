@@ -9,17 +9,11 @@ use super::{Batch, Item, Pipeline};
 use crate::{
     BadMessage,
     error::retry_after,
-    publish::event::{PublishEvent, Rejection},
+    publish::{
+        event::{PublishEvent, Rejection},
+        queue::{Answer, answers_all},
+    },
 };
-
-/// Meaning of an answer for the application.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// Final rejections.
-    pub rejections: Vec<Rejection>,
-    /// News of events that go again.
-    pub retrying: Option<PublishEvent>,
-}
 
 impl Pipeline {
     /// Takes the answer to a batch.
@@ -95,14 +89,6 @@ impl Pipeline {
         }
         wait
     }
-}
-
-/// True if the answer is one for a batch of so many events: each is counted once, and verdicts are in order.
-pub(crate) fn answers_all(ack: &PublishAck, events: usize) -> bool {
-    let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
-    let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);
-    let fits = ack.rejected.last().is_none_or(|last| (last.index as usize) < events);
-    answered == events as u64 && rises && fits
 }
 
 fn rejection(item: &Item, code: String, message: String) -> Rejection {

@@ -3,10 +3,13 @@
 use tickstream_schema::events::PublishAck;
 use tokio::time::Instant;
 
-use super::{Pipeline, acknowledge::Answer};
+use super::Pipeline;
 use crate::{
     BadMessage, Error,
-    publish::{driver::Queue, event::Rejection},
+    publish::{
+        event::Rejection,
+        queue::{Answer, Queue},
+    },
     session::PublishLimits,
 };
 

@@ -11,8 +11,8 @@ use tickstream_client::events::{
 
 use super::{keep_rest, object, revenue};
 use crate::{
-    http::{Encoding, Head, HttpSource, Malformed, Refusal, Reply, form_parameter},
-    outcome::Outcome,
+    http::{Encoding, Head, HttpSource, Refusal, Reply, form_parameter},
+    outcome::{Malformed, Outcome},
     sources::json::{maps, take_object, take_text, time},
     writer::EventWriter,
 };

@@ -8,8 +8,8 @@ use tickstream_client::events::{Alias, Body, CustomEvent, Event, EventType, Grou
 
 use super::{keep_rest, object, revenue, take_context};
 use crate::{
-    http::{Head, HttpSource, Malformed, Refusal, Reply},
-    outcome::Outcome,
+    http::{Head, HttpSource, Refusal, Reply},
+    outcome::{Malformed, Outcome},
     sources::json::{maps, take_object, take_text, time},
     writer::EventWriter,
 };

@@ -3,8 +3,9 @@ use tickstream_client::events::{Body, Event, EventType, Kind};
 
 use super::{PostHog, Segment};
 use crate::{
-    http::{HttpSource, Malformed, test_head},
+    http::{HttpSource, test_head},
     keys::Key,
+    outcome::Malformed,
     upstream::BatchLimits,
     writer::{
         EventWriter, Ids, Request,

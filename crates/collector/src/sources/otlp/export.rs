@@ -22,8 +22,8 @@ use tickstream_client::events::{
 };
 
 use super::{
+    semantics::{METHOD, STATEMENT, STATUS_CODE, URL},
     shared::{from_resource, from_scope},
-    spans::{METHOD, STATEMENT, STATUS_CODE, URL},
     values::{from_map, from_maps, from_value},
 };
 

@@ -2,13 +2,17 @@
 
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
-    common::v1::any_value::Value as Any,
+    common::v1::{InstrumentationScope, any_value::Value as Any},
     logs::v1::{LogRecord, ScopeLogs},
+    resource::v1::Resource,
 };
-use tickstream_client::events::{Body, Event, EventType, Log, LogContext, LogLevel};
+use prost::{DecodeError, Message};
+use tickstream_client::events::{Body, Event, EventType, Log, LogContext};
 
 use super::{
-    shared::SharedResource,
+    plain,
+    semantics::{ID_BYTES_MAX, SESSION, USER, level},
+    shared::{SharedResource, SharedScope},
     values::{Attributes, Unfit, id, to_value},
 };
 use crate::{
@@ -16,33 +20,57 @@ use crate::{
     writer::{EventWriter, Extra},
 };
 
-/// Longest id of a user or a session, bytes.
-const ID_BYTES_MAX: usize = 128;
-
 pub(super) fn decode(request: ExportLogsServiceRequest, writer: &mut EventWriter<'_>) {
     for logs in request.resource_logs {
         let resource = SharedResource::new(logs.resource, logs.schema_url);
-        for scope in logs.scope_logs {
-            decode_scope(resource.as_ref(), scope, writer);
+        for ScopeLogs { scope, log_records, schema_url } in logs.scope_logs {
+            let shared = SharedScope::new(resource.as_ref(), scope, schema_url);
+            log_records.into_iter().for_each(|record| take(&shared, record, writer));
         }
     }
 }
 
-fn decode_scope(resource: Result<&SharedResource, &Unfit>, logs: ScopeLogs, writer: &mut EventWriter<'_>) {
-    let ScopeLogs { scope, log_records, schema_url } = logs;
-    let shared = resource.map_err(Clone::clone).and_then(|resource| {
-        let fields = resource.with_scope(scope, schema_url)?;
-        Ok((resource, fields))
-    });
-    for record in log_records {
-        let observed = record.observed_time_unix_nano;
-        match shared.as_ref().map_err(Clone::clone).and_then(|(resource, _)| event(resource, record)) {
-            Ok(event) => {
-                let fields = shared.as_ref().map(|(_, fields)| &fields[..]).unwrap_or_default();
-                writer.event_with(event, Extra { fields, time: observed });
+/// Decodes a request in protobuf: plain records by the short way, where the writer takes that.
+pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), DecodeError> {
+    let groups = writer.takes_encoded(EventType::Log).then(|| plain::groups(body)).flatten();
+    let Some(groups) = groups else {
+        decode(ExportLogsServiceRequest::decode(body)?, writer);
+        return Ok(());
+    };
+    let mut encoder = plain::Encoder::default();
+    for group in groups {
+        let resource = group.resource.map(Resource::decode).transpose()?;
+        let resource = SharedResource::new(resource, group.schema_url.to_owned());
+        for scope in group.scopes {
+            let own = scope.scope.map(InstrumentationScope::decode).transpose()?;
+            let shared = SharedScope::new(resource.as_ref(), own, scope.schema_url.to_owned());
+            for record in scope.records {
+                let plain = shared.as_ref().ok().and_then(|shared| {
+                    let name = encoder.log(record, shared.resource)?;
+                    Some((name, &shared.fields))
+                });
+                match plain {
+                    Some((name, fields)) => {
+                        let [head, body] = encoder.parts();
+                        writer.encoded_event(EventType::Log, name, &[head, body, fields]);
+                    }
+                    None => take(&shared, LogRecord::decode(record)?, writer),
+                }
             }
-            Err((code, message)) => writer.reject(code, message),
         }
+    }
+    Ok(())
+}
+
+fn take(shared: &Result<SharedScope<'_>, Unfit>, record: LogRecord, writer: &mut EventWriter<'_>) {
+    let time = record.observed_time_unix_nano;
+    let taken = shared.as_ref().map_err(Clone::clone).and_then(|shared| {
+        let event = event(shared.resource, record)?;
+        Ok((event, Extra { fields: &shared.fields, time }))
+    });
+    match taken {
+        Ok((event, extra)) => writer.event_with(event, extra),
+        Err((code, message)) => writer.reject(code, message),
     }
 }
 
@@ -94,21 +122,8 @@ pub(super) fn envelope(
         timestamp,
         platform: resource.platform.clone(),
         event_type: event_type.into(),
-        session_id: id(["session.id", "session_id"]).unwrap_or_default(),
-        user_id: id(["user.id", "enduser.id"]),
+        session_id: id(SESSION).unwrap_or_default(),
+        user_id: id(USER),
         ..Event::default()
-    }
-}
-
-/// The levels of the data model's table: "Displaying Severity".
-fn level(severity_number: i32) -> LogLevel {
-    match severity_number {
-        1..=4 => LogLevel::Trace,
-        5..=8 => LogLevel::Debug,
-        13..=16 => LogLevel::Warn,
-        17..=20 => LogLevel::Error,
-        21.. => LogLevel::Fatal,
-        // 9 to 12, and without a number.
-        _ => LogLevel::Info,
     }
 }

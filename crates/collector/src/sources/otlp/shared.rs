@@ -57,6 +57,24 @@ impl SharedResource {
     }
 }
 
+/// A resource, and the fields that records of one of its scopes have in common.
+pub(super) struct SharedScope<'a> {
+    pub resource: &'a SharedResource,
+    /// Encoded, of `message Event`.
+    pub fields: Vec<u8>,
+}
+
+impl<'a> SharedScope<'a> {
+    pub fn new(
+        resource: Result<&'a SharedResource, &Unfit>,
+        scope: Option<InstrumentationScope>,
+        schema_url: String,
+    ) -> Result<Self, Unfit> {
+        let resource = resource.map_err(Clone::clone)?;
+        Ok(Self { resource, fields: resource.with_scope(scope, schema_url)? })
+    }
+}
+
 fn to_resource(resource: Option<OtlpResource>, schema_url: String) -> Result<Option<Resource>, Unfit> {
     if resource.is_none() && schema_url.is_empty() {
         return Ok(None);

@@ -2,19 +2,24 @@
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
+    common::v1::InstrumentationScope,
+    resource::v1::Resource,
     trace::v1::{
         ScopeSpans, Span,
         span::{Event as OtlpEvent, Link},
         status::StatusCode,
     },
 };
+use prost::{DecodeError, Message};
 use tickstream_client::events::{
     Body, Event, EventType, Kind, SpanAttributes, SpanEvent, SpanLink, SpanStatus, TraceSpan,
 };
 
 use super::{
     logs::envelope,
-    shared::SharedResource,
+    plain,
+    semantics::{METHOD, METHOD_BYTES_MAX, STATEMENT, STATEMENT_BYTES_MAX, STATUS_CODE, URL, URL_BYTES_MAX},
+    shared::{SharedResource, SharedScope},
     values::{Attributes, Unfit, to_map},
 };
 use crate::{
@@ -22,35 +27,56 @@ use crate::{
     writer::{EventWriter, Extra},
 };
 
-/// Attributes that have a field of their own: today's key, and the one that it replaced, which many still send.
-pub(super) const METHOD: [&str; 2] = ["http.request.method", "http.method"];
-pub(super) const URL: [&str; 2] = ["url.full", "http.url"];
-pub(super) const STATUS_CODE: [&str; 2] = ["http.response.status_code", "http.status_code"];
-pub(super) const STATEMENT: [&str; 2] = ["db.query.text", "db.statement"];
-
 pub(super) fn decode(request: ExportTraceServiceRequest, writer: &mut EventWriter<'_>) {
     for spans in request.resource_spans {
         let resource = SharedResource::new(spans.resource, spans.schema_url);
-        for scope in spans.scope_spans {
-            decode_scope(resource.as_ref(), scope, writer);
+        for ScopeSpans { scope, spans, schema_url } in spans.scope_spans {
+            let shared = SharedScope::new(resource.as_ref(), scope, schema_url);
+            spans.into_iter().for_each(|span| take(&shared, span, writer));
         }
     }
 }
 
-fn decode_scope(resource: Result<&SharedResource, &Unfit>, spans: ScopeSpans, writer: &mut EventWriter<'_>) {
-    let ScopeSpans { scope, spans, schema_url } = spans;
-    let shared = resource.map_err(Clone::clone).and_then(|resource| {
-        let fields = resource.with_scope(scope, schema_url)?;
-        Ok((resource, fields))
-    });
-    for span in spans {
-        match shared.as_ref().map_err(Clone::clone).and_then(|(resource, _)| event(resource, span)) {
-            Ok(event) => {
-                let fields = shared.as_ref().map(|(_, fields)| &fields[..]).unwrap_or_default();
-                writer.event_with(event, Extra { fields, time: 0 });
+/// Decodes a request in protobuf: plain spans by the short way, where the writer takes that.
+pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), DecodeError> {
+    let groups = writer.takes_encoded(EventType::TraceSpan).then(|| plain::groups(body)).flatten();
+    let Some(groups) = groups else {
+        decode(ExportTraceServiceRequest::decode(body)?, writer);
+        return Ok(());
+    };
+    let mut encoder = plain::Encoder::default();
+    for group in groups {
+        let resource = group.resource.map(Resource::decode).transpose()?;
+        let resource = SharedResource::new(resource, group.schema_url.to_owned());
+        for scope in group.scopes {
+            let own = scope.scope.map(InstrumentationScope::decode).transpose()?;
+            let shared = SharedScope::new(resource.as_ref(), own, scope.schema_url.to_owned());
+            for span in scope.records {
+                let plain = shared.as_ref().ok().and_then(|shared| {
+                    let name = encoder.span(span, shared.resource)?;
+                    Some((name, &shared.fields))
+                });
+                match plain {
+                    Some((name, fields)) => {
+                        let [head, body] = encoder.parts();
+                        writer.encoded_event(EventType::TraceSpan, name, &[head, body, fields]);
+                    }
+                    None => take(&shared, Span::decode(span)?, writer),
+                }
             }
-            Err((code, message)) => writer.reject(code, message),
         }
+    }
+    Ok(())
+}
+
+fn take(shared: &Result<SharedScope<'_>, Unfit>, span: Span, writer: &mut EventWriter<'_>) {
+    let taken = shared.as_ref().map_err(Clone::clone).and_then(|shared| {
+        let event = event(shared.resource, span)?;
+        Ok((event, Extra { fields: &shared.fields, time: 0 }))
+    });
+    match taken {
+        Ok((event, extra)) => writer.event_with(event, extra),
+        Err((code, message)) => writer.reject(code, message),
     }
 }
 
@@ -115,9 +141,9 @@ fn own_fields(attributes: &mut Attributes) -> SpanAttributes {
         }
         Some(found)
     };
-    let http_method = take_text(METHOD, 32).unwrap_or_default();
-    let http_url = take_text(URL, 4096).unwrap_or_default();
-    let db_statement = take_text(STATEMENT, 8192).unwrap_or_default();
+    let http_method = take_text(METHOD, METHOD_BYTES_MAX).unwrap_or_default();
+    let http_url = take_text(URL, URL_BYTES_MAX).unwrap_or_default();
+    let db_statement = take_text(STATEMENT, STATEMENT_BYTES_MAX).unwrap_or_default();
     let http_status_code = take_status_code(attributes);
     SpanAttributes { http_method, http_url, http_status_code, db_statement, ..SpanAttributes::default() }
 }

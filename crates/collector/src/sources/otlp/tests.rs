@@ -1,33 +1,29 @@
 //! OTLP in, events, OTLP out: equal.
 
+mod records;
+
 use opentelemetry_proto::tonic::{
-    common::v1::{
-        AnyValue, ArrayValue, EntityRef, InstrumentationScope, KeyValue, KeyValueList,
-        any_value::Value as Any,
-    },
+    collector::{logs::v1::ExportLogsServiceRequest, trace::v1::ExportTraceServiceRequest},
+    common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value as Any},
     logs::v1::{LogRecord, LogsData, ResourceLogs, ScopeLogs},
-    metrics::v1::{
-        Exemplar, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint,
-        Metric, MetricsData, NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
-        exemplar, exponential_histogram_data_point::Buckets, metric::Data, number_data_point,
-        summary_data_point::ValueAtQuantile,
-    },
-    resource::v1::Resource,
-    trace::v1::{
-        ResourceSpans, ScopeSpans, Span, Status, TracesData,
-        span::{Event, Link},
-    },
+    metrics::v1::{MetricsData, ResourceMetrics, ScopeMetrics},
+    trace::v1::{ResourceSpans, ScopeSpans, TracesData},
 };
-use proptest::{collection::vec, option, prelude::*};
+use proptest::{collection::vec, prelude::*};
 use prost::Message;
+use records::{log, metric, plain_log, plain_span, resource, scope, span};
 
 use super::{
     Signal,
     export::{Telemetry, telemetry},
+    logs, plain,
+    shared::SharedResource,
+    spans,
 };
 use crate::{
-    http::{HttpSource, Malformed, test_head},
+    http::{HttpSource, test_head},
     keys::Key,
+    outcome::Malformed,
     upstream::BatchLimits,
     writer::{
         EventWriter, Ids, Request,
@@ -50,302 +46,6 @@ fn exported(signal: Signal, message: &impl Message) -> Vec<Telemetry> {
     let request = decode(signal, "application/x-protobuf", &message.encode_to_vec()).unwrap();
     assert_eq!(request.rejected, []);
     decoded(&request).into_iter().map(|event| telemetry(event).unwrap()).collect()
-}
-
-fn any_value() -> impl Strategy<Value = Any> {
-    let leaf = prop_oneof![
-        "[a-zà]{0,12}".prop_map(Any::StringValue),
-        "[a-z]{1020,1030}".prop_map(Any::StringValue),
-        any::<bool>().prop_map(Any::BoolValue),
-        any::<i64>().prop_map(Any::IntValue),
-        (-1e300..1e300).prop_map(Any::DoubleValue),
-        vec(any::<u8>(), 0..9).prop_map(Any::BytesValue),
-    ];
-    leaf.prop_recursive(3, 12, 4, |inner| {
-        let value = option::of(inner).prop_map(|value| AnyValue { value });
-        let pair = |(key, value)| KeyValue { key, value: Some(value), ..KeyValue::default() };
-        let unique = |mut values: Vec<KeyValue>| {
-            values.sort_by(|a, b| a.key.cmp(&b.key));
-            values.dedup_by(|a, b| a.key == b.key);
-            Any::KvlistValue(KeyValueList { values })
-        };
-        prop_oneof![
-            vec(value.clone(), 0..4).prop_map(|values| Any::ArrayValue(ArrayValue { values })),
-            vec(("[a-z]{1,3}", value).prop_map(pair), 0..4).prop_map(unique),
-        ]
-    })
-}
-
-/// Keys that events know, and others.
-fn key() -> impl Strategy<Value = String> {
-    const KNOWN: [&str; 12] = [
-        "http.method",
-        "http.request.method",
-        "url.full",
-        "http.url",
-        "http.status_code",
-        "http.response.status_code",
-        "db.statement",
-        "db.query.text",
-        "service.name",
-        "session.id",
-        "user.id",
-        "os.type",
-    ];
-    prop_oneof![proptest::sample::select(&KNOWN[..]).prop_map(str::to_owned), "[a-z.]{1,80}"]
-}
-
-fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
-    let value = prop_oneof![3 => any_value(), 1 => (100..600_i64).prop_map(Any::IntValue)];
-    let pair = (key(), option::weighted(0.95, value)).prop_map(|(key, value)| KeyValue {
-        key,
-        value: Some(AnyValue { value }),
-        ..KeyValue::default()
-    });
-    // Events keep no order, and no second value of a key.
-    vec(pair, 0..8).prop_map(|mut pairs| {
-        pairs.sort_by(|a, b| a.key.cmp(&b.key));
-        pairs.dedup_by(|a, b| a.key == b.key);
-        pairs
-    })
-}
-
-fn id(len: usize) -> impl Strategy<Value = Vec<u8>> {
-    vec(1..=255_u8, len)
-}
-
-fn time() -> impl Strategy<Value = u64> {
-    1..u64::MAX / 2
-}
-
-fn resource() -> impl Strategy<Value = Option<Resource>> {
-    let entity = ("[a-z]{1,5}", vec("[a-z]{1,5}", 0..3)).prop_map(|(r#type, id_keys)| EntityRef {
-        schema_url: "https://example.net/1".into(),
-        r#type,
-        description_keys: id_keys.clone(),
-        id_keys,
-    });
-    let resource = (attributes(), 0..3_u32, vec(entity, 0..2)).prop_map(
-        |(attributes, dropped_attributes_count, entity_refs)| {
-            let resource = Resource { attributes, dropped_attributes_count, entity_refs };
-            Some(resource).filter(|resource| *resource != Resource::default())
-        },
-    );
-    prop_oneof![4 => resource, 1 => Just(None)]
-}
-
-fn scope() -> impl Strategy<Value = Option<InstrumentationScope>> {
-    let scope = ("[a-z]{0,9}", "[0-9.]{0,5}", attributes(), 0..3_u32).prop_map(
-        |(name, version, attributes, dropped_attributes_count)| {
-            let scope = InstrumentationScope { name, version, attributes, dropped_attributes_count };
-            Some(scope).filter(|scope| *scope != InstrumentationScope::default())
-        },
-    );
-    prop_oneof![4 => scope, 1 => Just(None)]
-}
-
-fn log() -> impl Strategy<Value = LogRecord> {
-    let times = (prop_oneof![time(), Just(0)], prop_oneof![time(), Just(0)]);
-    let ids = (option::of(id(16)), option::of(id(8)));
-    let body = option::weighted(0.9, any_value().prop_map(|value| AnyValue { value: Some(value) }));
-    (times, 0..=24_i32, "[A-Z]{0,9}", body, attributes(), (any::<u32>(), any::<u32>()), ids, "[a-z]{0,200}")
-        .prop_map(|(times, severity_number, severity_text, body, attributes, counts, ids, event_name)| {
-            LogRecord {
-                time_unix_nano: times.0,
-                observed_time_unix_nano: times.1,
-                severity_number,
-                severity_text,
-                body,
-                attributes,
-                dropped_attributes_count: counts.0,
-                flags: counts.1,
-                trace_id: ids.0.unwrap_or_default(),
-                span_id: ids.1.unwrap_or_default(),
-                event_name,
-            }
-        })
-}
-
-fn span() -> impl Strategy<Value = Span> {
-    let event =
-        (time(), "[a-z]{0,9}", attributes(), 0..3_u32).prop_map(|(time_unix_nano, name, attributes, n)| {
-            Event { time_unix_nano, name, attributes, dropped_attributes_count: n }
-        });
-    let link = (id(16), id(8), "[a-z=]{0,9}", attributes(), any::<(u32, u32)>()).prop_map(
-        |(trace_id, span_id, trace_state, attributes, (dropped_attributes_count, flags))| Link {
-            trace_id,
-            span_id,
-            trace_state,
-            attributes,
-            dropped_attributes_count,
-            flags,
-        },
-    );
-    let status = ("[a-z]{0,9}", 0..=2_i32).prop_map(|(message, code)| {
-        Some(Status { message, code }).filter(|status| *status != Status::default())
-    });
-    let ids = (id(16), id(8), option::of(id(8)));
-    let counts = any::<(u32, u32, u32, u32)>();
-    let lists = (attributes(), vec(event, 0..3), vec(link, 0..3));
-    (ids, "[a-z=]{0,9}", "[a-z]{0,200}", 0..=5_i32, (time(), time()), lists, counts, status).prop_map(
-        |(ids, trace_state, name, kind, (start, more), (attributes, events, links), counts, status)| Span {
-            trace_id: ids.0,
-            span_id: ids.1,
-            parent_span_id: ids.2.unwrap_or_default(),
-            trace_state,
-            flags: counts.0,
-            name,
-            kind,
-            start_time_unix_nano: start,
-            end_time_unix_nano: start + more,
-            attributes,
-            dropped_attributes_count: counts.1,
-            events,
-            dropped_events_count: counts.2,
-            links,
-            dropped_links_count: counts.3,
-            status,
-        },
-    )
-}
-
-fn exemplars() -> impl Strategy<Value = Vec<Exemplar>> {
-    let value = prop_oneof![
-        any::<i64>().prop_map(exemplar::Value::AsInt),
-        (-1e9..1e9).prop_map(exemplar::Value::AsDouble)
-    ];
-    let exemplar = (attributes(), time(), option::of(value), option::of(id(16)), option::of(id(8)));
-    vec(exemplar, 0..3).prop_map(|exemplars| {
-        let exemplar = |(filtered_attributes, time_unix_nano, value, trace_id, span_id): (
-            _,
-            _,
-            _,
-            Option<_>,
-            Option<_>,
-        )| Exemplar {
-            filtered_attributes,
-            time_unix_nano,
-            value,
-            trace_id: trace_id.unwrap_or_default(),
-            span_id: span_id.unwrap_or_default(),
-        };
-        exemplars.into_iter().map(exemplar).collect()
-    })
-}
-
-fn number() -> impl Strategy<Value = NumberDataPoint> {
-    let value = prop_oneof![
-        any::<i64>().prop_map(number_data_point::Value::AsInt),
-        (-1e300..1e300).prop_map(number_data_point::Value::AsDouble)
-    ];
-    (attributes(), any::<u64>(), time(), exemplars(), 0..2_u32, option::of(value)).prop_map(
-        |(attributes, start_time_unix_nano, time_unix_nano, exemplars, flags, value)| NumberDataPoint {
-            attributes,
-            start_time_unix_nano,
-            time_unix_nano,
-            exemplars,
-            flags,
-            value,
-        },
-    )
-}
-
-fn histogram() -> impl Strategy<Value = HistogramDataPoint> {
-    let numbers = (option::of(-1e9..1e9), option::of(-1e9..1e9), option::of(-1e9..1e9));
-    (attributes(), any::<u64>(), time(), vec(any::<u64>(), 0..5), numbers, exemplars()).prop_map(
-        |(attributes, count, time_unix_nano, bucket_counts, (sum, min, max), exemplars)| HistogramDataPoint {
-            attributes,
-            start_time_unix_nano: count / 2,
-            time_unix_nano,
-            count,
-            sum,
-            explicit_bounds: (1..bucket_counts.len()).map(|bound| bound as f64).collect(),
-            bucket_counts,
-            exemplars,
-            flags: 0,
-            min,
-            max,
-        },
-    )
-}
-
-fn exponential() -> impl Strategy<Value = ExponentialHistogramDataPoint> {
-    let buckets = || {
-        let buckets = (any::<i32>(), vec(any::<u64>(), 0..5));
-        option::of(buckets.prop_map(|(offset, bucket_counts)| Buckets { offset, bucket_counts }))
-    };
-    (attributes(), any::<u64>(), time(), (buckets(), buckets()), (-10..20_i32, 0.0..1.0), exemplars())
-        .prop_map(
-            |(
-                attributes,
-                count,
-                time_unix_nano,
-                (positive, negative),
-                (scale, zero_threshold),
-                exemplars,
-            )| {
-                ExponentialHistogramDataPoint {
-                    attributes,
-                    start_time_unix_nano: count / 3,
-                    time_unix_nano,
-                    count,
-                    sum: Some(zero_threshold * 2.0),
-                    scale,
-                    zero_count: count / 2,
-                    positive,
-                    negative,
-                    flags: 1,
-                    exemplars,
-                    min: None,
-                    max: Some(1.0),
-                    zero_threshold,
-                }
-            },
-        )
-}
-
-fn summary() -> impl Strategy<Value = SummaryDataPoint> {
-    let at = (0.0..1.0, -1e9..1e9).prop_map(|(quantile, value)| ValueAtQuantile { quantile, value });
-    (attributes(), any::<u64>(), time(), vec(at, 0..4)).prop_map(
-        |(attributes, count, time_unix_nano, quantile_values)| SummaryDataPoint {
-            attributes,
-            start_time_unix_nano: 0,
-            time_unix_nano,
-            count,
-            sum: 2.5,
-            quantile_values,
-            flags: 0,
-        },
-    )
-}
-
-/// Each point in a metric of its own, as events give them back.
-fn metric() -> impl Strategy<Value = Metric> {
-    let data = prop_oneof![
-        number().prop_map(|point| Data::Gauge(Gauge { data_points: vec![point] })),
-        (number(), 0..=2, any::<bool>()).prop_map(|(point, aggregation_temporality, is_monotonic)| {
-            Data::Sum(Sum { data_points: vec![point], aggregation_temporality, is_monotonic })
-        }),
-        (histogram(), 0..=2).prop_map(|(point, aggregation_temporality)| {
-            Data::Histogram(Histogram { data_points: vec![point], aggregation_temporality })
-        }),
-        (exponential(), 0..=2).prop_map(|(point, aggregation_temporality)| {
-            Data::ExponentialHistogram(ExponentialHistogram {
-                data_points: vec![point],
-                aggregation_temporality,
-            })
-        }),
-        summary().prop_map(|point| Data::Summary(Summary { data_points: vec![point] })),
-    ];
-    ("[a-z_]{1,200}", "[a-z ]{0,9}", "[a-z]{0,3}", attributes(), data).prop_map(
-        |(name, description, unit, metadata, data)| Metric {
-            name,
-            description,
-            unit,
-            metadata,
-            data: Some(data),
-        },
-    )
 }
 
 proptest! {
@@ -380,6 +80,36 @@ proptest! {
         let request = decode(Signal::Logs, "application/json", &json).unwrap();
         let event = decoded(&request).remove(0);
         prop_assert_eq!(telemetry(event).unwrap(), Telemetry::Logs(data));
+    }
+
+    #[test]
+    fn plain_records_are_the_same_either_way(log in plain_log(), span in plain_span(), resource in resource(), scope in scope()) {
+        let logs = ScopeLogs { scope: scope.clone(), log_records: vec![log.clone()], ..ScopeLogs::default() };
+        let logs = ExportLogsServiceRequest {
+            resource_logs: vec![ResourceLogs { resource: resource.clone(), scope_logs: vec![logs], ..ResourceLogs::default() }],
+        };
+        let spans = ScopeSpans { scope, spans: vec![span.clone()], ..ScopeSpans::default() };
+        let spans = ExportTraceServiceRequest {
+            resource_spans: vec![ResourceSpans { resource, scope_spans: vec![spans], ..ResourceSpans::default() }],
+        };
+        let mut encoder = plain::Encoder::default();
+        let (log, span) = (log.encode_to_vec(), span.encode_to_vec());
+        let shared = SharedResource::new(None, String::new()).unwrap();
+        prop_assert!(encoder.log(&log, &shared).is_some() && encoder.span(&span, &shared).is_some());
+        let long_way = |body: &[u8], decode: &dyn Fn(&mut EventWriter<'_>)| {
+            let origin = origin(Key::unrestricted("k"));
+            let mut writer = EventWriter::new(&origin, Ids::OfBody(body), LIMITS, 10_000);
+            decode(&mut writer);
+            writer.finish().unwrap()
+        };
+        let body = logs.encode_to_vec();
+        let expected = long_way(&body, &|writer| logs::decode(logs.clone(), writer));
+        let found = decode(Signal::Logs, "application/x-protobuf", &body).unwrap();
+        prop_assert_eq!((decoded(&found), &found.sample), (decoded(&expected), &expected.sample));
+        let body = spans.encode_to_vec();
+        let expected = long_way(&body, &|writer| spans::decode(spans.clone(), writer));
+        let found = decode(Signal::Traces, "application/x-protobuf", &body).unwrap();
+        prop_assert_eq!((decoded(&found), &found.sample), (decoded(&expected), &expected.sample));
     }
 
     #[test]

@@ -27,19 +27,14 @@ impl Attributes {
     pub fn new(pairs: Vec<KeyValue>) -> Result<Self, Unfit> {
         let mut attributes = Self::default();
         for KeyValue { key, value, .. } in pairs {
-            let is_new = match value.and_then(|value| value.value) {
-                Some(Any::StringValue(text)) if takes_text(&attributes.texts, &key, &text) => {
-                    !attributes.typed.contains_key(&key)
-                        && attributes.texts.insert(key.clone(), text).is_none()
-                }
-                value => {
-                    let value = to_value(value, 0)?;
-                    !attributes.texts.contains_key(&key)
-                        && attributes.typed.insert(key.clone(), value).is_none()
-                }
-            };
-            if !is_new {
+            if attributes.texts.contains_key(&key) || attributes.typed.contains_key(&key) {
                 return Err(twice(&key));
+            }
+            match value.and_then(|value| value.value) {
+                Some(Any::StringValue(text)) if takes_text(&attributes.texts, &key, &text) => {
+                    attributes.texts.insert(key, text);
+                }
+                value => _ = attributes.typed.insert(key, to_value(value, 0)?),
             }
         }
         Ok(attributes)

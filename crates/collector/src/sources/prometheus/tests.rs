@@ -10,8 +10,9 @@ use super::{
     },
 };
 use crate::{
-    http::{HttpSource, Malformed, test_head},
+    http::{HttpSource, test_head},
     keys::Key,
+    outcome::Malformed,
     upstream::BatchLimits,
     writer::{
         EventWriter, Ids, Request,

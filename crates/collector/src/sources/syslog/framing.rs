@@ -1,7 +1,7 @@
 //! Messages in a stream of bytes: each with its length in front, or each on a line. A sender may mix them.
 
 use super::{MESSAGE_BYTES_MAX, NAME, message};
-use crate::{http::Malformed, stream::StreamDecoder, writer::EventWriter};
+use crate::{outcome::Malformed, stream::StreamDecoder, writer::EventWriter};
 
 /// Syslog over TCP or TLS.
 #[derive(Debug, Default)]

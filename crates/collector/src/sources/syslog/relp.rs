@@ -5,7 +5,11 @@
 use tickstream_client::events::Event;
 
 use super::{MESSAGE_BYTES_MAX, message};
-use crate::{http::Malformed, outcome::Rejection, stream::StreamDecoder, writer::EventWriter};
+use crate::{
+    outcome::{Malformed, Rejection},
+    stream::StreamDecoder,
+    writer::EventWriter,
+};
 
 /// RELP over TCP or TLS.
 #[derive(Debug, Default)]

@@ -151,7 +151,7 @@ fn encoded_events_are_the_messages_they_were_made_of() {
     let event = Event { event_name: "x".repeat(300), ..Event::default() };
     let mut batch = EncodedBatch::with_capacity(1024);
     batch.push(&event);
-    batch.push_encoded(&event.encode_to_vec());
+    batch.push_parts(&[&event.encode_to_vec()]);
     let len = EncodedBatch::field_len(event.encoded_len());
     assert_eq!((batch.len(), batch.byte_len()), (2, 2 * len));
     assert_eq!(Publish::decode(batch.as_bytes()).unwrap().events, [event.clone(), event]);

@@ -1,4 +1,4 @@
-//! Paths by patterns.
+//! Patterns with asterisks and question marks, for paths and for texts.
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,133 @@
+"""A million malformed requests over the wire: each has an answer that says what is wrong. See README.md.
+
+    malformed.py TICKSTREAM [COUNT [SEED]]
+"""
+
+import collections
+import pathlib
+import random
+import shutil
+import socket
+import sys
+import tempfile
+import time
+
+from installation import Installation
+from protocols import HEADERS
+
+CORPUS = pathlib.Path(__file__).resolve().parents[1] / "fuzz/corpus/collector"
+# Requests on their way on a connection.
+PIPELINED = 32
+CONNECTIONS = 8
+# Far above what the collector has when it starts, far below what the requests have together.
+MEMORY_MIB_MAX = 256
+JSON, PROTOBUF = "application/json", "application/x-protobuf"
+# Listener, path, headers, and the file whose mutations are sent; its first two bytes choose a decoder of the fuzzer.
+KINDS = [
+    ("http", "/v1/events", {"Content-Type": JSON}, "events-json"),
+    ("http", "/v1/events", {"Content-Type": "text/plain"}, "events-lines"),
+    ("http", "/v1/events", {"Content-Type": PROTOBUF}, "otlp-logs-protobuf"),
+    ("http", "/v1/events", {"Content-Type": JSON, "Content-Encoding": "gzip"}, "gzip"),
+    ("http", "/v1/events", {"Content-Type": JSON, "Content-Encoding": "deflate"}, "deflate"),
+    ("http", "/v1/events", {"Content-Type": JSON, "Content-Encoding": "zstd"}, "write-v1"),
+    ("http", "/api/v1/write", {"Content-Type": PROTOBUF, "Content-Encoding": "snappy"}, "snappy"),
+    ("http", "/_bulk", {"Content-Type": "application/x-ndjson"}, "bulk"),
+    ("http", "/v1/batch", {"Content-Type": JSON}, "segment"),
+    ("http", "/v1/track", {"Content-Type": JSON}, "segment"),
+    ("http", "/batch/", {"Content-Type": JSON}, "posthog"),
+    ("http", "/e/", {"Content-Type": "application/x-www-form-urlencoded"}, "posthog-form"),
+    ("otlp_http", "/v1/logs", {"Content-Type": JSON}, "otlp-logs-json"),
+    ("otlp_http", "/v1/logs", {"Content-Type": PROTOBUF}, "otlp-logs-protobuf"),
+    ("otlp_http", "/v1/traces", {"Content-Type": JSON}, "otlp-traces-json"),
+    ("otlp_http", "/v1/metrics", {"Content-Type": JSON}, "otlp-metrics-json"),
+    ("otlp_http", "/v1/logs", {"Content-Type": "text/html"}, "otlp-logs-json"),
+    ("http", "/nowhere", {"Content-Type": JSON}, "events-json"),
+]
+
+
+def main():
+    tickstream = pathlib.Path(sys.argv[1]).resolve()
+    count = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
+    seed = int(sys.argv[3]) if len(sys.argv) > 3 else random.randrange(1 << 32)
+    chance = random.Random(seed)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="malformed-"))
+    installation = Installation(tickstream, folder)
+    installation.wait_until_ready()
+    answers = collections.Counter()
+    malformed, began = 0, time.monotonic()
+    while malformed < count:
+        kind = chance.choice(KINDS)
+        found = flood(installation, kind, chance)
+        answers.update((kind[1], status) for status in found)
+        malformed += sum(status != "taken" for status in found)
+    seconds = time.monotonic() - began
+    peak_mib = peak_bytes(installation.collector.pid) >> 20
+    for (path, status), number in sorted(answers.items(), key=str):
+        print(f"{path} {status}: {number}")
+    print(f"{malformed} malformed of {answers.total()} requests in {seconds:.0f} s, peak {peak_mib} MiB, seed {seed}")
+    assert peak_mib <= MEMORY_MIB_MAX, f"the collector had {peak_mib} MiB"
+    assert "panicked" not in (folder / "collector.log").read_text(), f"see {folder}"
+    installation.close()
+    shutil.rmtree(folder)
+
+
+def flood(installation, kind, chance):
+    """Sends mutations over connections, and gives what each was told: a status, or "taken" where nothing was wrong."""
+    listener, path, headers, name = kind
+    seed = (CORPUS / name).read_bytes()[2:]
+    lines = "".join(f"{key}: {value}\r\n" for key, value in {**HEADERS, **headers}.items())
+    head = f"POST {path} HTTP/1.1\r\nHost: collector\r\n{lines}Content-Length: ".encode()
+    streams = [socket.create_connection(("127.0.0.1", installation.ports[listener]), timeout=30) for _ in range(CONNECTIONS)]
+    bodies = [[mutated(seed, chance) for _ in range(PIPELINED)] for _ in streams]
+    for stream, requests in zip(streams, bodies):
+        stream.sendall(b"".join(head + b"%d\r\n\r\n" % len(body) + body for body in requests))
+    found = []
+    for stream, requests in zip(streams, bodies):
+        reader = stream.makefile("rb")
+        found += [told(reader, path, body) for body in requests]
+        reader.close()
+        stream.close()
+    return found
+
+
+def mutated(seed, chance):
+    body = bytearray(seed)
+    for _ in range(chance.randrange(1, 4)):
+        at = chance.randrange(len(body) + 1)
+        match chance.randrange(5):
+            case 0:
+                del body[at:]
+            case 1:
+                body[at:at] = chance.randbytes(chance.randrange(1, 9))
+            case 2:
+                body[at:at] = seed[chance.randrange(len(seed)) :]
+            case 3:
+                body[at:at] = b'[{"' * chance.randrange(1, 40)
+            case _ if at < len(body):
+                body[at] ^= 1 << chance.randrange(8)
+    return bytes(body)
+
+
+def told(reader, path, body):
+    """What a request was told. A refusal has to say what is wrong."""
+    status_line = reader.readline()
+    assert status_line.startswith(b"HTTP/1.1 "), f"no answer to {body!r} at {path}: {status_line!r}"
+    status, length = int(status_line.split()[1]), 0
+    while (line := reader.readline().strip()) != b"":
+        if line.lower().startswith(b"content-length:"):
+            length = int(line.split(b":")[1])
+    answer = reader.read(length)
+    if status < 300:
+        is_partly = any(word in answer for word in (b'"code":', b"partialSuccess", b'"errors":true'))
+        return "partly" if is_partly else "taken"
+    assert 400 <= status < 500, f"{status} for {body!r} at {path}: {answer!r}"
+    assert len(answer) >= 20, f"{status} without a reason for {body!r} at {path}: {answer!r}"
+    return status
+
+
+def peak_bytes(pid):
+    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+main()
