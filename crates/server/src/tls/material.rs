@@ -1,15 +1,16 @@
 //! Certificates and keys: out of PEM files, checked, into what a handshake needs.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{fs, io};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, version};
+use tickstream_service::settings::kept;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::aead::CIPHER_SUITES;
@@ -257,12 +258,6 @@ pub(super) fn now_s() -> i64 {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {
-    let file = |source| MaterialError::File { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(path).map_err(file)?;
-    io::Read::read_to_end(&mut io::Read::take(opened, FILE_BYTES_MAX + 1), &mut bytes).map_err(file)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(file(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes"))));
-    }
-    Ok(bytes)
+    kept::read_bytes(path, FILE_BYTES_MAX)
+        .map_err(|source| MaterialError::File { path: path.to_owned(), source })
 }
