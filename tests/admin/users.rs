@@ -254,7 +254,7 @@ fn users_and_the_token_from_pipes_outlast_reloads_and_upgrades() {
         client.read_ticks(1);
         let answer = server.post("/reload", Some(TOKEN));
         assert_eq!((answer.status, answer.body.as_str()), (200, "reloaded; changed: none\n"), "{when}");
-        assert_eq!(server.post("/reload", Some("another-token-of-some-length")).status, 401, "{when}");
+        assert_eq!(server.post("/reload", Some("another-token-of-some-length")).status, 403, "{when}");
     };
     check("at the start");
     let first = upgraded(&server);
