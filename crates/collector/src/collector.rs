@@ -1,6 +1,7 @@
 //! The collector as a whole: listeners, and what they share.
 
 use std::{
+    fs::File,
     io,
     net::SocketAddr,
     path::PathBuf,
@@ -13,6 +14,7 @@ use tickstream_client::{Builder, Error};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
+    directory,
     files::source::Following,
     host::HostTask,
     http::{HttpConfig, HttpServer, Listener, SharedKeys},
@@ -128,6 +130,8 @@ pub struct Collector {
     scraping: Option<Scraping>,
     host: Option<HostTask>,
     pipes: Vec<Pipe>,
+    /// The lock of the directory of places.
+    state: Option<File>,
 }
 
 /// A socket's buffer for datagrams that come while the collector is busy, bytes.
@@ -157,6 +161,7 @@ impl Collector {
             http: Vec::new(),
             streams: Vec::new(),
             datagrams: Vec::new(),
+            state: None,
             following: None,
             scraping: None,
             host: None,
@@ -195,10 +200,14 @@ impl Collector {
 
     fn start_sources(&mut self, sources: SourceConfig, state_dir: Option<PathBuf>) -> Result<(), StartError> {
         let SourceConfig { files, jobs, host, stdin, journald, .. } = sources;
+        if journald.is_some() || !files.is_empty() {
+            let dir = state_dir.clone().ok_or(StartError::NoStateDir)?;
+            let lock = directory::lock(&dir, "state.lock");
+            self.state = Some(lock.map_err(|source| StartError::State { dir, source })?);
+        }
         self.pipes.extend(stdin.map(|lines| Pipe::stdin(lines, self.intake.clone())));
         if let Some(config) = journald {
             let dir = state_dir.clone().ok_or(StartError::NoStateDir)?;
-            std::fs::create_dir_all(&dir).map_err(|source| StartError::State { dir: dir.clone(), source })?;
             self.pipes.push(Pipe::journald(config, &dir, self.intake.clone()));
         }
         if !files.is_empty() {

@@ -5,6 +5,7 @@ pub mod budget;
 pub mod clock;
 mod collector;
 mod delivery;
+mod directory;
 mod drain;
 pub mod event_id;
 pub mod files;

@@ -21,7 +21,7 @@ use std::{
 use tickstream_client::EncodedBatch;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::upstream::Upstream;
+use crate::{directory, upstream::Upstream};
 
 /// Bytes after which a new segment begins.
 const SEGMENT_BYTES: u64 = 4 << 20;
@@ -79,9 +79,7 @@ impl Spool {
     /// # Errors
     /// If the directory can't be read or written, or another process has it.
     pub fn open(dir: &Path, bytes_max: u64, upstream: Arc<Upstream>) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let lock = fs::File::create(dir.join("lock"))?;
-        lock.try_lock().map_err(io::Error::other)?;
+        let lock = directory::lock(dir, "lock")?;
         let segments = found(dir)?;
         let next = segments.last().map_or(1, |segment| segment.number + 1);
         let shared = Arc::new(Shared {

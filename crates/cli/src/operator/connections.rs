@@ -8,6 +8,7 @@ use tickstream_service::text::{self, noun_for, one_line};
 
 use super::{OperatorError, Which, failed, print};
 use crate::admin_client::{AdminClient, with_query};
+use crate::cli::StopFlag;
 use crate::top::terminal::Terminal;
 use crate::top::text::{Cell, Line, Style, numbers, table, words};
 use crate::top::units::{age, bytes, count, duration};
@@ -87,14 +88,11 @@ fn page(
 /// Draws the list until `q` is pressed; where standard output is no terminal, prints it again and again.
 fn watch(admin: &AdminClient, args: &ConnectionsArgs, interval: Duration) -> Result<(), OperatorError> {
     // Before the screen is taken: whoever mistyped the address reads it where they typed it.
-    let mut answer = Ok(page(admin, args, args.limit.min(PAGE), None)?);
+    let first = page(admin, args, args.limit.min(PAGE), None)?;
     let Some(mut terminal) = Terminal::enter().map_err(OperatorError::Terminal)? else {
-        loop {
-            print(&drawn(&answer?, UNBOUNDED).iter().map(|line| line.plain() + "\n").collect::<String>())?;
-            std::thread::sleep(interval);
-            answer = page(admin, args, args.limit.min(PAGE), None);
-        }
+        return print_again(admin, args, interval, first);
     };
+    let mut answer = Ok(first);
     let has_colours = text::has_colours(&io::stdout());
     let mut shown: Option<ConnectionsReport> = None;
     while !terminal.is_ended() {
@@ -119,6 +117,31 @@ fn watch(admin: &AdminClient, args: &ConnectionsArgs, interval: Duration) -> Res
         answer = page(admin, args, args.limit.min(PAGE), None);
     }
     Ok(())
+}
+
+/// Prints the list, and again at each interval, until a signal ends it as `q` would.
+fn print_again(
+    admin: &AdminClient,
+    args: &ConnectionsArgs,
+    interval: Duration,
+    first: ConnectionsReport,
+) -> Result<(), OperatorError> {
+    let stop = StopFlag::catch().map_err(OperatorError::Signals)?;
+    let mut shown = first;
+    loop {
+        print(&drawn(&shown, UNBOUNDED).iter().map(|line| line.plain() + "\n").collect::<String>())?;
+        let printed = Instant::now();
+        while printed.elapsed() < interval {
+            if stop.is_set() {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_INTERVAL.min(interval));
+        }
+        shown = match page(admin, args, args.limit.min(PAGE), None) {
+            Err(_) if stop.is_set() => return Ok(()),
+            page => page?,
+        };
+    }
 }
 
 /// A page with its summary, in at most so many rows.

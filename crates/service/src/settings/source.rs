@@ -1,9 +1,6 @@
 //! The sources of a program's settings, to be read again on a reload.
 
-use super::{
-    ConfigError, Environment, File, Flags, Table, Values,
-    file::text,
-};
+use super::{ConfigError, Environment, File, Flags, Table, Values, file::text};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -42,9 +39,11 @@ impl Source {
     /// # Errors
     /// See [`ConfigError`].
     pub fn read(&self, env: Environment<'_>) -> Result<Values, ConfigError> {
-        let file = self.file.as_ref().zip(self.text()?).map(|(path, text)| {
-            File::parse_beside(self.table, self.own_tables, path, &text)
-        });
+        let file = self
+            .file
+            .as_ref()
+            .zip(self.text()?)
+            .map(|(path, text)| File::parse_beside(self.table, self.own_tables, path, &text));
         Values::merge(self.table, &self.flags, env, file.transpose()?.as_ref())
     }
 
