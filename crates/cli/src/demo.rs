@@ -66,6 +66,7 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         ("journal", journal.path().display().to_string()),
         ("journal_segment_mib", "4".to_owned()),
         ("journal_max_mib", "64".to_owned()),
+        ("drain_seconds", "2s".to_owned()),
     ])?;
     let (server, admin) = Server::start_with_admin(config, log)?;
     let address = reachable(server.address()).to_string();
@@ -85,7 +86,8 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         json: args.json,
     });
     drop(crowd);
-    server.stop();
+    // Not at once: a shard hears of the clients that have left.
+    server.drain();
     server.wait()?;
     Ok(watched?)
 }

@@ -20,6 +20,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Columns of a line that goes into a file or a pipe.
 const UNBOUNDED: usize = usize::MAX;
 
+/// Least widths of the columns id, user and peer, so that those of several pages are alike.
+const EVERY_PAGE: [usize; 3] = [8, 12, 21];
+/// As [`EVERY_PAGE`], where there is one page.
+const ONE_PAGE: [usize; 3] = [4, 4, 4];
+
 /// Arguments of `connections`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnectionsArgs {
@@ -53,7 +58,7 @@ pub fn run(admin: &AdminClient, args: &ConnectionsArgs) -> Result<(), OperatorEr
         if args.json {
             print(&json_lines(&page.connections))?;
         } else {
-            let lines = rows_of(&page.connections, listed == rows);
+            let lines = rows_of(&page.connections, EVERY_PAGE, listed == rows);
             print(&lines.iter().map(|line| line.plain() + "\n").collect::<String>())?;
         }
         after = page.next.clone();
@@ -150,7 +155,7 @@ fn drawn(page: &ConnectionsReport, rows: usize) -> Vec<Line> {
     let summary =
         Line::default().with(Style::Bold, summary(page, shown as u64)).with(Style::Dim, "  q quits");
     let mut lines = vec![summary, Line::default()];
-    lines.extend(rows_of(&page.connections[..shown], true));
+    lines.extend(rows_of(&page.connections[..shown], ONE_PAGE, true));
     lines
 }
 
@@ -173,17 +178,19 @@ fn json_lines(connections: &[ConnectionReport]) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
-/// A table of connections, with its titles if they are wanted.
-fn rows_of(connections: &[ConnectionReport], has_titles: bool) -> Vec<Line> {
+/// A table of connections, with its titles if they are wanted. The last columns are those that a terminal of 80 columns can do
+/// without.
+fn rows_of(connections: &[ConnectionReport], widths: [usize; 3], has_titles: bool) -> Vec<Line> {
+    let [id, user, peer] = widths;
     let columns = [
-        words("ID", 8),
-        words("USER", 12),
-        words("PEER", 21),
+        words("ID", id),
+        words("USER", user),
+        words("PEER", peer),
         words("STREAM", 6),
-        numbers("OPEN", 6),
         numbers("UNSENT", 7),
         numbers("BEHIND", 6),
         numbers("SENT", 8),
+        numbers("OPEN", 6),
         numbers("RECEIVED", 8),
         numbers("EVENTS", 6),
         words("CLIENT", 0),
@@ -203,11 +210,11 @@ fn row(one: &ConnectionReport) -> Vec<Cell> {
         foreign(Some(&one.id)),
         foreign(one.user.as_deref()),
         foreign(Some(&one.peer)),
-        foreign(Some(one.mode.as_deref().unwrap_or(&one.state))),
-        plain(age(one.open_ms)),
+        foreign(one.mode.as_deref().or(Some(one.state.as_str()).filter(|state| *state != "authenticated"))),
         (lag, or_none(one.unsent_ms, &duration)),
         (lag, or_none(one.ticks_behind, &count)),
         plain(bytes(one.bytes_sent as f64)),
+        plain(age(one.open_ms)),
         plain(bytes(one.bytes_received as f64)),
         plain(or_none(one.events_accepted, &count)),
         foreign(one.client.as_deref().or(one.subject.as_deref())),
