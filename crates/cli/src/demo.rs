@@ -107,7 +107,8 @@ fn introduce(
     // A closed standard output is found out by the first tick.
     let _ = writeln!(
         io::stdout(),
-        "serving on {address}, {ticks}; {clients} and 20 events a second; Ctrl-C ends it. To try:\n\n\
+        "serving on {address}, {ticks}; {clients} and 20 events a second\n\
+         Ctrl-C ends it. To try:\n\n\
          the page     http://{admin}/\n\
          a terminal   tickstream top --admin {admin}\n\
          ticks        STREAM_USER={user} STREAM_PASS={pass} tickstream watch --addr {address}\n\
