@@ -22,9 +22,8 @@ fn every_test_of_the_table_of_defects_is_there() {
                 file = (word.to_owned(), read(word));
                 continue;
             }
-            let is_there = ["fn ", "def ", "class "]
-                .iter()
-                .any(|kind| file.1.contains(&format!("{kind}{word}(")));
+            let is_there =
+                ["fn ", "def ", "class "].iter().any(|kind| file.1.contains(&format!("{kind}{word}(")));
             assert!(is_there, "{} has no test {word}", file.0);
             found += 1;
         }
