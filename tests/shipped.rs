@@ -171,3 +171,51 @@ fn variables_in_what_is_shipped_exist() {
     }
     assert!(found > 10, "{found}");
 }
+
+/// Blocks of a page that are fenced as TOML, with their lines.
+fn toml_blocks(page: &str) -> Vec<(usize, String)> {
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut is_within = false;
+    for (at, line) in page.lines().enumerate() {
+        match line {
+            "```toml" => {
+                is_within = true;
+                blocks.push((at + 2, String::new()));
+            }
+            "```" => is_within = false,
+            line if is_within => blocks.last_mut().expect("it has begun").1 += &format!("{line}\n"),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn settings_keys_and_users_in_the_documentation_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("example.toml");
+    let mut found = 0;
+    for directory in ["docs", "docs/sources"] {
+        let pages = std::fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
+        for page in pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+            for (line, text) in toml_blocks(&std::fs::read_to_string(&page).unwrap()) {
+                found += 1;
+                std::fs::write(&path, &text).unwrap();
+                let run = |args: &[&str]| {
+                    let mut command = tickstream();
+                    command.env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+                    command.args(args).arg(&path).output().unwrap()
+                };
+                let ways = [
+                    &["check-config", "--config"][..],
+                    &["collect", "--print-config", "--config"],
+                    &["check-config", "--users-file"],
+                ];
+                let is_of_keys = tickstream_collector::keys::Keys::read(&path).is_ok_and(|keys| keys.len() > 0);
+                let is_taken = is_of_keys || ways.iter().any(|way| run(way).status.success());
+                assert!(is_taken, "{}:{line}: nothing takes this:\n{text}", page.display());
+            }
+        }
+    }
+    assert!(found > 5, "{found}");
+}
