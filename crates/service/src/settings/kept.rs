@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -82,6 +82,7 @@ fn taken_over() -> Files {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Seek;
     use std::os::fd::AsRawFd;
 
     use super::*;
