@@ -62,6 +62,14 @@ impl Place {
         }
     }
 
+    /// Has everything in a directory sent from its beginning.
+    pub(super) fn forget(dir: &Path) -> io::Result<()> {
+        match std::fs::remove_file(dir.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn save(&self, shared: &Shared) {
         let new = shared.dir.join("sent.new");
         let Self { segment, offset } = self;
