@@ -212,7 +212,7 @@ fn settings_keys_and_users_in_the_documentation_can_be_used() {
                     &["check-config", "--users-file"],
                 ];
                 let is_of_keys =
-                    tickstream_collector::keys::Keys::read(&path).is_ok_and(|keys| keys.len() > 0);
+                    tickstream_collector::keys::Keys::read(&path).is_ok_and(|keys| !keys.is_empty());
                 let is_taken = is_of_keys || ways.iter().any(|way| run(way).status.success());
                 assert!(is_taken, "{}:{line}: nothing takes this:\n{text}", page.display());
             }

@@ -97,7 +97,7 @@ fn watch(admin: &AdminClient, args: &ConnectionsArgs, interval: Duration) -> Res
     let Some(mut terminal) = Terminal::enter().map_err(OperatorError::Terminal)? else {
         return print_again(admin, args, interval, first);
     };
-    let mut answer = Ok(first);
+    let mut answer: Result<_, OperatorError> = Ok(first);
     let has_colours = text::has_colours(&io::stdout());
     let mut shown: Option<ConnectionsReport> = None;
     while !terminal.is_ended() {

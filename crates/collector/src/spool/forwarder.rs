@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io,
     os::unix::fs::FileExt,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
