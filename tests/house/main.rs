@@ -141,6 +141,30 @@ fn files_and_functions_are_short_or_listed() {
     compare(&functions, listed::FUNCTIONS, &format!("have more than {FUNCTION_LINES_MAX} lines"));
 }
 
+/// scripts/planted-bugs replaces text of the code: each text has to be there, once.
+#[test]
+fn planted_bugs_fit_the_code() {
+    let root = Workspace::read().root;
+    let list = fs::read_to_string(root.join("tests/sim/planted/bugs.txt")).expect("the list");
+    let bugs: Vec<_> = list.split("## ").skip(1).collect();
+    let mut wrong = Vec::new();
+    for bug in &bugs {
+        let mut lines = bug.lines();
+        let [Some(name), Some(_what), Some(file)] = [lines.next(), lines.next(), lines.next()] else {
+            panic!("an entry has a name, a sentence and a file: {bug}");
+        };
+        let old: Vec<_> =
+            lines.filter(|line| line.starts_with('-')).map(|line| line.get(2..).unwrap_or("")).collect();
+        let source = fs::read_to_string(root.join(file)).unwrap_or_default();
+        let times = source.matches(&old.join("\n")).count();
+        if times != 1 {
+            wrong.push(format!("{name}: {times} times in {file}"));
+        }
+    }
+    assert!(wrong.is_empty(), "the text that a planted bug replaces must be there once: {wrong:#?}");
+    assert!(bugs.len() > 60, "this test would find them");
+}
+
 /// Fails if something was found that isn't listed with a reason, or is listed and wasn't found.
 fn compare(found: &BTreeSet<String>, listed: &[(&str, &str)], what: &str) {
     let known: BTreeSet<_> = listed.iter().map(|(name, _)| (*name).to_owned()).collect();
