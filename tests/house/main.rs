@@ -2,6 +2,7 @@
 //! files and functions that one can take in at a glance, and plain words. A list of exceptions that is no longer true
 //! fails, too.
 
+mod defects;
 mod imports;
 mod listed;
 mod rust;

@@ -66,6 +66,7 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         ("journal", journal.path().display().to_string()),
         ("journal_segment_mib", "4".to_owned()),
         ("journal_max_mib", "64".to_owned()),
+        ("drain_seconds", "2s".to_owned()),
     ])?;
     let (server, admin) = Server::start_with_admin(config, log)?;
     let address = reachable(server.address()).to_string();
@@ -85,7 +86,8 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         json: args.json,
     });
     drop(clients);
-    server.stop();
+    // Not at once: a shard hears of the clients that have left.
+    server.drain();
     server.wait()?;
     Ok(watched?)
 }
@@ -105,7 +107,8 @@ fn introduce(
     // A closed standard output is found out by the first tick.
     let _ = writeln!(
         io::stdout(),
-        "serving on {address}, {ticks}; {clients} and 20 events a second; Ctrl-C ends it. To try:\n\n\
+        "serving on {address}, {ticks}; {clients} and 20 events a second\n\
+         Ctrl-C ends it. To try:\n\n\
          the page     http://{admin}/\n\
          a terminal   tickstream top --admin {admin}\n\
          ticks        STREAM_USER={user} STREAM_PASS={pass} tickstream watch --addr {address}\n\

@@ -12,13 +12,17 @@
 //! events_per_second = 20000
 //! ```
 
-use std::{collections::HashMap, fs, io, path::Path, sync::Arc};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use tickstream_client::events::EventType;
+use tickstream_service::settings::read_bounded;
 
 use crate::{cardinality::SeriesLimit, event_id::key_namespace, quota::Rate};
+
+/// Longest file, bytes: several thousand keys.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Rights of the senders that know one secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -133,7 +137,7 @@ impl Keys {
     /// [`KeysError`].
     pub fn read(path: &Path) -> Result<Self, KeysError> {
         let shown = path.display().to_string();
-        match fs::read_to_string(path) {
+        match read_bounded(path, FILE_BYTES_MAX) {
             Ok(text) => Self::parse(&text, &shown),
             Err(source) => Err(KeysError::Read { path: shown, source }),
         }

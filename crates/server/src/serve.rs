@@ -270,8 +270,8 @@ impl Server {
         filter: Option<LogFilter>,
     ) -> Result<(), ConfigError> {
         let (settings, visible) = (Arc::clone(&self.settings), Arc::clone(&self.visible));
-        let reloader = Reloader::new(source.clone(), config, self.connections, settings, filter, visible)?;
-        self.handle.install(reloader, source);
+        let reloader = Reloader::new(source, config, self.connections, settings, filter, visible)?;
+        self.handle.install(reloader);
         Ok(())
     }
 
@@ -487,7 +487,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
     // Before the shards listen: by default a signal would end the process, and cut off who has come already.
     let signals = Signals::take().map_err(no_signals)?;
-    upgrade::close_kept_config();
+    upgrade::take_over_kept_files();
     // Also before they do, so that a taken port drops no client.
     let endpoint = Endpoint::bind(&config.standard.admin, upgrade::is_successor())?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();

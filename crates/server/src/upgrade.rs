@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use socket2::SockRef;
-use tickstream_service::settings;
+use tickstream_service::settings::kept;
 
 use crate::listeners::{self, Listeners};
 use crate::{journal_lock, ring};
@@ -137,9 +137,10 @@ pub fn tell_predecessor() {
     }
 }
 
-/// Closes the descriptor of a configuration that the process before this one has kept: it was read.
-pub fn close_kept_config() {
-    if let Some(fd) = env::var(settings::KEPT_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) {
+/// Takes over the files that the process before this one has kept, and closes their descriptor.
+pub fn take_over_kept_files() {
+    kept::take_over();
+    if let Some(fd) = env::var(kept::KEPT_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) {
         drop(ring::take_descriptor(fd));
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn command() -> clap::Command {
 }
 
 pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let source = Source::open(&TABLE, flags::given(matches, &TABLE), file(matches, env), env)?;
+    let source = Source::new(&TABLE, flags::given(matches, &TABLE), file(matches, env));
     let source = source.with_own_tables(source_config::TABLES);
     let values = source.read(env)?;
     let read = || -> Result<CollectArgs, ConfigError> {

@@ -72,7 +72,7 @@ pub(super) fn config_arg() -> Arg {
         .env("TICKSTREAM_CONFIG")
         .value_name("PATH")
         .value_parser(OsStringValueParser::new())
-        .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
+        .help("TOML file of settings, keyed like the flags with _ for -")
 }
 
 /// A flag for each of the server's settings.

@@ -74,7 +74,7 @@ pub(super) fn user_secret() -> clap::Command {
 }
 
 pub(super) fn check_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let source = server_source(matches, env)?;
+    let source = server_source(matches, env);
     Ok(Command::CheckConfig(Box::new(Config::from_merged(&source.read(env)?)?)))
 }
 

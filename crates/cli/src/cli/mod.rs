@@ -243,7 +243,7 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let source = server_source(matches, env)?;
+    let source = server_source(matches, env);
     let values = source.read(env)?;
     let config = Config::from_merged(&values);
     if matches.get_flag("print-config") {
@@ -253,8 +253,8 @@ fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
 }
 
 /// The sources of the server's settings.
-fn server_source(matches: &ArgMatches, env: Environment<'_>) -> Result<Source, ConfigError> {
-    Source::open(&config::TABLE, flags::given(matches, &config::TABLE), file(matches, env), env)
+fn server_source(matches: &ArgMatches, env: Environment<'_>) -> Source {
+    Source::new(&config::TABLE, flags::given(matches, &config::TABLE), file(matches, env))
 }
 
 /// The configuration file, if one is named.
@@ -368,7 +368,7 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
 
 fn doctor_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
     let (pid, root) = (matches.get_one("pid").copied(), matches.get_one::<PathBuf>("root").cloned());
-    let values = server_source(matches, env)?.read(env)?;
+    let values = server_source(matches, env).read(env)?;
     let files = Host::at(root.clone().unwrap_or_else(|| PathBuf::from("/")), pid);
     let machine = Machine::read(&files.process(), &files.path("sys/devices/system/node"));
     let config = Config::for_checks(&values, &machine.map_err(ConfigError::program)?)?;

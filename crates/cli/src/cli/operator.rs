@@ -1,5 +1,6 @@
 //! Operator's commands on the command line.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -261,9 +262,15 @@ fn which(matches: &ArgMatches) -> Which {
 pub(super) fn token(matches: &ArgMatches) -> Result<Option<String>, CliError> {
     let file: Option<&PathBuf> = matches.get_one("admin-token-file");
     let token = file.map(|path| {
-        let read = std::fs::read_to_string(path);
         let unreadable = |reason| CliError::Token { path: path.clone(), reason };
-        read.map(|token| token.trim_end().to_owned()).map_err(unreadable)
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let token = text.trim_end();
+        // It stands in a header as it is: what isn't a token would make another request.
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = "it must hold one line of printable ASCII characters without spaces";
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, problem)));
+        }
+        Ok(token.to_owned())
     });
     token.transpose()
 }

@@ -212,7 +212,7 @@ fn state(content: &Content<'_>) -> (Style, String, String) {
             format!("No answer in time from shard {shards}, whose figures are its last ones."),
         );
     }
-    (Style::Good, word, "Every shard's loop turns.".to_owned())
+    (Style::Good, word, "Every shard responds.".to_owned())
 }
 
 fn disk_is_full(shard: &ShardReport) -> bool {
@@ -556,7 +556,7 @@ Journal           805 MB        6 segments
         let text = plain(&Content { history: &history, slowest: Some(&slowest), silence: None });
         let expected = "\
 tickstream 1.2.3  127.0.0.1:7400  serving  up 2 min 00 s  pid 4711  22.5 MB  CPU 30 %
-Every shard's loop turns.
+Every shard responds.
 
 Connections       2,001         +0 /s  -2.00 /s
 Ticks delivered   2,000 /s      peak 2,000 /s
