@@ -57,7 +57,7 @@ def test_rsyslog_tls(installation):
         f'global(workDirectory="{folder}" DefaultNetstreamDriverCAFile="{certificate}")\n'
         f'module(load="imuxsock" SysSock.Use="off")\ninput(type="imuxsock" Socket="{folder}/log")\n'
         f'action(type="omfwd" target="127.0.0.1" port="{own.ports["syslog_tcp"]}" protocol="tcp" TCP_Framing="octet-counted" {FORMAT} '
-        'StreamDriver="gtls" StreamDriverMode="1" StreamDriverAuthMode="x509/name" StreamDriverPermittedPeers="localhost")\n'
+        'StreamDriver="gtls" StreamDriverMode="1" StreamDriverAuthMode="x509/name" StreamDriverPermittedPeers="localhost" gnutlsPriorityString="NORMAL:-VERS-ALL:+VERS-TLS1.3")\n'
     )
     modules = DEBIAN / "usr/lib/x86_64-linux-gnu/rsyslog"
     where = ["-M", modules] if modules.exists() else []
