@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 from installation import Installation, free_ports, wait_for, wait_for_port
-from senders import DEBIAN, FORMAT, Daemon, debian, folder_of, otel, send_to
+from senders import DEBIAN, FORMAT, Daemon, debian, environment, folder_of, otel, send_to
 
 
 def beside(installation, name, listeners, config="", collector_flags=()):
@@ -122,7 +122,7 @@ def test_haproxy_log(installation):
         f"backend app\n  server s1 127.0.0.1:{own.ports['admin']}\n"
     )
     log = (folder / "haproxy.log").open("w")
-    process = subprocess.Popen([program, "-f", folder / "haproxy.cfg"], stdout=log, stderr=(folder / "stderr").open("w"))
+    process = subprocess.Popen([program, "-f", folder / "haproxy.cfg"], stdout=log, stderr=(folder / "stderr").open("w"), env=environment())
     try:
         wait_until_answered(port)
         log_lines = lambda: [line for line in (folder / "haproxy.log").read_text().splitlines() if "web app/s1" in line]
