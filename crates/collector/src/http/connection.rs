@@ -193,7 +193,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Activity { since, running, ended_ms } = &*self.0;
+        let Activity { since, running, ended_ms, .. } = &*self.0;
         ended_ms.store((since.elapsed().as_millis() as u64).max(1), Ordering::Relaxed);
         running.fetch_sub(1, Ordering::Relaxed);
     }
