@@ -30,7 +30,7 @@ fn check(output: &Output, code: i32, stderr_has: &[&str]) -> String {
     stdout.into_owned()
 }
 
-/// Whether text has nothing in it that a terminal acts on, but ends of lines.
+/// Checks that text has nothing in it that a terminal acts on, but ends of lines.
 fn check_harmless(text: &[u8]) {
     let text = String::from_utf8(text.to_vec()).expect("UTF-8");
     assert!(!text.lines().any(|line| line.chars().any(tickstream_service::text::steers)), "{text:?}");
@@ -221,6 +221,12 @@ fn a_closed_pipe_is_no_error() {
 fn a_termination_is_an_interrupt() {
     let server = Server::start();
     for name in ["INT", "TERM", "HUP"] {
+        let admin = format!("unix:{}", server.path("admin.sock"));
+        let watching = ["connections", "--admin", &admin, "--watch"];
+        let mut child = tickstream(&watching).spawn().unwrap();
+        BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+        signal(&child, name);
+        check(&ends_within(child, 10), 0, &[]);
         for args in [
             &["watch", "--addr", &server.address, "--json"][..],
             &["demo", "--ticks-per-second", "50", "--json"],
@@ -450,6 +456,8 @@ fn the_demo_shows_the_product_and_leaves_nothing_behind() {
         assert!(stdout.contains(part), "{line}: {stdout}");
     }
     signal(&child, "INT");
-    check(&ends_within(child, 15), 0, &[]);
+    let output = ends_within(child, 15);
+    check(&output, 0, &[]);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "an end in good order warns of nothing");
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "the journal is removed");
 }

@@ -77,7 +77,7 @@ impl Server {
         events(&self.journal(), action, args)
     }
 
-    /// What is printed, line by line.
+    /// Output, line by line.
     fn lines(&self, action: &str, args: &[&str]) -> Vec<serde_json::Value> {
         let output = self.events(action, args);
         assert!(output.status.success(), "{action} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -608,7 +608,7 @@ fn events_are_filtered_by_user_name_and_service() {
 }
 
 #[test]
-fn stats_count_by_kind_name_service_user_and_verdict() {
+fn stats_count_by_kind_name_service_user_and_code() {
     let server = Server::start();
     varied(&server);
     let text = String::from_utf8(server.events("stats", &[]).stdout).unwrap();
@@ -617,7 +617,7 @@ fn stats_count_by_kind_name_service_user_and_verdict() {
         "\nby kind\n           4  80.0 %  log\n           1  20.0 %  custom\n",
         "\nby service\n           2  50.0 %  pay\n",
         "\nby user\n           3  60.0 %  ada\n           2  40.0 %  bob\n",
-        "\nby verdict on dead letters\n           1 100.0 %  FIELD_MISSING\n",
+        "\nby code of dead letters\n           1 100.0 %  FIELD_MISSING\n",
     ] {
         assert!(text.contains(part), "no {part} in {text}");
     }

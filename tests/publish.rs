@@ -17,7 +17,7 @@ use tickstream_wire::{Decoder, FrameType, frame};
 
 const ALL_KINDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/events/all-kinds.jsonl");
 
-/// What the server has been through. It rejects events that are called "bad", takes those that are called "later" at
+/// State of the server. It rejects events that are called "bad", takes those that are called "later" at
 /// their second coming, and says nothing to a batch with one that is called "never".
 #[derive(Default)]
 struct Stored {
@@ -151,15 +151,17 @@ impl Stored {
         let mut ack = PublishAck { sequence, producer_id, ..PublishAck::default() };
         for (index, event) in (0..).zip(events) {
             let is_first = |seen: &mut BTreeSet<_>| seen.insert(event.event_id.clone());
-            let verdict = |code: &str, retryable| Rejected {
+            let rejection = |code: &str, retryable| Rejected {
                 index,
                 code: code.into(),
                 message: if is_hostile { "it is\x1b[2J\r\nerror: forged\u{202e}" } else { "it is so" }.into(),
                 retryable,
             };
             match &event.event_name[..] {
-                "bad" => ack.rejected.push(verdict("FIELD_MISSING", false)),
-                "later" if is_first(&mut self.seen_later) => ack.rejected.push(verdict("STORAGE_FULL", true)),
+                "bad" => ack.rejected.push(rejection("FIELD_MISSING", false)),
+                "later" if is_first(&mut self.seen_later) => {
+                    ack.rejected.push(rejection("STORAGE_FULL", true));
+                }
                 _ if is_first(&mut self.ids) => {
                     ack.accepted += 1;
                     self.events.push(event);
@@ -384,7 +386,7 @@ fn an_interrupt_waits_for_what_is_owed_and_says_what_is_left() {
     let mut child = server.command(&["--linger", "1h"]).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
     input.write_all(lines(&["a", "b"]).as_bytes()).unwrap();
-    // Its lines wait for company; which they won't get.
+    // Its lines linger for others, which don't come.
     thread::sleep(Duration::from_millis(500));
     interrupt(&child);
     let stdout = check(&child.wait_with_output().unwrap(), 0, &["waiting for the answers to what was read"]);

@@ -38,15 +38,18 @@ fn check(name: &str, command: &mut Command) {
     let mut said = String::new();
     for line in lines {
         said += &line;
-        if line.contains("\"message\":\"serving\"") {
+        if ["serving", "collecting"].iter().any(|what| line.contains(&format!("\"message\":\"{what}\""))) {
             return;
         }
     }
     panic!("{name} doesn't serve: {said}");
 }
 
-/// Ports and a directory of the test's own.
+/// Ports and a size of the test's own.
 const OWN: [&str; 4] = ["--listen", "127.0.0.1:0", "--shards", "1"];
+/// As [`OWN`], of a collector.
+const COLLECTOR_OWN: [&str; 6] =
+    ["--http", "127.0.0.1:0", "--otlp-grpc", "127.0.0.1:0", "--otlp-http", "127.0.0.1:0"];
 
 fn serve(config: &Path) -> Command {
     let mut command = tickstream();
@@ -92,8 +95,23 @@ fn the_configurations_of_systemd_and_kubernetes_start() {
     check("deploy/kubernetes/base/tickstream.toml", &mut command);
 }
 
+#[test]
+fn the_collector_s_configuration_of_kubernetes_starts() {
+    let directory = tempfile::tempdir().unwrap();
+    let [keys, password] = ["keys", "password"].map(|name| directory.path().join(name));
+    std::fs::write(&keys, "[key.web]\nsecret = \"0123456789abcdef\"\n").unwrap();
+    std::fs::write(&password, "s3cret\n").unwrap();
+    let mut command = tickstream();
+    command.arg("collect").arg("--config").arg(root().join("deploy/kubernetes/collect/collect.toml"));
+    command.arg("--keys").arg(keys).arg("--stream-pass-file").arg(password);
+    check(
+        "deploy/kubernetes/collect/collect.toml",
+        command.args(COLLECTOR_OWN).args(["--admin", "127.0.0.1:0"]),
+    );
+}
+
 /// Runs a unit's command with its environment; only paths, ports and the node are the test's.
-fn check_unit(path: &str) {
+fn check_unit(path: &str, ports: &[&str]) {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("stream_pass"), "s3cret\n").unwrap();
     let own = directory.path().to_str().unwrap();
@@ -114,14 +132,15 @@ fn check_unit(path: &str) {
         Some(at) => words[at + 1] = &socket,
         None => words.extend(["--admin", &socket]),
     }
-    check(path, command.args(words).args(OWN));
+    check(path, command.args(words).args(ports));
 }
 
 #[test]
 fn the_units_start() {
-    check_unit("deploy/systemd/tickstream.service");
+    check_unit("deploy/systemd/tickstream.service", &OWN);
+    check_unit("deploy/systemd/tickstream-collect.service", &COLLECTOR_OWN);
     if Path::new("/sys/devices/system/node/node0").exists() {
-        check_unit("deploy/systemd/tickstream@.service");
+        check_unit("deploy/systemd/tickstream@.service", &OWN);
     }
 }
 
@@ -151,4 +170,53 @@ fn variables_in_what_is_shipped_exist() {
         }
     }
     assert!(found > 10, "{found}");
+}
+
+/// Blocks of a page that are fenced as TOML, with their lines.
+fn toml_blocks(page: &str) -> Vec<(usize, String)> {
+    let mut blocks: Vec<(usize, String)> = Vec::new();
+    let mut is_within = false;
+    for (at, line) in page.lines().enumerate() {
+        match line {
+            "```toml" => {
+                is_within = true;
+                blocks.push((at + 2, String::new()));
+            }
+            "```" => is_within = false,
+            line if is_within => blocks.last_mut().expect("it has begun").1 += &format!("{line}\n"),
+            _ => {}
+        }
+    }
+    blocks
+}
+
+#[test]
+fn settings_keys_and_users_in_the_documentation_can_be_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("example.toml");
+    let mut found = 0;
+    for directory in ["docs", "docs/sources"] {
+        let pages = std::fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
+        for page in pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
+            for (line, text) in toml_blocks(&std::fs::read_to_string(&page).unwrap()) {
+                found += 1;
+                std::fs::write(&path, &text).unwrap();
+                let run = |args: &[&str]| {
+                    let mut command = tickstream();
+                    command.env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+                    command.args(args).arg(&path).output().unwrap()
+                };
+                let ways = [
+                    &["check-config", "--config"][..],
+                    &["collect", "--print-config", "--config"],
+                    &["check-config", "--users-file"],
+                ];
+                let is_of_keys =
+                    tickstream_collector::keys::Keys::read(&path).is_ok_and(|keys| !keys.is_empty());
+                let is_taken = is_of_keys || ways.iter().any(|way| run(way).status.success());
+                assert!(is_taken, "{}:{line}: nothing takes this:\n{text}", page.display());
+            }
+        }
+    }
+    assert!(found > 5, "{found}");
 }

@@ -16,7 +16,7 @@
 //!   VPCLMULQDQ. Up to 256 bytes, which is all but large batches, it is the same loop of CRC32 instructions.
 //! - `memcpy` and its like: glibc's versions for AVX2 (`avx_unaligned_erms`) instead of those for AVX-512.
 //!
-//! `wall` executes what production does. An instruction isn't a nanosecond: cache misses, of which a wave over
+//! `wall` executes what production does. An instruction isn't a nanosecond: cache misses, of which a fan-out over
 //! 10,000 sessions has many, aren't seen here.
 
 #![forbid(unsafe_code)]

@@ -19,7 +19,7 @@ pub enum BatchError {
     Empty,
 }
 
-/// The batch that was read last, judged as far as it can be without knowing the connection.
+/// The batch that was read last, checked as far as it can be without knowing the connection.
 #[derive(Debug)]
 pub struct Batch {
     payload: Vec<u8>,
@@ -51,7 +51,7 @@ impl Batch {
         &self.due_us
     }
 
-    /// What all labels are above the due time of their sequence, if that is the same for all, not below 0 and
+    /// Distance of all labels above the due time of their sequence, if that is the same for all, not below 0 and
     /// below the interval, and if all ticks are of the right stream.
     pub fn phase_ms(&self) -> Option<u32> {
         self.phase_ms

@@ -34,7 +34,7 @@ pub enum Stage {
     Live,
     /// Dropped by this side; it comes back when its last receive is over.
     Leaving,
-    /// It won't come back.
+    /// Closed; the client won't come back.
     Gone,
 }
 
@@ -55,7 +55,7 @@ pub struct Connection {
     pub failures: u8,
     /// A receive or a poll is in the ring.
     pub armed: bool,
-    /// It was subscribed, and so has ticks to answer for.
+    /// True if it was subscribed, and so has ticks to answer for.
     subscribed_once: bool,
     /// Taken down and up again by the storm.
     pub stormed: bool,
@@ -177,8 +177,8 @@ impl FrameReader {
         while outcome.close.is_none() {
             match decoder.next(&mut bytes, PAYLOAD_MAX) {
                 Ok(Some(frame)) => {
-                    let told = self.frame(connection, frame, now_us, counters, recorder, &mut outcome);
-                    outcome.close = told.err();
+                    let handled = self.frame(connection, frame, now_us, counters, recorder, &mut outcome);
+                    outcome.close = handled.err();
                 }
                 Ok(None) => break,
                 Err(error) => outcome.close = Some(Close::Malformed(error.to_string())),

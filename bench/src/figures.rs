@@ -119,12 +119,12 @@ pub fn threads(us: u64, from: &[Option<ThreadSample>], until: &[Option<ThreadSam
 }
 
 /// Ticks by whole ms of latency.
-pub fn wave(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
-    let mut wave = BTreeMap::new();
+pub fn fan_out(histogram: &Histogram<u64>) -> Vec<(u64, u64)> {
+    let mut fan_out = BTreeMap::new();
     for value in histogram.iter_recorded() {
-        *wave.entry(value.value_iterated_to() / 1_000).or_default() += value.count_since_last_iteration();
+        *fan_out.entry(value.value_iterated_to() / 1_000).or_default() += value.count_since_last_iteration();
     }
-    wave.into_iter().collect()
+    fan_out.into_iter().collect()
 }
 
 /// Latencies in one line.

@@ -139,7 +139,7 @@ impl Run {
         self.progress.stage("warm-up", &humantime::format_duration(options.warmup).to_string());
         self.control.command(Command::Churn);
         let warm_us = wall_us() + options.warmup.as_micros() as u64;
-        // From just before a whole second, so that no wave is cut.
+        // From just before a whole second, so that no fan-out is cut.
         let from_us = (second_of(warm_us) + 1) * 1_000_000 - SECOND_LEAD_US;
         let until_us = from_us + options.duration.as_micros() as u64;
         self.control.steady_until_us.store(until_us, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use crate::{batch::Batch, verify::Faults};
 
 /// The highest latency that is told apart, µs; later ones count as this.
 const LATENCY_MAX_US: u64 = 600_000_000;
-/// The time series turns over this much before each whole second, so that a wave at the second isn't cut.
+/// The time series turns over this much before each whole second, so that a fan-out at the second isn't cut.
 pub const SECOND_LEAD_US: u64 = 50_000;
 
 /// A histogram of µs with three significant digits, for a whole run.
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wave_at_the_whole_second_lies_within_one_second_of_the_series() {
+    fn a_fan_out_at_the_whole_second_lies_within_one_second_of_the_series() {
         assert_eq!(second_of(7_000_000 - SECOND_LEAD_US), 7);
         assert_eq!(second_of(7_900_000), 7);
         assert_eq!(second_of(7_950_000), 8);

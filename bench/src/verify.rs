@@ -38,7 +38,7 @@ impl AddAssign for Faults {
     }
 }
 
-/// How far an ACK's `server_time_ms` may be behind the clock that its `next_sequence` was reckoned with.
+/// Most that an ACK's `server_time_ms` may be behind the clock that its `next_sequence` was reckoned with.
 const ACK_SLACK_MS: u64 = 10;
 /// The phase isn't known before the first tick.
 const UNKNOWN: u32 = u32::MAX;
@@ -161,7 +161,7 @@ impl Tracker {
         self.next
     }
 
-    /// How many ticks of a batch carry a label that doesn't fit, by the subscription's phase or, where that isn't
+    /// Ticks of a batch whose label doesn't fit, by the subscription's phase or, where that isn't
     /// known, any one phase below the interval.
     #[cold]
     fn wrong_labels(&mut self, batch: &Batch, schedule: Schedule) -> u64 {

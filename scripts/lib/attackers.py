@@ -88,7 +88,7 @@ class Attackers:
             (self.finished_handshake, 0.2),
             (self.reset, 0.1),
             (self.half_publish, 1.0),
-            (self.silent_crowd, 12.0),
+            (self.silent_clients, 12.0),
         ]
         await asyncio.gather(*(self.keep_coming(block, kind, pause) for block, (kind, pause) in enumerate(kinds)))
         for visit in self.visits:
@@ -240,15 +240,15 @@ class Attackers:
             end = await self.told(opened, random.uniform(1, PATIENCE_S))
             return self.abort(opened) if end == "left" else end
 
-    async def silent_crowd(self, source):
+    async def silent_clients(self, source):
         """Many that say nothing, from one address: more than it may have."""
-        crowd = [await self.open(self.port, source) for _ in range(SILENT_AT_ONCE)]
+        connections = [await self.open(self.port, source) for _ in range(SILENT_AT_ONCE)]
         try:
-            ends = await asyncio.gather(*map(self.told, crowd))
+            ends = await asyncio.gather(*map(self.told, connections))
         finally:
-            for opened in crowd:
+            for opened in connections:
                 opened.close()
-        self.seen["silent_crowd_connections"].update(ends)
+        self.seen["silent_clients_connections"].update(ends)
         return "seen off" if "left" not in ends else "left"
 
     def hello(self):

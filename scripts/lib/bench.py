@@ -97,13 +97,14 @@ class Bench:
         command = [self.programs / "tickstream-bare-loop", "--port", port, *placed, *options]
         return self.server(name, command, port, cpus=pin)
 
-    def start_load(self, name, server, *options, measured_s, program="tickstream-load"):
-        """Starts a load for `measured_s` seconds. It isn't pinned as a whole: it has to see all CPUs to tell
-        what part of the machine is busy."""
+    def start_load(self, name, server, *options, measured_s, program="tickstream-load", niceness=0, port=None):
+        """Starts a load for `measured_s` seconds, at the server's `port` [default: its first]. It isn't pinned as a
+        whole: it has to see all CPUs to tell what part of the machine is busy."""
         files = ["--json", self.folder / f"{name}.json"]
         if program == "tickstream-load":
             files += ["--report", self.folder / f"{name}.html"]
-        command = [self.programs / program, *options, "--addr", f"{HOST}:{server.port}"]
+        nice = ["nice", "-n", niceness] if niceness else []
+        command = [*nice, self.programs / program, *options, "--addr", f"{HOST}:{port or server.port}"]
         command += ["--server-pid", server.pid, "--duration", f"{measured_s}s", "--quiet", *files]
         return self.start(name, command, limit_s=measured_s + LOAD_SPARE_S, env=self.credentials)
 
@@ -186,7 +187,7 @@ def build(*options):
 
 
 def installed(program):
-    """Where a program is; `None` if it isn't."""
+    """Path of a program; `None` if it isn't there."""
     return shutil.which(program, path=os.environ["PATH"] + os.pathsep + SYSTEM_PATH)
 
 

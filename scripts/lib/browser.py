@@ -31,7 +31,7 @@ class BrowserError(Exception):
 
 
 def program():
-    """Where Chromium is; `None` if it isn't."""
+    """Path of Chromium; `None` if it isn't there."""
     return next((path for name in PROGRAMS if (path := shutil.which(name))), None)
 
 
@@ -59,7 +59,7 @@ class Browser:
 
         options = ["--headless=new", "--remote-debugging-pipe", f"--user-data-dir={self.profile.name}"]
         options += ["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"]
-        options += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        options += ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
         if os.geteuid() == 0:
             # Chromium refuses to run as root with its sandbox. It is shown our own pages only.
             options.append("--no-sandbox")

@@ -121,7 +121,7 @@ class Process:
 
 
 def links(directory):
-    """What each descriptor in a /proc/…/fd refers to: no two tables with a socket are alike."""
+    """Targets of the descriptors in a /proc/…/fd: no two tables with a socket are alike."""
     try:
         entries = list(directory.iterdir())
     except (FileNotFoundError, ProcessLookupError):

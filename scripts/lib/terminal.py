@@ -73,7 +73,7 @@ class Terminal:
             self.read(0.1)
 
     def is_as_before(self):
-        """Whether its modes are those that it had before the program."""
+        """True if its modes are those that it had before the program."""
         return termios.tcgetattr(self.theirs) == self.modes
 
 

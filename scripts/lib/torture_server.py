@@ -135,7 +135,7 @@ class Subject:
                 return hashlib.sha256(secured.getpeercert(True)).hexdigest()
 
     def log_lines(self, word):
-        """How many there are with it, of WATCHED. What was read before isn't read again."""
+        """Number of lines with it, of WATCHED. Lines that were read before aren't read again."""
         with self.process.log.open("rb") as log:
             log.seek(self.log_read)
             for one in log:

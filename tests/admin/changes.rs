@@ -1,4 +1,4 @@
-//! What changes something, and who may do that.
+//! Requests that change something, and who may make them.
 
 use tickstream_wire::messages::Mode;
 

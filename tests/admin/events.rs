@@ -1,4 +1,4 @@
-//! What is told of published events, where they are collected.
+//! Metrics of published events, where they are collected.
 
 use tickstream_engine::RejectionCode;
 use tickstream_schema::events::Publish;
@@ -63,9 +63,9 @@ fn what_is_collected_is_counted() {
     metrics.check("tickstream_events_rejected_total{shard=\"0\",code=\"FIELD_MISSING\"}", 2.0);
     assert!(metrics.get("tickstream_journal_disk_bytes{shard=\"0\"}").unwrap() >= f64::from(4 << 20));
     let report = server.snapshot();
-    let told = report.shards[0].events.as_ref().expect("events are collected");
-    assert_eq!((told.accepted, told.duplicates, told.rejected["FIELD_MISSING"]), (2, 2, 2));
-    assert_eq!((told.journal.acknowledged_sequence, told.journal.full_since_unix_ms), (1, None));
+    let events = report.shards[0].events.as_ref().expect("events are collected");
+    assert_eq!((events.accepted, events.duplicates, events.rejected["FIELD_MISSING"]), (2, 2, 2));
+    assert_eq!((events.journal.acknowledged_sequence, events.journal.full_since_unix_ms), (1, None));
     if has_tool("promtool") {
         assert_eq!(promtool(&server), "publish_latency_ms metric names should not contain abbreviated units");
     }

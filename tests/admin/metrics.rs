@@ -11,7 +11,7 @@ use tickstream_wire::messages::Mode;
 
 use crate::support::{Client, Metrics, Server, has_tool};
 
-/// What the requirements call by name.
+/// Metrics that the requirements name.
 const REQUIRED: [&str; 5] = [
     "active_connections",
     "messages_sent_total",
@@ -240,7 +240,7 @@ fn promtool_finds_nothing_but_the_unit_of_a_required_name() {
     assert_eq!(promtool(&server), "publish_latency_ms metric names should not contain abbreviated units");
 }
 
-/// What `promtool check metrics` says.
+/// Output of `promtool check metrics`.
 pub fn promtool(server: &Server) -> String {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])

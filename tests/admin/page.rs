@@ -33,7 +33,7 @@ fn it_is_served_with_a_policy_that_holds_it_to_itself() {
     assert!(help.status == 200 && help.body.contains("POST /drain"), "{help:?}");
 }
 
-/// What it looks at is in tests/admin/page.py.
+/// tests/admin/page.py has the checks.
 #[test]
 fn a_browser_shows_what_the_server_has_and_nothing_else() {
     if !has_tool("python3") || !has_tool("chromium") {

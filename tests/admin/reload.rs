@@ -47,7 +47,7 @@ fn a_reload_answers_what_changed_and_what_is_wrong() {
 }
 
 /// Ends a process that the server has started.
-struct Successor(String);
+pub struct Successor(String);
 
 impl Drop for Successor {
     fn drop(&mut self) {
@@ -56,7 +56,7 @@ impl Drop for Successor {
 }
 
 /// Hands over, and answers with the new process once the old one has left the unix socket to it.
-fn upgraded(server: &Server) -> Successor {
+pub fn upgraded(server: &Server) -> Successor {
     let answer = server.post_by_unix("/upgrade");
     assert_eq!(answer.status, 200, "{}", answer.body);
     let pid = answer.body.split(' ').nth(1).expect("the answer names a process").to_owned();

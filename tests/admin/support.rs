@@ -13,7 +13,7 @@ use tickstream_server::admin::report::Report;
 use tickstream_wire::messages::{Auth, DataBatch, ErrorMsg, Message, Mode, Subscribe};
 use tickstream_wire::{Decoder, FrameType, frame};
 
-/// What each server's token file holds.
+/// Content of each server's token file.
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// Longer than anything takes that isn't broken.
@@ -176,7 +176,7 @@ impl Server {
         self.child.0.id()
     }
 
-    /// What it logged so far.
+    /// Its log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
@@ -227,7 +227,7 @@ impl Answer {
     }
 }
 
-/// What `/metrics` says.
+/// Text of `/metrics`.
 pub struct Metrics(pub String);
 
 impl Metrics {
@@ -333,7 +333,7 @@ impl Client {
     }
 }
 
-/// Whether a tool is there. Where tests must be complete, in CI, it has to be.
+/// True if a tool is there. In CI, tests must be complete, so it has to be.
 pub fn has_tool(name: &str) -> bool {
     let has = Command::new(name).arg("--version").output().is_ok();
     assert!(

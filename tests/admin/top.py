@@ -17,7 +17,7 @@ def main():
     command = [program, "top", "--admin", admin, "--interval", "250ms"]
     for end in ("q", "\x03", signal.SIGTERM):
         with Terminal(command, 120, 50) as terminal:
-            terminal.wait_for("Every shard's loop turns.")
+            terminal.wait_for("Every shard responds.")
             terminal.wait_for(f"Connections       {connections} ")
             terminal.wait_for("Slowest")
             terminal.wait_for("█")

@@ -52,7 +52,7 @@ fn where_nobody_answers_it_says_so() {
     check_fails(&["--admin", &server.admin.to_string()], "--once prints plain text");
 }
 
-/// What it looks at is in tests/admin/top.py.
+/// tests/admin/top.py has the checks.
 #[test]
 fn on_a_terminal_it_draws_until_q_and_leaves_no_trace() {
     if !has_tool("python3") {

@@ -1,6 +1,7 @@
 //! Users of a file: their secrets, roles and limits, and what a reload does to them.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use tickstream_schema::events::{Body, CustomEvent, Event, EventType, Publish};
@@ -8,7 +9,8 @@ use tickstream_wire::messages::{Auth, Mode, Subscribe};
 use tickstream_wire::{FrameType, frame};
 
 use crate::operator::{check_fails, said, tickstream};
-use crate::support::{Client, Metrics, PATIENCE, Server};
+use crate::reload::upgraded;
+use crate::support::{Client, Metrics, PATIENCE, Server, TOKEN};
 
 struct Users {
     directory: tempfile::TempDir,
@@ -226,4 +228,38 @@ fn users_alone_are_enough_and_none_at_all_are_not() {
     check_fails(&both, 2, &["stream_user has this name"]);
     check_fails(&["user-secret", "a\nb"], 2, &["control character"]);
     check_fails(&["user-secret", "a", "--role", "admin"], 2, &["subscribe", "publish"]);
+}
+
+/// A named pipe, which gives `text` to who reads it first; whoever reads it once more waits for ever.
+fn pipe(directory: &Path, name: &str, text: String) -> String {
+    let path = directory.join(name);
+    assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let shown = path.display().to_string();
+    std::thread::spawn(move || std::fs::write(path, text).unwrap());
+    shown
+}
+
+#[test]
+fn users_and_the_token_from_pipes_outlast_reloads_and_upgrades() {
+    let (users, pipes) = (Users::new(), tempfile::tempdir().unwrap());
+    let bob = users.add(&["bob"]);
+    let directory = pipes.path();
+    let file = pipe(directory, "users", std::fs::read_to_string(users.path()).unwrap());
+    let token = pipe(directory, "token", format!("{TOKEN}\n"));
+    let args = ["--users-file", &file, "--admin-token-file", &token, "--ticks-per-second", "20"];
+    let server = Server::start_with(&args, &[], false);
+    let check = |when: &str| {
+        let mut client = connect(&server, "bob", &bob);
+        subscribe(&mut client);
+        client.read_ticks(1);
+        let answer = server.post("/reload", Some(TOKEN));
+        assert_eq!((answer.status, answer.body.as_str()), (200, "reloaded; changed: none\n"), "{when}");
+        assert_eq!(server.post("/reload", Some("another-token-of-some-length")).status, 403, "{when}");
+    };
+    check("at the start");
+    let first = upgraded(&server);
+    check("after an upgrade");
+    let second = upgraded(&server);
+    check("after two upgrades");
+    drop((first, second));
 }

@@ -45,7 +45,7 @@ impl Commands {
         below.into_iter().for_each(|path| self.add(path));
     }
 
-    /// Whether a command line has names of commands and flags that there are.
+    /// Checks that the commands and flags of a command line exist.
     pub fn check(&self, line: &str) -> Result<(), String> {
         let words: Vec<_> = line.split(' ').skip(1).map(str::to_owned).collect();
         let is_of = |path: &Vec<String>| words.starts_with(path);

@@ -19,7 +19,7 @@ pub struct Block {
     pub how: How,
 }
 
-/// What the comments before a block say.
+/// Options of a block, from the comments before it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct How {
     pub not_run: Option<String>,

@@ -2,7 +2,7 @@
 
 use crate::markdown::How;
 
-/// What each begins with: the first command that fails ends it, by name.
+/// Beginning of each script: the first command that fails ends it, by name.
 const PRELUDE: &str = r#"set -eE -o pipefail
 at() { AT=$1; echo "==> $AT"; }
 trap 'echo "FAILED: $AT: $BASH_COMMAND"' ERR

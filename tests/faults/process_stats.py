@@ -1,4 +1,4 @@
-"""What Linux tells of the server's process and sockets, by proc(5)."""
+"""Linux's figures of the server's process and sockets, by proc(5)."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ def cpu_seconds(pid):
 
 
 def is_stopped(pid):
-    """Whether each of its threads is."""
+    """True if each of its threads is."""
     stats = [(task / "stat").read_text() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
@@ -45,7 +45,7 @@ def _descriptors(pid):
 
 
 def shard_descriptors(pid):
-    """How many descriptors the shard has open."""
+    """Number of descriptors that the shard has open."""
     return len(_descriptors(pid))
 
 

@@ -55,7 +55,7 @@ class Publisher:
 
 
 def events_command(*arguments):
-    """What `tickstream events` does."""
+    """Runs `tickstream events`."""
     command = [os.environ["TICKSTREAM_BIN"], "events", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S)
 

@@ -1,5 +1,5 @@
 """Clients over TLS, and what the tests of TLS run on: a server with a port for TLS beside the plain one, where the
-neighbour is.
+bystander is.
 """
 
 import functools
@@ -10,7 +10,7 @@ import time
 
 import authority
 from authority import Authority
-from crowd import Crowd, Peer, RawPeer
+from clients import Clients, Peer, RawPeer
 from harness import ANSWER_TIMEOUT_S, Server, next_source_host
 from support import AUTH_FRAME, SUBSCRIBE_FRAME, FaultCase, own_host
 from tickstream_client import Client
@@ -97,7 +97,7 @@ class TlsClient(Client):
 
 
 class TlsPeer(Peer):
-    """A peer of a crowd under TLS. `budget` is how many sealed bytes it may send yet; None: all."""
+    """A client over TLS. `budget` is how many sealed bytes it may send yet; None: all."""
 
     def __init__(self, host, port, context, session=None, **options):
         super().__init__(host, port, **options)
@@ -197,18 +197,18 @@ class TlsCase(FaultCase):
         client.read_auth_ack()
         return client, client.subscribe("SECOND", resume_after)
 
-    def tls_crowd(self, context=None):
-        """A crowd over TLS."""
-        return self._crowd_of(functools.partial(TlsPeer, context=context or self.context))
+    def tls_clients(self, context=None):
+        """Clients over TLS."""
+        return self._clients_of(functools.partial(TlsPeer, context=context or self.context))
 
-    def raw_crowd(self):
-        """A crowd at the port for TLS, whose bytes are the tests' own."""
-        return self._crowd_of(RawPeer)
+    def raw_clients(self):
+        """Clients at the port for TLS, whose bytes are the tests' own."""
+        return self._clients_of(RawPeer)
 
-    def _crowd_of(self, kind):
-        crowd = Crowd(self.server.host, self.tls_port, kind)
-        self._opened.append(crowd)
-        return crowd
+    def _clients_of(self, kind):
+        clients = Clients(self.server.host, self.tls_port, kind)
+        self._opened.append(clients)
+        return clients
 
     def check_tls_serving(self, context=None):
         """A new client gets a tick over TLS."""
@@ -216,6 +216,6 @@ class TlsCase(FaultCase):
         self.check_ticks(client.read_ticks(1), ack["next_sequence"], (1000, self.rate))
         client.close()
 
-    def check_tls_subscribed(self, crowd, count, timeout_s=20, **options):
+    def check_tls_subscribed(self, clients, count, timeout_s=20, **options):
         """`count` peers that have both their ACKs over TLS."""
-        return self.subscribers(crowd, count, AUTH_FRAME + SUBSCRIBE_FRAME, timeout_s=timeout_s, **options)
+        return self.subscribers(clients, count, AUTH_FRAME + SUBSCRIBE_FRAME, timeout_s=timeout_s, **options)

@@ -1,4 +1,4 @@
-"""What the tests of faults run on: a server of their own, confined, with a healthy neighbour beside the fault.
+"""Common parts of the tests of faults: a server of their own, confined, with a healthy bystander beside the fault.
 
 It builds on tests/protocol: the client, the server process and the checks of harness.py.
 """
@@ -18,7 +18,7 @@ sys.path.insert(0, str(FOLDER.parent / "protocol"))
 
 import process_stats
 from admin_client import Admin
-from crowd import Crowd
+from clients import Clients
 from harness import PASSWORD, USER, Server, ServerCase
 from tickstream_client import MsgType, decode_frame, encode_frame, encode_message, encode_message_frame
 
@@ -61,25 +61,25 @@ def heavy(test):
     return test
 
 
-class Neighbour:
-    """A process with a healthy subscriber (neighbour.py), which sends `prelude` before all else."""
+class Bystander:
+    """A process with a healthy subscriber (bystander.py), which sends `prelude` before all else."""
 
     def __init__(self, server, prelude=b""):
-        command = [sys.executable, str(FOLDER / "neighbour.py"), server.host, str(server.port), prelude.hex()]
+        command = [sys.executable, str(FOLDER / "bystander.py"), server.host, str(server.port), prelude.hex()]
         environment = os.environ | {"STREAM_USER": USER, "STREAM_PASS": PASSWORD}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=environment, text=True)
         if self._process.stdout.readline() != "ready\n":
-            raise AssertionError(f"the neighbour can't subscribe: {self._process.communicate()[1]}")
+            raise AssertionError(f"the bystander can't subscribe: {self._process.communicate()[1]}")
 
     def end(self):
-        """What it saw, as neighbour.py tells it."""
+        """Its figures, as bystander.py reports them."""
         try:
             output, errors = self._process.communicate(timeout=NEIGHBOUR_END_TIMEOUT_S)
         finally:
             self.kill()
         if self._process.returncode != 0:
-            raise AssertionError(f"the neighbour failed: {errors}")
+            raise AssertionError(f"the bystander failed: {errors}")
         return json.loads(output)
 
     def kill(self):
@@ -110,7 +110,7 @@ class Metronome(threading.Thread):
 
 
 class FaultCase(ServerCase):
-    """Tests of one fault. Each test has a server of its own, and a neighbour whom the fault must not harm."""
+    """Tests of one fault. Each test has a server of its own, and a bystander whom the fault must not harm."""
 
     # Its number and promise in the list of faults.
     fault = 0
@@ -118,15 +118,15 @@ class FaultCase(ServerCase):
     options = ()
     # Where the server listens; by default an address of its own.
     host = None
-    # Ticks a second, for neighbours and others.
+    # Ticks a second, for bystanders and others.
     rate = 10
     # Options of confine.py.
     confinement = ()
-    has_neighbour = True
-    neighbour_prelude = b""
+    has_bystander = True
+    bystander_prelude = b""
     # Whether the server has an admin endpoint, `self.admin`.
     has_admin = False
-    # What the neighbour may see of it, seconds. Generous, since all tests share the machine; what is broken is late
+    # What the bystander may see of it, seconds. Generous, since all tests share the machine; what is broken is late
     # by a write deadline or for ever.
     late_median_s = 0.25
     late_max_s = 3.0
@@ -146,21 +146,21 @@ class FaultCase(ServerCase):
     def setUp(self):
         self.prepare()
         self.server = self.start_server()
-        self.neighbour = None
-        if self.has_neighbour:
-            self.neighbour = self.start_neighbour()
+        self.bystander = None
+        if self.has_bystander:
+            self.bystander = self.start_bystander()
             self.descriptors = process_stats.shard_descriptors(self.server.pid)
 
     def prepare(self):
-        """What is needed before a server is started."""
+        """Preparations before a server is started."""
         self._opened = []
         self._metronome = Metronome()
         self._metronome.start()
         self.addCleanup(self._metronome.end)
 
     def tearDown(self):
-        if self.neighbour:
-            self.check_unharmed(self.neighbour.end())
+        if self.bystander:
+            self.check_unharmed(self.bystander.end())
             self.descriptors -= 1
         for opened in self._opened:
             opened.close()
@@ -189,42 +189,42 @@ class FaultCase(ServerCase):
         host, _, port = serving["admin"].rpartition(":")
         return Admin(host, int(port))
 
-    def start_neighbour(self):
-        neighbour = Neighbour(self.server, self.neighbour_prelude)
-        self.addCleanup(neighbour.kill)
-        return neighbour
+    def start_bystander(self):
+        bystander = Bystander(self.server, self.bystander_prelude)
+        self.addCleanup(bystander.kill)
+        return bystander
 
     def connect(self, **options):
         client = super().connect(**options)
         self._opened.append(client)
         return client
 
-    def crowd(self):
-        crowd = Crowd(self.server.host, self.server.port)
-        self._opened.append(crowd)
-        return crowd
+    def open_clients(self):
+        clients = Clients(self.server.host, self.server.port)
+        self._opened.append(clients)
+        return clients
 
-    def subscribers(self, crowd, count, frames=AUTH_FRAME + SUBSCRIBE_FRAME, timeout_s=20, **options):
+    def subscribers(self, clients, count, frames=AUTH_FRAME + SUBSCRIBE_FRAME, timeout_s=20, **options):
         """`count` peers that have both their ACKs."""
-        peers = crowd.add(count, frames, **options)
-        acked = crowd.run_until(lambda: all(peer.count(MsgType.ACK) >= 2 for peer in peers), timeout_s)
+        peers = clients.add(count, frames, **options)
+        acked = clients.run_until(lambda: all(peer.count(MsgType.ACK) >= 2 for peer in peers), timeout_s)
         self.assertTrue(acked, f"{sum(peer.count(MsgType.ACK) < 2 for peer in peers)} of {count} aren't subscribed")
         return peers
 
     def check_unharmed(self, seen):
-        """What neighbour.py saw was in order, and not late beyond the bound."""
-        self.assertIsNone(seen["fault"], "the neighbour was harmed")
-        self.assertGreater(seen["ticks"], 0, "the neighbour saw nothing")
-        self.assertLess(seen["late_median_s"], self.late_median_s, "the neighbour's ticks were late")
-        self.assertLess(seen["late_max_s"], self.late_max_s, "a tick of the neighbour was late")
+        """Checks that bystander.py got its ticks in order, and not late beyond the bound."""
+        self.assertIsNone(seen["fault"], "the bystander was harmed")
+        self.assertGreater(seen["ticks"], 0, "the bystander saw nothing")
+        self.assertLess(seen["late_median_s"], self.late_median_s, "the bystander's ticks were late")
+        self.assertLess(seen["late_max_s"], self.late_max_s, "a tick of the bystander was late")
 
     @property
     def machine_slack_s(self):
-        """What may come on top of a bound here and now: several threads have to get the CPU one after another."""
+        """Allowance on top of a bound here and now: several threads have to get the CPU one after another."""
         return 0.5 + 3 * self._metronome.worst_s
 
     def wait_until(self, is_so, within_s, what):
-        """What `is_so()` answers once it's true, which must be within that time and the machine's slack; else fails
+        """Answer of `is_so()` once it's true, which must be within that time and the machine's slack; else fails
         with `what`, or what that answers."""
         began = time.monotonic()
         while not (answer := is_so()):
@@ -279,7 +279,7 @@ class FaultCase(ServerCase):
                       lambda: f"{name} {labels} {least} to {most}: {self.admin.metrics().total(name, **labels)}")
 
     def check_refuses_to_start(self, exit_code, *told, confinement=(), options=(), environment=None, pass_fds=()):
-        """It ends soon, and its one line of output says why, and not by a panic."""
+        """Checks that it ends soon, and that its one line of output says why, without a panic."""
         given = {"PATH": os.environ["PATH"], "STREAM_USER": USER, "STREAM_PASS": PASSWORD} | (environment or {})
         given = {name: value for name, value in given.items() if value is not None}
         command = [*confined(*confinement), os.environ["TICKSTREAM_BIN"], "serve", "--shards", "1"]

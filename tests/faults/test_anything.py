@@ -6,7 +6,7 @@ import signal
 import socket
 import time
 
-from crowd import RawPeer
+from clients import RawPeer
 from proxy_headers import version_1, version_2
 from secure import HANDSHAKE, TlsCase, TlsPeer, client_hello, record
 from support import AUTH_FRAME, HEARTBEAT_FRAME, KIB, MIB, REPLAY_FRAME, SUBSCRIBE_FRAME
@@ -28,7 +28,7 @@ class Anything(FileCase, TlsCase):
         *("--send-buffer", "4KiB", "--unsent-max", "1KiB"),
     )
     seconds = 6
-    # The crowd, its server and the neighbour share the machine.
+    # The clients, their server and the bystander share the machine.
     late_median_s = 0.5
     resident_max = 48 * MIB
 
@@ -42,26 +42,26 @@ class Anything(FileCase, TlsCase):
 
     def test_anything(self):
         hello = client_hello(self.context)
-        crowd = self.crowd()
+        clients = self.open_clients()
         end = time.monotonic() + self.seconds
         while time.monotonic() < end:
-            self.come(crowd, hello)
-            crowd.run(self.chance.choice((0, 0, 0.02)))
-            for peer in self.chance.sample(crowd.peers, min(3, len(crowd.peers))):
+            self.come(clients, hello)
+            clients.run(self.chance.choice((0, 0, 0.02)))
+            for peer in self.chance.sample(clients.peers, min(3, len(clients.peers))):
                 self.meddle(peer)
             if self.chance.random() < 0.02:
                 self.write(self.chance.choice(("", self.text, "max_connections_per_ip = 9\n", "nonsense")))
                 self.server.signal(signal.SIGHUP)
-            crowd.peers = [peer for peer in crowd.peers if peer.is_open]
+            clients.peers = [peer for peer in clients.peers if peer.is_open]
             self.assertLess(self.resident_bytes(), self.resident_max)
         self.write("")
         self.reload()
-        crowd.close()
-        self.wait_until(lambda: self.admin.metrics().total("active_connections") == 1, 6, "only the neighbour")
+        clients.close()
+        self.wait_until(lambda: self.admin.metrics().total("active_connections") == 1, 6, "only the bystander")
         self.check_tls_serving()
         self.check_serving()
 
-    def come(self, crowd, hello):
+    def come(self, clients, hello):
         """Some connections of a kind."""
         kind = self.chance.choice(("plain", "plain", "tls", "tls", "raw", "bare"))
         host = f"127.{self.chance.choice((240, 241))}.0.{self.chance.randrange(1, 40)}"
@@ -82,7 +82,7 @@ class Anything(FileCase, TlsCase):
             else:
                 peer = RawPeer(self.server.host, self.server.port, source_host=host, receive_buffer=buffer)
                 peer.unsent = header + data if kind == "plain" else b""
-            crowd.peers.append(peer)
+            clients.peers.append(peer)
 
     def meddle(self, peer):
         """Does something to a connection."""

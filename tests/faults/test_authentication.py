@@ -87,11 +87,11 @@ class SameRefusal(Guesses):
         }
 
     def test_the_reply_is_the_same(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         frames = [encode_message_frame(MsgType.AUTH, username=username, password=password)
                   for username, password in self.credentials().values()]
-        peers = [crowd.add(1, frame)[0] for frame in frames]
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 5)
+        peers = [clients.add(1, frame)[0] for frame in frames]
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 5)
         self.check_closed(peers, "AUTH_FAILED")
         self.assertEqual(len({peer.frames[-1].payload for peer in peers}), 1, "the replies differ")
         self.check_metric("tickstream_auth_failures_total", len(peers))
@@ -187,9 +187,9 @@ class BruteForceOverTls(TlsCase, Guesses):
     def test_guessing_costs_no_handshake(self):
         """An address with too many failures is refused before TLS begins."""
         self.exhaust()
-        crowd = self.raw_crowd()
-        refused = crowd.add(5, source_host=ATTACKER)
-        crowd.run_until(lambda: not any(peer.is_open for peer in refused), 5)
+        clients = self.raw_clients()
+        refused = clients.add(5, source_host=ATTACKER)
+        clients.run_until(lambda: not any(peer.is_open for peer in refused), 5)
         for peer in refused:
             self.assertFalse(peer.is_open or peer.was_reset)
             self.assertEqual(peer.unparsed, b"")
@@ -239,10 +239,10 @@ class AttackFromMany(Attack):
         end, guesses, seconds = time.monotonic() + self.seconds, [], []
         lines_before = len(self.records())
         while time.monotonic() < end:
-            crowd = self.crowd()
-            guesses += [crowd.add(1, WRONG_AUTH_FRAME, source_host=f"127.211.0.{number + 1}")[0]
+            clients = self.open_clients()
+            guesses += [clients.add(1, WRONG_AUTH_FRAME, source_host=f"127.211.0.{number + 1}")[0]
                         for number in range(self.addresses)]
-            crowd.run_until(lambda: not any(peer.is_open for peer in crowd.peers), 5)
+            clients.run_until(lambda: not any(peer.is_open for peer in clients.peers), 5)
             seconds += self.logins(lambda logins=iter((False, True)): next(logins), 0)
         codes = [peer.error_code() for peer in guesses]
         self.assertEqual(set(codes), {"AUTH_FAILED", "RATE_LIMITED"})
@@ -260,7 +260,7 @@ class AttackOf5000(Attack):
     seconds = 60
     per_second = 5_000
     addresses = 200
-    # Attackers, server, logins and neighbour share the machine.
+    # Attackers, server, logins and bystander share the machine.
     late_median_s = 0.25
     p99_s = 0.1
 
@@ -302,11 +302,11 @@ class FloodOfAddresses(Guesses):
         self.check_limited(header=victim)
 
     def fail_from(self, first):
-        crowd = self.crowd()
+        clients = self.open_clients()
         headers = [proxy_headers.version_2(f"10.{number >> 8}.{number & 255}.1")
                    for number in range(first, first + self.at_once)]
-        peers = [crowd.add(1, header + WRONG_AUTH_FRAME)[0] for header in headers]
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 5)
+        peers = [clients.add(1, header + WRONG_AUTH_FRAME)[0] for header in headers]
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 5)
         self.check_closed(peers, "AUTH_FAILED")
 
 
@@ -352,7 +352,7 @@ class BehindNat(Guesses):
         client, ack = self.subscribed(source_host=ATTACKER)
 
         self.check_untouched(client, ack, self.exhaust)
-        # It may not come back before its neighbour's failures are forgiven.
+        # It may not come back before another client's failures are forgiven.
         self.check_limited(password=PASSWORD)
 
 

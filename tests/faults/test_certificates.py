@@ -28,9 +28,9 @@ class ClientCertificates(TlsCase):
 
     def check_alert(self, context, alert, told):
         """A client that comes like this is refused. It learns so where the answer to its AUTH would be."""
-        crowd = self.tls_crowd(context)
-        (peer,) = crowd.add(1, AUTH_FRAME)
-        crowd.run_until(lambda: not peer.is_open, 3)
+        clients = self.tls_clients(context)
+        (peer,) = clients.add(1, AUTH_FRAME)
+        clients.run_until(lambda: not peer.is_open, 3)
         self.assertFalse(peer.is_open, "still open")
         self.assertEqual((peer.tls_error, peer.frames), (ALERTS[alert], []))
         # Nobody vouches for who it was.
@@ -122,9 +122,9 @@ class CertificatesThatName(ClientCertificates):
 
     def test_nameless(self):
         """A certificate without a common name says nothing of who it is."""
-        crowd = self.tls_crowd(self.context_of("nameless", subject="/O=Example"))
-        (peer,) = crowd.add(1, AUTH_FRAME)
-        crowd.run_until(lambda: not peer.is_open, 3)
+        clients = self.tls_clients(self.context_of("nameless", subject="/O=Example"))
+        (peer,) = clients.add(1, AUTH_FRAME)
+        clients.run_until(lambda: not peer.is_open, 3)
         self.assertFalse(peer.is_open, "still open")
         self.assertEqual(peer.frames, [])
         (record,) = self.wait_until(lambda: self.closes("tls_failed"), 3, "a line of the log")
@@ -163,9 +163,9 @@ class Tickets(TlsCase):
     def test_a_ticket_of_another_server_means_a_full_handshake(self):
         session = self.session()
         self.server.stop()
-        self.neighbour.kill()
+        self.bystander.kill()
         self.server = self.start_server()
-        self.neighbour = self.start_neighbour()
+        self.bystander = self.start_bystander()
         self.descriptors = process_stats.shard_descriptors(self.server.pid)
         client, ack = self.tls_subscribed(session=session)
         self.check_ticks(client.read_ticks(1), ack["next_sequence"], (1000, self.rate))
@@ -402,10 +402,10 @@ class AnotherClientAuthority(Renewal):
         shutil.copyfile(ca, self.authority.ca)
 
     def is_taken(self, context):
-        crowd = self.tls_crowd(context)
-        (peer,) = crowd.add(1, AUTH_FRAME)
-        crowd.run_until(lambda: peer.frames or not peer.is_open, 3)
-        crowd.close()
+        clients = self.tls_clients(context)
+        (peer,) = clients.add(1, AUTH_FRAME)
+        clients.run_until(lambda: peer.frames or not peer.is_open, 3)
+        clients.close()
         return peer.count(MsgType.ACK) == 1
 
 

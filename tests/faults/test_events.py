@@ -85,7 +85,7 @@ class FullDisk(EventsCase):
         self.assertIsNotNone(refused, "never full")
         self.assertEqual({(one["code"], one["retryable"]) for one in refused["rejected"]}, {("STORAGE_FULL", True)})
         self.check_metric("tickstream_journal_full", 1)
-        told = "the disk is full: events are refused until there is room; nothing is deleted for it"
+        told = "the disk is full: events are refused until there is room, and nothing is deleted"
         self.assertEqual(len(self.lines(told)), 1)
         before = self.segments()
         # Not stored, so not known: the same batch may come again.
@@ -118,7 +118,7 @@ class ReadOnlyDisk(EventsCase):
     fault = 48
     promise = "The journals' file system turns read-only: no acknowledgement, the process ends and says why"
     disk_mib = 64
-    has_neighbour = False
+    has_bystander = False
 
     def tearDown(self):
         for opened in self._opened:
@@ -178,7 +178,7 @@ class SuspendedPublishing(EventsCase):
 class FailedSync(EventsCase):
     fault = 50
     promise = "An fsync that fails: nothing is acknowledged from there on, the process ends and says why, and restarts"
-    has_neighbour = False
+    has_bystander = False
     fails_after_ms = 1_000
 
     def setUp(self):
@@ -330,7 +330,7 @@ class EventQuota(EventsCase):
 class RestartedCollection(EventsCase):
     fault = 53
     promise = "kill -9 while events come: what was acknowledged is there, and what is sent again is known"
-    has_neighbour = False
+    has_bystander = False
 
     def tearDown(self):
         for opened in self._opened:
@@ -366,7 +366,7 @@ class FrozenDisk(EventsCase):
     fault = 54
     promise = "A disk that stands still while the server ends: it is waited for, and what came is stored"
     disk_mib = 64
-    has_neighbour = False
+    has_bystander = False
     # Longer than the watchdog waits for a shard, shorter than the server for a disk.
     frozen_s = 7.5
 

@@ -37,37 +37,37 @@ class NoDescriptors(FaultCase):
         return [record for record in self.records() if record["message"].startswith("accepting pauses")]
 
     def test_a_burst_of_more_than_there_are_descriptors(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         with self.suspended():
-            burst = crowd.add(3 * self.nofile, AUTH_FRAME)
-            crowd.run(0.2)
-        answered = crowd.run_until(lambda: all(peer.count(MsgType.ACK) or not peer.is_open for peer in burst), 15)
+            burst = clients.add(3 * self.nofile, AUTH_FRAME)
+            clients.run(0.2)
+        answered = clients.run_until(lambda: all(peer.count(MsgType.ACK) or not peer.is_open for peer in burst), 15)
         self.assertTrue(answered, f"{sum(not peer.frames for peer in burst)} without an answer")
         self.assertTrue(self.pauses(), "descriptors didn't run out")
         taken = [peer for peer in burst if peer.count(MsgType.ACK)]
         self.check_between(len(taken), 1, self.nofile - self.reserved - 1, "connections taken")
         self.check_closed([peer for peer in burst if peer not in taken], "SERVER_BUSY")
         self.assertTrue(all(peer.is_open for peer in taken))
-        crowd.close()
+        clients.close()
         self.check_settled()
         self.check_serving()
 
     def test_accepting_pauses_and_resumes(self):
-        crowd = self.crowd()
-        old = self.subscribers(crowd, 20)
+        clients = self.open_clients()
+        old = self.subscribers(clients, 20)
         with self.suspended():
-            new = crowd.add(5 * self.nofile, AUTH_FRAME)
-            crowd.run(0.2)
+            new = clients.add(5 * self.nofile, AUTH_FRAME)
+            clients.run(0.2)
             # An ACCEPT that is armed keeps the limit that was: the burst ends it, the next has this one.
             self.limit_descriptors(lowest_free_descriptor(self.server.pid))
-        self.assertTrue(crowd.run_until(lambda: len(self.pauses()) >= 3, 5), "descriptors didn't run out")
-        crowd.run(0.5)
+        self.assertTrue(clients.run_until(lambda: len(self.pauses()) >= 3, 5), "descriptors didn't run out")
+        clients.run(0.5)
         waiting = [peer for peer in new if not peer.frames]
         self.assertGreater(len(waiting), self.nofile // 2, "descriptors didn't run out")
 
         seconds, ticks = 3, [peer.count(MsgType.DATA_BATCH) for peer in old]
         cpu_before, pauses_before = cpu_seconds(self.server.pid), len(self.pauses())
-        crowd.run(seconds)
+        clients.run(seconds)
         self.assertLess(cpu_seconds(self.server.pid) - cpu_before, seconds / 4, "it spins")
         self.check_between(len(self.pauses()) - pauses_before, 1, seconds * 10 + 5, "attempts to accept")
         self.assertFalse(any(peer.frames for peer in waiting))
@@ -77,7 +77,7 @@ class NoDescriptors(FaultCase):
             self.check_between(received, (seconds - 1) * self.rate, (seconds + 1) * self.rate, "ticks")
 
         self.limit_descriptors(self.nofile)
-        self.assertTrue(crowd.run_until(lambda: all(peer.frames for peer in new), 5), "accepting didn't resume")
+        self.assertTrue(clients.run_until(lambda: all(peer.frames for peer in new), 5), "accepting didn't resume")
 
 
 class SilentConnections(FaultCase):
@@ -86,15 +86,15 @@ class SilentConnections(FaultCase):
     auth_timeout_s = 5.0
 
     def test_the_deadline_closes_all(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         before = self.resident_bytes()
-        silent = crowd.add(1_000)
-        crowd.run(2)
+        silent = clients.add(1_000)
+        clients.run(2)
         self.assertTrue(all(peer.is_open for peer in silent))
         # A connection is 160 bytes, in tables that double.
         self.assertLess(self.resident_bytes() - before, 2 * MIB)
         self.check_serving()
-        crowd.run_until(lambda: not any(peer.is_open for peer in silent), 10)
+        clients.run_until(lambda: not any(peer.is_open for peer in silent), 10)
         self.check_closed(silent, "AUTH_REQUIRED")
         for peer in silent:
             elapsed_s = peer.frames[-1].received_monotonic - peer.connect_started
@@ -111,38 +111,38 @@ class ReceiveBuffers(FaultCase):
     bytes_each = 40 * KIB
 
     def test_nobody_is_dropped(self):
-        crowd = self.crowd()
-        peers = self.subscribers(crowd, self.clients)
+        clients = self.open_clients()
+        peers = self.subscribers(clients, self.clients)
         self.assertGreater(self.clients * self.bytes_each, 10 * self.buffered)
         for _ in range(3):
             echoes = [peer.count(MsgType.HEARTBEAT) + 1 for peer in peers]
             # While it is stopped all of this gathers in the kernel; then it comes at once.
             with self.suspended():
-                crowd.send(encode_frame(SKIPPABLE, bytes(self.bytes_each)) + HEARTBEAT_FRAME)
-                self.assertTrue(crowd.run_until(lambda: not any(peer.unsent for peer in peers), 2), "not sent")
+                clients.send(encode_frame(SKIPPABLE, bytes(self.bytes_each)) + HEARTBEAT_FRAME)
+                self.assertTrue(clients.run_until(lambda: not any(peer.unsent for peer in peers), 2), "not sent")
 
             def echoed():
                 return all(peer.count(MsgType.HEARTBEAT) == count for peer, count in zip(peers, echoes))
 
-            self.assertTrue(crowd.run_until(echoed, 10), "not all were answered")
+            self.assertTrue(clients.run_until(echoed, 10), "not all were answered")
         self.assertTrue(all(peer.is_open for peer in peers))
 
     @heavy
     def test_a_trickle_beside_it_is_read(self):
         """Who sends a byte at a time finds a buffer, too."""
-        crowd = self.crowd()
-        flooders = self.subscribers(crowd, 50)
-        trickle = self.subscribers(crowd, 1)[0]
+        clients = self.open_clients()
+        flooders = self.subscribers(clients, 50)
+        trickle = self.subscribers(clients, 1)[0]
         block = encode_frame(SKIPPABLE, bytes(self.bytes_each))
         for _ in range(3):
             echoes = trickle.count(MsgType.HEARTBEAT) + 1
             # All three times together are within the budget of frames of one second.
-            crowd.send(block * 33, flooders)
+            clients.send(block * 33, flooders)
             for byte in HEARTBEAT_FRAME:
-                crowd.send(bytes([byte]), [trickle])
-                crowd.run(0.01)
-            self.assertTrue(crowd.run_until(lambda: trickle.count(MsgType.HEARTBEAT) == echoes, 3))
-            crowd.run_until(lambda: not any(peer.unsent for peer in flooders), 10)
+                clients.send(bytes([byte]), [trickle])
+                clients.run(0.01)
+            self.assertTrue(clients.run_until(lambda: trickle.count(MsgType.HEARTBEAT) == echoes, 3))
+            clients.run_until(lambda: not any(peer.unsent for peer in flooders), 10)
             time.sleep(1)
         self.assertTrue(all(peer.is_open for peer in flooders))
 
@@ -157,13 +157,13 @@ class SocketMemory(FaultCase):
     send_buffer = 64 * KIB
 
     def test_a_stalled_client_holds_little(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         before = self.resident_bytes()
         # Each asks for a megabyte, and reads nothing.
-        stalled = crowd.add(self.clients, AUTH_FRAME + REPLAY_FRAME, receive_buffer=4 * KIB)
+        stalled = clients.add(self.clients, AUTH_FRAME + REPLAY_FRAME, receive_buffer=4 * KIB)
         for peer in stalled:
             peer.reads = False
-        crowd.run(1.5)
+        clients.run(1.5)
         addresses = [peer.socket.getsockname() for peer in stalled]
         queues = send_queues(self.server.host, self.server.port)
         held = [queues[address] for address in addresses]

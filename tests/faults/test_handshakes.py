@@ -55,62 +55,62 @@ class DribbledHandshake(TlsCase):
             self.check_between(elapsed_s, HANDSHAKE_TIMEOUT_S, latest_s, "seconds without a handshake")
         self.check_metric("tickstream_connections_closed_total", len(peers), reason="handshake_timeout")
 
-    def dribble(self, crowd, peers, data):
+    def dribble(self, clients, peers, data):
         """Sends `data` a byte a second until all peers are closed."""
         for byte in data:
-            crowd.send(bytes([byte]), peers)
-            if crowd.run_until(lambda: not any(peer.is_open for peer in peers), 1.0):
+            clients.send(bytes([byte]), peers)
+            if clients.run_until(lambda: not any(peer.is_open for peer in peers), 1.0):
                 return
 
     def test_the_deadline_closes(self):
         """Who sends nothing, a byte a second, and all but a byte."""
         hello = client_hello(self.context)
-        crowd = self.raw_crowd()
-        silent, dribbling = crowd.add(10), crowd.add(10)
-        lacking = crowd.add(10, hello[:-1])
-        self.dribble(crowd, dribbling, hello[:10])
-        crowd.run_until(lambda: not any(peer.is_open for peer in crowd.peers), 2)
+        clients = self.raw_clients()
+        silent, dribbling = clients.add(10), clients.add(10)
+        lacking = clients.add(10, hello[:-1])
+        self.dribble(clients, dribbling, hello[:10])
+        clients.run_until(lambda: not any(peer.is_open for peer in clients.peers), 2)
         self.check_timed_out(silent + dribbling + lacking)
-        self.assertEqual({bytes(peer.unparsed) for peer in crowd.peers}, {b""})
+        self.assertEqual({bytes(peer.unparsed) for peer in clients.peers}, {b""})
 
     def test_a_dribbled_end(self):
         """The client's last flight, a byte a second."""
-        crowd = self.tls_crowd()
-        peers = crowd.add(2)
+        clients = self.tls_clients()
+        peers = clients.add(2)
         for peer in peers:
             peer.budget = len(peer.sealed)
-        self.assertTrue(crowd.run_until(lambda: all(peer.secured_at for peer in peers), 3))
+        self.assertTrue(clients.run_until(lambda: all(peer.secured_at for peer in peers), 3))
         while any(peer.is_open for peer in peers):
             for peer in peers:
                 peer.budget = 1
-            crowd.run_until(lambda: not any(peer.is_open for peer in peers), 1.0)
+            clients.run_until(lambda: not any(peer.is_open for peer in peers), 1.0)
         self.check_timed_out(peers)
         self.assertFalse(any(peer.was_notified for peer in peers), "close_notify before the handshake is done")
 
     def test_dribblers_take_nobodys_place(self):
         hello = client_hello(self.context)
-        crowd = self.raw_crowd()
-        dribbling = crowd.add(100, hello[:7])
-        crowd.run(0.3)
+        clients = self.raw_clients()
+        dribbling = clients.add(100, hello[:7])
+        clients.run(0.3)
         began = time.monotonic()
-        crowd_of_others = self.tls_crowd()
-        self.subscribers(crowd_of_others, 20)
+        other_clients = self.tls_clients()
+        self.subscribers(other_clients, 20)
         self.assertLess(time.monotonic() - began, 2.0, "others wait")
         self.assertTrue(all(peer.is_open for peer in dribbling))
 
     def test_stalled_ones_hold_places_until_their_deadline(self):
         """A whole ClientHello begins a handshake (docs/security.md, what isn't defended)."""
-        crowd = self.raw_crowd()
-        stalled = crowd.add(2, client_hello(self.context))
-        self.assertTrue(crowd.run_until(lambda: all(peer.unparsed for peer in stalled), 3))
+        clients = self.raw_clients()
+        stalled = clients.add(2, client_hello(self.context))
+        self.assertTrue(clients.run_until(lambda: all(peer.unparsed for peer in stalled), 3))
         time.sleep(1)
-        crowd_of_others = self.tls_crowd()
-        others = crowd_of_others.add(5, AUTH_FRAME)
-        crowd_of_others.run(1)
+        other_clients = self.tls_clients()
+        others = other_clients.add(5, AUTH_FRAME)
+        other_clients.run(1)
         self.assertFalse(any(peer.secured_at for peer in others))
         self.check_fired("handshakes", len(others))
-        self.assertTrue(crowd_of_others.run_until(lambda: all(peer.count(MsgType.ACK) for peer in others), 5))
-        crowd.run(0.5)
+        self.assertTrue(other_clients.run_until(lambda: all(peer.count(MsgType.ACK) for peer in others), 5))
+        clients.run(0.5)
         self.check_timed_out(stalled)
 
 
@@ -136,20 +136,20 @@ class FlippedHellos(NoSpin):
     def test_hellos_with_bytes_flipped(self):
         chance = random.Random(28)
         hello = client_hello(self.context)
-        crowd = self.raw_crowd()
+        clients = self.raw_clients()
         for _ in range(200):
             flipped = bytearray(hello)
             # Behind the length of the record.
             for at in chance.sample(range(5, len(hello)), 3):
                 flipped[at] ^= 1 << chance.randrange(8)
-            crowd.add(1, bytes(flipped))
-        crowd.run(2)
+            clients.add(1, bytes(flipped))
+        clients.run(2)
         # What was flipped may not matter, or may ask for another ClientHello.
-        for peer in crowd.peers:
+        for peer in clients.peers:
             kinds = {kind for kind, _ in records(peer.unparsed)}
             self.assertLessEqual(kinds, {ALERT, HANDSHAKE, CHANGE_CIPHER_SPEC, APPLICATION_DATA})
-        self.assertGreater(sum(not peer.is_open for peer in crowd.peers), 20)
-        crowd.close()
+        self.assertGreater(sum(not peer.is_open for peer in clients.peers), 20)
+        clients.close()
         self.check_tls_serving()
 
 
@@ -159,9 +159,9 @@ class BadHandshakes(NoSpin):
 
     def check_thrown_out(self, beginnings):
         """Each is answered with one alert, and closed."""
-        crowd = self.raw_crowd()
-        peers = [crowd.add(1, data)[0] for data in beginnings]
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 4)
+        clients = self.raw_clients()
+        peers = [clients.add(1, data)[0] for data in beginnings]
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 4)
         for peer, data in zip(peers, beginnings):
             self.assertFalse(peer.is_open, f"still open after {data[:40]}")
             self.assertFalse(peer.was_reset, f"RST after {data[:40]}")
@@ -191,36 +191,36 @@ class BadHandshakes(NoSpin):
         ])
 
     def test_a_hello_cut_anywhere_by_tcp(self):
-        crowd = self.tls_crowd()
-        peers = crowd.add(100, AUTH_FRAME)
+        clients = self.tls_clients()
+        peers = clients.add(100, AUTH_FRAME)
         for at, peer in enumerate(peers):
             peer.budget = 1 + at * (len(peer.sealed) - 1) // len(peers)
-        crowd.run(0.3)
+        clients.run(0.3)
         for peer in peers:
             peer.budget = None
-        self.assertTrue(crowd.run_until(lambda: all(peer.count(MsgType.ACK) for peer in peers), 5))
+        self.assertTrue(clients.run_until(lambda: all(peer.count(MsgType.ACK) for peer in peers), 5))
 
     def test_a_hello_in_many_pieces(self):
-        crowd = self.tls_crowd()
-        peers = crowd.add(5, AUTH_FRAME)
+        clients = self.tls_clients()
+        peers = clients.add(5, AUTH_FRAME)
         for _ in range(len(peers[0].sealed) // 16):
             for peer in peers:
                 peer.budget = 16
-            crowd.run_until(lambda: not any(peer.budget for peer in peers), 1)
+            clients.run_until(lambda: not any(peer.budget for peer in peers), 1)
         for peer in peers:
             peer.budget = None
-        self.assertTrue(crowd.run_until(lambda: all(peer.count(MsgType.ACK) for peer in peers), 5))
+        self.assertTrue(clients.run_until(lambda: all(peer.count(MsgType.ACK) for peer in peers), 5))
 
     def test_a_hello_in_several_records(self):
         """RFC 8446, section 5.1: a handshake message may be spread over records."""
         for pieces in (2, 10, 100):
-            crowd = self.tls_crowd()
-            (peer,) = crowd.add(1, AUTH_FRAME)
+            clients = self.tls_clients()
+            (peer,) = clients.add(1, AUTH_FRAME)
             hello = peer.sealed[5:]
             size = -(-len(hello) // pieces)
             parts = [hello[at:at + size] for at in range(0, len(hello), size)]
             peer.sealed = b"".join(record(HANDSHAKE, part, 0x0301) for part in parts)
-            self.assertTrue(crowd.run_until(lambda: peer.count(MsgType.ACK), 3), f"{pieces} pieces")
+            self.assertTrue(clients.run_until(lambda: peer.count(MsgType.ACK), 3), f"{pieces} pieces")
 
     def test_a_large_hello(self):
         """More than a receive buffer of the server, as with keys of post-quantum key exchange."""
@@ -231,34 +231,34 @@ class BadHandshakes(NoSpin):
 
     def test_a_hello_that_never_ends(self):
         """Nothing above the bound is kept."""
-        crowd = self.raw_crowd()
+        clients = self.raw_clients()
         endless = record(HANDSHAKE, b"\x01\x00\xff\xff" + bytes(16_380)) * 10
         before = self.resident_bytes()
-        peers = crowd.add(50, endless)
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 4)
+        peers = clients.add(50, endless)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 4)
         self.assertFalse(any(peer.is_open for peer in peers))
         self.assertLess(self.resident_bytes() - before, 4 * MIB)
 
     def test_truncated(self):
         hello = client_hello(self.context)
-        crowd = self.raw_crowd()
-        peers = [crowd.add(1, hello[:at])[0] for at in range(1, len(hello), 7)]
-        crowd.run_until(lambda: not any(peer.unsent for peer in peers), 3)
-        crowd.run(0.2)
+        clients = self.raw_clients()
+        peers = [clients.add(1, hello[:at])[0] for at in range(1, len(hello), 7)]
+        clients.run_until(lambda: not any(peer.unsent for peer in peers), 3)
+        clients.run(0.2)
         for number, peer in enumerate(peers):
             peer.reset() if number % 2 else peer.close()
         self.check_tls_serving()
 
     def test_early_close_notify(self):
-        crowd = self.raw_crowd()
-        later = crowd.add(4, client_hello(self.context))
-        self.assertTrue(crowd.run_until(lambda: all(peer.unparsed for peer in later), 3))
-        crowd.send(CLOSE_NOTIFY, later)
-        crowd.run_until(lambda: not any(peer.is_open for peer in later), 3)
+        clients = self.raw_clients()
+        later = clients.add(4, client_hello(self.context))
+        self.assertTrue(clients.run_until(lambda: all(peer.unparsed for peer in later), 3))
+        clients.send(CLOSE_NOTIFY, later)
+        clients.run_until(lambda: not any(peer.is_open for peer in later), 3)
         self.assertFalse(any(peer.is_open for peer in later), "still open")
         # Where nothing has begun that could be closed, the deadline is what ends it.
-        first = crowd.add(10, CLOSE_NOTIFY)
-        crowd.run_until(lambda: not any(peer.is_open for peer in first), HANDSHAKE_TIMEOUT_S + DEADLINE_SLACK_S + 1)
+        first = clients.add(10, CLOSE_NOTIFY)
+        clients.run_until(lambda: not any(peer.is_open for peer in first), HANDSHAKE_TIMEOUT_S + DEADLINE_SLACK_S + 1)
         self.assertFalse(any(peer.is_open for peer in first), "still open")
         self.check_tls_serving()
 
@@ -269,10 +269,10 @@ class BadHandshakes(NoSpin):
                   record(ALERT, b"\x01\x5a")]
         before = self.resident_bytes()
         for flood in floods:
-            crowd = self.raw_crowd()
-            peers = crowd.add(5, flood * (MIB // len(flood)))
-            peers += crowd.add(5, hello + flood * (MIB // len(flood)))
-            crowd.run_until(lambda: not any(peer.is_open for peer in peers), 4)
+            clients = self.raw_clients()
+            peers = clients.add(5, flood * (MIB // len(flood)))
+            peers += clients.add(5, hello + flood * (MIB // len(flood)))
+            clients.run_until(lambda: not any(peer.is_open for peer in peers), 4)
             self.assertFalse(any(peer.is_open for peer in peers), f"still open after {flood}")
         self.assertLess(self.resident_bytes() - before, 4 * MIB)
         self.check_tls_serving()
@@ -280,10 +280,10 @@ class BadHandshakes(NoSpin):
     def test_a_wrong_record_after_the_handshake(self):
         for wrong in (record(APPLICATION_DATA, bytes(50)), record(APPLICATION_DATA), record(HANDSHAKE, bytes(50)),
                       record(APPLICATION_DATA, bytes(16_641)), AUTH_FRAME):
-            crowd = self.tls_crowd()
-            (peer,) = self.subscribers(crowd, 1)
+            clients = self.tls_clients()
+            (peer,) = self.subscribers(clients, 1)
             peer.sealed = wrong
-            crowd.run_until(lambda: not peer.is_open, 4)
+            clients.run_until(lambda: not peer.is_open, 4)
             self.assertFalse(peer.is_open, f"still open after {wrong[:40]}")
             self.assertIsNotNone(peer.tls_error, "no alert")
         self.check_metric("tickstream_connections_closed_total", 5, reason="tls_failed")
@@ -305,28 +305,28 @@ class ResetHandshakes(TlsCase):
         hello = client_hello(self.context)
         for beginning in (b"", hello[:100], hello, hello + record(CHANGE_CIPHER_SPEC, b"\x01")):
             for pause_s in (0, 0.05):
-                crowd = self.raw_crowd()
-                peers = crowd.add(self.clients, beginning)
-                crowd.run_until(lambda: not any(peer.unsent for peer in peers), 3)
-                crowd.run(pause_s)
+                clients = self.raw_clients()
+                peers = clients.add(self.clients, beginning)
+                clients.run_until(lambda: not any(peer.unsent for peer in peers), 3)
+                clients.run(pause_s)
                 self.reset(peers)
         self.check_tls_serving()
 
     def test_before_accept(self):
-        crowd = self.raw_crowd()
+        clients = self.raw_clients()
         with self.suspended():
-            peers = crowd.add(self.clients, client_hello(self.context))
-            crowd.run(0.2)
+            peers = clients.add(self.clients, client_hello(self.context))
+            clients.run(0.2)
             self.reset(peers)
         self.check_tls_serving()
 
     def test_as_soon_as_it_is_done(self):
         """Before, with and behind the client's last flight."""
         for data in (b"", AUTH_FRAME, AUTH_FRAME + REPLAY_FRAME):
-            crowd = self.tls_crowd()
-            peers = crowd.add(self.clients, data, receive_buffer=4 * KIB)
+            clients = self.tls_clients()
+            peers = clients.add(self.clients, data, receive_buffer=4 * KIB)
             for pause_s in (0, 0.05, 0.2):
-                crowd.run(pause_s)
+                clients.run(pause_s)
                 self.reset([peer for peer in peers if peer.secured_at][:self.clients // 4])
                 peers = [peer for peer in peers if peer.is_open]
             self.reset(peers)
@@ -338,9 +338,9 @@ class HelloOnThePlainPort(TlsCase):
     promise = BadHandshakes.promise
 
     def test_a_hello_on_the_plain_port(self):
-        crowd = self.crowd()
-        peers = crowd.add(10, client_hello(self.context))
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
+        clients = self.open_clients()
+        peers = clients.add(10, client_hello(self.context))
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         for peer in peers:
             self.assertFalse(peer.is_open)
             self.assertEqual((peer.frames, bytes(peer.unparsed)), ([], b""))
@@ -357,9 +357,9 @@ class OldVersions(TlsCase):
         with self.assertRaises(ssl.SSLError) as raised:
             self.tls_client(context)
         self.assertEqual(raised.exception.reason, ALERTS["protocol_version"])
-        crowd = self.raw_crowd()
-        peers = crowd.add(5, client_hello(context))
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
+        clients = self.raw_clients()
+        peers = clients.add(5, client_hello(context))
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         for peer in peers:
             self.assertEqual(records(peer.unparsed), [(ALERT, bytes((FATAL, PROTOCOL_VERSION)))])
             self.assertFalse(peer.is_open or peer.was_reset)
@@ -397,8 +397,8 @@ class KeyUpdates(TlsCase):
         return session, connection
 
     def connect_tcp(self, **options):
-        crowd = self.raw_crowd()
-        (peer,) = crowd.add(1, **options)
+        clients = self.raw_clients()
+        (peer,) = clients.add(1, **options)
         # SSL_connect waits for the TCP connection.
         return peer.socket
 
@@ -466,7 +466,7 @@ class Alerts(TlsCase):
     promise = NoSpin.promise
 
     def told(self, *options, waits_s=10):
-        """What `openssl s_client` says of the server's answer; an alert ends it."""
+        """Output of `openssl s_client` about the server's answer; an alert ends it."""
         command = ["openssl", "s_client", "-connect", f"{self.server.host}:{self.tls_port}", "-tls1_3", *options]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         with subprocess.Popen(list(map(str, command)), text=True, **streams) as run:
@@ -492,9 +492,9 @@ class Alerts(TlsCase):
 
     def test_too_large(self):
         """A ClientHello longer than any is answered, too: not by its contents, which aren't read."""
-        crowd = self.raw_crowd()
-        (peer,) = crowd.add(1, record(HANDSHAKE, b"\x01\x00\xff\xff" + bytes(16_380)) * 3)
-        crowd.run_until(lambda: not peer.is_open, 4)
+        clients = self.raw_clients()
+        (peer,) = clients.add(1, record(HANDSHAKE, b"\x01\x00\xff\xff" + bytes(16_380)) * 3)
+        clients.run_until(lambda: not peer.is_open, 4)
         self.assertEqual(records(peer.unparsed), [(ALERT, bytes([FATAL, DECODE_ERROR]))])
 
 
@@ -530,18 +530,18 @@ class HandshakeStorm(TlsCase):
     def test_all_complete(self):
         old, ack = self.tls_subscribed()
         plain, plain_ack = self.subscribed()
-        crowd = self.tls_crowd()
+        clients = self.tls_clients()
         with self.suspended():
-            peers = crowd.add(self.clients, AUTH_FRAME + SUBSCRIBE_FRAME)
-            crowd.run(0.3)
-        done = crowd.run_until(lambda: all(peer.count(MsgType.ACK) == 2 for peer in peers), 20)
+            peers = clients.add(self.clients, AUTH_FRAME + SUBSCRIBE_FRAME)
+            clients.run(0.3)
+        done = clients.run_until(lambda: all(peer.count(MsgType.ACK) == 2 for peer in peers), 20)
         self.assertTrue(done, f"{sum(not peer.secured_at for peer in peers)} handshakes aren't complete")
         self.check_metric("tickstream_tls_handshakes_full_total", self.clients + 1)
         # The others waited for their turn.
         self.check_metric("tickstream_limits_fired_total", 1, self.clients, limit="handshakes")
         for client, first in ((old, ack["next_sequence"]), (plain, plain_ack["next_sequence"])):
             self.check_ticks(client.read_ticks(3), first, (1000, self.rate))
-        crowd.run(1)
+        clients.run(1)
         self.assertTrue(all(peer.is_open and peer.count(MsgType.DATA_BATCH) for peer in peers))
 
 
@@ -552,7 +552,7 @@ class HandshakeStormOf5000(TlsCase):
     heavy = True
     timeout_s = 180
     handshakes = 5_000
-    # Generator, server and neighbour share the machine.
+    # Generator, server and bystander share the machine.
     late_median_s = 0.25
 
     def test_all_complete(self):

@@ -111,35 +111,35 @@ class Resets(FaultCase):
 
     def test_in_mid_frame(self):
         for data in (AUTH_FRAME[:5], AUTH_FRAME[:-1], AUTH_FRAME + SUBSCRIBE_FRAME + HEARTBEAT_FRAME[:-1]):
-            crowd = self.crowd()
-            peers = crowd.add(self.clients, data)
-            crowd.run(0.3)
+            clients = self.open_clients()
+            peers = clients.add(self.clients, data)
+            clients.run(0.3)
             self.assertTrue(all(peer.is_open for peer in peers))
             self.reset(peers)
 
     def test_between_accept_and_first_read(self):
         for _ in range(10):
             for data in (b"", AUTH_FRAME + SUBSCRIBE_FRAME):
-                crowd = self.crowd()
-                peers = crowd.add(self.clients, data)
-                crowd.run_until(lambda: not any(peer.unsent for peer in peers), 1)
+                clients = self.open_clients()
+                peers = clients.add(self.clients, data)
+                clients.run_until(lambda: not any(peer.unsent for peer in peers), 1)
                 self.reset(peers)
 
     def test_before_accept(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         with self.suspended():
-            peers = crowd.add(self.clients, AUTH_FRAME)
-            crowd.run(0.2)
+            peers = clients.add(self.clients, AUTH_FRAME)
+            clients.run(0.2)
             self.reset(peers[::2])
         kept = peers[1::2]
-        self.assertTrue(crowd.run_until(lambda: all(peer.count(MsgType.ACK) for peer in kept), 5))
+        self.assertTrue(clients.run_until(lambda: all(peer.count(MsgType.ACK) for peer in kept), 5))
 
     def test_during_a_send(self):
         for _ in range(3):
-            crowd = self.crowd()
+            clients = self.open_clients()
             # A replay of many times what the socket takes is always underway.
-            peers = crowd.add(self.clients, AUTH_FRAME + REPLAY_FRAME, receive_buffer=4 * KIB)
-            crowd.run_until(lambda: all(peer.count(MsgType.ACK) == 2 for peer in peers), 5)
+            peers = clients.add(self.clients, AUTH_FRAME + REPLAY_FRAME, receive_buffer=4 * KIB)
+            clients.run_until(lambda: all(peer.count(MsgType.ACK) == 2 for peer in peers), 5)
             self.reset(peers)
 
 
@@ -156,14 +156,14 @@ class ReconnectStorm(FaultCase):
         return ticks_of(decode_frame(ticks[-1]))[-1].sequence
 
     def test_all_are_back(self):
-        crowd = self.crowd()
-        peers = self.subscribers(crowd, self.clients)
-        crowd.run_until(lambda: all(peer.count(MsgType.DATA_BATCH) for peer in peers), 5)
+        clients = self.open_clients()
+        peers = self.subscribers(clients, self.clients)
+        clients.run_until(lambda: all(peer.count(MsgType.DATA_BATCH) for peer in peers), 5)
         last = [self.last_sequence(peer) for peer in peers]
         for number, peer in enumerate(peers):
             peer.reset() if number % 2 else peer.close()
         began = time.monotonic()
-        again = self.crowd()
+        again = self.open_clients()
         for sequence in last:
             resume = encode_message_frame(MsgType.SUBSCRIBE, mode="SECOND", resume_after=sequence)
             again.add(1, AUTH_FRAME + resume)
@@ -185,7 +185,7 @@ class ReconnectStormOf15000(FaultCase):
     clients = 15_000
     rate = 1
     back_within_s = 10.0
-    # Generator, server and neighbour share the machine.
+    # Generator, server and bystander share the machine.
     late_median_s = 1.0
     late_max_s = 5.0
 

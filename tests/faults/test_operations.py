@@ -18,7 +18,7 @@ from tickstream_client import VERSION, MsgType, encode_frame
 class Terminator(FaultCase):
     fault = 42
     promise = "SIGTERM: stop accepting, GOAWAY paced, flush, close; a second SIGTERM or the drain limit ends it"
-    has_neighbour = False
+    has_bystander = False
 
     def tearDown(self):
         for opened in self._opened:
@@ -38,12 +38,12 @@ class Terminated(Terminator):
 
     @heavy
     def test_every_client_leaves_in_good_order(self):
-        crowd = self.crowd()
-        peers = self.subscribers(crowd, self.clients)
+        clients = self.open_clients()
+        peers = self.subscribers(clients, self.clients)
         witness, ack = self.subscribed()
         self.server.signal(signal.SIGTERM)
         began = time.monotonic()
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), self.drain_s + 2)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), self.drain_s + 2)
         messages = witness.collect(1)
         self.check_ticks(ticks_in(messages), ack["next_sequence"], (1000, self.rate))
         self.assertEqual(messages[-1].type, MsgType.ERROR)
@@ -85,12 +85,12 @@ class Terminated(Terminator):
 
     def test_the_drain_limit_ends_it(self):
         """Stalled clients, and ones that never authenticate."""
-        crowd = self.crowd()
-        stalled = crowd.add(20, AUTH_FRAME + REPLAY_FRAME, receive_buffer=4 * KIB)
+        clients = self.open_clients()
+        stalled = clients.add(20, AUTH_FRAME + REPLAY_FRAME, receive_buffer=4 * KIB)
         for peer in stalled:
             peer.reads = False
-        crowd.add(20, AUTH_FRAME[:5])
-        crowd.run(0.5)
+        clients.add(20, AUTH_FRAME[:5])
+        clients.run(0.5)
         self.server.signal(signal.SIGTERM)
         self.ended_within(self.drain_s)
 
@@ -114,12 +114,12 @@ class TerminatedWithoutTime(Terminator):
 
     @heavy
     def test_every_client_is_told_why(self):
-        crowd = self.crowd()
-        peers = self.subscribers(crowd, self.clients)
-        silent = crowd.add(20)
-        crowd.run(0.3)
+        clients = self.open_clients()
+        peers = self.subscribers(clients, self.clients)
+        silent = clients.add(20)
+        clients.run(0.3)
         self.server.signal(signal.SIGTERM)
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers + silent), 3)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers + silent), 3)
         self.check_closed(peers + silent, "SHUTTING_DOWN")
         self.ended_within(1)
 

@@ -38,12 +38,12 @@ class HugeLength(FaultCase):
 
     def test_nothing_is_allocated_for_a_length(self):
         """What is allowed isn't allocated before it comes, and what isn't allowed never is."""
-        crowd = self.crowd()
+        clients = self.open_clients()
         before, peak_before = self.resident_bytes(), virtual_peak_bytes(self.server.pid)
-        held = self.subscribers(crowd, 300)
-        crowd.send(encode_header(SKIPPABLE, MAX_PAYLOAD_DEFAULT) + b"x", held)
-        refused = [peer for length in self.huge for peer in crowd.add(50, encode_header(MsgType.AUTH, length))]
-        crowd.run_until(lambda: not any(peer.is_open for peer in refused), 5)
+        held = self.subscribers(clients, 300)
+        clients.send(encode_header(SKIPPABLE, MAX_PAYLOAD_DEFAULT) + b"x", held)
+        refused = [peer for length in self.huge for peer in clients.add(50, encode_header(MsgType.AUTH, length))]
+        clients.run_until(lambda: not any(peer.is_open for peer in refused), 5)
         self.check_closed(refused, "MESSAGE_TOO_LARGE")
         self.assertTrue(all(peer.is_open for peer in held))
         # 300 payloads of 64 KiB would be 19 MiB.
@@ -63,27 +63,27 @@ class DribbledAuth(FaultCase):
             latest_s = self.auth_timeout_s + DEADLINE_SLACK_S + self.machine_slack_s
             self.check_between(elapsed_s, self.auth_timeout_s, latest_s, "seconds without AUTH")
 
-    def dribble(self, crowd, peers, data):
+    def dribble(self, clients, peers, data):
         """Sends `data` a byte a second until all peers are closed."""
         for byte in data:
-            crowd.send(bytes([byte]), peers)
-            if crowd.run_until(lambda: not any(peer.is_open for peer in peers), 1.0):
+            clients.send(bytes([byte]), peers)
+            if clients.run_until(lambda: not any(peer.is_open for peer in peers), 1.0):
                 return
 
     def test_the_deadline_closes(self):
-        crowd = self.crowd()
-        peers = crowd.add(20)
-        self.dribble(crowd, peers, AUTH_FRAME[:10])
+        clients = self.open_clients()
+        peers = clients.add(20)
+        self.dribble(clients, peers, AUTH_FRAME[:10])
         self.check_timed_out(peers)
 
     def test_little_is_held(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         before = self.resident_bytes()
         # All but the last bytes of the largest frame that is allowed before AUTH.
         largest = encode_frame(MsgType.AUTH, bytes(MAX_PAYLOAD_BEFORE_AUTH))
-        peers = crowd.add(500, largest[:-12])
-        crowd.run_until(lambda: not any(peer.unsent for peer in peers), 2)
-        self.dribble(crowd, peers, largest[-12:-4])
+        peers = clients.add(500, largest[:-12])
+        clients.run_until(lambda: not any(peer.unsent for peer in peers), 2)
+        self.dribble(clients, peers, largest[-12:-4])
         grown = self.resident_bytes() - before
         self.check_timed_out(peers)
         # 4 KiB of each, in a buffer that doubles as it grows, and 1 MiB for tables of connections.
@@ -97,10 +97,10 @@ class WrongState(FaultCase):
 
     def check_all(self, prelude, codes):
         """Each frame type of `codes`, sent after `prelude`, is answered with its ERROR, and what follows isn't."""
-        crowd = self.crowd()
+        clients = self.open_clients()
         frames = {frame_type: prelude + encode_frame(frame_type) + HEARTBEAT_FRAME for frame_type in codes}
-        peers = {frame_type: crowd.add(1, data)[0] for frame_type, data in frames.items()}
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers.values()), 10)
+        peers = {frame_type: clients.add(1, data)[0] for frame_type, data in frames.items()}
+        clients.run_until(lambda: not any(peer.is_open for peer in peers.values()), 10)
         for frame_type, code in codes.items():
             with self.subTest(type=frame_type):
                 self.check_closed([peers[frame_type]], code)
@@ -138,9 +138,9 @@ class FrameFlood(FaultCase):
     lingering_s = 2.0
 
     def check_flood(self, frame, is_answered):
-        crowd = self.crowd()
-        peers = crowd.add(self.flooders, AUTH_FRAME)
-        crowd.run_until(lambda: all(peer.count(MsgType.ACK) for peer in peers), 10)
+        clients = self.open_clients()
+        peers = clients.add(self.flooders, AUTH_FRAME)
+        clients.run_until(lambda: all(peer.count(MsgType.ACK) for peer in peers), 10)
         began = time.monotonic()
 
         def flood():
@@ -149,7 +149,7 @@ class FrameFlood(FaultCase):
                     peer.unsent += frame * 500
             return not any(peer.is_open for peer in peers)
 
-        crowd.run_until(flood, 10)
+        clients.run_until(flood, 10)
         for peer in peers:
             self.assertFalse(peer.is_open, "still open")
             # Who goes on writing may find its connection reset after the ERROR.
@@ -173,14 +173,14 @@ class FrameFlood(FaultCase):
         self.check_flood(encode_frame(SKIPPABLE), lambda answer: answer.type == MsgType.HEARTBEAT)
 
     def test_floods_of_clients_that_dont_read(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         before = self.resident_bytes()
-        peers = crowd.add(self.flooders, AUTH_FRAME + REPLAY_FRAME * 1_000, receive_buffer=4 * KIB)
+        peers = clients.add(self.flooders, AUTH_FRAME + REPLAY_FRAME * 1_000, receive_buffer=4 * KIB)
         for peer in peers:
             peer.reads = False
-        crowd.run(2)
+        clients.run(2)
         self.assertLess(self.resident_bytes() - before, 8 * MIB)
         for peer in peers:
             peer.reads = True
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 10)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 10)
         self.assertFalse(any(peer.is_open for peer in peers), "still open")

@@ -85,33 +85,33 @@ class Suspended(FaultCase):
             self.assertLess(max(late, key=len)[0].received_at - suspension.continued_at, 1.0)
 
     def test_nobody_times_out(self):
-        crowd = self.crowd()
-        subscribed = self.subscribers(crowd, 100)
-        silent = crowd.add(100)
-        crowd.send(HEARTBEAT_FRAME, subscribed)
-        crowd.run(0.2)
+        clients = self.open_clients()
+        subscribed = self.subscribers(clients, 100)
+        silent = clients.add(100)
+        clients.send(HEARTBEAT_FRAME, subscribed)
+        clients.run(0.2)
         with self.suspended(self.suspended_s):
             pass
-        crowd.send(HEARTBEAT_FRAME, subscribed)
-        crowd.send(AUTH_FRAME, silent)
-        crowd.run_until(lambda: all(peer.count(MsgType.ACK) for peer in silent), 3)
+        clients.send(HEARTBEAT_FRAME, subscribed)
+        clients.send(AUTH_FRAME, silent)
+        clients.run_until(lambda: all(peer.count(MsgType.ACK) for peer in silent), 3)
         self.assertTrue(all(peer.count(MsgType.ACK) == 1 for peer in silent))
         self.assertTrue(all(peer.is_open for peer in subscribed))
 
     def test_deadlines_go_on(self):
         """A stop isn't an amnesty."""
-        crowd = self.crowd()
-        silent = crowd.add(10)
+        clients = self.open_clients()
+        silent = clients.add(10)
         with self.suspended(self.suspended_s):
             pass
-        self.assertTrue(crowd.run_until(lambda: not any(peer.is_open for peer in silent), 1.5 + 1.5))
+        self.assertTrue(clients.run_until(lambda: not any(peer.is_open for peer in silent), 1.5 + 1.5))
         self.check_closed(silent, "AUTH_REQUIRED")
 
 
 class Killed(FaultCase):
     fault = 38
     promise = "kill -9 under load: the next start binds at once"
-    has_neighbour = False
+    has_bystander = False
     bound_within_s = 3.0
     clients = 200
 
@@ -134,11 +134,11 @@ class Killed(FaultCase):
         client, _ = self.subscribed()
         sequence = client.read_ticks(1)[0].sequence
         for _ in range(4):
-            crowd = self.crowd()
+            clients = self.open_clients()
             # Live, in a replay, and not yet read.
-            self.subscribers(crowd, self.clients)
-            crowd.send(REPLAY_FRAME * 3 + HEARTBEAT_FRAME * 20)
-            crowd.run(0.2)
+            self.subscribers(clients, self.clients)
+            clients.send(REPLAY_FRAME * 3 + HEARTBEAT_FRAME * 20)
+            clients.run(0.2)
             self.server.kill()
             began = time.monotonic()
             self.server = self.start_server(port=self.server.port)
@@ -152,7 +152,7 @@ class Killed(FaultCase):
 
 
 class LogFault(FaultCase):
-    """Standard streams that take nothing. The neighbour is there all the time."""
+    """Standard streams that take nothing. The bystander is there all the time."""
 
     fault = 39
     promise = "stdout or stderr closed, disk full for logs: serving goes on"
@@ -168,21 +168,21 @@ class LogFault(FaultCase):
     def check_serves(self, streams=None, confinement=(), meanwhile=lambda: None):
         self.confinement = confinement
         self.server = self.start_server(streams=streams)
-        neighbour = self.start_neighbour()
+        bystander = self.start_bystander()
         self.provoke_logs()
         meanwhile()
         self.provoke_logs()
         self.check_serving()
-        self.check_unharmed(neighbour.end())
+        self.check_unharmed(bystander.end())
         began = time.monotonic()
         self.assertEqual(self.server.stop(), 0)
         self.assertLess(time.monotonic() - began, self.stop_timeout_s)
 
     def provoke_logs(self):
         """The 50 lines that a second may have of closed connections."""
-        crowd = self.crowd()
-        peers = crowd.add(100, b"TS\x7f")
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 5)
+        clients = self.open_clients()
+        peers = clients.add(100, b"TS\x7f")
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 5)
 
 
 class NoLog(LogFault):
@@ -219,12 +219,12 @@ class StuckLog(LogFault):
     def provoke_many(self, slow_consumers):
         """Lines of this many clients, a thousand at a time."""
         for _ in range(0, slow_consumers, 1_000):
-            crowd = self.crowd()
-            stalled = crowd.add(1_000, AUTH_FRAME + REPLAY_FRAME, receive_buffer=1_024)
+            clients = self.open_clients()
+            stalled = clients.add(1_000, AUTH_FRAME + REPLAY_FRAME, receive_buffer=1_024)
             for peer in stalled:
                 peer.reads = False
-            crowd.run(2)
-            crowd.close()
+            clients.run(2)
+            clients.close()
 
 
 class FullPipe(StuckLog):

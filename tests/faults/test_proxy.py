@@ -18,7 +18,7 @@ CLIENT_6 = "2001:db8:7::1"
 
 
 class Proxied(FaultCase):
-    """The neighbour comes without a header, from an address that isn't a balancer's."""
+    """The bystander comes without a header, from an address that isn't a balancer's."""
 
     fault = 14
     promise = "Spoofed PROXY header from an untrusted peer: refused"
@@ -52,9 +52,9 @@ class Proxied(FaultCase):
     def check_thrown_out(self, reason, *beginnings, source_host=BALANCER):
         """Each is closed without a word, for `reason`."""
         before = self.closed(reason)
-        crowd = self.crowd()
-        peers = [crowd.add(1, data, source_host=source_host)[0] for data in beginnings]
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
+        clients = self.open_clients()
+        peers = [clients.add(1, data, source_host=source_host)[0] for data in beginnings]
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         for peer, data in zip(peers, beginnings):
             self.assertFalse(peer.is_open, f"still open after {data}")
             self.assertEqual((peer.frames, bytes(peer.unparsed)), ([], b""), data)
@@ -151,32 +151,32 @@ class Optional(Proxied):
         self.check_serving()
 
     def test_however_it_is_cut(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         for header in (version_1(CLIENT), version_2(CLIENT_6)):
             data = header + AUTH_FRAME + SUBSCRIBE_FRAME
-            peers = crowd.add(len(header) + 2, source_host=BALANCER)
+            peers = clients.add(len(header) + 2, source_host=BALANCER)
             for at, peer in enumerate(peers):
                 peer.unsent = data[:at]
-            crowd.run_until(lambda: not any(peer.unsent for peer in peers), 3)
-            crowd.run(0.3)
+            clients.run_until(lambda: not any(peer.unsent for peer in peers), 3)
+            clients.run(0.3)
             for at, peer in enumerate(peers):
                 peer.unsent = data[at:]
-            self.assertTrue(crowd.run_until(lambda: all(peer.count(MsgType.ACK) == 2 for peer in peers), 5))
+            self.assertTrue(clients.run_until(lambda: all(peer.count(MsgType.ACK) == 2 for peer in peers), 5))
 
     def test_dribbled_and_completed(self):
-        crowd = self.crowd()
-        (peer,) = crowd.add(1, source_host=BALANCER)
+        clients = self.open_clients()
+        (peer,) = clients.add(1, source_host=BALANCER)
         for byte in version_1(CLIENT) + AUTH_FRAME + SUBSCRIBE_FRAME:
-            crowd.send(bytes([byte]))
-            crowd.run(0.01)
-        self.assertTrue(crowd.run_until(lambda: peer.count(MsgType.ACK) == 2, 3))
+            clients.send(bytes([byte]))
+            clients.run(0.01)
+        self.assertTrue(clients.run_until(lambda: peer.count(MsgType.ACK) == 2, 3))
 
     def test_dribbled_without_end(self):
-        crowd = self.crowd()
-        peers = crowd.add(10, source_host=BALANCER)
+        clients = self.open_clients()
+        peers = clients.add(10, source_host=BALANCER)
         for byte in version_2(CLIENT)[:10]:
-            crowd.send(bytes([byte]))
-            if crowd.run_until(lambda: not any(peer.is_open for peer in peers), 1.0):
+            clients.send(bytes([byte]))
+            if clients.run_until(lambda: not any(peer.is_open for peer in peers), 1.0):
                 break
         for peer in peers:
             latest_s = AUTH_TIMEOUT_S + DEADLINE_SLACK_S + self.machine_slack_s
@@ -185,13 +185,13 @@ class Optional(Proxied):
 
     def test_probes_are_quiet(self):
         before = len(self.records())
-        crowd = self.crowd()
+        clients = self.open_clients()
         for source_host in (BALANCER, STRANGER):
             headers = (fixed_part(proxy_headers.LOCAL, 0, 0), b"PROXY UNKNOWN\r\n") if source_host == BALANCER else ()
             for data in (b"", *headers):
-                peers = crowd.add(100, data, source_host=source_host)
-                crowd.run_until(lambda: not any(peer.unsent for peer in peers), 3)
-                crowd.run(0.1)
+                peers = clients.add(100, data, source_host=source_host)
+                clients.run_until(lambda: not any(peer.unsent for peer in peers), 3)
+                clients.run(0.1)
                 for peer in peers:
                     peer.close()
         # The server's own probe when it was started is one, too.
@@ -209,9 +209,9 @@ class LimitsByClient(Proxied):
             self.authenticated_by(version_2(f"198.51.100.{number}"))
         for number in range(5):
             self.authenticated_by(version_2(CLIENT), source_host=f"127.220.1.{number + 1}")
-        crowd = self.crowd()
-        refused = crowd.add(3, version_2(CLIENT), source_host=BALANCER)
-        crowd.run_until(lambda: not any(peer.is_open for peer in refused), 3)
+        clients = self.open_clients()
+        refused = clients.add(3, version_2(CLIENT), source_host=BALANCER)
+        clients.run_until(lambda: not any(peer.is_open for peer in refused), 3)
         self.check_refused_at_once(refused, "SERVER_BUSY")
         self.check_fired("connections_per_address", 3)
         self.check_metric("tickstream_connections_closed_total", 3, reason="server_busy")
@@ -220,13 +220,13 @@ class LimitsByClient(Proxied):
 class Required(Proxied):
     policy = "required"
     trusted = f"{TRUSTED},127.200.0.1"
-    neighbour_prelude = version_2("198.51.100.77")
+    bystander_prelude = version_2("198.51.100.77")
 
     def test_strangers_are_refused(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         beginnings = (b"", AUTH_FRAME, version_1(CLIENT), version_2(CLIENT) + AUTH_FRAME)
-        peers = [crowd.add(1, data, source_host=STRANGER)[0] for data in beginnings]
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
+        peers = [clients.add(1, data, source_host=STRANGER)[0] for data in beginnings]
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         for peer in peers:
             self.assertFalse(peer.is_open)
             self.assertEqual((peer.frames, bytes(peer.unparsed)), ([], b""))
@@ -243,31 +243,31 @@ class Required(Proxied):
 
 class BeforeTls(TlsCase, Proxied):
     def test_the_header_comes_before_tls(self):
-        crowd = self.tls_crowd()
+        clients = self.tls_clients()
         for header in (version_1(CLIENT, 1), version_2(CLIENT, 2)):
-            (peer,) = crowd.add(1, AUTH_FRAME, source_host=BALANCER)
+            (peer,) = clients.add(1, AUTH_FRAME, source_host=BALANCER)
             # In one segment, and with the header in pieces.
             peer.sealed = header + peer.sealed
-            self.assertTrue(crowd.run_until(lambda: peer.count(MsgType.ACK), 5))
+            self.assertTrue(clients.run_until(lambda: peer.count(MsgType.ACK), 5))
         shown = [one["peer"] for one in self.admin.connections()]
         self.assertTrue({f"{CLIENT}:1", f"{CLIENT}:2"} <= set(shown), shown)
 
     def test_a_header_in_pieces(self):
-        crowd = self.tls_crowd()
-        (peer,) = crowd.add(1, AUTH_FRAME, source_host=BALANCER)
+        clients = self.tls_clients()
+        (peer,) = clients.add(1, AUTH_FRAME, source_host=BALANCER)
         header = version_2(CLIENT, 3)
         peer.sealed = header + peer.sealed
         # The last piece ends within the ClientHello.
         for piece in (1, 6, 5, 2, len(header)):
             peer.budget = piece
-            crowd.run(0.05)
+            clients.run(0.05)
         peer.budget = None
-        self.assertTrue(crowd.run_until(lambda: peer.count(MsgType.ACK), 5))
+        self.assertTrue(clients.run_until(lambda: peer.count(MsgType.ACK), 5))
 
     def test_from_a_stranger_it_is_no_handshake(self):
-        crowd = self.raw_crowd()
-        peers = crowd.add(3, version_2(CLIENT) + bytes(100), source_host=STRANGER)
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
+        clients = self.raw_clients()
+        peers = clients.add(3, version_2(CLIENT) + bytes(100), source_host=STRANGER)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         self.assertFalse(any(peer.is_open for peer in peers))
         self.check_metric("tickstream_connections_closed_total", 3, reason="tls_failed")
         self.assertNotIn(CLIENT, str(self.records()))

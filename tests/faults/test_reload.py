@@ -65,11 +65,11 @@ class Reload(FileCase):
         self.write("unauthenticated_per_ip_max = 2\nframes_per_second_max = 5\nauth_timeout = '1s'\n")
         changed = self.reload()["changed"].split()
         self.assertEqual(set(changed), {"unauthenticated_per_ip_max", "frames_per_second_max", "auth_timeout"})
-        crowd = self.crowd()
-        silent = crowd.add(4, source_host=host)
-        crowd.run(0.3)
+        clients = self.open_clients()
+        silent = clients.add(4, source_host=host)
+        clients.run(0.3)
         self.check_refused_at_once([peer for peer in silent if not peer.is_open], "SERVER_BUSY")
-        crowd.run_until(lambda: not any(peer.is_open for peer in silent), 3)
+        clients.run_until(lambda: not any(peer.is_open for peer in silent), 3)
         self.assertEqual([peer.error_code() for peer in silent].count("AUTH_REQUIRED"), 2)
         # Those who are there are held to them, too.
         ticks = old.read_ticks(1)
@@ -79,51 +79,51 @@ class Reload(FileCase):
         # And back.
         self.write(self.text)
         self.reload()
-        crowd = self.crowd()
-        crowd.add(4, source_host=host)
-        crowd.run(1.5)
-        self.assertTrue(all(peer.is_open for peer in crowd.peers))
+        clients = self.open_clients()
+        clients.add(4, source_host=host)
+        clients.run(1.5)
+        self.assertTrue(all(peer.is_open for peer in clients.peers))
 
     def test_a_cap_counts_who_is_there_already(self):
-        crowd = self.crowd()
+        clients = self.open_clients()
         host = next_source_host()
-        peers = self.subscribers(crowd, 4, source_host=host)
+        peers = self.subscribers(clients, 4, source_host=host)
         for cap, let_in in ((5, 1), (5, 0)):
             self.write(f"max_connections_per_ip = {cap}\n")
             self.reload()
-            more = crowd.add(2, source_host=host)
-            crowd.run(0.3)
+            more = clients.add(2, source_host=host)
+            clients.run(0.3)
             self.assertEqual(sum(peer.is_open for peer in more), let_in)
         # Below what there is: nobody is thrown out.
         self.write("max_connections_per_ip = 2\n")
         self.reload()
         peers[0].close()
-        crowd.run(0.3)
+        clients.run(0.3)
         self.assertTrue(all(peer.is_open for peer in peers[1:]))
         self.write(self.text)
         self.reload()
         peers[1].close()
         self.write("max_connections_per_ip = 4\n")
         self.reload()
-        more = crowd.add(3, source_host=host)
-        crowd.run(0.3)
+        more = clients.add(3, source_host=host)
+        clients.run(0.3)
         self.assertEqual(sum(peer.is_open for peer in more), 1)
 
     def test_proxies_are_trusted_or_not_from_now_on(self):
         """Under connections whose header is half there."""
         balancer, header = "127.230.0.1", version_2("203.0.113.7")
-        crowd = self.crowd()
+        clients = self.open_clients()
         policies = [f"proxy_protocol = '{policy}'\nproxy_trusted = '127.230.0.0/16,127.200.0.1'\n"
                     for policy in ("optional", "required", "optional")] + [self.text]
         for policy in policies:
             self.write(policy)
             self.reload()
-            peers = [crowd.add(1, header[:at], source_host=balancer)[0] for at in (0, 1, 12, 20)]
-            crowd.run(0.3)
+            peers = [clients.add(1, header[:at], source_host=balancer)[0] for at in (0, 1, 12, 20)]
+            clients.run(0.3)
             for at, peer in zip((0, 1, 12, 20), peers):
                 peer.unsent = header[at:] + AUTH_FRAME
-        crowd.run_until(lambda: all(peer.frames or not peer.is_open for peer in crowd.peers), 3)
-        answered = [peer for peer in crowd.peers if peer.count(MsgType.ACK)]
+        clients.run_until(lambda: all(peer.frames or not peer.is_open for peer in clients.peers), 3)
+        answered = [peer for peer in clients.peers if peer.count(MsgType.ACK)]
         self.assertEqual(len(answered), 12, "only the last ones expect no header")
 
     def test_the_log_s_level(self):
@@ -186,16 +186,16 @@ class BadReload(FileCase):
         self.file.unlink()
         self.assertIn(path, self.reload(self.refused)["error"])
 
-        crowd = self.crowd()
-        silent = crowd.add(4, source_host=next_source_host())
-        crowd.run(0.3)
+        clients = self.open_clients()
+        silent = clients.add(4, source_host=next_source_host())
+        clients.run(0.3)
         self.assertEqual(sum(peer.is_open for peer in silent), 3, "a bad file's settings are in use")
         # What was bad is no hindrance to what is good.
         self.write(good)
         self.reload()
-        crowd = self.crowd()
-        silent = crowd.add(4, source_host=next_source_host())
-        crowd.run(0.3)
+        clients = self.open_clients()
+        silent = clients.add(4, source_host=next_source_host())
+        clients.run(0.3)
         self.assertEqual(sum(peer.is_open for peer in silent), 1)
 
 
@@ -376,8 +376,8 @@ class ScrapeStorm(FaultCase):
 
     def test_scrapes_and_lists(self):
         admin = self.admin
-        crowd = self.crowd()
-        self.subscribers(crowd, 200)
+        clients = self.open_clients()
+        self.subscribers(clients, 200)
         self.start(6, lambda: self.statuses.append(admin.get("/metrics")[0]))
         self.start(3, lambda: self.statuses.append(admin.get("/connections?limit=1000")[0]))
         self.start(2, lambda: self.statuses.append(admin.get("/snapshot")[0]))
@@ -416,8 +416,8 @@ class ScrapeStorm(FaultCase):
 
     def test_answers_that_nobody_reads(self):
         admin = self.admin
-        crowd = self.crowd()
-        self.subscribers(crowd, 200)
+        clients = self.open_clients()
+        self.subscribers(clients, 200)
         before = process_stats.resident_bytes(self.server.pid)
         held = []
         for _ in range(50):

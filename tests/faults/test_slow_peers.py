@@ -132,7 +132,7 @@ class StalledBeforeAuth(FaultCase):
     long_name = b"\x0a\xfc\x1f" + b"n" * 4_092
 
     def first_frames(self):
-        """What can be wrong with the first frame, each as large as is allowed."""
+        """Faults of the first frame, each as large as is allowed."""
         auth = encode_frame(MsgType.AUTH, self.long_name)
         return [
             auth,
@@ -149,11 +149,11 @@ class StalledBeforeAuth(FaultCase):
         ]
 
     def test_at_most_1_kib_is_owed(self):
-        crowd = self.crowd()
-        peers = [crowd.add(1, data, receive_buffer=KIB)[0] for data in self.first_frames()]
+        clients = self.open_clients()
+        peers = [clients.add(1, data, receive_buffer=KIB)[0] for data in self.first_frames()]
         for peer in peers:
             peer.reads = False
-        crowd.run(1)
+        clients.run(1)
         queues = send_queues(self.server.host, self.server.port)
         for peer in peers:
             self.assertLessEqual(queues.get(peer.socket.getsockname(), 0), self.owed_max)
@@ -161,7 +161,7 @@ class StalledBeforeAuth(FaultCase):
         self.check_settled(5 + DEADLINE_SLACK_S + self.lingering_s + DEADLINE_SLACK_S)
         for peer in peers:
             peer.reads = True
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 2)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 2)
         for peer in peers:
             received = sum(len(frame.payload) + 12 for frame in peer.frames) + len(peer.unparsed)
             self.assertLessEqual(received, self.owed_max)
@@ -175,20 +175,20 @@ class HalfStalls(FaultCase):
     rate = 5
 
     def test_the_healthy_half_is_unharmed(self):
-        crowd = self.crowd()
-        healthy = self.subscribers(crowd, self.half)
-        stalling = self.subscribers(crowd, self.half, receive_buffer=4 * KIB)
-        crowd.run(1)
+        clients = self.open_clients()
+        healthy = self.subscribers(clients, self.half)
+        stalling = self.subscribers(clients, self.half, receive_buffer=4 * KIB)
+        clients.run(1)
         before = self.resident_bytes()
         for peer in stalling:
             peer.reads = False
         # A replay fills what the kernel takes for them, at once.
-        crowd.send(REPLAY_FRAME, stalling)
+        clients.send(REPLAY_FRAME, stalling)
         peak = before
         began = time.monotonic()
         ticks = [peer.count(MsgType.DATA_BATCH) for peer in healthy]
         while len(self.closes("slow_consumer")) < self.half:
-            crowd.run(0.25)
+            clients.run(0.25)
             peak = max(peak, self.resident_bytes())
             latest_s = WRITE_DEADLINE_S + DEADLINE_SLACK_S + 0.25 + self.machine_slack_s
             self.assertLess(time.monotonic() - began, latest_s, "still connected")
@@ -211,7 +211,7 @@ class HalfOf10000Stalls(FaultCase):
     rate = 5
     # Frames of 30 bytes have to fill a socket in a minute.
     options = ("--unsent-max", "1KiB")
-    # Generator, server and neighbour share the machine.
+    # Generator, server and bystander share the machine.
     late_median_s = 1.0
 
     def test_the_healthy_half_is_unharmed(self):

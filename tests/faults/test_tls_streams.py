@@ -21,13 +21,13 @@ class SlowOverTls(TlsCase):
     sealed_max = 17 * KIB
 
     def test_closed_at_the_write_deadline(self):
-        crowd = self.tls_crowd()
+        clients = self.tls_clients()
         before = self.resident_bytes()
-        peers = self.subscribers(crowd, self.stalled, receive_buffer=4 * KIB)
+        peers = self.subscribers(clients, self.stalled, receive_buffer=4 * KIB)
         for peer in peers:
             peer.reads = False
-        crowd.send(REPLAY_FRAME, peers)
-        crowd.run(self.write_deadline_s / 2)
+        clients.send(REPLAY_FRAME, peers)
+        clients.run(self.write_deadline_s / 2)
         self.assertLess(self.resident_bytes() - before, self.stalled * self.sealed_max + 2 * MIB)
         latest_s = 1 + self.write_deadline_s + DEADLINE_SLACK_S + self.machine_slack_s
         self.wait_until(lambda: len(self.closes("slow_consumer")) == self.stalled, latest_s, "closed")
@@ -37,7 +37,7 @@ class SlowOverTls(TlsCase):
         # They stand behind what they haven't read: RST, neither close_notify nor FIN.
         for peer in peers:
             peer.reads = True
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         self.assertTrue(all(peer.was_reset for peer in peers))
 
 
@@ -85,7 +85,7 @@ class OrderlyCloses(TlsCase):
     fault = 28
     promise = "Garbage, fragmented or truncated ClientHello, early close_notify: no spin, no panic"
     options = ("--heartbeat-interval", "500ms", "--heartbeat-timeout", "1500ms", "--auth-timeout", "2s")
-    # The neighbour heartbeats by what it was told: every 250 ms.
+    # The bystander heartbeats by what it was told: every 250 ms.
 
     def check_notified(self, peers, code):
         """Each got its ERROR, close_notify, and then FIN."""
@@ -95,9 +95,9 @@ class OrderlyCloses(TlsCase):
             self.assertIsNone(peer.tls_error)
 
     def ended(self, data, timeout_s=5):
-        crowd = self.tls_crowd()
-        peers = crowd.add(10, data)
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), timeout_s)
+        clients = self.tls_clients()
+        peers = clients.add(10, data)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), timeout_s)
         return peers
 
     def test_auth_failed(self):
@@ -122,11 +122,11 @@ class OrderlyCloses(TlsCase):
             client.send_raw(AUTH_FRAME)
             client.read_auth_ack()
             client.finish()
-        crowd = self.tls_crowd()
-        peers = self.subscribers(crowd, 5)
+        clients = self.tls_clients()
+        peers = self.subscribers(clients, 5)
         for peer in peers:
             peer.socket.shutdown(socket.SHUT_WR)
-        crowd.run_until(lambda: not any(peer.is_open for peer in peers), 3)
+        clients.run_until(lambda: not any(peer.is_open for peer in peers), 3)
         for peer in peers:
             self.assertFalse(peer.is_open or peer.was_reset)
             self.assertTrue(peer.was_notified, "FIN without close_notify")
@@ -136,7 +136,7 @@ class OrderlyCloses(TlsCase):
 class DrainOverTls(TlsCase):
     fault = 42
     promise = "SIGTERM: stop accepting, GOAWAY paced, flush, close; a second SIGTERM or the drain limit ends it"
-    has_neighbour = False
+    has_bystander = False
     drain_s = 2
     options = ("--drain-seconds", drain_s)
 
@@ -145,14 +145,14 @@ class DrainOverTls(TlsCase):
             opened.close()
 
     def test_close_notify_comes_before_fin(self):
-        crowd = self.tls_crowd()
-        peers = self.subscribers(crowd, 50)
-        handshaking = crowd.add(5)
+        clients = self.tls_clients()
+        peers = self.subscribers(clients, 50)
+        handshaking = clients.add(5)
         for peer in handshaking:
             peer.budget = 10
-        crowd.run(0.2)
+        clients.run(0.2)
         self.server.signal(signal.SIGTERM)
-        crowd.run_until(lambda: not any(peer.is_open for peer in crowd.peers), self.drain_s + 2)
+        clients.run_until(lambda: not any(peer.is_open for peer in clients.peers), self.drain_s + 2)
         for peer in peers:
             others = [kind for kind in peer.types() if kind not in (MsgType.ACK, MsgType.DATA_BATCH)]
             self.assertEqual(others, [MsgType.GOAWAY, MsgType.ERROR])

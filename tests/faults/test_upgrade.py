@@ -98,7 +98,7 @@ class Upgrades(FaultCase):
     fault = 44
     promise = "Hand-over of listeners to a new process: no connection refused or reset"
     # It is told to go away, and doesn't know how to come back.
-    has_neighbour = False
+    has_bystander = False
     drain_s = 1
     options = ("--drain-seconds", drain_s)
 
@@ -221,19 +221,19 @@ class UpgradeOfTls(TlsCase, Upgrades):
 class WaitingConnections(Upgrades):
     def test_who_waits_to_be_accepted_is_taken(self):
         """What is in the queue of a socket belongs to all that hold it."""
-        crowd = self.crowd()
+        clients = self.open_clients()
         self.server.signal(signal.SIGUSR2)
         peers = []
         # Before, during and after.
         while not self.lines(SERVES):
-            peers += crowd.add(20)
-            crowd.run(0.01)
-        peers += crowd.add(100)
+            peers += clients.add(20)
+            clients.run(0.01)
+        peers += clients.add(100)
         (line,) = self.lines(SERVES)
         self.successors.append(line["pid"])
         self.addCleanup(kill_if_running, line["pid"])
         self.wait_until(lambda: not is_running(self.server.pid), self.drain_s + 3, "the end of the old process")
-        crowd.run(0.5)
+        clients.run(0.5)
         # Who was still unknown to the old one is told that it goes; nobody is cut off.
         self.assertFalse(any(peer.was_reset for peer in peers))
         for peer in peers:
@@ -242,7 +242,7 @@ class WaitingConnections(Upgrades):
 
 
 class FailedUpgrades(FileCase):
-    """The old process goes on as if nothing had been: the neighbour is there all the time."""
+    """The old process goes on as if nothing had been: the bystander is there all the time."""
 
     fault = 44
     promise = Upgrades.promise
@@ -351,7 +351,7 @@ class ReplacedBinary(ReplaceableBinary):
 class EndedWhileUpgrading(ReplaceableBinary):
     fault = 44
     promise = Upgrades.promise
-    has_neighbour = False
+    has_bystander = False
     drain_s = 2
 
     def tearDown(self):
@@ -471,7 +471,7 @@ class BadActivation(StartCase):
 
 
 def is_running(pid):
-    """Whether it is a process that hasn't ended."""
+    """True if it is a process that hasn't ended."""
     try:
         stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,9 +1,12 @@
 //! The rules of the house (docs/architecture.md): which crate may use which, `unsafe` in one crate, no import circles,
-//! and files and functions that one can take in at a glance. A list of exceptions that is no longer true fails, too.
+//! files and functions that one can take in at a glance, and plain words. A list of exceptions that is no longer true
+//! fails, too.
 
+mod defects;
 mod imports;
 mod listed;
 mod rust;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -138,6 +141,76 @@ fn files_and_functions_are_short_or_listed() {
     }
     compare(&files, listed::FILES, &format!("have more than {FILE_LINES_MAX} lines"));
     compare(&functions, listed::FUNCTIONS, &format!("have more than {FUNCTION_LINES_MAX} lines"));
+}
+
+/// scripts/planted-bugs replaces text of the code: each text has to be there, once.
+#[test]
+fn planted_bugs_fit_the_code() {
+    let root = Workspace::read().root;
+    let list = fs::read_to_string(root.join("tests/sim/planted/bugs.txt")).expect("the list");
+    let bugs: Vec<_> = list.split("## ").skip(1).collect();
+    let mut wrong = Vec::new();
+    for bug in &bugs {
+        let mut lines = bug.lines();
+        let [Some(name), Some(_what), Some(file)] = [lines.next(), lines.next(), lines.next()] else {
+            panic!("an entry has a name, a sentence and a file: {bug}");
+        };
+        let old: Vec<_> =
+            lines.filter(|line| line.starts_with('-')).map(|line| line.get(2..).unwrap_or("")).collect();
+        let source = fs::read_to_string(root.join(file)).unwrap_or_default();
+        let times = source.matches(&old.join("\n")).count();
+        if times != 1 {
+            wrong.push(format!("{name}: {times} times in {file}"));
+        }
+    }
+    assert!(wrong.is_empty(), "the text that a planted bug replaces must be there once: {wrong:#?}");
+    assert!(bugs.len() > 60, "this test would find them");
+}
+
+#[test]
+fn docstrings_open_with_a_noun_or_a_verb() {
+    let workspace = Workspace::read();
+    let mut wrong = Vec::new();
+    for file in workspace.files() {
+        let source = fs::read_to_string(&file).expect("a file");
+        let name = workspace.relative(&file);
+        wrong.extend(
+            words::wrong_openings(&source).iter().map(|(line, text)| format!("{name}:{line}: {text}")),
+        );
+    }
+    assert!(wrong.is_empty(), "open these with a noun phrase, or a verb in the third person: {wrong:#?}");
+}
+
+#[test]
+fn names_are_the_words_of_the_field() {
+    let workspace = Workspace::read();
+    let mut wrong = Vec::new();
+    for file in workspace.files() {
+        let source = fs::read_to_string(&file).expect("a file");
+        let name = workspace.relative(&file);
+        let found = words::replaced_names(&source).into_iter();
+        wrong.extend(found.map(|(line, word, by)| format!("{name}:{line}: {word} (the field says {by})")));
+    }
+    assert!(wrong.is_empty(), "rename these: {wrong:#?}");
+}
+
+#[test]
+fn pages_name_files_that_exist() {
+    let workspace = Workspace::read();
+    let mut wrong = Vec::new();
+    for page in ["CONTRIBUTING.md", "docs/architecture.md"] {
+        let text = fs::read_to_string(workspace.root.join(page)).expect("a page");
+        let codes = text.split('`').skip(1).step_by(2).filter(|code| !code.contains(['*', ' ']));
+        let paths: Vec<_> = codes.filter_map(|code| code.strip_prefix("crates/")).collect();
+        assert!(paths.len() > 20, "{page} names {} files", paths.len());
+        // The tree may lack a crate of the table above.
+        let is_here =
+            |path: &&&str| path.split('/').next().is_some_and(|name| workspace.crates.contains_key(name));
+        let missing =
+            paths.iter().filter(is_here).filter(|path| !workspace.root.join("crates").join(path).exists());
+        wrong.extend(missing.map(|path| format!("{page}: crates/{path}")));
+    }
+    assert!(wrong.is_empty(), "these don't exist: {wrong:#?}");
 }
 
 /// Fails if something was found that isn't listed with a reason, or is listed and wasn't found.

@@ -84,7 +84,7 @@ def _publish_ack(**fields):
 
 
 def _lz4_of_literals(event):
-    """What a batch of one event packs to without being any smaller, in hexadecimal digits."""
+    """A batch of one event as LZ4 of literals alone, which is no smaller, in hexadecimal digits."""
     batch = encode_message("Publish", {"events": [event]})
     assert 15 + 255 > len(batch) >= 15
     return (len(batch).to_bytes(4, "little") + bytes([0xF0, len(batch) - 15]) + batch).hex()

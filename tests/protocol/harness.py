@@ -1,4 +1,4 @@
-"""What test_protocol.py runs on: the real server as a child process, a base class with the shared checks, and a
+"""Base of test_protocol.py: the real server as a child process, a base class with the shared checks, and a
 suite that runs all test classes at the same time.
 """
 

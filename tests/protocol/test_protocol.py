@@ -662,10 +662,10 @@ class SpreadPhase(ServerCase):
         self.assertGreater(len(set(phases_ms)), 1, phases_ms)
 
 
-# ---- Neighbours and limits ----------------------------------------------------------------------------------
+# ---- Bystanders and limits ----------------------------------------------------------------------------------
 
 
-class Neighbours(ServerCase):
+class Bystanders(ServerCase):
     rate = 10
     options = ("--ticks-per-second", rate)
 
@@ -728,8 +728,8 @@ class SlowConsumer(ServerCase):
                 time.sleep(0.1)
         except ConnectionError:
             was_reset = True  # a socket tells of a reset only once
-        neighbour, ack = self.subscribed()
-        ticks = ticks_in(read_batches(neighbour, 5))
+        bystander, ack = self.subscribed()
+        ticks = ticks_in(read_batches(bystander, 5))
         self.check_ticks(ticks, ack["next_sequence"], (1000, 10_000))
         try:
             messages = client.collect(ANSWER_TIMEOUT_S)

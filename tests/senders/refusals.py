@@ -58,7 +58,7 @@ class Recorder:
         sender.key = {"X-API-Key": "bk_0b77ffee"}
 
     def send(self, batch):
-        """Whether each protocol's batch was answered with success. Streams get no answer while nothing is stored."""
+        """True where a protocol's batch was answered with success. Streams get no answer while nothing is stored."""
         results = {}
         for name, sender in self.senders.items():
             markers = [f"{name}-{self.seed}-{batch}-{index}" for index in range(20)]

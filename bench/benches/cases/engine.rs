@@ -14,7 +14,7 @@ use super::{Case, Operation};
 const MS: u64 = 1_000_000;
 /// From tick to tick of the stream SECOND: 10 a second.
 const INTERVAL_NS: u64 = 100 * MS;
-/// Cursors of a wave.
+/// Cursors of a fan-out.
 const SUBSCRIBERS: u32 = 10_000;
 /// Actions of one pass of the server's driver.
 const ACTIONS_PER_PASS: usize = 256;
@@ -50,7 +50,7 @@ fn subscribe_again() -> Operation {
     })
 }
 
-/// What a connection costs that asks for nothing; to subtract from the next case.
+/// Cost of a connection that asks for nothing; to subtract from the next case.
 fn accept_close() -> Operation {
     let mut driver = Driver::new();
     driver.subscriber(Mode::Second);
@@ -111,7 +111,7 @@ fn fan_out() -> Operation {
 struct Driver {
     shard: Shard,
     now: Now,
-    /// What the kernel would hold: sends without an answer.
+    /// State that the kernel would hold: sends without an answer.
     sends: Vec<(ConnId, SealedFrame, u32)>,
 }
 

@@ -14,7 +14,7 @@ pub type Operation = Box<dyn FnMut()>;
 
 /// A named operation.
 pub struct Case {
-    /// What it does, as in the baseline.
+    /// Its name in the baseline.
     pub name: &'static str,
     /// Frames, connections or passes that one operation handles.
     pub items: u32,

@@ -41,7 +41,7 @@ const IDLE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tickstream-bare-loop", version)]
 struct Options {
-    /// How frames are sent: batches of SENDs on io_uring, or a send(2) each
+    /// Way of sending frames: batches of SENDs on io_uring, or a send(2) each
     #[arg(long, default_value = "uring")]
     engine: Engine,
     /// Port on 127.0.0.1
@@ -59,7 +59,7 @@ struct Options {
     /// Ticks in a frame; tickstream-load wants --ticks-per-second rate × this
     #[arg(long, default_value = "1")]
     ticks_per_frame: NonZeroU32,
-    /// Whether all connections get their frame at once, or each in a phase of its own
+    /// Times of frames: to all connections at once, or to each in a phase of its own
     #[arg(long, default_value = "aligned")]
     phase: Phase,
     /// SENDs per io_uring_enter

@@ -18,7 +18,7 @@ use clap::Parser;
 use tickstream_journal::{FileDirectory, Reader, Tail, verify};
 
 /// Faults that are told one by one.
-const TOLD: usize = 20;
+const SHOWN_MAX: usize = 20;
 /// The keys of `StoredBatch.events`, and of `Event.event_id` with the length that it always has.
 const EVENTS: u64 = 3 << 3 | 2;
 const EVENT_ID: [u8; 2] = [1 << 3 | 2, 16];
@@ -29,7 +29,7 @@ const EVENT_ID: [u8; 2] = [1 << 3 | 2, 16];
 struct Options {
     /// The server's --journal directory
     directory: PathBuf,
-    /// What `tickstream-load --publish --acked` wrote
+    /// File that `tickstream-load --publish --acked` wrote
     acked: PathBuf,
     /// Only faults
     #[arg(short, long)]
@@ -57,7 +57,7 @@ fn main() -> ExitCode {
     match check(&options) {
         Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
         Ok(faults) => {
-            for fault in faults.iter().take(TOLD) {
+            for fault in faults.iter().take(SHOWN_MAX) {
                 println!("FAULT  {fault}");
             }
             println!("{} faults", faults.len());

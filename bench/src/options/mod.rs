@@ -39,7 +39,7 @@ pub struct Options {
     /// Source addresses to connect from, in turn
     #[arg(long, value_delimiter = ',', value_name = "ADDRESS", conflicts_with = "source_addresses")]
     pub source: Vec<Ipv4Addr>,
-    /// How many addresses from 127.0.1.1 on to connect from [default: one per 20,000 connections]
+    /// Number of addresses from 127.0.1.1 on to connect from [default: one per 20,000 connections]
     #[arg(long, alias = "sources", value_name = "N")]
     pub source_addresses: Option<NonZeroU32>,
 
@@ -49,7 +49,7 @@ pub struct Options {
     /// Connections that may be on their way at a time
     #[arg(long, default_value = "1024", value_name = "N")]
     pub in_flight: NonZeroU32,
-    /// How long all connections may take beyond what the ramp needs
+    /// Longest time that all connections may take beyond that of the ramp
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub connect_timeout: Duration,
     /// Attempts to connect before a connection is given up
@@ -74,18 +74,18 @@ pub struct Options {
     /// Time that is measured
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
-    /// How late a tick may be before it counts as missing at the end
+    /// Lateness beyond which a tick counts as missing at the end
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
-    /// How often each connection sends HEARTBEAT, spread evenly over the connections; 0s: never [default: what the
-    /// server announces]
+    /// Interval at which each connection sends HEARTBEAT, spread evenly over the connections; 0s: never [default: the
+    /// server's]
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub heartbeat_interval: Option<Duration>,
 
     /// Connections that read one buffer, then pause
     #[arg(long, default_value_t = 0.0, value_parser = percent, value_name = "PCT")]
     pub slow: f64,
-    /// How long slow ones pause
+    /// Pause of slow ones
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub slow_pause: Duration,
     /// Connections that stop reading once they are subscribed
@@ -115,8 +115,8 @@ pub struct Options {
     /// Completions that wake a worker before --receive-wait is over, and that it takes per system call
     #[arg(long, default_value = "256", value_name = "N")]
     pub receive_batch: NonZeroU32,
-    /// How long a worker lets arrivals gather before it wakes for fewer than --receive-batch. Saves CPU, and adds
-    /// at most this to a latency; 0s: wakes for the first
+    /// Longest time for which a worker lets arrivals gather before it wakes for fewer than --receive-batch. Saves
+    /// CPU, and adds at most this to a latency; 0s: wakes for the first
     #[arg(long, default_value = "200us", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub receive_wait: Duration,
     /// Bytes of a receive buffer [default: 512, or 2048 with TLS, or 16384 above 1,000 ticks a second]

@@ -54,7 +54,7 @@ pub struct PublishOptions {
     /// Events to publish per second, over all connections; 0: as many as the credits allow
     #[arg(long, default_value = "0", value_name = "EVENTS/s", requires = "publish", value_parser = per_second)]
     pub rate: u32,
-    /// How batches are packed
+    /// Compression of batches
     #[arg(long, default_value = "none", requires = "publish")]
     pub codec: CodecOption,
     /// Publish although the server asks to wait

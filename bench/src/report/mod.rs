@@ -14,10 +14,10 @@ use crate::{
     summary::{SecondSum, Summary},
 };
 
-/// Bars of the wave's profile, at most.
-const WAVE_BARS: u64 = 180;
-/// The wave's profile ends here; what comes later is in the percentiles.
-const WAVE_END: f64 = 0.9999;
+/// Bars of the fan-out's profile, at most.
+const FAN_OUT_BARS: u64 = 180;
+/// The profile of the fan-out ends here; what comes later is in the percentiles.
+const FAN_OUT_END: f64 = 0.9999;
 
 const STYLE: &str = "
 :root{color-scheme:light dark;--bg:#fff;--fg:#1c2024;--dim:#667080;--grid:#e3e6ea;--good:#1a7f4b;--bad:#c03030;
@@ -159,7 +159,7 @@ fn charts(summary: &Summary) -> Vec<Chart> {
     };
     vec![
         percentile_chart(summary),
-        wave_chart(summary),
+        fan_out_chart(summary),
         over_time(
             "Latency by second",
             "ms",
@@ -231,20 +231,20 @@ fn percentile_chart(summary: &Summary) -> Chart {
     }
 }
 
-fn wave_chart(summary: &Summary) -> Chart {
-    let total: u64 = summary.wave.iter().map(|&(_, ticks)| ticks).sum();
+fn fan_out_chart(summary: &Summary) -> Chart {
+    let total: u64 = summary.fan_out.iter().map(|&(_, ticks)| ticks).sum();
     let (mut points, mut width) = (Vec::new(), 1);
     if total > 0 {
-        let end = summary.histogram.value_at_quantile(WAVE_END) / 1_000 + 1;
-        width = end.div_ceil(WAVE_BARS).max(1);
+        let end = summary.histogram.value_at_quantile(FAN_OUT_END) / 1_000 + 1;
+        width = end.div_ceil(FAN_OUT_BARS).max(1);
         let mut bars = vec![0; end.div_ceil(width) as usize];
-        for &(ms, ticks) in summary.wave.iter().filter(|&&(ms, _)| ms < end) {
+        for &(ms, ticks) in summary.fan_out.iter().filter(|&&(ms, _)| ms < end) {
             bars[(ms / width) as usize] += ticks;
         }
         points = (0..).zip(bars).map(|(bar, ticks)| ((bar * width) as f64, ticks as f64)).collect();
     }
     Chart {
-        title: "Profile of the wave",
+        title: "Profile of the fan-out",
         x: "ms after epoch_ms",
         y: "ticks that arrived, by time after they were due",
         scale: Scale::Linear,

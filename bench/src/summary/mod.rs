@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use self::second::SecondSum;
 use crate::{
     conditions::Conditions,
-    figures::{Percentiles, ThreadUsage, Usage, machine_percent, wave},
+    figures::{Percentiles, ThreadUsage, Usage, fan_out, machine_percent},
     options::ModeOption,
     plan::Plan,
     snapshot::{Measured, Snapshot},
@@ -120,8 +120,9 @@ pub struct Summary {
     /// Of the machine, by neither server nor generator; unknown without the server's.
     pub others_percent: Option<f64>,
 
-    /// The wave's profile: ticks by how many whole ms after `epoch_ms` they arrived.
-    pub wave: Vec<(u64, u64)>,
+    /// The profile of the fan-out: ticks by how many whole ms after `epoch_ms` they arrived.
+    #[serde(rename = "wave")]
+    pub fan_out: Vec<(u64, u64)>,
     pub seconds: Vec<SecondSum>,
 
     #[serde(skip)]
@@ -232,7 +233,7 @@ impl Summary {
             machine_busy_percent: busy,
             machine_steal_percent: steal,
             others_percent: others,
-            wave: wave(&merged.steady),
+            fan_out: fan_out(&merged.steady),
             seconds,
             histogram: merged.steady,
         };

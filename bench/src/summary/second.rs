@@ -9,7 +9,7 @@ use crate::{
     stats::{SecondReport, coarse},
 };
 
-/// One second of the run: it begins 50 ms before the whole second, so that a wave isn't cut.
+/// One second of the run: it begins 50 ms before the whole second, so that a fan-out isn't cut.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SecondSum {
     /// Unix time, s.

@@ -37,7 +37,7 @@ pub struct TlsOptions {
     /// Name that the server's certificate must have [default: the IP address of --addr]
     #[arg(long, value_name = "NAME", requires = "tls_ca")]
     pub tls_server_name: Option<String>,
-    /// Whether a connection that comes back resumes its session
+    /// TLS sessions of connections that come back: resumed or new
     #[arg(long, value_name = "WHETHER", default_value = "on", requires = "tls_ca")]
     pub tls_resume: Switch,
 }
@@ -45,9 +45,9 @@ pub struct TlsOptions {
 /// On or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    /// It does
+    /// Resumed
     On,
-    /// It doesn't
+    /// New
     Off,
 }
 

@@ -161,7 +161,7 @@ impl Session {
         Ok(progress)
     }
 
-    /// The alert about an error, if rustls has one. Asked twice, it would judge the same bytes again; and it panics
+    /// The alert about an error, if rustls has one. Asked twice, it would handle the same bytes again; and it panics
     /// unless it is shown again what it hasn't taken.
     fn encode_alert(&mut self, rest: &mut [u8], scratch: &mut Scratch) {
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.tls.process_tls_records(rest).state {

@@ -25,14 +25,14 @@ const REFUSAL_CHARS: usize = 300;
 /// Reasons for which there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum AdminClientError {
-    /// Nobody listens, or it broke.
+    /// No server listens, or the connection broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It took too long.
-    #[error("it takes longer than {} s", .0.as_secs())]
+    /// The server took too long.
+    #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
     /// Not HTTP.
-    #[error("what answers there doesn't speak HTTP")]
+    #[error("the answer isn't HTTP; is this the address of the admin endpoint?")]
     NoHttp,
     /// Too much of it.
     #[error("the answer is longer than {} MiB", BYTES_MAX >> 20)]

@@ -1,6 +1,6 @@
 //! `tickstream demo`: a server with clients and events, and everything else to try, until one Ctrl-C.
 
-mod crowd;
+mod clients;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,7 +16,7 @@ use tickstream_service::text::counted;
 
 use crate::cli::{DemoArgs, WatchArgs};
 use crate::watch::{self, WatchError};
-use crowd::Crowd;
+use clients::Clients;
 
 /// Bytes of the password before they are written in hexadecimal.
 const PASSWORD_BYTES: usize = 16;
@@ -66,6 +66,7 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         ("journal", journal.path().display().to_string()),
         ("journal_segment_mib", "4".to_owned()),
         ("journal_max_mib", "64".to_owned()),
+        ("drain_seconds", "2s".to_owned()),
     ])?;
     let (server, admin) = Server::start_with_admin(config, log)?;
     let address = reachable(server.address()).to_string();
@@ -74,7 +75,7 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         let admin = admin.as_ref().and_then(|(_, addresses)| addresses.first());
         introduce(args, (&address, &credentials), (clients, admin, journal.path()));
     }
-    let crowd = Crowd::start(address.clone(), &credentials, clients).map_err(DemoError::Thread)?;
+    let clients = Clients::start(address.clone(), &credentials, clients).map_err(DemoError::Thread)?;
     let watched = watch::run(&WatchArgs {
         addrs: vec![address],
         credentials,
@@ -84,8 +85,9 @@ pub fn run(args: &DemoArgs, log: &LogGuard) -> Result<(), DemoError> {
         count: args.count,
         json: args.json,
     });
-    drop(crowd);
-    server.stop();
+    drop(clients);
+    // Not at once: a shard hears of the clients that have left.
+    server.drain();
     server.wait()?;
     Ok(watched?)
 }
@@ -105,7 +107,8 @@ fn introduce(
     // A closed standard output is found out by the first tick.
     let _ = writeln!(
         io::stdout(),
-        "serving on {address}, {ticks}; {clients} and 20 events a second; Ctrl-C ends it. To try:\n\n\
+        "serving on {address}, {ticks}; {clients} and 20 events a second\n\
+         Ctrl-C ends it. To try:\n\n\
          the page     http://{admin}/\n\
          a terminal   tickstream top --admin {admin}\n\
          ticks        STREAM_USER={user} STREAM_PASS={pass} tickstream watch --addr {address}\n\

@@ -111,7 +111,7 @@ fn upgrade(args: &UpgradeArgs) -> ExitCode {
         Ok(answer) => print(format!("{}\n", text::one_line(answer.trim_end())).as_bytes()),
         Err(source) => {
             let error = OperatorError::Admin { address: args.admin.address.clone(), source };
-            fail(&error, exit::FAILURE)
+            fail(&error, error.exit_code())
         }
     }
 }

@@ -7,6 +7,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::events::journals;
+
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 16;
 
@@ -62,7 +64,7 @@ impl Inputs {
     /// Refuses a standard output that is one of these: `command file >> file`.
     ///
     /// # Errors
-    /// Which of them it is.
+    /// If it is one of them; the error names it.
     pub fn check_stdout(&self) -> io::Result<()> {
         self.check(&opened(&io::stdout())?.metadata()?)
     }
@@ -83,8 +85,12 @@ impl OutputFile {
     /// Finds out whether the file can be written, without making or changing it.
     ///
     /// # Errors
-    /// If it is one of `inputs`, or can't be written.
+    /// If it is one of `inputs`, is among the files of a journal, or can't be written.
     pub fn prepare(path: &Path, inputs: Inputs) -> io::Result<Self> {
+        if journals::is_beside_a_journal(path) {
+            let problem = "it would be in a journal's directory; name another one";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
+        }
         let existing = match OpenOptions::new().write(true).open(path) {
             Ok(file) => {
                 inputs.check(&file.metadata()?)?;
@@ -190,6 +196,22 @@ mod tests {
         fs::hard_link(at("in"), at("late")).unwrap();
         late.write_all(b"lost").unwrap_err();
         assert_eq!(fs::read_to_string(at("in")).unwrap(), "precious");
+    }
+
+    #[test]
+    fn no_file_of_a_journal_is_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("000")).unwrap();
+        fs::write(at("000/lock"), "").unwrap();
+        fs::write(at("000/next"), "the next segment").unwrap();
+        std::os::unix::fs::symlink(at("000/next"), at("soft")).unwrap();
+        for name in ["000/next", "000/new", "000/../000/new", "soft"] {
+            let error = OutputFile::prepare(&at(name), Inputs::default()).unwrap_err();
+            assert!(error.to_string().contains("in a journal's directory"), "{name}: {error}");
+        }
+        OutputFile::prepare(&at("beside"), Inputs::default()).unwrap();
+        assert_eq!(fs::read_to_string(at("000/next")).unwrap(), "the next segment");
     }
 
     #[test]

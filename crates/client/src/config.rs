@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use crate::{Error, TlsConfig};
 
-/// What the builder was given; [`Config::check`] says whether it can work.
+/// Settings that the builder was given; [`Config::check`] checks them.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub servers: Vec<String>,

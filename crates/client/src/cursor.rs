@@ -1,4 +1,4 @@
-//! Where a subscription stands in its stream.
+//! Position of a subscription in its stream.
 
 /// The last sequence that was delivered, or stepped over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -6,7 +6,7 @@ pub(crate) struct Cursor {
     last: Option<u64>,
 }
 
-/// What is new in a run of sequences.
+/// New part of a run of sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Advance {
     /// So many at the front were delivered before.
@@ -25,7 +25,7 @@ impl Cursor {
         Self { last }
     }
 
-    /// What to resume after.
+    /// Sequence to resume after.
     pub fn last(self) -> Option<u64> {
         self.last
     }

@@ -18,7 +18,7 @@ use crate::{
     session::Message,
 };
 
-/// What outlives a connection. Until a subscription was accepted, the first error is the last.
+/// State that outlives a connection. Until a subscription was accepted, the first error is the last.
 pub(crate) struct Driver {
     config: Config,
     /// Index of the server in use.

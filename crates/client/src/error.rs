@@ -17,7 +17,7 @@ pub enum Error {
     Config {
         /// The builder's method.
         setting: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: &'static str,
     },
     /// TLS can't be had with what the builder was given.
@@ -28,7 +28,7 @@ pub enum Error {
     Connect {
         /// The server, as the builder was given it.
         server: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// There is no TLS with a server.
@@ -43,9 +43,9 @@ pub enum Error {
     /// The other side didn't do something in time.
     #[error("{operation} took longer than {after:?}")]
     Timeout {
-        /// What was waited for.
+        /// The operation that was waited for.
         operation: Operation,
-        /// How long.
+        /// Time after which it was given up.
         after: Duration,
     },
     /// The server closed the connection and said why.
@@ -55,7 +55,7 @@ pub enum Error {
         code: ErrorCode,
         /// The server's words, for people.
         message: String,
-        /// How long the server doesn't want to see this client, if it said so.
+        /// Time for which the server doesn't want to see this client, if it said so.
         retry_after: Option<Duration>,
     },
     /// The server asked to leave, the time that it gave is over.
@@ -103,7 +103,7 @@ pub enum BadMessage {
     Payload {
         /// The frame's type.
         kind: FrameType,
-        /// What the decoder says.
+        /// The decoder's error.
         source: DecodeError,
     },
     /// A HEARTBEAT has no payload.
@@ -156,7 +156,7 @@ pub enum BadMessage {
     SequenceOverflow,
 }
 
-/// What a [`Error::Timeout`] was about.
+/// Operation that a [`Error::Timeout`] ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Resolving the name and connecting.
@@ -172,7 +172,7 @@ pub enum Operation {
 }
 
 impl Error {
-    /// Whether the same attempt may succeed later. A subscription that was accepted makes it by itself, and so does a
+    /// True if the same attempt may succeed later. A subscription that was accepted makes it by itself, and so does a
     /// publisher.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -197,7 +197,7 @@ impl Error {
         }
     }
 
-    /// How long the server doesn't want to see this client, if it said so.
+    /// Time for which the server doesn't want to see this client, if it said so.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,

@@ -6,7 +6,7 @@ use tickstream_wire::messages::{DataBatch, Mode, SCHEMA_VERSION, Subscribe};
 
 use crate::{BadMessage, Batch, StreamUpdate, Tick, cursor::Cursor};
 
-/// What the application wants.
+/// Subscription that the application wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub mode: Mode,
@@ -14,7 +14,7 @@ pub(crate) struct Wanted {
     pub resume_after: Option<u64>,
 }
 
-/// What it gets. `mode` is `None` until the first subscription was accepted.
+/// Subscription as the server grants it. `mode` is `None` until the first one was accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Feed {
     mode: Option<Mode>,
@@ -58,7 +58,7 @@ impl Feed {
         self.server_ahead_ms = self.accepted_ms.wrapping_sub(local_ms).cast_signed();
     }
 
-    /// What is new in a batch: a gap, ticks, both or nothing.
+    /// News of a batch: a gap, ticks, both or nothing.
     ///
     /// # Errors
     /// If the server must not send such a batch.

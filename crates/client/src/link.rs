@@ -81,7 +81,7 @@ impl Link {
         self.read_at
     }
 
-    /// How long the connection has lasted.
+    /// Age of the connection.
     pub fn age(&self) -> Duration {
         self.since.elapsed()
     }

@@ -28,7 +28,7 @@ impl Outbox {
         self.queue.clone()
     }
 
-    /// Whether events wait for room.
+    /// True if events wait for room.
     pub fn is_blocked(&self) -> bool {
         !self.waiting.is_empty()
     }

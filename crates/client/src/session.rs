@@ -53,9 +53,9 @@ impl PublishLimits {
 /// The session of one connection, from AUTH on.
 pub(crate) struct Session {
     out: Vec<u8>,
-    /// What the builder allows, bytes.
+    /// The builder's limit, bytes.
     payload_cap: u32,
-    /// What holds at the moment, bytes: the smaller of the cap and the server's limit.
+    /// Limit that holds at the moment, bytes: the smaller of the cap and the server's limit.
     payload_max: u32,
     reply_timeout: Duration,
     awaited: Option<Awaited>,
@@ -246,7 +246,7 @@ impl Session {
         [limit, heartbeat].into_iter().flatten().min().unwrap_or(self.last_received + self.reply_timeout)
     }
 
-    /// Whether the server was silent for too long. Who doesn't read can't tell.
+    /// Fails if the server was silent for too long, which only a client that reads can tell.
     pub fn check(&self, now: Instant, reading: bool) -> Result<(), Error> {
         match self.limits(reading).find(|(since, timeout, _)| *since + *timeout <= now) {
             Some((_, after, operation)) => Err(Error::Timeout { operation, after }),

@@ -18,7 +18,7 @@ pub(crate) use stream::TlsStream;
 
 use crate::tls_error::TlsConfigError;
 
-/// How a client speaks TLS 1.3: [`Builder::tls`](crate::Builder::tls). Older versions are refused.
+/// TLS 1.3 of a client: [`Builder::tls`](crate::Builder::tls). Older versions are refused.
 ///
 /// ```no_run
 /// # fn tls() -> Result<(), tickstream_client::TlsConfigError> {

@@ -1,4 +1,4 @@
-//! What can go wrong with TLS: in its settings, and with a server.
+//! Errors of TLS: in its settings, and with a server.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ pub enum TlsConfigError {
     Pem {
         /// The file, or which text.
         origin: String,
-        /// What is wrong.
+        /// The problem.
         source: pem::Error,
     },
     /// There is no certificate in it.
@@ -43,7 +43,7 @@ pub enum TlsConfigError {
     Certificate {
         /// The file, or which text.
         origin: String,
-        /// What is wrong.
+        /// The problem.
         source: rustls::Error,
     },
     /// The client's certificate and key can't be used, or don't belong together.
@@ -53,13 +53,13 @@ pub enum TlsConfigError {
         certificate: String,
         /// The key's file, or which text.
         key: String,
-        /// What is wrong.
+        /// The problem.
         source: rustls::Error,
     },
     /// This system has no store of authorities, or an unusable one.
     #[error("this system has no certificates of authorities that can be used; name a CA file")]
     NoSystemRoots {
-        /// What was in the way, if anything was.
+        /// The system's error, if there was one.
         source: Option<rustls_native_certs::Error>,
     },
     /// Not a name that a certificate can have.
@@ -133,7 +133,7 @@ pub enum TlsError {
         /// The server's reason.
         alert: AlertDescription,
     },
-    /// What answers isn't TLS.
+    /// The answer isn't TLS.
     #[error("what answers there is not TLS; check the port")]
     NotTls,
     /// The server closed the connection before TLS was agreed on, as one without TLS may.
@@ -148,7 +148,7 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// Whether the same attempt may succeed later, without another setting of this client.
+    /// True if the same attempt may succeed later, without another setting of this client.
     pub(crate) fn is_retryable(&self) -> bool {
         match self {
             // A certificate that is renewed, a clock that is set, a server that starts, damage on the way.
@@ -166,7 +166,7 @@ impl TlsError {
         }
     }
 
-    /// Whether it is the server that refuses this client.
+    /// True if it is the server that refuses this client.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::CertificateRequired | Self::ClientCertificate { .. })
     }

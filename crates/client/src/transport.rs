@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{Error, tls::TlsStream};
 
-/// How long an orderly close waits for the server's FIN: as long as a server discards what still comes.
+/// Longest wait of an orderly close for the server's FIN: as long as a server discards bytes that still come.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The way to a server.
@@ -22,7 +22,7 @@ pub(crate) enum Transport {
     Tls(Box<TlsStream>),
 }
 
-/// What may get on.
+/// Directions in which the transport may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Readiness {
     pub read: bool,
@@ -51,7 +51,7 @@ impl Transport {
         })
     }
 
-    /// Whether [`write`](Self::write) is to be called though there is nothing new to send.
+    /// True if [`write`](Self::write) is to be called though there is nothing new to send.
     pub fn wants_write(&self) -> bool {
         match self {
             Self::Plain(_) => false,

@@ -1,6 +1,7 @@
 //! The collector as a whole: listeners, and what they share.
 
 use std::{
+    fs::File,
     io,
     net::SocketAddr,
     os::{fd::AsFd, unix::net::UnixStream},
@@ -14,6 +15,7 @@ use tickstream_client::{Builder, Error};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
+    directory,
     files::source::Following,
     handover::{self, HandoverError, Inherited, Socket},
     host::HostTask,
@@ -59,7 +61,7 @@ pub struct Addresses {
 /// Options of a collector.
 #[derive(Clone, Debug)]
 pub struct CollectorConfig {
-    /// Where to listen.
+    /// Addresses to listen on.
     pub addresses: Addresses,
     /// The keys of senders; `None`: whoever reaches a listener may send.
     pub keys: Option<Keys>,
@@ -92,7 +94,7 @@ pub enum StartError {
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The places in files can't be kept.
@@ -100,7 +102,7 @@ pub enum StartError {
     State {
         /// The directory.
         dir: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The disk queue can't be used.
@@ -108,7 +110,7 @@ pub enum StartError {
     Spool {
         /// The directory.
         dir: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// There is no directory for the places in files.
@@ -135,6 +137,8 @@ pub struct Collector {
     sockets: Vec<Socket>,
     /// The part of the configuration that two processes can't share, if there is one.
     exclusive: Option<&'static str>,
+    /// The lock of the directory of places.
+    state: Option<File>,
 }
 
 /// A socket's buffer for datagrams that come while the collector is busy, bytes.
@@ -184,6 +188,7 @@ impl Collector {
             http: Vec::new(),
             streams: Vec::new(),
             datagrams: Vec::new(),
+            state: None,
             following: None,
             scraping: None,
             host: None,
@@ -236,10 +241,14 @@ impl Collector {
         state_dir: Option<PathBuf>,
     ) -> Result<(), StartError> {
         let SourceConfig { files, jobs, host, stdin, journald, .. } = sources;
+        if journald.is_some() || !files.is_empty() {
+            let dir = state_dir.clone().ok_or(StartError::NoStateDir)?;
+            let lock = directory::lock(&dir, "state.lock");
+            self.state = Some(lock.map_err(|source| StartError::State { dir, source })?);
+        }
         self.pipes.extend(stdin.map(|lines| Pipe::stdin(lines, self.intake.clone())));
         if let Some(config) = journald {
             let dir = state_dir.clone().ok_or(StartError::NoStateDir)?;
-            std::fs::create_dir_all(&dir).map_err(|source| StartError::State { dir: dir.clone(), source })?;
             self.pipes.push(Pipe::journald(config, &dir, self.intake.clone()));
         }
         if !files.is_empty() {

@@ -21,11 +21,11 @@ const RETRY_MOST: Duration = Duration::from_secs(30);
 pub(crate) struct Delivery<'a> {
     /// Publishes it.
     pub intake: &'a Intake,
-    /// Where it comes from.
+    /// Origin of the request.
     pub origin: &'a Origin,
-    /// It is given up then; `None`: never.
+    /// Time at which delivery is given up; `None`: never.
     pub until: Option<Instant>,
-    /// It is given up when the collector ends.
+    /// Signal that the collector ends: delivery is given up then.
     pub drain: Option<watch::Receiver<bool>>,
 }
 

@@ -56,7 +56,7 @@ impl HostConfig {
     /// The metrics.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn metrics(&self) -> Result<HostMetrics, String> {
         let interval = duration("interval", self.interval.as_deref(), Duration::from_secs(15));
         Ok(HostMetrics {
@@ -73,7 +73,7 @@ impl HostConfig {
 pub(crate) struct Measurement {
     pub name: &'static str,
     pub unit: &'static str,
-    /// It counts since the start of what it belongs to.
+    /// True if it counts since the start of its owner: the machine, a process, a container.
     pub is_counter: bool,
     pub labels: BTreeMap<String, String>,
     pub value: f64,

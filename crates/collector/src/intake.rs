@@ -32,7 +32,7 @@ const KEYS_MAX: usize = 65_536;
 /// Advice to senders where the collector itself is full.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(2);
 
-/// What the servers said of a request, as far as they did.
+/// Answers of the servers to a request, as far as they came.
 struct Published {
     outcome: Outcome,
     /// Of a batch without an answer.
@@ -49,7 +49,7 @@ impl Published {
 #[derive(Debug)]
 pub struct Intake {
     upstream: Arc<Upstream>,
-    /// Where events are stable before the servers have them: an agent's.
+    /// Disk queue in which events are stable before the servers have them: an agent's.
     spool: Option<Spool>,
     /// Bytes of all requests that are read, decoded or waiting for their answers.
     pub budget: Budget,
@@ -82,7 +82,7 @@ impl Intake {
         EventWriter::new(origin, ids, self.upstream.batch_limits(), events_max).with_rules(&self.rules)
     }
 
-    /// Whether requests can be taken.
+    /// True if requests can be taken.
     pub fn is_ready(&self) -> bool {
         let has_way = self.spool.as_ref().map_or_else(|| self.upstream.is_connected(), Spool::has_room);
         has_way && !self.is_draining.load(Ordering::Relaxed)
@@ -93,7 +93,7 @@ impl Intake {
         self.spool.as_ref()
     }
 
-    /// Whether a server can be reached.
+    /// True if a server can be reached.
     pub fn is_connected(&self) -> bool {
         self.upstream.is_connected()
     }
@@ -103,7 +103,7 @@ impl Intake {
         self.upstream.queued_bytes()
     }
 
-    /// Whether a request may come now: before its body is read.
+    /// Checks that a request may come now, before its body is read.
     ///
     /// # Errors
     /// [`Unavailable`].

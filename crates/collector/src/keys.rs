@@ -12,15 +12,19 @@
 //! events_per_second = 20000
 //! ```
 
-use std::{collections::HashMap, fs, io, path::Path, sync::Arc};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 use tickstream_client::events::EventType;
+use tickstream_service::settings::read_bounded;
 
 use crate::{cardinality::SeriesLimit, event_id::key_namespace, quota::Rate};
 
-/// What a sender may do that knows one secret.
+/// Longest file, bytes: several thousand keys.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Rights of the senders that know one secret.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Key {
     /// Its name in the file, which is stored with each event.
@@ -61,7 +65,7 @@ impl Key {
         }
     }
 
-    /// Whether it may send events of this kind.
+    /// True if it may send events of this kind.
     pub fn allows(&self, kind: i32) -> bool {
         self.kinds.is_empty() || self.kinds.iter().any(|allowed| *allowed as i32 == kind)
     }
@@ -82,7 +86,7 @@ pub enum KeysError {
     Read {
         /// The file.
         path: String,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
     /// The file isn't TOML, or has settings that there aren't.
@@ -90,7 +94,7 @@ pub enum KeysError {
     Syntax {
         /// The file.
         path: String,
-        /// What the parser says, with line and column.
+        /// The parser's error, with line and column.
         source: Box<toml::de::Error>,
     },
     /// A key can't be as it is.
@@ -98,7 +102,7 @@ pub enum KeysError {
     Key {
         /// The key.
         name: String,
-        /// What is wrong, and what to do.
+        /// The problem, and its remedy.
         problem: String,
     },
 }
@@ -133,7 +137,7 @@ impl Keys {
     /// [`KeysError`].
     pub fn read(path: &Path) -> Result<Self, KeysError> {
         let shown = path.display().to_string();
-        match fs::read_to_string(path) {
+        match read_bounded(path, FILE_BYTES_MAX) {
             Ok(text) => Self::parse(&text, &shown),
             Err(source) => Err(KeysError::Read { path: shown, source }),
         }
@@ -174,7 +178,7 @@ impl Keys {
         self.by_secret.len()
     }
 
-    /// Whether there are no keys.
+    /// True if there are no keys.
     pub fn is_empty(&self) -> bool {
         self.by_secret.is_empty()
     }

@@ -6,6 +6,7 @@ pub mod cardinality;
 pub mod clock;
 mod collector;
 mod delivery;
+mod directory;
 mod drain;
 mod durations;
 pub mod event_id;

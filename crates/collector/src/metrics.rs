@@ -66,7 +66,7 @@ pub struct Metrics {
     dropped: AtomicU64,
 }
 
-/// What one key has sent, since the collector's start.
+/// Counters of one key, since the collector's start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Sender {
     /// Events that are on stable storage.

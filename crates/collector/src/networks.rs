@@ -30,7 +30,7 @@ impl FromStr for Network {
 }
 
 impl Network {
-    /// Whether an address is one of it.
+    /// True if the network contains the address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let shift = |bits: u32| bits - self.prefix;
         match (self.address, address.to_canonical()) {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use tickstream_client::Verdict;
 
-/// What became of the events of a request. Those that are in no other count are on stable storage.
+/// Outcome of the events of a request. Those that are in no other count are on stable storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Events that were stored.
@@ -15,7 +15,7 @@ pub struct Outcome {
     pub filtered: u64,
     /// The others, by rising index.
     pub rejected: Vec<Rejection>,
-    /// What is on stable storage by what the protocol counts: samples, histograms, exemplars.
+    /// Items on stable storage, in the protocol's units: samples, histograms, exemplars.
     pub stored: [u64; 3],
     /// For each record, what the protocol's answer repeats of it.
     pub notes: Vec<String>,
@@ -127,7 +127,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// Whether the sender itself sends too much.
+    /// True if the sender itself sends too much.
     pub fn is_quota(self) -> bool {
         matches!(self, Self::KeyQuota | Self::AddressQuota)
     }

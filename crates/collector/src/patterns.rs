@@ -30,7 +30,7 @@ fn step(dir: &Path, part: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Whether a name is one of a pattern's. It goes back to the last asterisk alone, so its time is bounded.
+/// True if a name is one of a pattern's. It goes back to the last asterisk alone, so its time is bounded.
 pub(crate) fn fits(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star = None;

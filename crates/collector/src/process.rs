@@ -41,7 +41,7 @@ pub enum RunError {
     /// The listeners' TLS.
     #[error("no TLS with listen_cert, listen_key and listen_client_ca")]
     Tls(#[from] TlsError),
-    /// It can't start.
+    /// The collector can't start.
     #[error(transparent)]
     Start(#[from] StartError),
     /// A setting can't be used.
@@ -55,12 +55,12 @@ pub enum RunError {
     Setup {
         /// The part.
         what: &'static str,
-        /// What the system says.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// What a collector process is told.
+/// Options of a collector process.
 pub struct Options {
     /// Its own settings.
     pub settings: CollectSettings,
@@ -191,7 +191,7 @@ async fn drain(collector: Collector, patience: Duration, mut received: mpsc::Unb
     }
 }
 
-/// What the admin endpoint shows. It doesn't keep the collector from ending.
+/// State that the admin endpoint shows. Doesn't keep the collector from ending.
 struct Admin {
     intake: Weak<Intake>,
     token: Option<AdminToken>,

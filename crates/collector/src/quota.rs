@@ -46,7 +46,7 @@ impl<K: Hash + Eq + Copy> Buckets<K> {
         Self { buckets: Mutex::default(), len_max }
     }
 
-    /// Whether events may come now.
+    /// Checks that events may come now.
     ///
     /// # Errors
     /// The time until they may.

@@ -60,7 +60,7 @@ impl Rules {
     /// Of the table.
     ///
     /// # Errors
-    /// What is wrong, and in which rule, for people.
+    /// The fault and its rule, for people.
     pub fn new(configs: &[RuleConfig]) -> Result<Self, String> {
         let rule = |(at, config): (usize, &RuleConfig)| {
             config.rule().map_err(|problem| format!("[[rule]] {}: {problem}", at + 1))
@@ -68,7 +68,7 @@ impl Rules {
         Ok(Self(configs.iter().enumerate().map(rule).collect::<Result<_, _>>()?))
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,7 +1,7 @@
 //! The disk queue of an agent: events are synced to it before their sender is answered, and go to the servers in their
 //! order when they can.
 //!
-//! It is a directory of segments, each a file of frames (`frame`). One thread appends and syncs (`appender`), one task
+//! The spool is a directory of segments, each a file of frames (`frame`). One thread appends and syncs (`appender`), one task
 //! sends and removes what the servers have (`forwarder`). A segment goes when all of it is stored; after a crash the
 //! oldest one is sent from its beginning, and the servers know by their ids what they have.
 
@@ -10,7 +10,8 @@ mod forwarder;
 mod frame;
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,10 +22,12 @@ use std::{
 use tickstream_client::EncodedBatch;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::upstream::Upstream;
+use crate::{directory, upstream::Upstream};
 
 /// Bytes after which a new segment begins.
 const SEGMENT_BYTES: u64 = 4 << 20;
+/// File that keeps the last segment that was damaged.
+const DAMAGED: &str = "queue.damaged";
 /// Batches that wait for the thread.
 const APPENDS_MAX: usize = 1024;
 
@@ -79,9 +82,7 @@ impl Spool {
     /// # Errors
     /// If the directory can't be read or written, or another process has it.
     pub fn open(dir: &Path, bytes_max: u64, upstream: Arc<Upstream>) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let lock = fs::File::create(dir.join("lock"))?;
-        lock.try_lock().map_err(io::Error::other)?;
+        let lock = directory::lock(dir, "lock")?;
         let segments = found(dir)?;
         let next = segments.last().map_or(1, |segment| segment.number + 1);
         let shared = Arc::new(Shared {
@@ -113,7 +114,7 @@ impl Spool {
         answer.await.unwrap_or(Err(NotKept::Disk))
     }
 
-    /// Whether there is room.
+    /// True if there is room.
     pub fn has_room(&self) -> bool {
         self.bytes() < self.shared.bytes_max
     }
@@ -143,6 +144,53 @@ fn path(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:020}.spool"))
 }
 
+/// Length of the whole frames at a segment's front. Damaged frames with whole ones behind them are cut out.
+fn repaired(dir: &Path, number: u64) -> io::Result<u64> {
+    let mut bytes = fs::read(path(dir, number))?;
+    let mut damaged = 0;
+    loop {
+        let length = frame::whole(&bytes);
+        match frame::resumed(&bytes[length..]) {
+            Some(skipped) => {
+                bytes.drain(length..length + skipped);
+                damaged += skipped;
+            }
+            None => {
+                if length < bytes.len() {
+                    // A crash within a write: nobody was told that it is kept.
+                    let bytes = bytes.len() - length;
+                    tracing::warn!(segment = number, bytes, "the end of a segment isn't whole");
+                }
+                if damaged > 0 {
+                    replace(dir, number, &bytes)?;
+                    let kept = dir.join(DAMAGED);
+                    let kept = kept.display();
+                    tracing::error!(
+                        segment = number,
+                        bytes = damaged,
+                        %kept,
+                        "events in the disk queue are damaged; those behind them are sent"
+                    );
+                }
+                return Ok(length as u64);
+            }
+        }
+    }
+}
+
+/// Replaces a damaged segment, and keeps a copy of it in the place of an earlier one.
+fn replace(dir: &Path, number: u64, bytes: &[u8]) -> io::Result<()> {
+    let (segment, new) = (path(dir, number), dir.join("repaired.new"));
+    fs::copy(&segment, dir.join(DAMAGED))?;
+    let mut file = fs::File::create(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    // The place up to which it was sent is one of the damaged file: all of it goes again, and the servers know what they have.
+    forwarder::Place::forget(dir)?;
+    fs::rename(&new, &segment)?;
+    fs::File::open(dir)?.sync_all()
+}
+
 /// The segments of a directory, each as far as it is whole.
 fn found(dir: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
@@ -150,17 +198,7 @@ fn found(dir: &Path) -> io::Result<Vec<Segment>> {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(".spool")?.parse::<u64>().ok());
         if let Some(number) = number {
-            let bytes = fs::read(path(dir, number))?;
-            let length = frame::whole(&bytes) as u64;
-            if length < bytes.len() as u64 {
-                // A crash within a write: nobody was told that it is kept.
-                tracing::warn!(
-                    segment = number,
-                    bytes = bytes.len() as u64 - length,
-                    "the end of a segment isn't whole"
-                );
-            }
-            segments.push(Segment { number, length });
+            segments.push(Segment { number, length: repaired(dir, number)? });
         }
     }
     segments.sort_by_key(|segment| segment.number);

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use tickstream_service::certificate::{Certificate, now_s};
 use tokio_rustls::rustls::{
     self, ClientConfig, RootCertStore, ServerConfig,
     crypto::ring,
@@ -12,6 +13,9 @@ use tokio_rustls::rustls::{
     server::{VerifierBuilderError, WebPkiClientVerifier},
     version::TLS13,
 };
+
+/// Time before its end from which a certificate is warned of, seconds.
+const ENDS_SOON_S: i64 = 14 * 86_400;
 
 /// Files of a listener's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +36,20 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: pem::Error,
     },
     /// Certificate and key don't fit, or one of them can't be used.
     #[error("the certificate and its key can't be used")]
     Certificate(#[source] rustls::Error),
+    /// The certificate isn't valid now: no sender would take it.
+    #[error("{}: the certificate {what}", .path.display())]
+    Invalid {
+        /// Its file.
+        path: PathBuf,
+        /// The reason.
+        what: &'static str,
+    },
     /// The authorities can't be used.
     #[error("the authorities of clients can't be used")]
     Authorities(#[source] VerifierBuilderError),
@@ -80,7 +92,24 @@ impl TlsFiles {
         };
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|source| TlsError::File { path: self.key.clone(), source })?;
-        builder.with_single_cert(certificates(&self.certificate)?, key).map_err(TlsError::Certificate)
+        let chain = certificates(&self.certificate)?;
+        self.check_validity(&chain)?;
+        builder.with_single_cert(chain, key).map_err(TlsError::Certificate)
+    }
+
+    /// Refuses a certificate that isn't valid now, and warns of one that ends soon, and of those behind it.
+    fn check_validity(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
+        let now_s = now_s();
+        for (at, certificate) in chain.iter().enumerate() {
+            let Some(certificate) = Certificate::parse(certificate) else { continue };
+            let Some(what) = certificate.concern(now_s, ENDS_SOON_S) else { continue };
+            if at == 0 && !certificate.is_valid(now_s) {
+                return Err(TlsError::Invalid { path: self.certificate.clone(), what });
+            }
+            let (cert, days) = (self.certificate.display(), (certificate.ends - now_s) / 86_400);
+            tracing::warn!(%cert, subject = certificate.subject, days, "a certificate that senders are shown {what}: renew it");
+        }
+        Ok(())
     }
 }
 
@@ -103,4 +132,34 @@ pub fn client(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TlsError> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     certificates.map_err(|source| TlsError::File { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_has_expired_is_refused() {
+        let check = |to_year, expected: Option<&str>| {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+            params.not_after = rcgen::date_time_ymd(to_year, 1, 1);
+            let folder = tempfile::tempdir().unwrap();
+            let files = TlsFiles {
+                certificate: folder.path().join("cert.pem"),
+                key: folder.path().join("key.pem"),
+                client_ca: None,
+            };
+            std::fs::write(&files.certificate, params.self_signed(&key).unwrap().pem()).unwrap();
+            std::fs::write(&files.key, key.serialize_pem()).unwrap();
+            let refused = files.read().err().map(|error| error.to_string());
+            assert_eq!(refused.is_some(), expected.is_some(), "{refused:?}");
+            assert!(refused.is_none_or(|refused| refused.ends_with(expected.unwrap_or_default())));
+        };
+        check(4096, None);
+        check(2021, Some("cert.pem: the certificate has expired"));
+    }
 }

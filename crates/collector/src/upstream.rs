@@ -47,14 +47,14 @@ impl Upstream {
         let publisher = |index| {
             let publishing = BatchPublishing::default()
                 .queue_bytes(config.queue_bytes / connections)
-                .observer(log_connection);
+                .observer(log_connection());
             builder(index).batch_publisher(publishing)
         };
         let publishers = (0..connections).map(publisher).collect::<Result<_, _>>()?;
         Ok(Self { publishers, answer_timeout: config.answer_timeout })
     }
 
-    /// What batches may have at present.
+    /// Present limits of a batch.
     pub fn batch_limits(&self) -> BatchLimits {
         let limits = self.publishers.iter().map(|publisher| {
             let status = publisher.status();
@@ -64,7 +64,7 @@ impl Upstream {
         BatchLimits { events, bytes: bytes.min(BATCH_BYTES_MAX) }
     }
 
-    /// Whether a server can be reached.
+    /// True if a server can be reached.
     pub fn is_connected(&self) -> bool {
         self.publishers.iter().any(|publisher| publisher.status().is_connected)
     }
@@ -119,16 +119,23 @@ impl Upstream {
 const BATCH_BYTES_MAX: usize = 256 * 1024;
 /// Time for which a batch waits for a connection to a server.
 const CONNECTION_PATIENCE: Duration = Duration::from_secs(2);
-/// What senders are told where no server gave a time.
+/// Wait that senders are told where no server gave a time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-fn log_connection(event: PublishEvent) {
-    match event {
+/// Logs what happens to a connection: its loss once, not each attempt to connect again.
+fn log_connection() -> impl FnMut(PublishEvent) + Send {
+    let mut is_lost = false;
+    move |event| match event {
         PublishEvent::Disconnected { error, retry_in } => {
-            let error = with_causes(&error);
-            tracing::warn!(%error, retry_in_ms = retry_in.as_millis() as u64, "no connection to a server");
+            let (error, retry_in_ms) = (with_causes(&error), retry_in.as_millis() as u64);
+            if std::mem::replace(&mut is_lost, true) {
+                tracing::debug!(%error, retry_in_ms, "still no connection to a server");
+            } else {
+                tracing::warn!(%error, retry_in_ms, "no connection to a server; trying again until there is one");
+            }
         }
         PublishEvent::Reconnected { server, resent } => {
+            is_lost = false;
             tracing::info!(%server, resent, "connected to a server");
         }
         PublishEvent::GoAway { reason, .. } => tracing::info!(%reason, "a server asked to reconnect"),

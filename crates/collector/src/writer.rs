@@ -1,6 +1,6 @@
 //! Events of one request, encoded for the servers as they are decoded.
 //!
-//! What the collector adds to each event is added here: an id where the sender gave none, the sender's identity, and the
+//! Adds to each event what the collector knows: an id where the sender gave none, the sender's identity, and the
 //! timestamp by the collector's clock where the sender's is wrong.
 
 use std::{net::IpAddr, sync::Arc};
@@ -69,7 +69,7 @@ pub struct EventWriter<'a> {
     is_overfull: bool,
 }
 
-/// What a source knows of an event beyond the event itself.
+/// Facts that a source knows of an event beyond the event itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Extra<'a> {
     /// More fields of `message Event`, encoded: those that many events of a request have in common.
@@ -110,7 +110,7 @@ impl Request {
         self.batches.iter().map(|batch| batch.batch.len()).sum()
     }
 
-    /// Whether there is neither an event nor a record that is none.
+    /// True if there is neither an event nor a record that is none.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.rejected.is_empty() && self.filtered == 0
     }
@@ -162,12 +162,12 @@ impl<'a> EventWriter<'a> {
         self.origin.receive_time
     }
 
-    /// Whether another record fits.
+    /// True if another record fits.
     pub fn has_room(&self) -> bool {
         self.next_index < self.events_max
     }
 
-    /// Whether no record was taken yet.
+    /// True if no record was taken yet.
     pub fn is_untouched(&self) -> bool {
         self.next_index == 0
     }
@@ -221,7 +221,7 @@ impl<'a> EventWriter<'a> {
         }
     }
 
-    /// Whether events of this kind may come encoded: nothing of them has to be looked at, or changed.
+    /// True if events of this kind may come encoded: nothing of them has to be looked at, or changed.
     pub fn takes_encoded(&self, kind: EventType) -> bool {
         self.rules.is_none() && self.correction.is_none() && self.origin.key.allows(kind.into())
     }

@@ -1,4 +1,4 @@
-//! What one event costs the engine, from the frame to the record and the PUBLISH_ACK:
+//! The engine's cost of one event, from the frame to the record and the PUBLISH_ACK:
 //! `cargo run --release -p tickstream-engine --example ingest-cost`. Run it on a machine that does nothing else.
 
 #![expect(

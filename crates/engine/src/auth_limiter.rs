@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_neighbour_s_failures_are_its_own() {
+    fn a_bystander_s_failures_are_its_own() {
         let mut limiter = limiter();
         let v6 = |text: &str| AddressKey::from(text.parse::<Ipv6Addr>().map(IpAddr::V6).unwrap());
         for _ in 0..1_000 {

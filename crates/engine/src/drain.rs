@@ -5,7 +5,7 @@ use crate::config::Limits;
 use crate::ids::Slot;
 
 /// Connections that one call tells to go away, so that sending gets its turn.
-const TOLD_PER_CALL: u32 = 256;
+const GOAWAYS_PER_CALL: u32 = 256;
 /// The earliest that a client is asked to come back, milliseconds.
 const RETRY_AFTER_MS_MIN: u32 = 200;
 /// Spread of the times at which clients are asked to come back, milliseconds.
@@ -49,7 +49,7 @@ impl Drain {
             self.end
         } else {
             let even = u128::from(self.end) * u128::from(passed) / u128::from(self.tell_ns);
-            (even as u32).max(TOLD_PER_CALL).min(self.end)
+            (even as u32).max(GOAWAYS_PER_CALL).min(self.end)
         };
         (self.next < share).then(|| {
             self.next += 1;
@@ -79,6 +79,6 @@ impl Drain {
 
     /// Connections that one call tells.
     pub const fn per_call() -> u32 {
-        TOLD_PER_CALL
+        GOAWAYS_PER_CALL
     }
 }

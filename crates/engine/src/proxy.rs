@@ -212,7 +212,7 @@ impl Protocol {
 }
 
 fn parse_v2(bytes: &[u8]) -> Result<Parsed, ProxyError> {
-    // Each byte is judged as soon as it is there.
+    // Each byte is checked as soon as it is there.
     let Some(&version_and_command) = bytes.get(12) else {
         return Ok(Parsed::Incomplete);
     };

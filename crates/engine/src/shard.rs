@@ -311,8 +311,8 @@ impl Shard {
             self.counters.count_fired(limit);
         }
         let reason = fault.reason;
-        let is_told = session.accepts_frames() && reason.code().is_some();
-        let goodbye = is_told.then(|| error_frame(&fault, session.number()));
+        let sends_error = session.accepts_frames() && reason.code().is_some();
+        let goodbye = sends_error.then(|| error_frame(&fault, session.number()));
         self.leave_pre_auth(slot);
         self.unsubscribe(slot);
         self.report(slot, fault);

@@ -584,7 +584,7 @@ impl Group {
 
     fn newest(&self) -> &Batch {
         let newest = self.withdrawn.as_ref().or_else(|| self.log.back());
-        newest.expect("a wave's batch stays in the log until the wave has settled")
+        newest.expect("a batch stays in the log until its fan-out has settled")
     }
 }
 

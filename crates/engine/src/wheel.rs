@@ -70,7 +70,7 @@ impl Wheel {
         self.links[slot.index()].list = NONE;
     }
 
-    /// A connection whose deadline has passed at `lived`; its deadline is taken away.
+    /// A connection whose deadline has passed at `active`; its deadline is taken away.
     pub fn expire(&mut self, active: ActiveTime) -> Option<Slot> {
         let last = active / RESOLUTION_NS;
         while self.turn <= last {

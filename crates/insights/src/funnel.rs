@@ -99,7 +99,7 @@ pub enum FunnelError {
     Unordered,
 }
 
-/// What a person did in a funnel.
+/// Steps of a person in a funnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversion {
     /// Time of each step done, of the first that of its first event, with which the window begins. Its length is the

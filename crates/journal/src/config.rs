@@ -61,7 +61,7 @@ pub enum ConfigError {
     /// A size isn't made of whole blocks.
     #[error("{what} is {bytes} bytes: it must be a multiple of {BLOCK}, and not 0")]
     Blocks {
-        /// Which size.
+        /// Name of the size.
         what: &'static str,
         /// Its value, bytes.
         bytes: u64,

@@ -65,7 +65,7 @@ pub struct Journal {
     handles: VecDeque<Handle>,
     /// By [`OperationId`]: true while it is on its way.
     busy: [bool; OperationId::ALL.len()],
-    /// When the last group was synced, if it carried records: a marker is owed.
+    /// When the last group was synced, if it carried records: a commit marker is due.
     unmarked_since: Option<u64>,
     full_since_ns: Option<u64>,
     failure: Option<Fatal>,

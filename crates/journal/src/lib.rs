@@ -6,7 +6,7 @@
 //! the guarantees, and how a torn tail is told from damage.
 //!
 //! A map: `record`, `group` and `segment` are the bytes, from the inside out; `journal` takes and writes,
-//! `scan` reads and judges, `recovery` puts a journal back into order; `files` and `simulated` are two disks.
+//! `scan` reads and validates, `recovery` puts a journal back into order; `files` and `simulated` are two disks.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -4,7 +4,7 @@ use crate::buffer::Buffer;
 use crate::segment::FileName;
 use crate::synced::Synced;
 
-/// Which of a journal's operations this is. There is at most one of each on the way, so it is all the name that an
+/// Kind of an operation of a journal. There is at most one of each on the way, so it is all the name that an
 /// operation needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -97,7 +97,7 @@ pub enum Operation {
 /// Outcome of an operation.
 #[derive(Debug)]
 pub struct Completion {
-    /// Which one.
+    /// Its kind.
     pub id: OperationId,
     /// For a write, the bytes that were written; a short one with `sync` wasn't synced. 0 for all others.
     pub result: Result<usize, Failure>,

@@ -349,15 +349,15 @@ fn kind(operation: &Operation) -> &'static str {
 }
 
 fn run(seed: u64, coverage: &mut Coverage) {
-    struct Told(u64);
-    impl Drop for Told {
+    struct SeedOnPanic(u64);
+    impl Drop for SeedOnPanic {
         fn drop(&mut self) {
             if std::thread::panicking() {
                 eprintln!("\nrun this one alone with TICKSTREAM_POWER_CUT_SEED={}\n", self.0);
             }
         }
     }
-    let _told = Told(seed);
+    let _seed_on_panic = SeedOnPanic(seed);
     World::new(seed).live(coverage);
 }
 

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use tickstream_service::notify::Notify;
+use tickstream_service::settings::kept;
 
-use crate::config::Source;
 use crate::journal_lock::{self, JournalLock};
 use crate::listeners::Listeners;
 use crate::maintenance::Maintenance;
@@ -43,8 +43,6 @@ struct Leaving {
     listeners: Mutex<Option<Listeners>>,
     /// The lock of the journals' directory, for as long as there is the process.
     journals: Option<JournalLock>,
-    /// The sources of the settings, of which a new process can't read all by itself.
-    source: Mutex<Option<Source>>,
     /// Held by the one upgrade that is underway.
     upgrading: Mutex<()>,
     handed_over: AtomicBool,
@@ -66,7 +64,6 @@ impl ServerHandle {
             control,
             listeners: Mutex::new(Some(listeners)),
             journals,
-            source: Mutex::default(),
             upgrading: Mutex::default(),
             handed_over: AtomicBool::new(false),
         });
@@ -75,9 +72,9 @@ impl ServerHandle {
         let upgrade = {
             let leaving = Arc::clone(&leaving);
             move || {
-                for teller in wanted {
+                for sender in wanted {
                     // Whoever asked may be gone.
-                    let _ = teller.send(leaving.upgrade());
+                    let _ = sender.send(leaving.upgrade());
                 }
             }
         };
@@ -90,9 +87,8 @@ impl ServerHandle {
         self.notify = notify;
     }
 
-    /// Reads settings again by `reloader` from now on, and hands `source` to a new process.
-    pub(crate) fn install(&self, reloader: Reloader, source: Source) {
-        *self.leaving.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    /// Reads settings again by `reloader` from now on.
+    pub(crate) fn install(&self, reloader: Reloader) {
         self.maintenance.install(reloader);
     }
 
@@ -134,15 +130,15 @@ impl ServerHandle {
     /// # Errors
     /// If there is no new process that serves: this one goes on.
     pub fn upgrade(&self) -> Result<u32, UpgradeError> {
-        let (teller, told) = mpsc::channel();
-        self.upgrades.send(teller).map_err(|_| UpgradeError::Draining)?;
-        told.recv().map_err(|_| UpgradeError::Draining)?
+        let (sender, receiver) = mpsc::channel();
+        self.upgrades.send(sender).map_err(|_| UpgradeError::Draining)?;
+        receiver.recv().map_err(|_| UpgradeError::Draining)?
     }
 
     /// As [`ServerHandle::upgrade`], without waiting for what comes of it: the log says so.
     pub(crate) fn begin_upgrade(&self) {
-        let (teller, _) = mpsc::channel();
-        let _ = self.upgrades.send(teller);
+        let (sender, _) = mpsc::channel();
+        let _ = self.upgrades.send(sender);
     }
 
     /// Waits until no upgrade is underway: one that isn't wanted any more leaves no process behind.
@@ -171,8 +167,7 @@ impl Leaving {
         let _one = self.upgrading.lock().unwrap_or_else(PoisonError::into_inner);
         let successor = {
             let listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
-            let source = self.source.lock().unwrap_or_else(PoisonError::into_inner);
-            let kept = source.as_ref().map_or(Ok(None), Source::hand_over).map_err(UpgradeError::Settings)?;
+            let kept = kept::hand_over().map_err(UpgradeError::Settings)?;
             let kept = kept.iter().map(|(variable, descriptor)| (*variable, descriptor.as_fd()));
             let lock = self.journals.iter().map(|lock| (journal_lock::HANDED_OVER, lock.as_fd()));
             let others: Vec<_> = kept.chain(lock).collect();

@@ -32,6 +32,9 @@ pub enum JournalLockError {
         .0.display()
     )]
     Taken(PathBuf),
+    /// The directory is a single journal.
+    #[error("{} is the journal of one shard; name the directory that holds the journals, or another one", .0.display())]
+    OfOneShard(PathBuf),
     /// The file can't be opened or locked.
     #[error("the journals in {} can't be locked: {source}", .path.display())]
     System {
@@ -47,10 +50,14 @@ impl JournalLock {
     /// one over.
     ///
     /// # Errors
-    /// If another server has it, unless that and this one are to share it.
+    /// If another server has it, unless that and this one are to share it; if it is a shard's journal.
     pub fn take(directory: &Path, is_shared: bool) -> Result<Self, JournalLockError> {
         let system = |source| JournalLockError::System { path: directory.to_owned(), source };
         tickstream_journal::create_directory(directory).map_err(system)?;
+        // The lock of a journal: its shard's journal would be another server's here.
+        if directory.join("lock").exists() {
+            return Err(JournalLockError::OfOneShard(directory.to_owned()));
+        }
         let path = directory.join(FILE);
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(system)?;
         let file = inherited().filter(|inherited| is_same(inherited, &file)).unwrap_or(file);
@@ -100,5 +107,11 @@ mod tests {
         assert!(is_taken(false));
         drop(shared);
         take(false).unwrap();
+        let shard = directory.join("000");
+        std::fs::create_dir(&shard).unwrap();
+        std::fs::write(shard.join("lock"), "").unwrap();
+        assert!(
+            matches!(JournalLock::take(&shard, false), Err(JournalLockError::OfOneShard(path)) if path == shard)
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What is looked after beside the shards, a few times a second: the process's memory, certificates that change, and
+//! Duties beside the shards, a few times a second: the process's memory, certificates that change, and
 //! settings that are to be read again.
 
 use std::num::NonZeroU32;

@@ -1,4 +1,4 @@
-//! Which CPU each shard runs on.
+//! CPUs that shards run on.
 //!
 //! CPU numbers are the kernel's. What the process may run on is read from `/proc`, since affinity, cpusets and
 //! containers narrow it; NUMA nodes are read from `/sys`.
@@ -41,7 +41,7 @@ pub enum PlacementError {
     NotAllowed {
         /// The CPU that was asked for.
         cpu: usize,
-        /// What may be asked for, in list syntax.
+        /// CPUs that may be asked for, in list syntax.
         allowed: String,
     },
     /// A NUMA node that the machine doesn't have.

@@ -1,4 +1,4 @@
-//! What must hold before the first shard starts: the kernel, io_uring and the limits, checked in one place, so
+//! Conditions for the first shard's start: the kernel, io_uring and the limits, checked in one place, so
 //! that a server that starts can serve.
 
 use std::io;
@@ -24,7 +24,7 @@ pub enum PreflightError {
         .release, KERNEL_MIN.0, KERNEL_MIN.1
     )]
     Kernel {
-        /// What the kernel calls itself.
+        /// Name of the kernel.
         release: String,
     },
     /// A limit below what a shard needs.
@@ -48,13 +48,13 @@ pub enum PreflightError {
         tickstream_service::text::counted(*shards as u64, "shard")
     )]
     Connections {
-        /// What was asked for.
+        /// Connections that the settings ask for.
         wanted: u32,
-        /// How many shards.
+        /// Number of shards.
         shards: usize,
         /// The limit of each.
         descriptors: u64,
-        /// What fits.
+        /// Connections that fit.
         most: u64,
     },
     /// io_uring can't be used.
@@ -62,15 +62,15 @@ pub enum PreflightError {
     IoUring {
         /// The likely cause, and what to do.
         cause: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A limit can't be read or raised.
     #[error("can't read or raise {what}: {source}")]
     Unreadable {
-        /// What.
+        /// The limit.
         what: &'static str,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
 }
@@ -114,7 +114,7 @@ fn check_kernel() -> Result<(), PreflightError> {
     if is_recent(release) { Ok(()) } else { Err(PreflightError::Kernel { release: release.to_owned() }) }
 }
 
-/// Whether a kernel of this release has what is needed; one that can't be parsed may try.
+/// True if a kernel of this release has what is needed; one that can't be parsed may try.
 fn is_recent(release: &str) -> bool {
     kernel_version(release).is_none_or(|version| version >= KERNEL_MIN)
 }

@@ -74,7 +74,7 @@ pub struct LogLevels {
 /// A level of the log that can't be set.
 #[derive(Debug, thiserror::Error)]
 pub enum LogLevelError {
-    /// It is none.
+    /// The level isn't one.
     #[error("log_level = {level:?} {reason}")]
     Level {
         /// The text that was given.
@@ -83,7 +83,7 @@ pub enum LogLevelError {
         reason: ValueError,
     },
     /// The log isn't the server's.
-    #[error("the log belongs to the program that runs the server")]
+    #[error("the log was set up by the program that this server runs in: set its level there")]
     NoLog,
     /// The server ends.
     #[error("the server is ending")]

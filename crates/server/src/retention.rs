@@ -10,9 +10,9 @@ use tickstream_journal::{self as journal, Retention};
 use crate::config::Events;
 use crate::shard::{Control, with_cause};
 
-/// How often consumers are read.
+/// Interval at which consumers are read.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How many times that is between two looks at journals without an owner.
+/// Number of those intervals between two looks at journals without an owner.
 const UNOWNED_LOOKS: u32 = 60;
 
 /// Starts the thread, which ends with the process.

@@ -53,7 +53,7 @@ pub enum ServeError {
     /// A shard failed.
     #[error("shard {shard}: {error}")]
     Shard {
-        /// Which.
+        /// Its number.
         shard: usize,
         /// The failure.
         error: ShardError,
@@ -85,15 +85,15 @@ pub enum ServeError {
     #[error(transparent)]
     Engine(#[from] engine::ConfigError),
     /// A shard that neither serves nor ended.
-    #[error("shard {shard} has stopped turning")]
+    #[error("shard {shard} has stopped turning: its loop hangs, which is a bug; keep the log, and report it")]
     Hung {
-        /// Which.
+        /// Its number.
         shard: usize,
     },
     /// A shard neither listened nor failed, nor said that it is alive.
     #[error("shard {shard} hasn't started, and has given no sign of life for {} s", START_TIMEOUT.as_secs())]
     StartTimeout {
-        /// Which.
+        /// Its number.
         shard: usize,
     },
 }
@@ -173,7 +173,7 @@ impl Server {
         Ok((server, serving.transpose()?))
     }
 
-    /// What the admin endpoint tells of it.
+    /// Facts of the server that the admin endpoint reports.
     fn info(&self, config: &Config, started: SystemTime, log: &LogGuard) -> ServerInfo {
         ServerInfo {
             control: Arc::clone(self.control()),
@@ -270,8 +270,8 @@ impl Server {
         filter: Option<LogFilter>,
     ) -> Result<(), ConfigError> {
         let (settings, visible) = (Arc::clone(&self.settings), Arc::clone(&self.visible));
-        let reloader = Reloader::new(source.clone(), config, self.connections, settings, filter, visible)?;
-        self.handle.install(reloader, source);
+        let reloader = Reloader::new(source, config, self.connections, settings, filter, visible)?;
+        self.handle.install(reloader);
         Ok(())
     }
 
@@ -386,7 +386,7 @@ impl Server {
     }
 }
 
-/// Which descriptors are whose.
+/// Listeners of each shard, by descriptor.
 struct Plan {
     of_shards: Vec<Vec<(RawFd, bool)>>,
     all: Vec<RawFd>,
@@ -487,7 +487,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let (shards, cpus) = (config.shards.get(), crate::placement::format_cpus(&config.cpus));
     // Before the shards listen: by default a signal would end the process, and cut off who has come already.
     let signals = Signals::take().map_err(no_signals)?;
-    upgrade::close_kept_config();
+    upgrade::take_over_kept_files();
     // Also before they do, so that a taken port drops no client.
     let endpoint = Endpoint::bind(&config.standard.admin, upgrade::is_successor())?;
     let others = endpoint.as_ref().map(Endpoint::descriptors).unwrap_or_default();
@@ -542,7 +542,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_without_a_pulse_is_noticed_and_one_that_ended_is_not() {
+    fn a_shard_that_hangs_is_noticed_and_one_that_ended_is_not() {
         let mut watchdog = Watchdog::new(3);
         watchdog.forget(2);
         for look in 1..WATCH_MISSES_MAX {

@@ -30,7 +30,7 @@ impl Place {
             Self::Shared => ring::be_nice(NICENESS),
         };
         if let Err(error) = taken {
-            tracing::warn!(%error, name, "this thread can't be kept out of the shards' way");
+            tracing::warn!(%error, name, "this thread can't be kept from taking the shards' CPU time");
         }
     }
 
@@ -40,7 +40,7 @@ impl Place {
             Self::Own(cpus) => tracing::debug!(cpus = placement::format_cpus(cpus), "admin endpoint"),
             Self::Shared => tracing::info!(
                 niceness = NICENESS,
-                "shards run on every CPU, so the admin endpoint runs beside one of them, behind it in rank"
+                "shards run on every CPU, so the admin endpoint runs beside one of them, at a lower priority"
             ),
         }
     }

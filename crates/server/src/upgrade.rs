@@ -14,18 +14,18 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use socket2::SockRef;
-use tickstream_service::settings;
+use tickstream_service::settings::kept;
 
 use crate::listeners::{self, Listeners};
 use crate::{journal_lock, ring};
 
 /// The variable that names the descriptor by which the new process says that it serves.
 const READY_FD: &str = "TICKSTREAM_READY_FD";
-/// What it says.
+/// Message by which the new process says so.
 const READY: &[u8] = b"ready";
-/// How long the new process has until then.
+/// Longest wait for that message.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often it is looked whether a new process is wanted at all.
+/// Interval of the checks whether a new process is still wanted.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Why the old process goes on serving.
@@ -39,13 +39,13 @@ pub enum UpgradeError {
     Start {
         /// The program, as this process was started.
         program: OsString,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The new process ended before it served.
     #[error("the new process ended before it served ({status}); its log says why")]
     Ended {
-        /// How it ended.
+        /// Its end.
         status: String,
     },
     /// The new process didn't serve in time.
@@ -63,7 +63,7 @@ pub enum UpgradeError {
 #[derive(Debug)]
 pub struct Successor {
     child: Child,
-    /// It says here that it serves.
+    /// Channel on which it says that it serves.
     ready: UnixStream,
 }
 
@@ -114,7 +114,7 @@ impl Successor {
         let _ = self.child.wait();
     }
 
-    /// It closed its end: it has ended, or is about to.
+    /// Handles the end of the new process: it closed its side, so it has ended, or is about to.
     fn ended(&mut self) -> UpgradeError {
         match self.child.wait() {
             Ok(status) => UpgradeError::Ended { status: status.to_string() },
@@ -123,7 +123,7 @@ impl Successor {
     }
 }
 
-/// Whether this process takes over from another.
+/// True if this process takes over from another.
 pub fn is_successor() -> bool {
     env::var_os(READY_FD).is_some()
 }
@@ -131,15 +131,16 @@ pub fn is_successor() -> bool {
 /// Tells the process that started this one, if one did, that this one serves.
 pub fn tell_predecessor() {
     let Some(fd) = env::var(READY_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) else { return };
-    let told = ring::take_descriptor(fd).and_then(|fd| UnixStream::from(fd).write_all(READY));
-    if let Err(error) = told {
+    let answered = ring::take_descriptor(fd).and_then(|fd| UnixStream::from(fd).write_all(READY));
+    if let Err(error) = answered {
         tracing::warn!(%error, "the process before this one can't be told that this one serves");
     }
 }
 
-/// Closes the descriptor of a configuration that the process before this one has kept: it was read.
-pub fn close_kept_config() {
-    if let Some(fd) = env::var(settings::KEPT_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) {
+/// Takes over the files that the process before this one has kept, and closes their descriptor.
+pub fn take_over_kept_files() {
+    kept::take_over();
+    if let Some(fd) = env::var(kept::KEPT_FD).ok().and_then(|fd| fd.parse::<RawFd>().ok()) {
         drop(ring::take_descriptor(fd));
     }
 }
@@ -178,7 +179,7 @@ fn start(
     child
 }
 
-/// Whether nothing was said so far.
+/// True if nothing was said so far.
 fn is_again(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
 }

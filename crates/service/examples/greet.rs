@@ -52,7 +52,7 @@ impl Program for Greeter {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Flags come from clap: settings::flags::args(&TABLE) and settings::flags::given(&matches, &TABLE).
     let env = |name: &str| std::env::var_os(name);
-    let values = Source::open(&TABLE, Flags::new(), None, &env)?.read(&env)?;
+    let values = Source::new(&TABLE, Flags::new(), None).read(&env)?;
     let (settings, standard) = (Settings::read(&values)?, Standard::read(&values)?);
     let log = logs::init(&standard.log_level, standard.log_format)?;
     let signals = Signals::take()?;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod certificate;
 pub mod credentials;
 pub mod logs;
 pub mod metrics;

@@ -260,7 +260,7 @@ mod tests {
         time::Instant,
     };
 
-    /// What is logged in `style`, after everything was written.
+    /// Log in `style`, after everything was written.
     fn check(level: &str, style: Style, expected: impl Fn(&str) -> bool) {
         let mut file = tempfile::tempfile().unwrap();
         let (queue, guard) = start(file.try_clone().unwrap(), 16);

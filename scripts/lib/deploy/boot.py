@@ -154,7 +154,7 @@ def install(context, machine):
 
 
 def drop_in(context):
-    """What differs on the machine that checks: one that may not raise limits keeps its own, and time is short."""
+    """Differences of the machine that checks: one that may not raise limits keeps its own, and time is short."""
     lines = ["[Service]", "WatchdogSec=5", "Environment=TICKSTREAM_SHARDS=1"]
     for name, number in (("LimitNOFILE", resource.RLIMIT_NOFILE), ("LimitMEMLOCK", resource.RLIMIT_MEMLOCK)):
         soft, hard = resource.getrlimit(number)

@@ -1,4 +1,4 @@
-"""What the steps of scripts/check-deploy share: where things are, running commands, and what couldn't be checked."""
+"""Common parts of the steps of scripts/check-deploy: paths, running commands, and checks that couldn't be made."""
 
 import pathlib
 import shutil

@@ -97,7 +97,7 @@ def rows():
         ("Event collection", [
             series("Events", {rate("tickstream_events_accepted_total"): "accepted", rate("tickstream_events_duplicate_total"): "known already",
                               rate("tickstream_events_rejected_total"): "rejected"}, THIRD, "cps"),
-            series("Rejected, by verdict", {rate("tickstream_events_rejected_total", "code"): "{{code}}"}, THIRD, "cps", stack=True),
+            series("Rejected, by code", {rate("tickstream_events_rejected_total", "code"): "{{code}}"}, THIRD, "cps", stack=True),
             series("Dead letters, and records that weren't stored",
                    {rate("tickstream_event_dead_letters_total"): "dead letters",
                     rate("tickstream_event_records_refused_total"): "records refused"}, THIRD, "cps"),

@@ -75,7 +75,7 @@ def sandbox(context):
 
 
 def assemble(context, image):
-    """What the Dockerfile's second RUN does."""
+    """The Dockerfile's second RUN."""
     binary = context.server()
     listed = re.findall(r"(/\S+)", context.run(["ldd", binary]))
     for source, target in [(binary, "/usr/local/bin/tickstream"), *((path, path) for path in listed)]:
@@ -140,7 +140,7 @@ def refuses(context, bwrap, image, profile):
 
 
 def confined(context, profile):
-    """What the profile must not let through."""
+    """System calls that the profile must not let through."""
     tries = {
         "a user namespace": "import os; os.unshare(os.CLONE_NEWUSER)" if sys.version_info >= (3, 12)
         else "import ctypes; assert ctypes.CDLL(None, use_errno=True).unshare(0x10000000) == 0",

@@ -93,7 +93,7 @@ def by_kind(objects):
 
 
 def fits(context, kinds, nodes):
-    """What one object says of another."""
+    """References from one object to another."""
     template = kinds["Deployment"]["spec"]["template"]
     pod, labels = template["spec"], template["metadata"]["labels"]
     container, = pod["containers"]

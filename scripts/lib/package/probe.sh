@@ -18,6 +18,13 @@ check() {
 has_systemd() { [[ -d /run/systemd/system ]]; }
 client() { STREAM_USER=ticks TICKSTREAM_STREAM_PASS_FILE=$PASSWORD tickstream "$@"; }
 event() { echo '{"platform":"linux","event_type":"log","event_name":"up","log":{"service":"package","level":"info","message":"up"}}' | client publish; }
+# An event by the collector's own API.
+collected() {
+    local body='{"platform":"linux","event_type":"log","event_name":"up","log":{"service":"package","level":"info","message":"by HTTP"}}'
+    exec 3<> /dev/tcp/127.0.0.1/8080 || return
+    printf 'POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' ${#body} "$body" >&3
+    grep -F '"accepted":1' <&3
+}
 events() { (($(tickstream events export "$EVENTS" | wc -l) == $1)); }
 # Files of the system but for what dpkg and others keep of packages and users. Above a large one, those of the layer LAYER, which
 # has every file that was written since; it has folders of those below, too.
@@ -78,7 +85,7 @@ check "command, manual pages, completions, units, licences and examples are ther
      bash -n /usr/share/bash-completion/completions/tickstream && [[ -s /usr/share/zsh/vendor-completions/_tickstream ]] &&
      [[ -s /usr/share/fish/vendor_completions.d/tickstream.fish && -s /usr/share/doc/tickstream/copyright ]] &&
      [[ -s /usr/share/doc/tickstream/LICENSE-MIT && -s /usr/share/doc/tickstream/examples/tickstream.toml ]] &&
-     ls /usr/lib/systemd/system/tickstream{,@,-irq@}.service /usr/lib/systemd/system/tickstream.socket'
+     ls /usr/lib/systemd/system/tickstream{,@,-irq@,-collect}.service /usr/lib/systemd/system/tickstream.socket'
 check "programs that its units name are the package's" \
     '! grep -h "^Exec" /usr/lib/systemd/system/tickstream* | grep -o "/usr/[^ ]*bin/[^ ]*" | sort -u | xargs dpkg -S 2>&1 | grep -v "^tickstream: "'
 check "the user is there, and nothing runs" 'getent passwd tickstream && [[ -z $(server) ]]'
@@ -90,6 +97,12 @@ cp "$PASSWORD" /tmp/password
 check "the server starts as its user" 'start && [[ $(stat -c %U /proc/$(server)) == tickstream ]]'
 check "a client gets ticks" 'client watch --count 1'
 check "an event is published, and exported" 'event && events 1'
+N=1
+if has_systemd; then
+    check "the collector starts, takes an event, and answers when the server has it" \
+        'systemctl start tickstream-collect && collected && events 2'
+    N=2
+fi
 PID=$(server)
 if has_systemd; then
     client watch --count 12 > /tmp/ticks 2>&1 &
@@ -104,18 +117,23 @@ else
         'dpkg -i "$NEW" && [[ $(server) == "$PID" ]] && client watch --count 1 && stop && start'
 fi
 check "the upgrade left settings, password and events" \
-    'dpkg -s tickstream | grep "^Version: ${NEW_VERSION:?}" && grep -q ^journal "$CONFIG" && cmp $PASSWORD /tmp/password && event && events 2'
+    'dpkg -s tickstream | grep "^Version: ${NEW_VERSION:?}" && grep -q ^journal "$CONFIG" && cmp $PASSWORD /tmp/password && event && events $((N + 1))'
 if has_systemd; then
-    systemctl enable tickstream
-    check "removal stops it, forgets its links, and keeps its settings" \
-        'dpkg -r tickstream && [[ -z $(server) && -e $CONFIG && -e $PASSWORD ]] && ! find /etc/systemd -name "tickstream*" | grep .'
+    check "the upgrade restarted the collector, with the new version" \
+        'for i in {1..60}; do sleep 0.25; systemctl is-active --quiet tickstream-collect && break; done; collected && events $((N + 2)) &&
+         ! readlink /proc/$(systemctl show --property MainPID --value tickstream-collect)/exe | grep deleted'
+    systemctl enable tickstream tickstream-collect
+    check "removal stops both, forgets their links, and keeps their settings" \
+        'dpkg -r tickstream && [[ -z $(server) ]] && ! systemctl is-active tickstream-collect && [[ -e $CONFIG && -e $PASSWORD ]] && ! find /etc/systemd -name "tickstream*" | grep .'
 else
     check "removal keeps its settings" 'stop && dpkg -r tickstream && [[ -e $CONFIG && -e $PASSWORD ]]'
 fi
+KEPT=$((N + 1))
+! has_systemd || KEPT=$((N + 2))
 check "purge leaves the events, and the user that they belong to; nothing else" \
     'dpkg -P tickstream && files > /tmp/after && comm -13 /tmp/before /tmp/after | tee /tmp/left && ! grep -v "^/var/lib/tickstream" /tmp/left &&
      [[ $(stat -c %U /var/lib/tickstream) == tickstream ]] && ! comm -23 /tmp/before /tmp/after | grep .'
-check "installed again, it finds its events" 'dpkg -i "$NEW" && events 2'
+check "installed again, it finds its events" 'dpkg -i "$NEW" && events "$KEPT"'
 rm -rf /var/lib/tickstream
 check "purged without events, it leaves nothing, and no user" \
     'dpkg -P tickstream && files | comm -13 /tmp/before - | tee /tmp/left && ! grep -q . /tmp/left && ! getent passwd tickstream && ! getent group tickstream'

@@ -1,6 +1,6 @@
 //! Operations are read off a fuzzer's input.
 
-/// What is left of an input.
+/// Rest of an input.
 pub struct Bytes<'a>(pub &'a [u8]);
 
 impl<'a> Bytes<'a> {

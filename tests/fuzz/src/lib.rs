@@ -1,4 +1,4 @@
-//! What fuzzers call: each target takes any bytes, and panics where something is wrong.
+//! Targets of fuzzers: each takes any bytes, and panics where something is wrong.
 //!
 //! `libfuzzer/` hands them to libFuzzer, which needs a nightly toolchain; the test here replays the corpora and tries
 //! mutations of them on any. Each target counts what is allocated on its way and holds it against a cap.

@@ -1,4 +1,4 @@
-//! What a call allocates.
+//! Counts the bytes that a call allocates.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 

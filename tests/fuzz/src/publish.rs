@@ -16,8 +16,8 @@ use crate::memory::allocated;
 use crate::session::settings;
 
 const MS: u64 = 1_000_000;
-/// What one operation may ask the allocator for, bytes: the largest window of a Zstandard frame and its decoder, a batch
-/// unpacked, tables for what is known, and a record.
+/// Most that one operation may ask the allocator for, bytes: the largest window of a Zstandard frame and its decoder,
+/// a batch unpacked, tables of known batches and ids, and a record.
 const ALLOCATED_MAX: usize = 24 << 20;
 /// Event ids that the shard remembers.
 const EVENT_IDS: u32 = 256;
@@ -265,7 +265,7 @@ impl Site {
         }
     }
 
-    /// What was stored can be restored.
+    /// Restores what was stored, into another shard.
     fn restart(&mut self) {
         let mut shard = Shard::new(collecting(), self.now);
         for record in self.records.iter().filter(|record| record.fate == Fate::Synced) {

@@ -8,9 +8,9 @@ use tickstream_server::tls::TlsSession;
 
 use crate::memory::allocated;
 
-/// What the server keeps of a record or handshake in pieces, bytes.
+/// Bytes of a record or handshake in pieces that the server keeps.
 const KEPT_MAX: usize = 18 * 1_024;
-/// What rustls takes for one session and the records of an input, bytes.
+/// Memory that rustls takes for one session and the records of an input, bytes.
 const ALLOCATED_MAX: usize = 4 << 20;
 
 struct Peers {

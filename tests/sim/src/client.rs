@@ -11,7 +11,7 @@ use crate::rules::{PASS, USER};
 use crate::ticks::{MS, SECOND};
 use crate::wire;
 
-/// What a client is up to; the order of [`crate::scenario::Scenario::kinds`].
+/// Kind of a client; the order of [`crate::scenario::Scenario::kinds`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Steady,
@@ -44,7 +44,7 @@ pub const KINDS: [Kind; 14] = [
     Kind::Publisher(Manner::Botching),
 ];
 
-/// How it reads what it is sent.
+/// Reading habits of a client.
 #[derive(Clone, Copy, Debug)]
 pub enum Reader {
     Prompt,
@@ -54,7 +54,7 @@ pub enum Reader {
         reads: u64,
         every: u64,
     },
-    /// It stops for a while, or for ever.
+    /// Stops for a while, or for ever.
     Stalls {
         holds: u64,
         from: u64,
@@ -72,7 +72,7 @@ pub enum End {
 pub struct Client {
     pub kind: Kind,
     pub reader: Reader,
-    /// What it has written and hasn't arrived.
+    /// Bytes that it has written and that haven't arrived.
     pub written: VecDeque<u8>,
     /// Of these, bytes that come before what TLS protects: a PROXY header and a ClientHello.
     pub bare: usize,
@@ -98,7 +98,7 @@ pub struct Client {
 pub struct Moment {
     pub mono: u64,
     pub wall: u64,
-    /// What is due of each stream.
+    /// Due ticks of each stream.
     pub sequences: [u64; 2],
 }
 
@@ -140,7 +140,7 @@ impl Client {
         }
     }
 
-    /// What its socket takes now.
+    /// Bytes that its socket takes now.
     pub fn room(&self, now: u64) -> u64 {
         match self.reader {
             Reader::Prompt => u64::MAX,

@@ -33,7 +33,7 @@ pub enum Fault {
 const FAULTS: [Fault; 6] =
     [Fault::NoPlatform, Fault::TwoPlatforms, Fault::LongName, Fault::NotUtf8, Fault::Broken, Fault::NoBody];
 
-/// A verdict that holds for good: code and message.
+/// A rejection that holds for good: code and message.
 pub type Reason = (&'static str, String);
 
 impl Fault {
@@ -177,7 +177,7 @@ impl fmt::Debug for Publish {
 pub enum What {
     /// `unpacked`: bytes of the EventBatch, where it is packed.
     Batch { batch: Batch, unpacked: Option<usize> },
-    /// It breaks a rule about its fields.
+    /// The event breaks a rule about its fields.
     Bad,
 }
 

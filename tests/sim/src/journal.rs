@@ -1,6 +1,6 @@
 //! A virtual journal: what it takes is durable after a while, in groups; its disk is slow, full or failing now and then.
 //!
-//! It says what crates/server/src/shard/journal_driver.rs may say: records are refused when they are appended, in order, and
+//! The simulated journal says what crates/server/src/shard/journal_driver.rs may say: records are refused when they are appended, in order, and
 //! never once they were taken.
 
 use std::collections::VecDeque;
@@ -10,21 +10,21 @@ use tickstream_engine::{IngestPressure, StorageFault};
 use crate::rng::Rng;
 use crate::ticks::{MS, SECOND};
 
-/// How its disk is.
+/// State of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     Quick,
     Slow,
-    /// Flushes don't end.
+    /// Commits don't end.
     Stuck,
     Full,
     Failing,
 }
 
-/// What it said to a record.
+/// Answer of the journal to a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
-    /// It will be durable.
+    /// The record will be durable.
     Taken,
     /// Its memory is used up: the same record again later.
     Busy,
@@ -38,8 +38,8 @@ pub struct Journal {
     /// Records in memory, oldest first, and their bytes.
     appended: VecDeque<(u64, usize)>,
     bytes: usize,
-    /// How many of the oldest are being flushed.
-    flushing: usize,
+    /// Number of the oldest that are being committed.
+    committing: usize,
     /// The newest record that is durable, if the shard wasn't told yet.
     durable: Option<u64>,
     /// A record that was handed out and not taken: its bytes.
@@ -53,7 +53,7 @@ impl Journal {
             bytes_max: rng.pick(&[2_000, 20_000, 4 << 20]),
             appended: VecDeque::new(),
             bytes: 0,
-            flushing: 0,
+            committing: 0,
             durable: None,
             waiting: None,
         }
@@ -88,24 +88,24 @@ impl Journal {
         Appended::Taken
     }
 
-    /// Begins to flush what there is, if it isn't flushing: how long it will take.
-    pub fn flush(&mut self, rng: &mut Rng) -> Option<u64> {
-        if self.flushing > 0 || self.appended.is_empty() {
+    /// Begins to commit the records that are there, if no commit is on its way, and answers how long it will take.
+    pub fn commit(&mut self, rng: &mut Rng) -> Option<u64> {
+        if self.committing > 0 || self.appended.is_empty() {
             return None;
         }
-        self.flushing = self.appended.len();
+        self.committing = self.appended.len();
         Some(match self.mood {
             Mood::Quick => rng.below(3 * MS),
             _ => rng.range(20 * MS..900 * MS),
         })
     }
 
-    /// A flush is to end: it does, unless the disk is stuck; then, how much longer it takes.
-    pub fn flushed(&mut self, rng: &mut Rng) -> Option<u64> {
+    /// A commit is to end: it does, unless the disk is stuck; then, how much longer it takes.
+    pub fn committed(&mut self, rng: &mut Rng) -> Option<u64> {
         if self.mood == Mood::Stuck {
             return Some(rng.range(50 * MS..500 * MS));
         }
-        for (id, bytes) in self.appended.drain(..std::mem::take(&mut self.flushing)) {
+        for (id, bytes) in self.appended.drain(..std::mem::take(&mut self.committing)) {
             self.bytes -= bytes;
             self.durable = Some(id);
         }

@@ -9,7 +9,7 @@ use tickstream_engine::{CloseReason, Limit, RejectionCode};
 const USAGE: &str = "tickstream-sim SEED            tells one seed in full
 tickstream-sim --seeds N [--from SEED] [--step N] [--for SECONDS]";
 
-/// What is asked for.
+/// Seeds to run.
 struct Run {
     from: u64,
     seeds: u64,
@@ -41,7 +41,8 @@ fn main() -> ExitCode {
     if run.seeds == 0 { usage() } else { many(&run) }
 }
 
-/// What no publisher here makes: crates/engine/src/ingest/tests.rs and crates/engine/src/shard/tests/publishing.rs do.
+/// Rejections that no publisher here provokes: crates/engine/src/ingest/tests.rs and
+/// crates/engine/src/shard/tests/publishing.rs do.
 const ELSEWHERE: [RejectionCode; 6] = [
     RejectionCode::EventTooLarge,
     RejectionCode::TooManyItems,

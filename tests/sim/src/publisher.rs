@@ -11,7 +11,7 @@ use crate::wire;
 /// Answered batches that may be sent again: more than a producer's window has.
 const ANSWERED_MAX: usize = 400;
 
-/// What it makes of its connection.
+/// Habits of a publisher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     /// Honours credits and requests to wait.
@@ -48,12 +48,12 @@ pub struct Publisher {
     waits_until: u64,
 }
 
-/// What it writes in one turn.
+/// Bytes that it writes in one turn.
 #[derive(Debug, Default)]
 pub struct Turn {
     pub bytes: Vec<u8>,
     pub made: Vec<Rc<Publish>>,
-    /// It hangs up then.
+    /// True if it hangs up then.
     pub leaves: bool,
     /// Until its next turn.
     pub pause: u64,
@@ -83,7 +83,7 @@ impl Publisher {
         }
     }
 
-    /// It has another connection: what has no answer goes again.
+    /// Starts over on another connection: batches without an answer go again.
     pub fn returns(&mut self, rng: &mut Rng) {
         self.unanswered.append(&mut self.resent);
         std::mem::swap(&mut self.unanswered, &mut self.resent);
@@ -99,7 +99,7 @@ impl Publisher {
         }
     }
 
-    /// What it published before the shard began, of which it has some answers.
+    /// Batches that it published before the shard began, of which it has some answers.
     pub fn past(&mut self, wall: u64, rng: &mut Rng) -> Vec<Rc<Publish>> {
         let mut past = Vec::new();
         for _ in 0..rng.range(1..40) {
@@ -112,7 +112,7 @@ impl Publisher {
         past
     }
 
-    /// It is told what became of a batch.
+    /// Takes the outcome of a batch.
     pub fn hears(&mut self, ack: &Ack, now: u64) {
         let is_it = |publish: &Rc<Publish>| publish.batch().sequence == ack.sequence;
         let Some(at) = self.unanswered.iter().position(is_it) else { return };

@@ -93,7 +93,7 @@ impl Rules {
         }
     }
 
-    /// What may change while a shard runs, changed.
+    /// The rules with changes that are allowed while a shard runs.
     pub fn changed(&self, rng: &mut Rng) -> Self {
         let mut rules = self.clone();
         match rng.below(6) {
@@ -111,7 +111,7 @@ impl Rules {
     }
 }
 
-/// Which shard of its process a seed's is.
+/// Number of a seed's shard in its process.
 pub fn shard_of(seed: u64) -> u16 {
     (seed % 7) as u16
 }

@@ -1,4 +1,4 @@
-//! What one seed is about: how rough its world is, and how its rules are drawn.
+//! Scenario of one seed: how rough its world is, and how its rules are drawn.
 
 use crate::client::{KINDS, Kind};
 use crate::events::EventRules;
@@ -22,7 +22,7 @@ fn event_rules(rng: &mut Rng) -> EventRules {
     }
 }
 
-/// How rough the world of a seed is; times in nanoseconds.
+/// Roughness of a seed's world; times in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     pub rules: Rules,
@@ -35,7 +35,7 @@ pub struct Scenario {
     pub answers_late: u64,
     /// The driver oversleeps by up to so much.
     pub oversleeps: u64,
-    /// What one pass takes, at most.
+    /// Most completions and actions of one pass.
     pub completions: usize,
     pub actions: usize,
     /// Of so many sends, one is short although there is room; 0: none.
@@ -47,7 +47,7 @@ pub struct Scenario {
     pub meddles_every: u64,
     /// When the drain begins, and how long it may take.
     pub drain: Option<(u64, u32)>,
-    /// How likely each kind of client is.
+    /// Weight of each kind of client.
     pub kinds: [u32; KINDS.len()],
     pub tls_one_in: u64,
 }

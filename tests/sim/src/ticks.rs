@@ -10,9 +10,9 @@ pub struct Stream {
     per_period: u64,
     /// Ticks of a full batch.
     pub batch: u64,
-    /// How far back a client may resume, ticks.
+    /// Greatest distance back at which a client may resume, ticks.
     pub replay: u64,
-    /// How far ahead, ticks.
+    /// Lead, ticks.
     pub ahead: u64,
     /// Phases are below this, milliseconds.
     pub phases: u64,
@@ -36,8 +36,8 @@ impl Stream {
         Self { period_ms, per_period, batch, replay, ahead: replay.max(within(10_000)), phases }
     }
 
-    /// Whether a client may resume at `after`, where `next` is the next tick: not far ahead of it, and not where a stream
-    /// of fewer ticks would be within the window.
+    /// True if a client may resume at `after`, where `next` is the next tick: not far ahead of it, and not where a
+    /// stream of fewer ticks would be within the window.
     pub fn may_resume(&self, after: u64, next: u64) -> bool {
         let nearest = |rate: u64| u128::from(rate) * u128::from(next) / u128::from(self.per_period);
         let of_rate = |rate: u64| {

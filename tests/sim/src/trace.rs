@@ -1,4 +1,4 @@
-//! What happened, as a hash and, if it is wanted, as lines.
+//! The trace, as a hash and, if it is wanted, as lines.
 
 #[derive(Debug)]
 pub struct Trace {

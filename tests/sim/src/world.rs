@@ -33,14 +33,14 @@ static MEMORY: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
 /// The driver's longest sleep.
 const SLEEP_NS: u64 = 100 * MS;
 
-/// What became of a seed.
+/// Outcome of a seed.
 #[derive(Debug)]
 pub struct Outcome {
     /// Of everything that the shard did, in order.
     pub hash: u64,
-    /// What it asked of its driver.
+    /// Actions that the shard asked of its driver.
     pub actions: u64,
-    /// What it counted.
+    /// The shard's counters.
     pub counters: tickstream_engine::Counters,
     /// The most that the shard held, bytes.
     pub memory_most: usize,
@@ -59,8 +59,8 @@ enum Event {
     Stall,
     Meddle,
     Drain,
-    /// A flush of the journal ends.
-    Flush,
+    /// A commit of the journal ends.
+    Commit,
     /// The journal's disk changes.
     Disk,
     /// A publisher comes back.
@@ -343,7 +343,7 @@ impl World {
 
     // ---- The network --------------------------------------------------------------------------------------
 
-    /// What a socket says to so many bytes.
+    /// A socket's answer to so many bytes.
     fn socket_takes(&mut self, index: usize, bytes: u64) -> SendOutcome {
         let client = &mut self.clients[index];
         if client.ended == Some(End::Reset) {
@@ -425,7 +425,7 @@ impl World {
                 self.after(pause, Event::Stall);
             }
             Event::Meddle => self.meddle(),
-            Event::Flush => self.flushed(),
+            Event::Commit => self.committed(),
             Event::Disk => self.change_disk(),
             Event::Return => self.come_back(),
             Event::Drain => {
@@ -566,7 +566,7 @@ impl World {
         let is_handshake = phase == Phase::Handshaking;
         if is_handshake && self.rng.one_in(2) {
             self.call(|shard| shard.handshake_received(id));
-            self.model.conns[index].heard = true;
+            self.model.conns[index].has_received = true;
             return;
         }
         let seen = self.model.conns[index].header_seen;
@@ -665,7 +665,7 @@ impl World {
             }
             2 => {
                 self.call(Shard::handshake_waits);
-                self.model.tally.fired[tickstream_engine::Limit::Handshakes as usize] += 1;
+                self.model.expected.fired[tickstream_engine::Limit::Handshakes as usize] += 1;
             }
             _ => {
                 let rules = self.model.rules.changed(&mut self.rng);
@@ -678,6 +678,6 @@ impl World {
     }
 }
 
-/// Where clients come from; two of them count as one.
+/// Addresses of clients; two of them count as one.
 const ADDRESSES: [&str; 6] =
     ["192.0.2.1", "192.0.2.2", "198.51.100.7", "2001:db8::1", "2001:db8::2", "2001:db8:0:1::1"];

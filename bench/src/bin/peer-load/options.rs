@@ -24,7 +24,7 @@ const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 1, 1);
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tickstream-peer-load", version, max_term_width = 110)]
 pub struct Options {
-    /// What the server speaks
+    /// Protocol of the server
     pub peer: Peer,
     /// Server, IP:port
     #[arg(long)]
@@ -41,7 +41,7 @@ pub struct Options {
     /// Connections that may be on their way at a time
     #[arg(long, default_value = "64", value_name = "N")]
     pub in_flight: NonZeroU32,
-    /// How long all connections may take
+    /// Longest time that all connections may take
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     pub connect_timeout: Duration,
 
@@ -60,7 +60,7 @@ pub struct Options {
     /// Time that is measured
     #[arg(long, default_value = "30s", value_parser = humantime::parse_duration)]
     pub duration: Duration,
-    /// How long to wait for what is late at the end
+    /// Wait for late ticks at the end
     #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
     pub grace: Duration,
 
@@ -70,7 +70,7 @@ pub struct Options {
     /// Completions that wake a thread before --receive-wait is over
     #[arg(long, default_value = "256", value_name = "N")]
     pub receive_batch: NonZeroU32,
-    /// How long a thread lets arrivals gather before it wakes for fewer than --receive-batch
+    /// Longest time for which a thread lets arrivals gather before it wakes for fewer than --receive-batch
     #[arg(long, default_value = "200us", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub receive_wait: Duration,
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// The main thread looks after the run this often.
 const POLL: Duration = Duration::from_millis(20);
-/// The measured time begins and ends this much before a whole second, so that no wave is cut.
+/// The measured time begins and ends this much before a whole second, so that no fan-out is cut.
 const SECOND_LEAD_US: u64 = 50_000;
 const SECOND_US: u64 = 1_000_000;
 

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, fs, io::Write, path::Path};
 use anyhow::Context;
 use serde::Serialize;
 use tickstream_load::figures::{
-    Percentiles, Usage, cpus, machine_percent, ms, percentiles, threads, usage_line, wave,
+    Percentiles, Usage, cpus, fan_out, machine_percent, ms, percentiles, threads, usage_line,
 };
 
 use crate::{
@@ -91,8 +91,9 @@ pub struct Summary {
     pub machine_steal_percent: f64,
     /// Of the machine, by neither server nor generator; unknown without the server's.
     pub others_percent: Option<f64>,
-    /// The wave's profile: messages by how many whole ms after they were due they arrived.
-    pub wave: Vec<(u64, u64)>,
+    /// The profile of the fan-out: messages by how many whole ms after they were due they arrived.
+    #[serde(rename = "wave")]
+    pub fan_out: Vec<(u64, u64)>,
 }
 
 impl Summary {
@@ -133,7 +134,7 @@ impl Summary {
             bytes_per_second: per_second(until.bytes - from.bytes),
             latency: Percentiles::of(&collector.latency),
             ticks_early: collector.early,
-            wave: wave(&collector.latency),
+            fan_out: fan_out(&collector.latency),
             connect_errors: collector.connect_errors,
             classes: vec![ClassSum {
                 class: "steady",

@@ -28,7 +28,7 @@ pub struct Counts {
     pub acknowledged: u64,
     pub accepted: u64,
     pub duplicates: u64,
-    /// Verdicts by their code.
+    /// Rejections by their code.
     pub rejected: BTreeMap<String, u64>,
     /// The first message of each code.
     pub messages: BTreeMap<String, String>,
@@ -145,7 +145,7 @@ impl Counts {
         }
     }
 
-    /// An event got a verdict.
+    /// An event was rejected.
     pub fn rejected(&mut self, code: &str, message: &str) {
         count(&mut self.rejected, code);
         if !message.is_empty() && !self.messages.contains_key(code) {

@@ -70,7 +70,7 @@ pub struct Published {
     batches_unanswered: u64,
     events_accepted: u64,
     events_duplicate: u64,
-    /// By verdict.
+    /// By code of rejection.
     events_rejected: BTreeMap<String, u64>,
     throttle_hints: u64,
     throttle_ms_max: u32,
@@ -100,7 +100,7 @@ pub struct Published {
 }
 
 impl Published {
-    /// Sums up and judges; `event_bytes` is the length of a batch's events.
+    /// Sums up, and decides whether the run passed; `event_bytes` is the length of a batch's events.
     pub fn new(plan: &Plan, event_bytes: usize, counts: Counts, measured: &Measured) -> Self {
         let options = &plan.options;
         let publish = &options.modes.publish;
@@ -210,7 +210,7 @@ fn failures(plan: &Plan, counts: &Counts) -> Vec<String> {
     }
     for (code, count) in &counts.rejected {
         let message = counts.messages.get(code).map_or("", String::as_str);
-        failures.push(format!("{count} events got the verdict {code}: {message}"));
+        failures.push(format!("{count} events were rejected, {code}: {message}"));
     }
     if counts.unanswered > 0 {
         failures.push(format!("{} batches were never acknowledged", counts.unanswered));

@@ -29,7 +29,7 @@ pub enum Stage {
     /// AUTH was sent.
     Greeting,
     Live,
-    /// It won't come back.
+    /// Ended; the publisher won't come back.
     Over,
 }
 
@@ -50,7 +50,7 @@ pub struct Session {
     pub producer: Producer,
     /// A SEND isn't over: frames must not mix.
     pub sending: bool,
-    /// It is in the worker's queue.
+    /// True while it is in the worker's queue.
     pub queued: bool,
     pub heartbeat_due: bool,
     /// No PUBLISH before this, µs: the server asked to wait.
@@ -170,7 +170,7 @@ impl Session {
         self.pending.get(self.sent).map_or(self.next, |pending| pending.sequence)
     }
 
-    /// It is handed to the kernel.
+    /// Notes that the next batch was handed to the kernel.
     pub fn handed_over(&mut self, now_us: u64, payload_bytes: u32, counts: &mut Counts) {
         match self.pending.get_mut(self.sent) {
             Some(pending) => {
@@ -283,8 +283,8 @@ impl Session {
         counts.answered(window, now_us, latency_us, kept, pending.payload_bytes);
         counts.accepted += u64::from(ack.accepted);
         counts.duplicates += u64::from(ack.duplicates);
-        for verdict in &ack.rejected {
-            counts.rejected(&verdict.code, &verdict.message);
+        for rejection in &ack.rejected {
+            counts.rejected(&rejection.code, &rejection.message);
         }
         if ack.throttle_ms > 0 {
             counts.throttle_hints += 1;
@@ -420,11 +420,12 @@ mod tests {
     fn verdicts_are_counted_by_code() {
         let mut client = Client::new();
         client.publish(1_000);
-        let verdict = |index| Rejected { index, code: "CLOCK".into(), message: "m".into(), retryable: false };
+        let rejection =
+            |index| Rejected { index, code: "CLOCK".into(), message: "m".into(), retryable: false };
         let ack = PublishAck {
             accepted: 7,
             duplicates: 1,
-            rejected: vec![verdict(0), verdict(3)],
+            rejected: vec![rejection(0), rejection(3)],
             ..client.ack(1)
         };
         assert!(client.receive(&seal_as(FrameType::PublishAck, &ack), 2_000).close.is_none());

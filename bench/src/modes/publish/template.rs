@@ -23,7 +23,7 @@ const PRODUCER: u8 = 1 << 3 | 2;
 const SEQUENCE: u8 = 2 << 3;
 const CODEC: u8 = 4 << 3;
 const COMPRESSED: u8 = 5 << 3 | 2;
-/// Where an event's id and time are, behind its length: they come first, and have a fixed width.
+/// Places of an event's id and time, behind its length: they come first, and have a fixed width.
 const ID_AT: usize = 2;
 const TIME_AT: usize = ID_AT + 16 + 1;
 /// Versions and variant of a UUID of version 7 (RFC 9562).

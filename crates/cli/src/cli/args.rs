@@ -1,11 +1,11 @@
 //! The command tree, as clap has it.
 
-pub(super) use super::common::{addr_arg, examples};
+use super::common::{addr_arg, admin_arg, admin_token_arg, config_arg, examples, server_args};
 use crate::client_tls;
 use crate::events::{KINDS, Moment, kind, producer};
 use clap::{
     Arg, ArgAction,
-    builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser},
+    builder::{PossibleValuesParser, TypedValueParser},
     value_parser,
 };
 use clap_complete::Shell;
@@ -13,7 +13,6 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
 use std::time::Duration;
 use tickstream_server::config;
-use tickstream_service::admin::AdminAddress;
 use tickstream_service::settings::{self, DurationRange, ValueError, flags};
 use tickstream_wire::messages::Mode;
 
@@ -178,14 +177,14 @@ fn events_tail() -> clap::Command {
                 .value_name("N")
                 .value_parser(value_parser!(u32))
                 .default_value("10")
-                .help("How many, at most"),
+                .help("Number of events to print first"),
         )
         .arg(
             Arg::new("follow")
                 .short('f')
                 .long("follow")
                 .action(ArgAction::SetTrue)
-                .help("Go on with those that come"),
+                .help("Go on, and print new events as they come"),
         )
         .arg(format_arg("json"))
         .args(filter_args())
@@ -193,7 +192,7 @@ fn events_tail() -> clap::Command {
 
 fn events_stats() -> clap::Command {
     clap::Command::new("stats")
-        .about("Count events by kind, name, service and user, and dead letters by verdict")
+        .about("Count events by kind, name, service and user, and dead letters by code")
         .after_help(examples(
             "  tickstream events stats /var/lib/tickstream/events
   tickstream events stats /var/lib/tickstream/events --since 1d --kind log --format json | jq .services.top",
@@ -303,7 +302,7 @@ fn upgrade() -> clap::Command {
                 .value_name("DURATION")
                 .value_parser(|text: &str| settings::duration(text, UPGRADE_TIMEOUT))
                 .default_value("90s")
-                .help("How long the new process may take until it serves"),
+                .help("Longest time until the new process serves"),
         )
 }
 
@@ -326,7 +325,7 @@ fn top() -> clap::Command {
                 .value_name("DURATION")
                 .value_parser(|text: &str| settings::duration(text, TOP_INTERVAL))
                 .default_value("1s")
-                .help("How often to ask"),
+                .help("Interval between two requests to the server"),
         )
         .arg(
             Arg::new("once")
@@ -429,40 +428,6 @@ fn manual_command() -> clap::Command {
         .about("Write the manual pages into a directory, a file for each command")
         .hide(true)
         .arg(Arg::new("directory").value_name("DIR").required(true).value_parser(value_parser!(PathBuf)))
-}
-
-/// `--admin-token-file`
-pub(super) fn admin_token_arg() -> Arg {
-    Arg::new("admin-token-file")
-        .long("admin-token-file")
-        .value_name("PATH")
-        .value_parser(value_parser!(PathBuf))
-        .help("File with the endpoint's token, which changes need on TCP")
-}
-
-/// `--admin`
-pub(super) fn admin_arg() -> Arg {
-    Arg::new("admin")
-        .long("admin")
-        .value_name("ADDRESS")
-        .value_parser(AdminAddress::parse_one)
-        .default_value("127.0.0.1:9090")
-        .help("The server's admin endpoint: an IP address and a port, or unix: and a path")
-}
-
-pub(super) fn config_arg() -> Arg {
-    Arg::new("config")
-        .long("config")
-        .env("TICKSTREAM_CONFIG")
-        .value_name("PATH")
-        .value_parser(OsStringValueParser::new())
-        .help("TOML file of settings, keyed like the flags with _ for - (see config/tickstream.toml)")
-}
-
-/// A flag for each of the server's settings.
-pub(super) fn server_args() -> Vec<Arg> {
-    let short = |arg: Arg| if arg.get_id() == "users_file" { arg.visible_alias("users") } else { arg };
-    flags::args(&config::TABLE).map(short).collect()
 }
 
 fn mode_arg() -> Arg {

@@ -18,7 +18,7 @@ use tickstream_service::{
 
 use super::{
     CliError, Command,
-    args::{config_arg, examples},
+    common::{config_arg, examples},
     exit, file,
 };
 use crate::client_tls::{TlsSettings, client_tls};
@@ -39,7 +39,7 @@ static TABLE: Table = Table {
 const LISTS: [&str; 9] =
     ["to", "http", "otlp_grpc", "otlp_http", "syslog_tcp", "syslog_udp", "relp", "fluent", "statsd"];
 
-/// What `collect` is told.
+/// Arguments of `collect`.
 pub struct CollectArgs {
     options: Options,
     credentials: Credentials,
@@ -81,7 +81,7 @@ pub(super) fn command() -> clap::Command {
 }
 
 pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let source = Source::open(&TABLE, flags::given(matches, &TABLE), file(matches, env), env)?;
+    let source = Source::new(&TABLE, flags::given(matches, &TABLE), file(matches, env));
     let source = source.with_own_tables(source_config::TABLES);
     let values = source.read(env)?;
     let read = || -> Result<CollectArgs, ConfigError> {

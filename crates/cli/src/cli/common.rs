@@ -1,6 +1,10 @@
 //! Parts that several commands have.
 
-use clap::{Arg, ArgAction};
+use std::path::PathBuf;
+
+use clap::{Arg, ArgAction, builder::OsStringValueParser, value_parser};
+use tickstream_server::config;
+use tickstream_service::{admin::AdminAddress, settings::flags};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -40,6 +44,41 @@ fn continued(line: &str) -> String {
         }
         None => line.to_owned(),
     }
+}
+
+/// `--admin-token-file`
+pub(super) fn admin_token_arg() -> Arg {
+    Arg::new("admin-token-file")
+        .long("admin-token-file")
+        .value_name("PATH")
+        .value_parser(value_parser!(PathBuf))
+        .help("File with the endpoint's token, which changes need on TCP")
+}
+
+/// `--admin`
+pub(super) fn admin_arg() -> Arg {
+    Arg::new("admin")
+        .long("admin")
+        .value_name("ADDRESS")
+        .value_parser(AdminAddress::parse_one)
+        .default_value("127.0.0.1:9090")
+        .help("The server's admin endpoint: an IP address and a port, or unix: and a path")
+}
+
+/// `--config`
+pub(super) fn config_arg() -> Arg {
+    Arg::new("config")
+        .long("config")
+        .env("TICKSTREAM_CONFIG")
+        .value_name("PATH")
+        .value_parser(OsStringValueParser::new())
+        .help("TOML file of settings, keyed like the flags with _ for -")
+}
+
+/// A flag for each of the server's settings.
+pub(super) fn server_args() -> Vec<Arg> {
+    let short = |arg: Arg| if arg.get_id() == "users_file" { arg.visible_alias("users") } else { arg };
+    flags::args(&config::TABLE).map(short).collect()
 }
 
 /// `--addr`

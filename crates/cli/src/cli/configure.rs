@@ -10,7 +10,7 @@ use clap::{
 use tickstream_server::config::{Config, users::Role};
 use tickstream_service::settings::Environment;
 
-use super::args::{config_arg, examples, server_args};
+use super::common::{config_arg, examples, server_args};
 use super::{CliError, Command, required, server_source};
 use crate::user_secret::UserSecretArgs;
 
@@ -64,7 +64,7 @@ pub(super) fn user_secret() -> clap::Command {
                 .action(ArgAction::Append)
                 .value_delimiter(',')
                 .value_parser(roles)
-                .help("What it may do [default: both]"),
+                .help("Rights of the user [default: both]"),
         )
         .arg(limit("connections-max", "Connections that it may have on each shard [default: no limit]"))
         .arg(limit(
@@ -74,7 +74,7 @@ pub(super) fn user_secret() -> clap::Command {
 }
 
 pub(super) fn check_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let source = server_source(matches, env)?;
+    let source = server_source(matches, env);
     Ok(Command::CheckConfig(Box::new(Config::from_merged(&source.read(env)?)?)))
 }
 

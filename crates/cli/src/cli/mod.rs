@@ -97,7 +97,7 @@ pub struct WatchArgs {
     pub credentials: Credentials,
     /// Encryption, if any.
     pub tls: Option<TlsConfig>,
-    /// Which stream.
+    /// The stream.
     pub mode: Mode,
     /// Replay ticks after this sequence.
     pub resume_after: Option<u64>,
@@ -121,7 +121,7 @@ pub struct UpgradeArgs {
 pub struct DemoArgs {
     /// Address of the server; port 0 takes a free one.
     pub listen: SocketAddr,
-    /// Which stream the client watches.
+    /// Stream that the client watches.
     pub mode: Mode,
     /// Ticks of mode SECOND in a second.
     pub ticks_per_second: NonZeroU32,
@@ -243,7 +243,7 @@ pub fn completions(shell: Shell) -> Vec<u8> {
 }
 
 fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
-    let source = server_source(matches, env)?;
+    let source = server_source(matches, env);
     let values = source.read(env)?;
     let config = Config::from_merged(&values);
     if matches.get_flag("print-config") {
@@ -253,8 +253,8 @@ fn serve_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, Cli
 }
 
 /// The sources of the server's settings.
-fn server_source(matches: &ArgMatches, env: Environment<'_>) -> Result<Source, ConfigError> {
-    Source::open(&config::TABLE, flags::given(matches, &config::TABLE), file(matches, env), env)
+fn server_source(matches: &ArgMatches, env: Environment<'_>) -> Source {
+    Source::new(&config::TABLE, flags::given(matches, &config::TABLE), file(matches, env))
 }
 
 /// The configuration file, if one is named.
@@ -368,7 +368,7 @@ fn demo_from(matches: &ArgMatches) -> DemoArgs {
 
 fn doctor_from(matches: &ArgMatches, env: Environment<'_>) -> Result<Command, CliError> {
     let (pid, root) = (matches.get_one("pid").copied(), matches.get_one::<PathBuf>("root").cloned());
-    let values = server_source(matches, env)?.read(env)?;
+    let values = server_source(matches, env).read(env)?;
     let files = Host::at(root.clone().unwrap_or_else(|| PathBuf::from("/")), pid);
     let machine = Machine::read(&files.process(), &files.path("sys/devices/system/node"));
     let config = Config::for_checks(&values, &machine.map_err(ConfigError::program)?)?;

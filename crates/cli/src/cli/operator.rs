@@ -1,5 +1,6 @@
 //! Operator's commands on the command line.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tickstream_server::shard::SortKey;
 use tickstream_service::settings::{self, DurationRange};
 use tickstream_service::standard;
 
-use super::args::{admin_arg, admin_token_arg, examples};
+use super::common::{admin_arg, admin_token_arg, examples};
 use super::{CliError, Command, admin_client, required};
 use crate::operator::{ConnectionsArgs, KickArgs, OperatorAction, OperatorArgs, Which};
 
@@ -56,7 +57,7 @@ fn connections() -> clap::Command {
                 .default_value("lag")
                 .help("Order: lag, age, sent, received and events have the largest first"),
         )
-        .arg(Arg::new("reverse").long("reverse").action(ArgAction::SetTrue).help("The other way round"))
+        .arg(Arg::new("reverse").long("reverse").action(ArgAction::SetTrue).help("Reverse the order"))
         .arg(
             Arg::new("limit")
                 .short('n')
@@ -64,9 +65,9 @@ fn connections() -> clap::Command {
                 .value_name("N")
                 .value_parser(value_parser!(u64).range(1..))
                 .default_value("100")
-                .help("How many, at most"),
+                .help("Most connections to list"),
         )
-        .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).conflicts_with("limit").help("All of them"))
+        .arg(Arg::new("all").long("all").action(ArgAction::SetTrue).conflicts_with("limit").help("List all connections"))
         .arg(
             Arg::new("after")
                 .long("after")
@@ -261,9 +262,15 @@ fn which(matches: &ArgMatches) -> Which {
 pub(super) fn token(matches: &ArgMatches) -> Result<Option<String>, CliError> {
     let file: Option<&PathBuf> = matches.get_one("admin-token-file");
     let token = file.map(|path| {
-        let read = std::fs::read_to_string(path);
         let unreadable = |reason| CliError::Token { path: path.clone(), reason };
-        read.map(|token| token.trim_end().to_owned()).map_err(unreadable)
+        let text = std::fs::read_to_string(path).map_err(unreadable)?;
+        let token = text.trim_end();
+        // It stands in a header as it is: what isn't a token would make another request.
+        if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let problem = "it must hold one line of printable ASCII characters without spaces";
+            return Err(unreadable(io::Error::new(io::ErrorKind::InvalidData, problem)));
+        }
+        Ok(token.to_owned())
     });
     token.transpose()
 }

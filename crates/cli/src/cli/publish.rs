@@ -98,7 +98,7 @@ pub(super) fn command() -> clap::Command {
                 .value_name("DURATION")
                 .value_parser(|text: &str| settings::duration(text, LINGER))
                 .default_value("10s")
-                .help("How long an event waits for others until its batch goes anyway"),
+                .help("Longest time for which an event waits for others to fill its batch"),
         )
         .arg(
             Arg::new("codec")
@@ -106,7 +106,7 @@ pub(super) fn command() -> clap::Command {
                 .value_name("CODEC")
                 .value_parser(codecs)
                 .default_value("none")
-                .help("How batches are packed"),
+                .help("Compression of batches"),
         )
         .arg(
             Arg::new("producer-id")
@@ -114,7 +114,7 @@ pub(super) fn command() -> clap::Command {
                 .value_name("UUID")
                 .value_parser(producer_id)
                 .requires("first-sequence")
-                .help("Who numbers the batches [default: a new random id]"),
+                .help("Id of the producer that numbers the batches [default: a new random id]"),
         )
         .arg(
             Arg::new("first-sequence")

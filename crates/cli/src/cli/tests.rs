@@ -9,7 +9,7 @@ fn run(line: &str, env: &[(&str, &str)]) -> Result<Command, CliError> {
     parse_from(["tickstream"].into_iter().chain(line.split_whitespace()), &env)
 }
 
-/// What `field` shows of the command, or the exit code and a part of the message.
+/// The command as `field` shows it, or the exit code and a part of the message.
 fn check(
     line: &str,
     env: &[(&str, &str)],
@@ -142,6 +142,13 @@ fn watch_has_defaults_and_flags() {
 fn a_token_that_cannot_be_read_is_named_as_such() {
     let line = "upgrade --admin-token-file /nowhere/token";
     check_error(line, &[], exit::USAGE, "can't read the token from /nowhere/token: No such file");
+    // Lines of a wrong file don't become headers.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for text in ["", "one\nX-Header: two\n", "two words", "ümlaut"] {
+        std::fs::write(file.path(), text).unwrap();
+        let line = format!("reload --admin-token-file {}", file.path().display());
+        check_error(&line, &[], exit::USAGE, "it must hold one line of printable ASCII characters");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What the process's control group allows: CPU time, memory, swap. The tightest of the group and those above it
+//! Limits of the process's control group: CPU time, memory, swap. The tightest of the group and those above it
 //! counts. Both versions of cgroups (cgroups(7)).
 
 use super::Host;
@@ -35,7 +35,7 @@ impl Host {
         })
     }
 
-    /// Whether the process may not be swapped out.
+    /// True if the process may not be swapped out.
     pub(super) fn swap_is_forbidden(&self) -> bool {
         let limit = self.tightest("memory", |host, folder| host.number(&format!("{folder}/memory.swap.max")));
         limit == Some(Some(0))
@@ -54,7 +54,7 @@ impl Host {
         Some(found.reduce(|least, other| if other < least { other } else { least }))
     }
 
-    /// Where the hierarchy with this controller is mounted, and the process's group in it.
+    /// Mount point of the hierarchy with this controller, and the process's group in it.
     fn group(&self, controller: &str) -> Option<(String, String)> {
         let groups = self.process_text("cgroup")?;
         let mut lines = groups.lines().filter_map(|line| {

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use tickstream_service::text::counted;
 
-use super::{Finding, Host, Plan, Topic, Verdict};
+use super::{Diagnosis, Host, Plan, Topic, Verdict};
 use tickstream_server::placement::format_cpus;
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {
         name: "CPU governor",
-        why: "shards sleep between ticks; a governor that clocks down meanwhile makes the start of each wave slow",
+        why: "shards sleep between ticks; a governor that clocks down meanwhile makes the start of each fan-out slow",
         look: governor,
     },
     Topic {
@@ -31,7 +31,7 @@ pub(super) const TOPICS: &[Topic] = &[
     },
 ];
 
-fn governor(host: &Host, plan: &Plan) -> Finding {
+fn governor(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "performance on the shards' CPUs";
     let governor = |cpu: &usize| {
         let path = format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor");
@@ -39,55 +39,55 @@ fn governor(host: &Host, plan: &Plan) -> Finding {
     };
     let governors: Vec<_> = plan.cpus.iter().filter_map(governor).collect();
     if governors.is_empty() {
-        return Finding::unknown("no governor is visible: the hypervisor or the firmware decides", wanted);
+        return Diagnosis::unknown("no governor is visible: the hypervisor or the firmware decides", wanted);
     }
     let slow: Vec<_> =
         governors.iter().filter(|(_, name)| name != "performance").map(|(cpu, _)| *cpu).collect();
     let names: BTreeSet<&str> = governors.iter().map(|(_, name)| name.as_str()).collect();
-    let finding = Finding::ok(names.into_iter().collect::<Vec<_>>().join(", "), wanted);
+    let diagnosis = Diagnosis::ok(names.into_iter().collect::<Vec<_>>().join(", "), wanted);
     if slow.is_empty() {
-        return finding;
+        return diagnosis;
     }
     let fix = format!("cpupower --cpu {} frequency-set --governor performance", format_cpus(&slow));
-    finding.but(Verdict::Advice, [fix])
+    diagnosis.but(Verdict::Advice, [fix])
 }
 
-fn smt(host: &Host, plan: &Plan) -> Finding {
+fn smt(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "at most one CPU with shards in each core";
     let siblings =
         |cpu: &usize| host.cpus(&format!("sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list"));
     let cores: Option<Vec<_>> = plan.cpus.iter().map(siblings).collect();
     let Some(cores) = cores else {
-        return Finding::unknown("the CPUs' topology can't be read", wanted);
+        return Diagnosis::unknown("the CPUs' topology can't be read", wanted);
     };
     let mut seen = BTreeSet::new();
     let (first, shared): (Vec<_>, Vec<_>) =
         plan.cpus.iter().zip(&cores).partition(|(_, core)| seen.insert((*core).clone()));
     if shared.is_empty() {
-        return Finding::ok("no two of the shards' CPUs share a core", wanted);
+        return Diagnosis::ok("no two of the shards' CPUs share a core", wanted);
     }
     let numbers =
         |list: Vec<(&usize, _)>| format_cpus(&list.into_iter().map(|(cpu, _)| *cpu).collect::<Vec<_>>());
-    Finding::ok(format!("CPUs {} share cores with others that run shards", numbers(shared)), wanted)
+    Diagnosis::ok(format!("CPUs {} share cores with others that run shards", numbers(shared)), wanted)
         .but(Verdict::Advice, [format!("tickstream serve --cpus {}", numbers(first))])
 }
 
-fn isolated(host: &Host, plan: &Plan) -> Finding {
+fn isolated(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "none, or shards on all of them";
     let Some(isolated) = host.cpus("sys/devices/system/cpu/isolated") else {
-        return Finding::unknown("the list of isolated CPUs can't be read", wanted);
+        return Diagnosis::unknown("the list of isolated CPUs can't be read", wanted);
     };
     if isolated.is_empty() {
-        return Finding::ok("none", wanted);
+        return Diagnosis::ok("none", wanted);
     }
     let list = format_cpus(&isolated);
     let unused: Vec<_> = isolated.iter().copied().filter(|cpu| !plan.cpus.contains(cpu)).collect();
-    let finding = Finding::ok(format!("{list} are isolated"), wanted);
+    let diagnosis = Diagnosis::ok(format!("{list} are isolated"), wanted);
     if unused.is_empty() {
-        return finding;
+        return diagnosis;
     }
     let found = format!("{list} are isolated, and {} run no shard", format_cpus(&unused));
-    Finding { found, ..finding }.but(
+    Diagnosis { found, ..diagnosis }.but(
         Verdict::Advice,
         [
             format!("tickstream serve --cpus {list}"),
@@ -96,11 +96,11 @@ fn isolated(host: &Host, plan: &Plan) -> Finding {
     )
 }
 
-fn numa(host: &Host, plan: &Plan) -> Finding {
+fn numa(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "all shards of a process on one node";
     let nodes = host.nodes();
     if nodes.is_empty() {
-        return Finding::unknown("no NUMA nodes can be read", wanted);
+        return Diagnosis::unknown("no NUMA nodes can be read", wanted);
     }
     let used: Vec<usize> = nodes
         .iter()
@@ -109,12 +109,12 @@ fn numa(host: &Host, plan: &Plan) -> Finding {
         .collect();
     let all = counted(nodes.len() as u64, "node");
     let found = format!("{all} with CPUs; shards on node {}", format_cpus(&used));
-    let finding = Finding::ok(found, wanted);
+    let diagnosis = Diagnosis::ok(found, wanted);
     if used.len() < 2 {
-        return finding;
+        return diagnosis;
     }
     let instances: Vec<_> = used.iter().map(|node| format!("tickstream@{node}")).collect();
-    finding.but(
+    diagnosis.but(
         Verdict::Advice,
         [
             format!("one process for each node: systemctl enable --now {}", instances.join(" ")),

@@ -1,4 +1,4 @@
-//! What topics read: files below a root, and two answers of the running kernel that no file has.
+//! Sources of the topics: files below a root, and two answers of the running kernel that no file has.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ pub struct Host {
     root: PathBuf,
     /// The directory in `/proc` of the process whose limits count.
     process: String,
-    /// Whether a ring as the shards need it can be made; `None` where it wasn't tried.
+    /// Outcome of making a ring as the shards need it; `None` where it wasn't tried.
     pub(super) io_uring: Option<io::Result<()>>,
-    /// What the kernel knows of its clock; `None` where it wasn't asked.
+    /// State of the kernel's clock; `None` where it wasn't asked.
     pub(super) clock: Option<Clock>,
 }
 
-/// What the kernel knows of the real-time clock, as adjtimex(2) tells.
+/// State of the kernel's real-time clock, as adjtimex(2) tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// Somebody disciplines it.
@@ -121,7 +121,7 @@ impl Host {
         Some(Limit { soft: values.next()??, hard: values.next()?? })
     }
 
-    /// Whether the process has a capability, by its number in `linux/capability.h`.
+    /// True if the process has a capability, by its number in `linux/capability.h`.
     pub(super) fn has_capability(&self, number: u32) -> Option<bool> {
         let status = self.process_text("status")?;
         let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Finding, Host, Plan, Topic, Verdict, in_bytes};
+use super::{Diagnosis, Host, Plan, Topic, Verdict, in_bytes};
 
 pub(super) const TOPICS: &[Topic] = &[
     Topic {
@@ -41,16 +41,16 @@ pub(super) const TOPICS: &[Topic] = &[
     },
 ];
 
-/// Where events are to be kept.
+/// Place and limits of the journals.
 #[derive(Clone, Debug)]
 pub struct JournalPlan {
     /// The directory of all journals.
     pub directory: PathBuf,
     /// Length of a segment, bytes.
     pub segment_bytes: u64,
-    /// What one shard's journal may take, bytes.
+    /// Space that one shard's journal may take, bytes.
     pub bytes_max: Option<u64>,
-    /// Whether old events are removed.
+    /// True if old events are removed.
     pub is_bounded_by_age: bool,
 }
 
@@ -63,7 +63,7 @@ const FILE_BYTES: usize = 256 * WRITE_BYTES;
 const SYNCS: usize = 100;
 const SYNCS_WITHIN: Duration = Duration::from_secs(2);
 
-/// What statfs(2) calls file systems that aren't for journals: `linux/magic.h`.
+/// Magic numbers, as statfs(2) has them, of file systems that aren't for journals: `linux/magic.h`.
 const IN_MEMORY: [(i64, &str); 2] = [(0x0102_1994, "tmpfs"), (0x8584_58f6, "ramfs")];
 const ON_NETWORK: [(i64, &str); 4] =
     [(0x6969, "NFS"), (0xff53_4d42, "CIFS"), (0xfe53_4d42, "SMB"), (0x0102_1997, "9p")];
@@ -75,63 +75,66 @@ const LOCAL: [(i64, &str); 5] = [
     (0x794c_7630, "overlay"),
 ];
 
-fn directory(host: &Host, plan: &Plan) -> Finding {
+fn directory(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "there, or can be made; writable for the server's user";
     let Some(journal) = tried(host, plan) else { return not_tried(wanted) };
     let (there, found) = place(&journal.directory);
     match Scratch::new(there) {
-        Ok(_) => Finding::ok(found, wanted),
+        Ok(_) => Diagnosis::ok(found, wanted),
         Err(error) => {
             let path = journal.directory.display();
-            Finding::ok(format!("{found}, but a file can't be made in {}: {error}", there.display()), wanted)
-                .but(
-                    Verdict::MustFix,
-                    [
-                        format!("install -d -o tickstream -g tickstream -m 0700 {path}"),
-                        format!("systemd: ReadWritePaths={path}"),
-                    ],
-                )
+            Diagnosis::ok(
+                format!("{found}, but a file can't be made in {}: {error}", there.display()),
+                wanted,
+            )
+            .but(
+                Verdict::MustFix,
+                [
+                    format!("install -d -o tickstream -g tickstream -m 0700 {path}"),
+                    format!("systemd: ReadWritePaths={path}"),
+                ],
+            )
         }
     }
 }
 
-fn file_system(host: &Host, plan: &Plan) -> Finding {
+fn file_system(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "a local one with a journal of its own: ext4 or XFS";
     let Some(journal) = tried(host, plan) else { return not_tried(wanted) };
     let (there, _) = place(&journal.directory);
     let kind = match rustix::fs::statfs(there) {
         #[expect(clippy::unnecessary_cast, reason = "its type isn't the same on all architectures")]
         Ok(stat) => stat.f_type as i64,
-        Err(error) => return Finding::unknown(format!("statfs fails: {error}"), wanted),
+        Err(error) => return Diagnosis::unknown(format!("statfs fails: {error}"), wanted),
     };
     let named =
         |list: &[(i64, &'static str)]| list.iter().find(|(magic, _)| *magic == kind).map(|(_, name)| *name);
     let elsewhere = ["mount a disk of its own there, with ext4 or XFS, and name that by --journal"];
     if let Some(name) = named(&IN_MEMORY) {
-        Finding::ok(format!("{name}, which is memory"), wanted).but(Verdict::MustFix, elsewhere)
+        Diagnosis::ok(format!("{name}, which is memory"), wanted).but(Verdict::MustFix, elsewhere)
     } else if let Some(name) = named(&ON_NETWORK) {
-        Finding::ok(format!("{name}, which is a network's"), wanted).but(Verdict::Advice, elsewhere)
+        Diagnosis::ok(format!("{name}, which is a network's"), wanted).but(Verdict::Advice, elsewhere)
     } else {
-        Finding::ok(named(&LOCAL).map_or_else(|| format!("type {kind:#x}"), ToOwned::to_owned), wanted)
+        Diagnosis::ok(named(&LOCAL).map_or_else(|| format!("type {kind:#x}"), ToOwned::to_owned), wanted)
     }
 }
 
-fn direct(host: &Host, plan: &Plan) -> Finding {
+fn direct(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "files can be written with O_DIRECT";
     let Some(journal) = tried(host, plan) else { return not_tried(wanted) };
     match Scratch::new(place(&journal.directory).0).and_then(|scratch| scratch.open_direct()) {
-        Ok(_) => Finding::ok("they can", wanted),
+        Ok(_) => Diagnosis::ok("they can", wanted),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let fix = [
                 "a file system that has it, such as ext4 or XFS; without it journals go through the page cache",
             ];
-            Finding::ok("the file system refuses it", wanted).but(Verdict::Advice, fix)
+            Diagnosis::ok("the file system refuses it", wanted).but(Verdict::Advice, fix)
         }
-        Err(error) => Finding::unknown(format!("it can't be tried: {error}"), wanted),
+        Err(error) => Diagnosis::unknown(format!("it can't be tried: {error}"), wanted),
     }
 }
 
-fn space(host: &Host, plan: &Plan) -> Finding {
+fn space(host: &Host, plan: &Plan) -> Diagnosis {
     let Some(journal) = tried(host, plan) else { return not_tried("room for journal_max_mib") };
     let shards = plan.shards as u64;
     // A full segment, one that is written, and one that is made ready.
@@ -145,29 +148,29 @@ fn space(host: &Host, plan: &Plan) -> Finding {
     };
     let stat = match rustix::fs::statvfs(place(&journal.directory).0) {
         Ok(stat) => stat,
-        Err(error) => return Finding::unknown(format!("statvfs fails: {error}"), wanted),
+        Err(error) => return Diagnosis::unknown(format!("statvfs fails: {error}"), wanted),
     };
     let (free, used) = (stat.f_bavail * stat.f_frsize, used(&journal.directory));
-    let finding = Finding::ok(format!("{} free, {} in journals", in_bytes(free), in_bytes(used)), wanted);
+    let diagnosis = Diagnosis::ok(format!("{} free, {} in journals", in_bytes(free), in_bytes(used)), wanted);
     let available = free + used;
     let fits = available / (1 << 20) * 9 / 10;
     if available < needed && journal.bytes_max.is_some() {
-        finding.but(Verdict::MustFix, [format!("--journal-max-mib {fits}"), "or a larger disk".to_owned()])
+        diagnosis.but(Verdict::MustFix, [format!("--journal-max-mib {fits}"), "or a larger disk".to_owned()])
     } else if available < least {
-        finding.but(Verdict::MustFix, ["a larger disk, or a smaller --journal-segment-mib"])
+        diagnosis.but(Verdict::MustFix, ["a larger disk, or a smaller --journal-segment-mib"])
     } else if journal.bytes_max.is_none() && !journal.is_bounded_by_age {
-        finding.but(Verdict::Advice, [format!("--journal-max-mib {fits}, or --journal-max-days")])
+        diagnosis.but(Verdict::Advice, [format!("--journal-max-mib {fits}, or --journal-max-days")])
     } else {
-        finding
+        diagnosis
     }
 }
 
-fn syncs(host: &Host, plan: &Plan) -> Finding {
+fn syncs(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = format!("half of them within {} ms", SYNC_GOOD.as_millis());
     let Some(journal) = tried(host, plan) else { return not_tried(&wanted) };
     let mut took = match Scratch::new(place(&journal.directory).0).and_then(|scratch| scratch.measure()) {
         Ok(took) => took,
-        Err(error) => return Finding::unknown(format!("it can't be measured: {error}"), wanted),
+        Err(error) => return Diagnosis::unknown(format!("it can't be measured: {error}"), wanted),
     };
     took.sort_unstable();
     let at = |part: usize| took[(took.len() * part / 100).min(took.len() - 1)];
@@ -181,14 +184,14 @@ fn syncs(host: &Host, plan: &Plan) -> Finding {
         ms(at(50)),
         ms(at(99))
     );
-    let finding = Finding::ok(found, wanted);
+    let diagnosis = Diagnosis::ok(found, wanted);
     if at(50) > SYNC_GOOD {
-        return finding.but(
+        return diagnosis.but(
             Verdict::Advice,
             ["an SSD, best with power-loss protection; or a disk that others don't write to at the same time"],
         );
     }
-    finding
+    diagnosis
 }
 
 /// The plan for the journal, if this machine's disks may be tried.
@@ -196,8 +199,8 @@ fn tried<'a>(host: &Host, plan: &'a Plan) -> Option<&'a JournalPlan> {
     plan.journal.as_ref().filter(|_| host.io_uring.is_some())
 }
 
-fn not_tried(wanted: &str) -> Finding {
-    Finding::unknown("only files are looked at", wanted)
+fn not_tried(wanted: &str) -> Diagnosis {
+    Diagnosis::unknown("only files are looked at", wanted)
 }
 
 /// The directory, or the one above it in which it would be made; and a word about that.
@@ -209,7 +212,7 @@ fn place(directory: &Path) -> (&Path, String) {
     (there, if there == directory { format!("{found}") } else { format!("{found} doesn't exist yet") })
 }
 
-/// What its journals take, bytes.
+/// Space that its journals take, bytes.
 fn used(directory: &Path) -> u64 {
     let files = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     let journals = files(directory).map(|entry| entry.path()).filter(|path| path.is_dir());
@@ -241,7 +244,7 @@ impl Scratch {
         OpenOptions::new().write(true).custom_flags(libc::O_DIRECT).open(&self.path)
     }
 
-    /// How long each of some writes took until it was on stable storage. They go where something was written before, as
+    /// Times that writes took until they were on stable storage. They go where something was written before, as
     /// those of journals do.
     fn measure(&self) -> io::Result<Vec<Duration>> {
         self.file.write_all_at(&vec![0; FILE_BYTES], 0)?;

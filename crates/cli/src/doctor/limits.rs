@@ -1,6 +1,6 @@
 //! Limits of the process: connections, descriptors, locked memory, CPU time.
 
-use super::{Finding, Host, Plan, Topic, Verdict, grouped, in_bytes};
+use super::{Diagnosis, Host, Plan, Topic, Verdict, grouped, in_bytes};
 use tickstream_server::preflight;
 use tickstream_service::text::{counted, noun_for};
 
@@ -43,22 +43,22 @@ const MEMLOCK_PER_SHARD_BYTES: u64 = 2 << 20;
 /// CAP_IPC_LOCK in linux/capability.h.
 const CAP_IPC_LOCK: u32 = 14;
 
-fn max_connections(_: &Host, plan: &Plan) -> Finding {
+fn max_connections(_: &Host, plan: &Plan) -> Diagnosis {
     let wanted = format!("at least {}", grouped(plan.connections.into()));
     match plan.max_connections {
-        None => Finding::ok("not set: as many as descriptors allow", wanted),
+        None => Diagnosis::ok("not set: as many as descriptors allow", wanted),
         Some(max) => {
-            let finding = Finding::ok(grouped(max.get().into()), wanted);
+            let diagnosis = Diagnosis::ok(grouped(max.get().into()), wanted);
             if max.get() >= plan.connections {
-                return finding;
+                return diagnosis;
             }
-            finding
+            diagnosis
                 .but(Verdict::MustFix, [format!("tickstream serve --max-connections {}", plan.connections)])
         }
     }
 }
 
-fn descriptors(host: &Host, plan: &Plan) -> Finding {
+fn descriptors(host: &Host, plan: &Plan) -> Diagnosis {
     let needed = descriptors_per_shard(plan);
     let wanted = format!(
         "{} a shard: {} {} over {}, and {} of its own",
@@ -69,11 +69,11 @@ fn descriptors(host: &Host, plan: &Plan) -> Finding {
         preflight::DESCRIPTORS_RESERVED
     );
     let Some(limit) = host.limit("Max open files") else {
-        return Finding::unknown("RLIMIT_NOFILE can't be read", wanted);
+        return Diagnosis::unknown("RLIMIT_NOFILE can't be read", wanted);
     };
-    let finding = Finding::ok(format!("RLIMIT_NOFILE {} (hard)", count(limit.hard)), wanted);
+    let diagnosis = Diagnosis::ok(format!("RLIMIT_NOFILE {} (hard)", count(limit.hard)), wanted);
     if limit.hard >= needed {
-        return finding;
+        return diagnosis;
     }
     let mut fix = vec![
         format!("systemd: LimitNOFILE={needed}"),
@@ -84,21 +84,21 @@ fn descriptors(host: &Host, plan: &Plan) -> Finding {
         let shards = u64::from(plan.connections).div_ceil(limit.hard - preflight::DESCRIPTORS_RESERVED);
         fix.push(format!("or more shards, which may share CPUs: tickstream serve --shards {shards}"));
     }
-    finding.but(Verdict::MustFix, fix)
+    diagnosis.but(Verdict::MustFix, fix)
 }
 
-fn nr_open(host: &Host, plan: &Plan) -> Finding {
+fn nr_open(host: &Host, plan: &Plan) -> Diagnosis {
     let needed = descriptors_per_shard(plan);
     host.at_least("fs.nr_open", needed, Verdict::MustFix)
 }
 
-fn file_max(host: &Host, plan: &Plan) -> Finding {
+fn file_max(host: &Host, plan: &Plan) -> Diagnosis {
     // Allocated, free, and the largest number.
     let [open, _, _] = host.sysctls("fs.file-nr").unwrap_or_default();
     host.at_least("fs.file-max", open + u64::from(plan.connections), Verdict::MustFix)
 }
 
-fn locked_memory(host: &Host, plan: &Plan) -> Finding {
+fn locked_memory(host: &Host, plan: &Plan) -> Diagnosis {
     let release = host.text("proc/sys/kernel/osrelease");
     let version = release.as_deref().and_then(preflight::kernel_version);
     let is_exempt = host.has_capability(CAP_IPC_LOCK) == Some(true);
@@ -113,14 +113,14 @@ fn locked_memory(host: &Host, plan: &Plan) -> Finding {
         (false, false) => in_bytes(needed),
     };
     let Some(limit) = host.limit("Max locked memory") else {
-        return Finding::unknown("RLIMIT_MEMLOCK can't be read", wanted);
+        return Diagnosis::unknown("RLIMIT_MEMLOCK can't be read", wanted);
     };
     let shown = if limit.hard == u64::MAX { "unlimited".to_owned() } else { in_bytes(limit.hard) };
-    let finding = Finding::ok(format!("RLIMIT_MEMLOCK {shown} (hard)"), wanted);
+    let diagnosis = Diagnosis::ok(format!("RLIMIT_MEMLOCK {shown} (hard)"), wanted);
     if limit.hard >= needed {
-        return finding;
+        return diagnosis;
     }
-    finding.but(
+    diagnosis.but(
         Verdict::MustFix,
         [
             format!("systemd: LimitMEMLOCK={needed}"),
@@ -131,19 +131,19 @@ fn locked_memory(host: &Host, plan: &Plan) -> Finding {
     )
 }
 
-fn cpu_time(host: &Host, plan: &Plan) -> Finding {
+fn cpu_time(host: &Host, plan: &Plan) -> Diagnosis {
     let shards = plan.cpus.len();
     let wanted =
         format!("no quota, or {} and more, one for each that runs shards", counted(shards as u64, "CPU"));
     match host.cpu_quota() {
-        None => Finding::unknown("the cgroup's quota can't be read", wanted),
-        Some(None) => Finding::ok("no quota", wanted),
+        None => Diagnosis::unknown("the cgroup's quota can't be read", wanted),
+        Some(None) => Diagnosis::ok("no quota", wanted),
         Some(Some(quota)) => {
-            let finding = Finding::ok(format!("a quota of {quota:.2} CPUs"), wanted);
+            let diagnosis = Diagnosis::ok(format!("a quota of {quota:.2} CPUs"), wanted);
             if quota + 1e-6 >= shards as f64 {
-                return finding;
+                return diagnosis;
             }
-            finding.but(
+            diagnosis.but(
                 Verdict::Advice,
                 [
                     format!("tickstream serve --shards {}", (quota.floor() as usize).max(1)),
@@ -165,13 +165,13 @@ fn count(limit: u64) -> String {
 
 impl Host {
     /// A setting of sysctl, by its name, that must not be lower.
-    pub(super) fn at_least(&self, name: &str, needed: u64, below: Verdict) -> Finding {
+    pub(super) fn at_least(&self, name: &str, needed: u64, below: Verdict) -> Diagnosis {
         let wanted = format!("at least {}", grouped(needed));
         match self.sysctl(name) {
-            None => Finding::unknown(format!("{name} can't be read"), wanted),
-            Some(value) if value >= needed => Finding::ok(grouped(value), wanted),
+            None => Diagnosis::unknown(format!("{name} can't be read"), wanted),
+            Some(value) if value >= needed => Diagnosis::ok(grouped(value), wanted),
             Some(value) => {
-                Finding::ok(grouped(value), wanted).but(below, [format!("sysctl -w {name}={needed}")])
+                Diagnosis::ok(grouped(value), wanted).but(below, [format!("sysctl -w {name}={needed}")])
             }
         }
     }

@@ -25,26 +25,26 @@ pub use journal::JournalPlan;
 /// Connections to check for where neither `--connections` nor `max_connections` says.
 pub const CONNECTIONS_DEFAULT: u32 = 100_000;
 
-/// What the machine is to carry.
+/// Load that the machine is to carry.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Connections of the process at once.
     pub connections: u32,
     /// The setting; `None`: as many as descriptors allow.
     pub max_connections: Option<NonZeroU32>,
-    /// How many shards.
+    /// Number of shards.
     pub shards: usize,
     /// CPUs that shards run on, ascending, each once.
     pub cpus: Vec<usize>,
     /// Ports that the server listens on.
     pub ports: Vec<u16>,
-    /// Whether TLS is spoken on one of them.
+    /// True if one of them speaks TLS.
     pub tls: bool,
     /// Connections that may wait to be accepted, per shard.
     pub listen_backlog: u32,
     /// SO_SNDBUF of a connection, bytes.
     pub send_buffer: u32,
-    /// Where events are kept, if they are collected.
+    /// Journals, if events are collected.
     pub journal: Option<JournalPlan>,
 }
 
@@ -80,14 +80,14 @@ impl Plan {
     }
 }
 
-/// What follows from a finding.
+/// Consequence of a diagnosis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     /// Nothing to do.
     Ok,
-    /// It can't be read here.
+    /// The fact can't be read here.
     Unknown,
-    /// It works, but less well than it could.
+    /// Works, but less well than it could.
     Advice,
     /// The plan can't be met like this.
     MustFix,
@@ -105,9 +105,9 @@ impl Verdict {
     }
 }
 
-/// What a topic found.
+/// Value found, value wanted and remedy of a topic.
 #[derive(Clone, Debug)]
-struct Finding {
+struct Diagnosis {
     verdict: Verdict,
     found: String,
     wanted: String,
@@ -115,7 +115,7 @@ struct Finding {
     fix: Vec<String>,
 }
 
-impl Finding {
+impl Diagnosis {
     fn ok(found: impl Into<String>, wanted: impl Into<String>) -> Self {
         Self { verdict: Verdict::Ok, found: found.into(), wanted: wanted.into(), fix: Vec::new() }
     }
@@ -124,7 +124,7 @@ impl Finding {
         Self { verdict: Verdict::Unknown, ..Self::ok(found, wanted) }
     }
 
-    /// The same finding, but this is to be done about it.
+    /// The same diagnosis, but this is to be done about it.
     fn but<T: Into<String>>(self, verdict: Verdict, fix: impl IntoIterator<Item = T>) -> Self {
         Self { verdict, fix: fix.into_iter().map(Into::into).collect(), ..self }
     }
@@ -135,7 +135,7 @@ struct Topic {
     name: &'static str,
     /// Why the answer matters.
     why: &'static str,
-    look: fn(&Host, &Plan) -> Finding,
+    look: fn(&Host, &Plan) -> Diagnosis,
 }
 
 /// The topics, under their headings.
@@ -156,17 +156,17 @@ const EVENTS: &str = "Event collection";
 pub struct Check {
     /// The heading that it belongs under.
     pub area: &'static str,
-    /// What was looked at.
+    /// Subject of the check, in a word or two.
     pub name: &'static str,
-    /// What follows.
+    /// Consequence of the value found.
     pub verdict: Verdict,
-    /// What is.
+    /// The value found.
     pub found: String,
-    /// What should be.
+    /// The value expected.
     pub wanted: String,
     /// Why that matters.
     pub why: &'static str,
-    /// What to do: commands, or settings of systemd.
+    /// Remedy: commands, or settings of systemd.
     pub fix: Vec<String>,
 }
 
@@ -181,7 +181,7 @@ impl Report {
     /// Looks at everything.
     pub fn of(host: &Host, plan: Plan) -> Self {
         let answer = |area, topic: &Topic| {
-            let Finding { verdict, found, wanted, fix } = (topic.look)(host, &plan);
+            let Diagnosis { verdict, found, wanted, fix } = (topic.look)(host, &plan);
             Check { area, name: topic.name, verdict, found, wanted, why: topic.why, fix }
         };
         let areas = AREAS.iter().filter(|(area, _)| *area != EVENTS || plan.journal.is_some());
@@ -189,7 +189,7 @@ impl Report {
         Self { checks: checks.collect(), plan }
     }
 
-    /// Whether the plan can be met.
+    /// True if the plan can be met.
     pub fn is_fit(&self) -> bool {
         self.count(Verdict::MustFix) == 0
     }

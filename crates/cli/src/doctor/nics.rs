@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use tickstream_service::text::counted;
 
-use super::{Finding, Host, Plan, Topic, Verdict};
+use super::{Diagnosis, Host, Plan, Topic, Verdict};
 use tickstream_server::placement::format_cpus;
 
 pub(super) const TOPICS: &[Topic] = &[
@@ -50,17 +50,17 @@ impl Card {
     }
 }
 
-fn interrupts(host: &Host, plan: &Plan) -> Finding {
+fn interrupts(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "the queues of each card spread over the shards' CPUs, or on CPUs without shards";
     let cards: Vec<_> = cards(host).into_iter().filter(|card| !card.interrupts.is_empty()).collect();
     if cards.is_empty() {
-        return Finding::unknown(format!("{NO_CARD}, or its interrupts can't be read"), wanted);
+        return Diagnosis::unknown(format!("{NO_CARD}, or its interrupts can't be read"), wanted);
     }
     let described = cards.iter().map(|card| {
         let queues = counted(card.interrupts.len() as u64, "queue");
         format!("{}: {queues} on CPU {}", card.name, format_cpus(&card.cpus()))
     });
-    let finding = Finding::ok(described.collect::<Vec<_>>().join("; "), wanted);
+    let diagnosis = Diagnosis::ok(described.collect::<Vec<_>>().join("; "), wanted);
     let mut fix = Vec::new();
     for card in &cards {
         let cpus = card.cpus();
@@ -74,18 +74,18 @@ fn interrupts(host: &Host, plan: &Plan) -> Finding {
         }
     }
     if fix.is_empty() {
-        return finding;
+        return diagnosis;
     }
     fix.push("and keep irqbalance from moving them: deploy/irq/tickstream-irq does all of this".to_owned());
-    finding.but(Verdict::Advice, fix)
+    diagnosis.but(Verdict::Advice, fix)
 }
 
-fn steering(host: &Host, plan: &Plan) -> Finding {
+fn steering(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted =
         "a receive queue for each CPU with shards, or RPS; XPS where there are several transmit queues";
     let cards: Vec<_> = cards(host).into_iter().filter(|card| !card.rps.is_empty()).collect();
     if cards.is_empty() {
-        return Finding::unknown(NO_CARD, wanted);
+        return Diagnosis::unknown(NO_CARD, wanted);
     }
     let on = |masks: &[bool]| masks.iter().filter(|is_set| **is_set).count();
     let described = cards.iter().map(|card| {
@@ -99,7 +99,7 @@ fn steering(host: &Host, plan: &Plan) -> Finding {
             on(xps)
         )
     });
-    let finding = Finding::ok(described.collect::<Vec<_>>().join("; "), wanted);
+    let diagnosis = Diagnosis::ok(described.collect::<Vec<_>>().join("; "), wanted);
     let mask = mask(&plan.cpus);
     let mut fix = Vec::new();
     for card in &cards {
@@ -121,25 +121,25 @@ fn steering(host: &Host, plan: &Plan) -> Finding {
             fix.extend(queues("tx", card.xps.len(), &mask));
         }
     }
-    if fix.is_empty() { finding } else { finding.but(Verdict::Advice, fix) }
+    if fix.is_empty() { diagnosis } else { diagnosis.but(Verdict::Advice, fix) }
 }
 
-fn node(host: &Host, plan: &Plan) -> Finding {
+fn node(host: &Host, plan: &Plan) -> Diagnosis {
     let wanted = "shards on the card's NUMA node";
     let cards: Vec<_> = cards(host).into_iter().filter_map(|card| Some((card.name, card.node?))).collect();
     if cards.is_empty() {
-        return Finding::unknown("no card says which node it is near", wanted);
+        return Diagnosis::unknown("no card says which node it is near", wanted);
     }
     let nodes = host.nodes();
     let is_near =
         |node: &usize| nodes.get(node).is_none_or(|cpus| cpus.iter().any(|cpu| plan.cpus.contains(cpu)));
     let described = cards.iter().map(|(name, node)| format!("{name}: node {node}")).collect::<Vec<_>>();
-    let finding = Finding::ok(described.join("; "), wanted);
+    let diagnosis = Diagnosis::ok(described.join("; "), wanted);
     // One near card is enough: nobody says which one the clients come through.
     if cards.iter().any(|(_, node)| is_near(node)) {
-        return finding;
+        return diagnosis;
     }
-    finding.but(Verdict::Advice, [format!("tickstream serve --numa-node {}", cards[0].1)])
+    diagnosis.but(Verdict::Advice, [format!("tickstream serve --numa-node {}", cards[0].1)])
 }
 
 fn cards(host: &Host) -> Vec<Card> {
@@ -174,7 +174,7 @@ fn card(host: &Host, name: String) -> Card {
     Card { name, interrupts, node, rps, xps }
 }
 
-/// Whether an interrupt of a card is a receive queue's, by the name that its driver gave it: not one that only
+/// True if an interrupt of a card is a receive queue's, by the name that its driver gave it: not one that only
 /// transmits, or that tells of changes.
 fn brings_packets(table: &str, number: u32) -> bool {
     let prefix = format!("{number}:");

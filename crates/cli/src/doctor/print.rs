@@ -8,9 +8,9 @@ use super::{AREAS, Check, Report, Verdict, grouped};
 use tickstream_server::placement::format_cpus;
 use tickstream_service::text::{counted, noun_for, one_line, one_painted_line};
 
-/// Where prose is broken; commands are not.
+/// Columns after which prose is broken; commands are not.
 const WIDTH: usize = 110;
-/// What stands before details: two spaces, a verdict, two spaces.
+/// Width before details: two spaces, a verdict, two spaces.
 const INDENT: usize = 13;
 
 /// ANSI colours; see ECMA-48, SGR.

@@ -1,6 +1,6 @@
 //! Kernel, io_uring and clocks.
 
-use super::{Finding, Host, Plan, Topic, Verdict};
+use super::{Diagnosis, Host, Plan, Topic, Verdict};
 use tickstream_server::preflight;
 
 pub(super) const TOPICS: &[Topic] = &[
@@ -31,22 +31,22 @@ pub(super) const TOPICS: &[Topic] = &[
 /// From here on a full completion queue loses no connection.
 const KERNEL_GOOD: (u32, u32) = (6, 6);
 
-fn kernel(host: &Host, _: &Plan) -> Finding {
+fn kernel(host: &Host, _: &Plan) -> Diagnosis {
     let wanted = "6.1 or later, better 6.6 or later";
     let Some(release) = host.text("proc/sys/kernel/osrelease") else {
-        return Finding::unknown("no release can be read", wanted);
+        return Diagnosis::unknown("no release can be read", wanted);
     };
-    let finding = Finding::ok(format!("Linux {release}"), wanted);
+    let diagnosis = Diagnosis::ok(format!("Linux {release}"), wanted);
     let upgrade = ["install a kernel of your distribution that is 6.6 or later, and boot it"];
     match preflight::kernel_version(&release) {
-        None => Finding::unknown(format!("release \"{release}\" isn't understood"), wanted),
-        Some(version) if version < preflight::KERNEL_MIN => finding.but(Verdict::MustFix, upgrade),
-        Some(version) if version < KERNEL_GOOD => finding.but(Verdict::Advice, upgrade),
-        Some(_) => finding,
+        None => Diagnosis::unknown(format!("release \"{release}\" isn't understood"), wanted),
+        Some(version) if version < preflight::KERNEL_MIN => diagnosis.but(Verdict::MustFix, upgrade),
+        Some(version) if version < KERNEL_GOOD => diagnosis.but(Verdict::Advice, upgrade),
+        Some(_) => diagnosis,
     }
 }
 
-fn io_uring(host: &Host, _: &Plan) -> Finding {
+fn io_uring(host: &Host, _: &Plan) -> Diagnosis {
     let wanted =
         "allowed for the server's user: kernel.io_uring_disabled = 0, or 1 and the user in io_uring_group";
     let setting = host.sysctl("kernel.io_uring_disabled");
@@ -60,34 +60,34 @@ fn io_uring(host: &Host, _: &Plan) -> Finding {
         "or, for one group: sysctl -w kernel.io_uring_disabled=1 kernel.io_uring_group=$(id -g tickstream)",
     ];
     match (&host.io_uring, setting) {
-        (_, Some(2)) => Finding::ok(found, wanted).but(Verdict::MustFix, allow),
+        (_, Some(2)) => Diagnosis::ok(found, wanted).but(Verdict::MustFix, allow),
         (Some(Err(error)), _) => {
             let found = format!("{found}, but a ring can't be made: {error}");
             let cause = preflight::cause(error);
-            Finding::ok(found, wanted).but(Verdict::MustFix, [cause])
+            Diagnosis::ok(found, wanted).but(Verdict::MustFix, [cause])
         }
         (Some(Ok(())), Some(1)) => {
             let found = format!("{found}; this user may, since it is in io_uring_group or has CAP_SYS_ADMIN");
-            Finding::ok(found, wanted).but(
+            Diagnosis::ok(found, wanted).but(
                 Verdict::Advice,
                 ["for the server's user, too: sysctl -w kernel.io_uring_group=$(id -g tickstream)"],
             )
         }
-        (Some(Ok(())), _) => Finding::ok(format!("{found}; a ring was made"), wanted),
-        (None, Some(0)) => Finding::ok(found, wanted),
-        (None, _) => Finding::unknown(format!("{found}; no ring was tried"), wanted),
+        (Some(Ok(())), _) => Diagnosis::ok(format!("{found}; a ring was made"), wanted),
+        (None, Some(0)) => Diagnosis::ok(found, wanted),
+        (None, _) => Diagnosis::unknown(format!("{found}; no ring was tried"), wanted),
     }
 }
 
-fn clock_source(host: &Host, _: &Plan) -> Finding {
+fn clock_source(host: &Host, _: &Plan) -> Diagnosis {
     let wanted = "one that is read without a system call, such as tsc, kvm-clock or arch_sys_counter";
     let folder = "sys/devices/system/clocksource/clocksource0";
     let Some(current) = host.text(&format!("{folder}/current_clocksource")) else {
-        return Finding::unknown("no clock source can be read", wanted);
+        return Diagnosis::unknown("no clock source can be read", wanted);
     };
     let slow = ["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
     if !slow.contains(&current.as_str()) {
-        return Finding::ok(current, wanted);
+        return Diagnosis::ok(current, wanted);
     }
     let available = host.text(&format!("{folder}/available_clocksource")).unwrap_or_default();
     let better = available.split_whitespace().find(|name| !slow.contains(name));
@@ -97,18 +97,18 @@ fn clock_source(host: &Host, _: &Plan) -> Finding {
             "dmesg | grep -i -e tsc -e clocksource    # says why the kernel gave up a better one".to_owned()
         }
     };
-    Finding::ok(current, wanted).but(Verdict::Advice, [fix])
+    Diagnosis::ok(current, wanted).but(Verdict::Advice, [fix])
 }
 
-fn time_sync(host: &Host, _: &Plan) -> Finding {
+fn time_sync(host: &Host, _: &Plan) -> Diagnosis {
     let wanted = "a clock that chrony, systemd-timesyncd or ptp4l keeps in time";
     match host.clock {
-        None => Finding::unknown("the kernel wasn't asked", wanted),
+        None => Diagnosis::unknown("the kernel wasn't asked", wanted),
         Some(clock) if clock.is_synchronized => {
             let error_ms = clock.error_max_us as f64 / 1e3;
-            Finding::ok(format!("synchronized, at most {error_ms:.1} ms off"), wanted)
+            Diagnosis::ok(format!("synchronized, at most {error_ms:.1} ms off"), wanted)
         }
-        Some(_) => Finding::ok("the kernel's clock is not synchronized", wanted)
+        Some(_) => Diagnosis::ok("the kernel's clock is not synchronized", wanted)
             .but(Verdict::Advice, ["apt-get install chrony", "or: timedatectl set-ntp true"]),
     }
 }

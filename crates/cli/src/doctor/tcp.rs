@@ -1,6 +1,6 @@
 //! The kernel's TCP: queues, buffers, and who keeps track of connections.
 
-use super::{Finding, Host, Plan, Topic, Verdict, grouped, in_bytes};
+use super::{Diagnosis, Host, Plan, Topic, Verdict, grouped, in_bytes};
 use tickstream_service::text::noun_for;
 
 pub(super) const TOPICS: &[Topic] = &[
@@ -25,7 +25,7 @@ pub(super) const TOPICS: &[Topic] = &[
     Topic {
         name: "net.ipv4.tcp_mem",
         why: "pages that all sockets' queues may take: above the second number the kernel shrinks windows, above \
-              the third it drops. A wave holds up to a page or two for each connection; idle ones hold none \
+              the third it drops. A fan-out holds up to a page or two for each connection; idle ones hold none \
               (measured on 6.18)",
         look: tcp_mem,
     },
@@ -60,7 +60,7 @@ pub(super) const TOPICS: &[Topic] = &[
     },
 ];
 
-/// Pages that a connection's queues hold in a wave: at least one; peaks of 0.7 were measured over both ends.
+/// Pages that a connection's queues hold in a fan-out: at least one; peaks of 0.7 were measured over both ends.
 const PAGES_PER_CONNECTION: u64 = 2;
 /// Largest default of a receive buffer that isn't worth a word.
 const RECEIVE_DEFAULT_BYTES_MAX: u64 = 1 << 20;
@@ -68,25 +68,25 @@ const RECEIVE_DEFAULT_BYTES_MAX: u64 = 1 << 20;
 const NETDEV_BACKLOG_DEFAULT: u64 = 1_000;
 const NETDEV_BACKLOG_WANTED: u64 = 16_384;
 
-fn somaxconn(host: &Host, plan: &Plan) -> Finding {
+fn somaxconn(host: &Host, plan: &Plan) -> Diagnosis {
     host.at_least("net.core.somaxconn", plan.listen_backlog.into(), Verdict::Advice)
 }
 
-fn syn_queue(host: &Host, plan: &Plan) -> Finding {
+fn syn_queue(host: &Host, plan: &Plan) -> Diagnosis {
     let needed = u64::from(plan.listen_backlog);
     let wanted = format!("SYN cookies, or tcp_max_syn_backlog of at least {}", grouped(needed));
     let cookies = host.sysctl("net.ipv4.tcp_syncookies");
     let backlog = host.sysctl("net.ipv4.tcp_max_syn_backlog");
     match (cookies, backlog) {
-        (Some(1..), _) => Finding::ok("tcp_syncookies is on", wanted),
+        (Some(1..), _) => Diagnosis::ok("tcp_syncookies is on", wanted),
         (None, None) => {
-            Finding::unknown("neither tcp_syncookies nor tcp_max_syn_backlog can be read", wanted)
+            Diagnosis::unknown("neither tcp_syncookies nor tcp_max_syn_backlog can be read", wanted)
         }
         (_, Some(backlog)) if backlog >= needed => {
-            Finding::ok(format!("tcp_max_syn_backlog = {}", grouped(backlog)), wanted)
+            Diagnosis::ok(format!("tcp_max_syn_backlog = {}", grouped(backlog)), wanted)
         }
-        (None, Some(_)) => Finding::unknown("tcp_syncookies can't be read", wanted),
-        (Some(_), _) => Finding::ok("tcp_syncookies is off, and tcp_max_syn_backlog low", wanted).but(
+        (None, Some(_)) => Diagnosis::unknown("tcp_syncookies can't be read", wanted),
+        (Some(_), _) => Diagnosis::ok("tcp_syncookies is off, and tcp_max_syn_backlog low", wanted).but(
             Verdict::Advice,
             [
                 "sysctl -w net.ipv4.tcp_syncookies=1".to_owned(),
@@ -96,11 +96,11 @@ fn syn_queue(host: &Host, plan: &Plan) -> Finding {
     }
 }
 
-fn port_range(host: &Host, plan: &Plan) -> Finding {
+fn port_range(host: &Host, plan: &Plan) -> Diagnosis {
     let own = listed(&plan.ports);
     let wanted = format!("a range without the server's own port, {own}");
     let Some([first, last]) = host.sysctls("net.ipv4.ip_local_port_range") else {
-        return Finding::unknown("net.ipv4.ip_local_port_range can't be read", wanted);
+        return Diagnosis::unknown("net.ipv4.ip_local_port_range can't be read", wanted);
     };
     let ports = last.saturating_sub(first) + 1;
     let enough = if ports >= u64::from(plan.connections) { "enough" } else { "not enough" };
@@ -115,16 +115,16 @@ fn port_range(host: &Host, plan: &Plan) -> Finding {
     let is_open = |port: &u16| (first..=last).contains(&(*port).into()) && !is_reserved(*port);
     let open: Vec<u16> = plan.ports.iter().copied().filter(is_open).collect();
     if open.is_empty() {
-        return Finding::ok(found, wanted);
+        return Diagnosis::ok(found, wanted);
     }
     let open = listed(&open);
     let all = if reserved.is_empty() { open.clone() } else { format!("{reserved},{open}") };
     let found = format!("{found}; an outgoing connection may take port {open} before the server starts");
-    Finding::ok(found, wanted)
+    Diagnosis::ok(found, wanted)
         .but(Verdict::Advice, [format!("sysctl -w net.ipv4.ip_local_reserved_ports={all}")])
 }
 
-fn tcp_mem(host: &Host, plan: &Plan) -> Finding {
+fn tcp_mem(host: &Host, plan: &Plan) -> Diagnosis {
     let connections = u64::from(plan.connections);
     let needed = connections * PAGES_PER_CONNECTION;
     let wanted = format!(
@@ -134,7 +134,7 @@ fn tcp_mem(host: &Host, plan: &Plan) -> Finding {
         noun_for(connections, "connection")
     );
     let Some([low, pressure, most]) = host.sysctls("net.ipv4.tcp_mem") else {
-        return Finding::unknown("net.ipv4.tcp_mem can't be read", wanted);
+        return Diagnosis::unknown("net.ipv4.tcp_mem can't be read", wanted);
     };
     let found = format!("{low} {pressure} {most} pages");
     // In the kernel's own proportions: 3/4, 1 and 3/2 of the pressure.
@@ -143,78 +143,78 @@ fn tcp_mem(host: &Host, plan: &Plan) -> Finding {
         needed.div_ceil(4) * 3,
         needed.div_ceil(2) * 3
     );
-    let finding = Finding::ok(found, wanted);
+    let diagnosis = Diagnosis::ok(found, wanted);
     if most < connections {
-        finding.but(Verdict::MustFix, [fix])
+        diagnosis.but(Verdict::MustFix, [fix])
     } else if pressure < needed {
-        finding.but(Verdict::Advice, [fix])
+        diagnosis.but(Verdict::Advice, [fix])
     } else {
-        finding
+        diagnosis
     }
 }
 
-fn send_buffers(host: &Host, plan: &Plan) -> Finding {
+fn send_buffers(host: &Host, plan: &Plan) -> Diagnosis {
     let needed = u64::from(plan.send_buffer);
     let wanted = format!("net.core.wmem_max of at least {} (send_buffer)", in_bytes(needed));
     let Some(most) = host.sysctl("net.core.wmem_max") else {
-        return Finding::unknown("net.core.wmem_max can't be read", wanted);
+        return Diagnosis::unknown("net.core.wmem_max can't be read", wanted);
     };
     let autotuned = host.text("proc/sys/net/ipv4/tcp_wmem").unwrap_or_default();
     let autotuned = autotuned.split_whitespace().collect::<Vec<_>>().join(" ");
-    let finding = Finding::ok(format!("wmem_max {}, tcp_wmem {autotuned}", in_bytes(most)), wanted);
+    let diagnosis = Diagnosis::ok(format!("wmem_max {}, tcp_wmem {autotuned}", in_bytes(most)), wanted);
     if most >= needed {
-        return finding;
+        return diagnosis;
     }
-    finding.but(Verdict::Advice, [format!("sysctl -w net.core.wmem_max={needed}")])
+    diagnosis.but(Verdict::Advice, [format!("sysctl -w net.core.wmem_max={needed}")])
 }
 
-fn receive_buffers(host: &Host, _: &Plan) -> Finding {
+fn receive_buffers(host: &Host, _: &Plan) -> Diagnosis {
     let wanted = format!("a default of at most {}", in_bytes(RECEIVE_DEFAULT_BYTES_MAX));
     let Some([least, default, most]) = host.sysctls("net.ipv4.tcp_rmem") else {
-        return Finding::unknown("net.ipv4.tcp_rmem can't be read", wanted);
+        return Diagnosis::unknown("net.ipv4.tcp_rmem can't be read", wanted);
     };
-    let finding = Finding::ok(format!("tcp_rmem {least} {default} {most}"), wanted);
+    let diagnosis = Diagnosis::ok(format!("tcp_rmem {least} {default} {most}"), wanted);
     if default <= RECEIVE_DEFAULT_BYTES_MAX {
-        return finding;
+        return diagnosis;
     }
     // The kernel's own default.
-    finding.but(Verdict::Advice, [format!("sysctl -w net.ipv4.tcp_rmem=\"{least} 131072 {most}\"")])
+    diagnosis.but(Verdict::Advice, [format!("sysctl -w net.ipv4.tcp_rmem=\"{least} 131072 {most}\"")])
 }
 
-fn congestion_control(host: &Host, _: &Plan) -> Finding {
+fn congestion_control(host: &Host, _: &Plan) -> Diagnosis {
     let wanted = "one for general use, such as cubic or bbr";
     let Some(name) = host.text("proc/sys/net/ipv4/tcp_congestion_control") else {
-        return Finding::unknown("net.ipv4.tcp_congestion_control can't be read", wanted);
+        return Diagnosis::unknown("net.ipv4.tcp_congestion_control can't be read", wanted);
     };
     // For data centres with ECN everywhere, for background transfers, and an experiment.
     let is_special = ["dctcp", "lp", "nv", "cdg"].contains(&name.as_str());
-    let finding = Finding::ok(name, wanted);
+    let diagnosis = Diagnosis::ok(name, wanted);
     if is_special {
-        finding.but(Verdict::Advice, ["sysctl -w net.ipv4.tcp_congestion_control=cubic"])
+        diagnosis.but(Verdict::Advice, ["sysctl -w net.ipv4.tcp_congestion_control=cubic"])
     } else {
-        finding
+        diagnosis
     }
 }
 
-fn netdev_backlog(host: &Host, _: &Plan) -> Finding {
+fn netdev_backlog(host: &Host, _: &Plan) -> Diagnosis {
     let wanted = format!("at least {}, and no packet dropped", grouped(NETDEV_BACKLOG_DEFAULT));
     let Some(backlog) = host.sysctl("net.core.netdev_max_backlog") else {
-        return Finding::unknown("net.core.netdev_max_backlog can't be read", wanted);
+        return Diagnosis::unknown("net.core.netdev_max_backlog can't be read", wanted);
     };
     let dropped = host.text("proc/net/softnet_stat").map(|stat| dropped(&stat));
     let since_boot = match dropped {
         Some(dropped) => format!("{} dropped since boot", grouped(dropped)),
         None => "drops can't be read".to_owned(),
     };
-    let finding = Finding::ok(format!("{}; {since_boot}", grouped(backlog)), wanted);
+    let diagnosis = Diagnosis::ok(format!("{}; {since_boot}", grouped(backlog)), wanted);
     if backlog < NETDEV_BACKLOG_DEFAULT || dropped.is_some_and(|dropped| dropped > 0) {
         let more = NETDEV_BACKLOG_WANTED.max(backlog.saturating_mul(2));
-        return finding.but(Verdict::Advice, [format!("sysctl -w net.core.netdev_max_backlog={more}")]);
+        return diagnosis.but(Verdict::Advice, [format!("sysctl -w net.core.netdev_max_backlog={more}")]);
     }
-    finding
+    diagnosis
 }
 
-fn conntrack(host: &Host, plan: &Plan) -> Finding {
+fn conntrack(host: &Host, plan: &Plan) -> Diagnosis {
     let connections = u64::from(plan.connections);
     // Those that just ended stay in the table for up to two minutes.
     let needed = connections + connections.div_ceil(4);
@@ -222,21 +222,21 @@ fn conntrack(host: &Host, plan: &Plan) -> Finding {
     let name = "net.netfilter.nf_conntrack_max";
     let Some(most) = host.sysctl(name) else {
         return if host.exists("proc/sys/net") {
-            Finding::ok("not loaded", wanted)
+            Diagnosis::ok("not loaded", wanted)
         } else {
-            Finding::unknown("/proc/sys/net can't be read", wanted)
+            Diagnosis::unknown("/proc/sys/net can't be read", wanted)
         };
     };
     let used = host
         .sysctl("net.netfilter.nf_conntrack_count")
         .map_or_else(String::new, |used| format!(", {} in use", grouped(used)));
-    let finding = Finding::ok(format!("loaded, a table of {}{used}", grouped(most)), wanted);
+    let diagnosis = Diagnosis::ok(format!("loaded, a table of {}{used}", grouped(most)), wanted);
     if most >= needed {
-        return finding;
+        return diagnosis;
     }
     let verdict = if most < connections { Verdict::MustFix } else { Verdict::Advice };
     let ports = listed(&plan.ports);
-    finding.but(
+    diagnosis.but(
         verdict,
         [
             format!("sysctl -w {name}={needed}"),
@@ -261,7 +261,7 @@ fn listed(ports: &[u16]) -> String {
     ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Whether `7400` or `7000-8000` names a port.
+/// True if `7400` or `7000-8000` names a port.
 fn contains(range: &str, port: u16) -> bool {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
     match (first.trim().parse::<u16>(), last.trim().parse::<u16>()) {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 
-/// What `/proc` and `/sys` say on a machine with four CPUs, one node and one card that is fit for 100,000
+/// Files of `/proc` and `/sys` on a machine with four CPUs, one node and one card that is fit for 100,000
 /// connections.
 const FIT: &[(&str, &str)] = &[
     ("proc/sys/kernel/osrelease", "6.12.9-generic\n"),
@@ -126,7 +126,7 @@ fn look(host: &Host, plan: Plan, name: &str) -> Check {
     report.checks.iter().find(|check| check.name == name).unwrap_or_else(|| panic!("no topic {name}")).clone()
 }
 
-/// What a topic makes of the fit machine with these files, and what its words have in them.
+/// Diagnosis of a topic on the fit machine with these files, and texts that its words contain.
 fn check(name: &str, files: &[(&str, &str)], expected: Verdict, parts: &[&str]) {
     check_plan(name, plan(), files, expected, parts);
 }
@@ -134,10 +134,10 @@ fn check(name: &str, files: &[(&str, &str)], expected: Verdict, parts: &[&str]) 
 fn check_plan(name: &str, plan: Plan, files: &[(&str, &str)], expected: Verdict, parts: &[&str]) {
     let files: Vec<_> = files.iter().map(|(path, text)| (*path, Some(*text))).collect();
     let (_root, host) = machine(&files);
-    judge(&look(&host, plan, name), expected, parts);
+    check_row(&look(&host, plan, name), expected, parts);
 }
 
-fn judge(check: &Check, expected: Verdict, parts: &[&str]) {
+fn check_row(check: &Check, expected: Verdict, parts: &[&str]) {
     assert_eq!(check.verdict, expected, "{check:#?}");
     let words = format!("{} {} {}", check.found, check.wanted, check.fix.join("\n"));
     for part in parts {
@@ -151,7 +151,7 @@ fn a_fit_machine_has_nothing_amiss() {
     let (_root, host) = machine(&[]);
     let report = Report::of(&host, plan());
     for check in &report.checks {
-        judge(check, Verdict::Ok, &[]);
+        check_row(check, Verdict::Ok, &[]);
     }
     assert!(report.is_fit());
 }
@@ -162,7 +162,7 @@ fn what_cannot_be_read_is_unknown_and_no_alarm() {
     let report = Report::of(&Host::at(root.path().to_owned(), None), plan());
     for check in &report.checks {
         let expected = if check.name == "max_connections" { Verdict::Ok } else { Verdict::Unknown };
-        judge(check, expected, &[]);
+        check_row(check, expected, &[]);
     }
     assert!(report.is_fit());
 }
@@ -181,11 +181,11 @@ fn another_process_is_looked_at() {
     let limits = LIMITS.replace("524288", "4096");
     let (root, _) = machine(&[("proc/77/limits", Some(&limits))]);
     let host = Host::at(root.path().to_owned(), Some(77));
-    judge(&look(&host, plan(), "descriptors"), Verdict::MustFix, &["4,096"]);
+    check_row(&look(&host, plan(), "descriptors"), Verdict::MustFix, &["4,096"]);
 }
 
 #[test]
-fn old_kernels_are_told() {
+fn old_kernels_are_reported() {
     let release = |release, expected| {
         check("kernel", &[("proc/sys/kernel/osrelease", release)], expected, &[]);
     };
@@ -202,7 +202,7 @@ fn io_uring_is_tried_and_its_switch_is_read() {
     let answer = |switch, probe: Option<io::Result<()>>, expected, parts: &[&str]| {
         let (_root, mut host) = machine(&[("proc/sys/kernel/io_uring_disabled", switch)]);
         host.io_uring = probe;
-        judge(&look(&host, plan(), "io_uring"), expected, parts);
+        check_row(&look(&host, plan(), "io_uring"), expected, parts);
     };
     let refused = |errno| Some(Err(io::Error::from_raw_os_error(errno)));
     answer(None, Some(Ok(())), Verdict::Ok, &[]);
@@ -225,9 +225,9 @@ fn slow_clocks_and_wrong_ones_are_told() {
     let fix = "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource";
     check("clock source", &[(&current, "acpi_pm"), (&available, "acpi_pm tsc")], Verdict::Advice, &[fix]);
     let (_root, mut host) = machine(&[]);
-    judge(&look(&host, plan(), "time sync"), Verdict::Ok, &["at most 1.5 ms"]);
+    check_row(&look(&host, plan(), "time sync"), Verdict::Ok, &["at most 1.5 ms"]);
     host.clock = Some(super::host::Clock { is_synchronized: false, error_max_us: 16_000_000 });
-    judge(&look(&host, plan(), "time sync"), Verdict::Advice, &["chrony"]);
+    check_row(&look(&host, plan(), "time sync"), Verdict::Advice, &["chrony"]);
 }
 
 #[test]
@@ -541,7 +541,7 @@ fn the_journals_directory_is_tried() {
     let folder = tempfile::tempdir().unwrap();
     let (_root, host) = machine(&[]);
     let check = |plan: Plan, name: &str, verdict: Verdict, parts: &[&str]| {
-        judge(&look(&host, plan, name), verdict, parts);
+        check_row(&look(&host, plan, name), verdict, parts);
     };
     let deep = folder.path().join("not/yet");
     check(
@@ -569,7 +569,7 @@ fn the_journals_directory_is_tried() {
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing is left behind");
     // Files of another machine tell nothing of this one's disks.
     let elsewhere = Host::at(host.path(""), None);
-    judge(
+    check_row(
         &look(&elsewhere, with_journal(folder.path(), None), "journal syncs"),
         Verdict::Unknown,
         &["only files"],

@@ -1,4 +1,4 @@
-//! Which journals a directory has.
+//! Finds the journals of a directory.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -45,15 +45,11 @@ pub fn find(directory: &Path) -> Result<Vec<Place>, EventsError> {
     Ok(places)
 }
 
-/// Tells a file that is, or would be, beside a journal's own files.
-///
-/// # Errors
-/// If the directory can't be read.
-pub fn is_within(file: &Path, directory: &Path) -> Result<bool, EventsError> {
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let Ok(folder) = fs::canonicalize(folder) else { return Ok(false) };
-    let mut places = find(directory)?.into_iter();
-    Ok(places.any(|place| fs::canonicalize(place.path).is_ok_and(|path| path == folder)))
+/// Tells a file that is, or would be, beside a journal's own files, under whatever name.
+pub fn is_beside_a_journal(file: &Path) -> bool {
+    let real = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    is_journal(folder).unwrap_or(false)
 }
 
 /// True if there is any of a journal's files, be it only its lock.

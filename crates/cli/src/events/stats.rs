@@ -1,4 +1,4 @@
-//! `events stats`: how many events there are, by kind, name, service, user and verdict.
+//! `events stats`: how many events there are, by kind, name, service, user and code of rejection.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -152,7 +152,7 @@ impl Stats {
             ("name", &self.names),
             ("service", &self.services),
             ("user", &self.users),
-            ("verdict on dead letters", &self.verdicts),
+            ("code of dead letters", &self.verdicts),
         ];
         for (title, counts) in all.into_iter().filter(|(_, counts)| !counts.values.is_empty()) {
             let (top, others) = counts.top();

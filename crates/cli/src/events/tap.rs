@@ -53,7 +53,7 @@ pub fn run(args: &TapArgs, stop: &StopFlag, out: &mut Output) -> Result<(), Even
         };
         let head = print(&answer, args.view, out)?;
         tap = Some(head.tap);
-        head.told.iter().for_each(|told| say(&format!("warning: {told}")));
+        head.warnings.iter().for_each(|warning| say(&format!("warning: {warning}")));
         if !args.follow {
             break;
         }

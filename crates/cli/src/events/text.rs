@@ -28,7 +28,7 @@ pub fn event(out: &mut Vec<u8>, event: &Event, colours: bool) {
     line.end(out);
 }
 
-/// Appends the line of a dead letter, which begins with the time of receipt and the verdict.
+/// Appends the line of a dead letter, which begins with the time of receipt and the code of its rejection.
 pub fn dead_letter(out: &mut Vec<u8>, receive_time_ns: u64, letter: &DeadLetter, colours: bool) {
     let mut line = Line { text: String::new(), colours };
     line.painted(DIM, &milliseconds(receive_time_ns));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_begins_with_its_verdict() {
+    fn a_dead_letter_begins_with_its_code() {
         let letter = DeadLetter {
             code: "FIELD_MISSING".into(),
             message: "platform: required".into(),

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use tickstream_server::admin::report::ConnectionReport;
-use tickstream_service::text::{json, one_line};
+use tickstream_service::text::{json, noun_for, one_line};
 
 use super::{OperatorError, failed_of, print};
 use crate::admin_client::{AdminClient, PATIENCE};
@@ -27,7 +27,10 @@ pub fn escaped(id: &str) -> String {
 fn text(one: &ConnectionReport) -> String {
     let or_none = |text: &Option<String>| text.as_deref().map_or("-".into(), one_line).into_owned();
     let lag = match one.lagging {
-        true => format!("{} unsent, {} ticks behind", duration(one.unsent_ms), count(one.ticks_behind)),
+        true => {
+            let (unsent, behind) = (duration(one.unsent_ms), count(one.ticks_behind));
+            format!("{unsent} unsent, {behind} {} behind", noun_for(one.ticks_behind, "tick"))
+        }
         false => "none".to_owned(),
     };
     let lines = [

@@ -8,6 +8,7 @@ use tickstream_service::text::{self, noun_for, one_line};
 
 use super::{OperatorError, Which, failed, print};
 use crate::admin_client::{AdminClient, with_query};
+use crate::cli::StopFlag;
 use crate::top::terminal::Terminal;
 use crate::top::text::{Cell, Line, Style, numbers, table, words};
 use crate::top::units::{age, bytes, count, duration};
@@ -18,6 +19,11 @@ const PAGE: u64 = 1_000;
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Columns of a line that goes into a file or a pipe.
 const UNBOUNDED: usize = usize::MAX;
+
+/// Least widths of the columns id, user and peer, so that those of several pages are alike.
+const EVERY_PAGE: [usize; 3] = [8, 12, 21];
+/// As [`EVERY_PAGE`], where there is one page.
+const ONE_PAGE: [usize; 3] = [4, 4, 4];
 
 /// Arguments of `connections`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +58,7 @@ pub fn run(admin: &AdminClient, args: &ConnectionsArgs) -> Result<(), OperatorEr
         if args.json {
             print(&json_lines(&page.connections))?;
         } else {
-            let lines = rows_of(&page.connections, listed == rows);
+            let lines = rows_of(&page.connections, EVERY_PAGE, listed == rows);
             print(&lines.iter().map(|line| line.plain() + "\n").collect::<String>())?;
         }
         after = page.next.clone();
@@ -87,14 +93,11 @@ fn page(
 /// Draws the list until `q` is pressed; where standard output is no terminal, prints it again and again.
 fn watch(admin: &AdminClient, args: &ConnectionsArgs, interval: Duration) -> Result<(), OperatorError> {
     // Before the screen is taken: whoever mistyped the address reads it where they typed it.
-    let mut answer = Ok(page(admin, args, args.limit.min(PAGE), None)?);
+    let first = page(admin, args, args.limit.min(PAGE), None)?;
     let Some(mut terminal) = Terminal::enter().map_err(OperatorError::Terminal)? else {
-        loop {
-            print(&drawn(&answer?, UNBOUNDED).iter().map(|line| line.plain() + "\n").collect::<String>())?;
-            std::thread::sleep(interval);
-            answer = page(admin, args, args.limit.min(PAGE), None);
-        }
+        return print_again(admin, args, interval, first);
     };
+    let mut answer: Result<_, OperatorError> = Ok(first);
     let has_colours = text::has_colours(&io::stdout());
     let mut shown: Option<ConnectionsReport> = None;
     while !terminal.is_ended() {
@@ -121,13 +124,38 @@ fn watch(admin: &AdminClient, args: &ConnectionsArgs, interval: Duration) -> Res
     Ok(())
 }
 
+/// Prints the list, and again at each interval, until a signal ends it as `q` would.
+fn print_again(
+    admin: &AdminClient,
+    args: &ConnectionsArgs,
+    interval: Duration,
+    first: ConnectionsReport,
+) -> Result<(), OperatorError> {
+    let stop = StopFlag::catch().map_err(OperatorError::Signals)?;
+    let mut shown = first;
+    loop {
+        print(&drawn(&shown, UNBOUNDED).iter().map(|line| line.plain() + "\n").collect::<String>())?;
+        let printed = Instant::now();
+        while printed.elapsed() < interval {
+            if stop.is_set() {
+                return Ok(());
+            }
+            std::thread::sleep(LOOK_INTERVAL.min(interval));
+        }
+        shown = match page(admin, args, args.limit.min(PAGE), None) {
+            Err(_) if stop.is_set() => return Ok(()),
+            page => page?,
+        };
+    }
+}
+
 /// A page with its summary, in at most so many rows.
 fn drawn(page: &ConnectionsReport, rows: usize) -> Vec<Line> {
     let shown = (page.connections.len()).min(rows.saturating_sub(3));
     let summary =
         Line::default().with(Style::Bold, summary(page, shown as u64)).with(Style::Dim, "  q quits");
     let mut lines = vec![summary, Line::default()];
-    lines.extend(rows_of(&page.connections[..shown], true));
+    lines.extend(rows_of(&page.connections[..shown], ONE_PAGE, true));
     lines
 }
 
@@ -150,17 +178,19 @@ fn json_lines(connections: &[ConnectionReport]) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
-/// A table of connections, with its titles if they are wanted.
-fn rows_of(connections: &[ConnectionReport], has_titles: bool) -> Vec<Line> {
+/// A table of connections, with its titles if they are wanted. The last columns are those that a terminal of 80 columns can do
+/// without.
+fn rows_of(connections: &[ConnectionReport], widths: [usize; 3], has_titles: bool) -> Vec<Line> {
+    let [id, user, peer] = widths;
     let columns = [
-        words("ID", 8),
-        words("USER", 12),
-        words("PEER", 21),
+        words("ID", id),
+        words("USER", user),
+        words("PEER", peer),
         words("STREAM", 6),
-        numbers("OPEN", 6),
         numbers("UNSENT", 7),
         numbers("BEHIND", 6),
         numbers("SENT", 8),
+        numbers("OPEN", 6),
         numbers("RECEIVED", 8),
         numbers("EVENTS", 6),
         words("CLIENT", 0),
@@ -180,11 +210,11 @@ fn row(one: &ConnectionReport) -> Vec<Cell> {
         foreign(Some(&one.id)),
         foreign(one.user.as_deref()),
         foreign(Some(&one.peer)),
-        foreign(Some(one.mode.as_deref().unwrap_or(&one.state))),
-        plain(age(one.open_ms)),
+        foreign(one.mode.as_deref().or(Some(one.state.as_str()).filter(|state| *state != "authenticated"))),
         (lag, or_none(one.unsent_ms, &duration)),
         (lag, or_none(one.ticks_behind, &count)),
         plain(bytes(one.bytes_sent as f64)),
+        plain(age(one.open_ms)),
         plain(bytes(one.bytes_received as f64)),
         plain(or_none(one.events_accepted, &count)),
         foreign(one.client.as_deref().or(one.subject.as_deref())),

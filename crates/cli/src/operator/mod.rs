@@ -93,14 +93,19 @@ pub enum OperatorError {
         id: String,
     },
     /// There is nobody to ask.
-    #[error("this asks before it closes connections, and standard input is no terminal: give --yes")]
+    #[error(
+        "kick asks before it closes connections, and standard input is no terminal: add --yes to do without the question"
+    )]
     NoTerminal,
     /// The operator said no.
     #[error("nothing was closed")]
     Declined,
     /// The terminal.
-    #[error("the terminal fails: {0}")]
+    #[error("can't use the terminal: {0}")]
     Terminal(io::Error),
+    /// Signals.
+    #[error("signals can't be caught: {0}")]
+    Signals(io::Error),
     /// Standard output.
     #[error("can't write to standard output: {0}")]
     Output(io::Error),
@@ -123,18 +128,21 @@ impl OperatorError {
 /// See [`OperatorError`].
 pub fn run(args: &OperatorArgs) -> Result<(), OperatorError> {
     let OperatorArgs { admin, action } = args;
-    let said = |path: &str| post(admin, path).and_then(|said| print(&text::lines(&said)));
+    // One line each, so that foreign text forges no other.
+    let line = |said: &str| print(&format!("{}\n", text::one_line(said.trim_end())));
     let done = match action {
         OperatorAction::Status { json } => status::run(admin, *json),
         OperatorAction::Connections(args) => connections::run(admin, args),
         OperatorAction::Connection { id, json } => connection::run(admin, id, *json),
         OperatorAction::Kick(args) => kick::run(admin, args),
-        OperatorAction::Drain => said("/drain"),
-        OperatorAction::Reload => said("/reload"),
-        OperatorAction::LogLevel(Some(level)) => said(&with_query("/log-level", [("level", level.as_str())])),
+        OperatorAction::Drain => post(admin, "/drain").and_then(|said| line(&said)),
+        OperatorAction::Reload => post(admin, "/reload").and_then(|said| print(&text::lines(&said))),
+        OperatorAction::LogLevel(Some(level)) => {
+            post(admin, &with_query("/log-level", [("level", level.as_str())])).and_then(|said| line(&said))
+        }
         OperatorAction::LogLevel(None) => {
             let level = admin.get("/log-level", PATIENCE).map_err(failed(admin))?;
-            print(&text::lines(&String::from_utf8_lossy(&level)))
+            line(&String::from_utf8_lossy(&level))
         }
     };
     match done {

@@ -54,7 +54,7 @@ pub fn keys(mut bytes: &[u8]) -> Vec<Key> {
     keys
 }
 
-/// What is drawn.
+/// Views of the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     /// A bit of everything.

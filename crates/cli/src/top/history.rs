@@ -9,7 +9,7 @@ use tickstream_server::admin::report::{CollectionReport, Report, ShardReport, St
 pub const STREAMS: [&str; 2] = ["SECOND", "MINUTE"];
 /// Rates and percentiles are those of so long.
 const MEAN: Duration = Duration::from_secs(10);
-/// What is said to be recent.
+/// Age of figures that are called recent.
 const RECENT: Duration = Duration::from_secs(120);
 /// Answers further apart aren't compared, unless that is how often is asked.
 const GAP: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ pub struct Sample {
     pub at_ms: u64,
     /// Since the sample before; 0 if they can't be compared.
     pub span_ms: u64,
-    /// Whose counters these are: process and start.
+    /// Owner of the counters: process and start.
     run: (u32, u64),
     /// Taken at any time, so that what follows isn't compared with it.
     is_loose: bool,
@@ -116,12 +116,12 @@ impl History {
         self.samples.back().expect("an answer was taken")
     }
 
-    /// What changed in the last ten seconds, or the last interval.
+    /// Changes in the last ten seconds, or the last interval.
     pub fn lately(&self) -> Change<'_> {
         self.change(MEAN)
     }
 
-    /// What changed in the last two minutes.
+    /// Changes in the last two minutes.
     pub fn recently(&self) -> Change<'_> {
         self.change(RECENT)
     }
@@ -139,7 +139,7 @@ impl History {
         Change { from: &self.samples[from], to }
     }
 
-    /// What `of` tells of each of the last answers, at most `most`, oldest first; `None` where it can't be compared.
+    /// Values of `of` for the last answers, at most `most`, oldest first; `None` where it can't be compared.
     pub fn series(&self, most: usize, of: impl Fn(Change<'_>) -> Option<f64>) -> Vec<Option<f64>> {
         let first = self.samples.len().saturating_sub(most);
         let change = |at: usize| {
@@ -227,12 +227,12 @@ impl Change<'_> {
         Some((self.to.at_ms - self.from.at_ms) as f64 / 1e3).filter(|seconds| *seconds > 0.0)
     }
 
-    /// How much a total rose each second.
+    /// Growth of a total, per second.
     pub fn rate(&self, of: impl Fn(&Sample) -> u64) -> Option<f64> {
         Some(of(self.to).saturating_sub(of(self.from)) as f64 / self.seconds()?)
     }
 
-    /// How much of a CPU each shard's loop took.
+    /// Part of a CPU that each shard's loop took.
     pub fn busy(&self) -> Option<Vec<f64>> {
         let seconds = self.seconds()?;
         let both = self.to.shard_busy_ms.iter().zip(&self.from.shard_busy_ms);

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::admin_client::{AdminClient, AdminClientError};
 use controls::{Controls, View};
 use history::History;
-use screen::{Seen, Silence};
+use screen::{Content, Silence};
 use terminal::Terminal;
 use tickstream_server::admin::report::{ConnectionsReport, Report};
 use tickstream_service::admin::AdminAddress;
@@ -60,7 +60,7 @@ pub enum TopError {
     #[error("standard output is no terminal to draw on: --once prints plain text")]
     NoTerminal,
     /// Drawing or reading keys.
-    #[error("the terminal fails: {0}")]
+    #[error("can't use the terminal: {0}")]
     Terminal(io::Error),
     /// Printing.
     #[error("can't print: {0}")]
@@ -92,7 +92,7 @@ fn once(args: &TopArgs) -> Result<(), TopError> {
     thread::sleep(args.interval.saturating_sub(began.elapsed()));
     history.take(ask()?, false);
     let slowest = args.admin.json(&Controls::default().query(SLOWEST)).map_err(silent)?;
-    let text = screen::plain(&Seen { history: &history, slowest: Some(&slowest), silence: None });
+    let text = screen::plain(&Content { history: &history, slowest: Some(&slowest), silence: None });
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         // Who closed it has seen enough.
@@ -160,7 +160,7 @@ fn ask_for_list(admin: &AdminClient, path: &str, answers: &Sender<Answer>) -> Op
 }
 
 /// Time until the next request. Ticks of an aligned stream are due on the second: whoever asks each
-/// second, half past the second, sees one wave more each time. So it is for whole seconds; other intervals just pass.
+/// second, half past the second, sees one fan-out more each time. So it is for whole seconds; other intervals just pass.
 fn time_to_next(server_unix_ms: u64, interval: Duration) -> Duration {
     if !interval.as_millis().is_multiple_of(1_000) {
         return interval;
@@ -212,7 +212,7 @@ fn draw(
         if is_new || size != size_now || silence.is_some() {
             (size, is_new) = (size_now, false);
             let silence = silence.as_ref().map(|(since, why)| Silence { lasts: since.elapsed(), why });
-            let seen = Seen { history: &history, slowest: slowest.as_ref(), silence };
+            let seen = Content { history: &history, slowest: slowest.as_ref(), silence };
             terminal.draw(&screen::drawn(&seen, &mut controls, size, has_colours), size.1)?;
         }
         terminal.wait(LOOK_INTERVAL)?;

@@ -1,4 +1,4 @@
-//! What is shown, as lines: all of it as plain text, or what a terminal has room for.
+//! Lines of the screen: all of them as plain text, or those that a terminal has room for.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const WIDE: usize = 112;
 const PLAIN_ROWS: usize = 12;
 /// Characters of a bar.
 const BAR: usize = 16;
-/// Where a figure, the words about it, and the line of its last values begin.
+/// Columns at which a figure, the words about it, and the line of its last values begin.
 const COLUMNS: [usize; 3] = [18, 32, 62];
 /// Blocks of a higher rank are lists, of which some lines say enough.
 const LISTS_RANK: usize = 3;
@@ -28,22 +28,22 @@ const LISTS_RANK: usize = 3;
 const FAIR_LINES: usize = 13;
 /// Characters before a row of the heat map.
 const SCALE: usize = 9;
-/// Where limits stand beside closes.
+/// Column of limits, beside closes.
 const LIMITS_AT: usize = 52;
 const LIMITS_AT_NARROW: usize = 41;
 
-/// What there is to show.
+/// Content to show.
 #[derive(Clone, Copy)]
-pub struct Seen<'a> {
+pub struct Content<'a> {
     /// At least one answer.
     pub history: &'a History,
     /// The slowest connections, once they are known.
     pub slowest: Option<&'a ConnectionsReport>,
-    /// That there is no answer.
+    /// Absence of an answer.
     pub silence: Option<Silence<'a>>,
 }
 
-/// That there is no answer.
+/// Absence of an answer.
 #[derive(Clone, Copy)]
 pub struct Silence<'a> {
     /// For how long.
@@ -62,9 +62,9 @@ struct Block {
 }
 
 /// All of it, without colours, lines and bars.
-pub fn plain(seen: &Seen<'_>) -> String {
-    let mut lines = head(seen, None);
-    for block in blocks(seen, None) {
+pub fn plain(content: &Content<'_>) -> String {
+    let mut lines = head(content, None);
+    for block in blocks(content, None) {
         lines.push(Line::default());
         lines.extend(block.lines.into_iter().take(PLAIN_ROWS + 1));
     }
@@ -73,17 +73,17 @@ pub fn plain(seen: &Seen<'_>) -> String {
 
 /// As much of it as fits on a terminal, at most as many lines as it has rows.
 pub fn drawn(
-    seen: &Seen<'_>,
+    content: &Content<'_>,
     controls: &mut Controls,
     (width, height): (usize, usize),
     colour: bool,
 ) -> Vec<String> {
-    let mut lines = head(seen, Some(width));
+    let mut lines = head(content, Some(width));
     let scrolled = match controls.view {
         _ if controls.has_help => None,
         View::Overview => None,
-        View::Shards => Some(views::shards(seen.history, controls)),
-        View::Connections => Some(views::connections(seen.slowest, controls, is_narrow(Some(width)))),
+        View::Shards => Some(views::shards(content.history, controls)),
+        View::Connections => Some(views::connections(content.slowest, controls, is_narrow(Some(width)))),
     };
     if controls.has_help || scrolled.is_some() {
         lines.truncate(HEAD_ROWS);
@@ -92,7 +92,7 @@ pub fn drawn(
         _ if controls.has_help => lines.extend(views::help(controls)),
         Some(scrolled) => lines.extend(scrolled.fitted(controls, height.saturating_sub(HEAD_ROWS))),
         None => {
-            for block in fitted(blocks(seen, Some(width)), height.saturating_sub(lines.len())) {
+            for block in fitted(blocks(content, Some(width)), height.saturating_sub(lines.len())) {
                 lines.push(Line::default());
                 lines.extend(block);
             }
@@ -137,10 +137,10 @@ fn fitted(mut blocks: Vec<Block>, mut room: usize) -> Vec<Vec<Line>> {
 }
 
 /// The server, its state, and six figures; `width` is the terminal's, if there is one.
-fn head(seen: &Seen<'_>, width: Option<usize>) -> Vec<Line> {
-    let (report, history) = (seen.history.report(), seen.history);
+fn head(content: &Content<'_>, width: Option<usize>) -> Vec<Line> {
+    let (report, history) = (content.history.report(), content.history);
     let lately = history.lately();
-    let (mood, state, said) = state(seen);
+    let (mood, state, said) = state(content);
     let cpu = lately.rate(|sample| sample.cpu_ms).map(|ms| ms / 1e3);
     let up = report.now_unix_ms.saturating_sub(report.started_unix_ms) / 1_000 * 1_000;
     let mut first = Line::default()
@@ -171,9 +171,9 @@ fn is_narrow(width: Option<usize>) -> bool {
     width.is_some_and(|width| width < WIDE)
 }
 
-/// How it is: a style, a word and a sentence.
-fn state(seen: &Seen<'_>) -> (Style, String, String) {
-    let report = seen.history.report();
+/// The server's state: a style, a word and a sentence.
+fn state(content: &Content<'_>) -> (Style, String, String) {
+    let report = content.history.report();
     let numbers = |is_meant: fn(&ShardReport) -> bool| {
         let shards: Vec<_> = report
             .shards
@@ -184,7 +184,7 @@ fn state(seen: &Seen<'_>) -> (Style, String, String) {
         (!shards.is_empty()).then(|| shards.join(", "))
     };
     let word = printable(&report.state);
-    if let Some(Silence { lasts, why }) = seen.silence {
+    if let Some(Silence { lasts, why }) = content.silence {
         let was = if word == "serving" { String::new() } else { format!(" It was {word}.") };
         let said = format!("No answer for {} s: {why}. The figures are its last ones.{was}", lasts.as_secs());
         return (Style::Bad, "no answer".to_owned(), said);
@@ -212,7 +212,7 @@ fn state(seen: &Seen<'_>) -> (Style, String, String) {
             format!("No answer in time from shard {shards}, whose figures are its last ones."),
         );
     }
-    (Style::Good, word, "Every shard's loop turns.".to_owned())
+    (Style::Good, word, "Every shard responds.".to_owned())
 }
 
 fn disk_is_full(shard: &ShardReport) -> bool {
@@ -311,8 +311,8 @@ fn figures(history: &History, width: Option<usize>) -> Vec<Line> {
 }
 
 /// Everything below the figures.
-fn blocks(seen: &Seen<'_>, width: Option<usize>) -> Vec<Block> {
-    let (history, report) = (seen.history, seen.history.report());
+fn blocks(content: &Content<'_>, width: Option<usize>) -> Vec<Block> {
+    let (history, report) = (content.history, content.history.report());
     let mut blocks = Vec::new();
     if let Some(width) = width {
         let lines = heat(history, width.saturating_sub(SCALE));
@@ -323,7 +323,7 @@ fn blocks(seen: &Seen<'_>, width: Option<usize>) -> Vec<Block> {
     blocks.push(block(shards(history, width.is_some() && !is_narrow), 3, 0));
     blocks.push(block(streams(history, is_narrow), 3, 1));
     blocks.push(block(totals(history, is_narrow), 3, 2));
-    if let Some(slowest) = seen.slowest {
+    if let Some(slowest) = content.slowest {
         blocks.push(block(connections(slowest, is_narrow), 4, LISTS_RANK + 1));
     }
     blocks.push(block(events(report), 4, LISTS_RANK));
@@ -530,7 +530,7 @@ mod tests {
             report.shards.iter_mut().for_each(|shard| shard.events = Some(collection(second)));
             history.take(report, false);
         }
-        let text = plain(&Seen { history: &history, slowest: None, silence: None });
+        let text = plain(&Content { history: &history, slowest: None, silence: None });
         let expected = "
 Lagging           4             oldest unsent 1.5 s
 Events stored     200 /s        peak 200 /s
@@ -553,10 +553,10 @@ Journal           805 MB        6 segments
     #[test]
     fn plain_text_tells_everything_once() {
         let (history, slowest) = (history(), slowest());
-        let text = plain(&Seen { history: &history, slowest: Some(&slowest), silence: None });
+        let text = plain(&Content { history: &history, slowest: Some(&slowest), silence: None });
         let expected = "\
 tickstream 1.2.3  127.0.0.1:7400  serving  up 2 min 00 s  pid 4711  22.5 MB  CPU 30 %
-Every shard's loop turns.
+Every shard responds.
 
 Connections       2,001         +0 /s  -2.00 /s
 Ticks delivered   2,000 /s      peak 2,000 /s
@@ -589,17 +589,17 @@ Ended       peer                        when    open  reason
     #[test]
     fn a_terminal_gets_as_many_lines_and_columns_as_it_has() {
         let (history, slowest) = (history(), slowest());
-        let seen = Seen { history: &history, slowest: Some(&slowest), silence: None };
+        let content = Content { history: &history, slowest: Some(&slowest), silence: None };
         for size in [(80, 24), (20, 5), (200, 60), (1, 1), (100, 12)] {
-            let lines = drawn(&seen, &mut Controls::default(), size, false);
+            let lines = drawn(&content, &mut Controls::default(), size, false);
             assert!(lines.len() <= size.1, "{size:?}: {} lines", lines.len());
             let widest = lines.iter().map(|line| line.chars().count()).max().unwrap();
             assert!(widest <= size.0, "{size:?}: {widest} columns");
         }
-        let small = drawn(&seen, &mut Controls::default(), (80, 24), false).join("\n");
+        let small = drawn(&content, &mut Controls::default(), (80, 24), false).join("\n");
         assert!(small.contains("Shard") && small.contains("Stream") && small.contains("Closed"), "{small}");
         assert!(!small.contains("Publish latency, from"), "the heat map is the first to go\n{small}");
-        let large = drawn(&seen, &mut Controls::default(), (120, 50), true).join("\n");
+        let large = drawn(&content, &mut Controls::default(), (120, 50), true).join("\n");
         for part in ["Publish latency, from", "████████████████", "0-12", "1-77", "\x1b[36m", "q quits"]
         {
             assert!(large.contains(part), "{part}\n{large}");
@@ -611,7 +611,7 @@ Ended       peer                        when    open  reason
         let mut report = report(100, 1);
         change(&mut report);
         history.take(report, false);
-        let (_, found, sentence) = state(&Seen { history: &history, slowest: None, silence });
+        let (_, found, sentence) = state(&Content { history: &history, slowest: None, silence });
         assert_eq!(found, word);
         assert!(sentence.contains(said), "{sentence}");
     }

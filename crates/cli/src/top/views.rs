@@ -17,7 +17,7 @@ pub struct Scrolled {
 }
 
 impl Scrolled {
-    /// What fits into so many lines, from the chosen place on.
+    /// Lines that fit into the room, from the chosen place on.
     pub fn fitted(mut self, controls: &mut Controls, room: usize) -> Vec<Line> {
         let shown = room.saturating_sub(2);
         let rows = self.rows.len().saturating_sub(1);

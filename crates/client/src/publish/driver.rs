@@ -26,7 +26,7 @@ use crate::{
 /// isn't far behind.
 const OUT_MAX: usize = 64 * 1024;
 
-/// What outlives a connection.
+/// State that outlives a connection.
 pub(crate) struct PublishDriver<Q = Pipeline> {
     config: Config,
     /// Index of the server in use.

@@ -1,4 +1,4 @@
-//! What a publisher tells the application.
+//! Events of a publisher, for the application.
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ pub enum PublishEvent {
     Rejected(Box<Rejection>),
     /// The server couldn't take some events of a batch at present. They go again, in another batch.
     Retrying {
-        /// How many.
+        /// Number of these events.
         events: usize,
         /// The first one's code, such as "STORAGE_FULL".
         code: String,
@@ -63,7 +63,7 @@ pub enum PublishEvent {
     },
     /// An error that no reconnect cures has ended the publisher.
     Ended {
-        /// Which one.
+        /// The error.
         error: Arc<Error>,
     },
 }
@@ -71,7 +71,7 @@ pub enum PublishEvent {
 /// An event that won't be accepted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rejection {
-    /// What the application gave with the event.
+    /// The application's own value for the event.
     pub tag: u64,
     /// The event.
     pub event: events::Event,
@@ -84,11 +84,11 @@ pub struct Rejection {
 /// An event without a final answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Unanswered {
-    /// What the application gave with the event.
+    /// The application's own value for the event.
     pub tag: u64,
     /// The event.
     pub event: events::Event,
-    /// It was sent, so it may have been stored: sent again as it is, it is stored once, by its id.
+    /// Sent, so perhaps stored: sent again as it is, it is stored once, by its id.
     pub was_sent: bool,
 }
 
@@ -98,15 +98,15 @@ pub enum PublishError {
     /// As many events wait for an answer as may: from [`Publisher::try_publish`](crate::Publisher::try_publish) alone.
     #[error("the queue is full: {events} events of {bytes} bytes have no answer yet")]
     Full {
-        /// How many events.
+        /// Number of events.
         events: usize,
-        /// How many bytes of them.
+        /// Their size, bytes.
         bytes: usize,
     },
     /// The event alone is larger than a batch may be.
     #[error("the event has {bytes} bytes, at most {bytes_max} are taken")]
     TooLarge {
-        /// How many bytes.
+        /// Size of the event, bytes.
         bytes: usize,
         /// At most so many are possible.
         bytes_max: usize,
@@ -122,7 +122,7 @@ pub enum PublishError {
     Ended(#[source] Arc<Error>),
 }
 
-/// How far a publisher is. All numbers are events, since its start.
+/// Progress of a publisher. All numbers are events, since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Taken from the application.

@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 use crate::{Error, PublishEvent};
 
-/// How to publish: for [`Builder::publisher`](crate::Builder::publisher).
+/// Settings of publishing: for [`Builder::publisher`](crate::Builder::publisher).
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,14 +25,14 @@ pub struct Publishing {
 /// The observer of what happens.
 pub(crate) type Observer = Box<dyn FnMut(PublishEvent) + Send>;
 
-/// Who numbers batches, and from where.
+/// Producer that numbers batches, and its first number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Producer {
     pub id: [u8; 16],
     pub next_sequence: u64,
 }
 
-/// Where the disk queue is.
+/// Place and size of the disk queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskOptions {
     pub dir: PathBuf,
@@ -48,14 +48,14 @@ pub(crate) struct BatchLimits {
     pub linger: Duration,
 }
 
-/// What may be held without a final answer.
+/// Events that may be held without a final answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueueLimits {
     pub events: usize,
     pub bytes: usize,
 }
 
-/// How batches are packed on their way to the server.
+/// Compression of batches on their way to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compression {
     /// As they are.
@@ -127,7 +127,7 @@ impl Publishing {
     }
 
     /// Keeps what has no final answer in a file in `dir` as well, which is made where it isn't there: none by default.
-    /// What an application leaves there, however it ends, goes first when the next one starts, under the producer's id
+    /// Events that an application leaves there, however it ends, go first when the next one starts, under the producer's id
     /// and the numbers that it had. The directory is one publisher's at a time.
     ///
     /// The file has at most `bytes_max` bytes, about half of which are for events; beyond, the queue is full. It isn't
@@ -140,7 +140,7 @@ impl Publishing {
 
     /// Sets the observer of what happens: rejections, lost connections. None by default.
     ///
-    /// It is called in the publisher's own task, which meanwhile neither sends nor heartbeats: it must not wait.
+    /// The function runs in the publisher's own task, which meanwhile neither sends nor heartbeats: it must not wait.
     pub fn observer(mut self, observer: impl FnMut(PublishEvent) + Send + 'static) -> Self {
         self.observer = Box::new(observer);
         self

@@ -1,4 +1,4 @@
-//! What becomes of events: they wait, go out in batches, and stay until each has a final answer. No I/O, no clock:
+//! The way of events: they wait, go out in batches, and stay until each has a final answer. No I/O, no clock:
 //! time is passed in.
 //!
 //! An event is in exactly one place: `waiting` or a batch. Batches keep their number and their events until they are
@@ -43,7 +43,7 @@ pub(crate) struct Pipeline {
     retry: Backoff,
     totals: Progress,
     is_closed: bool,
-    /// Where all of this is written down, too.
+    /// Disk queue that has all of this, too.
     disk: Option<DiskQueue>,
 }
 
@@ -64,14 +64,14 @@ struct Batch {
     was_sent: bool,
 }
 
-/// What counts against the queue's limits.
+/// Sizes that count against the queue's limits.
 #[derive(Clone, Copy, Default)]
 struct Held {
     events: usize,
     bytes: usize,
 }
 
-/// What the server allows on the connection that there is.
+/// The server's limits on the connection that there is.
 struct Connection {
     credits: u32,
     payload_max: usize,
@@ -82,7 +82,7 @@ struct Connection {
     leaves: bool,
 }
 
-/// What an event counts beside its bytes: its place in memory, and the allocator's share.
+/// Bytes that an event counts beside its own: its place in memory, and the allocator's share.
 const ITEM_OVERHEAD: usize = 64;
 
 impl Pipeline {
@@ -196,7 +196,7 @@ impl Pipeline {
         self.connection.as_ref().is_none_or(|connection| connection.sent == 0)
     }
 
-    /// Whether everything has a final answer.
+    /// True if everything has a final answer.
     pub fn is_empty(&self) -> bool {
         self.held.events == 0
     }
@@ -236,7 +236,7 @@ impl Pipeline {
         due.map(|due| self.not_before.map_or(due, |until| due.max(until)))
     }
 
-    /// What was done so far.
+    /// Progress so far.
     pub fn progress(&self) -> Progress {
         Progress { unanswered: self.held.events as u64, ..self.totals }
     }
@@ -272,7 +272,7 @@ impl Pipeline {
             .is_some_and(|connection| !connection.leaves && connection.sent < connection.credits)
     }
 
-    /// Whether the events that wait fill a batch.
+    /// True if the events that wait fill a batch.
     fn is_batch(&self) -> bool {
         self.waiting.len() >= self.batch.events || self.waiting_bytes + PAYLOAD_OVERHEAD >= self.payload_max()
     }

@@ -116,7 +116,7 @@ impl Publisher {
         self.shared.until(|state| state.outcome(target)).await
     }
 
-    /// How far it is.
+    /// Its progress.
     pub fn progress(&self) -> Progress {
         self.shared.lock().pipeline.progress()
     }
@@ -143,7 +143,7 @@ fn open_disk_queue(options: &DiskOptions) -> Result<(DiskQueue, Restored), Error
 }
 
 impl super::shared::State {
-    /// Whether all events up to number `target` are answered, or why they won't be.
+    /// Outcome of all events up to number `target`: `Some` once they are answered, or won't be.
     fn outcome(&self, target: u64) -> Option<Result<(), PublishError>> {
         if self.pipeline.answered() >= target || self.pipeline.is_empty() {
             return Some(Ok(()));

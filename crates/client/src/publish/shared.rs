@@ -1,4 +1,4 @@
-//! What a publisher's handles and its task have in common.
+//! State that a publisher's handles and its task share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ pub(crate) struct State<Q = Pipeline> {
     pub pipeline: Q,
     /// The task sends no more.
     pub has_ended: bool,
-    /// What has ended it, where that was an error.
+    /// The error that has ended it, if one has.
     pub error: Option<Arc<Error>>,
 }
 

@@ -71,12 +71,12 @@ impl TlsStream {
         &mut self.socket
     }
 
-    /// Whether there is something to read, whatever the socket has.
+    /// True if there is something to read, whatever the socket has.
     pub fn is_readable(&self) -> bool {
         self.readable > 0
     }
 
-    /// Whether sealed bytes wait for the socket.
+    /// True if sealed bytes wait for the socket.
     pub fn wants_write(&self) -> bool {
         self.session.wants_write()
     }
@@ -161,7 +161,7 @@ impl Drop for TlsStream {
     }
 }
 
-/// Whose fault it is that nothing comes.
+/// Error of the socket, or of TLS.
 enum Failure {
     Socket(io::Error),
     Tls(TlsError),

@@ -61,7 +61,7 @@ async fn a_batch_waits_for_its_connection_and_survives_the_loss_of_one() {
 #[tokio::test]
 async fn wrong_credentials_end_nothing() {
     let server = Server::with_limits(LIMITS).await;
-    let (events, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (events, mut observed) = tokio::sync::mpsc::unbounded_channel();
     let observer = move |event| _ = events.send(event);
     let publishing = BatchPublishing::default().observer(observer);
     let publisher = server.client().backoff(ms(1), ms(5)).batch_publisher(publishing).unwrap();
@@ -74,8 +74,8 @@ async fn wrong_credentials_end_nothing() {
     let publish = receive(&mut peer).await;
     peer.send_as(FrameType::PublishAck, &ack(&publish)).await;
     assert_eq!(soon(answer).await.unwrap().unwrap().accepted, 1);
-    assert!(matches!(told.recv().await, Some(PublishEvent::Disconnected { .. })));
-    assert!(matches!(told.recv().await, Some(PublishEvent::Reconnected { .. })));
+    assert!(matches!(observed.recv().await, Some(PublishEvent::Disconnected { .. })));
+    assert!(matches!(observed.recv().await, Some(PublishEvent::Reconnected { .. })));
 }
 
 #[tokio::test]

@@ -22,14 +22,14 @@ const LIMITS: Ack = Ack { publish_credits: 4, max_publish_size: 100_000, ..QUIET
 /// Long enough never to be the cause of anything.
 const LINGER: Duration = Duration::from_secs(3600);
 
-/// What the observer was told.
+/// Events that the observer was told.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<PublishEvent>>>);
+struct Observed(Arc<Mutex<Vec<PublishEvent>>>);
 
-impl Told {
+impl Observed {
     fn publishing(&self) -> Publishing {
-        let told = self.0.clone();
-        let observer = move |event| told.lock().unwrap().push(event);
+        let observed = self.0.clone();
+        let observer = move |event| observed.lock().unwrap().push(event);
         Publishing::default().batch_events(2).linger(LINGER).observer(observer)
     }
 
@@ -42,8 +42,8 @@ impl Told {
         soon(async {
             loop {
                 let found = {
-                    let told = &mut self.0.lock().unwrap();
-                    told.iter().position(&is).map(|place| told.remove(place))
+                    let observed = &mut self.0.lock().unwrap();
+                    observed.iter().position(&is).map(|place| observed.remove(place))
                 };
                 match found {
                     Some(found) => return found,
@@ -95,11 +95,11 @@ fn ack(producer: &[u8], sequence: u64, accepted: u32) -> PublishAck {
     PublishAck { sequence, accepted, producer_id: producer.to_vec(), ..PublishAck::default() }
 }
 
-fn verdict(index: u32, code: &str, retryable: bool) -> Rejected {
+fn rejection(index: u32, code: &str, retryable: bool) -> Rejected {
     Rejected { index, code: code.into(), message: "as the test wants it".into(), retryable }
 }
 
-/// Whether nothing comes.
+/// True if nothing comes.
 async fn is_quiet(peer: &mut Peer) -> bool {
     timeout(ms(30), peer.frame()).await.is_err()
 }
@@ -107,8 +107,8 @@ async fn is_quiet(peer: &mut Peer) -> bool {
 #[tokio::test]
 async fn batches_go_out_within_the_credits_and_a_flush_waits_for_their_answers() {
     let server = server().await;
-    let told = Told::default();
-    let (publisher, mut peer) = publishing(&server, told.publishing()).await;
+    let observed = Observed::default();
+    let (publisher, mut peer) = publishing(&server, observed.publishing()).await;
     publish(&publisher, 1..=11).await;
     let mut batches = Vec::new();
     for _ in 0..4 {
@@ -139,7 +139,7 @@ async fn batches_go_out_within_the_credits_and_a_flush_waits_for_their_answers()
     assert!(flushed >= last);
     let progress = publisher.progress();
     assert_eq!((progress.accepted, progress.duplicates, progress.unanswered), (10, 1, 0));
-    let acknowledged = told.take().into_iter().map(|event| match event {
+    let acknowledged = observed.take().into_iter().map(|event| match event {
         PublishEvent::Acknowledged { sequence, .. } => sequence,
         other => panic!("{other:?}"),
     });
@@ -151,7 +151,7 @@ async fn batches_go_out_within_the_credits_and_a_flush_waits_for_their_answers()
 #[tokio::test]
 async fn an_event_does_not_wait_longer_than_it_should() {
     let server = server().await;
-    let (publisher, mut peer) = publishing(&server, Told::default().publishing().linger(ms(50))).await;
+    let (publisher, mut peer) = publishing(&server, Observed::default().publishing().linger(ms(50))).await;
     let published = Instant::now();
     publish(&publisher, [1]).await;
     assert_eq!(batch(&mut peer).await, (1, vec![1]));
@@ -161,16 +161,16 @@ async fn an_event_does_not_wait_longer_than_it_should() {
 #[tokio::test]
 async fn what_a_cut_left_unanswered_goes_again_under_the_same_numbers() {
     let (a, b) = (server().await, server().await);
-    let told = Told::default();
+    let observed = Observed::default();
     let builder = a.client().server(b.address());
-    let (publisher, mut peer) = tokio::join!(builder.publisher(told.publishing()), accept(&a));
+    let (publisher, mut peer) = tokio::join!(builder.publisher(observed.publishing()), accept(&a));
     let publisher = publisher.unwrap();
     publish(&publisher, 1..=6).await;
     let first = batch_of(&mut peer).await;
     let producer = &first.2;
     let (second, third) = (batch_of(&mut peer).await, batch_of(&mut peer).await);
     peer.send_as(FrameType::PublishAck, &ack(producer, 1, 2)).await;
-    told.find(|event| matches!(event, PublishEvent::Acknowledged { .. })).await;
+    observed.find(|event| matches!(event, PublishEvent::Acknowledged { .. })).await;
     drop(peer);
     publish(&publisher, 7..=8).await;
 
@@ -178,26 +178,26 @@ async fn what_a_cut_left_unanswered_goes_again_under_the_same_numbers() {
     assert_eq!(batch_of(&mut peer).await, second);
     assert_eq!(batch_of(&mut peer).await, third);
     assert_eq!(batch(&mut peer).await, (4, vec![7, 8]));
-    let again = told.find(|event| matches!(event, PublishEvent::Reconnected { .. })).await;
+    let again = observed.find(|event| matches!(event, PublishEvent::Reconnected { .. })).await;
     assert!(matches!(again, PublishEvent::Reconnected { resent: 2..=3, server } if server == b.address()));
 }
 
 #[tokio::test]
 async fn final_verdicts_are_told_and_others_tried_again() {
     let server = server().await;
-    let told = Told::default();
-    let (publisher, mut peer) = publishing(&server, told.publishing().batch_events(3)).await;
+    let observed = Observed::default();
+    let (publisher, mut peer) = publishing(&server, observed.publishing().batch_events(3)).await;
     publish(&publisher, 1..=3).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
-    let rejected = vec![verdict(0, "FIELD_MISSING", false), verdict(2, "STORAGE_FULL", true)];
+    let rejected = vec![rejection(0, "FIELD_MISSING", false), rejection(2, "STORAGE_FULL", true)];
     peer.send_as(FrameType::PublishAck, &PublishAck { rejected, ..ack(&producer, sequence, 1) }).await;
     let PublishEvent::Rejected(rejection) =
-        told.find(|event| matches!(event, PublishEvent::Rejected(_))).await
+        observed.find(|event| matches!(event, PublishEvent::Rejected(_))).await
     else {
         panic!();
     };
     assert_eq!((rejection.tag, &*rejection.code, rejection.event), (1, "FIELD_MISSING", event(1)));
-    let again = told.find(|event| matches!(event, PublishEvent::Retrying { .. })).await;
+    let again = observed.find(|event| matches!(event, PublishEvent::Retrying { .. })).await;
     assert!(matches!(again, PublishEvent::Retrying { events: 1, code, .. } if code == "STORAGE_FULL"));
 
     let serve = async {
@@ -213,7 +213,7 @@ async fn final_verdicts_are_told_and_others_tried_again() {
 #[tokio::test]
 async fn a_throttle_is_honoured() {
     let server = server().await;
-    let (publisher, mut peer) = publishing(&server, Told::default().publishing()).await;
+    let (publisher, mut peer) = publishing(&server, Observed::default().publishing()).await;
     publish(&publisher, 1..=2).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
     let sent = Instant::now();
@@ -228,7 +228,7 @@ async fn a_throttle_is_honoured() {
 #[tokio::test]
 async fn a_full_queue_refuses_or_waits() {
     let server = server().await;
-    let (publisher, mut peer) = publishing(&server, Told::default().publishing().queue(2, 1 << 20)).await;
+    let (publisher, mut peer) = publishing(&server, Observed::default().publishing().queue(2, 1 << 20)).await;
     publish(&publisher, 1..=2).await;
     let full = publisher.try_publish(&event(3), 3);
     assert!(matches!(full, Err(PublishError::Full { events: 2, .. })), "{full:?}");
@@ -254,7 +254,7 @@ async fn an_event_larger_than_a_batch_is_refused() {
 #[tokio::test]
 async fn a_close_says_what_has_no_answer() {
     let server = server().await;
-    let (publisher, mut peer) = publishing(&server, Told::default().publishing()).await;
+    let (publisher, mut peer) = publishing(&server, Observed::default().publishing()).await;
     publish(&publisher, 1..=3).await;
     let clone = publisher.clone();
     let serve = async {
@@ -273,10 +273,10 @@ async fn a_close_says_what_has_no_answer() {
 #[tokio::test]
 async fn a_close_without_a_server_gives_everything_back() {
     let server = server().await;
-    let told = Told::default();
-    let (publisher, peer) = publishing(&server, told.publishing()).await;
+    let observed = Observed::default();
+    let (publisher, peer) = publishing(&server, observed.publishing()).await;
     drop((peer, server));
-    told.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
+    observed.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
     publish(&publisher, 1..=3).await;
     let left = soon(publisher.close(ms(50))).await;
     assert_eq!(
@@ -312,8 +312,8 @@ async fn a_server_without_event_collection_is_named() {
 #[tokio::test]
 async fn collection_that_is_switched_off_for_a_while_loses_nothing() {
     let mut server = server().await;
-    let told = Told::default();
-    let (publisher, peer) = publishing(&server, told.publishing()).await;
+    let observed = Observed::default();
+    let (publisher, peer) = publishing(&server, observed.publishing()).await;
     publish(&publisher, 1..=2).await;
     drop(peer);
     server.set_limits(QUIET);
@@ -321,7 +321,7 @@ async fn collection_that_is_switched_off_for_a_while_loses_nothing() {
     let off = |event: &PublishEvent| {
         matches!(event, PublishEvent::Disconnected { error: Error::CollectionOff { .. }, .. })
     };
-    told.find(off).await;
+    observed.find(off).await;
     server.set_limits(LIMITS);
     assert_eq!(batch(&mut accept(&server).await).await, (1, vec![1, 2]));
 }
@@ -329,19 +329,19 @@ async fn collection_that_is_switched_off_for_a_while_loses_nothing() {
 #[tokio::test]
 async fn go_away_is_followed_when_answers_have_come() {
     let (a, b) = (server().await, server().await);
-    let told = Told::default();
+    let observed = Observed::default();
     let builder = a.client().server(b.address());
-    let (publisher, mut peer) = tokio::join!(builder.publisher(told.publishing()), accept(&a));
+    let (publisher, mut peer) = tokio::join!(builder.publisher(observed.publishing()), accept(&a));
     let publisher = publisher.unwrap();
     publish(&publisher, 1..=2).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
     peer.send(&go_away(10_000)).await;
-    told.find(|event| matches!(event, PublishEvent::GoAway { .. })).await;
+    observed.find(|event| matches!(event, PublishEvent::GoAway { .. })).await;
     publish(&publisher, 3..=4).await;
     assert!(is_quiet(&mut peer).await, "nothing more goes to who wants to end");
     peer.send_as(FrameType::PublishAck, &ack(&producer, sequence, 2)).await;
     assert_eq!(peer.frame().await, None, "it leaves as soon as nothing is owed");
-    let left = told.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
+    let left = observed.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
     assert!(matches!(left, PublishEvent::Disconnected { error: Error::GoAway { .. }, .. }));
     assert_eq!(publisher.progress().accepted, 2);
 }
@@ -349,12 +349,12 @@ async fn go_away_is_followed_when_answers_have_come() {
 #[tokio::test]
 async fn an_error_that_no_reconnect_cures_ends_it() {
     let server = server().await;
-    let told = Told::default();
-    let (publisher, mut peer) = publishing(&server, told.publishing()).await;
+    let observed = Observed::default();
+    let (publisher, mut peer) = publishing(&server, observed.publishing()).await;
     publish(&publisher, 1..=3).await;
     batch(&mut peer).await;
     peer.send(&error("PROTOCOL_VIOLATION", 0)).await;
-    told.find(|event| matches!(event, PublishEvent::Ended { .. })).await;
+    observed.find(|event| matches!(event, PublishEvent::Ended { .. })).await;
     let flushed = soon(publisher.flush()).await;
     let Err(PublishError::Ended(error)) = flushed else { panic!("{flushed:?}") };
     assert!(matches!(&*error, Error::Refused { code: ErrorCode::ProtocolViolation, .. }), "{error:?}");
@@ -380,8 +380,8 @@ async fn wrong_credentials_after_a_cut_end_it() {
 async fn answers_that_fit_no_batch_end_it() {
     for wrong in [ack(&[9; 16], 1, 2), ack(&[9; 16], 2, 2)] {
         let server = server().await;
-        let told = Told::default();
-        let (publisher, mut peer) = publishing(&server, told.publishing()).await;
+        let observed = Observed::default();
+        let (publisher, mut peer) = publishing(&server, observed.publishing()).await;
         // Also where nothing was published.
         if wrong.sequence == 1 {
             publish(&publisher, 1..=2).await;
@@ -389,7 +389,7 @@ async fn answers_that_fit_no_batch_end_it() {
         }
         peer.send_as(FrameType::PublishAck, &wrong).await;
         peer.finish().await;
-        let ended = told.find(|event| matches!(event, PublishEvent::Ended { .. })).await;
+        let ended = observed.find(|event| matches!(event, PublishEvent::Ended { .. })).await;
         let PublishEvent::Ended { error } = ended else { panic!() };
         assert!(matches!(&*error, Error::BadMessage(_)), "{error:?}");
         assert!(matches!(publisher.publish(&event(3)).await, Err(PublishError::Ended(_))));
@@ -400,7 +400,7 @@ async fn answers_that_fit_no_batch_end_it() {
 async fn heartbeats_go_on_while_answers_are_awaited() {
     let limits = Ack { heartbeat_interval_ms: 20, heartbeat_timeout_ms: 2000, ..LIMITS };
     let server = Server::with_limits(limits).await;
-    let (publisher, mut peer) = publishing(&server, Told::default().publishing()).await;
+    let (publisher, mut peer) = publishing(&server, Observed::default().publishing()).await;
     publish(&publisher, 1..=2).await;
     let mut kinds = Vec::new();
     while kinds.len() < 5 {
@@ -417,7 +417,7 @@ async fn heartbeats_go_on_while_answers_are_awaited() {
 async fn a_server_that_falls_silent_is_left() {
     let limits = Ack { heartbeat_interval_ms: 20, heartbeat_timeout_ms: 60, ..LIMITS };
     let server = Server::with_limits(limits).await;
-    let (publisher, mut peer) = publishing(&server, Told::default().publishing()).await;
+    let (publisher, mut peer) = publishing(&server, Observed::default().publishing()).await;
     publish(&publisher, 1..=2).await;
     let first = batch(&mut peer).await;
     assert_eq!(batch(&mut accept(&server).await).await, first);
@@ -457,8 +457,8 @@ async fn batches_come_through_whole_however_large() {
 #[tokio::test]
 async fn answers_that_come_with_the_reason_for_the_end_count() {
     let server = server().await;
-    let told = Told::default();
-    let (publisher, mut peer) = publishing(&server, told.publishing()).await;
+    let observed = Observed::default();
+    let (publisher, mut peer) = publishing(&server, observed.publishing()).await;
     publish(&publisher, 1..=2).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
     peer.send_bytes(
@@ -467,13 +467,13 @@ async fn answers_that_come_with_the_reason_for_the_end_count() {
     )
     .await;
     soon(publisher.flush()).await.unwrap();
-    told.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
+    observed.find(|event| matches!(event, PublishEvent::Disconnected { .. })).await;
 }
 
 #[tokio::test]
 async fn an_observer_that_panics_leaves_nobody_waiting() {
     let server = server().await;
-    let settings = Told::default().publishing().observer(|_| panic!("as the test wants it"));
+    let settings = Observed::default().publishing().observer(|_| panic!("as the test wants it"));
     let (publisher, mut peer) = publishing(&server, settings).await;
     publish(&publisher, 1..=2).await;
     let (sequence, _, producer) = batch_of(&mut peer).await;
@@ -487,12 +487,12 @@ async fn an_observer_that_panics_leaves_nobody_waiting() {
 async fn a_disk_queue_outlives_its_publisher() {
     let server = server().await;
     let dir = tempfile::tempdir().unwrap();
-    let settings = || Told::default().publishing().disk_queue(dir.path(), 4 << 20);
+    let settings = || Observed::default().publishing().disk_queue(dir.path(), 4 << 20);
     let (publisher, mut peer) = publishing(&server, settings()).await;
     publish(&publisher, 1..=5).await;
     let first = batch_of(&mut peer).await;
     let second = batch_of(&mut peer).await;
-    let rejected = vec![verdict(1, "STORAGE_FULL", true)];
+    let rejected = vec![rejection(1, "STORAGE_FULL", true)];
     peer.send_as(FrameType::PublishAck, &PublishAck { rejected, throttle_ms: 60_000, ..ack(&first.2, 1, 1) })
         .await;
     soon(async {

@@ -38,7 +38,7 @@ async fn a_connection_that_breaks_before_its_first_tick_loses_none() {
 }
 
 #[tokio::test]
-async fn a_gap_is_told() {
+async fn a_gap_is_reported() {
     let server = Server::start().await;
     let (mut ticks, mut peer) = subscribed(&server, 10).await;
     peer.send(&batch(Mode::Second, 10, 1)).await;

@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-/// What a test waits for comes within milliseconds, but not on a machine that is busy with something else.
+/// Longest wait of a test: mostly milliseconds, but longer on a machine that is busy with something else.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Limits with which nothing happens by itself.
@@ -81,7 +81,7 @@ impl Server {
         (peer, request)
     }
 
-    /// Whether nobody has connected.
+    /// True if nobody has connected.
     pub async fn is_alone(&self) -> bool {
         timeout(ms(20), self.listener.accept()).await.is_err()
     }
@@ -196,7 +196,7 @@ pub async fn failure(builder: Builder, play: impl Future<Output = ()>) -> Error 
     result.map(drop).expect_err("it should have failed")
 }
 
-/// What a test asks of an event stream.
+/// Requests of a test to an event stream.
 pub trait Events {
     async fn event(&mut self) -> StreamUpdate;
     async fn sequences(&mut self) -> Vec<u64>;

@@ -171,7 +171,7 @@ async fn a_client_certificate_that_is_missing_or_bad_is_told() {
     }
 }
 
-/// What a server answers to a ClientHello that offers TLS 1.3 alone, byte by byte.
+/// A server's answer to a ClientHello that offers TLS 1.3 alone, byte by byte.
 #[tokio::test]
 async fn servers_without_tls_1_3_are_refused() {
     let check = async |answer: &[u8], expected: fn(&TlsError) -> bool, retryable| {

@@ -27,7 +27,7 @@ use crate::support::{Peer, Server, soon};
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pub pem: String,
-    /// What no server should show.
+    /// Certificate of the authority itself, which no server should show.
     pub itself: Identity,
 }
 
@@ -177,7 +177,7 @@ pub async fn subscribed(server: &TlsServer, tls: &TlsConfig) -> (Subscription, P
     (ticks, peer)
 }
 
-/// How the handshake went.
+/// Outcome of the handshake.
 pub fn kind(peer: &Peer<TlsStream<TcpStream>>) -> Option<HandshakeKind> {
     peer.stream.get_ref().1.handshake_kind()
 }

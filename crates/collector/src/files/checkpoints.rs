@@ -39,7 +39,7 @@ impl Store {
         Ok(Self { path: dir.join(format!("{name}.json")) })
     }
 
-    /// What is there; nothing at the first start.
+    /// Checkpoints that are there; none at the first start.
     ///
     /// # Errors
     /// If it can't be read: to begin anew would double every line.

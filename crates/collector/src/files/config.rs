@@ -35,11 +35,11 @@ pub struct Files {
     pub format: Format,
     /// The service of all lines; `None`: the file's name says it.
     pub service: Option<String>,
-    /// How lines make records.
+    /// Rules by which lines make records.
     pub records: RecordConfig,
 }
 
-/// How lines make records.
+/// Rules by which lines make records.
 #[derive(Clone, Debug)]
 pub struct RecordConfig {
     /// A line that matches begins a record, others go on with it; `None`: each line is one.
@@ -57,7 +57,7 @@ impl FileConfig {
     /// The files.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn files(&self) -> Result<Files, String> {
         self.read().map_err(|problem| format!("[[source.file]] {}: {problem}", self.paths.join(", ")))
     }

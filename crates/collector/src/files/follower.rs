@@ -42,7 +42,7 @@ impl Follower {
         &self.checkpoint
     }
 
-    /// Whether it is the file with this metadata.
+    /// True if it is the file with this metadata.
     pub fn has_inode_of(&self, metadata: &std::fs::Metadata) -> bool {
         self.checkpoint.identity.has_inode_of(metadata)
     }
@@ -109,13 +109,13 @@ impl Follower {
         }
     }
 
-    /// Whether nothing more will come: it has lost its name, and nobody has written since.
+    /// True if nothing more will come: it has lost its name, and nobody has written since.
     pub fn has_ended(&self, now: Instant) -> bool {
         let is_old = |since: Instant| now.duration_since(since) >= GONE_TIMEOUT;
         self.gone_since.is_some_and(|gone| is_old(gone) && is_old(self.grown_at))
     }
 
-    /// Whether all of it is taken, and nothing more will come.
+    /// True if all of it is taken, and nothing more will come.
     pub fn is_done(&self, now: Instant) -> bool {
         self.has_ended(now) && self.buffer.is_empty()
     }
@@ -160,7 +160,7 @@ mod tests {
             Follower::new(file, checkpoint, self.start)
         }
 
-        /// What is new, which is taken.
+        /// Takes the new lines.
         fn lines(&self, follower: &mut Follower, after_s: u64) -> Vec<String> {
             let now = self.start + Duration::from_secs(after_s);
             follower.read(now).unwrap();

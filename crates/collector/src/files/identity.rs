@@ -32,7 +32,7 @@ impl Identity {
         Ok(Self { device: metadata.dev(), inode: metadata.ino(), first: first.len(), sha256: sha256(&first) })
     }
 
-    /// Whether this is the file, as it was then: more may stand at its end.
+    /// True if this is the file, as it was then: more may stand at its end.
     ///
     /// # Errors
     /// If it can't be read.
@@ -44,18 +44,18 @@ impl Identity {
         Ok(first.len() == self.first && sha256(&first) == self.sha256)
     }
 
-    /// Whether the file has the device and inode of this one.
+    /// True if the file has the device and inode of this one.
     pub fn has_inode_of(&self, metadata: &Metadata) -> bool {
         (self.device, self.inode) == (metadata.dev(), metadata.ino())
     }
 
-    /// This fingerprint on another file's inode.
+    /// The same fingerprint on another file's inode.
     #[cfg(test)]
     pub(crate) fn with_inode_of(&self, metadata: &Metadata) -> Self {
         Self { device: metadata.dev(), inode: metadata.ino(), ..self.clone() }
     }
 
-    /// Whether the fingerprint could have more bytes by now.
+    /// True if the fingerprint could have more bytes by now.
     pub fn may_grow(&self, len: u64) -> bool {
         self.first < FINGERPRINT_BYTES && len > self.first as u64
     }

@@ -5,7 +5,7 @@ use super::config::RecordConfig;
 /// A record, and where it ends in the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// Where it begins.
+    /// Its start in the buffer, bytes.
     pub start: usize,
     /// Behind it, with its line feed.
     pub end: usize,

@@ -12,7 +12,7 @@ use hyper::{
 use super::{Head, Reply};
 use crate::keys::Key;
 
-/// Whether the key may be used from the page that sends, if a page does.
+/// True if the key may be used from the page that sends, if a page does.
 pub(super) fn allows(key: &Key, head: &Head) -> bool {
     let origin = head.header("origin");
     origin.is_empty() || key.origins.is_empty() || key.origins.iter().any(|allowed| allowed == origin)

@@ -37,10 +37,10 @@ impl Encoding {
 /// A body that can't be decompressed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// It would have more bytes than it may.
+    /// Unpacked, the body would have more bytes than it may.
     #[error("it unpacks to more than {0} bytes")]
     TooLarge(usize),
-    /// It isn't what its encoding makes.
+    /// The body isn't in the encoding that its header names.
     #[error("it is broken: {0}")]
     Broken(String),
 }

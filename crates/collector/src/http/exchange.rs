@@ -43,7 +43,7 @@ pub struct RequestLimits {
     pub body_timeout: Duration,
 }
 
-/// What requests of one listener need.
+/// State that requests of one listener share.
 pub(super) struct Exchange {
     /// The table of paths.
     pub routes: &'static [Route],

@@ -25,7 +25,7 @@ pub(super) enum Code {
     Unauthenticated = 16,
 }
 
-/// Whether a request is a gRPC call.
+/// True if a request is a gRPC call.
 pub(super) fn is_call(head: &Head) -> bool {
     head.header("content-type").starts_with("application/grpc")
 }

@@ -7,6 +7,8 @@ use hyper::{
     header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
+use tickstream_service::text::counted;
+
 use super::Reply;
 use crate::{
     outcome::{Malformed, Outcome, Unavailable, seconds},
@@ -53,7 +55,7 @@ pub enum Refusal {
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// Some events can't be stored at present.
-    #[error("{} events can't be stored at present: {}", .0.rejected.iter().filter(|r| r.retryable).count(), .0.summary())]
+    #[error("{} can't be stored at present: {}", counted(.0.rejected.iter().filter(|r| r.retryable).count() as u64, "event"), .0.summary())]
     Partly(Outcome),
 }
 

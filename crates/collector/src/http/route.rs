@@ -58,7 +58,7 @@ pub(crate) fn find(
     Err(method.map_or(Refusal::NotFound, Refusal::Method))
 }
 
-/// Whether the path is the pattern's; a slash at the end makes no difference.
+/// True if the path is the pattern's; a slash at the end makes no difference.
 fn matches(pattern: &str, path: &str) -> bool {
     let segments = |path: &str| path.trim_end_matches('/').split('/').count();
     let pairs = pattern.trim_end_matches('/').split('/').zip(path.trim_end_matches('/').split('/'));

@@ -1,4 +1,4 @@
-//! What a source has to bring that speaks HTTP.
+//! Trait of the sources that speak HTTP.
 
 use super::{Encoding, Head, Refusal, Reply};
 use crate::{
@@ -11,7 +11,7 @@ pub trait HttpSource: Sync {
     /// Name in metrics, logs and with each event: "otlp".
     fn name(&self) -> &'static str;
 
-    /// Whether bodies of this Content-Type and Content-Encoding are taken, before any of it is read.
+    /// Checks Content-Type and Content-Encoding, before any of the body is read.
     ///
     /// # Errors
     /// A sentence for people, which says what is taken.
@@ -19,7 +19,7 @@ pub trait HttpSource: Sync {
         Ok(())
     }
 
-    /// Whether senders need a key: all but what says nothing of anybody's.
+    /// True if senders need a key: all do, but for paths that show nothing of anybody's.
     fn needs_key(&self) -> bool {
         true
     }
@@ -46,7 +46,7 @@ pub trait HttpSource: Sync {
     /// The answer to a request that wasn't taken, or not all of it.
     fn refusal(&self, head: &Head, refusal: &Refusal) -> Reply;
 
-    /// Whether records without ids are the same when the same body comes again.
+    /// True if records without ids are the same when the same body comes again.
     fn has_retries(&self) -> bool {
         true
     }

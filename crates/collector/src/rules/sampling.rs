@@ -6,7 +6,7 @@ use tickstream_client::events::{Body, Event};
 /// Bits of a trace's id that are random (W3C Trace Context, level 2), and OpenTelemetry samples by.
 const RANDOM_BITS: u32 = 56;
 
-/// Whether an event is among the share that is kept.
+/// True if an event is among the share that is kept.
 pub(super) fn keeps(event: &Event, ratio: f64) -> bool {
     let all = (1_u64 << RANDOM_BITS) as f64;
     let threshold = ((1.0 - ratio) * all) as u64;

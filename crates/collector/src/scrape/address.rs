@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether an address may be connected to. Loopback only for targets that stand in the configuration itself.
+/// True if an address may be connected to. Loopback only for targets that stand in the configuration itself.
 pub fn may_connect(address: IpAddr, is_static: bool) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => !is_forbidden_v4(v4) && (is_static || !v4.is_loopback()),

@@ -37,7 +37,7 @@ use crate::http::{DecodeError, Encoding, decode};
 pub struct Fetch<'a> {
     /// The address.
     pub url: &'a str,
-    /// It stands in the configuration.
+    /// True if it stands in the configuration itself.
     pub is_static: bool,
     /// Formats that are wanted.
     pub accept: &'static str,
@@ -74,28 +74,28 @@ pub enum FetchError {
         "{0} is an address that targets may not have; a loopback address may stand in static_configs alone"
     )]
     Forbidden(IpAddr),
-    /// Nobody listens there.
+    /// No connection could be made.
     #[error("can't connect")]
     Connect(#[source] io::Error),
     /// https without TLS, or a certificate that can't be trusted.
     #[error("no TLS with it")]
     Tls(#[source] io::Error),
-    /// It isn't HTTP, or ended early.
+    /// The answer isn't HTTP, or ended early.
     #[error("no answer in HTTP")]
     Http(#[from] hyper::Error),
     /// Another status than 200.
     #[error("it answers {0}")]
     Status(StatusCode),
-    /// It wants to be asked elsewhere.
+    /// The target redirects to another address.
     #[error("it redirects to {0}, which isn't followed")]
     Redirect(String),
-    /// It is too large.
+    /// The answer is too large.
     #[error("the answer has more than {0} bytes")]
     TooLarge(usize),
     /// Its encoding is unknown, or broken.
     #[error("the answer can't be unpacked: {0}")]
     Encoding(String),
-    /// It took too long.
+    /// The target took too long.
     #[error("the answer didn't come within {0:?}")]
     Slow(Duration),
 }

@@ -19,7 +19,7 @@ use crate::{
 const LABELS_MAX: usize = 128;
 const LABEL_BYTES_MAX: usize = 16 * 1024;
 
-/// What is known of a target between its scrapes.
+/// State of a target between its scrapes.
 #[derive(Debug, Default)]
 pub struct Scraper {
     /// Series of the last scrape without timestamps of their own.

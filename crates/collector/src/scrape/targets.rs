@@ -14,7 +14,7 @@ pub struct Target {
     pub url: String,
     /// Labels of all its series.
     pub labels: LabelMap,
-    /// It stands in the configuration, so that its operator vouches for it.
+    /// True if it stands in the configuration itself, so that its operator vouches for it.
     pub is_static: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the HTTP APIs of product analytics have in common: a body of free-form JSON objects, each an event.
+//! Common part of the HTTP APIs of product analytics: a body of free-form JSON objects, each an event.
 
 mod posthog;
 mod segment;

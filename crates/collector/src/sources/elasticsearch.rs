@@ -21,7 +21,7 @@ use crate::{
 /// `POST /_bulk` and `POST /{index}/_bulk`
 pub struct Bulk;
 
-/// What shippers ask before they send.
+/// Requests of shippers before they send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// `GET /`

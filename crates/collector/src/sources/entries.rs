@@ -1,4 +1,4 @@
-//! What makers of log events outside of this module need.
+//! Log entries, for sources outside of this module.
 
 use tickstream_client::events::LogLevel;
 

@@ -25,12 +25,12 @@ pub(super) fn clipped_or<'a>(text: &'a str, bytes_max: usize, otherwise: &'a str
     if text.is_empty() { otherwise } else { clipped(text, bytes_max) }
 }
 
-/// Whether a map of texts takes another one.
+/// True if a map of texts takes another one.
 pub(super) fn takes_text(texts: &BTreeMap<String, String>, key: &str, text: &str) -> bool {
     fits_text_map(key, text) && texts.len() < TEXTS_MAX
 }
 
-/// Whether a map of texts takes a key and a text of such lengths.
+/// True if a map of texts takes a key and a text of such lengths.
 pub(super) fn fits_text_map(key: &str, text: &str) -> bool {
     text.len() <= TEXT_BYTES_MAX && (1..=TEXT_KEY_BYTES_MAX).contains(&key.len())
 }
@@ -54,7 +54,7 @@ pub(super) fn text_value(text: String) -> Value {
     Value { kind: Some(Kind::Text(text)) }
 }
 
-/// Whether a log has room for a text as its message.
+/// True if a log has room for a text as its message.
 pub(super) fn is_message(text: &str) -> bool {
     (1..=MESSAGE_BYTES_MAX).contains(&text.len())
 }

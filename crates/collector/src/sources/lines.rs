@@ -19,7 +19,7 @@ pub enum Format {
     Text,
     /// A JSON object a line, by the names of the Elastic Common Schema and what others call them.
     Json,
-    /// What containerd and CRI-O write: time, stream, tag, text.
+    /// Format of containerd and CRI-O: time, stream, tag, text.
     Cri,
     /// Docker's `json-file`.
     Docker,

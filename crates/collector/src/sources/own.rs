@@ -128,7 +128,7 @@ fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malf
     Ok(())
 }
 
-/// Whether a line begins as an object does: otherwise none of the body can be an event.
+/// True if a line begins as an object does: otherwise none of the body can be an event.
 fn has_object(body: &[u8]) -> bool {
     body.split(|byte| *byte == b'\n').any(|line| line.trim_ascii_start().starts_with(b"{"))
 }

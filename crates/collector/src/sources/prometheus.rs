@@ -28,7 +28,7 @@ pub struct RemoteWrite;
 const V1: &str = "prometheus.WriteRequest";
 const V2: &str = "io.prometheus.write.v2.Request";
 
-/// What 2.0 wants to know of a request, in the order of [`Outcome::stored`].
+/// Headers in which 2.0 is told of stored items, in the order of [`Outcome::stored`].
 const WRITTEN: [HeaderName; 3] = [
     HeaderName::from_static("x-prometheus-remote-write-samples-written"),
     HeaderName::from_static("x-prometheus-remote-write-histograms-written"),

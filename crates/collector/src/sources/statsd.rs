@@ -48,7 +48,7 @@ fn take(line: &str, writer: &mut EventWriter<'_>) {
     }
 }
 
-/// What may stand behind a value.
+/// Fields that may stand behind a value.
 #[derive(Default)]
 struct Options<'a> {
     sample_rate: Option<f64>,

@@ -5,6 +5,7 @@ use std::{
     fs::File,
     io,
     os::unix::fs::FileExt,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -59,6 +60,14 @@ impl Place {
         match (numbers.next().flatten(), numbers.next().flatten()) {
             (Some(segment), Some(offset)) => Self { segment, offset },
             _ => Self::default(),
+        }
+    }
+
+    /// Has everything in a directory sent from its beginning.
+    pub(super) fn forget(dir: &Path) -> io::Result<()> {
+        match std::fs::remove_file(dir.join(NAME)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 

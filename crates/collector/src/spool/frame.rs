@@ -5,6 +5,8 @@ use crc_fast::{CrcAlgorithm, Digest};
 use tickstream_client::EncodedBatch;
 
 const HEAD_BYTES: usize = 12;
+/// Most bytes whose CRC is computed to find the next whole frame behind damage: less than a second.
+const SEARCHED_BYTES_MAX: usize = 1 << 30;
 
 /// The frame of a batch.
 pub(super) fn encoded(batch: &EncodedBatch) -> Vec<u8> {
@@ -35,6 +37,36 @@ pub(super) fn whole(bytes: &[u8]) -> usize {
         at += len;
     }
     at
+}
+
+/// The next whole frame behind bytes at the front that aren't one. `None`: there is none.
+pub(super) fn resumed(bytes: &[u8]) -> Option<usize> {
+    // Where only its events are damaged, its length leads there.
+    let next = length(bytes)?.checked_add(HEAD_BYTES).filter(|at| *at < bytes.len());
+    if let Some(at) = next.filter(|at| decoded(&bytes[*at..]).is_some()) {
+        return Some(at);
+    }
+    let mut budget = SEARCHED_BYTES_MAX;
+    (1..bytes.len()).find(|at| {
+        let rest = &bytes[*at..];
+        let Some(length) = length(rest).filter(|length| (1..rest.len()).contains(length)) else {
+            return false;
+        };
+        budget = budget.saturating_sub(length);
+        budget > 0 && decoded(rest).is_some() && reaches_end(rest)
+    })
+}
+
+/// True if there are whole frames up to the end, or up to one that a crash has torn. That tells them from bytes within an event
+/// that look like a frame: an event ends with what the collector adds.
+fn reaches_end(bytes: &[u8]) -> bool {
+    let tail = &bytes[whole(bytes)..];
+    length(tail).is_none_or(|length| HEAD_BYTES + length > tail.len())
+}
+
+/// The length that a frame's head tells.
+fn length(bytes: &[u8]) -> Option<usize> {
+    Some(u32::from_le_bytes(bytes.get(..4)?.try_into().ok()?) as usize)
 }
 
 fn crc(head: &[u8], events: &[u8]) -> u32 {

@@ -35,3 +35,36 @@ fn fault_63_a_torn_end_is_left_out_and_segments_keep_their_order() {
     let length = whole.len() as u64;
     assert_eq!(found(dir.path()).unwrap(), [Segment { number: 9, length }, Segment { number: 12, length }]);
 }
+
+#[test]
+fn damage_costs_the_damaged_batch_alone() {
+    let frames: Vec<_> = ["a", "b", "c", "d"].map(|name| frame::encoded(&batch(name))).into();
+    let (whole, each) = (frames.concat(), frames[0].len());
+    for at in each..3 * each {
+        let dir = tempfile::tempdir().unwrap();
+        let mut broken = whole.clone();
+        broken[at] ^= 0x10;
+        fs::write(path(dir.path(), 1), &broken).unwrap();
+        fs::write(dir.path().join("sent"), "1 40\n").unwrap();
+        let length = 3 * each as u64;
+        assert_eq!(found(dir.path()).unwrap(), [Segment { number: 1, length }], "{at}");
+        let kept: Vec<_> =
+            (0..4).filter(|frame| *frame != at / each).flat_map(|frame| frames[frame].clone()).collect();
+        assert_eq!(fs::read(path(dir.path(), 1)).unwrap(), kept, "{at}");
+        assert_eq!(fs::read(dir.path().join(DAMAGED)).unwrap(), broken);
+        assert!(!dir.path().join("sent").exists(), "it goes from its beginning");
+    }
+    // Two of them, or a crash besides.
+    let length_of = |bytes: &[u8]| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(path(dir.path(), 1), bytes).unwrap();
+        found(dir.path()).unwrap()[0].length
+    };
+    let mut broken = whole.clone();
+    broken[each - 1] ^= 1;
+    broken[3 * each - 1] ^= 1;
+    assert_eq!(length_of(&broken), 2 * each as u64);
+    let mut torn = [&whole[..], &whole[..5]].concat();
+    torn[each + 3] ^= 1;
+    assert_eq!(length_of(&torn), 3 * each as u64);
+}

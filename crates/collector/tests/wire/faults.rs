@@ -1,4 +1,4 @@
-//! What goes wrong, each by its number in the list of faults.
+//! Faults, each by its number in the list of faults.
 
 use std::time::{Duration, Instant};
 
@@ -166,9 +166,9 @@ async fn fault_68_odd_texts_and_numbers_are_stored_or_refused_by_field() {
     ]
     .join("\n");
     let answer = post(fixture.http, "/v1/events", body.as_bytes()).await.json();
-    let told: Vec<_> =
+    let indexes: Vec<_> =
         answer["rejected"].as_array().unwrap().iter().map(|r| r["index"].as_u64().unwrap()).collect();
-    assert_eq!(told, [0, 4], "{answer}");
+    assert_eq!(indexes, [0, 4], "{answer}");
     assert!(answer["rejected"][0]["message"].as_str().unwrap().contains("value"), "{answer}");
 }
 

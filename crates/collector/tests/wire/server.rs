@@ -91,7 +91,7 @@ impl Server {
         self.state.is_down.store(is_down, Ordering::Relaxed);
     }
 
-    /// What is stored, in its order.
+    /// Stored events, in their order.
     pub fn events(&self) -> Vec<Event> {
         self.state.events.lock().unwrap().clone()
     }

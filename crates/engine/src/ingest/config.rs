@@ -34,7 +34,7 @@ pub struct IngestConfig {
     pub event_ids: u32,
     /// A number that nobody else knows; keys the table of event ids.
     pub seed: u64,
-    /// What is taken out of events before they are stored.
+    /// Data that is taken out of events before they are stored.
     pub privacy: PrivacyConfig,
 }
 

@@ -93,11 +93,11 @@ impl Publisher {
         let room = room_ns * u64::from(per_second.get()) / SECOND;
         let granted = u64::from(events).min(room) as u32; // not above `events`
         self.paid = self.paid.max(now) + cost(granted);
-        let owed_ns = self.paid - now;
+        let ahead_ns = self.paid - now;
         // Where some are to come again, there is room for them, or for a second's worth, after the wait.
         let wait_ns = match events - granted {
-            0 => owed_ns.saturating_sub(BURST_NS / 2),
-            rest => (owed_ns + cost(rest.min(per_second.get()))).saturating_sub(BURST_NS).max(1),
+            0 => ahead_ns.saturating_sub(BURST_NS / 2),
+            rest => (ahead_ns + cost(rest.min(per_second.get()))).saturating_sub(BURST_NS).max(1),
         };
         Grant { events: granted, throttle_ms: wait_ns.div_ceil(MS) as u32 } // a few seconds
     }

@@ -186,8 +186,8 @@ impl Shard {
             self.counters.count_fired(limit);
         }
         let detail = limit.map_or("the server is shutting down", Limit::refusal);
-        let is_told = !silently && reason.code().is_some();
+        let sends_error = !silently && reason.code().is_some();
         let fault = Fault::new(reason, detail);
-        Refused { reason, limit, frame: is_told.then(|| error_frame(&fault, self.counters.refused)) }
+        Refused { reason, limit, frame: sends_error.then(|| error_frame(&fault, self.counters.refused)) }
     }
 }

@@ -39,7 +39,7 @@ fn minute_ticks_come_by_the_minute() {
 }
 
 #[test]
-fn ticks_in_company_wait_for_the_last_of_the_window() {
+fn ticks_of_a_batch_wait_for_the_last_of_the_window() {
     let mut world = World::with(|config| config.second = crate::Rate::new(Mode::Second, 10_000).unwrap());
     let client = world.subscribed(Mode::Second, None);
     world.run(2 * SECOND);

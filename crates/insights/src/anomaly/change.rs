@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn levels_are_told_apart() {
+    fn levels_are_distinguished() {
         let mut random = fastrand::Rng::with_seed(1);
         let levels = [(0.0, 50), (5.0, 30), (4.0, 40), (-2.0, 60)];
         let values: Vec<_> = levels

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-/// What raised an alarm.
+/// Cause of an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The value is far from its recent mean.

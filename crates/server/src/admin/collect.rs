@@ -13,9 +13,9 @@ use tickstream_service::metrics::{Process, Thread};
 
 use crate::shard::{AddressCounts, Closed, Control, Filter, Found, Page, PageFound, Request, Snapshot};
 
-/// What was gathered is told again for so long.
+/// Age up to which gathered figures are told again.
 const FRESH_FOR: Duration = Duration::from_millis(100);
-/// How long shards have to answer. They look at their mailbox ten times a second.
+/// Longest wait for the shards' answers. They look at their mailbox ten times a second.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(500);
 /// Time in which shards close the connections that pass a filter: a bounded bit in each pass.
 const CLOSED_WITHIN: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ const ADDRESSES_MAX: usize = 20;
 /// Requests for a list that may wait for their turn.
 const LISTS_WAITING_MAX: u64 = 16;
 
-/// What was gathered at one moment.
+/// Figures that were gathered at one moment.
 #[derive(Clone, Debug)]
 pub struct Gathered {
     /// When.
@@ -35,16 +35,16 @@ pub struct Gathered {
     pub shards: Vec<Shard>,
     /// The process.
     pub process: Process,
-    /// How often the shards were asked, this time included.
+    /// Number of times that the shards were asked, this time included.
     pub collections: u64,
 }
 
-/// What is known of one shard.
+/// Facts of one shard.
 #[derive(Clone, Debug)]
 pub struct Shard {
-    /// It answered in time.
+    /// True if it answered in time.
     pub answered: bool,
-    /// It ended as it was asked to.
+    /// True if the shard ended as it was asked to.
     pub retired: bool,
     /// Its last answer; `None` if it never gave one.
     pub snapshot: Option<Box<Snapshot>>,
@@ -80,7 +80,7 @@ pub struct Counted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CollectError {
     /// Too many asked before.
-    #[error("{LISTS_WAITING_MAX} lists of connections are waited for already; come back later")]
+    #[error("{LISTS_WAITING_MAX} requests for lists of connections wait already; try again later")]
     Busy,
     /// The shard hangs, or has ended.
     #[error("shard {0} doesn't answer")]

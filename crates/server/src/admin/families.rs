@@ -7,7 +7,7 @@ use tickstream_service::metrics::{About, Family, counter, gauge};
 use super::collect::{Gathered, Shard};
 use crate::shard::{Lag, Snapshot};
 
-/// What a shard counts. Label: `shard`.
+/// Counters of a shard. Label: `shard`.
 pub const OF_SHARD: &[Family<Snapshot>] = &[
     gauge(
         "active_connections",
@@ -104,7 +104,7 @@ pub const OF_SHARD: &[Family<Snapshot>] = &[
     counter("tickstream_loop_passes_total", |s| s.passes, "Passes of the shard's loop."),
 ];
 
-/// What a shard counts for one of its streams.
+/// Counters of one of a shard's streams.
 pub struct Stream {
     pub counters: StreamCounters,
     pub lag: Lag,
@@ -160,7 +160,7 @@ pub const OF_STREAM: &[Family<Stream>] = &[
     ),
 ];
 
-/// What a shard counts of the events that it collects.
+/// Counters of a shard's collected events, with their series' labels.
 pub struct Collected {
     pub counters: IngestCounters,
     pub journal: Stats,
@@ -203,7 +203,7 @@ pub const OF_EVENTS: &[Family<Collected>] = &[
     counter(
         "tickstream_event_records_refused_total",
         |e| e.counters.records_refused,
-        "Records that weren't stored, as on a full disk: their events got a retryable verdict.",
+        "Records that weren't stored, as on a full disk: their events got a retryable rejection.",
     ),
     gauge(
         "tickstream_event_publishes_in_flight",
@@ -328,7 +328,7 @@ pub const OF_EVENTS: &[Family<Collected>] = &[
     ),
 ];
 
-/// What is known of a shard even if it doesn't answer. Label: `shard`.
+/// Facts of a shard that are known even if it doesn't answer. Label: `shard`.
 pub const OF_THREAD: &[Family<Shard>] = &[
     gauge(
         "tickstream_shard_up",
@@ -366,11 +366,11 @@ pub const FIRED: About = about(
     "How often each limit refused, delayed or ended something.",
 );
 
-/// Events that were rejected, by shard and by verdict; only where events are collected.
+/// Events that were rejected, by shard and by code; only where events are collected.
 pub const REJECTED: About = about(
     "tickstream_events_rejected_total",
     "counter",
-    "Events that were rejected, by the code of their verdict.",
+    "Events that were rejected, by the code of their rejection.",
 );
 
 /// See the constants of this type below.
@@ -415,7 +415,7 @@ pub const CLOCK_BACK: About = about(
 pub const SYNC: About = about(
     "tickstream_journal_sync_seconds",
     "histogram",
-    "Seconds from when a flush was handed to the kernel until it was on stable storage.",
+    "Seconds from when a commit group was handed to the kernel until it was on stable storage.",
 );
 
 /// Upper bounds of the buckets of [`LATENCY`] and [`SYNC`], nanoseconds. Each is one of [`Latencies::BOUNDS_NS`], so that folding is

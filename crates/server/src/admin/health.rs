@@ -1,4 +1,4 @@
-//! Whether every shard's loop has turned lately.
+//! Liveness of shards: has every shard's loop turned lately?
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -74,7 +74,9 @@ impl Serving {
     pub fn log(&self) {
         self.place.log();
         if !self.admin.is_local() {
-            tracing::info!("the admin endpoint isn't on the loopback: whoever reaches it can read from it");
+            tracing::info!(
+                "the admin endpoint isn't on the loopback: everyone who can connect to it can read from it"
+            );
         }
     }
 }

@@ -82,7 +82,7 @@ impl Metrics {
         self.registry.render(text)
     }
 
-    /// What the exporter can't hold.
+    /// Families that the registry can't hold.
     fn others(&self, gathered: &Gathered) -> Text {
         let mut text = Text::default();
         let shards = || self.shards.iter().zip(&gathered.shards);

@@ -1,4 +1,4 @@
-//! What the admin endpoint tells as JSON: `/snapshot` and `/connections`. Fields may be added.
+//! JSON of the admin endpoint: `/snapshot` and `/connections`. Fields may be added.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +21,7 @@ pub struct Report {
     pub version: String,
     /// Its process.
     pub pid: u32,
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: String,
     /// "serving", "draining" or "stopping".
     pub state: String,
@@ -66,11 +66,11 @@ pub struct ShardReport {
     pub shard: usize,
     /// Its CPU.
     pub cpu: usize,
-    /// It answered; if not, its counters are its last ones, or 0.
+    /// True if it answered; if not, its counters are its last ones, or 0.
     pub answered: bool,
-    /// It ended as it was asked to.
+    /// True if the shard ended as it was asked to.
     pub retired: bool,
-    /// How long its loop hasn't turned, if that is too long, else 0.
+    /// Time for which its loop hasn't turned, if that is too long, else 0.
     pub hung_ms: u64,
     /// Open descriptors of its table.
     pub open_fds: u64,
@@ -116,11 +116,11 @@ pub struct ShardReport {
     pub sends_short: u64,
     /// Connections that ended, by reason; those that never occurred are left out.
     pub closed: BTreeMap<String, u64>,
-    /// How often each limit fired; those that never did are left out.
+    /// Number of times that each limit fired; those that never did are left out.
     pub limits_fired: BTreeMap<String, u64>,
     /// "SECOND" and "MINUTE".
     pub streams: BTreeMap<String, StreamReport>,
-    /// How late live frames reached their sockets.
+    /// Delays with which live frames reached their sockets.
     pub latency: LatencyReport,
     /// The socket ring.
     pub ring: RingReport,
@@ -136,7 +136,7 @@ pub struct StreamReport {
     pub subscribers: u32,
     /// Of these, those whose socket took no more.
     pub lagging: u32,
-    /// How long the oldest unsent byte of these has waited.
+    /// Wait of the oldest unsent byte of these.
     pub oldest_unsent_ms: u64,
     /// Batches sealed.
     pub frames_published: u64,
@@ -184,7 +184,7 @@ pub struct RingReport {
     pub accept_errors: u64,
 }
 
-/// What a shard does with published events.
+/// A shard's handling of published events.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CollectionReport {
     /// PUBLISHes received.
@@ -195,7 +195,7 @@ pub struct CollectionReport {
     pub accepted: u64,
     /// Events that were known already.
     pub duplicates: u64,
-    /// Events that were rejected, by the code of their verdict; those that never occurred are left out.
+    /// Events that were rejected, by the code of their rejection; those that never occurred are left out.
     pub rejected: BTreeMap<String, u64>,
     /// Rejected events that were stored with their reason.
     pub dead_letters: u64,
@@ -250,7 +250,7 @@ pub struct JournalReport {
     pub waiting_bytes_max: usize,
     /// Since when the disk is full, Unix milliseconds.
     pub full_since_unix_ms: Option<u64>,
-    /// How long flushes took until they were on stable storage.
+    /// Times that commit groups took until they were on stable storage.
     pub syncs: LatencyReport,
 }
 
@@ -259,9 +259,9 @@ pub struct JournalReport {
 pub struct EventReport {
     /// When.
     pub unix_ms: u64,
-    /// Which connection, as the log names it: shard and number.
+    /// Name of the connection in the log: shard and number.
     pub id: String,
-    /// Whose it was.
+    /// The client's address and port.
     pub peer: String,
     /// Why it ended.
     pub reason: String,
@@ -269,9 +269,9 @@ pub struct EventReport {
     pub detail: String,
     /// The stream that it was subscribed to.
     pub mode: Option<String>,
-    /// How long it was open.
+    /// Time for which it was open.
     pub open_ms: u64,
-    /// How long its oldest unsent byte had waited.
+    /// Wait of its oldest unsent byte.
     pub unsent_ms: u64,
 }
 
@@ -280,9 +280,9 @@ pub struct EventReport {
 pub struct ConnectionsReport {
     /// Connections that pass the filter, of the shards that answered.
     pub total: u64,
-    /// How many before the page were passed over.
+    /// Number of those before the page.
     pub offset: usize,
-    /// How many the page may hold.
+    /// Most that the page may hold.
     pub limit: usize,
     /// Shards that didn't answer.
     pub missing_shards: Vec<usize>,
@@ -301,17 +301,17 @@ pub struct ConnectionReport {
     pub id: String,
     /// Its shard.
     pub shard: usize,
-    /// Whose it is.
+    /// The client's address and port.
     pub peer: String,
     /// "unauthenticated", "authenticated" or "closing".
     pub state: String,
     /// The stream that it is subscribed to.
     pub mode: Option<String>,
-    /// How long it has been open.
+    /// Its age.
     pub open_ms: u64,
     /// Its socket took no more when it was last asked.
     pub lagging: bool,
-    /// How long its oldest unsent byte has waited; 0 if it is owed nothing.
+    /// Wait of its oldest unsent byte; 0 if there is none.
     pub unsent_ms: u64,
     /// Published ticks that weren't handed to its socket yet.
     pub ticks_behind: u64,
@@ -383,7 +383,7 @@ impl AddressesReport {
     }
 }
 
-/// What a report tells beside what was gathered.
+/// Parts of a report beside the gathered figures.
 pub(super) struct Frame {
     pub address: String,
     pub command: Command,

@@ -44,8 +44,9 @@ const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
 pub struct TapHead {
     /// Name of the tap, for the next request.
     pub tap: String,
-    /// Sentences about what is missing.
-    pub told: Vec<String>,
+    /// Sentences about events that are missing.
+    #[serde(rename = "told")]
+    pub warnings: Vec<String>,
 }
 
 /// The taps of a server.
@@ -173,23 +174,23 @@ impl Taps {
 }
 
 fn answer_of(tap: String, news: News) -> Result<Answer, Refusal> {
-    let head = TapHead { tap, told: news.told };
+    let head = TapHead { tap, warnings: news.warnings };
     let mut body = serde_json::to_vec(&head).map_err(|error| Refusal::failed(error.to_string()))?;
     body.push(b'\n');
     news.lines.iter().for_each(|line| body.extend_from_slice(line));
     Ok(of_type(StatusCode::OK, "application/x-ndjson", body))
 }
 
-/// Lines of events, and what is to be told beside.
+/// Lines of events, and warnings beside them.
 #[derive(Debug, Default)]
 struct News {
-    told: Vec<String>,
+    warnings: Vec<String>,
     lines: Vec<Vec<u8>>,
 }
 
 impl News {
     fn is_empty(&self) -> bool {
-        self.told.is_empty() && self.lines.is_empty()
+        self.warnings.is_empty() && self.lines.is_empty()
     }
 }
 
@@ -209,7 +210,7 @@ struct Source {
     name: String,
     path: PathBuf,
     reader: Reader<FileDirectory>,
-    /// It can be read on.
+    /// True if it can be read on.
     is_sound: bool,
 }
 
@@ -242,7 +243,7 @@ impl Tap {
             Ok(paths) => paths,
             Err(error) => {
                 return news
-                    .told
+                    .warnings
                     .push(format!("the journals in {} can't be listed: {error}", self.directory.display()));
             }
         };
@@ -370,7 +371,7 @@ impl Source {
             return self.leave(&with_cause(&error), news);
         }
         let last = self.reader.position().saturating_sub(1).max(record);
-        news.told.push(format!(
+        news.warnings.push(format!(
             "the tap was too slow: records {record} to {last} of journal {} were left out",
             self.name
         ));
@@ -379,7 +380,7 @@ impl Source {
     /// Says why the journal isn't read on.
     fn leave(&mut self, error: &str, news: &mut News) {
         self.is_sound = false;
-        news.told.push(format!("journal {} isn't shown any more: {error}", self.name));
+        news.warnings.push(format!("journal {} isn't shown any more: {error}", self.name));
     }
 }
 

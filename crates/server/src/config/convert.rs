@@ -182,7 +182,7 @@ mod tests {
         convert(&values, &machine)
     }
 
-    /// What `field` shows of the configuration, or a part of the error.
+    /// The configuration as `field` shows it, or a part of the error.
     fn check<T: std::fmt::Debug>(
         values: &[(&str, &str)],
         field: impl Fn(Config) -> T,

@@ -31,7 +31,7 @@ pub struct Events {
     pub journal_bytes_max: Option<u64>,
     /// Time that events are kept.
     pub journal_age_max: Option<Duration>,
-    /// Whether events that are too old are removed although a consumer hasn't loaded them.
+    /// True if events that are too old are removed although a consumer hasn't loaded them.
     pub age_removes_unloaded: bool,
     /// Age of a segment at which the next one is begun.
     pub segment_age: Duration,

@@ -14,8 +14,8 @@ const NAME_BYTES_MAX: usize = 255;
 pub enum SettingError {
     /// Journals that can't be so small.
     #[error(
-        "must be at least {least}, so that each of {shards} shards keeps three segments: one that is full, one that is \
-         written, one that is made ready"
+        "must be at least {least}: three segments for each shard (shards = {shards}), one that is full, one that is written, one \
+         that is made ready"
     )]
     JournalSize {
         /// The number of shards that share it.

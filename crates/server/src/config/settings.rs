@@ -99,7 +99,7 @@ settings! {
         listen: SocketAddr = kind::address().default("0.0.0.0:7400");
         /// A second address, for TLS; listen then is for plain TCP. Needs tls_cert.
         listen_tls: Option<SocketAddr> = kind::optional_address().or_none("none");
-        /// Whether other processes may listen on the same addresses and write to the same journal directory: one process for
+        /// Lets other processes listen on the same addresses and write to the same journal directory: one process for
         /// each NUMA node. Each of them needs it. An upgrade works without.
         listen_shared: bool = kind::choice(SHARED).value_name("yes|no").default("no");
         /// Number of shards. Where there are more than CPUs, they share them, round robin.

@@ -41,10 +41,10 @@ impl Role {
 /// A file of users that can't be used. Each message continues the sentence that begins with the setting.
 #[derive(Debug, thiserror::Error)]
 pub enum UsersError {
-    /// It can't be read.
+    /// The file can't be read.
     #[error("can't be read: {0}")]
     Read(io::Error),
-    /// It isn't TOML, or has other keys.
+    /// The file isn't TOML, or has other keys.
     #[error("isn't a file of users: {0}")]
     Syntax(String),
     /// A user that can't be. Its hash isn't shown.
@@ -57,7 +57,7 @@ pub enum UsersError {
         /// The reason.
         reason: &'static str,
     },
-    /// Nobody could authenticate.
+    /// No client could authenticate.
     #[error(
         "has no users, and stream_user isn't set: nobody could authenticate; `tickstream user-secret NAME` makes an entry"
     )]
@@ -164,7 +164,7 @@ pub fn entry(user: &User) -> String {
     text
 }
 
-/// What differs between two files of users.
+/// Differences between two files of users.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsersChange {
     /// Names of users that are new.

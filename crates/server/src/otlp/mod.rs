@@ -3,7 +3,7 @@
 //! [`Tracer`] is a shard's side: it hands plain data to a queue of bounded length, and never waits or wakes anybody.
 //! `span` makes spans of it on the exporter's thread, which is `tickstream-service`'s.
 //!
-//! Where nothing is traced there is no tracer, and a shard pays for looking at an `Option`.
+//! Without tracing there is no tracer, and a shard pays for looking at an `Option`.
 
 mod span;
 
@@ -43,7 +43,7 @@ pub struct Tracer {
     slow_pass_ns: Option<u64>,
 }
 
-/// What a pass of a shard's loop did.
+/// Work that one pass of a shard's loop did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     /// Completions that it took from the socket ring.
@@ -54,7 +54,7 @@ pub struct Work {
     pub handshakes: u32,
 }
 
-/// What a span is made of.
+/// Events of which spans are made.
 #[derive(Debug)]
 pub enum Traced {
     /// A connection that ended.
@@ -63,7 +63,7 @@ pub enum Traced {
         shard: usize,
         /// Its end.
         report: Report,
-        /// What its socket took, where that is still known.
+        /// Bytes that its socket took, where that is still known.
         bytes_sent: Option<u64>,
         /// Time of the end, Unix nanoseconds.
         ended_unix_ns: u64,
@@ -111,8 +111,8 @@ impl Tracer {
     }
 }
 
-/// Whether a connection is one in `one_in`. Its number is scattered first (by 2^64 over the golden ratio), so that clients
-/// which come in turns, such as probes among subscribers, aren't traced all or none.
+/// True if a connection is one in `one_in`. Its number is scattered first (by 2^64 over the golden ratio), so that
+/// clients which come in turns, such as probes among subscribers, aren't traced all or none.
 fn is_sampled(number: u64, one_in: u64) -> bool {
     (number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).is_multiple_of(one_in)
 }

@@ -11,7 +11,7 @@ use crate::ring;
 
 /// `hang:SHARD:MS`, `panic:SHARD:MS`, `stall:SHARD:MS` or `fsync:SHARD:MS`: so many milliseconds after the shard began.
 const VARIABLE: &str = "TICKSTREAM_CHAOS";
-/// How long a stall lasts.
+/// Duration of a stall.
 const STALL: Duration = Duration::from_millis(200);
 
 /// A fault to come.
@@ -26,12 +26,12 @@ enum Fault {
     Panic,
     /// Once.
     Stall,
-    /// The next flush of the journal isn't brought to stable storage.
+    /// The next commit group of the journal isn't brought to stable storage.
     Fsync,
 }
 
 impl Chaos {
-    /// What the environment asks of this shard.
+    /// Fault that the environment asks of this shard.
     ///
     /// # Panics
     /// If it asks for what there isn't: a test that doesn't test must not pass.
@@ -70,10 +70,10 @@ impl Chaos {
         }
     }
 
-    /// Has the sync of a flush fail, once the time for it has come.
+    /// Has the sync of a commit group fail, once the time for it has come.
     pub fn change(&mut self, completion: &mut Completion) {
-        let is_flush = completion.id == OperationId::Commit && completion.buffer.is_some();
-        if is_flush && matches!(self.fault, Fault::Fsync) && self.is_due() {
+        let is_commit = completion.id == OperationId::Commit && completion.buffer.is_some();
+        if is_commit && matches!(self.fault, Fault::Fsync) && self.is_due() {
             tracing::warn!(fault = ?self.fault, "{VARIABLE}");
             completion.result = Err(Failure::Sync(libc::EIO));
         }

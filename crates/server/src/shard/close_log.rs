@@ -89,7 +89,7 @@ impl CloseLog {
         }
     }
 
-    /// Whether it's time for [`CloseLog::turn_to`].
+    /// True if it is time for [`CloseLog::turn_to`].
     pub fn is_over(&self, second: u64) -> bool {
         second != self.second
     }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tickstream_journal::{self as journal, Position};
 
-/// Where a shard's journal is, and how far its consumers are.
+/// Place of a shard's journal, and positions of its consumers.
 #[derive(Debug, Default)]
 pub struct ConsumerWatch {
     was_looked_at: AtomicBool,
@@ -18,7 +18,7 @@ pub struct ConsumerWatch {
 struct Content {
     journal: Option<PathBuf>,
     consumers: Vec<Option<Position>>,
-    /// What was last said to be wrong with them.
+    /// Problems with consumers that were last reported.
     said: Vec<String>,
 }
 

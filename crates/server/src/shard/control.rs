@@ -1,4 +1,4 @@
-//! What shards share with the process. Nothing else crosses threads, but for a shard's events and log lines.
+//! State that shards share with the process. Nothing else crosses threads, but for a shard's events and log lines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ pub struct Control {
     shards: Vec<Line>,
 }
 
-/// What one shard looks at and writes to. Alone on its cache lines: all shards write their counters all the time.
+/// State that one shard reads and writes. Alone on its cache lines: all shards write their counters all the time.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Line {
@@ -22,7 +22,7 @@ struct Line {
     alive: AtomicU64,
     /// Its thread, as the kernel numbers them; 0 until it runs.
     thread: AtomicU32,
-    /// It ended as it was asked to.
+    /// True if the shard ended as it was asked to.
     retired: AtomicBool,
     mailbox: Mailbox,
     consumers: Arc<ConsumerWatch>,
@@ -46,7 +46,7 @@ impl Control {
         Self { command: AtomicU8::new(Command::Serve as u8), memory_is_short: AtomicBool::new(false), shards }
     }
 
-    /// How many shards there are.
+    /// Number of shards.
     pub fn shards(&self) -> usize {
         self.shards.len()
     }
@@ -56,7 +56,7 @@ impl Control {
         self.command.fetch_max(command as u8, Ordering::Relaxed);
     }
 
-    /// What was told last.
+    /// Command that shards obey now.
     pub fn command(&self) -> Command {
         match self.command.load(Ordering::Relaxed) {
             0 => Command::Serve,
@@ -70,7 +70,7 @@ impl Control {
         self.memory_is_short.store(is_short, Ordering::Relaxed);
     }
 
-    /// Whether the process is above its memory watermark.
+    /// True if the process is above its memory watermark.
     pub fn memory_is_short(&self) -> bool {
         self.memory_is_short.load(Ordering::Relaxed)
     }
@@ -82,7 +82,7 @@ impl Control {
         alive.store(alive.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
-    /// How often each shard's loop has turned.
+    /// Turns of each shard's loop.
     pub fn liveness(&self) -> Vec<u64> {
         self.shards.iter().map(|shard| shard.alive.load(Ordering::Relaxed)).collect()
     }
@@ -97,12 +97,12 @@ impl Control {
         Some(self.shards[shard].thread.load(Ordering::Relaxed)).filter(|&thread| thread != 0)
     }
 
-    /// The shard ended as it was asked to.
+    /// True if the shard ended as it was asked to.
     pub(super) fn retire(&self, shard: usize) {
         self.shards[shard].retired.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the shard ended as it was asked to: its counter stands still, as it should.
+    /// True if the shard ended as it was asked to: its counter stands still, as it should.
     pub fn has_retired(&self, shard: usize) -> bool {
         self.shards[shard].retired.load(Ordering::Relaxed)
     }
@@ -112,7 +112,7 @@ impl Control {
         &self.shards[shard].consumers
     }
 
-    /// Where to ask the shard.
+    /// Mailbox for requests to the shard.
     pub fn mailbox(&self, shard: usize) -> &Mailbox {
         &self.shards[shard].mailbox
     }

@@ -29,14 +29,14 @@ use crate::versioned::Reader;
 const COMPLETIONS_PER_PASS: usize = 1_024;
 /// Actions of one pass, so that receiving gets its turn: also the sends of one system call.
 const ACTIONS_PER_PASS: usize = 256;
-/// How long one pass goes on taking TLS handshakes, of which each costs some 100 µs, before ticks get their turn.
+/// Time for which one pass goes on taking TLS handshakes, of which each costs some 100 µs, before ticks get their turn.
 const HANDSHAKES_NS_PER_PASS: u64 = 50_000;
 /// The longest sleep. The control word is looked at this often, and the engine takes a longer silence for a
 /// stall. It doesn't hang on glommio's timers, which a parked executor can miss.
 const SLEEP_NS_MAX: u64 = 100_000_000;
 /// The longest that a drain waits for those that were accepted just before it.
 const ARRIVING_NS_MAX: u64 = 100_000_000;
-/// How long accepting pauses after it failed for want of descriptors or memory.
+/// Pause of accepting after it failed for want of descriptors or memory.
 const ACCEPT_PAUSE_NS: u64 = 100_000_000;
 
 pub(super) struct Driver {
@@ -46,7 +46,7 @@ pub(super) struct Driver {
     /// The journal of published events.
     journal: Option<JournalDriver>,
     transport: Transport,
-    /// Whether TLS is spoken, by listener.
+    /// Use of TLS, by listener.
     listeners: Vec<bool>,
     certificates: Option<Reader<Acceptor>>,
     settings: Reader<engine::Config>,
@@ -111,7 +111,7 @@ impl Driver {
 
     /// Drives the shard until it is told to end.
     ///
-    /// It sleeps in the socket ring, which knows of all that wakes it, and never yields: an executor that parks can
+    /// The driver sleeps in the socket ring, which knows of all that wakes it, and never yields: an executor that parks can
     /// sleep for ever, and it has no other task (docs/decisions/0001-executor.md).
     pub fn run(mut self) -> Result<(), ShardError> {
         while !self.is_finished() {
@@ -127,7 +127,7 @@ impl Driver {
         Ok(())
     }
 
-    /// What has arrived, what is due, what is to be done, each bounded; then one system call that submits it and
+    /// One pass: arrivals, due work, actions, each bounded; then one system call that submits them and
     /// sleeps if there is nothing more to do.
     fn pass(&mut self) -> Result<(), ShardError> {
         let (began, mut work) = (ring::now(), Work::default());
@@ -197,7 +197,7 @@ impl Driver {
         self.ring.submit_and_wait().map_err(ShardError::Ring)
     }
 
-    /// Whether a tick is due meanwhile; looks once in so many completions.
+    /// True if a tick is due meanwhile; looks once in so many completions.
     fn tick_is_due(&self, completions: u32) -> bool {
         const LOOKED_EVERY: u32 = 16;
         completions % LOOKED_EVERY == LOOKED_EVERY - 1 && self.shard.has_tick_until(ring::now().unix_ns)
@@ -435,7 +435,7 @@ impl Driver {
 fn restore(shard: &mut Shard, record: &Record<'_>) {
     // It was checked by its CRC: a payload that isn't a batch was written by something else, and holds no events.
     if let Err(error) = shard.restore(record.producer, record.producer_sequence, record.payload) {
-        tracing::warn!(sequence = record.sequence, %error, "a record of the journal isn't remembered");
+        tracing::warn!(sequence = record.sequence, %error, "a record of the journal is no batch of events, and is passed over");
     }
 }
 

@@ -72,7 +72,7 @@ impl Inspector {
         }
     }
 
-    /// Whether there is more to do: then the shard must not sleep.
+    /// True if there is more to do: then the shard must not sleep.
     pub fn is_busy(&self) -> bool {
         !self.jobs.is_empty()
     }
@@ -85,7 +85,7 @@ impl Inspector {
         self.closes.push_back(Closing { unix_ms: unix_ns / 1_000_000, report });
     }
 
-    /// Who asked may have gone: then nobody hears the answer.
+    /// Answers a request. The asker may have gone: then nobody hears the answer.
     fn answer(&self, job: Job, shard: &mut Shard, ring: &SocketRing, journal: Option<&JournalDriver>) {
         match job.request {
             Request::Snapshot(asker) => {
@@ -224,15 +224,15 @@ impl Job {
     }
 }
 
-/// What follows from a look at a connection.
+/// Result of a look at a connection.
 enum Look {
     /// The next is looked at.
     Next,
-    /// It was counted in a table, and the next is looked at.
+    /// Counted in a table; the next one follows.
     Counted,
     /// No other needs to be looked at.
     Done,
-    /// It is closed.
+    /// To be closed.
     Close,
 }
 

@@ -19,9 +19,9 @@ use super::request::JournalSnapshot;
 use crate::config::Events;
 use crate::ring::{self, Completion, SocketRing};
 
-/// Bytes of one flush, and so, with what is around it, of one record.
-const FLUSH_BYTES: usize = 2 << 20;
-/// What is read of a journal at the start, so that what comes again is known.
+/// Bytes of one commit group, and so, with what is around it, of one record.
+const GROUP_BYTES: usize = 2 << 20;
+/// Part of a journal that is read at the start, so that batches that come again are known.
 const RESTORED_BYTES: u64 = 64 << 20;
 /// Other journals of the directory that are read at the start: a producer may come back to another shard.
 const SIBLINGS_MAX: usize = 16;
@@ -29,26 +29,26 @@ const SIBLINGS_MAX: usize = 16;
 const JOURNALS_MAX: usize = 65_536;
 /// From so many hundredths of the journal's memory on, publishers are asked to wait.
 const THROTTLED_PERCENT: usize = 50;
-/// How long they are asked to wait, milliseconds: some syncs of a slow disk.
+/// Wait that clients are asked for, milliseconds: some syncs of a slow disk.
 const THROTTLE_MS: u32 = 20;
-/// How long they are asked to wait while nothing can be taken, milliseconds.
+/// Wait that clients are asked for while nothing can be taken, milliseconds.
 const REFUSE_MS: u32 = 200;
-/// How long the beginning of the shard waits for the first segment of a new journal.
+/// Longest wait of a shard's start for the first segment of a new journal.
 const READY_NS: u64 = 20_000_000_000;
-/// How long is waited for the disk at once, where there is nothing else to do.
+/// Longest wait for the disk at once, where there is nothing else to do.
 const DISK_WAIT_NS: u64 = 10_000_000;
-/// How long the end of the shard waits for the disk.
+/// Longest wait of a shard's end for the disk.
 const END_NS: u64 = 10_000_000_000;
 
 /// Why events can't be collected (any more).
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// It can't begin.
+    /// The shard can't begin.
     #[error("the journal in {} can't be opened: {}", .path.display(), with_cause(source))]
     Open {
-        /// Where it is.
+        /// Its directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The problem.
         source: journal::Error,
     },
     /// All journals belong to somebody.
@@ -61,17 +61,17 @@ pub enum JournalError {
     /// No randomness, or no descriptor.
     #[error("the journal in {} can't be opened: {source}", .path.display())]
     System {
-        /// Where it is.
+        /// Its directory.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// It can't go on: what was acknowledged is safe, and the next start finds it.
+    /// The shard can't go on: acknowledged events are safe, and the next start finds them.
     #[error("the journal in {} failed: {fatal}", .path.display())]
     Failed {
-        /// Where it is.
+        /// Its directory.
         path: PathBuf,
-        /// What happened.
+        /// The failure.
         fatal: Fatal,
     },
 }
@@ -87,24 +87,24 @@ pub(super) struct JournalDriver {
     waiting: Option<Waiting>,
     failure: Option<Fatal>,
     is_full: bool,
-    /// What consumers haven't loaded is more than half of what may be kept.
+    /// True if records that consumers haven't loaded are more than half of those that may be kept.
     has_backlog: bool,
     retention: Retention,
     consumers: Arc<ConsumerWatch>,
-    /// How long flushes took.
+    /// Times that commit groups took.
     syncs: Latencies,
     /// When the one on its way was handed to the kernel, CLOCK_MONOTONIC nanoseconds.
-    flushing_since_ns: Option<u64>,
+    group_since_ns: Option<u64>,
 }
 
 /// Fate of a record that was to be appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Appended {
-    /// It is on its way to stable storage.
+    /// On its way to stable storage.
     Taken,
-    /// It waits for memory, and the next ones have to.
+    /// Waits for memory, and the next ones have to.
     Waits,
-    /// It won't be stored.
+    /// The record won't be stored.
     Refused(RecordId, StorageFault),
 }
 
@@ -125,7 +125,7 @@ pub fn record_bytes_max(events: &Events) -> u32 {
 fn journal_config(events: &Events) -> journal::Config {
     journal::Config {
         segment_bytes: events.segment_bytes,
-        group_bytes: FLUSH_BYTES,
+        group_bytes: GROUP_BYTES,
         retention: events.retention(),
         segment_age: Some(events.segment_age),
         ..journal::Config::default()
@@ -192,7 +192,7 @@ impl JournalDriver {
             is_full: false,
             has_backlog: false,
             syncs: Latencies::default(),
-            flushing_since_ns: None,
+            group_since_ns: None,
             retention: events.retention(),
             consumers,
         };
@@ -231,7 +231,7 @@ impl JournalDriver {
     pub fn completed(&mut self, completion: journal::Completion) {
         let now = now();
         if completion.id == OperationId::Commit
-            && let Some(since_ns) = self.flushing_since_ns.take()
+            && let Some(since_ns) = self.group_since_ns.take()
             && completion.result.is_ok()
         {
             self.syncs.record(now.mono_ns.saturating_sub(since_ns), 1);
@@ -298,7 +298,7 @@ impl JournalDriver {
 
     /// When [`JournalDriver::go_on`] has something to do by itself, CLOCK_MONOTONIC nanoseconds.
     pub fn next_timeout(&self) -> Option<u64> {
-        // What waits for memory is woken by the flush that frees it.
+        // What waits for memory is woken by the commit group that frees it.
         self.journal.next_timeout()
     }
 
@@ -318,21 +318,21 @@ impl JournalDriver {
         match self.failure {
             Some(fatal) => tracing::error!(journal = %path, %fatal, "the journal failed at the end"),
             None if !self.journal.has_ended() => {
-                tracing::error!(journal = %path, "the journal was left before the disk had answered");
+                tracing::error!(journal = %path, "the shard ended before the disk had answered: events of the last seconds without an acknowledgement may be lost");
             }
             None => {}
         }
         Ok(())
     }
 
-    /// What it counts.
+    /// Its counters.
     pub fn snapshot(&self) -> JournalSnapshot {
         JournalSnapshot { stats: self.journal.stats(), syncs: self.syncs.clone() }
     }
 
     fn drive(&mut self, ring: &mut SocketRing) {
         let now = now();
-        let mut storage = Timed { ring, since_ns: &mut self.flushing_since_ns, now_ns: now.mono_ns };
+        let mut storage = Timed { ring, since_ns: &mut self.group_since_ns, now_ns: now.mono_ns };
         if let Err(fatal) = self.journal.drive(now, &mut storage) {
             self.failure.get_or_insert(fatal);
         }
@@ -350,13 +350,13 @@ impl JournalDriver {
             Err(AppendError::Full) => {
                 if !std::mem::replace(&mut self.is_full, true) {
                     let cause = if self.journal.stats().held_since_ns.is_some() {
-                        "consumers haven't loaded what fills the journal up to journal_max_mib"
+                        "the journal is as large as journal_max_mib allows, and consumers haven't loaded its oldest events"
                     } else {
                         "the disk is full"
                     };
                     tracing::error!(
                         journal = %self.directory.path().display(),
-                        "{cause}: events are refused until there is room; nothing is deleted for it"
+                        "{cause}: events are refused until there is room, and nothing is deleted"
                     );
                 }
                 Appended::Refused(id, StorageFault::Full)
@@ -385,7 +385,7 @@ impl JournalDriver {
         self.has_backlog = has_backlog;
     }
 
-    /// How much it can take from now on.
+    /// Amount that it can take from now on.
     pub fn pressure(&self) -> IngestPressure {
         if self.waiting.is_some() {
             return IngestPressure::Throttle { ms: REFUSE_MS };
@@ -398,7 +398,7 @@ impl JournalDriver {
     }
 }
 
-/// The ring, and when it was given a flush.
+/// The ring, and the time when it was given a commit group.
 struct Timed<'a> {
     ring: &'a mut SocketRing,
     since_ns: &'a mut Option<u64>,

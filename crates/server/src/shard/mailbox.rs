@@ -24,7 +24,7 @@ pub struct Mailbox<R: Debug = Request, S: Primitives = Std> {
 
 /// A mailbox is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{REQUESTS_MAX} questions wait for the shard already")]
+#[error("{REQUESTS_MAX} requests wait for the shard already; try again later")]
 pub struct Unanswered;
 
 impl<R: Debug, S: Primitives> Mailbox<R, S> {

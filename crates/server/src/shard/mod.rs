@@ -44,19 +44,19 @@ pub use request::{
 /// Entries of glommio's own ring. Fewer make its loop scan idle polls.
 const EXECUTOR_RING_DEPTH: usize = 4_096;
 
-/// What a shard tells the process.
+/// A shard's messages to the process.
 #[derive(Debug)]
 pub enum Event {
-    /// It accepts connections.
+    /// The shard accepts connections.
     Listening {
-        /// Which shard.
+        /// Its number.
         shard: usize,
     },
-    /// It ended: `Ok` if it was asked to.
+    /// The shard ended.
     Ended {
-        /// Which shard.
+        /// Its number.
         shard: usize,
-        /// What made it end.
+        /// `Ok` if it was asked to, else the cause.
         outcome: Result<(), ShardError>,
     },
 }
@@ -75,7 +75,7 @@ pub enum ShardError {
     Executor {
         /// The CPU.
         cpu: usize,
-        /// What glommio said.
+        /// glommio's error.
         reason: String,
     },
     /// The socket ring failed.
@@ -89,7 +89,7 @@ pub enum ShardError {
     Panicked(String),
 }
 
-/// What one shard needs to begin.
+/// Parts that one shard needs to begin.
 pub struct Spec {
     /// Its number, from 0.
     pub shard: usize,
@@ -99,7 +99,7 @@ pub struct Spec {
     pub listeners: Vec<(RawFd, bool)>,
     /// The listening sockets of all shards, which its descriptor table gets a copy of.
     pub all_listeners: Vec<RawFd>,
-    /// What TLS needs.
+    /// State that TLS needs.
     pub certificates: Option<Arc<Versioned<Acceptor>>>,
     /// The process's settings.
     pub config: Arc<Config>,

@@ -51,7 +51,7 @@ pub struct Snapshot {
 pub struct JournalSnapshot {
     /// Its counters.
     pub stats: journal::Stats,
-    /// Duration of a flush, from when it was handed to the kernel until it was on stable storage.
+    /// Duration of a commit group, from when it was handed to the kernel until it was on stable storage.
     pub syncs: Latencies,
 }
 

@@ -1,6 +1,6 @@
 //! TLS sessions, between the socket ring and the engine. Plain connections don't pass through here.
 //!
-//! What the engine sends is sealed here, into a record of the connection's own; what the ring receives is opened
+//! Bytes that the engine sends are sealed here, into a record of the connection's own; received ones are opened
 //! here. It does no I/O and calls nobody: the driver passes in what happened, and carries each [`Output`] to the ring or
 //! to the engine. The engine is told that bytes were sent when the record that holds them was, so its deadlines and its
 //! order hold for TLS as they do for plain TCP. What TLS says for itself (handshake, alerts, KeyUpdate) waits for the
@@ -44,7 +44,7 @@ pub(super) struct Transport {
     outputs: Outputs,
     /// Shared by all connections, and empty between two calls.
     outgoing: Vec<u8>,
-    /// What the last [`Output::Received`] is about.
+    /// Bytes that the last [`Output::Received`] is about.
     plain: Vec<u8>,
 }
 
@@ -116,7 +116,7 @@ impl Transport {
         }));
     }
 
-    /// Whether the connection is one over TLS.
+    /// True if the connection is one over TLS.
     pub fn holds(&self, conn: ConnId) -> bool {
         let connection = self.connections.get(conn.slot.index()).and_then(Option::as_deref);
         connection.is_some_and(|connection| connection.generation == conn.generation)
@@ -127,7 +127,7 @@ impl Transport {
         self.outputs.pop_front()
     }
 
-    /// What a TLS connection has received, of which [`Output::Received`] tells.
+    /// Bytes that a TLS connection has received, of which [`Output::Received`] tells.
     pub fn plaintext(&self) -> &[u8] {
         &self.plain
     }
@@ -273,7 +273,7 @@ impl Transport {
         }
     }
 
-    /// Whether [`Transport::work`] or [`Transport::flush`] has something to do.
+    /// True if [`Transport::work`] or [`Transport::flush`] has something to do.
     pub fn has_work(&self) -> bool {
         let may_begin = !self.waiting.is_empty() && self.underway < self.underway_max;
         !self.begun.is_empty() || may_begin || !self.late.is_empty()
@@ -420,7 +420,7 @@ fn find(connections: &mut [Option<Box<Connection>>], conn: ConnId) -> Option<&mu
     connection.filter(|connection| connection.generation == conn.generation)
 }
 
-/// Whether the first record has come as a whole, or isn't one of a handshake (RFC 8446, section 5.1).
+/// True if the first record has come as a whole, or isn't one of a handshake (RFC 8446, section 5.1).
 fn begins_whole(received: &[u8]) -> bool {
     const HANDSHAKE: u8 = 22;
     match received {

@@ -37,7 +37,7 @@ struct Position<'a> {
 
 /// The members of a dead letter before the event.
 #[derive(Serialize)]
-struct Verdict<'a> {
+struct Rejection<'a> {
     code: &'a str,
     message: &'a str,
 }
@@ -61,7 +61,7 @@ pub fn dead_letter(out: &mut Vec<u8>, record: StoredRecord<'_>, place: usize, ba
         end_line(out);
         return true;
     }
-    append(out, &Verdict { code: &letter.code, message: &letter.message });
+    append(out, &Rejection { code: &letter.code, message: &letter.message });
     match (event_of(letter), &letter.event) {
         (Some(event), _) => {
             out.pop();

@@ -1,15 +1,16 @@
 //! Certificates and keys: out of PEM files, checked, into what a handshake needs.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
-use std::{fs, io};
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, ProducesTickets, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig, version};
+use tickstream_service::certificate::{Certificate, now_s};
+use tickstream_service::settings::kept;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::aead::CIPHER_SUITES;
@@ -23,10 +24,10 @@ const HELLO_BYTES_MAX: usize = 18 * 1_024;
 /// The same where the client sends certificates: rustls's own bound on a message, and its records' headers.
 const CERTIFICATES_BYTES_MAX: usize = 72 * 1_024;
 
-/// What an encrypted key says of itself: PKCS #8, and the older form.
+/// Marks of an encrypted key: PKCS #8, and the older form.
 const ENCRYPTED: [&[u8]; 2] = [b"BEGIN ENCRYPTED PRIVATE KEY", b"Proc-Type: 4,ENCRYPTED"];
 
-/// What new handshakes use.
+/// Certificates that new handshakes use.
 #[derive(Debug)]
 pub struct Acceptor {
     config: Arc<ServerConfig>,
@@ -35,18 +36,7 @@ pub struct Acceptor {
     /// When the certificate ends, Unix seconds.
     expires: i64,
     /// The certificates that the server sends behind its own.
-    issuers: Vec<Issuer>,
-}
-
-/// A certificate between the server's own and one that clients know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Issuer {
-    /// Its subject, for people.
-    pub subject: String,
-    /// When it begins, Unix seconds.
-    pub begins: i64,
-    /// When it ends, Unix seconds.
-    pub ends: i64,
+    issuers: Vec<Certificate>,
 }
 
 /// Why certificates can't be used.
@@ -57,7 +47,7 @@ pub enum MaterialError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A file without what it should hold.
@@ -67,7 +57,7 @@ pub enum MaterialError {
         path: PathBuf,
         /// "certificate" or "private key".
         what: &'static str,
-        /// What the parser said.
+        /// The parser's error.
         reason: pem::Error,
     },
     /// A key behind a passphrase.
@@ -94,7 +84,7 @@ pub enum MaterialError {
         cert: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// What rustls said.
+        /// rustls's error.
         source: rustls::Error,
     },
 }
@@ -107,7 +97,7 @@ impl Acceptor {
     pub fn load(tls: &Tls, ticketer: Arc<dyn ProducesTickets>) -> Result<Self, MaterialError> {
         let chain = certificates(&tls.cert)?;
         let expires = check_validity(&tls.cert, &chain[0])?;
-        let issuers = chain[1..].iter().filter_map(|certificate| issuer(certificate)).collect();
+        let issuers = chain[1..].iter().filter_map(|der| Certificate::parse(der)).collect();
         let pem = read(&tls.key)?;
         if ENCRYPTED.iter().any(|mark| pem.windows(mark.len()).any(|window| window == *mark)) {
             return Err(MaterialError::Encrypted { path: tls.key.clone() });
@@ -180,7 +170,7 @@ impl Acceptor {
     }
 
     /// The certificates that the server sends behind its own.
-    pub fn issuers(&self) -> &[Issuer] {
+    pub fn issuers(&self) -> &[Certificate] {
         &self.issuers
     }
 
@@ -202,17 +192,6 @@ pub fn ticketer() -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
 pub fn subject(certificate: &[u8]) -> Option<String> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
     Some(certificate.subject().to_string())
-}
-
-/// What is known of a certificate behind the server's own; `None` if it can't be parsed, which is for clients to say.
-fn issuer(certificate: &[u8]) -> Option<Issuer> {
-    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
-    let validity = certificate.validity();
-    Some(Issuer {
-        subject: certificate.subject().to_string(),
-        begins: validity.not_before.timestamp(),
-        ends: validity.not_after.timestamp(),
-    })
 }
 
 /// The subject's common name.
@@ -251,18 +230,7 @@ fn check_validity(path: &Path, certificate: &[u8]) -> Result<i64, MaterialError>
     Ok(ends.timestamp())
 }
 
-/// Unix seconds.
-pub(super) fn now_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64)
-}
-
 fn read(path: &Path) -> Result<Vec<u8>, MaterialError> {
-    let file = |source| MaterialError::File { path: path.to_owned(), source };
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(path).map_err(file)?;
-    io::Read::read_to_end(&mut io::Read::take(opened, FILE_BYTES_MAX + 1), &mut bytes).map_err(file)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(file(io::Error::other(format!("it is longer than {FILE_BYTES_MAX} bytes"))));
-    }
-    Ok(bytes)
+    kept::read_bytes(path, FILE_BYTES_MAX)
+        .map_err(|source| MaterialError::File { path: path.to_owned(), source })
 }

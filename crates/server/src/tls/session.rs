@@ -24,13 +24,13 @@ const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 /// The server's side of a TLS connection.
 pub struct TlsSession {
     connection: UnbufferedServerConnection,
-    /// What came in part.
+    /// Parts that came so far.
     incoming: Vec<u8>,
-    /// It can't go on: rustls is shown no more bytes, since it would judge them again.
+    /// True if it can't go on: rustls is shown no more bytes, since it would handle them again.
     has_failed: bool,
 }
 
-/// What came of received bytes.
+/// Result of received bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// The handshake was completed by them.
@@ -42,7 +42,7 @@ pub struct Progress {
 /// Why a connection can't go on. Its alert is among the bytes to send.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// What rustls said.
+    /// rustls's error.
     #[error("{0}")]
     Tls(#[from] rustls::Error),
     /// A message in more pieces than are kept.
@@ -51,7 +51,7 @@ pub enum TlsError {
     /// A certificate that doesn't say whose it is.
     #[error("the client's certificate has no common name, which tls_user = certificate needs")]
     Nameless,
-    /// It may not send any more: its keys are used up, or it has closed.
+    /// The session may not send any more: its keys are used up, or it has closed.
     #[error("TLS can't send: {0}")]
     Sealing(&'static str),
 }
@@ -121,7 +121,7 @@ impl TlsSession {
         self.write(0, outgoing, |traffic, room| traffic.queue_close_notify(room))
     }
 
-    /// Whether the session was resumed; `None` before the handshake is complete.
+    /// True if the session was resumed; `None` before the handshake is complete.
     pub fn is_resumed(&self) -> Option<bool> {
         let kind = self.connection.handshake_kind().filter(|_| !self.connection.is_handshaking());
         kind.map(|kind| kind == HandshakeKind::Resumed)

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use rustls::server::ProducesTickets;
 
-use super::material::{self, Acceptor, Issuer, MaterialError};
+use tickstream_service::certificate::{Certificate, now_s};
+
+use super::material::{self, Acceptor, MaterialError};
 use crate::config::Tls;
 use crate::versioned::Versioned;
 
@@ -19,7 +21,7 @@ pub struct Certificates {
     seen: Vec<Option<Stamp>>,
 }
 
-/// What changes when a file is written, replaced, or its symbolic link set to another.
+/// Values that change when a file is written, replaced, or its symbolic link set to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp {
     device: u64,
@@ -41,7 +43,7 @@ impl Certificates {
         Ok(Self { tls, ticketer, current: Arc::new(Versioned::new(acceptor)), seen })
     }
 
-    /// What new handshakes use.
+    /// Certificates that new handshakes use.
     pub fn current(&self) -> Arc<Versioned<Acceptor>> {
         Arc::clone(&self.current)
     }
@@ -66,21 +68,16 @@ impl Certificates {
     /// Says in the log if the certificate in use, or one that is sent behind it, ends within so many seconds or isn't valid
     /// now. Answers whether one does.
     pub fn warn_of_end(&self, within_s: i64) -> bool {
-        let (acceptor, now_s) = (self.current.value(), material::now_s());
+        let (acceptor, now_s) = (self.current.value(), now_s());
         let cert = self.tls.cert.display();
         let left_s = acceptor.expires() - now_s;
         if left_s < within_s {
             tracing::warn!(%cert, days = left_s / 86_400, "the certificate in use ends soon: renew it");
         }
-        let is_ending = |issuer: &&Issuer| issuer.ends - now_s < within_s || issuer.begins > now_s;
-        let ending = acceptor.issuers().iter().filter(is_ending);
-        for Issuer { subject, begins, ends } in ending.clone() {
+        let ending =
+            acceptor.issuers().iter().filter_map(|issuer| Some((issuer, issuer.concern(now_s, within_s)?)));
+        for (Certificate { subject, ends, .. }, what) in ending.clone() {
             let days = (ends - now_s) / 86_400;
-            let what = match () {
-                () if *begins > now_s => "isn't valid yet",
-                () if *ends < now_s => "has expired",
-                () => "ends soon",
-            };
             tracing::warn!(%cert, %subject, days, "a certificate behind the server's own {what}: clients may refuse it; renew it");
         }
         left_s < within_s || ending.count() > 0

@@ -1,6 +1,6 @@
 //! The thread that exports spans: once a second it takes what waits, and posts it in batches.
 //!
-//! It polls the queue and never sleeps on it, so that nobody has to wake it. All that waits is bounded: the queue, and
+//! The exporter polls the queue and never sleeps on it, so that nobody has to wake it. All that waits is bounded: the queue, and
 //! one batch. While the endpoint is down the queue fills, and what doesn't fit is lost and counted.
 
 use std::fmt::Display;
@@ -114,7 +114,7 @@ struct Worker<T> {
     batch: Option<Batch>,
     /// Until the next turn.
     pause: Duration,
-    trouble: Trouble,
+    error_log: ErrorLog,
 }
 
 /// Encoded once: a batch that is sent again has the same ids, so that who got it twice can tell.
@@ -136,7 +136,7 @@ impl<T: IntoSpan> Worker<T> {
             random,
             batch: None,
             pause: INTERVAL,
-            trouble: Trouble::default(),
+            error_log: ErrorLog::default(),
         })
     }
 
@@ -159,8 +159,8 @@ impl<T: IntoSpan> Worker<T> {
         sleep(self.pause).await;
         self.pause = INTERVAL;
         self.send_all().await;
-        if self.lost.spans() > self.trouble.lost_told {
-            self.trouble.tell(&self.endpoint, &self.lost, &"spans were lost since the last such line");
+        if self.lost.spans() > self.error_log.lost_logged {
+            self.error_log.log(&self.endpoint, &self.lost, &"spans were lost since the last such line");
         }
     }
 
@@ -189,7 +189,7 @@ impl<T: IntoSpan> Worker<T> {
                 }
                 Err(error) => {
                     self.lost.add(count);
-                    self.trouble.tell(&self.endpoint, &self.lost, &error);
+                    self.error_log.log(&self.endpoint, &self.lost, &error);
                 }
             }
         }
@@ -205,7 +205,7 @@ impl<T: IntoSpan> Worker<T> {
                 if let Some(partial) = partial {
                     self.lost.add(u64::try_from(partial.rejected_spans).unwrap_or(0));
                     let said = format!("it took only a part of them: {:?}", partial.error_message);
-                    self.trouble.tell(&self.endpoint, &self.lost, &said);
+                    self.error_log.log(&self.endpoint, &self.lost, &said);
                 }
                 true
             }
@@ -218,7 +218,7 @@ impl<T: IntoSpan> Worker<T> {
                     self.batch = None;
                     self.pause = INTERVAL;
                 }
-                self.trouble.tell(&self.endpoint, &self.lost, &error);
+                self.error_log.log(&self.endpoint, &self.lost, &error);
                 false
             }
         }
@@ -227,21 +227,21 @@ impl<T: IntoSpan> Worker<T> {
 
 /// Logs what goes wrong, once a minute at most.
 #[derive(Default)]
-struct Trouble {
-    told: Option<Instant>,
-    lost_told: u64,
+struct ErrorLog {
+    logged: Option<Instant>,
+    lost_logged: u64,
 }
 
-impl Trouble {
-    fn tell(&mut self, endpoint: &OtlpEndpoint, lost: &Lost, error: &dyn Display) {
-        if self.told.is_some_and(|told| told.elapsed() < LINES_APART) {
+impl ErrorLog {
+    fn log(&mut self, endpoint: &OtlpEndpoint, lost: &Lost, error: &dyn Display) {
+        if self.logged.is_some_and(|logged| logged.elapsed() < LINES_APART) {
             return;
         }
-        (self.told, self.lost_told) = (Some(Instant::now()), lost.spans());
+        (self.logged, self.lost_logged) = (Some(Instant::now()), lost.spans());
         tracing::warn!(
             %endpoint,
             %error,
-            lost = self.lost_told,
+            lost = self.lost_logged,
             "traces aren't exported as they should be; said at most once a minute"
         );
     }

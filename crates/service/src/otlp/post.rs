@@ -37,7 +37,7 @@ pub enum PostError {
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Timeout,
     /// The endpoint is no URL after all.
-    #[error("the endpoint can't be asked")]
+    #[error("no request can be made to the endpoint: its URL is wrong")]
     Endpoint,
     /// An answer that refuses.
     #[error("it answered {status}")]

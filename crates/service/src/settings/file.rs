@@ -1,19 +1,18 @@
 //! The configuration file: flat TOML, one key per setting.
 
 use super::error::ConfigError;
+use super::kept::read_bounded;
 use super::origin::Origin;
 use super::table::{AnySetting, Table};
 use super::value::Value;
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read},
     path::{Path, PathBuf},
 };
 use toml::de::{DeTable, DeValue};
 
 /// Longest file that is read, bytes: far above every setting with a page of comments.
-pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A configuration file that was read; its keys are known, and its values have the right TOML type. Has no
 /// `Debug`, since it may hold a secret.
@@ -104,19 +103,6 @@ impl File {
 /// [`ConfigError::File`].
 pub fn text(path: &Path) -> Result<String, ConfigError> {
     read_bounded(path, FILE_BYTES_MAX).map_err(|reason| ConfigError::File { path: path.to_owned(), reason })
-}
-
-/// Reads a whole file of at most `bytes_max` bytes; a longer one, such as a device's, is an error.
-///
-/// # Errors
-/// If it can't be read, or is longer.
-pub fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > bytes_max {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {bytes_max} bytes")));
-    }
-    Ok(text)
 }
 
 /// A string fits every setting; a number some.
@@ -211,14 +197,8 @@ mod tests {
     }
 
     #[test]
-    fn files_are_bounded() {
+    fn a_file_that_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("t.toml");
-        fs::write(&path, "abc").unwrap();
-        assert_eq!(read_bounded(&path, 3).unwrap(), "abc");
-        assert_eq!(read_bounded(&path, 2).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-        assert!(read_bounded(Path::new("/dev/zero"), 100).is_err());
-
         let error = File::read(&TABLE, &dir.path().join("absent.toml")).err().unwrap().to_string();
         assert!(
             error.contains("can't read the configuration file") && error.contains("absent.toml"),

@@ -7,12 +7,14 @@
 //! - [`Setting`], [`Section`], [`Table`]: the table;
 //! - [`kind`]: constructors of settings; `accepted`, `range` and `parse`: accepted values, and reading them;
 //! - `values`: which of the sources wins; `file`, [`flags`] and `source` are where they come from;
+//! - [`kept`]: files that settings name, also those that can be read only once;
 //! - `print`: the effective configuration, and the documented defaults, as TOML.
 
 mod accepted;
 mod error;
 mod file;
 pub mod flags;
+pub mod kept;
 pub mod kind;
 mod list;
 mod origin;
@@ -29,12 +31,13 @@ mod values;
 
 pub use accepted::Kind;
 pub use error::{ConfigError, WrongValue};
-pub use file::{File, read_bounded};
+pub use file::File;
+pub use kept::read_bounded;
 pub use origin::Origin;
 pub use parse::{address, duration, integer, log_filter, size};
 pub use print::{documented_defaults, effective};
 pub use range::{DurationRange, IntegerRange, SizeRange, show_duration};
-pub use source::{KEPT_FD, Source};
+pub use source::Source;
 pub use table::{About, AnySetting, Section, Setting, Table, VARIABLE_PREFIX};
 pub use value::Value;
 pub use value_error::{AddressError, ValueError};

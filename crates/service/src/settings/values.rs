@@ -1,4 +1,4 @@
-//! Which source wins: flag over environment over file over default. Values are still text here.
+//! Order of sources: flag over environment over file over default. Values are still text here.
 
 use super::error::ConfigError;
 use super::file::File;

@@ -46,13 +46,19 @@ impl Bench {
         self.ring.translate(Entry { data, result, flags })
     }
 
-    fn tell(&mut self, operation: Operation, id: SocketId, result: i32, flags: u32) -> Option<Completion> {
+    fn complete(
+        &mut self,
+        operation: Operation,
+        id: SocketId,
+        result: i32,
+        flags: u32,
+    ) -> Option<Completion> {
         self.translate(UserData::new(operation, id.token()), result, flags)
     }
 
     /// Bytes in a buffer.
     fn receive(&mut self, id: SocketId, buffer: u32, result: i32, flags: u32) -> Option<Completion> {
-        self.tell(Operation::Receive, id, result, flags | BUFFER | buffer << 16)
+        self.complete(Operation::Receive, id, result, flags | BUFFER | buffer << 16)
     }
 
     fn accepted(&mut self, result: i32, flags: u32) -> Option<Completion> {
@@ -86,7 +92,7 @@ fn fault_19_a_recv_without_a_buffer_or_without_room_for_its_completion_is_armed_
     for (error, exhausted) in [(libc::ENOBUFS, 1), (libc::ECANCELED, 0)] {
         let (mut bench, a) = (Bench::new(), id(0, 0));
         bench.adopt(a);
-        assert!(bench.tell(Operation::Receive, a, -error, 0).is_none(), "nothing happened to the peer");
+        assert!(bench.complete(Operation::Receive, a, -error, 0).is_none(), "nothing happened to the peer");
         assert_eq!((bench.armed(), bench.ring.ring.stats.buffers_exhausted), ((1, 2), exhausted));
         assert!(bench.is_receiving(a));
     }
@@ -122,10 +128,10 @@ fn the_first_accept_of_each_listener_is_none_that_had_ended() {
 fn fault_16_an_accept_that_fails_is_not_armed_again_until_the_driver_says_so() {
     for error in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ECONNABORTED] {
         let mut bench = Bench::new();
-        let told = bench.accepted(-error, 0);
+        let completion = bench.accepted(-error, 0);
         assert!(
-            matches!(&told, Some(Completion::AcceptFailed { error: told }) if told.raw_os_error() == Some(error)),
-            "{told:?}"
+            matches!(&completion, Some(Completion::AcceptFailed { error: found }) if found.raw_os_error() == Some(error)),
+            "{completion:?}"
         );
         assert_eq!(bench.armed().0, 1);
         bench.ring.accept();
@@ -138,8 +144,8 @@ fn a_late_accept_of_a_closed_listener_arms_nothing_and_leaks_nothing() {
     let mut bench = Bench::new();
     bench.ring.close_listeners();
     let fd = bench.socket();
-    let told = bench.accepted(fd.into_raw_fd(), 0);
-    assert!(matches!(told, Some(Completion::Accepted { .. })), "whoever gets it owns the socket");
+    let completion = bench.accepted(fd.into_raw_fd(), 0);
+    assert!(matches!(completion, Some(Completion::Accepted { .. })), "whoever gets it owns the socket");
     assert!(bench.accepted(-libc::ECANCELED, 0).is_none());
     assert_eq!(bench.armed().0, 1);
 }
@@ -171,7 +177,7 @@ fn check_late_completions(old: SocketId, new: SocketId) {
             (Operation::Poll, libc::POLLOUT.into()),
             (Operation::Poll, -libc::ECANCELED),
         ] {
-            assert!(bench.tell(operation, old, result, 0).is_none(), "{operation:?} {result}");
+            assert!(bench.complete(operation, old, result, 0).is_none(), "{operation:?} {result}");
         }
         if round == 0 {
             bench.adopt(new);
@@ -180,7 +186,7 @@ fn check_late_completions(old: SocketId, new: SocketId) {
     }
     assert!(bench.is_receiving(new), "its RECV is still armed");
     assert!(bench.ring.sockets[5].polling);
-    assert!(matches!(bench.tell(Operation::Send, new, 40, 0), Some(Completion::Sent { result: 40, .. })));
+    assert!(matches!(bench.complete(Operation::Send, new, 40, 0), Some(Completion::Sent { result: 40, .. })));
 }
 
 #[test]
@@ -190,13 +196,13 @@ fn the_end_of_a_connection_is_told_and_its_buffer_given_back() {
     let recycled = bench.ring.ring.buffers.tail();
     assert!(matches!(bench.receive(a, 1, 0, 0), Some(Completion::PeerClosed { .. })));
     assert_eq!(bench.ring.ring.buffers.tail(), recycled.wrapping_add(1));
-    assert!(matches!(bench.tell(Operation::Receive, a, 0, 0), Some(Completion::PeerClosed { .. })));
-    let reset = bench.tell(Operation::Receive, a, -libc::ECONNRESET, 0);
+    assert!(matches!(bench.complete(Operation::Receive, a, 0, 0), Some(Completion::PeerClosed { .. })));
+    let reset = bench.complete(Operation::Receive, a, -libc::ECONNRESET, 0);
     assert!(
         matches!(&reset, Some(Completion::PeerReset { error, .. }) if error.raw_os_error() == Some(libc::ECONNRESET))
     );
     // The answer to a send that was before it comes behind it.
-    assert!(matches!(bench.tell(Operation::Send, a, -libc::EPIPE, 0), Some(Completion::Sent { .. })));
+    assert!(matches!(bench.complete(Operation::Send, a, -libc::EPIPE, 0), Some(Completion::Sent { .. })));
 }
 
 #[test]
@@ -204,13 +210,16 @@ fn short_sends_and_a_full_socket_are_passed_on_as_they_are() {
     let (mut bench, a) = (Bench::new(), id(0, 0));
     bench.adopt(a);
     for result in [0, 1, 39, -libc::EAGAIN, -libc::EPIPE] {
-        let told = bench.tell(Operation::Send, a, result, 0);
-        assert!(matches!(told, Some(Completion::Sent { result: told, .. }) if told == result), "{told:?}");
+        let completion = bench.complete(Operation::Send, a, result, 0);
+        assert!(
+            matches!(completion, Some(Completion::Sent { result: found, .. }) if found == result),
+            "{completion:?}"
+        );
     }
     bench.ring.await_writable(a);
     bench.ring.await_writable(a);
     assert!(matches!(
-        bench.tell(Operation::Poll, a, libc::POLLOUT.into(), 0),
+        bench.complete(Operation::Poll, a, libc::POLLOUT.into(), 0),
         Some(Completion::Writable { .. })
     ));
     assert!(!bench.ring.sockets[0].polling, "the next one is armed anew");

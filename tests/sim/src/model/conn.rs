@@ -1,4 +1,4 @@
-//! What the model knows of one connection.
+//! The model's state of one connection.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ pub enum Phase {
     Closing,
 }
 
-/// A reply that is owed, and since when.
+/// A reply that is to be sent, and since when.
 #[derive(Debug)]
-pub struct Owed {
+pub struct PendingReply {
     pub reply: Reply,
     pub since: u64,
 }
@@ -50,7 +50,7 @@ pub enum Reply {
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     pub bytes: usize,
-    /// It names this client; `None`: none.
+    /// The client that it names; `None`: none.
     pub source: Option<SocketAddr>,
     pub is_valid: bool,
 }
@@ -68,7 +68,7 @@ pub struct Subscription {
     pub steps: usize,
     /// The wall clock had never said more: nobody before can have been sent the ticks that it will be.
     pub is_ahead: bool,
-    /// It has been sent all that there was, and isn't a replay any more.
+    /// True once the replay is over: all older ticks have been sent.
     pub is_live: bool,
 }
 
@@ -77,8 +77,8 @@ pub struct Subscription {
 pub struct Underway {
     pub bytes: Vec<u8>,
     pub kind: u8,
-    /// What the socket took, as far as the shard was told.
-    pub told: u32,
+    /// Bytes that the socket took, as far as they were reported to the shard.
+    pub reported: u32,
     /// Of an unanswered send: what the socket will say.
     pub answer: Option<SendOutcome>,
     pub ticks: u64,
@@ -93,11 +93,11 @@ pub struct Underway {
 pub struct Closing {
     pub reason: CloseReason,
     pub ends: u64,
-    /// It is let go of without more.
-    pub is_doomed: bool,
+    /// True if it is closed without sending more.
+    pub is_aborted: bool,
     pub is_reported: bool,
     /// An ERROR goes before the end.
-    pub is_told: bool,
+    pub sends_error: bool,
 }
 
 #[derive(Debug)]
@@ -115,15 +115,17 @@ pub struct Conn {
     pub auth_ms: (u32, u32),
     pub header: Header,
     pub header_seen: usize,
-    /// It counts for its address.
+    /// True if the connection counts for its address.
     pub is_counted: bool,
-    pub is_unproven: bool,
-    pub heard: bool,
-    /// It lingers for longer than it may.
+    /// True before AUTH was accepted.
+    pub is_pre_auth: bool,
+    /// True once a byte came.
+    pub has_received: bool,
+    /// True if the connection lingers for longer than it may.
     pub is_over: bool,
     pub unread: Vec<u8>,
     pub budget: (u64, u32),
-    pub owed: VecDeque<Owed>,
+    pub pending_replies: VecDeque<PendingReply>,
     pub publisher: Publisher,
     pub subscription: Option<Subscription>,
     /// The last SUBSCRIBE that was accepted.
@@ -140,29 +142,29 @@ pub struct Conn {
     pub error_begun: bool,
     pub closing: Option<Closing>,
     pub bytes_sent: u64,
-    /// It has something to send: its turn comes before so many actions.
+    /// True if it has something to send: its turn comes before so many actions.
     pub served_by: Option<u64>,
     pub is_gone: bool,
 }
 
 impl Conn {
-    pub fn speaks(&self) -> bool {
+    pub fn accepts_frames(&self) -> bool {
         matches!(self.phase, Phase::Unauthenticated | Phase::Authenticated)
     }
 
-    /// Frames that are owed.
+    /// Frames that are to be sent.
     pub fn frames(&self) -> usize {
-        self.owed.len() + usize::from(self.underway.is_some())
+        self.pending_replies.len() + usize::from(self.underway.is_some())
     }
 
     pub fn is_answered(&self) -> bool {
         self.underway.as_ref().is_none_or(|underway| underway.answer.is_none())
     }
 
-    /// It has something to send and may.
+    /// True if it has something to send and may.
     pub fn is_ready(&self) -> bool {
         let wants =
-            self.is_over || self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_doomed);
+            self.is_over || self.frames() > 0 || self.closing.is_some_and(|closing| closing.is_aborted);
         wants && self.is_answered() && !self.is_awaited && !self.is_gone
     }
 }

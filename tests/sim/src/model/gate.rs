@@ -8,7 +8,7 @@ use tickstream_engine::Limit;
 use crate::rules::Rules;
 use crate::ticks::{MS, SECOND};
 
-/// What counts as one client: an IPv4 address, or the first 64 bits of an IPv6 one.
+/// Unit that counts as one client: an IPv4 address, or the first 64 bits of an IPv6 one.
 pub type Address = (bool, u64);
 
 pub fn address(ip: IpAddr) -> Address {
@@ -26,9 +26,9 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    pub fn refill(&mut self, most_ns: u64, lived: u64) {
-        self.left_ns = (self.left_ns + lived - self.at).min(most_ns);
-        self.at = lived;
+    pub fn refill(&mut self, most_ns: u64, active_ns: u64) {
+        self.left_ns = (self.left_ns + active_ns - self.at).min(most_ns);
+        self.at = active_ns;
     }
 }
 
@@ -68,7 +68,7 @@ impl Gate {
         rules: &Rules,
         from: Option<Address>,
         tls: bool,
-        lived: u64,
+        active_ns: u64,
     ) -> (Vec<Limit>, Vec<Limit>) {
         let mut must = Vec::new();
         let mut say = |holds: bool, limit| {
@@ -78,28 +78,34 @@ impl Gate {
         };
         say(self.open >= rules.connections, Limit::Connections);
         say(self.memory_is_short, Limit::Memory);
-        say(lived < self.late_until, Limit::Lag);
+        say(active_ns < self.late_until, Limit::Lag);
         say(self.unauthenticated >= rules.unauthenticated, Limit::Unauthenticated);
         if rules.connections_per_second > 0 {
-            self.arrivals.refill(ARRIVALS_NS, lived);
+            self.arrivals.refill(ARRIVALS_NS, active_ns);
             say(
                 self.arrivals.left_ns < SECOND / u64::from(rules.connections_per_second),
                 Limit::ConnectionRate,
             );
         }
         if let Some(from) = from {
-            must.extend(self.address_refusals(rules, from, tls, lived));
+            must.extend(self.address_refusals(rules, from, tls, active_ns));
         }
-        let may = if lived < self.maybe_late_until { vec![Limit::Lag] } else { Vec::new() };
+        let may = if active_ns < self.maybe_late_until { vec![Limit::Lag] } else { Vec::new() };
         (must, may)
     }
 
     /// The same, of the limits by address.
-    pub fn address_refusals(&mut self, rules: &Rules, from: Address, tls: bool, lived: u64) -> Vec<Limit> {
+    pub fn address_refusals(
+        &mut self,
+        rules: &Rules,
+        from: Address,
+        tls: bool,
+        active_ns: u64,
+    ) -> Vec<Limit> {
         let (open, unauthenticated) = self.held.get(&from).copied().unwrap_or_default();
         let reached = |most: u32, held: u32| most > 0 && held >= most;
         let mut must = Vec::new();
-        if tls && self.auth_wait_ms(rules, from, lived) > 0 {
+        if tls && self.auth_wait_ms(rules, from, active_ns) > 0 {
             must.push(Limit::AuthFailures);
         }
         if reached(rules.connections_per_address, open) {
@@ -124,23 +130,23 @@ impl Gate {
         *held = (held.0 + 1, held.1 + 1);
     }
 
-    /// Milliseconds until the next AUTH from there is judged.
-    pub fn auth_wait_ms(&mut self, rules: &Rules, from: Address, lived: u64) -> u32 {
+    /// Milliseconds until the next AUTH from there is handled.
+    pub fn auth_wait_ms(&mut self, rules: &Rules, from: Address, active_ns: u64) -> u32 {
         let (cost_ns, most_ns) = costs(rules);
         match self.failures.get_mut(&from) {
             Some(bucket) if cost_ns > 0 => {
-                bucket.refill(most_ns, lived);
+                bucket.refill(most_ns, active_ns);
                 cost_ns.saturating_sub(bucket.left_ns).div_ceil(MS) as u32
             }
             _ => 0,
         }
     }
 
-    pub fn failed(&mut self, rules: &Rules, from: Address, lived: u64) {
+    pub fn failed(&mut self, rules: &Rules, from: Address, active_ns: u64) {
         let (cost_ns, most_ns) = costs(rules);
         if cost_ns > 0 {
-            let bucket = self.failures.entry(from).or_insert(Bucket { left_ns: most_ns, at: lived });
-            bucket.refill(most_ns, lived);
+            let bucket = self.failures.entry(from).or_insert(Bucket { left_ns: most_ns, at: active_ns });
+            bucket.refill(most_ns, active_ns);
             bucket.left_ns -= cost_ns;
         }
     }

@@ -1,16 +1,16 @@
-//! What a connection's bytes and its end mean.
+//! Meaning of a connection's bytes and of its end.
 
 use tickstream_engine::{CloseReason, Limit};
 
-use super::conn::{Owed, Phase, Reply};
+use super::conn::{PendingReply, Phase, Reply};
 use super::gate::address;
-use super::{FRAMES_OWED, Model};
+use super::{FRAMES_PENDING_MAX, Model};
 use crate::ticks::{MS, SECOND};
 use crate::wire;
 
 /// Why a connection ends, when its client may come back, and the limit that fired.
 pub(super) type Fault = (CloseReason, (u32, u32), Option<Limit>);
-pub(super) type Judged = Result<(), Fault>;
+pub(super) type Handled = Result<(), Fault>;
 
 /// Longest payload before AUTH.
 const PAYLOAD_BEFORE_AUTH: u32 = 4_096;
@@ -19,7 +19,7 @@ pub(super) const BUSY_RETRY: (u32, u32) = (1_000, 1_999);
 impl Model {
     /// Bytes came. `said` is why the shard ended the connection meanwhile, if it did, for what may go two ways.
     pub fn received(&mut self, index: usize, mut bytes: &[u8], said: Option<CloseReason>) {
-        self.tally.bytes_received += bytes.len() as u64;
+        self.expected.bytes_received += bytes.len() as u64;
         if self.conns[index].phase == Phase::Proxied {
             match self.header(index, &mut bytes, said) {
                 Ok(true) => {}
@@ -28,18 +28,18 @@ impl Model {
             }
         }
         let conn = &mut self.conns[index];
-        conn.heard |= !bytes.is_empty();
-        if !conn.speaks() {
+        conn.has_received |= !bytes.is_empty();
+        if !conn.accepts_frames() {
             return;
         }
         let held = self.partial_bytes(index);
         self.conns[index].unread.extend_from_slice(bytes);
-        while self.conns[index].speaks() {
+        while self.conns[index].accepts_frames() {
             match self.frame(index, said) {
                 None => return self.hold_partial(index, held),
-                Some(judged) => {
-                    self.tally.frames_received += 1;
-                    if let Err((reason, retry_ms, limit)) = judged {
+                Some(handled) => {
+                    self.expected.frames_received += 1;
+                    if let Err((reason, retry_ms, limit)) = handled {
                         self.end(index, reason, retry_ms, limit);
                     }
                 }
@@ -78,7 +78,7 @@ impl Model {
         conn.peer = conn.header.source.unwrap_or(conn.peer);
         conn.phase = if conn.tls { Phase::Handshaking } else { Phase::Unauthenticated };
         let (from, tls) = (address(conn.peer.ip()), conn.tls);
-        let must = self.gate.address_refusals(&self.rules, from, tls, self.lived);
+        let must = self.gate.address_refusals(&self.rules, from, tls, self.active_ns);
         if must.is_empty() {
             self.gate.hold(from);
             self.conns[index].is_counted = true;
@@ -88,8 +88,8 @@ impl Model {
         Err((CloseReason::ServerBusy, BUSY_RETRY, must.first().copied()))
     }
 
-    /// Judges the next frame; `None` if it isn't there.
-    fn frame(&mut self, index: usize, said: Option<CloseReason>) -> Option<Judged> {
+    /// Handles the next frame; `None` if it isn't there.
+    fn frame(&mut self, index: usize, said: Option<CloseReason>) -> Option<Handled> {
         let conn = &self.conns[index];
         let unread = &conn.unread;
         let plain = |reason| Some(Err((reason, (0, 0), None)));
@@ -126,12 +126,12 @@ impl Model {
         })
     }
 
-    fn auth(&mut self, index: usize, payload: &[u8]) -> Judged {
+    fn auth(&mut self, index: usize, payload: &[u8]) -> Handled {
         let Ok(auth) = wire::message(payload, &[], &[1, 2]) else {
             return Err((CloseReason::BadFrame, (0, 0), None));
         };
         let from = address(self.conns[index].peer.ip());
-        let wait_ms = self.gate.auth_wait_ms(&self.rules, from, self.lived);
+        let wait_ms = self.gate.auth_wait_ms(&self.rules, from, self.active_ns);
         if wait_ms > 0 {
             return Err((CloseReason::RateLimited, (wait_ms, wait_ms), Some(Limit::AuthFailures)));
         }
@@ -140,20 +140,21 @@ impl Model {
             None => auth.text(1) == self.rules.user,
         };
         if !named || auth.text(2) != self.rules.pass {
-            self.gate.failed(&self.rules, from, self.lived);
-            self.tally.auth_failures += 1;
+            self.gate.failed(&self.rules, from, self.active_ns);
+            self.expected.auth_failures += 1;
             return Err((CloseReason::AuthFailed, (0, 0), None));
         }
-        self.tally.authenticated += 1;
-        self.proven(index);
+        self.expected.authenticated += 1;
+        self.leave_pre_auth(index);
         let unix_ms = self.wall / MS;
         let conn = &mut self.conns[index];
-        (conn.phase, conn.since) = (Phase::Authenticated, self.lived);
-        conn.owed.push_back(Owed { reply: Reply::AckAuth { unix_ms }, since: self.lived });
+        (conn.phase, conn.since) = (Phase::Authenticated, self.active_ns);
+        conn.pending_replies
+            .push_back(PendingReply { reply: Reply::AckAuth { unix_ms }, since: self.active_ns });
         Ok(())
     }
 
-    fn request(&mut self, index: usize, kind: u8, payload: &[u8], said: Option<CloseReason>) -> Judged {
+    fn request(&mut self, index: usize, kind: u8, payload: &[u8], said: Option<CloseReason>) -> Handled {
         // Not of those that are counted by the second, unless it is refused.
         if kind == wire::PUBLISH {
             return self.publish(index, payload, said);
@@ -165,9 +166,9 @@ impl Model {
             wire::SUBSCRIBE => self.subscribe(index, payload, said),
             wire::HEARTBEAT if !payload.is_empty() => bad(CloseReason::BadFrame),
             wire::HEARTBEAT => {
-                conn.since = self.lived;
-                self.tally.heartbeats += 1;
-                self.owe(index, Reply::Heartbeat, said)
+                conn.since = self.active_ns;
+                self.expected.heartbeats += 1;
+                self.enqueue(index, Reply::Heartbeat, said)
             }
             wire::AUTH | wire::DATA_BATCH..=wire::GOAWAY | wire::PUBLISH_ACK => {
                 bad(CloseReason::ProtocolViolation)
@@ -178,8 +179,8 @@ impl Model {
     }
 
     /// Counts a frame against those of the running second.
-    pub(super) fn spend_frame(&mut self, index: usize) -> Judged {
-        let second = self.lived / SECOND;
+    pub(super) fn spend_frame(&mut self, index: usize) -> Handled {
+        let second = self.active_ns / SECOND;
         let budget = &mut self.conns[index].budget;
         if budget.0 != second {
             *budget = (second, 0);
@@ -191,7 +192,7 @@ impl Model {
         Ok(())
     }
 
-    fn subscribe(&mut self, index: usize, payload: &[u8], said: Option<CloseReason>) -> Judged {
+    fn subscribe(&mut self, index: usize, payload: &[u8], said: Option<CloseReason>) -> Handled {
         let bad = Err((CloseReason::BadFrame, (0, 0), None));
         let Ok(asked) = wire::message(payload, &[1, 2], &[]) else { return bad };
         let mode = match asked.number(1) as i32 {
@@ -214,27 +215,27 @@ impl Model {
         let (next, live) = ((first(low).min(first(high)), first(low).max(first(high))), (low, high));
         let conn = &mut self.conns[index];
         if let Some(old) = conn.mode.replace(mode) {
-            self.tally.streams[old].subscribers -= 1;
+            self.expected.streams[old].subscribers -= 1;
         }
-        self.tally.streams[mode].subscribers += 1;
-        self.tally.subscribed += 1;
+        self.expected.streams[mode].subscribers += 1;
+        self.expected.subscribed += 1;
         let (steps, is_ahead) = (self.steps.len(), self.wall == self.wall_most);
         let reply = Reply::AckSubscribe { mode, next, live, steps, is_ahead, unix_ms: self.wall / MS };
-        self.owe(index, reply, said)
+        self.enqueue(index, reply, said)
     }
 
-    /// Owes a reply, unless the client asks without reading the answers.
-    pub(super) fn owe(&mut self, index: usize, reply: Reply, said: Option<CloseReason>) -> Judged {
-        let may_be_told = usize::from(self.drain.is_some() && !self.conns[index].goaway_seen);
+    /// Enqueues a reply, unless the client asks without reading the answers.
+    pub(super) fn enqueue(&mut self, index: usize, reply: Reply, said: Option<CloseReason>) -> Handled {
+        let goaways = usize::from(self.drain.is_some() && !self.conns[index].goaway_seen);
         let conn = &mut self.conns[index];
         let frames = conn.frames();
-        let is_last = self.tally.frames_received + 1 == self.frames_counted;
-        let is_told =
-            said == Some(CloseReason::SlowConsumer) && is_last && frames + may_be_told >= FRAMES_OWED;
-        if conn.is_full && (frames >= FRAMES_OWED || is_told) {
+        let is_last = self.expected.frames_received + 1 == self.frames_counted;
+        let may_be_slow =
+            said == Some(CloseReason::SlowConsumer) && is_last && frames + goaways >= FRAMES_PENDING_MAX;
+        if conn.is_full && (frames >= FRAMES_PENDING_MAX || may_be_slow) {
             return Err((CloseReason::SlowConsumer, (0, 0), None));
         }
-        conn.owed.push_back(Owed { reply, since: self.lived });
+        conn.pending_replies.push_back(PendingReply { reply, since: self.active_ns });
         Ok(())
     }
 
@@ -245,13 +246,13 @@ impl Model {
             None => self.end(index, reason, (0, 0), None),
             Some(_) if reason == CloseReason::TlsFailed => {}
             Some(closing) if reason == CloseReason::PeerClosed && !conn.is_shut => {
-                // It may still read what it is owed.
-                conn.peer_closed |= !closing.is_doomed;
+                // It may still read its pending frames.
+                conn.peer_closed |= !closing.is_aborted;
             }
             Some(_) => {
                 conn.broken |= reason == CloseReason::PeerReset;
                 conn.peer_closed = true;
-                conn.closing.as_mut().expect("it is closing").is_doomed = true;
+                conn.closing.as_mut().expect("it is closing").is_aborted = true;
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The reference model: what docs/protocol.md lets a shard do, and what the shard was told and did so far.
 //!
-//! It is told of each call and each answer, in their order, and panics at the first that is wrong.
+//! The model is told of each call and each answer, in their order, and panics at the first that is wrong.
 
 mod conn;
 mod gate;
@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 
 use tickstream_engine::{CloseReason, ConnId, Counters, Limit, Refused, Report, Shard, Slot, Standing};
 
-use conn::Owed;
+use conn::PendingReply;
 pub use conn::{Closing, Conn, Header, Phase, Reply};
 use gate::{Gate, address};
 use history::History;
@@ -29,8 +29,8 @@ use crate::wire;
 /// The wheel's resolution: a deadline is noticed so much later at most.
 const LATE_NS: u64 = 50 * MS;
 const LINGER_NS: u64 = 2_000 * MS;
-/// Frames that a client whose socket is full may be owed.
-const FRAMES_OWED: usize = 64;
+/// Frames that a client whose socket is full may have pending.
+const FRAMES_PENDING_MAX: usize = 64;
 
 /// A wall clock that was set forward: what was sent before, and until when ticks were left out.
 #[derive(Clone, Copy, Debug)]
@@ -52,24 +52,24 @@ pub struct Model {
     pub streams: [Stream; 2],
     pub conns: Vec<Conn>,
     pub gate: Gate,
-    /// What the shard should have counted, but for events.
-    pub tally: Counters,
+    /// Expected counters of the shard, but for events.
+    pub expected: Counters,
     /// `None`: events aren't collected.
     pub publishing: Option<Publishing>,
     mono: u64,
     pub wall: u64,
-    pub lived: u64,
+    pub active_ns: u64,
     wall_most: u64,
     /// The latest since the last step: where the shard stands in its streams.
     wall_high: u64,
-    /// What the wall clock said when all was sent last.
+    /// The wall clock when all was sent last.
     wall_settled: u64,
     was_settled: bool,
     steps: Vec<Step>,
     history: History,
     drain: Option<Drain>,
     pub actions: u64,
-    /// Frames that the shard has counted in the call that is judged.
+    /// Frames that the shard has counted in the call that is checked.
     pub frames_counted: u64,
     /// The driver is held up on purpose.
     pub is_overloaded: bool,
@@ -87,10 +87,10 @@ impl Model {
             streams,
             conns: Vec::new(),
             gate: Gate::new(),
-            tally: Counters::default(),
+            expected: Counters::default(),
             mono,
             wall,
-            lived: 0,
+            active_ns: 0,
             wall_most: wall,
             wall_high: wall,
             wall_settled: wall,
@@ -109,18 +109,18 @@ impl Model {
     /// A longer silence than 0.5 s was a stall, which ages nobody; a clock that gains more than that was set.
     pub fn advance(&mut self, mono: u64, wall: u64) {
         let passed = mono - self.mono;
-        self.lived += if passed > 500 * MS { 100 * MS } else { passed };
+        self.active_ns += if passed > 500 * MS { 100 * MS } else { passed };
         let expected = self.wall + passed;
         self.wall_high = self.wall_high.max(wall);
         if wall > expected + 500 * MS {
             let before = self.wall_settled.min(self.wall);
             self.steps.push(Step { before, after: wall, after_least: wall });
-            self.tally.clock_forward.steps += 1;
-            self.tally.clock_forward.ns += wall - expected;
+            self.expected.clock_forward.steps += 1;
+            self.expected.clock_forward.ns += wall - expected;
             self.wall_high = wall;
         } else if wall + 500 * MS < expected.max(self.wall_high) {
-            self.tally.clock_back.steps += 1;
-            self.tally.clock_back.ns += expected.max(self.wall_high) - wall;
+            self.expected.clock_back.steps += 1;
+            self.expected.clock_back.ns += expected.max(self.wall_high) - wall;
             self.wall_high = wall;
             self.history.set_back(wall);
             for step in &mut self.steps {
@@ -136,11 +136,11 @@ impl Model {
 
     /// Called behind `handle_timeout`.
     pub fn timed(&mut self) {
-        self.history.push(self.wall, self.wall_most, self.lived);
+        self.history.push(self.wall, self.wall_most, self.active_ns);
         let lag_ns = u64::from(self.rules.lag_ms) * MS;
         if lag_ns > 0 {
             if self.wall.saturating_sub(self.wall_settled) > lag_ns || !self.was_settled {
-                self.gate.maybe_late_until = self.lived + 1_000 * MS;
+                self.gate.maybe_late_until = self.active_ns + 1_000 * MS;
             }
             let is_late = |conn: &Conn, streams: &[Stream; 2], wall: u64| {
                 conn.subscription.as_ref().is_some_and(|subscription| {
@@ -166,13 +166,13 @@ impl Model {
                         && is_late(conn, &streams, self.wall)
                 })
             {
-                self.gate.late_until = self.lived + 1_000 * MS;
-                self.gate.maybe_late_until = self.lived + 1_000 * MS;
+                self.gate.late_until = self.active_ns + 1_000 * MS;
+                self.gate.maybe_late_until = self.active_ns + 1_000 * MS;
             }
         }
         self.was_settled = false;
         for conn in &mut self.conns {
-            conn.is_over = conn.closing.is_some_and(|closing| self.lived >= closing.ends + LATE_NS);
+            conn.is_over = conn.closing.is_some_and(|closing| self.active_ns >= closing.ends + LATE_NS);
         }
         self.check_deadlines();
     }
@@ -180,7 +180,7 @@ impl Model {
     /// Nothing that should have ended is still there.
     fn check_deadlines(&self) {
         for conn in self.conns.iter().filter(|conn| !conn.is_gone) {
-            let late = |since: u64, ms: u32| self.lived >= since + u64::from(ms) * MS + LATE_NS;
+            let late = |since: u64, ms: u32| self.active_ns >= since + u64::from(ms) * MS + LATE_NS;
             if conn.closing.is_some() {
                 continue;
             }
@@ -188,9 +188,9 @@ impl Model {
                 && let Some(underway) = &conn.underway
             {
                 // What is too old when the socket fills up is noticed as late as any deadline.
-                let is_noticed = self.lived >= conn.full_since + LATE_NS;
+                let is_noticed = self.active_ns >= conn.full_since + LATE_NS;
                 let is_over = is_noticed && late(underway.since_latest, self.rules.write_deadline_ms);
-                assert!(!is_over, "the write deadline of {conn:?} has passed at {}", self.lived);
+                assert!(!is_over, "the write deadline of {conn:?} has passed at {}", self.active_ns);
             }
             if self.drain.is_some() {
                 continue;
@@ -202,11 +202,11 @@ impl Model {
                 Phase::Authenticated => late(conn.since, self.rules.heartbeat_timeout_ms),
                 Phase::Closing => false,
             };
-            assert!(!is_over, "the deadline of {conn:?} has passed at {}", self.lived);
+            assert!(!is_over, "the deadline of {conn:?} has passed at {}", self.active_ns);
         }
         if let Some(drain) = self.drain {
             let slack_ns = if self.is_overloaded { 3_000 * MS } else { 0 };
-            let is_over = self.lived >= drain.began + drain.over_ns + slack_ns;
+            let is_over = self.active_ns >= drain.began + drain.over_ns + slack_ns;
             assert!(!is_over || self.gate.open == 0, "{} left behind the drain's end", self.gate.open);
         }
     }
@@ -217,7 +217,7 @@ impl Model {
             if !conn.is_ready() {
                 conn.served_by = None;
             } else {
-                // Those that were ready before it, each in turn with one of a wave.
+                // Those that were ready before it, each in turn with one of a fan-out.
                 let by = *conn.served_by.get_or_insert(self.actions + 2 * u64::from(self.gate.open) + 8);
                 assert!(self.actions <= by, "{conn:?} waits for its turn behind {} actions", self.actions);
             }
@@ -233,7 +233,7 @@ impl Model {
             if conn.is_full {
                 continue;
             }
-            assert!(conn.frames() == 0, "nothing goes on, and {conn:?} is owed frames");
+            assert!(conn.frames() == 0, "nothing goes on, and {conn:?} has pending frames");
             let is_subscribed = conn.phase == Phase::Authenticated && conn.subscription.is_some();
             if let Some(subscription) = &mut conn.subscription {
                 subscription.is_live = true;
@@ -267,7 +267,7 @@ impl Model {
 
     // ---- Arrival ------------------------------------------------------------------------------------------
 
-    /// What the shard answered to a connection.
+    /// The shard's answer to a connection.
     pub fn accepted(
         &mut self,
         peer: SocketAddr,
@@ -279,7 +279,7 @@ impl Model {
         let is_proxied = is_trusted && self.rules.proxy > 0;
         let from = address(peer.ip());
         let known = (!is_proxied).then_some(from);
-        let (must, may) = self.gate.refusals(&self.rules, known, tls, self.lived);
+        let (must, may) = self.gate.refusals(&self.rules, known, tls, self.active_ns);
         let refused = match answer {
             Ok(id) => {
                 assert!(self.drain.is_none() && must.is_empty(), "taken against {must:?}");
@@ -291,13 +291,13 @@ impl Model {
                 if !is_proxied {
                     self.gate.hold(from);
                 }
-                self.tally.accepted += 1;
+                self.expected.accepted += 1;
                 self.conns.push(self.conn(*id, peer, tls, is_proxied, header));
                 return Some(self.conns.len() - 1);
             }
             Err(refused) => refused,
         };
-        self.tally.refused += 1;
+        self.expected.refused += 1;
         let is_silent = tls || is_proxied;
         match refused.reason {
             CloseReason::ShuttingDown => assert!(self.drain.is_some() && refused.limit.is_none()),
@@ -314,7 +314,7 @@ impl Model {
             }
         }
         if let Some(limit) = refused.limit {
-            self.tally.fired[limit as usize] += 1;
+            self.expected.fired[limit as usize] += 1;
         }
         match &refused.frame {
             None => assert!(is_silent || refused.reason == CloseReason::BadProxyHeader, "no ERROR"),
@@ -330,7 +330,7 @@ impl Model {
     fn conn(&self, id: ConnId, peer: SocketAddr, tls: bool, is_proxied: bool, header: Header) -> Conn {
         Conn {
             id,
-            number: self.tally.accepted,
+            number: self.expected.accepted,
             peer,
             tls,
             user: None,
@@ -339,18 +339,18 @@ impl Model {
                 (_, true) => Phase::Handshaking,
                 _ => Phase::Unauthenticated,
             },
-            opened: self.lived,
-            since: self.lived,
+            opened: self.active_ns,
+            since: self.active_ns,
             auth_ms: (self.rules.auth_timeout_ms, self.rules.auth_timeout_ms),
             header,
             header_seen: 0,
             is_counted: !is_proxied,
-            is_unproven: true,
+            is_pre_auth: true,
             is_over: false,
-            heard: false,
+            has_received: false,
             unread: Vec::new(),
             budget: (0, 0),
-            owed: Default::default(),
+            pending_replies: Default::default(),
             publisher: Publisher::new(),
             subscription: None,
             mode: None,
@@ -375,11 +375,11 @@ impl Model {
         if conn.phase != Phase::Handshaking {
             return;
         }
-        (conn.phase, conn.since, conn.user) = (Phase::Unauthenticated, self.lived, user);
+        (conn.phase, conn.since, conn.user) = (Phase::Unauthenticated, self.active_ns, user);
         if resumed {
-            self.tally.handshakes_resumed += 1;
+            self.expected.handshakes_resumed += 1;
         } else {
-            self.tally.handshakes_full += 1;
+            self.expected.handshakes_full += 1;
         }
     }
 
@@ -395,7 +395,7 @@ impl Model {
     }
 
     pub fn drained(&mut self, over_ms: u32) {
-        self.drain.get_or_insert(Drain { began: self.lived, over_ns: u64::from(over_ms.max(500)) * MS });
+        self.drain.get_or_insert(Drain { began: self.active_ns, over_ns: u64::from(over_ms.max(500)) * MS });
     }
 
     // ---- The end of a connection --------------------------------------------------------------------------
@@ -403,41 +403,48 @@ impl Model {
     /// Its end is decided.
     fn end(&mut self, index: usize, reason: CloseReason, retry_ms: (u32, u32), limit: Option<Limit>) {
         let linger_ns = self.drain.map_or(LINGER_NS, |drain| LINGER_NS.min(drain.over_ns / 5));
-        let lived = self.lived;
+        let active_ns = self.active_ns;
         let conn = &mut self.conns[index];
         assert!(conn.closing.is_none(), "ended twice");
         let reason = match reason {
-            CloseReason::PeerClosed | CloseReason::PeerReset if !conn.heard => CloseReason::Probe,
+            CloseReason::PeerClosed | CloseReason::PeerReset if !conn.has_received => CloseReason::Probe,
             reason => reason,
         };
-        let is_told = conn.speaks() && reason.code().is_some() && reason != CloseReason::SlowConsumer;
-        if is_told {
+        let sends_error =
+            conn.accepts_frames() && reason.code().is_some() && reason != CloseReason::SlowConsumer;
+        if sends_error {
             let code = expected_code(reason);
-            conn.owed.push_back(Owed { reply: Reply::Error { code, retry_ms }, since: lived });
+            conn.pending_replies
+                .push_back(PendingReply { reply: Reply::Error { code, retry_ms }, since: active_ns });
         }
         use CloseReason::{PeerClosed, PeerReset, Probe, SlowConsumer};
-        let is_doomed = matches!(reason, PeerClosed | PeerReset | Probe | SlowConsumer);
-        conn.closing =
-            Some(Closing { reason, ends: lived + linger_ns, is_doomed, is_reported: false, is_told });
+        let is_aborted = matches!(reason, PeerClosed | PeerReset | Probe | SlowConsumer);
+        conn.closing = Some(Closing {
+            reason,
+            ends: active_ns + linger_ns,
+            is_aborted,
+            is_reported: false,
+            sends_error,
+        });
         if let Some(mode) = conn.mode
             && conn.phase == Phase::Authenticated
         {
-            self.tally.streams[mode].subscribers -= 1;
+            self.expected.streams[mode].subscribers -= 1;
         }
         conn.phase = Phase::Closing;
         conn.unread = Vec::new();
         // Nobody waits for the answers; what was published is stored all the same.
         conn.publisher.pending.clear();
-        self.proven(index);
-        self.tally.closed[reason as usize] += 1;
+        self.leave_pre_auth(index);
+        self.expected.closed[reason as usize] += 1;
         if let Some(limit) = limit {
-            self.tally.fired[limit as usize] += 1;
+            self.expected.fired[limit as usize] += 1;
         }
     }
 
-    fn proven(&mut self, index: usize) {
+    fn leave_pre_auth(&mut self, index: usize) {
         let conn = &mut self.conns[index];
-        if std::mem::take(&mut conn.is_unproven) {
+        if std::mem::take(&mut conn.is_pre_auth) {
             self.gate.unauthenticated -= 1;
             if conn.is_counted {
                 self.gate.held.get_mut(&address(conn.peer.ip())).expect("it is counted").1 -= 1;
@@ -447,10 +454,10 @@ impl Model {
 
     /// The shard says that a connection ended.
     pub fn reported(&mut self, index: usize, report: &Report) {
-        let (lived, drain) = (self.lived, self.drain);
+        let (active_ns, drain) = (self.active_ns, self.drain);
         if self.conns[index].closing.is_none() {
             let conn = &self.conns[index];
-            let past = |since: u64, ms: u32| lived >= since + u64::from(ms) * MS;
+            let past = |since: u64, ms: u32| active_ns >= since + u64::from(ms) * MS;
             let (is_right, retry_ms) = match report.reason {
                 CloseReason::AuthTimeout => {
                     let since = if conn.phase == Phase::Proxied { conn.opened } else { conn.since };
@@ -467,12 +474,12 @@ impl Model {
                 ),
                 CloseReason::ShuttingDown => {
                     let grace = |drain: Drain| drain.began + (drain.over_ns / 5).min(1_000 * MS);
-                    (drain.is_some_and(|drain| lived >= grace(drain)), (1_000, 1_999))
+                    (drain.is_some_and(|drain| active_ns >= grace(drain)), (1_000, 1_999))
                 }
                 CloseReason::SlowConsumer => (self.may_be_slow(conn), (0, 0)),
                 _ => (false, (0, 0)),
             };
-            assert!(is_right, "at {lived} nothing ends {conn:?}: {report:?}");
+            assert!(is_right, "at {active_ns} nothing ends {conn:?}: {report:?}");
             self.end(index, report.reason, retry_ms, None);
         }
         let conn = &mut self.conns[index];
@@ -482,14 +489,14 @@ impl Model {
         closing.is_reported = true;
         let mode = report.mode.map(|mode| mode as usize);
         assert_eq!((report.number, report.peer, mode), (conn.number, conn.peer, conn.mode), "{report:?}");
-        assert_eq!(report.open_ms, (lived - conn.opened) / MS, "{report:?}");
+        assert_eq!(report.open_ms, (active_ns - conn.opened) / MS, "{report:?}");
     }
 
-    /// The age of what a connection is owed may be past the write deadline, or it is owed too many frames.
+    /// The age of a connection's pending frames may be past the write deadline, or there are too many.
     fn may_be_slow(&self, conn: &Conn) -> bool {
         let deadline_ns = u64::from(self.rules.write_deadline_ms) * MS;
         let goaway = usize::from(self.drain.is_some() && !conn.goaway_seen);
-        if conn.is_full && conn.frames() + goaway >= FRAMES_OWED {
+        if conn.is_full && conn.frames() + goaway >= FRAMES_PENDING_MAX {
             return true;
         }
         // A replay that is far behind is given up; ticks that were left out count but for the last ones.
@@ -499,16 +506,16 @@ impl Model {
         if conn.underway.is_none() && conn.subscription.as_ref().is_some_and(is_replay) {
             return true;
         }
-        let since = match (&conn.underway, conn.owed.front(), &conn.subscription) {
+        let since = match (&conn.underway, conn.pending_replies.front(), &conn.subscription) {
             (Some(underway), ..) => Some(underway.since_earliest),
-            (None, Some(owed), _) => Some(owed.since),
+            (None, Some(pending_replies), _) => Some(pending_replies.since),
             (None, None, Some(subscription)) => {
                 let phase = subscription.phase_ms.unwrap_or(0);
                 self.history.earliest(self.streams[subscription.mode].due_ns(subscription.next) + phase * MS)
             }
             _ => None,
         };
-        since.is_some_and(|since| self.lived >= since + deadline_ns)
+        since.is_some_and(|since| self.active_ns >= since + deadline_ns)
     }
 
     /// All reports of the call before are in.
@@ -521,7 +528,7 @@ impl Model {
 
     pub fn check_counters(&self, shard: &Shard) {
         let counted = shard.counters();
-        let mut expected = self.tally;
+        let mut expected = self.expected;
         expected.connections = self.gate.open;
         expected.unauthenticated = self.gate.unauthenticated;
         expected.lagging = self.conns.iter().filter(|conn| !conn.is_gone && conn.is_awaited).count() as u32;
@@ -585,9 +592,9 @@ impl Model {
         let alive = self.conns.iter().filter(|conn| !conn.is_gone);
         let unread: usize =
             alive.clone().map(|conn| 2 * conn.unread.len() + conn.header_seen.min(2_048)).sum();
-        // A frame that is owed is shared, or small, but for the answer to a PUBLISH with many verdicts.
-        let owed = |conn: &Conn| {
-            let answers = conn.owed.iter().map(|owed| match &owed.reply {
+        // A pending frame is shared, or small, but for the answer to a PUBLISH with many rejections.
+        let pending_replies = |conn: &Conn| {
+            let answers = conn.pending_replies.iter().map(|pending_replies| match &pending_replies.reply {
                 Reply::PublishAck(ack) => {
                     ack.rejected.iter().map(|rejected| 64 + 2 * rejected.message.len()).sum()
                 }
@@ -597,7 +604,7 @@ impl Model {
             let underway = underway.map_or(0, |underway| underway.bytes.len());
             conn.frames() * 512 + answers.sum::<usize>() + 2 * underway
         };
-        let owed: usize = alive.map(owed).sum();
+        let pending_replies: usize = alive.map(pending_replies).sum();
         let deadline_s = u64::from(self.rules.write_deadline_ms) / 1_000 + 3;
         let logged: u64 = (0..2)
             .map(|mode| {
@@ -609,8 +616,14 @@ impl Model {
             })
             .sum();
         // The table of failed AUTHs comes with the first of them.
-        let failures = if self.tally.auth_failures > 0 { 400 << 10 } else { 0 };
-        (128 << 10) + failures + slots * 1_024 + unread + owed + 2 * logged as usize + self.collected_max()
+        let failures = if self.expected.auth_failures > 0 { 400 << 10 } else { 0 };
+        (128 << 10)
+            + failures
+            + slots * 1_024
+            + unread
+            + pending_replies
+            + 2 * logged as usize
+            + self.collected_max()
     }
 
     fn check_error(&self, frame: &[u8], code: &str, retry_ms: (u32, u32)) {

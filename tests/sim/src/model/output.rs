@@ -1,8 +1,8 @@
-//! What a shard sends, and how it lets go.
+//! Frames that a shard sends, and how it closes.
 
 use tickstream_engine::{CloseReason, SealedFrame, SendOutcome};
 
-use super::conn::{Owed, Phase, Reply, Subscription, Underway};
+use super::conn::{PendingReply, Phase, Reply, Subscription, Underway};
 use super::gate::address;
 use super::{LATE_NS, Model, stepped_over, stepped_to};
 use crate::events::Ack;
@@ -12,13 +12,13 @@ use crate::wire;
 impl Model {
     /// The shard sends `frame` from `offset` on; the socket will answer `answer`.
     pub fn offered(&mut self, index: usize, frame: &SealedFrame, offset: u32, answer: SendOutcome) {
-        self.tally.sends += 1;
+        self.expected.sends += 1;
         let conn = &self.conns[index];
         assert!(!conn.is_gone && !conn.is_shut, "a send behind the end of {conn:?}");
         assert!(conn.is_answered() && !conn.is_awaited, "a send too many for {conn:?}");
         assert!((offset as usize) < frame.as_bytes().len(), "nothing to send");
         if let Some(underway) = &conn.underway {
-            let goes_on = underway.bytes == frame.as_bytes() && underway.told == offset;
+            let goes_on = underway.bytes == frame.as_bytes() && underway.reported == offset;
             assert!(goes_on, "another frame, or from elsewhere, before the last was whole: {conn:?}");
         } else {
             assert_eq!(offset, 0, "{conn:?}");
@@ -35,17 +35,17 @@ impl Model {
         let conn = &self.conns[index];
         assert!(!conn.error_begun, "a frame behind ERROR: {conn:?}");
         assert!(payload.len() <= self.rules.payload_bytes as usize, "a payload of {} bytes", payload.len());
-        let lived = self.lived;
+        let active_ns = self.active_ns;
         let mut underway = Underway {
             bytes: frame.as_bytes().to_vec(),
             kind,
-            told: 0,
+            reported: 0,
             answer: None,
             ticks: 0,
             mode: 0,
             is_replay: false,
-            since_latest: lived,
-            since_earliest: lived,
+            since_latest: active_ns,
+            since_earliest: active_ns,
         };
         match kind {
             wire::DATA_BATCH => self.batch(index, payload, &mut underway),
@@ -54,13 +54,17 @@ impl Model {
                 assert!(self.drain.is_some() && !conn.goaway_seen, "a GOAWAY without reason");
                 assert!(matches!(conn.phase, Phase::Authenticated | Phase::Closing));
                 conn.goaway_seen = true;
-                let told = wire::message(payload, &[2], &[1]).unwrap_or_else(|error| panic!("{error}"));
-                assert!((200..3_200).contains(&told.number(2)), "GOAWAY: retry_after_ms {}", told.number(2));
+                let goaway = wire::message(payload, &[2], &[1]).unwrap_or_else(|error| panic!("{error}"));
+                assert!(
+                    (200..3_200).contains(&goaway.number(2)),
+                    "GOAWAY: retry_after_ms {}",
+                    goaway.number(2)
+                );
             }
             _ => {
-                let owed = self.conns[index].owed.pop_front();
-                let Owed { reply, since } =
-                    owed.unwrap_or_else(|| panic!("a frame of type {kind} that nobody is owed"));
+                let next = self.conns[index].pending_replies.pop_front();
+                let PendingReply { reply, since } =
+                    next.unwrap_or_else(|| panic!("a frame of type {kind}, and no reply is pending"));
                 (underway.since_latest, underway.since_earliest) = (since, since);
                 self.reply(index, kind, payload, frame, &reply);
             }
@@ -128,8 +132,8 @@ impl Model {
     fn publish_ack(&self, payload: &[u8], expected: &Ack) {
         let mut found = Ack::read(payload).unwrap_or_else(|error| panic!("{error}"));
         let first = found.rejected.first();
-        let is_told = first.is_none_or(|first| !first.message.is_empty());
-        assert!(is_told || self.rules.payload_bytes < 8_192, "no message: {found:?}");
+        let has_message = first.is_none_or(|first| !first.message.is_empty());
+        assert!(has_message || self.rules.payload_bytes < 8_192, "no message: {found:?}");
         for (found, expected) in found.rejected.iter_mut().zip(&expected.rejected) {
             // What is said of a whole batch isn't the model's affair.
             if found.message.is_empty() || expected.message.is_empty() {
@@ -177,11 +181,12 @@ impl Model {
         (underway.ticks, underway.mode, underway.is_replay) = (end - first, subscription.mode, is_replay);
         let published = stream.due_ns(first) + phase * MS;
         if first >= subscription.live.0 || !is_replay {
-            underway.since_earliest = self.history.earliest(published).unwrap_or(self.lived).min(self.lived);
+            underway.since_earliest =
+                self.history.earliest(published).unwrap_or(self.active_ns).min(self.active_ns);
         }
         if !is_replay && subscription.is_ahead {
             let last = self.history.latest(stream.batch_due_ns(first) + phase * MS);
-            underway.since_latest = last.unwrap_or(self.lived).min(self.lived);
+            underway.since_latest = last.unwrap_or(self.active_ns).min(self.active_ns);
         }
     }
 
@@ -195,24 +200,24 @@ impl Model {
         let length = underway.bytes.len() as u32;
         match underway.answer.take().expect("a send was unanswered") {
             SendOutcome::Sent(bytes) => {
-                underway.told += bytes;
+                underway.reported += bytes;
                 conn.bytes_sent += u64::from(bytes);
-                self.tally.bytes_sent += u64::from(bytes);
-                if underway.told == length {
-                    self.tally.frames_sent += 1;
+                self.expected.bytes_sent += u64::from(bytes);
+                if underway.reported == length {
+                    self.expected.frames_sent += 1;
                     if underway.kind == wire::DATA_BATCH {
-                        self.tally.streams[underway.mode].frames_sent += 1;
-                        self.tally.streams[underway.mode].ticks_sent += underway.ticks;
+                        self.expected.streams[underway.mode].frames_sent += 1;
+                        self.expected.streams[underway.mode].ticks_sent += underway.ticks;
                     }
                     conn.underway = None;
                     return;
                 }
-                self.tally.sends_short += 1;
-                (conn.is_full, conn.full_since) = (true, self.lived);
+                self.expected.sends_short += 1;
+                (conn.is_full, conn.full_since) = (true, self.active_ns);
             }
             SendOutcome::WouldBlock => {
-                self.tally.sends_short += 1;
-                (conn.is_full, conn.full_since) = (true, self.lived);
+                self.expected.sends_short += 1;
+                (conn.is_full, conn.full_since) = (true, self.active_ns);
             }
             SendOutcome::Broken => self.lost(index, CloseReason::PeerReset),
         }
@@ -234,38 +239,38 @@ impl Model {
     pub fn shut(&mut self, index: usize) {
         let conn = &mut self.conns[index];
         let closing = conn.closing.unwrap_or_else(|| panic!("FIN without reason: {conn:?}"));
-        assert!(!closing.is_doomed && !conn.is_shut && !conn.is_gone, "FIN out of turn: {conn:?}");
-        assert!(conn.frames() == 0, "FIN before what it is owed: {conn:?}");
-        assert_eq!(conn.error_begun, closing.is_told, "the last frame before FIN: {conn:?}");
+        assert!(!closing.is_aborted && !conn.is_shut && !conn.is_gone, "FIN out of turn: {conn:?}");
+        assert!(conn.frames() == 0, "FIN before its pending frames: {conn:?}");
+        assert_eq!(conn.error_begun, closing.sends_error, "the last frame before FIN: {conn:?}");
         conn.is_shut = true;
     }
 
     /// The shard lets go of a connection.
     pub fn released(&mut self, index: usize, abort: bool) {
-        let (lived, drain) = (self.lived, self.drain);
+        let (active_ns, drain) = (self.active_ns, self.drain);
         let conn = &mut self.conns[index];
         let closing = conn.closing.unwrap_or_else(|| panic!("let go without reason: {conn:?}"));
         assert!(!conn.is_gone, "let go twice");
         let is_sent = conn.frames() == 0;
         // A drain leaves less time to those that linger, too.
         let ends = drain.map_or(closing.ends, |drain| closing.ends.min(drain.began + drain.over_ns / 5));
-        let is_over = lived >= ends;
-        if closing.is_doomed {
+        let is_over = active_ns >= ends;
+        if closing.is_aborted {
             let is_slow = closing.reason == CloseReason::SlowConsumer;
             assert!(abort == is_slow || abort && (is_over || drain.is_some()), "RST or FIN: {conn:?}");
         } else if is_over {
-            assert!(is_sent || abort, "FIN though it is owed frames: {conn:?}");
+            assert!(is_sent || abort, "FIN though frames are pending: {conn:?}");
         } else {
             let may_go = is_sent && conn.peer_closed && !abort;
-            assert!(may_go, "let go too early, at {lived}: {conn:?}");
-            assert!(lived < closing.ends + LATE_NS);
+            assert!(may_go, "let go too early, at {active_ns}: {conn:?}");
+            assert!(active_ns < closing.ends + LATE_NS);
         }
-        if is_sent && !closing.is_doomed {
-            assert_eq!(conn.error_begun, closing.is_told, "the last frame: {conn:?}");
+        if is_sent && !closing.is_aborted {
+            assert_eq!(conn.error_begun, closing.sends_error, "the last frame: {conn:?}");
         }
         conn.is_gone = true;
         conn.underway = None;
-        conn.owed.clear();
+        conn.pending_replies.clear();
         self.gate.open -= 1;
         if conn.is_counted {
             self.gate.held.get_mut(&address(conn.peer.ip())).expect("it is counted").0 -= 1;

@@ -1,4 +1,4 @@
-//! What one connection published, as the model knows it.
+//! Events that one connection published, as the model knows them.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -6,30 +6,30 @@ use std::rc::Rc;
 use super::gate::Bucket;
 use crate::events::{Publish, Reason};
 
-/// What one connection published.
+/// Events that one connection published.
 #[derive(Debug)]
 pub struct Publisher {
-    /// PUBLISHes without an answer that is owed, in their order.
+    /// PUBLISHes without an answer so far, in their order.
     pub pending: VecDeque<Pending>,
-    /// What is left of its quota, as time; `None` before its first event.
+    /// Rest of its quota, as time; `None` before its first event.
     pub quota: Option<Bucket>,
 }
 
 #[derive(Debug)]
 pub struct Pending {
     pub publish: Rc<Publish>,
-    pub verdicts: Vec<Verdict>,
+    pub outcomes: Vec<EventOutcome>,
     /// All records up to this one are waited for; 0: none.
     pub after: u64,
     /// Its own; 0: none.
     pub own: u64,
     /// The record with its dead letters, if that isn't settled; 0: none.
-    pub letters: u64,
+    pub dead_letters: u64,
     pub throttle_ms: u32,
 }
 
 #[derive(Debug)]
-pub enum Verdict {
+pub enum EventOutcome {
     Accepted,
     /// Of an event in this record; 0: one that is stored.
     Duplicate(u64),

@@ -1,4 +1,4 @@
-//! What a PUBLISH means: which events are accepted, what goes to the journal, and when which answer is owed.
+//! Meaning of a PUBLISH: which events are accepted, what goes to the journal, and when which answer is due.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -9,9 +9,9 @@ use tickstream_engine::{
 
 use super::conn::Reply;
 use super::gate::Bucket;
-use super::input::{BUSY_RETRY, Judged};
-use super::publisher::{Pending, Verdict};
-use super::stored::{Fate, Letter, Record, Stored};
+use super::input::{BUSY_RETRY, Handled};
+use super::publisher::{EventOutcome, Pending};
+use super::stored::{DeadLetter, Fate, Record, Stored};
 use super::{Model, Phase};
 use crate::events::{Ack, Batch, Event, EventRules, Publish, Reason, Rejected, What};
 use crate::ticks::{MS, SECOND};
@@ -21,11 +21,11 @@ use crate::wire::{self, put_bytes, put_number};
 /// Event collection, as far as it isn't one connection's.
 #[derive(Debug)]
 pub struct Publishing {
-    /// What clients made, by a hash of the payload.
+    /// Batches that clients made, by a hash of the payload.
     made: BTreeMap<u64, Rc<Publish>>,
     pub stored: Stored,
     pub pressure: IngestPressure,
-    pub tally: IngestCounters,
+    pub expected: IngestCounters,
     /// Records that the journal hasn't asked for, and their bytes.
     queue: VecDeque<(u64, usize)>,
     shard: u64,
@@ -37,12 +37,12 @@ pub struct Publishing {
     pub has_unpacked: bool,
 }
 
-/// What was found of a batch, as in [`Pending`].
-struct Judgement {
-    verdicts: Vec<Verdict>,
+/// Results of checking a batch, as in [`Pending`].
+struct Validation {
+    outcomes: Vec<EventOutcome>,
     after: u64,
     own: u64,
-    letters: u64,
+    dead_letters: u64,
 }
 
 const RATE_LIMITED: Reason = ("RATE_LIMITED", String::new());
@@ -54,7 +54,7 @@ impl Publishing {
             made: BTreeMap::new(),
             stored: Stored::new(rules.event_ids),
             pressure: IngestPressure::None,
-            tally: IngestCounters::default(),
+            expected: IngestCounters::default(),
             queue: VecDeque::new(),
             shard,
             record_most: 0,
@@ -71,7 +71,7 @@ impl Publishing {
 
     /// A batch that came before the shard began, at `now`: its record, if it has one.
     pub fn restore(&mut self, batch: &Batch, rules: &EventRules, now: u64) -> Option<Vec<u8>> {
-        let (mut events, mut out, mut letters, mut is_partial) =
+        let (mut events, mut out, mut dead_letters, mut is_partial) =
             (Vec::<Rc<Event>>::new(), Vec::new(), Vec::new(), false);
         put_bytes(&mut out, 2, b"192.0.2.1");
         for (event, index) in batch.events.iter().zip(0..) {
@@ -80,7 +80,7 @@ impl Publishing {
                 put_number(&mut letter, 1, index);
                 put_bytes(&mut letter, 2, code.as_bytes());
                 put_bytes(&mut letter, 3, message.as_bytes());
-                put_bytes(&mut letters, 7, &letter);
+                put_bytes(&mut dead_letters, 7, &letter);
                 is_partial |= is_of_the_clock(code);
             } else if self.stored.known(event.id).is_none() && events.iter().all(|other| other.id != event.id)
             {
@@ -88,11 +88,11 @@ impl Publishing {
                 events.push(event.clone());
             }
         }
-        if events.is_empty() && letters.is_empty() {
+        if events.is_empty() && dead_letters.is_empty() {
             return None;
         }
         self.stored.restore((batch.producer, batch.sequence), &events, is_partial);
-        out.append(&mut letters);
+        out.append(&mut dead_letters);
         put_number(&mut out, 8, is_partial.into());
         Some(out)
     }
@@ -101,30 +101,29 @@ impl Publishing {
         self.queue.iter().map(|(_, bytes)| bytes).sum()
     }
 
-    /// What the shard should have counted.
+    /// Expected counters of the shard.
     pub fn counters(&self, in_flight: usize, partial_bytes: u64) -> IngestCounters {
         IngestCounters {
             in_flight: in_flight as u32,
             records_outstanding: self.stored.outstanding().count() as u32,
             queue_bytes: self.queue_bytes() as u64,
             partial_bytes,
-            ..self.tally
+            ..self.expected
         }
     }
 
     fn count_rejected(&mut self, code: &str, events: u64) {
-        let index =
-            RejectionCode::ALL.iter().position(|verdict| verdict.as_str() == code).expect("a verdict");
-        self.tally.rejected[index] += events;
+        let index = RejectionCode::ALL.iter().position(|known| known.as_str() == code).expect("a code");
+        self.expected.rejected[index] += events;
     }
 
-    /// How many events of a batch are granted, or what refuses it as a whole, and for how long its publisher should wait.
+    /// Number of events of a batch that are granted, or the reason to refuse it as a whole and the publisher's wait.
     fn refusal(
         &self,
         quota: &mut Option<Bucket>,
         rules: &EventRules,
         events: u64,
-        lived: u64,
+        active_ns: u64,
     ) -> (Result<u64, (Limit, Reason)>, u32) {
         let is_full = self.queue_bytes() as u64 >= rules.queue_bytes;
         match self.pressure {
@@ -136,8 +135,8 @@ impl Publishing {
         if rules.events_per_second > 0 {
             let cost = |events: u64| events * SECOND / u64::from(rules.events_per_second);
             let most_ns = 2 * SECOND;
-            let bucket = quota.get_or_insert(Bucket { left_ns: most_ns, at: lived });
-            bucket.refill(most_ns, lived);
+            let bucket = quota.get_or_insert(Bucket { left_ns: most_ns, at: active_ns });
+            bucket.refill(most_ns, active_ns);
             granted = events.min(bucket.left_ns * u64::from(rules.events_per_second) / SECOND);
             bucket.left_ns -= cost(granted);
             throttle_ms = (SECOND.saturating_sub(bucket.left_ns)).div_ceil(MS) as u32;
@@ -154,70 +153,71 @@ impl Publishing {
         (Ok(granted), throttle_ms.max(hint))
     }
 
-    /// Judges each event of a batch, and makes its record.
-    fn judge(
+    /// Validates each event of a batch, and makes its record.
+    fn validate(
         &mut self,
         batch: &Batch,
         granted: u64,
         rules: &EventRules,
         now: u64,
         (peer, user): (String, String),
-    ) -> Judgement {
+    ) -> Validation {
         let name = (batch.producer, batch.sequence);
         let (settled, own) = (self.stored.settled(), self.stored.last() + 1);
         let repeats = self.stored.repeats(name);
         let certain = |record: u64| if record > settled { record } else { 0 };
-        let (mut verdicts, mut events, mut letters) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut outcomes, mut events, mut dead_letters) = (Vec::new(), Vec::new(), Vec::new());
         for (event, index) in batch.events.iter().zip(0..) {
             if index >= granted {
                 self.count_rejected(RATE_LIMITED.0, 1);
-                verdicts.push(Verdict::Rejected(RATE_LIMITED));
+                outcomes.push(EventOutcome::Rejected(RATE_LIMITED));
             } else if let Some(reason) = event.reason(rules, now) {
                 if repeats.is_none() {
                     let kept = event.is_readable().then(|| event.clone());
-                    letters.push(Letter { index, reason: reason.clone(), event: kept });
+                    dead_letters.push(DeadLetter { index, reason: reason.clone(), event: kept });
                 }
                 self.count_rejected(reason.0, 1);
-                verdicts.push(Verdict::Rejected(reason));
+                outcomes.push(EventOutcome::Rejected(reason));
             } else if let Some(record) = repeats.or_else(|| self.stored.known(event.id)) {
-                self.tally.duplicates += 1;
-                verdicts.push(Verdict::Duplicate(certain(record)));
+                self.expected.duplicates += 1;
+                outcomes.push(EventOutcome::Duplicate(certain(record)));
             } else {
                 self.stored.accept(event.id);
                 events.push(event.clone());
-                verdicts.push(Verdict::Accepted);
+                outcomes.push(EventOutcome::Accepted);
             }
         }
-        let mut depends = verdicts.iter().filter_map(|verdict| match verdict {
-            Verdict::Duplicate(record) if *record > 0 => Some(*record),
+        let mut depends = outcomes.iter().filter_map(|outcome| match outcome {
+            EventOutcome::Duplicate(record) if *record > 0 => Some(*record),
             _ => None,
         });
-        let is_doubtful = depends.clone().next().is_some();
-        // What depends on another record may have to come again, what depends on the clock may be judged otherwise, and
+        let depends_on_unsynced = depends.clone().next().is_some();
+        // What depends on another record may have to come again, what depends on the clock may get another outcome, and
         // what is beyond the quota comes again.
-        let may_change = |verdict: &Verdict| matches!(verdict, Verdict::Rejected((code, _)) if is_of_the_clock(code) || *code == RATE_LIMITED.0);
-        let is_partial = depends.any(|record| record != own) || verdicts.iter().any(may_change);
+        let may_change = |outcome: &EventOutcome| matches!(outcome, EventOutcome::Rejected((code, _)) if is_of_the_clock(code) || *code == RATE_LIMITED.0);
+        let is_partial = depends.any(|record| record != own) || outcomes.iter().any(may_change);
         if !is_partial {
             self.stored.remember(name);
         }
-        if events.is_empty() && letters.is_empty() {
+        if events.is_empty() && dead_letters.is_empty() {
             // The dead letters of a batch that comes again are in the record of the first.
-            let is_told = verdicts.iter().any(|verdict| matches!(verdict, Verdict::Rejected(_)));
-            let letters = repeats.map_or(0, |record| if is_told { certain(record) } else { 0 });
-            let after = if is_doubtful || letters > 0 { self.stored.last() } else { 0 };
-            return Judgement { verdicts, after, own: 0, letters };
+            let has_rejections = outcomes.iter().any(|outcome| matches!(outcome, EventOutcome::Rejected(_)));
+            let dead_letters = repeats.map_or(0, |record| if has_rejections { certain(record) } else { 0 });
+            let after = if depends_on_unsynced || dead_letters > 0 { self.stored.last() } else { 0 };
+            return Validation { outcomes, after, own: 0, dead_letters };
         }
-        self.tally.records += 1;
+        self.expected.records += 1;
         let fate = Fate::Queued;
         let shard = self.shard;
-        let record = Record { name, events, letters, is_partial, received: now, peer, user, shard, fate };
+        let record =
+            Record { name, events, dead_letters, is_partial, received: now, peer, user, shard, fate };
         let length = record.length();
-        self.tally.record_bytes += length as u64;
+        self.expected.record_bytes += length as u64;
         self.record_most = self.record_most.max(length);
         self.queue.push_back((own, length));
         self.stored.push(record);
         self.outstanding_most = self.outstanding_most.max(self.stored.outstanding().count());
-        Judgement { verdicts, after: own, own, letters: own }
+        Validation { outcomes, after: own, own, dead_letters: own }
     }
 
     /// The answer to a PUBLISH of which all records that it waits for are durable or refused.
@@ -238,12 +238,12 @@ impl Publishing {
             ..Ack::default()
         };
         let own = fault_of(pending.own);
-        for ((event, verdict), index) in batch.events.iter().zip(&pending.verdicts).zip(0..) {
-            let fault = match verdict {
-                Verdict::Rejected((code, message)) => {
+        for ((event, outcome), index) in batch.events.iter().zip(&pending.outcomes).zip(0..) {
+            let fault = match outcome {
+                EventOutcome::Rejected((code, message)) => {
                     let is_retryable = matches!(*code, "RATE_LIMITED" | "SERVER_BUSY");
                     // Where its dead letter isn't kept, it is to come again.
-                    if let Some(fault) = fault_of(pending.letters).filter(|_| !is_retryable) {
+                    if let Some(fault) = fault_of(pending.dead_letters).filter(|_| !is_retryable) {
                         let (code, message) = (code_of(fault).to_owned(), String::new());
                         ack.rejected.push(Rejected { index, code, message, is_retryable: true });
                         continue;
@@ -253,8 +253,8 @@ impl Publishing {
                     continue;
                 }
                 // Where the record is refused, what was stored before is told to come again, too.
-                Verdict::Accepted | Verdict::Duplicate(0) => own,
-                Verdict::Duplicate(record) => fault_of(*record),
+                EventOutcome::Accepted | EventOutcome::Duplicate(0) => own,
+                EventOutcome::Duplicate(record) => fault_of(*record),
             };
             if let Some(fault) = fault {
                 let code = code_of(fault).to_owned();
@@ -263,9 +263,9 @@ impl Publishing {
             }
             let name = (batch.sequence, pending.own);
             let is_durable = self.stored.is_durable(event.id);
-            assert!(is_durable, "{event:?} counts as stored, {verdict:?} in {name:?}, and isn't");
-            match verdict {
-                Verdict::Accepted => ack.accepted += 1,
+            assert!(is_durable, "{event:?} counts as stored, {outcome:?} in {name:?}, and isn't");
+            match outcome {
+                EventOutcome::Accepted => ack.accepted += 1,
                 _ => ack.duplicates += 1,
             }
         }
@@ -287,7 +287,7 @@ fn code_of(fault: StorageFault) -> &'static str {
 
 impl Model {
     /// A client sends a PUBLISH.
-    pub(super) fn publish(&mut self, index: usize, payload: &[u8], said: Option<CloseReason>) -> Judged {
+    pub(super) fn publish(&mut self, index: usize, payload: &[u8], said: Option<CloseReason>) -> Handled {
         let Some(rules) = self.rules.events.clone() else {
             return Err((CloseReason::UnsupportedType, (0, 0), None));
         };
@@ -295,8 +295,8 @@ impl Model {
         let plain = |reason, limit| Err((reason, (0, 0), limit));
         let publishing = self.publishing.as_mut().expect("events are collected");
         let conn = &mut self.conns[index];
-        publishing.tally.publishes += 1;
-        publishing.tally.bytes += payload.len() as u64;
+        publishing.expected.publishes += 1;
+        publishing.expected.bytes += payload.len() as u64;
         if conn.publisher.pending.len() >= rules.credits as usize {
             return plain(CloseReason::ProtocolViolation, Some(Limit::PublishCredits));
         }
@@ -316,32 +316,39 @@ impl Model {
             return plain(CloseReason::MessageTooLarge, Some(Limit::PublishEvents));
         }
         let quota = &mut conn.publisher.quota;
-        let (refused, throttle_ms) = publishing.refusal(quota, &rules, count, self.lived);
-        publishing.tally.throttled += u64::from(throttle_ms > 0);
-        let judgement = match &refused {
+        let (refused, throttle_ms) = publishing.refusal(quota, &rules, count, self.active_ns);
+        publishing.expected.throttled += u64::from(throttle_ms > 0);
+        let validation = match &refused {
             Err((_, reason)) => {
                 publishing.count_rejected(reason.0, count);
-                let verdicts = batch.events.iter().map(|_| Verdict::Rejected(reason.clone())).collect();
-                Judgement { verdicts, after: 0, own: 0, letters: 0 }
+                let outcomes = batch.events.iter().map(|_| EventOutcome::Rejected(reason.clone())).collect();
+                Validation { outcomes, after: 0, own: 0, dead_letters: 0 }
             }
             Ok(granted) => {
                 let user = conn.user.clone().unwrap_or_else(|| self.rules.user.to_owned());
-                publishing.judge(batch, *granted, &rules, self.wall, (conn.peer.ip().to_string(), user))
+                publishing.validate(batch, *granted, &rules, self.wall, (conn.peer.ip().to_string(), user))
             }
         };
-        let Judgement { verdicts, after, own, letters } = judgement;
-        conn.publisher.pending.push_back(Pending { publish, verdicts, after, own, letters, throttle_ms });
+        let Validation { outcomes, after, own, dead_letters } = validation;
+        conn.publisher.pending.push_back(Pending {
+            publish,
+            outcomes,
+            after,
+            own,
+            dead_letters,
+            throttle_ms,
+        });
         let waiting = self.conns.iter().map(|conn| conn.publisher.pending.len()).sum();
         publishing.waiting_most = publishing.waiting_most.max(waiting);
         if let Err((limit, _)) = refused {
-            self.tally.fired[limit as usize] += 1;
+            self.expected.fired[limit as usize] += 1;
             self.spend_frame(index)?;
         }
         self.answer(index, said)
     }
 
-    /// Owes a connection the answers that don't wait any more.
-    fn answer(&mut self, index: usize, said: Option<CloseReason>) -> Judged {
+    /// Enqueues the answers of a connection that don't wait any more.
+    fn answer(&mut self, index: usize, said: Option<CloseReason>) -> Handled {
         let publishing = self.publishing.as_ref().expect("events are collected");
         let settled = publishing.stored.settled();
         let mut acks = Vec::new();
@@ -350,7 +357,7 @@ impl Model {
         {
             acks.push(publishing.answer(&pending));
         }
-        acks.into_iter().try_for_each(|ack| self.owe(index, Reply::PublishAck(ack), said))
+        acks.into_iter().try_for_each(|ack| self.enqueue(index, Reply::PublishAck(ack), said))
     }
 
     /// The journal was handed a record.
@@ -366,7 +373,7 @@ impl Model {
         publishing.stored.append(id);
     }
 
-    /// How much the journal can take from now on.
+    /// Sets the amount that the journal can take from now on.
     pub fn press(&mut self, pressure: IngestPressure) {
         self.publishing.as_mut().expect("events are collected").pressure = pressure;
     }
@@ -378,9 +385,9 @@ impl Model {
     /// All records up to this one that weren't refused are durable.
     pub fn synced(&mut self, up_to: u64) {
         let publishing = self.publishing.as_mut().expect("events are collected");
-        let (events, letters) = publishing.stored.sync(up_to);
-        publishing.tally.accepted += events;
-        publishing.tally.dead_letters += letters;
+        let (events, dead_letters) = publishing.stored.sync(up_to);
+        publishing.expected.accepted += events;
+        publishing.expected.dead_letters += dead_letters;
         self.settled();
     }
 
@@ -388,7 +395,7 @@ impl Model {
         let publishing = self.publishing.as_mut().expect("events are collected");
         let events = publishing.stored.refuse(id, fault);
         publishing.count_rejected(code_of(fault), events);
-        publishing.tally.records_refused += 1;
+        publishing.expected.records_refused += 1;
         self.settled();
     }
 
@@ -404,7 +411,7 @@ impl Model {
     pub(super) fn partial_bytes(&self, index: usize) -> u64 {
         let conn = &self.conns[index];
         let is_publish = conn.unread.get(3) == Some(&wire::PUBLISH);
-        if conn.speaks() && is_publish { conn.unread.len() as u64 } else { 0 }
+        if conn.accepts_frames() && is_publish { conn.unread.len() as u64 } else { 0 }
     }
 
     pub(super) fn all_partial_bytes(&self) -> u64 {
@@ -423,7 +430,7 @@ impl Model {
     /// Bytes that event collection may hold.
     pub(super) fn collected_max(&self) -> usize {
         let (Some(rules), Some(publishing)) = (&self.rules.events, &self.publishing) else { return 0 };
-        if publishing.tally.publishes == 0 && publishing.stored.is_empty() {
+        if publishing.expected.publishes == 0 && publishing.stored.is_empty() {
             return 0;
         }
         let ids = 48 * rules.event_ids.max(16).next_power_of_two() as usize;
@@ -434,7 +441,7 @@ impl Model {
         // Those queued, and buffers that are kept for the next.
         let records = 2 * publishing.queue_bytes() + 6 * 2 * (publishing.record_most + 256);
         let pending = |conn: &super::Conn| {
-            let events = conn.publisher.pending.iter().map(|pending| 64 * pending.verdicts.len() + 512);
+            let events = conn.publisher.pending.iter().map(|pending| 64 * pending.outcomes.len() + 512);
             events.sum::<usize>() + 256
         };
         let pending: usize = self.conns.iter().filter(|conn| conn.phase != Phase::Closing).map(pending).sum();

@@ -1,4 +1,4 @@
-//! What the journal was handed, what became of it, and what is therefore known when it comes again.
+//! Records that the journal was handed, their outcome, and so the answer when one comes again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -25,12 +25,12 @@ pub enum Fate {
     Refused(StorageFault),
 }
 
-/// What a record must be.
+/// Expected content of a record.
 #[derive(Debug)]
 pub struct Record {
     pub name: Name,
     pub events: Vec<Rc<Event>>,
-    pub letters: Vec<Letter>,
+    pub dead_letters: Vec<DeadLetter>,
     pub is_partial: bool,
     pub received: u64,
     pub peer: String,
@@ -41,7 +41,7 @@ pub struct Record {
 
 /// A dead letter.
 #[derive(Debug)]
-pub struct Letter {
+pub struct DeadLetter {
     pub index: u64,
     pub reason: Reason,
     /// `None`: it couldn't be read.
@@ -53,7 +53,7 @@ impl Record {
     pub fn length(&self) -> usize {
         let field = |length: usize| 1 + varint_len(length as u64) + length;
         let number = |value: u64| if value == 0 { 0 } else { 1 + varint_len(value) };
-        let letter = |letter: &Letter| {
+        let letter = |letter: &DeadLetter| {
             let (code, message) = &letter.reason;
             let event = letter.event.as_ref().map_or(0, |event| field(event.bytes.len()));
             field(number(letter.index) + field(code.len()) + field(message.len()) + event)
@@ -63,13 +63,13 @@ impl Record {
             + field(self.user.len())
             + number(self.shard)
             + self.events.iter().map(|event| field(event.bytes.len())).sum::<usize>()
-            + self.letters.iter().map(letter).sum::<usize>()
+            + self.dead_letters.iter().map(letter).sum::<usize>()
             + number(self.is_partial.into())
     }
 
     /// Compares a payload with what it must be.
     pub fn check(&self, payload: &[u8]) -> Result<(), String> {
-        let (mut events, mut letters) = (self.events.iter(), self.letters.iter());
+        let (mut events, mut dead_letters) = (self.events.iter(), self.dead_letters.iter());
         let mut texts = BTreeMap::from([(2, &*self.peer), (4, SERVER), (5, &*self.user)]);
         let (mut received, mut shard, mut is_partial) = (0, 0, 0);
         for (field, value) in wire::fields(payload)? {
@@ -89,15 +89,19 @@ impl Record {
                 }
                 (6, Value::Number(number)) => shard = number,
                 (7, Value::Bytes(bytes)) => {
-                    let letter = letters.next().ok_or("a dead letter too many")?;
+                    let letter = dead_letters.next().ok_or("a dead letter too many")?;
                     letter.check(bytes)?;
                 }
                 (8, Value::Number(number)) => is_partial = number,
                 _ => return Err(format!("field {field} of a StoredBatch")),
             }
         }
-        if !texts.is_empty() || events.len() > 0 || letters.len() > 0 {
-            return Err(format!("it lacks {texts:?}, {} events, {} letters", events.len(), letters.len()));
+        if !texts.is_empty() || events.len() > 0 || dead_letters.len() > 0 {
+            return Err(format!(
+                "it lacks {texts:?}, {} events, {} letters",
+                events.len(),
+                dead_letters.len()
+            ));
         }
         let expected = (self.received, self.shard, self.is_partial.into());
         let found = (received, shard, is_partial);
@@ -105,7 +109,7 @@ impl Record {
     }
 }
 
-impl Letter {
+impl DeadLetter {
     fn check(&self, bytes: &[u8]) -> Result<(), String> {
         let read = wire::message(bytes, &[1], &[2, 3])?;
         let event = wire::fields(bytes)?.into_iter().find_map(|(field, value)| match value {
@@ -132,7 +136,7 @@ pub struct Stored {
     records: Vec<Record>,
     /// All before this one are durable or refused.
     unsettled: usize,
-    /// Which event ids are known: each with its number, counted over all that were accepted, and its record.
+    /// Known event ids: each with its number, counted over all that were accepted, and its record.
     ids: BTreeMap<[u8; 16], (u64, u64)>,
     accepted: u64,
     ids_max: u64,
@@ -180,7 +184,7 @@ impl Stored {
         (number + self.ids_max >= self.accepted).then_some(record)
     }
 
-    /// Whether a batch is known, which makes all its valid events duplicates; if it isn't settled, its record.
+    /// Record of a batch that is known, if it isn't settled; all its valid events are duplicates then.
     pub fn repeats(&self, (producer, sequence): Name) -> Option<u64> {
         let (highest, seen) = self.sequences.get(&producer)?;
         if !seen.contains(&sequence) || sequence + SEQUENCES <= *highest {
@@ -235,18 +239,18 @@ impl Stored {
 
     /// All up to one that weren't refused are durable. Answers with how many events and dead letters that is.
     pub fn sync(&mut self, up_to: u64) -> (u64, u64) {
-        let (mut events, mut letters) = (0, 0);
+        let (mut events, mut dead_letters) = (0, 0);
         for record in &mut self.records[self.unsettled..up_to as usize] {
             assert_ne!(record.fate, Fate::Queued, "the journal doesn't have it");
             if record.fate == Fate::Appended {
                 record.fate = Fate::Durable;
                 events += record.events.len() as u64;
-                letters += record.letters.len() as u64;
+                dead_letters += record.dead_letters.len() as u64;
                 self.durable.extend(record.events.iter().map(|event| event.id));
             }
         }
         self.settle();
-        (events, letters)
+        (events, dead_letters)
     }
 
     /// A record won't be stored: it is as if it had never come.
@@ -273,7 +277,7 @@ impl Stored {
         }
     }
 
-    /// Whether an event is on stable storage.
+    /// True if an event is on stable storage.
     pub fn is_durable(&self, id: [u8; 16]) -> bool {
         self.durable.contains(&id)
     }

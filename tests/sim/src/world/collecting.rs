@@ -23,8 +23,8 @@ impl World {
             self.settled();
         }
         self.append_all(&mut journal);
-        if let Some(takes) = journal.flush(&mut self.rng) {
-            self.after(takes, Event::Flush);
+        if let Some(takes) = journal.commit(&mut self.rng) {
+            self.after(takes, Event::Commit);
         }
         let pressure = journal.pressure(&mut self.rng);
         self.call(|shard| shard.set_ingest_pressure(pressure));
@@ -98,11 +98,11 @@ impl World {
         }
     }
 
-    /// A flush is to end.
-    pub(super) fn flushed(&mut self) {
+    /// A commit is to end.
+    pub(super) fn committed(&mut self) {
         let Some(journal) = &mut self.journal else { return };
-        if let Some(longer) = journal.flushed(&mut self.rng) {
-            self.after(longer, Event::Flush);
+        if let Some(longer) = journal.committed(&mut self.rng) {
+            self.after(longer, Event::Commit);
         }
     }
 
@@ -119,7 +119,8 @@ impl World {
         let Some(publisher) = &mut self.clients[index].publisher else { return };
         let Some(underway) = &self.model.conns[index].underway else { return };
         let Some(SendOutcome::Sent(bytes)) = underway.answer else { return };
-        if underway.kind == wire::PUBLISH_ACK && (underway.told + bytes) as usize == underway.bytes.len() {
+        if underway.kind == wire::PUBLISH_ACK && (underway.reported + bytes) as usize == underway.bytes.len()
+        {
             let (_, payload) = wire::open(&underway.bytes).expect("it was looked at");
             publisher.hears(&Ack::read(payload).expect("it was looked at"), self.mono);
         }
@@ -161,7 +162,7 @@ impl World {
         }
     }
 
-    /// Whether events have had their share of this pass: ticks first.
+    /// True if events have had their share of this pass: ticks first.
     pub(super) fn pass_is_spent(&mut self) -> bool {
         let is_spent = self.call(|shard: &mut Shard| shard.ingest_is_spent());
         assert!(!is_spent || self.journal.is_some(), "events are taken that nobody collects");

@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     /// Events as text, fed in pieces of the lengths in `cuts`, in turn.
-    pub(super) fn told(peer: Peer, bytes: &[u8], cuts: &[usize]) -> (Vec<String>, Result<(), Stop>) {
+    pub(super) fn events_of(peer: Peer, bytes: &[u8], cuts: &[usize]) -> (Vec<String>, Result<(), Stop>) {
         let (mut inbox, mut events, mut at) = (Inbox::default(), Vec::new(), 0);
         for cut in cuts.iter().cycle() {
             let end = (at + cut).min(bytes.len());
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn a_subscriber_is_told_what_was_said() {
         for (peer, said, expected) in SAID {
-            let (events, end) = told(peer, said, &[said.len()]);
+            let (events, end) = events_of(peer, said, &[said.len()]);
             assert_eq!((events, end), (expected.iter().map(|&event| event.to_owned()).collect(), Ok(())));
         }
     }
@@ -215,7 +215,7 @@ mod tests {
         #[test]
         fn however_it_was_cut(cuts in prop::collection::vec(1..20_usize, 1..40)) {
             for (peer, said, expected) in SAID {
-                let (events, end) = told(peer, said, &cuts);
+                let (events, end) = events_of(peer, said, &cuts);
                 prop_assert_eq!(end, Ok(()));
                 prop_assert_eq!(events, expected);
             }
@@ -224,7 +224,7 @@ mod tests {
         #[test]
         fn no_bytes_make_a_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for (peer, _, _) in SAID {
-                let _ = told(peer, &bytes, &[7, 1, 30]);
+                let _ = events_of(peer, &bytes, &[7, 1, 30]);
             }
         }
     }

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_are_told() {
+    fn refusals_are_reported() {
         for bytes in [&b"\x20\x02\x00\x05"[..], b"\x90\x03\x00\x01\x80"] {
             assert!(matches!(next(bytes), Err(Stop::Refused(_))));
         }

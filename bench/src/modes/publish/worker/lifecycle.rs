@@ -55,7 +55,7 @@ impl Worker<'_> {
                 // Where less was sent than there was, nothing may follow, and receiving says what happened.
                 if is_current && is_whole {
                     self.sessions[slot as usize].sending = false;
-                    self.beat_one(slot);
+                    self.send_heartbeat(slot);
                     self.enqueue(slot);
                 }
             }

@@ -234,7 +234,7 @@ impl<'a> Worker<'a> {
             let Some(slot) = self.waiting.pop_front() else { break };
             self.open(slot, now_us);
         }
-        self.beat(now_us);
+        self.send_heartbeats(now_us);
         if let Some(pace) = &mut self.pace {
             let due = pace.due(now_us);
             self.allowed += due.end - due.start;
@@ -246,17 +246,17 @@ impl<'a> Worker<'a> {
         self.publish(phase, now_us);
     }
 
-    fn beat(&mut self, now_us: u64) {
+    fn send_heartbeats(&mut self, now_us: u64) {
         let due = self.heartbeats.as_mut().map_or(0..0, |pace| pace.due(now_us));
         for at in due {
             let slot = (at % self.sessions.len() as u64) as u32;
             self.sessions[slot as usize].heartbeat_due = true;
-            self.beat_one(slot);
+            self.send_heartbeat(slot);
         }
     }
 
     /// Sends a HEARTBEAT that is due, unless a batch is being sent.
-    fn beat_one(&mut self, slot: u32) {
+    fn send_heartbeat(&mut self, slot: u32) {
         let session = &mut self.sessions[slot as usize];
         if session.stage == Stage::Live && session.heartbeat_due && !session.sending {
             session.heartbeat_due = false;

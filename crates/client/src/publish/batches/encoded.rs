@@ -58,7 +58,7 @@ impl EncodedBatch {
         self.events
     }
 
-    /// Whether there are no events.
+    /// True if there are no events.
     pub fn is_empty(&self) -> bool {
         self.events == 0
     }

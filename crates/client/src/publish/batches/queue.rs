@@ -105,7 +105,7 @@ impl BatchQueue {
         self.is_closed = true;
     }
 
-    /// Whether everything is answered.
+    /// True if everything is answered.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
@@ -115,7 +115,7 @@ impl BatchQueue {
         self.bytes
     }
 
-    /// Whether there is a connection that takes batches.
+    /// True if there is a connection that takes batches.
     pub fn is_connected(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| !connection.leaves)
     }
@@ -190,7 +190,7 @@ impl BatchQueue {
 
 pub(crate) type Receiver = oneshot::Receiver<Result<BatchAnswer, SubmitError>>;
 
-/// What each server takes at least that the protocol's defaults hold for.
+/// Least limits of each server for which the protocol's defaults hold.
 const LIMITS_BEFORE_ACK: PublishLimits =
     PublishLimits { credits: 0, payload_max: 512 * 1024, events_max: 2048 };
 

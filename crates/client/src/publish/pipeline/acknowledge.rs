@@ -61,7 +61,7 @@ impl Pipeline {
         Ok(Answer { rejections, retrying })
     }
 
-    /// Where the batch is that is answered, if the answer fits it.
+    /// Place of the batch that is answered, if the answer fits it.
     fn answered_batch(&self, ack: &PublishAck) -> Result<usize, BadMessage> {
         let sequence = ack.sequence;
         let unknown = BadMessage::UnknownBatch { sequence };

@@ -223,7 +223,7 @@ fn a_throttle_holds_up_everything() {
 }
 
 #[test]
-fn a_full_queue_takes_no_more_and_waits_for_no_company() {
+fn a_full_queue_takes_no_more_and_doesn_t_linger() {
     let t0 = Instant::now();
     let mut pipeline = pipeline_of(BATCH, QueueLimits { events: 4, bytes: 1 << 20 });
     pipeline.connected(limits(8, 4096));
@@ -245,7 +245,7 @@ fn a_full_queue_takes_no_more_and_waits_for_no_company() {
 }
 
 #[test]
-fn a_flush_and_a_close_wait_for_no_company() {
+fn a_flush_and_a_close_don_t_linger() {
     let t0 = Instant::now();
     let mut pipeline = connected(8);
     push(&mut pipeline, 1..=2, t0);
@@ -344,7 +344,7 @@ struct Model {
     pushed: u64,
     /// On the way over the connection that there is.
     on_the_way: Vec<(u64, Vec<u64>)>,
-    /// What each number stood for.
+    /// Meaning of each number.
     numbers: BTreeMap<u64, Vec<u64>>,
     /// Events with a final answer.
     answered: BTreeSet<u64>,

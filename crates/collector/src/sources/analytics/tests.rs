@@ -86,8 +86,8 @@ fn segments_batch_has_calls_of_all_types_and_a_bad_one_spoils_no_other() {
         ]
     });
     let request = decode(&Segment::Batch, body.to_string().as_bytes()).unwrap();
-    let told: Vec<_> = request.rejected.iter().map(|rejection| rejection.index).collect();
-    assert_eq!(told, [5, 6, 7]);
+    let indexes: Vec<_> = request.rejected.iter().map(|rejection| rejection.index).collect();
+    assert_eq!(indexes, [5, 6, 7]);
     let events = decoded(&request);
     let types: Vec<_> = events.iter().map(Event::event_type).collect();
     use EventType::{Alias, Custom, Group, Identify};

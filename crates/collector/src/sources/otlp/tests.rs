@@ -137,9 +137,9 @@ fn a_record_that_does_not_fit_is_told_and_others_pass() {
     let data =
         LogsData { resource_logs: vec![ResourceLogs { scope_logs: vec![scope], ..ResourceLogs::default() }] };
     let request = decode(Signal::Logs, "application/x-protobuf", &data.encode_to_vec()).unwrap();
-    let told: Vec<_> =
+    let rejections: Vec<_> =
         request.rejected.iter().map(|rejection| (rejection.index, &rejection.code[..])).collect();
-    assert_eq!(told, [(0, "INVALID_VALUE"), (2, "OUT_OF_RANGE"), (3, "OUT_OF_RANGE")]);
+    assert_eq!(rejections, [(0, "INVALID_VALUE"), (2, "OUT_OF_RANGE"), (3, "OUT_OF_RANGE")]);
     assert_eq!(decoded(&request).len(), 1);
 }
 

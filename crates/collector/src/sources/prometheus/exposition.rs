@@ -1,4 +1,4 @@
-//! What exporters show: Prometheus' text format 0.0.4 and OpenMetrics 1.0.
+//! Formats of exporters: Prometheus' text format 0.0.4 and OpenMetrics 1.0.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/>,
 //! <https://github.com/prometheus/OpenMetrics/blob/main/specification/OpenMetrics.md>
 
@@ -52,7 +52,7 @@ pub struct Exemplar {
     pub timestamp: Option<i64>,
 }
 
-/// What the comments say of a family of metrics.
+/// Comments about a family of metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Family {
     /// In lower case; empty: unknown.
@@ -78,7 +78,7 @@ pub struct Exposition {
 pub struct ParseError {
     /// From 1.
     pub line: usize,
-    /// What is wrong.
+    /// The problem.
     pub problem: &'static str,
 }
 

@@ -97,7 +97,7 @@ pub(crate) struct Scraped<'a> {
     pub timestamp: i64,
     /// OpenMetrics' exemplar.
     pub exemplar: Option<&'a exposition::Exemplar>,
-    /// What the exporter says of the metric.
+    /// The exporter's comments about the metric.
     pub family: Option<&'a Family>,
 }
 
@@ -245,7 +245,7 @@ fn take(
     }
 }
 
-/// Whether a point was a sample or a histogram, which may have said that there is no value.
+/// True if a point was a sample or a histogram, which may have said that there is no value.
 fn has_value(point: &MetricPoint) -> bool {
     let has_histogram = point.histogram.is_some() || point.exponential_histogram.is_some();
     point.value.is_some() || has_histogram || point.flags == NO_VALUE

@@ -106,9 +106,9 @@ fn a_series_that_is_none_is_told_and_others_pass() {
         with(&[("__name__", "fine")], &sample),
         with(&[("__name__", "before_1970")], &[Sample { value: 1.0, timestamp: -5, ..Sample::default() }]),
     ]);
-    let told: Vec<_> =
+    let rejections: Vec<_> =
         request.rejected.iter().map(|rejection| (rejection.index, &rejection.code[..])).collect();
-    assert_eq!(told, [(0, "FIELD_MISSING"), (1, "INVALID_VALUE"), (3, "INVALID_VALUE")]);
+    assert_eq!(rejections, [(0, "FIELD_MISSING"), (1, "INVALID_VALUE"), (3, "INVALID_VALUE")]);
     assert_eq!(series(&request).len(), 1);
     assert!(decode("application/x-protobuf", b"\x0A\xFF").is_err());
 }

@@ -29,7 +29,7 @@ pub(in crate::sources) const LEVELS: [(LogLevel, u32); 8] = [
     (LogLevel::Debug, 5),
 ];
 
-/// What a header says; empty where it says nothing.
+/// Fields of a header; empty where it has none.
 #[derive(Debug, Default, PartialEq)]
 struct Header<'a> {
     timestamp: u64,
@@ -165,7 +165,7 @@ fn quoted(bytes: &[u8]) -> Option<(String, &[u8])> {
     }
 }
 
-/// What BSD's syslog writes, more or less: a time, a host, a tag, a text.
+/// Reads BSD's syslog, more or less: a time, a host, a tag, a text.
 fn rfc3164(rest: &[u8], receive_time: u64) -> (Header<'_>, &[u8]) {
     let Ok(text) = std::str::from_utf8(rest) else { return (Header::default(), rest) };
     let Some((timestamp, after)) = bsd_time(text, receive_time) else {

@@ -36,7 +36,7 @@ enum Reply {
 
 /// More than a frame has beside its data: numbers and the command are short.
 const HEADER_BYTES_MAX: usize = 64;
-/// What is offered: version 0, and messages.
+/// Offer of this side: version 0, and messages.
 const OFFER: &str = "200 OK\nrelp_version=0\nrelp_software=tickstream\ncommands=syslog";
 
 struct Frame<'a> {

@@ -52,9 +52,9 @@ fn a_verdict_that_comes_again_waits_for_the_dead_letter_of_the_first() {
     assert_eq!((acks(&mut world, first), acks(&mut world, second)), (vec![], vec![]));
     world.shard.records_synced(RecordId(1));
     world.settle();
-    let told = acks(&mut world, first);
-    assert_eq!(told[0].rejected[0].code, "FIELD_MISSING");
-    assert_eq!(told, acks(&mut world, second));
+    let first_acks = acks(&mut world, first);
+    assert_eq!(first_acks[0].rejected[0].code, "FIELD_MISSING");
+    assert_eq!(first_acks, acks(&mut world, second));
 }
 
 /// Key or length in the ten bytes that a varint may have at most.

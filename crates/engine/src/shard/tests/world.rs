@@ -286,18 +286,18 @@ impl World {
 
     fn pass(&mut self) {
         if self.heartbeats {
-            self.beat();
+            self.heartbeat();
         }
         self.shard.handle_timeout(self.now);
         self.act();
     }
 
     /// Each tenth of a second, a hundredth of the clients sends a HEARTBEAT.
-    fn beat(&mut self) {
-        let beat = frame::heartbeat();
+    fn heartbeat(&mut self) {
+        let heartbeat = frame::heartbeat();
         while self.heartbeats_due * 100 * MS <= self.now.mono_ns {
             for index in ((self.heartbeats_due % 100) as usize..self.clients.len()).step_by(100) {
-                self.shard.received(self.clients[index].id, &beat);
+                self.shard.received(self.clients[index].id, &heartbeat);
             }
             self.heartbeats_due += 1;
         }

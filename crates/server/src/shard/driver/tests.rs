@@ -1,4 +1,4 @@
-//! What driver and transport make of completions, in any order in which the kernel may send them.
+//! Driver and transport under completions, in any order in which the kernel may send them.
 //!
 //! The kernel is simulated (`tickstream_uring::simulated`); engine, TLS and sockets are real. Each test ends with a count of
 //! the buffers.
@@ -39,11 +39,11 @@ struct Bench {
     certificate: CertificateDer<'static>,
     /// The other ends.
     clients: BTreeMap<ConnId, TcpStream>,
-    /// What SENDs took.
+    /// Bytes that clients got.
     got: BTreeMap<ConnId, Vec<u8>>,
 }
 
-/// What a client's socket reads.
+/// State of the connection, as a client's socket shows it.
 #[derive(Debug, PartialEq, Eq)]
 enum End {
     Open,
@@ -112,7 +112,7 @@ impl Bench {
         self.driver.shard.counters()
     }
 
-    /// What is counted, but for ticks, which come with time.
+    /// Counters, but for ticks, which come with time.
     fn quiet(&self) -> Counters {
         Counters { streams: Default::default(), ..self.counters() }
     }
@@ -185,20 +185,20 @@ impl Bench {
         frames(&std::mem::take(self.got.entry(conn).or_default()))
     }
 
-    /// How far it got; `None` once it is gone.
+    /// Progress of a connection; `None` once it is gone.
     fn standing(&self, conn: ConnId) -> Option<Standing> {
         let connection = self.driver.shard.connection(conn.slot)?;
         (connection.id == conn).then_some(connection.standing)
     }
 
-    /// That it is gone, its descriptor is closed, and why; it is the only one so far that has ended for that.
+    /// Checks that it is gone, its descriptor is closed, and it is the only one so far that has ended for this reason.
     fn check_gone(&mut self, conn: ConnId, reason: CloseReason) {
         assert_eq!(self.standing(conn), None, "it is still there");
         assert!(!self.ring().kernel().is_open(socket_id(conn)), "its descriptor is open");
         assert_eq!(self.counters().closed(reason), 1, "{:?}", self.counters().closed);
     }
 
-    /// What its client reads; there must be no bytes, since those go nowhere here.
+    /// State that the client reads; there must be no bytes, since those go nowhere here.
     fn end(&mut self, conn: ConnId) -> End {
         let read = self.clients.get_mut(&conn).expect("a client").read(&mut [0]);
         match read.map_err(|error| error.kind()) {

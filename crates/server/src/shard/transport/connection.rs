@@ -17,18 +17,18 @@ pub(super) struct Connection {
     pub busy: Option<Box<Busy>>,
 }
 
-/// What a connection has to do.
+/// Buffers of a connection that has something to do.
 #[derive(Default)]
 pub(super) struct Busy {
     /// Bytes of the handshake that wait to be worked on.
     pub received: Vec<u8>,
-    /// It is in the queue of handshakes.
+    /// True while it is in the queue of handshakes.
     pub is_queued: bool,
-    /// What the socket is asked to take, or didn't take.
+    /// Bytes that the socket is asked to take, or didn't take.
     pub record: Option<Record>,
     /// A frame of the engine's that waits for what TLS is sending, and how much of it was sent.
     pub deferred: Option<(SealedFrame, u32)>,
-    /// What TLS has to say behind the record.
+    /// TLS records behind the record.
     pub pending: Vec<u8>,
 }
 
@@ -40,15 +40,15 @@ pub(super) enum Stage {
     Failed,
 }
 
-/// What the socket is doing.
+/// State of the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Socket {
     Idle,
     /// The ring has a SEND of the record that isn't answered.
     Sending,
-    /// It is full; the engine waits for it, and sends again what it couldn't.
+    /// The socket is full; the engine waits for it, and sends again what it couldn't.
     FullForEngine,
-    /// It is full; nobody but TLS has something to send.
+    /// The socket is full; only TLS has something to send.
     FullForTls,
 }
 
@@ -56,7 +56,7 @@ pub(super) enum Socket {
 pub(super) struct Record {
     pub bytes: Rc<[u8]>,
     pub sent: u32,
-    /// How many bytes of the engine's frame are in it; 0: it is TLS's own.
+    /// Bytes of the engine's frame in it; 0: a record of TLS's own.
     pub holds: u32,
 }
 

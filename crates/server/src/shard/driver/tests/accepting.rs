@@ -95,14 +95,14 @@ fn who_is_refused_is_told_why_and_takes_no_slot() {
     for _ in 0..CONNECTIONS {
         bench.connect(PLAIN);
     }
-    for (listener, told) in [(PLAIN, vec![FrameType::Error]), (TLS, vec![])] {
+    for (listener, expected) in [(PLAIN, vec![FrameType::Error]), (TLS, vec![])] {
         let (mut client, fd) = bench.sockets(listener);
         bench.ring().inject_accepted(listener, fd, false);
         bench.pass();
         let mut got = Vec::new();
         client.set_nonblocking(false).expect("a socket");
         client.read_to_end(&mut got).expect("FIN");
-        assert_eq!(frames(&got), told);
+        assert_eq!(frames(&got), expected);
         assert_eq!(accepting(&mut bench), [true; 2]);
     }
     assert_eq!((bench.counters().refused, bench.counters().connections), (2, CONNECTIONS));

@@ -1,8 +1,8 @@
-//! What comes late: for a connection that is closed, and whose slot is another's by then.
+//! Late completions: for a connection that is closed, and whose slot is another's by then.
 
 use super::*;
 
-/// What a closed connection's requests may still complete with.
+/// Completions that a closed connection's requests may still have.
 #[derive(Clone, Copy, Debug)]
 enum Late {
     Bytes { goes_on: bool },

@@ -80,7 +80,7 @@ fn fault_19_when_all_buffers_are_out_all_of_them_come_back_with_their_bytes() {
     assert_eq!(bench.ring().stats().buffers_exhausted, 2);
 }
 
-/// What comes between two pieces.
+/// Interruptions between two pieces.
 const BETWEEN: [&[Interruption]; 5] = [
     &[],
     &[Interruption::Ends],

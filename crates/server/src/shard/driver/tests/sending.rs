@@ -55,7 +55,7 @@ fn what_is_owed_to_a_full_socket_goes_out_in_order_once_it_takes_more() {
 
 /// One of the two ends of a connection that a test tells.
 #[derive(Clone, Copy, Debug)]
-enum Told {
+enum Injected {
     Sent(i32),
     Ended(i32),
     Received,
@@ -65,30 +65,32 @@ enum Told {
 #[test]
 fn a_connection_ends_once_whichever_of_its_completions_says_so_first() {
     let broken = [libc::EPIPE, libc::ECONNRESET, libc::ETIMEDOUT, libc::EHOSTUNREACH];
-    let ends = broken.map(|errno| Told::Ended(-errno)).into_iter().chain([Told::Ended(0)]);
-    let answers = broken.map(|errno| Told::Sent(-errno)).into_iter().chain([
-        Told::Sent(3),
-        Told::Sent(i32::MAX),
-        Told::Sent(-libc::EAGAIN),
+    let ends = broken.map(|errno| Injected::Ended(-errno)).into_iter().chain([Injected::Ended(0)]);
+    let answers = broken.map(|errno| Injected::Sent(-errno)).into_iter().chain([
+        Injected::Sent(3),
+        Injected::Sent(i32::MAX),
+        Injected::Sent(-libc::EAGAIN),
     ]);
     for (end, answer) in ends.flat_map(|end| answers.clone().map(move |answer| (end, answer))) {
-        for order in
-            [[end, answer, Told::Received], [answer, end, Told::Received], [answer, Told::Received, end]]
-        {
+        for order in [
+            [end, answer, Injected::Received],
+            [answer, end, Injected::Received],
+            [answer, Injected::Received, end],
+        ] {
             for apart in [true, false] {
                 let mut bench = Bench::new();
                 let conn = bench.connect(PLAIN);
                 bench.ring().inject_received(socket_id(conn), &auth(), true);
                 bench.pass();
-                for told in order {
-                    match told {
-                        Told::Sent(result) => {
+                for injected in order {
+                    match injected {
+                        Injected::Sent(result) => {
                             let most =
                                 bench.ring().kernel().sending(socket_id(conn)).map_or(0, <[u8]>::len) as i32;
                             bench.answer(conn, result.min(most));
                         }
-                        Told::Ended(result) => bench.ring().inject_receive_ended(socket_id(conn), result),
-                        Told::Received => {
+                        Injected::Ended(result) => bench.ring().inject_receive_ended(socket_id(conn), result),
+                        Injected::Received => {
                             bench.ring().inject_received(socket_id(conn), &frame::heartbeat()[..2], true);
                         }
                     }
@@ -101,9 +103,9 @@ fn a_connection_ends_once_whichever_of_its_completions_says_so_first() {
                 assert!(!bench.ring().kernel().is_open(socket_id(conn)), "{order:?}");
                 let closed = bench.counters().closed;
                 assert_eq!(closed.iter().sum::<u64>(), 1, "{order:?}");
-                let is_broken = matches!(answer, Told::Sent(errno) if broken.contains(&-errno));
-                let says_fin = matches!(end, Told::Ended(0));
-                let first = if says_fin && (matches!(order[0], Told::Ended(_)) || !is_broken) {
+                let is_broken = matches!(answer, Injected::Sent(errno) if broken.contains(&-errno));
+                let says_fin = matches!(end, Injected::Ended(0));
+                let first = if says_fin && (matches!(order[0], Injected::Ended(_)) || !is_broken) {
                     CloseReason::PeerClosed
                 } else {
                     CloseReason::PeerReset

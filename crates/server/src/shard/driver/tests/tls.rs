@@ -18,7 +18,7 @@ struct Client {
     is_closed: bool,
 }
 
-/// What a SEND is answered by.
+/// Answer to a SEND.
 #[derive(Clone, Copy, Debug)]
 enum Answer {
     Whole,
@@ -40,7 +40,7 @@ impl Client {
         self.tls.writer().write_all(bytes).expect("room");
     }
 
-    /// What there is to send.
+    /// Bytes to send.
     fn records(&mut self) -> Vec<u8> {
         let mut records = Vec::new();
         while self.tls.wants_write() {
@@ -80,7 +80,7 @@ impl Bench {
         Client { conn: self.connect(TLS), tls, plain: Vec::new(), is_closed: false }
     }
 
-    /// What the client has to send arrives.
+    /// Makes the client's bytes arrive.
     fn arrive(&mut self, client: &mut Client) {
         for piece in client.records().chunks(PIECE) {
             self.ring().inject_received(socket_id(client.conn), piece, true);
@@ -207,7 +207,7 @@ fn no_byte_of_a_record_is_lost_or_doubled_however_receiving_is_interrupted() {
     }
 }
 
-/// Where a connection is when a SEND of its breaks.
+/// Stage of a connection when a SEND of its breaks.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
     Handshake,
@@ -289,7 +289,7 @@ fn the_last_frame_close_notify_and_fin_go_out_in_this_order_however_sends_are_an
     }
 }
 
-/// The ticket and what the engine owes would be sealed under earlier numbers than close_notify.
+/// The ticket and the pending frames of the engine would be sealed under earlier numbers than close_notify.
 #[test]
 fn who_leaves_right_behind_its_handshake_gets_records_that_it_can_open() {
     for says_goodbye in [true, false] {

@@ -1,6 +1,6 @@
 """A plain healthy subscriber, in a process of its own so that nothing of a test delays it.
 
-    python3 neighbour.py HOST PORT [PRELUDE]    with STREAM_USER and STREAM_PASS in the environment
+    python3 bystander.py HOST PORT [PRELUDE]    with STREAM_USER and STREAM_PASS in the environment
 
 PRELUDE are bytes to send before all others, in hexadecimal.
 
@@ -25,7 +25,7 @@ GRACE_S = 5.0
 SOURCE_HOST = "127.200.0.1"
 
 
-class Neighbour:
+class Bystander:
     def __init__(self, client, interval_s, next_sequence):
         self.client = client
         self.interval_s = interval_s
@@ -74,21 +74,21 @@ def main():
         client.send_raw(bytes.fromhex(sys.argv[3]))
     ack = client.authenticate(os.environ["STREAM_USER"], os.environ["STREAM_PASS"])
     first = client.subscribe("SECOND")["next_sequence"]
-    neighbour = Neighbour(client, ack["heartbeat_interval_ms"] / 1000, first)
+    bystander = Bystander(client, ack["heartbeat_interval_ms"] / 1000, first)
     print("ready", flush=True)
 
     told_to_end = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), told_to_end.set()), daemon=True).start()
     fault = None
     try:
-        neighbour.read_until(told_to_end.is_set)
+        bystander.read_until(told_to_end.is_set)
         end, deadline = time.time(), time.monotonic() + GRACE_S
-        neighbour.read_until(lambda: neighbour.newest_due >= end or time.monotonic() > deadline)
-        if neighbour.newest_due < end:
-            fault = f"no tick for the last {end - neighbour.newest_due:.1f} s"
+        bystander.read_until(lambda: bystander.newest_due >= end or time.monotonic() > deadline)
+        if bystander.newest_due < end:
+            fault = f"no tick for the last {end - bystander.newest_due:.1f} s"
     except (ConnectionClosed, ProtocolError, OSError) as error:
         fault = f"{type(error).__name__}: {error}"
-    print(json.dumps(neighbour.result(fault)), flush=True)
+    print(json.dumps(bystander.result(fault)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-//! Many subscriptions in one process, and what they lived through: `crowd CLIENTS SECONDS SERVER...`.
+//! Many subscriptions in one process, and counts of what happened to them: `subscribers CLIENTS SECONDS SERVER...`.
 //!
 //! The user is STREAM_USER, the password STREAM_PASS. Says `subscribed` once every client is, and at the end prints one
 //! line of JSON. `scripts/drain` uses it.
@@ -11,9 +11,9 @@ use tokio::{runtime, sync::Semaphore, time};
 /// Clients that connect at once.
 const CONNECTING_MAX: usize = 256;
 
-/// What one client, or all of them, lived through.
+/// Counts of one client, or of all of them.
 #[derive(Default)]
-struct Tally {
+struct Counts {
     ticks: u64,
     gaps: u64,
     /// Ticks whose sequence isn't one above the last.
@@ -33,27 +33,27 @@ fn main() -> Result<(), Error> {
         usage();
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let tally = runtime.block_on(crowd(clients, Duration::from_secs(seconds), servers.to_vec()))?;
+    let counts = runtime.block_on(run(clients, Duration::from_secs(seconds), servers.to_vec()))?;
     println!(
         "{{\"clients\":{clients},\"ticks\":{},\"gaps\":{},\"out_of_order\":{},\"goaways\":{},\"disconnected\":{},\
          \"moved\":{},\"failed\":{}}}",
-        tally.ticks,
-        tally.gaps,
-        tally.out_of_order,
-        tally.goaways,
-        tally.disconnected,
-        tally.moved,
-        tally.failed
+        counts.ticks,
+        counts.gaps,
+        counts.out_of_order,
+        counts.goaways,
+        counts.disconnected,
+        counts.moved,
+        counts.failed
     );
     Ok(())
 }
 
 fn usage() -> ! {
-    eprintln!("usage: crowd CLIENTS SECONDS SERVER...");
+    eprintln!("usage: subscribers CLIENTS SECONDS SERVER...");
     exit(2)
 }
 
-async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Tally, Error> {
+async fn run(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Counts, Error> {
     let servers: Arc<[String]> = servers.into();
     let gate = Arc::new(Semaphore::new(CONNECTING_MAX));
     let mut joining = Vec::new();
@@ -79,40 +79,40 @@ async fn crowd(clients: u64, lasts: Duration, servers: Vec<String>) -> Result<Ta
     for mut subscription in subscriptions {
         let servers = Arc::clone(&servers);
         following.push(tokio::spawn(async move {
-            let (mut tally, mut last) = (Tally::default(), None);
+            let (mut counts, mut last) = (Counts::default(), None);
             while let Ok(Some(event)) = time::timeout_at(end, subscription.next()).await {
                 match event {
                     Ok(StreamUpdate::Batch(batch)) => {
                         for tick in batch.ticks {
-                            tally.out_of_order +=
+                            counts.out_of_order +=
                                 u64::from(last.is_some_and(|last| tick.sequence != last + 1));
                             last = Some(tick.sequence);
-                            tally.ticks += 1;
+                            counts.ticks += 1;
                         }
                     }
-                    Ok(StreamUpdate::Gap { .. } | StreamUpdate::Reset { .. }) => tally.gaps += 1,
-                    Ok(StreamUpdate::GoAway { .. }) => tally.goaways += 1,
-                    Ok(StreamUpdate::Disconnected { .. }) => tally.disconnected += 1,
+                    Ok(StreamUpdate::Gap { .. } | StreamUpdate::Reset { .. }) => counts.gaps += 1,
+                    Ok(StreamUpdate::GoAway { .. }) => counts.goaways += 1,
+                    Ok(StreamUpdate::Disconnected { .. }) => counts.disconnected += 1,
                     Ok(StreamUpdate::Reconnected { server, .. }) => {
-                        tally.moved += u64::from(server != servers[0]);
+                        counts.moved += u64::from(server != servers[0]);
                     }
                     Ok(StreamUpdate::Subscribed { .. }) => {}
-                    Err(_) => tally.failed += 1,
+                    Err(_) => counts.failed += 1,
                 }
             }
-            tally
+            counts
         }));
     }
-    let mut sum = Tally::default();
+    let mut sum = Counts::default();
     for client in following {
-        let tally = client.await.expect("no client panics");
-        sum.ticks += tally.ticks;
-        sum.gaps += tally.gaps;
-        sum.out_of_order += tally.out_of_order;
-        sum.goaways += tally.goaways;
-        sum.disconnected += tally.disconnected;
-        sum.moved += tally.moved;
-        sum.failed += tally.failed;
+        let counts = client.await.expect("no client panics");
+        sum.ticks += counts.ticks;
+        sum.gaps += counts.gaps;
+        sum.out_of_order += counts.out_of_order;
+        sum.goaways += counts.goaways;
+        sum.disconnected += counts.disconnected;
+        sum.moved += counts.moved;
+        sum.failed += counts.failed;
     }
     Ok(sum)
 }

@@ -36,12 +36,12 @@ const EVENTS: [&str; 6] = [
 ];
 
 /// Everyone but the client that prints. Dropped, they all leave at once.
-pub struct Crowd {
+pub struct Clients {
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Crowd {
+impl Clients {
     /// Has so many clients connect, one after another, and events published.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ impl Crowd {
     }
 }
 
-impl Drop for Crowd {
+impl Drop for Clients {
     fn drop(&mut self) {
         drop(self.stop.take());
         // It fails only if the thread panicked, which was printed.
@@ -104,7 +104,7 @@ async fn publish(address: String, credentials: Credentials) -> Result<(), Error>
 
 fn event(number: u64) -> Event {
     let template = EVENTS[(number % EVENTS.len() as u64) as usize];
-    // Neighbours are of different users, as they would be.
+    // Consecutive ones are of different users, as they would be.
     let user = (number * 7 % USERS).to_string();
     let json = template.replace("USER", &user).replace("NUMBER", &(number % 1_000).to_string());
     let mut event = parse_event(&json).expect("a template of an event");

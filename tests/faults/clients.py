@@ -112,7 +112,7 @@ class RawPeer(Peer):
         pass
 
 
-class Crowd:
+class Clients:
     """Peers on one selector, each made by `kind`. They go on only within `run_until`."""
 
     def __init__(self, host, port, kind=Peer):
