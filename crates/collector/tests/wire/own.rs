@@ -156,8 +156,8 @@ async fn a_connection_goes_on_after_a_rest_wherever_its_next_request_was_cut() {
         stream.write_all(first.as_bytes()).await.unwrap();
         sleep(Duration::from_millis(1300)).await;
         stream.write_all(second.as_bytes()).await.unwrap();
-        let told = answer(&mut stream).await;
-        assert!(told.starts_with("HTTP/1.1 200"), "cut at {cut}: {told:?}");
+        let answered = answer(&mut stream).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "cut at {cut}: {answered:?}");
         // The beginning of a next request comes before the buffers go.
         stream.write_all(b"GET /openapi").await.unwrap();
         sleep(Duration::from_millis(1300)).await;
