@@ -160,7 +160,7 @@ impl Stored {
             match &event.event_name[..] {
                 "bad" => ack.rejected.push(rejection("FIELD_MISSING", false)),
                 "later" if is_first(&mut self.seen_later) => {
-                    ack.rejected.push(rejection("STORAGE_FULL", true))
+                    ack.rejected.push(rejection("STORAGE_FULL", true));
                 }
                 _ if is_first(&mut self.ids) => {
                     ack.accepted += 1;
