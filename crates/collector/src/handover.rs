@@ -123,7 +123,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// What the environment says was handed over.
+    /// Receives the sockets that the environment names as handed over.
     ///
     /// # Errors
     /// If the sockets don't come.
@@ -135,7 +135,7 @@ impl Inherited {
         Ok(Self { sockets: receive(&channel)?, predecessor: Some(channel) })
     }
 
-    /// Whether this process takes over from another.
+    /// True if this process takes over from another.
     pub fn is_successor(&self) -> bool {
         self.predecessor.is_some()
     }

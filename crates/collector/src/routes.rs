@@ -14,7 +14,7 @@ const HTTP: &[Listener] = &[Listener::Http];
 const OTLP_HTTP: &[Listener] = &[Listener::OtlpHttp];
 const OTLP_GRPC: &[Listener] = &[Listener::OtlpGrpc];
 const READ: &str = "GET, HEAD";
-/// What shippers ask for, and put there.
+/// Methods by which shippers read and write setup.
 const SETUP: &str = "GET, HEAD, PUT, POST";
 
 /// All paths.

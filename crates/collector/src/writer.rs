@@ -221,7 +221,7 @@ impl<'a> EventWriter<'a> {
         }
     }
 
-    /// Whether events of this kind may come encoded: nothing of them has to be looked at, or changed.
+    /// True if events of this kind may come encoded: nothing of them has to be looked at, or changed.
     pub fn takes_encoded(&self, kind: EventType) -> bool {
         self.rules.is_none() && self.correction.is_none() && self.origin.key.allows(kind.into())
     }

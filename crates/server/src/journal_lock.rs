@@ -32,7 +32,7 @@ pub enum JournalLockError {
         .0.display()
     )]
     Taken(PathBuf),
-    /// It is a single journal.
+    /// The directory is a single journal.
     #[error("{} is the journal of one shard; name the directory that holds the journals, or another one", .0.display())]
     OfOneShard(PathBuf),
     /// The file can't be opened or locked.

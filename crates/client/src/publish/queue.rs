@@ -17,7 +17,7 @@ pub(crate) trait Queue: Send + 'static {
     /// The server wants the client to go: nothing more is sent on this connection.
     fn leave(&mut self);
 
-    /// Whether nothing is owed on this connection.
+    /// True if no answer is outstanding on this connection.
     fn is_idle(&self) -> bool;
 
     /// Appends the payload of the next PUBLISH to `out`, if one may go now.
@@ -32,7 +32,7 @@ pub(crate) trait Queue: Send + 'static {
     /// If the server must not send such an answer; nothing has changed.
     fn acknowledge(&mut self, ack: PublishAck, now: Instant) -> Result<Answer, BadMessage>;
 
-    /// Whether the error ends the publisher, instead of a pause and another attempt.
+    /// True if the error ends the publisher, instead of a pause and another attempt.
     fn ends_by(error: &Error) -> bool;
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Answer {
     pub retrying: Option<PublishEvent>,
 }
 
-/// Whether the answer is one for a batch of so many events: each is counted once, and verdicts are in order.
+/// True if the answer is one for a batch of so many events: each is counted once, and rejections are in order.
 pub(crate) fn answers_all(ack: &PublishAck, events: usize) -> bool {
     let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
     let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);

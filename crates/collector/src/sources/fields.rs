@@ -30,7 +30,7 @@ pub(super) fn takes_text(texts: &BTreeMap<String, String>, key: &str, text: &str
     fits_text_map(key, text) && texts.len() < TEXTS_MAX
 }
 
-/// Whether a map of texts takes a key and a text of such lengths.
+/// True if a map of texts takes a key and a text of such lengths.
 pub(super) fn fits_text_map(key: &str, text: &str) -> bool {
     text.len() <= TEXT_BYTES_MAX && (1..=TEXT_KEY_BYTES_MAX).contains(&key.len())
 }

@@ -42,7 +42,7 @@ pub enum SubmitError {
     /// Too many bytes wait for an answer.
     #[error("the queue is full: {bytes} bytes have no answer yet")]
     Full {
-        /// How many.
+        /// Bytes without an answer.
         bytes: usize,
     },
     /// The batch is empty, or larger than the server takes. It may have fit the server before.
