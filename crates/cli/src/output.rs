@@ -64,7 +64,7 @@ impl Inputs {
     /// Refuses a standard output that is one of these: `command file >> file`.
     ///
     /// # Errors
-    /// Which of them it is.
+    /// If it is one of them; the error names it.
     pub fn check_stdout(&self) -> io::Result<()> {
         self.check(&opened(&io::stdout())?.metadata()?)
     }

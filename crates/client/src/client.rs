@@ -10,7 +10,7 @@ use crate::{Error, StreamUpdate, config::Config, driver::Driver, feed::Wanted, l
 
 /// A client that is connected and authenticated, but not yet subscribed.
 ///
-/// It heartbeats by itself. If its connection is lost, [`Client::subscribe`] says why. Dropped, it closes.
+/// The client heartbeats by itself. If its connection is lost, [`Client::subscribe`] says why. Dropped, it closes.
 #[derive(Debug)]
 pub struct Client {
     task: Task,

@@ -85,7 +85,7 @@
 //! - No more batches are on the way than the server gives credits for, none larger than it takes, and none before the
 //!   time for which it asked.
 //!
-//! What an application that ends leaves without an answer, [`Publisher::close`] gives back; with a
+//! [`Publisher::close`] gives back what an application that ends leaves without an answer; with a
 //! [disk queue](Publishing::disk_queue), the next start sends it. docs/publishing.md tells more.
 //!
 //! # Encryption
@@ -94,7 +94,7 @@
 //! asks for them (mutual TLS). It checks the server's certificate, resumes sessions when it reconnects, and ends with
 //! close_notify. Without it the password crosses the network in the clear.
 //!
-//! It needs a tokio runtime with I/O and time enabled.
+//! The client needs a tokio runtime with I/O and time enabled.
 
 #![forbid(unsafe_code)]
 

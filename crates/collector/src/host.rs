@@ -56,7 +56,7 @@ impl HostConfig {
     /// The metrics.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn metrics(&self) -> Result<HostMetrics, String> {
         let interval = duration("interval", self.interval.as_deref(), Duration::from_secs(15));
         Ok(HostMetrics {

@@ -64,7 +64,7 @@ impl StdinConfig {
     /// The lines.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn lines(&self) -> Result<StdinLines, String> {
         let format = Format::named(self.format.as_deref().unwrap_or("text"));
         Ok(StdinLines {

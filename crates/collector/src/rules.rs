@@ -60,7 +60,7 @@ impl Rules {
     /// Of the table.
     ///
     /// # Errors
-    /// What is wrong, and in which rule, for people.
+    /// The fault and its rule, for people.
     pub fn new(configs: &[RuleConfig]) -> Result<Self, String> {
         let rule = |(at, config): (usize, &RuleConfig)| {
             config.rule().map_err(|problem| format!("[[rule]] {}: {problem}", at + 1))

@@ -1,7 +1,7 @@
 //! The disk queue of an agent: events are synced to it before their sender is answered, and go to the servers in their
 //! order when they can.
 //!
-//! It is a directory of segments, each a file of frames (`frame`). One thread appends and syncs (`appender`), one task
+//! The spool is a directory of segments, each a file of frames (`frame`). One thread appends and syncs (`appender`), one task
 //! sends and removes what the servers have (`forwarder`). A segment goes when all of it is stored; after a crash the
 //! oldest one is sent from its beginning, and the servers know by their ids what they have.
 

@@ -1,6 +1,6 @@
 //! Events of one request, encoded for the servers as they are decoded.
 //!
-//! What the collector adds to each event is added here: an id where the sender gave none, the sender's identity, and the
+//! Adds to each event what the collector knows: an id where the sender gave none, the sender's identity, and the
 //! timestamp by the collector's clock where the sender's is wrong.
 
 use std::{net::IpAddr, sync::Arc};

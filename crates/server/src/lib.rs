@@ -1,6 +1,6 @@
 //! The tickstream server: sockets, shards and configuration.
 //!
-//! Where to look first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
+//! To look at first: [`serve`] starts the shards, `shard/driver.rs` is the loop of one, [`ring`] its sockets.
 //! Every decision about a connection is made in `tickstream-engine`.
 
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! A virtual journal: what it takes is durable after a while, in groups; its disk is slow, full or failing now and then.
 //!
-//! It says what crates/server/src/shard/journal_driver.rs may say: records are refused when they are appended, in order, and
+//! The simulated journal says what crates/server/src/shard/journal_driver.rs may say: records are refused when they are appended, in order, and
 //! never once they were taken.
 
 use std::collections::VecDeque;

@@ -4,7 +4,7 @@
 //! its clocks and the network; `model` says after each call what the shard may and must have done. The model is written
 //! from docs/protocol.md and shares no code with what it checks: `wire`, `events` and `ticks` are its own.
 //!
-//! What is reproducible here is everything: the same seed gives the same trace, on every machine.
+//! Everything is reproducible: the same seed gives the same trace, on every machine.
 
 #![forbid(unsafe_code)]
 

@@ -58,7 +58,7 @@ impl Feed {
 }
 
 /// Hands `take` the batches of every journal in `directory` whose events can be meant, each with its journal's name.
-/// Where a journal can't be read on, the others may be sound: it is named, and they are read all the same.
+/// A journal that can't be read on is named, and the others are read all the same.
 ///
 /// # Errors
 /// If there is no journal, one is damaged, or a signal came; and what `take` fails with, which ends it.

@@ -9,7 +9,7 @@
 //! | events became a batch | 0 | the batch's number | how many | their numbers, 8 bytes each, little-endian |
 //! | a batch was answered | 0 | the batch's number, 0: none | 0 | the numbers of its events that have a final answer |
 //!
-//! Where most of it is about events that are answered, it is written anew from what the pipeline holds, under another
+//! A file of mostly answered events is written anew from what the pipeline holds, under another
 //! name, and takes the old one's place. Only that is synced: a power cut may lose the last events. It never makes a
 //! number stand for two batches, since each start leaves out [`LEAP`] of them.
 //!

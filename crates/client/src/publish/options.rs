@@ -127,7 +127,7 @@ impl Publishing {
     }
 
     /// Keeps what has no final answer in a file in `dir` as well, which is made where it isn't there: none by default.
-    /// What an application leaves there, however it ends, goes first when the next one starts, under the producer's id
+    /// Events that an application leaves there, however it ends, go first when the next one starts, under the producer's id
     /// and the numbers that it had. The directory is one publisher's at a time.
     ///
     /// The file has at most `bytes_max` bytes, about half of which are for events; beyond, the queue is full. It isn't
@@ -140,7 +140,7 @@ impl Publishing {
 
     /// Sets the observer of what happens: rejections, lost connections. None by default.
     ///
-    /// It is called in the publisher's own task, which meanwhile neither sends nor heartbeats: it must not wait.
+    /// The function runs in the publisher's own task, which meanwhile neither sends nor heartbeats: it must not wait.
     pub fn observer(mut self, observer: impl FnMut(PublishEvent) + Send + 'static) -> Self {
         self.observer = Box::new(observer);
         self

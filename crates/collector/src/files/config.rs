@@ -57,7 +57,7 @@ impl FileConfig {
     /// The files.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn files(&self) -> Result<Files, String> {
         self.read().map_err(|problem| format!("[[source.file]] {}: {problem}", self.paths.join(", ")))
     }

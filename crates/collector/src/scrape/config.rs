@@ -122,7 +122,7 @@ impl JobConfig {
     /// The job.
     ///
     /// # Errors
-    /// What is wrong, and where, for people.
+    /// The fault and its place, for people.
     pub fn job(&self) -> Result<Job, String> {
         self.read().map_err(|problem| format!("[[source.scrape]] {}: {problem}", self.job_name))
     }

@@ -50,7 +50,7 @@ impl RuleConfig {
     /// The rule.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// The fault, for people.
     pub fn rule(&self) -> Result<Rule, String> {
         let pattern = self.regex.as_deref().unwrap_or("(.*)");
         // The whole value has to match, and a dot is any character.

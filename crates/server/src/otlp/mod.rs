@@ -3,7 +3,7 @@
 //! [`Tracer`] is a shard's side: it hands plain data to a queue of bounded length, and never waits or wakes anybody.
 //! `span` makes spans of it on the exporter's thread, which is `tickstream-service`'s.
 //!
-//! Where nothing is traced there is no tracer, and a shard pays for looking at an `Option`.
+//! Without tracing there is no tracer, and a shard pays for looking at an `Option`.
 
 mod span;
 

@@ -111,7 +111,7 @@ impl Driver {
 
     /// Drives the shard until it is told to end.
     ///
-    /// It sleeps in the socket ring, which knows of all that wakes it, and never yields: an executor that parks can
+    /// The driver sleeps in the socket ring, which knows of all that wakes it, and never yields: an executor that parks can
     /// sleep for ever, and it has no other task (docs/decisions/0001-executor.md).
     pub fn run(mut self) -> Result<(), ShardError> {
         while !self.is_finished() {

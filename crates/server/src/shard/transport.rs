@@ -1,6 +1,6 @@
 //! TLS sessions, between the socket ring and the engine. Plain connections don't pass through here.
 //!
-//! What the engine sends is sealed here, into a record of the connection's own; what the ring receives is opened
+//! Bytes that the engine sends are sealed here, into a record of the connection's own; received ones are opened
 //! here. It does no I/O and calls nobody: the driver passes in what happened, and carries each [`Output`] to the ring or
 //! to the engine. The engine is told that bytes were sent when the record that holds them was, so its deadlines and its
 //! order hold for TLS as they do for plain TCP. What TLS says for itself (handshake, alerts, KeyUpdate) waits for the

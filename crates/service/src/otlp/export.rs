@@ -1,6 +1,6 @@
 //! The thread that exports spans: once a second it takes what waits, and posts it in batches.
 //!
-//! It polls the queue and never sleeps on it, so that nobody has to wake it. All that waits is bounded: the queue, and
+//! The exporter polls the queue and never sleeps on it, so that nobody has to wake it. All that waits is bounded: the queue, and
 //! one batch. While the endpoint is down the queue fills, and what doesn't fit is lost and counted.
 
 use std::fmt::Display;
