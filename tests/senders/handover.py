@@ -39,21 +39,24 @@ def is_running(pid):
         return False
 
 
-def children(pid):
-    found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        try:
-            found += (task / "children").read_text().split()
-        except OSError:
-            continue
-    return [int(child) for child in found]
+def command_line(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def collectors(line):
+    """The processes with this command line, which names a folder of its own."""
+    running = (int(path.name) for path in pathlib.Path("/proc").iterdir() if path.name.isdecimal())
+    return {pid for pid in running if command_line(pid) == line}
 
 
 class Application(threading.Thread):
     """Sends each event once, over a connection of its own, and never again."""
 
     def __init__(self, sender):
-        super().__init__()
+        super().__init__(daemon=True)
         self.sender, self.failures, self.is_over = sender, [], False
 
     def run(self):
@@ -86,9 +89,12 @@ def main():
     for _ in range(rounds):
         write(log, lines)
         old = installation.collector
+        line = command_line(old.pid)
         old.send_signal(signal.SIGUSR2)
-        wait_for(lambda: children(old.pid) or not is_running(old.pid), "no process was started")
-        successor = Successor(children(old.pid)[0])
+        # The old one may have ended before anybody looks.
+        new = lambda: collectors(line) - {old.pid}
+        wait_for(new, "no process was started")
+        successor = Successor(new().pop())
         write(log, lines)
         assert old.wait(timeout=60) == 0, f"see {folder}"
         installation.collector = successor

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 from installation import Installation, free_ports, wait_for, wait_for_port
-from senders import DEBIAN, FORMAT, Daemon, debian, folder_of, otel, send_to
+from senders import DEBIAN, FORMAT, Daemon, debian, environment, folder_of, otel, send_to
 
 
 def beside(installation, name, listeners, config="", collector_flags=()):
@@ -57,7 +57,7 @@ def test_rsyslog_tls(installation):
         f'global(workDirectory="{folder}" DefaultNetstreamDriverCAFile="{certificate}")\n'
         f'module(load="imuxsock" SysSock.Use="off")\ninput(type="imuxsock" Socket="{folder}/log")\n'
         f'action(type="omfwd" target="127.0.0.1" port="{own.ports["syslog_tcp"]}" protocol="tcp" TCP_Framing="octet-counted" {FORMAT} '
-        'StreamDriver="gtls" StreamDriverMode="1" StreamDriverAuthMode="x509/name" StreamDriverPermittedPeers="localhost")\n'
+        'StreamDriver="gtls" StreamDriverMode="1" StreamDriverAuthMode="x509/name" StreamDriverPermittedPeers="localhost" gnutlsPriorityString="NORMAL:-VERS-ALL:+VERS-TLS1.3")\n'
     )
     modules = DEBIAN / "usr/lib/x86_64-linux-gnu/rsyslog"
     where = ["-M", modules] if modules.exists() else []
@@ -122,7 +122,7 @@ def test_haproxy_log(installation):
         f"backend app\n  server s1 127.0.0.1:{own.ports['admin']}\n"
     )
     log = (folder / "haproxy.log").open("w")
-    process = subprocess.Popen([program, "-f", folder / "haproxy.cfg"], stdout=log, stderr=(folder / "stderr").open("w"))
+    process = subprocess.Popen([program, "-f", folder / "haproxy.cfg"], stdout=log, stderr=(folder / "stderr").open("w"), env=environment())
     try:
         wait_until_answered(port)
         log_lines = lambda: [line for line in (folder / "haproxy.log").read_text().splitlines() if "web app/s1" in line]

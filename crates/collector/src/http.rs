@@ -10,6 +10,7 @@ mod encoding;
 mod exchange;
 mod grpc;
 mod head;
+mod plain;
 mod refusal;
 mod reply;
 mod route;

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
-#[cfg(feature = "server")]
+#[cfg(feature = "collector")]
 mod collector;
 #[cfg(feature = "server")]
 mod config;
@@ -19,7 +19,7 @@ mod session;
 #[cfg(feature = "server")]
 mod tls;
 
-#[cfg(feature = "server")]
+#[cfg(feature = "collector")]
 pub use collector::collector;
 #[cfg(feature = "server")]
 pub use config::config;
@@ -41,7 +41,7 @@ pub const TARGETS: &[Target] = &[
     ("proxy", proxy),
     ("publish", publish),
     ("session", session),
-    #[cfg(feature = "server")]
+    #[cfg(feature = "collector")]
     ("collector", collector),
     #[cfg(feature = "server")]
     ("config", config),

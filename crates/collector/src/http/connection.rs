@@ -1,15 +1,22 @@
 //! One connection: requests until its client goes, is idle for too long, or the collector ends.
 
 use std::{
+    convert::Infallible,
     net::IpAddr,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -20,7 +27,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::exchange::Exchange;
+use super::{exchange::Exchange, reply::ReplyBody};
 use crate::drain;
 
 /// Bounds of connections.
@@ -35,14 +42,25 @@ pub struct ConnectionLimits {
 }
 
 /// Requests that run, and when the last one ended.
-struct Activity {
+pub(super) struct Activity {
     since: Instant,
     running: AtomicUsize,
+    /// Milliseconds since; 0: none has ended.
     ended_ms: AtomicU64,
+    /// The client doesn't read what is there for it.
+    pub is_blocked: AtomicBool,
 }
 
-/// A builder of connections for a listener.
-pub(super) fn builder(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
+/// Builders of connections for a listener.
+pub(super) struct Builder {
+    pub any: auto::Builder<TokioExecutor>,
+    pub http1: http1::Builder,
+    /// Time for which a connection may be idle.
+    pub idle_timeout: Duration,
+}
+
+/// A builder of connections of both versions.
+pub(super) fn any(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -64,7 +82,7 @@ pub(super) fn builder(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> 
 }
 
 /// hyper refuses buffers below.
-const READ_BYTES_LEAST: usize = 8192;
+pub(super) const READ_BYTES_LEAST: usize = 8192;
 /// Streams that a client resets before they were looked at (CVE-2023-44487).
 const RESETS_MAX: usize = 20;
 /// Bytes that a client may send before it is read from.
@@ -74,56 +92,82 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a connection that was asked to end.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Serves a connection to its end. `drained` becomes true when the collector ends.
+/// Serves a connection to its end, of HTTP/1.1 or 2. `drained` becomes true when the collector ends.
 pub(super) async fn serve(
     io: impl AsyncRead + AsyncWrite + Unpin + 'static,
     address: IpAddr,
     exchange: Arc<Exchange>,
-    builder: &auto::Builder<TokioExecutor>,
-    idle_timeout: Duration,
+    builder: &Builder,
     mut drained: watch::Receiver<bool>,
 ) {
     let activity = Arc::new(Activity::new());
-    let service = service_fn({
-        let activity = activity.clone();
-        move |request: hyper::Request<Incoming>| {
-            let (exchange, running) = (exchange.clone(), Running::new(activity.clone()));
-            async move {
-                let response = exchange.answer(request, address).await;
-                drop(running);
-                Ok::<_, std::convert::Infallible>(response)
-            }
-        }
-    });
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service));
+    let service = service(exchange, address, activity.clone());
+    let mut connection = std::pin::pin!(builder.any.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         // An error is the client's, which knows it already.
         _ = connection.as_mut() => return,
-        () = activity.idle(idle_timeout) => {}
+        () = activity.idle(builder.idle_timeout) => {}
         () = drain::begins(&mut drained) => {}
     }
     connection.as_mut().graceful_shutdown();
-    let busy = async {
-        loop {
-            time::sleep(GOODBYE).await;
-            if activity.running.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-        }
-    };
     tokio::select! {
         _ = connection => {}
-        () = busy => {}
+        () = activity.goodbye() => {}
     }
 }
 
+/// Answers requests of a connection. What an answer needs while it is made goes with it.
+pub(super) fn service(
+    exchange: Arc<Exchange>,
+    address: IpAddr,
+    activity: Arc<Activity>,
+) -> impl Service<Request<Incoming>, Response = Response<ReplyBody>, Error = Infallible, Future = Answering> + Send
+{
+    service_fn(move |request: Request<Incoming>| -> Answering {
+        let (exchange, running) = (exchange.clone(), Running::new(activity.clone()));
+        Box::pin(async move {
+            let response = exchange.answer(request, address).await;
+            drop(running);
+            Ok(response)
+        })
+    })
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<ReplyBody>, Infallible>> + Send>>;
+
 impl Activity {
-    fn new() -> Self {
-        Self { since: Instant::now(), running: AtomicUsize::new(0), ended_ms: AtomicU64::new(0) }
+    pub fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            running: AtomicUsize::new(0),
+            ended_ms: AtomicU64::new(0),
+            is_blocked: AtomicBool::new(false),
+        }
+    }
+
+    /// Until a request was answered, which the client has read, and nothing has run for so long.
+    pub async fn answered(&self, time: Duration) {
+        loop {
+            self.idle(time).await;
+            if self.ended_ms.load(Ordering::Relaxed) > 0 && !self.is_blocked.load(Ordering::Relaxed) {
+                return;
+            }
+            time::sleep(time).await;
+        }
+    }
+
+    /// Until nothing runs on a connection that was asked to end.
+    pub async fn goodbye(&self) {
+        loop {
+            time::sleep(GOODBYE).await;
+            if self.running.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+        }
     }
 
     /// Until nothing has run for so long.
-    async fn idle(&self, timeout: Duration) {
+    pub async fn idle(&self, timeout: Duration) {
         loop {
             let idle_since = self.since + Duration::from_millis(self.ended_ms.load(Ordering::Relaxed));
             let is_running = self.running.load(Ordering::Relaxed) > 0;
@@ -149,8 +193,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Activity { since, running, ended_ms } = &*self.0;
-        ended_ms.store(since.elapsed().as_millis() as u64, Ordering::Relaxed);
+        let Activity { since, running, ended_ms, .. } = &*self.0;
+        ended_ms.store((since.elapsed().as_millis() as u64).max(1), Ordering::Relaxed);
         running.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -1,6 +1,11 @@
 //! A listener and its connections.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -12,8 +17,9 @@ use tokio_rustls::{TlsAcceptor, rustls};
 
 use super::{
     Listener, Route,
-    connection::{self, ConnectionLimits},
+    connection::{self, Builder, ConnectionLimits},
     exchange::{Exchange, RequestLimits, SharedKeys},
+    plain,
 };
 use crate::{intake::SharedIntake, keys::Key, networks::Network};
 
@@ -112,9 +118,12 @@ async fn accept(
     connections: Arc<Semaphore>,
     drained: watch::Receiver<bool>,
 ) {
-    let builder = Arc::new(connection::builder(config.connection));
+    let builder = Arc::new(Builder {
+        any: connection::any(config.connection),
+        http1: plain::builder(config.connection),
+        idle_timeout: config.connection.idle_timeout,
+    });
     let tls = config.tls.map(TlsAcceptor::from);
-    let idle_timeout = config.connection.idle_timeout;
     while let Ok(permit) = connections.clone().acquire_owned().await {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -132,14 +141,24 @@ async fn accept(
             _ = stream.set_nodelay(true);
             let address = peer.ip();
             match tls {
-                None => connection::serve(stream, address, exchange, &builder, idle_timeout, drained).await,
-                Some(tls) => {
-                    if let Some(stream) = handshake(&tls, stream).await {
-                        connection::serve(stream, address, exchange, &builder, idle_timeout, drained).await;
-                    }
-                }
+                None => plain::serve(stream, address, exchange, &builder, drained).await,
+                // In a box, or each connection without TLS would have room for it.
+                Some(tls) => Box::pin(encrypted(tls, stream, address, exchange, builder, drained)).await,
             }
         });
+    }
+}
+
+async fn encrypted(
+    tls: TlsAcceptor,
+    stream: TcpStream,
+    address: IpAddr,
+    exchange: Arc<Exchange>,
+    builder: Arc<Builder>,
+    drained: watch::Receiver<bool>,
+) {
+    if let Some(stream) = handshake(&tls, stream).await {
+        connection::serve(stream, address, exchange, &builder, drained).await;
     }
 }
 

@@ -1,14 +1,19 @@
 //! The collector's own API.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::json;
 use tickstream_collector::keys::Keys;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 use crate::{
     clients::{event, exchange, parsed, post, request},
-    server::{Answer, Fixture, KEYS},
+    server::{Answer, Fixture, KEYS, config},
 };
 
 #[tokio::test]
@@ -129,4 +134,34 @@ async fn verdicts_of_the_server_come_with_the_senders_index() {
         (200, &json!(2), &json!("TOO_OLD"))
     );
     assert_eq!(rejected[0]["index"], json!(0));
+}
+
+#[tokio::test]
+async fn a_connection_goes_on_after_a_rest_wherever_its_next_request_was_cut() {
+    let mut config = config(None);
+    config.http.connection.idle_timeout = Duration::from_secs(10);
+    let fixture = Fixture::with(config).await;
+    let mut stream = TcpStream::connect(fixture.http).await.unwrap();
+    let body = event("e");
+    let request =
+        format!("POST /v1/events HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let answer = async |stream: &mut TcpStream| {
+        let mut buffer = [0; 4096];
+        let len = timeout(Duration::from_secs(10), stream.read(&mut buffer)).await.unwrap().unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    };
+    // Cut within the method, the head and the body; after each answer there is a rest, and a rest in the middle.
+    for cut in [1, 20, request.len() - 5, request.len()] {
+        let (first, second) = request.split_at(cut);
+        stream.write_all(first.as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(1300)).await;
+        stream.write_all(second.as_bytes()).await.unwrap();
+        let answered = answer(&mut stream).await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "cut at {cut}: {answered:?}");
+        // The beginning of a next request comes before the buffers go.
+        stream.write_all(b"GET /openapi").await.unwrap();
+        sleep(Duration::from_millis(1300)).await;
+        stream.write_all(b".jsn HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        assert!(answer(&mut stream).await.starts_with("HTTP/1.1 404"));
+    }
 }
