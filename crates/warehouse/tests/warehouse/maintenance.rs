@@ -1,10 +1,7 @@
 //! Retention, aggregates, jobs and import.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{World, click, log, metric, span};
 use tickstream_schema::events::LogLevel;
 use tickstream_warehouse_core::import::{self, Form};
 use tickstream_warehouse_core::jobs;
@@ -15,6 +12,8 @@ use tickstream_warehouse_core::maintenance::{Lease, aggregate};
 use tickstream_warehouse_core::query::{Limits, Role};
 use tickstream_warehouse_core::rules::{Job, Retention as Rule};
 use tickstream_warehouse_core::sample::History;
+
+use crate::common::{self, World, click, log, metric, span};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
