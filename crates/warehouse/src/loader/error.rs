@@ -87,6 +87,7 @@ pub(super) fn is_transient(error: &LoadError) -> bool {
         | LoadError::Log(_)
         | LoadError::Outpaced { .. }
         | LoadError::Ids { .. }
+        | LoadError::Suppression(SuppressionError::Bucket(_))
         // A full disk, for example.
         | LoadError::Dedup(DedupError::Io { .. } | DedupError::Run(RunError::Io { .. }))
         | LoadError::Source(SourceError::Consumer(_) | SourceError::List { .. })

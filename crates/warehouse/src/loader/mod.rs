@@ -7,6 +7,7 @@ pub mod admission;
 pub mod error;
 pub(crate) mod ids;
 pub mod positions;
+pub mod shared_list;
 pub mod source;
 pub mod suppression;
 
@@ -107,6 +108,7 @@ impl SharedIds {
 /// Loads journals.
 #[derive(Debug)]
 pub struct Loader {
+    tables: Tables,
     table: DeltaTable,
     ids_directory: PathBuf,
     options: Options,
@@ -137,6 +139,7 @@ impl Loader {
     /// If tables, journals or the state directory can't be used.
     pub async fn open(tables: &Tables, directories: &[PathBuf], options: Options) -> Result<Self, LoadError> {
         let secret = Secret::open_or_create(tables.state())?;
+        shared_list::pull(tables).await?;
         let suppression = Suppression::open(tables.state(), &secret.suppression_key())?;
         let mut table = tables.open_or_create().await?;
         let ids_directory = tables.state().join("ids");
@@ -145,6 +148,7 @@ impl Loader {
         let loaded = Watermarks::of(numbers.of(&table).await.map_err(log_error)?);
         let journals = Journals::open(directories, &loaded.list(), &options.accepted)?;
         let mut loader = Self {
+            tables: tables.clone(),
             table,
             ids_directory,
             consumers: Consumers::new(&options.consumer),
@@ -162,13 +166,14 @@ impl Loader {
             counts: Counts::default(),
             saved: Instant::now(),
         };
-        loader.respect_erasures()?;
+        loader.respect_erasures().await?;
         Ok(loader)
     }
 
     /// Checks that the list of erased identifiers is as new as the table says.
-    fn respect_erasures(&mut self) -> Result<(), LoadError> {
+    async fn respect_erasures(&mut self) -> Result<(), LoadError> {
         if self.loaded.suppression > self.suppression.version() {
+            shared_list::pull(&self.tables).await?;
             self.suppression.reload()?;
         }
         let (table, list) = (self.loaded.suppression, self.suppression.version());
@@ -263,7 +268,7 @@ impl Loader {
             self.take_ids().await?;
             self.read_watermarks().await?;
             // An erasure is a version, too: nothing is committed on top of it before its list is known.
-            self.respect_erasures()?;
+            self.respect_erasures().await?;
         }
         self.is_sound = true;
         Ok(())
@@ -434,13 +439,14 @@ impl Loader {
         self.is_sound = false;
         self.table.update_state().await.map_err(log_error)?;
         self.take_ids().await?;
+        shared_list::pull(&self.tables).await?;
         self.suppression.reload()?;
         self.rows.take()?;
         self.pending.clear();
         self.dropped = (0, 0);
         self.reached.clear();
         self.read_watermarks().await?;
-        self.respect_erasures()?;
+        self.respect_erasures().await?;
         let directories = self.journals.directories().to_vec();
         self.journals = Journals::open(&directories, &self.loaded.list(), &self.options.accepted)?;
         self.is_sound = true;

@@ -241,11 +241,11 @@ impl Tables {
     /// If it can't be read.
     pub async fn open_named(&self, name: &str) -> Result<Option<DeltaTable>, StoreError> {
         let mut table = self.unloaded(&self.url_of(name));
-        match table.load().await {
-            Ok(()) => Ok(Some(table)),
-            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => Ok(None),
-            Err(error) => Err(StoreError::delta("reading")(error)),
+        let is_there = table.verify_deltatable_existence().await.map_err(StoreError::delta("looking for"))?;
+        if is_there {
+            table.load().await.map_err(StoreError::delta("reading"))?;
         }
+        Ok(is_there.then_some(table))
     }
 
     /// The newest version of another table, which is made if there is none.
