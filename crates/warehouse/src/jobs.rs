@@ -22,6 +22,8 @@ use crate::store::commit::{Changes, CommitError};
 use crate::store::parquet::WriteError;
 use crate::store::{StoreError, Tables, commit, files, parts};
 
+/// Directory of the tables of jobs, below the root.
+pub const DIRECTORY: &str = "jobs";
 const DONE: &str = "jobs.json";
 /// Column of tables of jobs that names the period.
 const PERIOD: &str = "period";
@@ -170,7 +172,7 @@ pub fn is_table_name(name: &str) -> bool {
 
 /// Place of a job's table, below the root.
 pub fn place_of(table: &str) -> String {
-    format!("jobs/{table}")
+    format!("{DIRECTORY}/{table}")
 }
 
 /// Exchanges the part of a period by the answer of its query.
@@ -198,7 +200,8 @@ async fn into_table(
     if let Some(field) = whole.fields().iter().find(differs) {
         return Err(JobError::Columns { table: name.to_owned(), column: field.name().clone() });
     }
-    let removes = parts::removes(&table, PERIOD, |other| other == period).map_err(StoreError::delta("reading"))?;
+    let removes =
+        parts::removes(&table, PERIOD, |other| other == period).map_err(StoreError::delta("reading"))?;
     let add = parts::write(&table, (PERIOD, period), &columns, &batches).await?;
     commit(&mut table, Changes { adds: vec![add], removes, numbers: Vec::new() }, "job").await?;
     Ok(())
@@ -223,6 +226,7 @@ fn stored_columns(answer: &SchemaRef) -> SchemaRef {
         // Lists and intervals, too, as texts.
         _ => DataType::Utf8,
     };
-    let fields = answer.fields().iter().map(|field| Field::new(field.name(), stored(field.data_type()), true));
+    let fields =
+        answer.fields().iter().map(|field| Field::new(field.name(), stored(field.data_type()), true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SendableRecordBatchStream;
@@ -26,13 +27,13 @@ use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::{self, Sessions};
 use super::tail::{self, Ids, JournalPlace};
-use crate::{aggregates, jobs};
 use crate::events::Namespace;
 use crate::events::enrichment::Geo;
-use crate::loader::{LoadError, shared_list};
 use crate::loader::suppression::Suppression;
+use crate::loader::{LoadError, shared_list};
 use crate::store::numbers::Numbers;
 use crate::store::{Secret, StoreError, Tables};
+use crate::{aggregates, jobs};
 
 /// Rights of a querying user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +77,9 @@ pub enum QueryError {
     /// It can't be planned or run.
     #[error("the query can't be answered")]
     Run(#[source] Box<DataFusionError>),
+    /// A file of the tables isn't what was written.
+    #[error("a file of the tables is damaged; `tickstream-warehouse verify` names it")]
+    Damaged(#[source] Box<DataFusionError>),
     /// It took too long.
     #[error("the query took longer than {}; ask for less, or raise query.time", humantime(*.0))]
     Time(Duration),
@@ -91,7 +95,13 @@ fn humantime(duration: Duration) -> String {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        Self::Run(Box::new(error))
+        match error.find_root() {
+            DataFusionError::ParquetError(_) => Self::Damaged(Box::new(error)),
+            DataFusionError::ArrowError(source, _) if matches!(**source, ArrowError::ParquetError(_)) => {
+                Self::Damaged(Box::new(error))
+            }
+            _ => Self::Run(Box::new(error)),
+        }
     }
 }
 

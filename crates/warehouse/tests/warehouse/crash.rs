@@ -76,7 +76,11 @@ async fn fault_74_maintenance_that_is_killed_at_any_step_changes_no_row() {
             let tables = dying(&world, &store);
             let limits = Limits::new(tables.state());
             let options = compact::Options { files_min: 2, ..compact::Options::default() };
-            let ages = vacuum::Options { removed_for: Duration::ZERO, orphaned_for: Duration::ZERO };
+            let ages = vacuum::Options {
+                removed_for: Duration::ZERO,
+                orphaned_for: Duration::ZERO,
+                orphaned_before: None,
+            };
             if let Ok(mut lease) = Lease::take(&tables).await {
                 let compacted = compact::compact(&tables, &mut lease, &options, &limits).await;
                 if compacted.is_ok() {
