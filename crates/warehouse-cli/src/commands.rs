@@ -14,7 +14,8 @@ use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
 use tickstream_warehouse_core::store::{LoaderLock, Secret, Tables};
 
 use crate::args::{Command, Export, Import, Load, Place, Query, Vacuum, Verify};
-use crate::output;
+use crate::output::{self, plural};
+use crate::place::{maintenance_limits, place};
 
 /// Runs a command.
 pub async fn run(command: Command) -> Result<ExitCode> {
@@ -32,10 +33,6 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import(args).await,
         Command::Doctor(args) => crate::doctor::run(&args).await,
     }
-}
-
-pub fn place(place: &Place) -> Result<Tables> {
-    Ok(Tables::at(&place.tables, place.state.clone())?)
 }
 
 async fn load(args: Load) -> Result<ExitCode> {
@@ -197,17 +194,4 @@ async fn export(args: Export) -> Result<ExitCode> {
     })
     .await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Maintenance reads whole files, for as long as it takes.
-pub fn maintenance_limits(tables: &Tables) -> Limits {
-    let mut limits = Limits::new(tables.state());
-    limits.time = std::time::Duration::from_secs(24 * 3600);
-    limits.rows = u64::MAX;
-    limits
-}
-
-pub fn plural(count: u64, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
 }

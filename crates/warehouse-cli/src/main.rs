@@ -9,6 +9,7 @@ mod doctor;
 mod erase;
 mod maintain;
 mod output;
+mod place;
 mod run;
 mod settings;
 mod status;

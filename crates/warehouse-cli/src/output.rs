@@ -45,3 +45,9 @@ pub async fn write(work: impl AsyncFnOnce(Box<dyn Write + Send>) -> Result<()>) 
         written => written,
     }
 }
+
+/// A number with its noun.
+pub fn plural(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
+}

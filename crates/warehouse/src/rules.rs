@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::store::job_tables;
+
 /// Rules that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
@@ -133,7 +135,7 @@ impl Job {
                     "the file of the job {name} lacks {{from}}: each period would replace the one before"
                 ));
             }
-            (None, Some(table)) if !crate::jobs::is_table_name(table) => {
+            (None, Some(table)) if !job_tables::is_name(table) => {
                 return Some(format!(
                     "the table {table:?} of the job {name} is no word of small letters, digits and _"
                 ));

@@ -10,8 +10,8 @@ use deltalake::logstore::object_store::{Error, ObjectStoreExt};
 use futures::TryStreamExt;
 
 use super::{Lease, MaintenanceError};
-use crate::store::Tables;
-use crate::{aggregates, jobs};
+use crate::aggregates;
+use crate::store::{Tables, job_tables};
 
 /// Ages from which files are removed.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ pub async fn vacuum(
     }
     // Jobs write without the lease.
     let of_jobs = Options { orphaned_before: None, ..*options };
-    for name in tables.names_below(jobs::DIRECTORY).await? {
+    for name in tables.names_below(job_tables::DIRECTORY).await? {
         if let Some(table) = tables.open_named(&name).await? {
             remove(&table, &of_jobs, &mut report).await?;
         }

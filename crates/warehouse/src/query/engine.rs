@@ -27,13 +27,13 @@ use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::{self, Sessions};
 use super::tail::{self, Ids, JournalPlace};
+use crate::aggregates;
 use crate::events::Namespace;
 use crate::events::enrichment::Geo;
 use crate::loader::suppression::Suppression;
 use crate::loader::{LoadError, shared_list};
 use crate::store::numbers::Numbers;
-use crate::store::{Secret, StoreError, Tables};
-use crate::{aggregates, jobs};
+use crate::store::{Secret, StoreError, Tables, job_tables};
 
 /// Rights of a querying user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -333,10 +333,12 @@ impl Engine {
     async fn add_jobs(&self, context: &SessionContext, statement: &Statement) -> Result<(), QueryError> {
         let schema = MemorySchemaProvider::new();
         for named in context.state().resolve_table_references(statement)? {
-            if named.schema() != Some(session::JOBS) || !jobs::is_table_name(named.table()) {
+            if named.schema() != Some(session::JOBS) || !job_tables::is_name(named.table()) {
                 continue;
             }
-            let Some(table) = self.tables.open_named(&jobs::place_of(named.table())).await? else { continue };
+            let Some(table) = self.tables.open_named(&job_tables::place_of(named.table())).await? else {
+                continue;
+            };
             table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
             schema.register_table(named.table().to_owned(), table.table_provider().await?)?;
         }
