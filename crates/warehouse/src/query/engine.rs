@@ -40,17 +40,25 @@ pub struct Role {
     pub user: String,
     /// Whether personal columns are shown as they are.
     pub sees_personal: bool,
+    /// Teams whose pages are shown, and no SQL of the user's own; empty: all pages and SQL.
+    pub teams: Vec<String>,
 }
 
 impl Role {
     /// A user of this host, who may read the files of the tables anyway.
     pub fn local() -> Self {
-        Self { user: "local".to_owned(), sees_personal: true }
+        Self { user: "local".to_owned(), sees_personal: true, teams: Vec::new() }
+    }
+
+    /// The role for SQL that a page asks, after the page was found to be for this user.
+    #[must_use]
+    pub fn of_pages(&self) -> Self {
+        Self { teams: Vec::new(), ..self.clone() }
     }
 
     /// A role that sees pseudonyms.
     pub fn masked() -> Self {
-        Self { user: "masked".to_owned(), sees_personal: false }
+        Self { user: "masked".to_owned(), sees_personal: false, teams: Vec::new() }
     }
 }
 
@@ -229,6 +237,9 @@ impl Engine {
     where
         E: From<QueryError>,
     {
+        if !role.teams.is_empty() {
+            return Err(E::from(Refused::Pages.into()));
+        }
         let deadline = Instant::now() + self.limits.time;
         let late = || QueryError::Time(self.limits.time);
         let failed = |error: DataFusionError| E::from(error.into());
