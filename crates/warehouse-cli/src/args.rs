@@ -40,6 +40,8 @@ pub enum Command {
     Export(Export),
     /// Import events, costs or findings from a file
     Import(Import),
+    /// Write a team's page as a file
+    Report(Report),
     /// Say what of this host and these tables stands in the way
     Doctor(Doctor),
     /// Run a server and a warehouse with a month of generated events, then live ones
@@ -114,6 +116,29 @@ pub struct Query {
     /// Rows that the answer may have
     #[arg(long, value_name = "ROWS")]
     pub rows: Option<u64>,
+}
+
+/// `report`
+#[derive(Args, Debug)]
+pub struct Report {
+    /// marketing, product, engineering, video, operations, security or cost
+    #[arg(value_name = "TEAM")]
+    pub team: String,
+    /// Where the tables are.
+    #[command(flatten)]
+    pub place: Place,
+    /// Journals whose newest events the report has, too
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub journal: Vec<PathBuf>,
+    /// Form of the report: html, csv or json
+    #[arg(long, default_value = "html")]
+    pub format: tickstream_insights::pages::Format,
+    /// Period and filters as the page's address has them, such as "days=7&platform=web"
+    #[arg(long, value_name = "QUERY", default_value = "")]
+    pub filters: String,
+    /// Show pseudonyms instead of users and sessions, and no personal contents
+    #[arg(long)]
+    pub masked: bool,
 }
 
 /// `vacuum`

@@ -29,6 +29,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Erase(args) => crate::erase::run(args).await,
         Command::Export(args) => export(args).await,
         Command::Import(args) => import(args).await,
+        Command::Report(args) => crate::report::run(args).await,
         Command::Doctor(args) => crate::doctor::run(&args).await,
     }
 }

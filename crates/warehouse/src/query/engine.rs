@@ -187,6 +187,11 @@ impl Engine {
         &self.limits
     }
 
+    /// An identifier of an application as the tables have it.
+    pub fn identifier(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.secret.namespace().map(text.as_bytes())).into_owned()
+    }
+
     /// Starts a query; its rows come as they are found.
     ///
     /// # Errors
