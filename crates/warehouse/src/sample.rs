@@ -1,5 +1,7 @@
 //! Generated events whose truth is known: a shop with visitors, carts, purchases, videos and its own telemetry.
 
+pub mod planted;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
