@@ -47,7 +47,8 @@ impl Parameters {
         let kept = self.0.iter().filter(|(name, _)| !changes.iter().any(|(other, _)| other == name));
         let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
         let all = kept.chain(changes.iter().copied()).filter(|(_, value)| !value.is_empty());
-        let pairs: Vec<_> = all.map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+        let pairs: Vec<_> =
+            all.map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
         pairs.join("&")
     }
 }

@@ -5,6 +5,7 @@
 //! - `table`, `filters`: rows of an answer; the period and values that an address asks for, as SQL;
 //! - `teams`: the questions of seven teams, one table of items;
 //! - `ask`: answers, by SQL in the warehouse;
+//! - `plan`: the tracking plan, compared with the tables;
 //! - `pages`: the pages of teams, time lines and Explore, made on the server.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ pub mod funnel;
 pub mod identity;
 pub mod pages;
 pub mod paths;
+pub mod plan;
 pub mod retention;
 pub mod sessions;
 pub mod slo;

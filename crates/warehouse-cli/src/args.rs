@@ -42,6 +42,9 @@ pub enum Command {
     Import(Import),
     /// Write a team's page as a file
     Report(Report),
+    /// Compare the events with the tracking plan
+    #[command(subcommand)]
+    Plan(Plan),
     /// Say what of this host and these tables stands in the way
     Doctor(Doctor),
     /// Run a server and a warehouse with a month of generated events, then live ones
@@ -116,6 +119,27 @@ pub struct Query {
     /// Rows that the answer may have
     #[arg(long, value_name = "ROWS")]
     pub rows: Option<u64>,
+}
+
+/// `plan`
+#[derive(Debug, Subcommand)]
+pub enum Plan {
+    /// List events that lack a needed field, and items without data; the exit code is 1 if an event breaks the plan
+    Check(PlanCheck),
+}
+
+/// `plan check`
+#[derive(Args, Debug)]
+pub struct PlanCheck {
+    /// Where the tables are.
+    #[command(flatten)]
+    pub place: Place,
+    /// Days before now whose events are compared
+    #[arg(long, value_name = "DAYS", default_value_t = 30.0)]
+    pub days: f64,
+    /// Plan instead of the standard one
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
 }
 
 /// `report`

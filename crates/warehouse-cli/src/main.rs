@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod erase;
 mod maintain;
+mod plan;
 mod report;
 mod run;
 mod settings;

@@ -203,8 +203,7 @@ impl Wires {
             let scheme = if self.tls.is_some() { "https" } else { "http" };
             addresses.push(format!("{scheme}://{}/", listener.local_addr()?));
             let pages: Arc<dyn Pages> = Arc::new(Site::new(engine.clone()));
-            let site =
-                http::Site { engine: engine.clone(), access: self.access.clone(), pages: Some(pages) };
+            let site = http::Site { engine: engine.clone(), access: self.access.clone(), pages: Some(pages) };
             let served = http::serve_site(listener, site, self.tls.clone(), stopped.clone());
             tasks.spawn(async {
                 served.await;

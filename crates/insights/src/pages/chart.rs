@@ -164,7 +164,8 @@ fn path(times: &[i64], values: &[Option<f64>], x: impl Fn(i64) -> f64, y: impl F
 /// The next of 1, 2, 5 times a power of ten: a scale that people read at once.
 fn nice(range: f64) -> f64 {
     let power = 10_f64.powf(range.log10().floor());
-    let factor = [1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0].into_iter().find(|factor| factor * power >= range * 0.999_999);
+    let factor =
+        [1.0, 1.5, 2.0, 3.0, 5.0, 7.5, 10.0].into_iter().find(|factor| factor * power >= range * 0.999_999);
     factor.unwrap_or(10.0) * power
 }
 
@@ -178,7 +179,10 @@ mod tests {
         assert_eq!(nice(100.0), 100.0);
         assert_eq!(nice(0.0021), 0.003);
         let values = [Some(1.0), None, Some(2.0), Some(3.0)];
-        assert_eq!(path(&[0, 1, 2, 3], &values, |time| time as f64, |value| value), "M0.0 1.0h3M2.0 2.0L3.0 3.0");
+        assert_eq!(
+            path(&[0, 1, 2, 3], &values, |time| time as f64, |value| value),
+            "M0.0 1.0h3M2.0 2.0L3.0 3.0"
+        );
     }
 
     #[test]

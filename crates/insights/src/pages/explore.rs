@@ -10,12 +10,26 @@ use crate::paths::Direction;
 use crate::table::Table;
 use crate::teams::{Chart, flows, funnel_of, weekly};
 
-const KINDS: [(&str, &str); 5] =
-    [("trend", "Trend"), ("funnel", "Funnel"), ("retention", "Retention"), ("paths", "Paths"), ("sql", "SQL")];
+const KINDS: [(&str, &str); 5] = [
+    ("trend", "Trend"),
+    ("funnel", "Funnel"),
+    ("retention", "Retention"),
+    ("paths", "Paths"),
+    ("sql", "SQL"),
+];
 const STEPS_MAX: usize = 6;
 /// Columns by which a trend can be parted.
-const BY: [&str; 9] =
-    ["event_name", "platform", "channel", "country", "app_version", "device_type", "campaign", "screen_name", "variant"];
+const BY: [&str; 9] = [
+    "event_name",
+    "platform",
+    "channel",
+    "country",
+    "app_version",
+    "device_type",
+    "campaign",
+    "screen_name",
+    "variant",
+];
 
 /// A question and its answer.
 struct Answer {

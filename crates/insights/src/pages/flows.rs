@@ -30,7 +30,8 @@ pub fn flows(table: &Table, paths: &str, values: &str) -> Markup {
     let mut nodes = BTreeMap::<Key<'_>, Node>::new();
     let mut bands = BTreeMap::<(Key<'_>, Key<'_>), f64>::new();
     for (path, value) in table.column(paths).zip(table.column(values)) {
-        let (events, sessions): (Vec<_>, _) = (path.text().split(THEN).collect(), value.number().unwrap_or(0.0));
+        let (events, sessions): (Vec<_>, _) =
+            (path.text().split(THEN).collect(), value.number().unwrap_or(0.0));
         if events.len() < 2 {
             continue;
         }
@@ -53,7 +54,8 @@ pub fn flows(table: &Table, paths: &str, values: &str) -> Markup {
             let (x, far) = (from.0 as f64 * COLUMN + NODE, to.0 as f64 * COLUMN);
             let bend = f64::midpoint(x, far);
             let (start, end) = (start + thickness / 2.0, end + thickness / 2.0);
-            let path = format!("M{x:.1} {start:.1}C{bend:.1} {start:.1} {bend:.1} {end:.1} {far:.1} {end:.1}");
+            let path =
+                format!("M{x:.1} {start:.1}C{bend:.1} {start:.1} {bend:.1} {end:.1} {far:.1} {end:.1}");
             Some((path, thickness.max(1.0), format!("{}{THEN}{}: {sessions}", from.1, to.1)))
         })
         .collect();
@@ -80,13 +82,15 @@ pub fn flows(table: &Table, paths: &str, values: &str) -> Markup {
 /// Places nodes, the largest at the top; height of one session.
 fn layout(nodes: &mut BTreeMap<Key<'_>, Node>, columns: usize) -> f64 {
     let scale_of = |place: usize| {
-        let column: Vec<_> = nodes.iter().filter(|((at, _), _)| *at == place).map(|(_, node)| node.sessions).collect();
+        let column: Vec<_> =
+            nodes.iter().filter(|((at, _), _)| *at == place).map(|(_, node)| node.sessions).collect();
         let room = (HEIGHT - GAP * column.len() as f64 - 14.0).max(20.0);
         room / column.iter().sum::<f64>().max(1.0)
     };
     let scale = (0..columns).map(scale_of).fold(f64::INFINITY, f64::min);
     for place in 0..columns {
-        let mut column: Vec<_> = nodes.iter_mut().filter(|((at, _), _)| *at == place).map(|(_, node)| node).collect();
+        let mut column: Vec<_> =
+            nodes.iter_mut().filter(|((at, _), _)| *at == place).map(|(_, node)| node).collect();
         column.sort_by(|a, b| b.sessions.total_cmp(&a.sessions));
         let mut top = 2.0;
         for node in column {

@@ -27,7 +27,14 @@ pub struct Frame<'a> {
 
 /// A whole page.
 pub fn page(frame: Frame<'_>, content: Markup) -> String {
-    let kept = frame.parameters.with(&[("sql", ""), ("kind", ""), ("step", ""), ("event", ""), ("by", ""), ("anchor", "")]);
+    let kept = frame.parameters.with(&[
+        ("sql", ""),
+        ("kind", ""),
+        ("step", ""),
+        ("event", ""),
+        ("by", ""),
+        ("anchor", ""),
+    ]);
     let with = |path: &str| if kept.is_empty() { path.to_owned() } else { format!("{path}?{kept}") };
     let current = |name: &str| (name == frame.current).then_some("page");
     let page = html! {
@@ -75,8 +82,14 @@ pub fn filter_form_with(
     parameters: &Parameters,
     own: Markup,
 ) -> Markup {
-    const PERIODS: [(&str, &str); 6] =
-        [("0.0416667", "1 hour"), ("1", "24 hours"), ("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "1 year")];
+    const PERIODS: [(&str, &str); 6] = [
+        ("0.0416667", "1 hour"),
+        ("1", "24 hours"),
+        ("7", "7 days"),
+        ("30", "30 days"),
+        ("90", "90 days"),
+        ("365", "1 year"),
+    ];
     let days = parameters.get("days").unwrap_or_default();
     html! {
         form.filters action=(action) method="get" {

@@ -95,7 +95,8 @@ impl Site {
             }
             Ok(Content::Csv(csv)) => {
                 let mut page = page(200, "text/csv; charset=utf-8", csv.into_bytes());
-                page.headers.push(("content-disposition", "attachment; filename=\"tickstream.csv\"".to_owned()));
+                page.headers
+                    .push(("content-disposition", "attachment; filename=\"tickstream.csv\"".to_owned()));
                 page
             }
             Ok(Content::Json(json)) => page(200, "application/json", json.to_string().into_bytes()),
@@ -154,7 +155,13 @@ impl Visit<'_> {
 
     fn framed(&self, title: &str, current: &str, body: Markup) -> String {
         let sees = |team: &Team| self.asker.sees(team);
-        let frame = Frame { title, current, sees: &sees, sees_all: self.asker.sees_all(), parameters: &self.parameters };
+        let frame = Frame {
+            title,
+            current,
+            sees: &sees,
+            sees_all: self.asker.sees_all(),
+            parameters: &self.parameters,
+        };
         layout::page(frame, body)
     }
 
@@ -203,7 +210,9 @@ impl Visit<'_> {
     fn problem(&self, problem: &Problem) -> Page {
         let (status, title, message) = match problem {
             Problem::Missing => (404, "Not found", "There is no page at this address.".to_owned()),
-            Problem::Forbidden => (403, "Not for this user", "The file of users gives you other teams' pages.".to_owned()),
+            Problem::Forbidden => {
+                (403, "Not for this user", "The file of users gives you other teams' pages.".to_owned())
+            }
             Problem::Failed(error) => (422, "No answer", with_sources(error)),
         };
         page(status, HTML, self.framed(title, "", layout::problem(title, &message)).into_bytes())

@@ -9,11 +9,8 @@ use crate::forecast::forecast;
 use crate::table::{Table, Value};
 
 /// The team's page.
-pub const TEAM: Team = Team {
-    name: "cost",
-    title: "Cost",
-    items: [RESOURCES, USAGE, OPTIMISATION, BUDGET, RETURN],
-};
+pub const TEAM: Team =
+    Team { name: "cost", title: "Cost", items: [RESOURCES, USAGE, OPTIMISATION, BUDGET, RETURN] };
 
 const EMPTY: &str = "There are no cost rows in this period. Import FOCUS exports with `tickstream-warehouse import --format focus`.";
 

@@ -7,8 +7,7 @@ use crate::sessions::{SessionRules, sessions};
 use crate::table::{Table, Value};
 
 /// Sessions: 30 minutes idle, 24 hours at most.
-pub const SESSIONS: SessionRules =
-    SessionRules { idle: 30 * 60 * SECOND, length_max: 24 * 3_600 * SECOND };
+pub const SESSIONS: SessionRules = SessionRules { idle: 30 * 60 * SECOND, length_max: 24 * 3_600 * SECOND };
 
 /// Rows of one person: places in the table, and times.
 #[derive(Debug, Default)]

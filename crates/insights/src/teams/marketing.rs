@@ -94,7 +94,12 @@ pub fn funnel_of(rows: &Table, steps: &[&str], window: i64) -> Table {
     for journey in journeys(rows) {
         let event = |(row, time): (&usize, &i64)| funnel::Event {
             time: *time,
-            steps: steps.iter().enumerate().filter(|(_, step)| names[*row] == **step).map(|(n, _)| 1 << n).sum(),
+            steps: steps
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| names[*row] == **step)
+                .map(|(n, _)| 1 << n)
+                .sum(),
             ..funnel::Event::default()
         };
         let events: Vec<_> = journey.rows.iter().zip(&journey.times).map(event).collect();
@@ -158,7 +163,11 @@ fn attribution(rows: &Table) -> Table {
             }
             let known = touches.iter().filter(|touch| touch.time <= *time && *time - touch.time <= WINDOW);
             let mut channels: Vec<_> = known.map(|touch| touch.channel).collect();
-            let touches = if channels.is_empty() { vec![Touch { channel: direct, time: *time }] } else { touches.clone() };
+            let touches = if channels.is_empty() {
+                vec![Touch { channel: direct, time: *time }]
+            } else {
+                touches.clone()
+            };
             if channels.is_empty() {
                 channels.push(direct);
             }

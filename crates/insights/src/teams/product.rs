@@ -12,11 +12,8 @@ use crate::retention::{Cohorts, Periods, Person, RetentionRules, retention};
 use crate::table::{Table, Value};
 
 /// The team's page.
-pub const TEAM: Team = Team {
-    name: "product",
-    title: "Product",
-    items: [FEATURES, FLOWS, EXPERIMENTS, RETENTION, FEEDBACK],
-};
+pub const TEAM: Team =
+    Team { name: "product", title: "Product", items: [FEATURES, FLOWS, EXPERIMENTS, RETENTION, FEEDBACK] };
 
 const FEATURES: Item = Item {
     name: "features",
@@ -53,9 +50,7 @@ const FLOWS: Item = Item {
     filters: CLIENT,
     sql: "SELECT person, timestamp_ns, event_name FROM {clients} WHERE person IS NOT NULL AND {where} \
           AND event_type IN ('user_interaction', 'custom') ORDER BY person, timestamp_ns",
-    compute: |rows, _| {
-        flows(&rows, None, Direction::From, 4)
-    },
+    compute: |rows, _| flows(&rows, None, Direction::From, 4),
     headline: Headline::Sum("sessions"),
     chart: Chart::Flows("path", "sessions"),
     trend: None,
@@ -69,7 +64,8 @@ pub fn flows(rows: &Table, anchor: Option<&str>, direction: Direction, steps: us
     let mut sessions = Vec::new();
     for journey in journeys(rows) {
         for (_, session) in journey.sessions() {
-            sessions.push(session.iter().map(|row| names.number(names_of_rows[*row]) as u32).collect::<Vec<_>>());
+            sessions
+                .push(session.iter().map(|row| names.number(names_of_rows[*row]) as u32).collect::<Vec<_>>());
         }
     }
     let anchor = anchor.map(|anchor| names.number(anchor) as u32);
@@ -200,7 +196,8 @@ const WEEKS: usize = 8;
 pub fn weekly(rows: &Table, filters: &Filters) -> Table {
     let first = week_of(filters.from);
     let (starts, returns) = (rows.place("starts"), rows.place("returns"));
-    let is_set = |row: &[Value], place: Option<usize>| place.is_none_or(|place| row[place].number() == Some(1.0));
+    let is_set =
+        |row: &[Value], place: Option<usize>| place.is_none_or(|place| row[place].number() == Some(1.0));
     let mut persons = BTreeMap::<&str, Person>::new();
     for row in &rows.rows {
         let (person, Value::Time(day)) = (row[0].text(), &row[1]) else { continue };
@@ -208,8 +205,10 @@ pub fn weekly(rows: &Table, filters: &Filters) -> Table {
         person.starts.extend(is_set(row, starts).then_some(*day));
         person.returns.extend(is_set(row, returns).then_some(*day));
     }
-    let persons: Vec<_> =
-        persons.into_values().filter(|person| person.starts.first().is_some_and(|day| *day >= first)).collect();
+    let persons: Vec<_> = persons
+        .into_values()
+        .filter(|person| person.starts.first().is_some_and(|day| *day >= first))
+        .collect();
     let weeks = filters.length() / (7 * DAY) + 2;
     let rules = RetentionRules {
         cohorts: Cohorts::FirstTime,
@@ -223,7 +222,8 @@ pub fn weekly(rows: &Table, filters: &Filters) -> Table {
     table.columns.extend((1..=WEEKS).map(|week| format!("week {week}, %")));
     for cohort in retention(&persons, &rules) {
         let mut row = vec![time_text(cohort.begin)[..10].into(), cohort.size.into()];
-        let shares = cohort.retained.iter().map(|share| share.map(|share| share as f64 / cohort.size as f64 * 100.0));
+        let shares =
+            cohort.retained.iter().map(|share| share.map(|share| share as f64 / cohort.size as f64 * 100.0));
         row.extend(shares.map(Value::from));
         row.resize(WEEKS + 2, Value::Null);
         table.rows.push(row);

@@ -70,10 +70,38 @@ struct Rule {
 }
 
 const RULES: [Rule; 4] = [
-    Rule { name: "brute force", subject: 2, counted: 0, outcomes: &["failure"], window: 300 * SECOND, least: 10 },
-    Rule { name: "credential stuffing", subject: 4, counted: 2, outcomes: &["failure"], window: 300 * SECOND, least: 10 },
-    Rule { name: "scanner", subject: 4, counted: 3, outcomes: &["denied", "failure"], window: 300 * SECOND, least: 20 },
-    Rule { name: "impossible travel", subject: 2, counted: 5, outcomes: &["success"], window: 3_600 * SECOND, least: 2 },
+    Rule {
+        name: "brute force",
+        subject: 2,
+        counted: 0,
+        outcomes: &["failure"],
+        window: 300 * SECOND,
+        least: 10,
+    },
+    Rule {
+        name: "credential stuffing",
+        subject: 4,
+        counted: 2,
+        outcomes: &["failure"],
+        window: 300 * SECOND,
+        least: 10,
+    },
+    Rule {
+        name: "scanner",
+        subject: 4,
+        counted: 3,
+        outcomes: &["denied", "failure"],
+        window: 300 * SECOND,
+        least: 20,
+    },
+    Rule {
+        name: "impossible travel",
+        subject: 2,
+        counted: 5,
+        outcomes: &["success"],
+        window: 3_600 * SECOND,
+        least: 2,
+    },
 ];
 
 /// Attempts that belong together.

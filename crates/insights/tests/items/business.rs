@@ -60,5 +60,9 @@ fn return_on_cost() {
     assert_eq!(found.number("player", "cost"), delivery as f64);
     let paid = WORLD.facts.funnel[2] + people::PAID.iter().sum::<u64>();
     assert_eq!(found.number("checkout", "converted"), paid as f64);
-    near(found.number("checkout", "cost / converted person"), found.number("checkout", "cost") / paid as f64, 1e-9);
+    near(
+        found.number("checkout", "cost / converted person"),
+        found.number("checkout", "cost") / paid as f64,
+        1e-9,
+    );
 }

@@ -76,7 +76,8 @@ fn engagement() {
     let subscribed = people::PAID.iter().sum::<u64>();
     assert_eq!(found.sum("sessions"), (watched + visits + subscribed) as f64);
     let failed = (0..watched).filter(|number| media::fails(*number)).count() as u64;
-    let interactions = watched * 4 + failed + visits + WORLD.facts.funnel[1] + WORLD.facts.funnel[2] + subscribed;
+    let interactions =
+        watched * 4 + failed + visits + WORLD.facts.funnel[1] + WORLD.facts.funnel[2] + subscribed;
     assert_eq!(found.sum("interactions"), interactions as f64);
 }
 
@@ -198,7 +199,8 @@ fn players() {
 #[test]
 fn drm() {
     let found = rows("video/drm", "days=30");
-    let refused = (0..media::VIEWS * media::VIEW_DAYS).filter(|number| media::is_refused(*number)).count() as f64;
+    let refused =
+        (0..media::VIEWS * media::VIEW_DAYS).filter(|number| media::is_refused(*number)).count() as f64;
     assert_eq!(found.number("widevine", "failed"), refused);
     assert_eq!(found.number("widevine", "licences"), views() - refused);
     near(found.number("widevine", "p95, ms"), media::LICENCE as f64, 3.0);

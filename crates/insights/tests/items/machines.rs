@@ -57,7 +57,8 @@ fn debt() {
     let (_, duration) = services::SLOW_STATEMENTS;
     near(found.number("slow statement", "value"), duration as f64, duration as f64 / 100.0);
     let [valid, bad] = WORLD.facts.requests["payments"];
-    let spent = found.0.rows.iter().find(|row| row[0].text() == "error budget spent" && row[1].text() == "payments");
+    let spent =
+        found.0.rows.iter().find(|row| row[0].text() == "error budget spent" && row[1].text() == "payments");
     near(spent.unwrap()[3].number().unwrap(), bad as f64 / (valid as f64 * 0.001) * 100.0, 1e-6);
 }
 
@@ -95,7 +96,11 @@ fn incidents() {
 fn objectives() {
     let found = rows("operations/objectives", "");
     let [valid, bad] = WORLD.facts.requests["payments"];
-    near(found.number("payments", "budget left, %"), (1.0 - bad as f64 / (valid as f64 * 0.001)) * 100.0, 1e-6);
+    near(
+        found.number("payments", "budget left, %"),
+        (1.0 - bad as f64 / (valid as f64 * 0.001)) * 100.0,
+        1e-6,
+    );
     assert_eq!(found.cell("payments", "alarm").text(), "none");
     // In the outage all fail: 1,000 times the rate of the budget.
     let outage = rows("operations/objectives", "to=2026-11-24T12:05:00Z");

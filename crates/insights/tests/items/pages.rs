@@ -35,7 +35,8 @@ fn each_page_answers_and_no_item_is_empty() {
             assert!(page.contains("SELECT") && page.contains("<table"), "{}", item.name);
             let csv = ok(&format!("/{}/{}.csv", team.name, item.name), TO);
             assert!(csv.lines().count() > 1, "{}: {csv}", item.name);
-            serde_json::from_str::<serde_json::Value>(&ok(&format!("/{}/{}.json", team.name, item.name), TO)).unwrap();
+            serde_json::from_str::<serde_json::Value>(&ok(&format!("/{}/{}.json", team.name, item.name), TO))
+                .unwrap();
         }
     }
 }
@@ -56,7 +57,15 @@ fn a_user_of_one_team_sees_no_other() {
     let role = Role { user: "ada".to_owned(), sees_personal: false, teams: vec!["marketing".to_owned()] };
     assert_eq!(WORLD.page("/marketing", TO, &role).status, 200);
     assert_eq!(WORLD.page("/marketing/channels.csv", TO, &role).status, 200);
-    for path in ["/security", "/security/threats", "/cost/return.csv", "/explore", "/explore.csv", "/user/x", "/trace/x"] {
+    for path in [
+        "/security",
+        "/security/threats",
+        "/cost/return.csv",
+        "/explore",
+        "/explore.csv",
+        "/user/x",
+        "/trace/x",
+    ] {
         assert_eq!(WORLD.page(path, "kind=sql&sql=SELECT+1", &role).status, 403, "{path}");
     }
     assert!(!text(&WORLD.page("/", "", &role)).contains("/security"));
@@ -65,7 +74,9 @@ fn a_user_of_one_team_sees_no_other() {
 #[test]
 fn a_masked_user_gets_the_same_counts_and_no_names() {
     let masked = Role::masked();
-    for path in ["marketing/channels", "marketing/campaigns", "marketing/funnel", "product/experiments", "cost/usage"] {
+    for path in
+        ["marketing/channels", "marketing/campaigns", "marketing/funnel", "product/experiments", "cost/usage"]
+    {
         let clear = WORLD.answer_of(path, "", &Role::local()).table;
         assert_eq!(WORLD.answer_of(path, "", &masked).table, clear, "{path}");
     }
@@ -78,7 +89,8 @@ fn one_time_line_has_the_tap_the_request_the_statement_the_log_the_host_and_the_
     // The first visitor of the newsletter buys.
     let user = WORLD.identifier("buyer-421");
     let html = ok(&format!("/user/{user}"), TO);
-    for part in ["purchased", "POST /orders", "INSERT orders", "db-1", "CPU ", "EUR", "/trace/", "/session/"] {
+    for part in ["purchased", "POST /orders", "INSERT orders", "db-1", "CPU ", "EUR", "/trace/", "/session/"]
+    {
         assert!(html.contains(part), "{part} isn't on the time line: {html}");
     }
     let trace = format!("{:032x}", 421_u128 + (7 << 64));
@@ -117,13 +129,47 @@ const ATTACKS: [&str; 4] = [
 /// Replaces each text below that isn't of a fixed form.
 fn poison(value: &mut serde_json::Value, key: &str, attack: &str) {
     const FIXED: [&str; 36] = [
-        "timestamp", "event_id", "event_type", "trace_id", "span_id", "parent_span_id", "start_time", "end_time", "status", "kind",
-        "level", "severity", "outcome", "due_time", "charge_period_start", "charge_period_end", "billing_currency", "currency",
-        "client_address", "resource_type", "http_status_code", "source", "stream_type", "category", "metric_type", "medium",
-        "user_id", "session_id", "anonymous_id", "name", "url", "referrer", "drm_type", "type", "score", "region_id",
+        "timestamp",
+        "event_id",
+        "event_type",
+        "trace_id",
+        "span_id",
+        "parent_span_id",
+        "start_time",
+        "end_time",
+        "status",
+        "kind",
+        "level",
+        "severity",
+        "outcome",
+        "due_time",
+        "charge_period_start",
+        "charge_period_end",
+        "billing_currency",
+        "currency",
+        "client_address",
+        "resource_type",
+        "http_status_code",
+        "source",
+        "stream_type",
+        "category",
+        "metric_type",
+        "medium",
+        "user_id",
+        "session_id",
+        "anonymous_id",
+        "name",
+        "url",
+        "referrer",
+        "drm_type",
+        "type",
+        "score",
+        "region_id",
     ];
     match value {
-        serde_json::Value::Object(object) => object.iter_mut().for_each(|(key, value)| poison(value, key, attack)),
+        serde_json::Value::Object(object) => {
+            object.iter_mut().for_each(|(key, value)| poison(value, key, attack))
+        }
         serde_json::Value::Array(list) => list.iter_mut().for_each(|value| poison(value, key, attack)),
         serde_json::Value::String(text) if !FIXED.contains(&key) => attack.clone_into(text),
         _ => {}
@@ -138,7 +184,11 @@ fn poisoned() -> Vec<Event> {
         write_event(&event, &mut json);
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         let body = value["event_type"].as_str().unwrap().to_owned();
-        let detail = value[&body]["event_name"].as_str().or(value[&body]["kind"].as_str()).unwrap_or_default().to_owned();
+        let detail = value[&body]["event_name"]
+            .as_str()
+            .or(value[&body]["kind"].as_str())
+            .unwrap_or_default()
+            .to_owned();
         kinds.insert((body, detail), value);
     }
     let mut events = Vec::new();
@@ -193,7 +243,15 @@ fn an_attack_in_each_text_of_each_kind_stays_text() {
         for name in ["platform", "version", "country", "service", "from", "to", "days", "live"] {
             check("/marketing", &format!("{name}={attack}"));
         }
-        for query in ["kind=trend&event=", "kind=trend&by=", "kind=funnel&step=", "kind=retention&event=", "kind=paths&anchor=", "kind=", "kind=sql&sql="] {
+        for query in [
+            "kind=trend&event=",
+            "kind=trend&by=",
+            "kind=funnel&step=",
+            "kind=retention&event=",
+            "kind=paths&anchor=",
+            "kind=",
+            "kind=sql&sql=",
+        ] {
             check("/explore", &format!("{query}{attack}"));
         }
         check("/find", &format!("in=user&id={attack}"));

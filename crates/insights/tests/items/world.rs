@@ -36,8 +36,11 @@ pub static WORLD: LazyLock<World> = LazyLock::new(|| {
 impl World {
     /// A warehouse with these events.
     pub fn new(events: Vec<tickstream_schema::events::Event>, facts: Facts) -> Self {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_stack_size(16 << 20)
+            .build()
+            .unwrap();
         let directory = tempfile::tempdir().unwrap();
         let tables = Tables::at(directory.path().join("tables").to_str().unwrap(), None).unwrap();
         let engine = runtime.block_on(async {
@@ -56,7 +59,9 @@ impl World {
         let item = teams::team(team).unwrap().item(item).unwrap();
         let filters = Filters::read(&Parameters::parse(query), item.days, NOW);
         let asked = self.runtime.block_on(Asker::new(&self.engine, role).item(item, &filters));
-        asked.unwrap_or_else(|error| panic!("{path}: {}", tickstream_warehouse_core::loader::with_sources(&error)))
+        asked.unwrap_or_else(|error| {
+            panic!("{path}: {}", tickstream_warehouse_core::loader::with_sources(&error))
+        })
     }
 
     /// A page.

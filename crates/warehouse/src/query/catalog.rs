@@ -140,7 +140,9 @@ impl Catalog {
     fn masked_source(&self, source: Source) -> Result<Expr> {
         match (&self.privacy, source) {
             (_, Source::Column(name)) => Ok(self.masked_column(name)),
-            (Privacy::Masked(_), source) if is_personal(source) && !facts::is_impersonal(source) => Ok(lit(ScalarValue::Utf8(None))),
+            (Privacy::Masked(_), source) if is_personal(source) && !facts::is_impersonal(source) => {
+                Ok(lit(ScalarValue::Utf8(None)))
+            }
             (_, source) => self.source(source),
         }
     }

@@ -48,7 +48,9 @@ pub enum Refused {
     #[error("only SELECT, EXPLAIN and SHOW are allowed: the warehouse is read-only here")]
     NotRead,
     /// The user has pages of teams alone.
-    #[error("this user sees the pages of some teams, and may not ask SQL; `teams` in the file of users says so")]
+    #[error(
+        "this user sees the pages of some teams, and may not ask SQL; `teams` in the file of users says so"
+    )]
     Pages,
 }
 

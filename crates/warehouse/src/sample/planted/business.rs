@@ -8,7 +8,8 @@ use crate::sample::{DAY, merge, time};
 /// Days of the bill.
 pub const BILL_DAYS: u64 = 60;
 /// Cost of a day by resource, service and region.
-pub const HOSTS: [(&str, u64); 5] = [("web-1", 10), ("web-2", 10), ("db-1", 20), ("idle-1", 5), ("big-1", 15)];
+pub const HOSTS: [(&str, u64); 5] =
+    [("web-1", 10), ("web-2", 10), ("db-1", 20), ("idle-1", 5), ("big-1", 15)];
 /// Cost of delivery a day, and its quantity, GB.
 pub const DELIVERY: (u64, u64) = (12, 100);
 /// Cost of delivery on the day of the spike, so many days ago.
@@ -20,14 +21,29 @@ pub const SPEND: u64 = 30;
 pub fn plant(plant: &mut Plant) {
     for days in 1..=BILL_DAYS {
         for (host, cost) in HOSTS {
-            charge(plant, days, cost, json!({"service_name": "Compute", "resource_id": host, "resource_type": "vm", "region_id": "eu-1",
-                "consumed_quantity": 24, "consumed_unit": "Hours"}));
+            charge(
+                plant,
+                days,
+                cost,
+                json!({"service_name": "Compute", "resource_id": host, "resource_type": "vm", "region_id": "eu-1",
+                "consumed_quantity": 24, "consumed_unit": "Hours"}),
+            );
         }
         let cost = if days == SPIKE.0 { SPIKE.1 } else { DELIVERY.0 };
-        charge(plant, days, cost, json!({"service_name": "Delivery", "resource_id": "cdn", "region_id": "eu-1",
-            "consumed_quantity": DELIVERY.1, "consumed_unit": "GB", "tags": {"feature": "player"}}));
+        charge(
+            plant,
+            days,
+            cost,
+            json!({"service_name": "Delivery", "resource_id": "cdn", "region_id": "eu-1",
+            "consumed_quantity": DELIVERY.1, "consumed_unit": "GB", "tags": {"feature": "player"}}),
+        );
         if days < super::DAYS {
-            charge(plant, days, SPEND, json!({"service_name": "Advertising", "tags": {"campaign": "autumn_sale", "feature": "advertising"}}));
+            charge(
+                plant,
+                days,
+                SPEND,
+                json!({"service_name": "Advertising", "tags": {"campaign": "autumn_sale", "feature": "advertising"}}),
+            );
         }
     }
 }

@@ -58,19 +58,32 @@ fn view(plant: &mut Plant, number: u64, at: u64) {
             "view_id": format!("view-{number}"), "player_type": player, "event_name": name,
             "context": {"cdn_provider": cdn, "player_version": version, "drm_type": "widevine"}});
         merge(&mut body, more);
-        let base = json!({"session_id": session, "user_id": person, "app": {"name": "player", "version": "7.1.0"}});
+        let base =
+            json!({"session_id": session, "user_id": person, "app": {"name": "player", "version": "7.1.0"}});
         plant.push(at + after * SECOND, platform, "video", &format!("video_{name}"), body, base);
     };
     push(0, "play", json!({}));
     if is_refused(number) {
-        push(1, "error", json!({"error": {"code": "6001", "message": "the licence was refused", "source": "drm"}}));
+        push(
+            1,
+            "error",
+            json!({"error": {"code": "6001", "message": "the licence was refused", "source": "drm"}}),
+        );
     } else {
         push(1, "license", json!({"measurements": {"license_time": LICENCE}}));
     }
     push(4, "start", json!({"measurements": {"startup_time": startup, "bitrate": 4_000_000}}));
     if fails(number) {
-        push(60, "error", json!({"error": {"code": "4003", "message": "the decoder failed", "source": "decoder", "is_fatal": true}}));
+        push(
+            60,
+            "error",
+            json!({"error": {"code": "4003", "message": "the decoder failed", "source": "decoder", "is_fatal": true}}),
+        );
     }
-    push(600, "end", json!({"measurements": {"watched_time": WATCHED, "stalled_time": stalled,
-        "stall_count": stalled / 10_000, "bitrate": 4_000_000}}));
+    push(
+        600,
+        "end",
+        json!({"measurements": {"watched_time": WATCHED, "stalled_time": stalled,
+        "stall_count": stalled / 10_000, "bitrate": 4_000_000}}),
+    );
 }

@@ -26,9 +26,16 @@ pub const CONSENTS: [u64; 3] = [100, 70, 40];
 type Channel = (&'static str, u64, u64, fn() -> Value);
 
 const CHANNELS: [Channel; 4] = [
-    ("Organic Search", 240, 10, || json!({"page": {"url": "https://shop.example.org/", "referrer": "https://www.google.com/"}})),
-    ("Paid Search", 180, 5, || json!({"page": {"url": "https://shop.example.org/", "referrer": "https://www.google.com/"},
-        "campaign": {"source": "google", "medium": "cpc", "name": "autumn_sale"}})),
+    (
+        "Organic Search",
+        240,
+        10,
+        || json!({"page": {"url": "https://shop.example.org/", "referrer": "https://www.google.com/"}}),
+    ),
+    ("Paid Search", 180, 5, || {
+        json!({"page": {"url": "https://shop.example.org/", "referrer": "https://www.google.com/"},
+        "campaign": {"source": "google", "medium": "cpc", "name": "autumn_sale"}})
+    }),
     ("Email", 120, 3, newsletter),
     ("Direct", 60, 10, direct),
 ];
@@ -76,7 +83,8 @@ fn visitor_of(plant: &mut Plant, number: u64, channel: &'static str, buys: bool,
         "Email" => Some("digest"),
         _ => None,
     };
-    let visit = Visit { person: &person, anonymous: &anonymous, session: format!("visit-{number}"), at, origin };
+    let visit =
+        Visit { person: &person, anonymous: &anonymous, session: format!("visit-{number}"), at, origin };
     let amount = if buys { 20 + number % 5 * 10 } else { 0 };
     // Without a cart the person stays anonymous.
     let name = if carts { &person } else { &anonymous };
@@ -89,7 +97,14 @@ fn visitor_of(plant: &mut Plant, number: u64, channel: &'static str, buys: bool,
     }
     if number <= BROKEN[0] + BROKEN[1] {
         let variant = if number <= BROKEN[0] { "a" } else { "b" };
-        exposure(plant, at + SECOND, &visit.session, json!({"anonymous_id": anonymous}), "broken_split", variant);
+        exposure(
+            plant,
+            at + SECOND,
+            &visit.session,
+            json!({"anonymous_id": anonymous}),
+            "broken_split",
+            variant,
+        );
     }
 }
 
@@ -102,9 +117,16 @@ fn count(plant: &mut Plant, campaign: &'static str, converted: u64, revenue: u64
 fn returner(plant: &mut Plant, number: u64, search: Value) {
     let (person, anonymous) = (format!("buyer-{number}"), format!("anonymous-{number}"));
     let at = plant.days_ago(5 + number % 20, 60 * (number % 600));
-    let first = Visit { person: &person, anonymous: &anonymous, session: format!("visit-{number}"), at, origin: search };
+    let first = Visit {
+        person: &person,
+        anonymous: &anonymous,
+        session: format!("visit-{number}"),
+        at,
+        origin: search,
+    };
     first.events(plant, number, false, 0);
-    let again = Visit { session: format!("visit-{number}-again"), at: at + DAY, origin: newsletter(), ..first };
+    let again =
+        Visit { session: format!("visit-{number}-again"), at: at + DAY, origin: newsletter(), ..first };
     again.events(plant, number, true, 30);
     plant.visited(&person, at);
     plant.visited(&person, at + DAY);
@@ -129,14 +151,29 @@ impl Visit<'_> {
             }
             base
         };
-        let click = |screen: &str, action: &str| json!({"properties": {"screen_name": screen, "action": action}});
-        plant.push(self.at, platform, "user_interaction", "product_viewed", click("product", "view"), base(false));
+        let click =
+            |screen: &str, action: &str| json!({"properties": {"screen_name": screen, "action": action}});
+        plant.push(
+            self.at,
+            platform,
+            "user_interaction",
+            "product_viewed",
+            click("product", "view"),
+            base(false),
+        );
         plant.facts.funnel[0] += 1;
         if !carts {
             return;
         }
         plant.push(self.at + 60 * SECOND, platform, "identify", "signed_in", json!({}), base(true));
-        plant.push(self.at + 120 * SECOND, platform, "user_interaction", "added_to_cart", click("cart", "add"), base(true));
+        plant.push(
+            self.at + 120 * SECOND,
+            platform,
+            "user_interaction",
+            "added_to_cart",
+            click("cart", "add"),
+            base(true),
+        );
         plant.facts.funnel[1] += 1;
         if amount == 0 {
             return;
@@ -144,8 +181,11 @@ impl Visit<'_> {
         let paid = self.at + 300 * SECOND;
         let trace = format!("{:032x}", u128::from(number) + (7 << 64));
         let mut payment = base(true);
-        crate::sample::merge(&mut payment, json!({"revenue": {"amount": amount, "currency": "EUR", "order_id": format!("o-{number}")},
-            "context": {"trace_id": trace}}));
+        crate::sample::merge(
+            &mut payment,
+            json!({"revenue": {"amount": amount, "currency": "EUR", "order_id": format!("o-{number}")},
+            "context": {"trace_id": trace}}),
+        );
         plant.push(paid, platform, "user_interaction", "purchased", click("checkout", "pay"), payment);
         plant.facts.funnel[2] += 1;
         super::services::order(plant, paid, &trace, base(true));
@@ -170,7 +210,10 @@ fn experiment(plant: &mut Plant) {
             plant.visited(&person, at);
             let pays = number < paid;
             if pays {
-                crate::sample::merge(&mut base, json!({"session_id": session, "revenue": {"amount": 10, "currency": "EUR"}}));
+                crate::sample::merge(
+                    &mut base,
+                    json!({"session_id": session, "revenue": {"amount": 10, "currency": "EUR"}}),
+                );
                 let click = json!({"properties": {"screen_name": "checkout", "action": "pay"}});
                 plant.push(at + 60 * SECOND, "web", "user_interaction", "subscribed", click, base);
             }
@@ -187,7 +230,8 @@ fn answers(plant: &mut Plant) {
         let at = plant.days_ago(1 + number % 28, 3_600);
         let body = json!({"survey_id": format!("{kind}-autumn"), "type": kind, "score": score, "score_max": score_max,
             "text": if score > 5 { "Fast and clear." } else { "The payment failed twice." }});
-        let person = json!({"user_id": format!("answering-{number}"), "session_id": format!("answer-{number}")});
+        let person =
+            json!({"user_id": format!("answering-{number}"), "session_id": format!("answer-{number}")});
         plant.push(at, "web", "feedback", "survey_answered", body, person);
         plant.visited(&format!("answering-{number}"), at);
     };
@@ -201,6 +245,13 @@ fn answers(plant: &mut Plant) {
         let at = plant.days_ago(2 + person % 27, 7_200);
         let purposes = json!([{"name": "analytics", "is_granted": person < CONSENTS[1]}, {"name": "marketing", "is_granted": person < CONSENTS[2]}]);
         let body = json!({"purposes": purposes, "policy_version": "2026-09", "jurisdiction": "GDPR", "method": "banner"});
-        plant.push(at, "web", "consent", "consent_given", body, json!({"user_id": format!("deciding-{person}")}));
+        plant.push(
+            at,
+            "web",
+            "consent",
+            "consent_given",
+            body,
+            json!({"user_id": format!("deciding-{person}")}),
+        );
     }
 }

@@ -38,13 +38,33 @@ pub fn plant(plant: &mut Plant) {
     for number in 0..SIGN_INS[0] + SIGN_INS[1] {
         let at = plant.days_ago(number % 6, 0) - (number + 2) * 300 * SECOND;
         let method = if number < SIGN_INS[0] { "sso" } else { "password" };
-        attempt(plant, at, &Attempt { action: "login", outcome: "success", principal: format!("employee-{}", number % 40),
-            target: String::new(), method, address: "192.0.2.10" });
+        attempt(
+            plant,
+            at,
+            &Attempt {
+                action: "login",
+                outcome: "success",
+                principal: format!("employee-{}", number % 40),
+                target: String::new(),
+                method,
+                address: "192.0.2.10",
+            },
+        );
     }
     for number in 0..DENIED {
         let at = plant.days_ago(number % 6, 0) - (number + 3) * 400 * SECOND;
-        attempt(plant, at, &Attempt { action: "read", outcome: "denied", principal: format!("employee-{}", number % 4),
-            target: "/payroll".to_owned(), method: "sso", address: "192.0.2.10" });
+        attempt(
+            plant,
+            at,
+            &Attempt {
+                action: "read",
+                outcome: "denied",
+                principal: format!("employee-{}", number % 4),
+                target: "/payroll".to_owned(),
+                method: "sso",
+                address: "192.0.2.10",
+            },
+        );
     }
     attacks(plant);
     findings(plant);
@@ -59,16 +79,46 @@ fn attempt(plant: &mut Plant, at: u64, attempt: &Attempt<'_>) {
 fn attacks(plant: &mut Plant) {
     let begin = plant.now_ns - 12 * 3_600 * SECOND;
     for number in 0..BRUTE_FORCE {
-        attempt(plant, begin + number * 5 * SECOND, &Attempt { action: "login", outcome: "failure", principal: "admin".to_owned(),
-            target: String::new(), method: "password", address: ATTACKERS[0] });
+        attempt(
+            plant,
+            begin + number * 5 * SECOND,
+            &Attempt {
+                action: "login",
+                outcome: "failure",
+                principal: "admin".to_owned(),
+                target: String::new(),
+                method: "password",
+                address: ATTACKERS[0],
+            },
+        );
     }
     for number in 0..STUFFED {
-        attempt(plant, begin + (3_600 + number * 5) * SECOND, &Attempt { action: "login", outcome: "failure",
-            principal: format!("leaked-{number}"), target: String::new(), method: "password", address: ATTACKERS[1] });
+        attempt(
+            plant,
+            begin + (3_600 + number * 5) * SECOND,
+            &Attempt {
+                action: "login",
+                outcome: "failure",
+                principal: format!("leaked-{number}"),
+                target: String::new(),
+                method: "password",
+                address: ATTACKERS[1],
+            },
+        );
     }
     for number in 0..SCANNED {
-        attempt(plant, begin + (7_200 + number * 5) * SECOND, &Attempt { action: "read", outcome: "denied", principal: "guest".to_owned(),
-            target: format!("/.hidden/{number}"), method: "none", address: ATTACKERS[2] });
+        attempt(
+            plant,
+            begin + (7_200 + number * 5) * SECOND,
+            &Attempt {
+                action: "read",
+                outcome: "denied",
+                principal: "guest".to_owned(),
+                target: format!("/.hidden/{number}"),
+                method: "none",
+                address: ATTACKERS[2],
+            },
+        );
     }
 }
 

@@ -26,8 +26,13 @@ pub const FLAKY: u64 = 12;
 /// Crashes of one cause in the release 4.2.0 of the application.
 pub const CRASHES: u64 = 25;
 /// Hosts, their use of CPU and memory.
-pub const HOSTS: [(&str, f64, f64); 5] =
-    [("web-1", 0.62, 0.55), ("web-2", 0.58, 0.52), ("db-1", 0.66, 0.7), ("idle-1", 0.02, 0.1), ("big-1", 0.2, 0.25)];
+pub const HOSTS: [(&str, f64, f64); 5] = [
+    ("web-1", 0.62, 0.55),
+    ("web-2", 0.58, 0.52),
+    ("db-1", 0.66, 0.7),
+    ("idle-1", 0.02, 0.1),
+    ("big-1", 0.2, 0.25),
+];
 /// Share of db-1's disk now, and its growth a day.
 pub const DISK: (f64, f64) = (0.8, 0.01);
 /// Minutes from opened to acknowledged and resolved of incidents of severity high.
@@ -104,32 +109,60 @@ pub fn order(plant: &mut Plant, at: u64, trace: &str, person: Value) {
     let is_new = at >= plant.days_ago(RELEASED_DAYS, 0);
     let version = RELEASES[usize::from(is_new)];
     let resource = json!({"service_name": "orders", "service_version": version, "host_name": "web-1"});
-    let server = json!({"attributes": {"http_method": "POST", "http_status_code": 201}, "resource": resource});
+    let server =
+        json!({"attributes": {"http_method": "POST", "http_status_code": 201}, "resource": resource});
     let duration_ms = if is_new { SLOW } else { DURATION };
-    let span = Span { service: "orders", operation: "POST /orders", at, duration_ms, is_error: false, more: server };
+    let span =
+        Span { service: "orders", operation: "POST /orders", at, duration_ms, is_error: false, more: server };
     span.push(plant, trace, 1, "server", names.clone());
     let statement = json!({"parent_span_id": format!("{:016x}", 1), "attributes": {"db_statement": "INSERT INTO orders VALUES ($1, $2)"},
         "resource": {"service_name": "orders", "service_version": version, "host_name": "db-1"}});
     let at_database = at + 10_000_000;
-    let span = Span { service: "orders", operation: "INSERT orders", at: at_database, duration_ms: 12, is_error: false, more: statement };
+    let span = Span {
+        service: "orders",
+        operation: "INSERT orders",
+        at: at_database,
+        duration_ms: 12,
+        is_error: false,
+        more: statement,
+    };
     span.push(plant, trace, 2, "client", names);
     let log = json!({"service": "orders", "level": "info", "message": "order stored", "context": {"trace_id": trace}});
     plant.push(at + 30_000_000, "linux", "log", "log", log, json!({}));
 }
 
 fn debt(plant: &mut Plant) {
-    let span = |service, operation, at, duration_ms, is_error, more| Span { service, operation, at, duration_ms, is_error, more };
+    let span = |service, operation, at, duration_ms, is_error, more| Span {
+        service,
+        operation,
+        at,
+        duration_ms,
+        is_error,
+        more,
+    };
     for number in 0..DEPRECATED {
         let at = plant.days_ago(1 + number % 28, 5_000);
         let more = json!({"attributes": {"http_status_code": 200, "other": {"deprecated": true}}, "resource": {"service_version": "1.0.0"}});
         let trace = format!("{:032x}", (11_u128 << 64) + u128::from(number));
-        span("catalog", "GET /v1/products", at, DURATION, false, more).push(plant, &trace, 1, "server", json!({}));
+        span("catalog", "GET /v1/products", at, DURATION, false, more).push(
+            plant,
+            &trace,
+            1,
+            "server",
+            json!({}),
+        );
     }
     for number in 0..SLOW_STATEMENTS.0 {
         let at = plant.days_ago(1 + number % 28, 6_000);
         let more = json!({"attributes": {"db_statement": "SELECT * FROM orders WHERE note LIKE $1"}});
         let trace = format!("{:032x}", (12_u128 << 64) + u128::from(number));
-        span("orders", "SELECT orders", at, SLOW_STATEMENTS.1, false, more).push(plant, &trace, 1, "client", json!({}));
+        span("orders", "SELECT orders", at, SLOW_STATEMENTS.1, false, more).push(
+            plant,
+            &trace,
+            1,
+            "client",
+            json!({}),
+        );
     }
     for number in 0..FLAKY {
         let at = plant.days_ago(5 + number, 7_000);
@@ -166,7 +199,9 @@ fn hosts(plant: &mut Plant) {
         for (host, cpu, memory) in HOSTS {
             let share = if host == "db-1" { DISK.0 - DISK.1 * days_left } else { 0.3 };
             // Some life, the same each day.
-            let swing = 0.03 * ((hour % 24) as f64 / 24.0 * std::f64::consts::TAU).sin() * if cpu > 0.1 { 1.0 } else { 0.1 };
+            let swing = 0.03
+                * ((hour % 24) as f64 / 24.0 * std::f64::consts::TAU).sin()
+                * if cpu > 0.1 { 1.0 } else { 0.1 };
             let body = json!({"resource_type": "vm", "resource_id": host, "provider": "on-premises", "region": "eu-1", "measurements": {
                 "cpu_usage": cpu + swing, "memory_usage": memory, "disk_used": (share * 100.0 * GIB).round(), "disk_capacity": 100.0 * GIB}});
             plant.push(at, "linux", "infrastructure_metric", "host_usage", body, json!({}));
