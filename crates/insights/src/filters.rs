@@ -108,6 +108,11 @@ impl Filters {
         Self { from: from.max(earliest).max(0), to, values }
     }
 
+    /// A time: a date, or RFC 3339; nanoseconds since 1970.
+    pub fn until(text: &str) -> Option<i64> {
+        time(text)
+    }
+
     /// The same filters for the period before, of the same length.
     #[must_use]
     pub fn before(&self) -> Self {

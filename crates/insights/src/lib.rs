@@ -5,10 +5,12 @@
 //! - `table`, `filters`: rows of an answer; the period and values that an address asks for, as SQL;
 //! - `teams`: the questions of seven teams, one table of items;
 //! - `ask`: answers, by SQL in the warehouse;
+//! - `alerts`: rules over the answers, at any time;
 //! - `plan`: the tracking plan, compared with the tables;
 //! - `pages`: the pages of teams, time lines and Explore, made on the server.
 #![forbid(unsafe_code)]
 
+pub mod alerts;
 pub mod anomaly;
 pub mod ask;
 pub mod attribution;

@@ -42,6 +42,8 @@ pub enum Command {
     Import(Import),
     /// Write a team's page as a file
     Report(Report),
+    /// Say which alert rules fire; the exit code is 1 if one does
+    Alerts(Alerts),
     /// Compare the events with the tracking plan
     #[command(subcommand)]
     Plan(Plan),
@@ -119,6 +121,29 @@ pub struct Query {
     /// Rows that the answer may have
     #[arg(long, value_name = "ROWS")]
     pub rows: Option<u64>,
+}
+
+/// `alerts`
+#[derive(Args, Debug)]
+pub struct Alerts {
+    /// File of rules
+    #[arg(value_name = "FILE")]
+    pub rules: PathBuf,
+    /// Where the tables are.
+    #[command(flatten)]
+    pub place: Place,
+    /// Journals whose newest events count, too
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub journal: Vec<PathBuf>,
+    /// Try the rules at this time of the past (RFC 3339) instead of now
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Try the rules at each hour of so many days before
+    #[arg(long, value_name = "DAYS")]
+    pub past_days: Option<u32>,
+    /// Tell the webhook and the Alertmanager of the file; those that are silenced aren't told
+    #[arg(long, conflicts_with = "past_days")]
+    pub send: bool,
 }
 
 /// `plan`

@@ -30,6 +30,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Export(args) => export(args).await,
         Command::Import(args) => import(args).await,
         Command::Report(args) => crate::report::run(args).await,
+        Command::Alerts(args) => crate::alerts::run(args).await,
         Command::Plan(Plan::Check(args)) => crate::plan::check(args).await,
         Command::Doctor(args) => crate::doctor::run(&args).await,
     }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod args;
 mod commands;
 mod demo;
