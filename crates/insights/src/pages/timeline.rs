@@ -26,7 +26,7 @@ const EVENTS_MAX: usize = 1_000;
 /// Usual period of a user's time line, days; of a session's and a trace's it is all time.
 const USER_DAYS: f64 = 30.0;
 /// Time around the events in which their hosts' metrics are shown.
-const AROUND: i64 = 300 * SECOND;
+const AROUND: i64 = 3_600 * SECOND;
 
 /// The page.
 pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Content, Problem> {
