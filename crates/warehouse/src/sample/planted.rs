@@ -67,8 +67,8 @@ impl Plant {
 
     /// Adds an event. `kind` names its body; `more` is merged into its envelope.
     fn push(&mut self, at: u64, platform: &str, kind: &str, name: &str, body: Value, more: Value) {
-        let mut event =
-            json!({"at": at, "platform": platform, "event_type": kind, "event_name": name, kind: body});
+        let mut event = json!({"at": at, "platform": platform, "event_type": kind, "event_name": name});
+        event[kind] = body;
         merge(&mut event, more);
         self.events.push(event);
     }

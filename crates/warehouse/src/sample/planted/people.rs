@@ -188,7 +188,7 @@ impl Visit<'_> {
         );
         plant.push(paid, platform, "user_interaction", "purchased", click("checkout", "pay"), payment);
         plant.facts.funnel[2] += 1;
-        super::services::order(plant, paid, &trace, base(true));
+        super::services::order(plant, paid, &trace, &base(true));
     }
 }
 

@@ -104,7 +104,7 @@ impl Span<'_> {
 }
 
 /// Requests, statement and log behind an order, in the name of its user.
-pub fn order(plant: &mut Plant, at: u64, trace: &str, person: Value) {
+pub fn order(plant: &mut Plant, at: u64, trace: &str, person: &Value) {
     let names = json!({"session_id": person["session_id"], "user_id": person["user_id"]});
     let is_new = at >= plant.days_ago(RELEASED_DAYS, 0);
     let version = RELEASES[usize::from(is_new)];
