@@ -4,6 +4,7 @@ mod business;
 mod clients;
 mod machines;
 mod pages;
+mod rules;
 mod world;
 
 /// Fails unless a figure is within `tolerance` of what was planted.

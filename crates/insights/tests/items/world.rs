@@ -3,9 +3,11 @@
 use std::sync::{Arc, LazyLock};
 
 use tempfile::TempDir;
+use tickstream_insights::alerts::{Firing, Rules};
 use tickstream_insights::ask::{Answer, Asker};
 use tickstream_insights::filters::{Filters, Parameters};
 use tickstream_insights::pages::Site;
+use tickstream_insights::plan::{Check, Plan};
 use tickstream_insights::table::{Table, Value};
 use tickstream_insights::teams;
 use tickstream_warehouse_core::events::enrichment::Geo;
@@ -62,6 +64,19 @@ impl World {
         asked.unwrap_or_else(|error| {
             panic!("{path}: {}", tickstream_warehouse_core::loader::with_sources(&error))
         })
+    }
+
+    /// Alerts at a time.
+    pub fn firing(&self, rules: &Rules, at: i64) -> Vec<Firing> {
+        let role = Role::local();
+        self.runtime.block_on(rules.firing(Asker::new(&self.engine, &role), at)).unwrap()
+    }
+
+    /// The events of the usual 30 days beside a plan.
+    pub fn plan(&self, plan: &Plan) -> Check {
+        let filters = Filters::read(&Parameters::default(), 30.0, NOW);
+        let role = Role::local();
+        self.runtime.block_on(plan.check(Asker::new(&self.engine, &role), &filters)).unwrap()
     }
 
     /// A page.
