@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::chart::{chart, lines};
 use super::layout::{filter_form_with, sql as sql_details, table};
-use super::{Content, Problem, Visit, csv as csv_content};
+use super::visit::{Content, Problem, Visit};
 use crate::filters::{CLIENT, DAY, Filters, Parameters, literal};
 use crate::paths::Direction;
 use crate::table::Table;
@@ -72,7 +72,7 @@ pub async fn page(visit: &Visit<'_>) -> Result<Content, Problem> {
 pub async fn csv(visit: &Visit<'_>) -> Result<Content, Problem> {
     let filters = Filters::read(&visit.parameters, 30.0, visit.now);
     match ask(visit, kind(&visit.parameters), &filters).await? {
-        Some(answer) => Ok(csv_content(&answer.table)),
+        Some(answer) => Ok(Content::Csv(answer.table.csv())),
         None => Err(Problem::Missing),
     }
 }

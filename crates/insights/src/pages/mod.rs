@@ -11,9 +11,9 @@ mod number;
 mod report;
 mod team;
 mod timeline;
+mod visit;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use maud::{Markup, html};
 use percent_encoding::percent_decode_str;
@@ -21,53 +21,22 @@ use tickstream_warehouse_core::loader::with_sources;
 use tickstream_warehouse_core::query::{Engine, Role};
 use tickstream_warehouse_core::serve::{Making, Page, Pages};
 
-use crate::ask::{AskError, Asker};
+use crate::ask::Asker;
 use crate::filters::{Parameters, encoded};
-use crate::table::Table;
 use crate::teams::{self, TEAMS, Team};
 use layout::Frame;
 pub use report::{Format, report};
+use visit::{Content, Problem, STYLE, Visit, now};
 
 const HTML: &str = "text/html; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
                       base-uri 'none'; frame-ancestors 'none'";
-const STYLE: &str = include_str!("pages.css");
 const SCRIPT: &str = include_str!("pages.js");
 
 /// The pages of a warehouse.
 #[derive(Debug)]
 pub struct Site {
     engine: Arc<Engine>,
-}
-
-/// One request of a user.
-struct Visit<'a> {
-    asker: Asker<'a>,
-    role: &'a Role,
-    engine: &'a Engine,
-    parameters: Parameters,
-    now: i64,
-}
-
-/// What a page is made of, or why there is none.
-enum Content {
-    Html { title: String, current: &'static str, body: Markup },
-    Csv(String),
-    Json(serde_json::Value),
-    Redirect(String),
-}
-
-/// A page that can't be made.
-enum Problem {
-    Missing,
-    Forbidden,
-    Failed(AskError),
-}
-
-impl From<AskError> for Problem {
-    fn from(error: AskError) -> Self {
-        Self::Failed(error)
-    }
 }
 
 impl Site {
@@ -219,11 +188,6 @@ impl Visit<'_> {
     }
 }
 
-/// CSV of a table.
-fn csv(table: &Table) -> Content {
-    Content::Csv(table.csv())
-}
-
 fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8_lossy().into_owned()
 }
@@ -240,9 +204,4 @@ fn page(status: u16, kind: &'static str, body: Vec<u8>) -> Page {
         ("cache-control", "no-store"),
     ];
     Page { status, kind, headers: headers.map(|(name, value)| (name, value.to_owned())).to_vec(), body }
-}
-
-/// Nanoseconds since 1970.
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64)
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::chart::{chart, lines};
 use super::layout::{figure, table};
-use super::{STYLE, now};
+use super::visit::{STYLE, now};
 use crate::ask::{AskError, Asker};
 use crate::filters::{Filters, Parameters, time_text};
 use crate::teams::{Chart, Team};

@@ -5,7 +5,7 @@ use tickstream_warehouse_core::loader::with_sources;
 
 use super::chart::{chart, lines};
 use super::layout::{figure, filter_form, sql, table};
-use super::{Content, Problem, Visit};
+use super::visit::{Content, Problem, Visit};
 use crate::ask::Answer;
 use crate::filters::{Columns, Filters};
 use crate::table::Table;

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::layout::filter_form;
 use super::number::{number, time};
-use super::{Content, Problem, Visit};
+use super::visit::{Content, Problem, Visit};
 use crate::filters::{DAY, Filters, NONE, SECOND, literal};
 use crate::table::{Table, Value};
 

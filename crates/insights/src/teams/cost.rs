@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::cost::{Allocation, Charge, Nanos, allocate};
 use crate::filters::{DAY, Filters, NONE, time_text};
 use crate::forecast::forecast;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::errors::{Report, groups};
 use crate::filters::{SERVICES, SPANS};
 use crate::table::{Table, Value};

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use super::journeys::{Names, journeys};
-use super::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::attribution::{Journey, Rule, Touch, credits, markov, shapley};
 use crate::filters::{CLIENT, DAY, SECOND};
 use crate::funnel::{self, Funnel};

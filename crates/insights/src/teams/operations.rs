@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::filters::{DAY, Filters, NONE, SERVICES, time_text};
 use crate::forecast::{forecast, reaches};
 use crate::slo::{Requests, budget_left, burn_rate, firing};

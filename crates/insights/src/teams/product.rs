@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use super::journeys::{Names, journeys};
 use super::marketing::week_of;
-use super::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::experiment::{Effect, RATIO_ALARM, Variant, effect, sample_ratio};
 use crate::filters::{CLIENT, DAY, Filters, time_text};
 use crate::paths::{Direction, PathRules, paths};

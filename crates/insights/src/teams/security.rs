@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::filters::{ACCESSES, NONE, SECOND};
 use crate::table::{Table, Value};
 

@@ -1,6 +1,6 @@
 //! Video: playback, streaming, CDNs, players, DRM. A view is one viewing of one video, by its view_id.
 
-use super::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::filters::CLIENT;
 
 /// The team's page.

@@ -6,77 +6,30 @@
 pub mod business;
 pub mod media;
 pub mod people;
+mod plant;
 pub mod security;
 pub mod services;
 
-use std::collections::BTreeMap;
-
-use serde_json::{Value, json};
+use serde_json::Value;
 use tickstream_schema::events::Event;
 use tickstream_schema::json::parse_event;
 
-use super::{DAY, SECOND, merge, time};
-
-/// Days that have events; those of costs begin earlier.
-pub const DAYS: u64 = 29;
-
-/// Counts of planted events.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
-    /// All events.
-    pub events: u64,
-    /// Times of client events by person.
-    pub visits: BTreeMap<String, Vec<u64>>,
-    /// Persons and those who paid, by the channel of their first event.
-    pub channels: BTreeMap<&'static str, [u64; 2]>,
-    /// Persons who viewed, put into the cart, paid.
-    pub funnel: [u64; 3],
-    /// Sessions, converted persons and revenue by campaign.
-    pub campaigns: BTreeMap<&'static str, [u64; 3]>,
-    /// Server spans and failed ones by service.
-    pub requests: BTreeMap<&'static str, [u64; 2]>,
-}
-
-/// Events being made.
-#[derive(Debug)]
-pub struct Plant {
-    now_ns: u64,
-    events: Vec<Value>,
-    facts: Facts,
-}
+use super::time;
+use plant::Plant;
+pub use plant::{DAYS, Facts};
 
 /// All planted events before `now_ns`, the oldest first, and their facts.
 pub fn planted(now_ns: u64) -> (Vec<Event>, Facts) {
-    let mut plant = Plant { now_ns, events: Vec::new(), facts: Facts::default() };
+    let mut plant = Plant::new(now_ns);
     people::plant(&mut plant);
     media::plant(&mut plant);
     services::plant(&mut plant);
     security::plant(&mut plant);
     business::plant(&mut plant);
-    let Plant { mut events, mut facts, .. } = plant;
+    let (mut events, mut facts) = plant.finish();
     events.sort_by_key(|event| event["at"].as_u64());
     facts.events = events.len() as u64;
     (events.into_iter().enumerate().map(|(number, event)| parsed(event, number)).collect(), facts)
-}
-
-impl Plant {
-    /// A time so many days before now, at the same time of day; later by `seconds`.
-    fn days_ago(&self, days: u64, seconds: u64) -> u64 {
-        self.now_ns - days * DAY + seconds * SECOND
-    }
-
-    /// Adds an event. `kind` names its body; `more` is merged into its envelope.
-    fn push(&mut self, at: u64, platform: &str, kind: &str, name: &str, body: Value, more: Value) {
-        let mut event = json!({"at": at, "platform": platform, "event_type": kind, "event_name": name});
-        event[kind] = body;
-        merge(&mut event, more);
-        self.events.push(event);
-    }
-
-    /// Notes that a person did something.
-    fn visited(&mut self, person: &str, at: u64) {
-        self.facts.visits.entry(person.to_owned()).or_default().push(at);
-    }
 }
 
 fn parsed(mut event: Value, number: usize) -> Event {
@@ -91,6 +44,7 @@ fn parsed(mut event: Value, number: usize) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SECOND;
     use super::*;
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Plant;
+use super::plant::{DAYS, Plant};
 use crate::sample::{DAY, merge, time};
 
 /// Days of the bill.
@@ -37,7 +37,7 @@ pub fn plant(plant: &mut Plant) {
             json!({"service_name": "Delivery", "resource_id": "cdn", "region_id": "eu-1",
             "consumed_quantity": DELIVERY.1, "consumed_unit": "GB", "tags": {"feature": "player"}}),
         );
-        if days < super::DAYS {
+        if days < DAYS {
             charge(
                 plant,
                 days,

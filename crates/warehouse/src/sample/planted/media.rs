@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::Plant;
+use super::plant::{DAYS, Plant};
 use crate::sample::{SECOND, merge};
 
-/// Views of a day, on each of [`DAYS`](super::DAYS) - 1 days.
+/// Views of a day, on each of [`DAYS`] - 1 days.
 pub const VIEWS: u64 = 40;
 /// Days with views.
-pub const VIEW_DAYS: u64 = super::DAYS - 1;
+pub const VIEW_DAYS: u64 = DAYS - 1;
 /// CDN, startup time and time stalled of each of its views, milliseconds; the second is slow.
 pub const CDNS: [(&str, u64, u64); 2] = [("north", 1_000, 0), ("south", 3_000, 30_000)];
 /// Time watched of each view, milliseconds.

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{DAYS, Plant};
-use crate::sample::{DAY, SECOND};
+use super::plant::{DAYS, Plant};
+use crate::sample::{DAY, SECOND, merge};
 
 /// Persons of the experiment `checkout_button` by variant.
 pub const EXPOSED: u64 = 1_000;
@@ -145,9 +145,9 @@ impl Visit<'_> {
             let mut base = self.origin.clone();
             let names = json!({"session_id": self.session, "anonymous_id": self.anonymous,
                 "app": {"name": "shop", "version": if number.is_multiple_of(4) { "4.2.0" } else { "4.1.0" }}});
-            crate::sample::merge(&mut base, names);
+            merge(&mut base, names);
             if user {
-                crate::sample::merge(&mut base, json!({"user_id": self.person}));
+                merge(&mut base, json!({"user_id": self.person}));
             }
             base
         };
@@ -181,7 +181,7 @@ impl Visit<'_> {
         let paid = self.at + 300 * SECOND;
         let trace = format!("{:032x}", u128::from(number) + (7 << 64));
         let mut payment = base(true);
-        crate::sample::merge(
+        merge(
             &mut payment,
             json!({"revenue": {"amount": amount, "currency": "EUR", "order_id": format!("o-{number}")},
             "context": {"trace_id": trace}}),
@@ -193,7 +193,7 @@ impl Visit<'_> {
 }
 
 fn exposure(plant: &mut Plant, at: u64, session: &str, mut person: Value, experiment: &str, variant: &str) {
-    crate::sample::merge(&mut person, json!({"session_id": session}));
+    merge(&mut person, json!({"session_id": session}));
     let body = json!({"experiment": experiment, "variant": variant, "reason": "random"});
     plant.push(at, "web", "exposure", "exposed", body, person);
 }
@@ -205,12 +205,12 @@ fn experiment(plant: &mut Plant) {
             let session = format!("test-{variant}-{number}");
             let at = plant.days_ago(1 + number % (DAYS - 1), 40_000 + number);
             let mut base = direct();
-            crate::sample::merge(&mut base, json!({"user_id": person}));
+            merge(&mut base, json!({"user_id": person}));
             exposure(plant, at, &session, base.clone(), "checkout_button", variant);
             plant.visited(&person, at);
             let pays = number < paid;
             if pays {
-                crate::sample::merge(
+                merge(
                     &mut base,
                     json!({"session_id": session, "revenue": {"amount": 10, "currency": "EUR"}}),
                 );

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Plant;
+use super::plant::Plant;
 use crate::sample::{DAY, SECOND, time};
 
 /// Successful sign-ins by single sign-on and by password.

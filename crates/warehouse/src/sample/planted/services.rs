@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{DAYS, Plant};
+use super::plant::{DAYS, Plant};
 use crate::sample::{DAY, SECOND, merge, time};
 
 /// Time between two requests of a service, seconds.
