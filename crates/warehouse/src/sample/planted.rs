@@ -14,7 +14,7 @@ use serde_json::Value;
 use tickstream_schema::events::Event;
 use tickstream_schema::json::parse_event;
 
-use super::time;
+use super::common::time;
 use plant::Plant;
 pub use plant::{DAYS, Facts};
 
@@ -44,7 +44,7 @@ fn parsed(mut event: Value, number: usize) -> Event {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SECOND;
+    use super::super::common::SECOND;
     use super::*;
 
     #[test]

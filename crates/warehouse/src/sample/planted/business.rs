@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plant::{DAYS, Plant};
-use crate::sample::{DAY, merge, time};
+use crate::sample::common::{DAY, merge, time};
 
 /// Days of the bill.
 pub const BILL_DAYS: u64 = 60;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plant::{DAYS, Plant};
-use crate::sample::{SECOND, merge};
+use crate::sample::common::{SECOND, merge};
 
 /// Views of a day, on each of [`DAYS`] - 1 days.
 pub const VIEWS: u64 = 40;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plant::{DAYS, Plant};
-use crate::sample::{DAY, SECOND, merge};
+use crate::sample::common::{DAY, SECOND, merge};
 
 /// Persons of the experiment `checkout_button` by variant.
 pub const EXPOSED: u64 = 1_000;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::sample::{DAY, SECOND, merge};
+use crate::sample::common::{DAY, SECOND, merge};
 
 /// Days that have events; those of costs begin earlier.
 pub const DAYS: u64 = 29;

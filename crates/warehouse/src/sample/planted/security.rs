@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::plant::Plant;
-use crate::sample::{DAY, SECOND, time};
+use crate::sample::common::{DAY, SECOND, time};
 
 /// Successful sign-ins by single sign-on and by password.
 pub const SIGN_INS: [u64; 2] = [150, 50];

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::plant::{DAYS, Plant};
-use crate::sample::{DAY, SECOND, merge, time};
+use crate::sample::common::{DAY, SECOND, merge, time};
 
 /// Time between two requests of a service, seconds.
 const REQUESTS_EVERY: u64 = 900;
@@ -38,7 +38,8 @@ pub const DISK: (f64, f64) = (0.8, 0.01);
 /// Minutes from opened to acknowledged and resolved of incidents of severity high.
 pub const INCIDENTS: [(u64, u64); 2] = [(5, 60), (15, 120)];
 
-const SERVICES: [(&str, &str); 3] =
+/// Services and their main operations.
+pub const SERVICES: [(&str, &str); 3] =
     [("orders", "POST /orders"), ("catalog", "GET /products/{id}"), ("payments", "POST /payments")];
 
 /// One request.
