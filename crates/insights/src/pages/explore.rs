@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::chart::{chart, lines};
-use super::layout::{filter_form_with, sql as sql_details, table};
+use super::layout::{filter_form_with, period, sql as sql_details, table};
 use super::visit::{Content, Problem, Visit};
 use crate::filters::{CLIENT, DAY, Filters, Parameters, literal};
 use crate::paths::Direction;
@@ -51,7 +51,8 @@ pub async fn page(visit: &Visit<'_>) -> Result<Content, Problem> {
                 a href=(format!("/explore?{}", visit.parameters.with(&[("kind", name)]))) aria-current=[(name == kind).then_some("true")] { (title) }
             }
         }
-        (filter_form_with("/explore", &filters, CLIENT, &visit.parameters, fields(kind, &visit.parameters)))
+        (filter_form_with("/explore", CLIENT, &visit.parameters, fields(kind, &visit.parameters)))
+        (period(&filters, CLIENT))
         @match answer {
             Ok(Some(answer)) => section.card {
                 @if answer.table.rows.is_empty() { p.empty { "No rows. The events of the tracking plan are: product_viewed, added_to_cart, purchased." } }

@@ -70,18 +70,12 @@ pub fn page(frame: Frame<'_>, content: Markup) -> String {
 }
 
 /// The form that chooses period and filters. `columns` are the filters that the content obeys.
-pub fn filter_form(action: &str, filters: &Filters, columns: Columns, parameters: &Parameters) -> Markup {
-    filter_form_with(action, filters, columns, parameters, html! {})
+pub fn filter_form(action: &str, columns: Columns, parameters: &Parameters) -> Markup {
+    filter_form_with(action, columns, parameters, html! {})
 }
 
 /// The same form with fields of the page's own.
-pub fn filter_form_with(
-    action: &str,
-    filters: &Filters,
-    columns: Columns,
-    parameters: &Parameters,
-    own: Markup,
-) -> Markup {
+pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters, own: Markup) -> Markup {
     const PERIODS: [(&str, &str); 6] = [
         ("0.0416667", "1 hour"),
         ("1", "24 hours"),
@@ -110,6 +104,12 @@ pub fn filter_form_with(
             button type="submit" { "Show" }
             label.live { input type="checkbox" name="live" value="1" checked[parameters.get("live").is_some()]; "Live" }
         }
+    }
+}
+
+/// The period, and the filters of the address that the content obeys.
+pub fn period(filters: &Filters, columns: Columns) -> Markup {
+    html! {
         p.note {
             (time_text(filters.from)) " to " (time_text(filters.to))
             @for (name, value) in &filters.values {

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use tickstream_warehouse_core::loader::with_sources;
 
 use super::chart::{chart, lines};
-use super::layout::{figure, filter_form, sql, table};
+use super::layout::{figure, filter_form, period, sql, table};
 use super::visit::{Content, Problem, Visit};
 use crate::ask::Answer;
 use crate::filters::{Columns, Filters};
@@ -18,7 +18,6 @@ const ROWS_BRIEF: usize = 8;
 
 /// The page of a team: its items as cards.
 pub async fn page(visit: &Visit<'_>, team: &'static Team) -> Result<Content, Problem> {
-    let shown = Filters::read(&visit.parameters, team.items[0].days, visit.now);
     let mut cards = Vec::with_capacity(team.items.len());
     for item in &team.items {
         let filters = Filters::read(&visit.parameters, item.days, visit.now);
@@ -30,11 +29,12 @@ pub async fn page(visit: &Visit<'_>, team: &'static Team) -> Result<Content, Pro
     }
     let body = html! {
         h1 { (team.title) }
-        (filter_form(&format!("/{}", team.name), &shown, ALL, &visit.parameters))
+        (filter_form(&format!("/{}", team.name), ALL, &visit.parameters))
         div.cards {
             @for (item, content) in cards {
                 section.card {
                     h2 { a href=(item_address(visit, team, item, "")) { (item.title) } }
+                    (period(&Filters::read(&visit.parameters, item.days, visit.now), item.filters))
                     (content)
                 }
             }
@@ -86,7 +86,8 @@ pub async fn item_page(visit: &Visit<'_>, team: &'static Team, item: &Item) -> R
     let body = html! {
         p.crumbs { a href=(format!("/{}", team.name)) { (team.title) } " / " (item.title) }
         h1 { (item.title) }
-        (filter_form(&path, &filters, item.filters, &visit.parameters))
+        (filter_form(&path, item.filters, &visit.parameters))
+        (period(&filters, item.filters))
         section.card {
             @if answer.table.rows.is_empty() {
                 p.empty { (item.empty) }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::layout::filter_form;
+use super::layout::{filter_form, period};
 use super::number::{number, time};
 use super::visit::{Content, Problem, Visit};
 use crate::filters::{DAY, Filters, NONE, SECOND, literal};
@@ -45,7 +45,8 @@ pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Conte
     let body = html! {
         h1 { (name) " " code { (id) } }
         @if subject == Subject::User {
-            (filter_form(&format!("/{path}/{}", crate::filters::encoded(id)), &filters, NONE, &visit.parameters))
+            (filter_form(&format!("/{path}/{}", crate::filters::encoded(id)), NONE, &visit.parameters))
+            (period(&filters, NONE))
         }
         section.card {
             @if events.rows.is_empty() {
