@@ -22,12 +22,12 @@ const PATTERNS: Item = Item {
     kinds: &["access"],
     empty: "There are no Access events: nothing is watched. Send sign-ins and permission checks as access.",
     filters: ACCESSES,
-    sql: "SELECT action, sum(attempts) AS attempts, sum(failures) AS failures, sum(denials) AS denials, \
-          100.0 * sum(denials) / sum(attempts) AS \"denied, %\", count(*) FILTER (WHERE first_ns >= {from}) AS \"first accesses\" \
-          FROM (SELECT action, principal, target, min(timestamp_ns) AS first_ns, count(*) FILTER (WHERE timestamp_ns >= {from}) AS attempts, \
-          count(*) FILTER (WHERE outcome = 'failure' AND timestamp_ns >= {from}) AS failures, \
-          count(*) FILTER (WHERE outcome = 'denied' AND timestamp_ns >= {from}) AS denials FROM accesses WHERE {until} GROUP BY 1, 2, 3) \
-          GROUP BY action HAVING sum(attempts) > 0 ORDER BY attempts DESC, action",
+    sql: "SELECT action, sum(tried) AS attempts, sum(failed) AS failures, sum(refused) AS denials, \
+          100.0 * sum(refused) / sum(tried) AS \"denied, %\", count(*) FILTER (WHERE first_ns >= {from}) AS \"first accesses\" \
+          FROM (SELECT action, principal, target, min(timestamp_ns) AS first_ns, count(*) FILTER (WHERE timestamp_ns >= {from}) AS tried, \
+          count(*) FILTER (WHERE outcome = 'failure' AND timestamp_ns >= {from}) AS failed, \
+          count(*) FILTER (WHERE outcome = 'denied' AND timestamp_ns >= {from}) AS refused FROM accesses WHERE {until} GROUP BY 1, 2, 3) \
+          GROUP BY action HAVING sum(tried) > 0 ORDER BY attempts DESC, action",
     compute: as_asked,
     headline: Headline::Sum("attempts"),
     chart: Chart::Bars("action", "attempts"),
