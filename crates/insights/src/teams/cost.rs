@@ -6,6 +6,7 @@ use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
 use crate::cost::{Allocation, Charge, Nanos, allocate};
 use crate::filters::{DAY, Filters, NONE, time_text};
 use crate::forecast::forecast;
+use crate::statistics::quantile;
 use crate::table::{Table, Value};
 
 /// The team's page.
@@ -81,8 +82,9 @@ const OPTIMISATION: Item = Item {
 const BUDGET: Item = Item {
     name: "budget",
     title: "Budget and forecast",
-    definition: "Cost of each full day of the period, and the 30 days after it by Holt-Winters with a season of 7 days and the interval of 80 %. \
-                 An alert rule holds the budget itself.",
+    definition: "Cost of the full days of the period, and of the 30 days after it by Holt-Winters over the last 28 full days, with a season of 7 \
+                 days and the interval of 80 %. A day beyond Tukey's outer fences (3 IQR) counts as the fence: a spike isn't projected. An alert \
+                 rule holds the budget itself.",
     days: 60.0,
     kinds: &["cost"],
     empty: EMPTY,
@@ -100,6 +102,16 @@ const BUDGET: Item = Item {
 };
 
 const AHEAD: usize = 30;
+/// Days that a forecast is made of.
+const RECENT: usize = 28;
+
+/// The newest days, within Tukey's outer fences.
+fn without_spikes(days: &[f64]) -> Vec<f64> {
+    let recent = &days[days.len().saturating_sub(RECENT)..];
+    let (Some(low), Some(high)) = (quantile(recent, 0.25), quantile(recent, 0.75)) else { return Vec::new() };
+    let fence = 3.0 * (high - low);
+    recent.iter().map(|cost| cost.clamp(low - fence, high + fence)).collect()
+}
 
 fn budget(rows: &Table, filters: &Filters) -> Table {
     let mut table = Table::new(&["what", "until", "cost", "from", "to"]);
@@ -120,7 +132,7 @@ fn budget(rows: &Table, filters: &Filters) -> Table {
         Value::Null,
         Value::Null,
     ]);
-    if let Some(steps) = forecast(&days, 7, AHEAD, 0.8) {
+    if let Some(steps) = forecast(&without_spikes(&days), 7, AHEAD, 0.8) {
         let sum = |of: fn(&crate::forecast::Step) -> f64| steps.iter().map(of).sum::<f64>();
         table.rows.push(vec![
             "next 30 days".into(),

@@ -263,3 +263,10 @@ fn check_csv(world: &World, path: &str) -> bool {
     let csv = text(&world.page(path, TO, &Role::local()));
     csv.split(['\n', ',']).any(|cell| cell.trim_start_matches('"').starts_with("=HYPERLINK"))
 }
+
+/// Serves the planted month, for `tests/insights/pages.py`: `cargo test --test items serve -- --ignored --nocapture`.
+#[test]
+#[ignore = "serves until it is ended"]
+fn serve() {
+    WORLD.serve("127.0.0.1:18098");
+}

@@ -15,9 +15,11 @@ use tickstream_warehouse_core::import::import_events;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
 use tickstream_warehouse_core::sample::planted::{Facts, planted};
-use tickstream_warehouse_core::serve::{Page, Pages};
+use tickstream_warehouse_core::serve::{Access, Page, Pages, http};
 use tickstream_warehouse_core::store::Tables;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 /// Saturday, 2026-11-28, 09:13:54 UTC.
 pub const NOW: i64 = 1_795_857_234_000_000_000;
@@ -44,6 +46,7 @@ impl World {
             .build()
             .unwrap();
         let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(directory.path().join("tables/events")).unwrap();
         let tables = Tables::at(directory.path().join("tables").to_str().unwrap(), None).unwrap();
         let engine = runtime.block_on(async {
             let report = import_events(&tables, events.into_iter(), [4; 16]).await.unwrap();
@@ -83,6 +86,21 @@ impl World {
     pub fn page(&self, path: &str, query: &str, role: &Role) -> Page {
         let site = Site::new(self.engine.clone());
         self.runtime.block_on(site.page(path, query, role))
+    }
+
+    /// Serves the pages to this host until the process is ended.
+    pub fn serve(&self, address: &str) {
+        println!("serving http://{address}/");
+        let site = http::Site {
+            engine: self.engine.clone(),
+            access: Access::Local,
+            pages: Some(Arc::new(Site::new(self.engine.clone()))),
+        };
+        self.runtime.block_on(async {
+            let listener = TcpListener::bind(address).await.unwrap();
+            let (_stop, stopped) = watch::channel(false);
+            http::serve_site(listener, site, None, stopped).await;
+        });
     }
 
     /// An identifier as the tables have it.
