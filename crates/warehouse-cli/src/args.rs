@@ -12,12 +12,12 @@ use tickstream_warehouse_core::query::Format;
 #[derive(Debug, Parser)]
 #[command(name = "tickstream-warehouse", version, arg_required_else_help = true)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Load what the journals have and what comes, keep the tables in order, and answer SQL over HTTP
@@ -40,13 +40,20 @@ pub enum Command {
     Export(Export),
     /// Import events, costs or findings from a file
     Import(Import),
+    /// Write a team's page as a file
+    Report(Report),
+    /// Say which alert rules fire; the exit code is 1 if one does
+    Alerts(Alerts),
+    /// Compare the events with the tracking plan
+    #[command(subcommand)]
+    Plan(Plan),
     /// Say what of this host and these tables stands in the way
     Doctor(Doctor),
     /// Run a server and a warehouse with a month of generated events, then live ones
     Demo(Demo),
 }
 
-/// Where the tables are.
+/// Place of the tables.
 #[derive(Args, Debug)]
 pub struct Place {
     /// Directory of the tables, or their URI: s3://bucket/prefix
@@ -73,7 +80,7 @@ pub struct Run {
 /// `load`
 #[derive(Args, Debug)]
 pub struct Load {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Directory that `tickstream serve --journal` was given, or one journal's
@@ -90,7 +97,7 @@ pub struct Load {
 /// `query`
 #[derive(Args, Debug)]
 pub struct Query {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Journals whose newest events the answer has, too
@@ -116,10 +123,77 @@ pub struct Query {
     pub rows: Option<u64>,
 }
 
+/// `alerts`
+#[derive(Args, Debug)]
+pub struct Alerts {
+    /// File of rules
+    #[arg(value_name = "FILE")]
+    pub rules: PathBuf,
+    /// Place of the tables.
+    #[command(flatten)]
+    pub place: Place,
+    /// Journals whose newest events count, too
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub journal: Vec<PathBuf>,
+    /// Try the rules at this time of the past (RFC 3339) instead of now
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Try the rules at each hour of so many days before
+    #[arg(long, value_name = "DAYS")]
+    pub past_days: Option<u32>,
+    /// Tell the webhook and the Alertmanager of the file; those that are silenced aren't told
+    #[arg(long, conflicts_with = "past_days")]
+    pub send: bool,
+}
+
+/// `plan`
+#[derive(Debug, Subcommand)]
+pub enum Plan {
+    /// List events that lack a needed field, and items without data; the exit code is 1 if an event breaks the plan
+    Check(PlanCheck),
+}
+
+/// `plan check`
+#[derive(Args, Debug)]
+pub struct PlanCheck {
+    /// Place of the tables.
+    #[command(flatten)]
+    pub place: Place,
+    /// Days before now whose events are compared
+    #[arg(long, value_name = "DAYS", default_value_t = 30.0)]
+    pub days: f64,
+    /// Plan instead of the standard one
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+}
+
+/// `report`
+#[derive(Args, Debug)]
+pub struct Report {
+    /// marketing, product, engineering, video, operations, security or cost
+    #[arg(value_name = "TEAM")]
+    pub team: String,
+    /// Place of the tables.
+    #[command(flatten)]
+    pub place: Place,
+    /// Journals whose newest events the report has, too
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    pub journal: Vec<PathBuf>,
+    /// Form of the report: html, csv or json
+    #[arg(long, default_value = "html")]
+    pub format: tickstream_insights::pages::Format,
+    /// Period and filters as the page's address has them, such as "days=7&platform=web"
+    #[arg(long, value_name = "QUERY", default_value = "")]
+    pub filters: String,
+    /// Show pseudonyms instead of users and sessions, and no personal contents
+    #[arg(long)]
+    pub masked: bool,
+}
+
 /// `vacuum`
 #[derive(Args, Debug)]
 pub struct Vacuum {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Seconds since a commit gave a file up, from which it is removed
@@ -133,7 +207,7 @@ pub struct Vacuum {
 /// `verify`
 #[derive(Args, Debug)]
 pub struct Verify {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Directory that `tickstream serve --journal` was given, or one journal's
@@ -162,13 +236,13 @@ pub struct Person {
 /// `erase`
 #[derive(Args, Debug)]
 pub struct Erase {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Journals that may have such events, too: how long they keep them is told
     #[arg(long, value_name = "DIR")]
     pub journal: Vec<PathBuf>,
-    /// Who is erased.
+    /// Person who is erased.
     #[command(flatten)]
     pub person: Person,
     /// ClickHouse that mirrors the tables, from which the rows are deleted, too
@@ -185,7 +259,7 @@ pub struct Erase {
 /// `export`
 #[derive(Args, Debug)]
 pub struct Export {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Journals whose newest events are exported, too
@@ -199,7 +273,7 @@ pub struct Export {
 /// `import`
 #[derive(Args, Debug)]
 pub struct Import {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Form of the files: json, csv, parquet, focus, ad-spend, sarif or cyclonedx
@@ -213,7 +287,7 @@ pub struct Import {
 /// `doctor`
 #[derive(Args, Debug)]
 pub struct Doctor {
-    /// Where the tables are.
+    /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Directory that `tickstream serve --journal` was given, or one journal's

@@ -13,7 +13,7 @@ use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
 use tickstream_warehouse_core::store::{LoaderLock, Secret, Tables};
 
-use crate::args::{Command, Export, Import, Load, Place, Query, Vacuum, Verify};
+use crate::args::{Command, Export, Import, Load, Place, Plan, Query, Vacuum, Verify};
 use crate::output::{self, plural};
 use crate::place::{maintenance_limits, place};
 
@@ -31,6 +31,9 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Erase(args) => crate::erase::run(args).await,
         Command::Export(args) => export(args).await,
         Command::Import(args) => import(args).await,
+        Command::Report(args) => crate::report::run(args).await,
+        Command::Alerts(args) => crate::alerts::run(args).await,
+        Command::Plan(Plan::Check(args)) => crate::plan::check(args).await,
         Command::Doctor(args) => crate::doctor::run(&args).await,
     }
 }

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod args;
 mod commands;
 mod demo;
@@ -10,6 +11,8 @@ mod erase;
 mod maintain;
 mod output;
 mod place;
+mod plan;
+mod report;
 mod run;
 mod settings;
 mod status;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
+use tickstream_insights::pages::Site;
 use tickstream_service::admin::{Endpoint, Router};
 use tickstream_service::logs::LogGuard;
 use tickstream_service::notify::Notify;
@@ -18,7 +19,7 @@ use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::loader::{LoadError, Loader, Options, SharedIds};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
-use tickstream_warehouse_core::serve::{Access, Users, http, postgres, tls};
+use tickstream_warehouse_core::serve::{Access, Pages, Users, http, postgres, tls};
 use tickstream_warehouse_core::store::{LoaderLock, Tables};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -200,9 +201,10 @@ impl Wires {
         let mut addresses = Vec::new();
         if let Some(listener) = self.http {
             let scheme = if self.tls.is_some() { "https" } else { "http" };
-            addresses.push(format!("{scheme}://{}/v1/query", listener.local_addr()?));
-            let served =
-                http::serve(listener, engine.clone(), self.access.clone(), self.tls.clone(), stopped.clone());
+            addresses.push(format!("{scheme}://{}/", listener.local_addr()?));
+            let pages: Arc<dyn Pages> = Arc::new(Site::new(engine.clone()));
+            let site = http::Site { engine: engine.clone(), access: self.access.clone(), pages: Some(pages) };
+            let served = http::serve_site(listener, site, self.tls.clone(), stopped.clone());
             tasks.spawn(async {
                 served.await;
                 Ok(())

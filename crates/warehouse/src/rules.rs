@@ -15,7 +15,7 @@ pub enum RulesError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// The file has no rules.
@@ -23,7 +23,7 @@ pub enum RulesError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: Box<toml::de::Error>,
     },
     /// A rule makes no sense.
@@ -31,7 +31,7 @@ pub enum RulesError {
     Rule {
         /// The file.
         path: PathBuf,
-        /// What is wrong with which rule.
+        /// Rule, and the problem with it.
         reason: String,
     },
 }
@@ -40,7 +40,7 @@ pub enum RulesError {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// How long rows are kept.
+    /// Times for which rows are kept.
     #[serde(default)]
     pub retention: Vec<Retention>,
     /// Scheduled queries.

@@ -1,13 +1,17 @@
 //! Generated events whose truth is known: a shop with visitors, carts, purchases, videos and its own telemetry.
 
+mod common;
+pub mod planted;
+
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use tickstream_schema::events::Event;
 use tickstream_schema::json::parse_event;
 
-const SECOND: u64 = 1_000_000_000;
-const DAY: u64 = 86_400 * SECOND;
+use common::{DAY, SECOND, merge, time};
+
 /// Visitors of the shop.
 const USERS: u64 = 400;
 
@@ -178,13 +182,6 @@ impl Iterator for History {
     }
 }
 
-/// Adds the keys of another object.
-fn merge(object: &mut Value, more: Value) {
-    if let (Some(object), Value::Object(more)) = (object.as_object_mut(), more) {
-        object.extend(more);
-    }
-}
-
 /// Visitors at the same time, of live events.
 const LIVE_USERS: u64 = 50;
 
@@ -201,10 +198,23 @@ const LIVE: [&str; 4] = [
 
 /// Live event of this number, without id and time.
 pub fn live(number: u64) -> Event {
-    let template = LIVE[(number % LIVE.len() as u64) as usize];
+    let turn = (number % (LIVE.len() as u64 + 1)) as usize;
+    let Some(template) = LIVE.get(turn) else { return live_request(number) };
     let user = (number * 7 % LIVE_USERS).to_string();
     let json = template.replace("USER", &user).replace("NUMBER", &(number % 1_000).to_string());
     parse_event(&json).expect("a template of an event")
+}
+
+/// A request to one of the planted services that ends now.
+fn live_request(number: u64) -> Event {
+    let (service, operation) = planted::services::SERVICES[(number / 5 % 3) as usize];
+    let duration = 20 + number * 31 % 150;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
+    let json = json!({"platform": "linux", "event_type": "trace_span", "event_name": "span", "trace_span": {
+        "trace_id": format!("{:032x}", u128::from(now)), "span_id": format!("{:016x}", number + 1), "service": service,
+        "operation": operation, "start_time": time(now - duration * 1_000_000), "end_time": time(now), "duration_ms": duration,
+        "status": "success", "kind": "server", "resource": {"service_name": service, "service_version": "3.2.0"}}});
+    parse_event(&json.to_string()).expect("a request")
 }
 
 fn parsed(mut event: Value, number: u64) -> Event {
@@ -217,17 +227,13 @@ fn parsed(mut event: Value, number: u64) -> Event {
     parse_event(&event.to_string()).expect("a generated event")
 }
 
-fn time(ns: u64) -> String {
-    humantime::format_rfc3339_nanos(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns)).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_template_is_an_event() {
-        assert!((0..8).all(|number| !live(number).platform.is_empty()));
+        assert!((0..10).all(|number| !live(number).platform.is_empty()));
     }
 
     #[test]

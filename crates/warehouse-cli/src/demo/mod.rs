@@ -15,6 +15,7 @@ use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::import;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
+use tickstream_warehouse_core::sample::planted::planted;
 use tickstream_warehouse_core::sample::{History, Truth};
 use tickstream_warehouse_core::store::Tables;
 
@@ -44,6 +45,9 @@ pub async fn run(args: &Demo, log: &LogGuard) -> Result<ExitCode> {
     let truth = history.truth();
     let is_new = report.imported == truth.events;
     compare(&tables, &truth, is_new).await?;
+    // Facts that the teams' pages show: channels, an experiment, an outage, an attack, a bill.
+    let (planted, _) = planted(now_ns);
+    import::import_events(&tables, planted.into_iter(), *b"tickstream plant").await?;
 
     let credentials = Credentials { user: "demo".to_owned(), pass: random_password()? };
     let config = Config::from_values([
@@ -127,11 +131,13 @@ fn introduce(args: &Demo, tables: &str, journal: &str, address: &str, credential
     let Credentials { user, pass } = credentials;
     println!(
         "\nserver and warehouse run; some 20 events a second come live; Ctrl-C ends both. To try:\n\n\
+         pages        http://{}/\n\
          psql         psql 'host={} port={} user=demo dbname=tickstream' -c 'SELECT event_name, count(*) FROM events GROUP BY 1'\n\
          HTTP         curl -d 'SELECT * FROM logs ORDER BY timestamp DESC LIMIT 5' http://{}/v1/query\n\
          command      tickstream-warehouse query --tables {tables} --journal {journal} 'SELECT count(*) FROM events'\n\
          DuckDB       SELECT event_type, count(*) FROM delta_scan('{tables}/events') GROUP BY 1\n\
          publish      STREAM_USER={user} STREAM_PASS={pass} tickstream publish --addr {address} FILE\n",
+        args.http,
         args.postgres.ip(),
         args.postgres.port(),
         args.http,

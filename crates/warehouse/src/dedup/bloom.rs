@@ -58,7 +58,7 @@ impl Bloom {
         }
     }
 
-    /// Whether the hash may have been added.
+    /// True if the hash may have been added.
     pub fn may_contain(&self, hash: u128) -> bool {
         let block = self.block(hash);
         bits(hash).all(|(word, bit)| self.words[block + word] & bit != 0)

@@ -49,11 +49,11 @@ pub enum DedupError {
     /// A file can't be read or written.
     #[error("{action} {}", .path.display())]
     Io {
-        /// What was done.
+        /// Operation that failed.
         action: &'static str,
         /// With which file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// A run is damaged.
@@ -64,7 +64,7 @@ pub enum DedupError {
     Manifest {
         /// The list.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: serde_json::Error,
     },
 }
@@ -154,7 +154,7 @@ impl Dedup {
         self.recent.len() as u64 + self.runs.iter().map(Run::len).sum::<u64>()
     }
 
-    /// Whether no id is known.
+    /// True if no id is known.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -164,7 +164,7 @@ impl Dedup {
         self.recent.capacity() * 17 + self.runs.iter().map(Run::memory_bytes).sum::<usize>()
     }
 
-    /// Whether the id is known.
+    /// True if the id is known.
     ///
     /// # Errors
     /// If a file can't be read.

@@ -19,11 +19,11 @@ pub enum RunError {
     /// The file can't be read or written.
     #[error("{action} {}", .path.display())]
     Io {
-        /// What was done.
+        /// Operation that failed.
         action: &'static str,
         /// With which file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The file isn't what was written.
@@ -102,12 +102,12 @@ impl Run {
         self.bloom.memory_bytes() + self.fences.len() * 16
     }
 
-    /// Whether an id with this hash may be in it.
+    /// True if an id with this hash may be in it.
     pub fn may_contain(&self, hash: u128) -> bool {
         self.bloom.may_contain(hash)
     }
 
-    /// Whether the id is in it.
+    /// True if the id is in it.
     pub fn contains(&self, id: &EventId) -> Result<bool, RunError> {
         let Some(block) = self.fences.partition_point(|first| first <= id).checked_sub(1) else {
             return Ok(false);

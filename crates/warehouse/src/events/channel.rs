@@ -3,7 +3,7 @@
 //! The rules are those of the "default channel group" that other analytics publish, first match wins; the names of
 //! sites are a short list of our own.
 
-/// What is known of a visitor's way here. Texts may be empty.
+/// Facts of a visitor's way here. Texts may be empty.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Source<'a> {
     /// utm_source.
@@ -21,14 +21,14 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Whether nothing at all is known: the event has no page and no campaign.
+    /// True if nothing at all is known: the event has no page and no campaign.
     pub fn is_unknown(&self) -> bool {
         [self.source, self.medium, self.campaign, self.click_id_type, self.url, self.referrer]
             .iter()
             .all(|text| text.is_empty())
     }
 
-    /// What decides, as bytes: the path of a page isn't among it.
+    /// Facts that decide, as bytes: the path of a page isn't among them.
     pub fn key(&self, key: &mut Vec<u8>) {
         key.clear();
         let query = self.url.iter().position(|byte| *byte == b'?').map_or(&b""[..], |at| &self.url[at..]);

@@ -33,9 +33,9 @@ pub struct Field {
     pub key: String,
     /// Encoding of its values.
     pub kind: Kind,
-    /// Whether it may come several times.
+    /// True if it may come several times.
     pub is_repeated: bool,
-    /// Whether an empty value differs from an absent one.
+    /// True if an empty value differs from an absent one.
     pub has_presence: bool,
     /// Of a map of texts: number of the map of Values that completes it. Of that map: number of the map of texts. In JSON
     /// both are one object, under the key of the map of texts.

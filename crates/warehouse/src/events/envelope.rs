@@ -34,7 +34,7 @@ pub(super) mod number {
     pub const ANONYMOUS_ID: u32 = 42;
 }
 
-/// What a record says about all of its events.
+/// Facts of a record that hold for all of its events.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Batch<'a> {
     pub receive_time_ns: u64,

@@ -28,7 +28,7 @@ pub struct Writer {
     pub texts: [(usize, usize); Promoted::TEXTS],
     /// Promoted numbers.
     pub numbers: [Option<f64>; Promoted::COUNT - Promoted::TEXTS],
-    /// Whether a promoted text has escapes in JSON.
+    /// True if a promoted text has escapes in JSON.
     pub has_escapes: bool,
 }
 
@@ -283,7 +283,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Whether the wire type is one of the field's kind; otherwise a newer schema may mean something else by the number.
+/// True if the wire type is one of the field's kind; otherwise a newer schema may mean something else by the number.
 fn fits(field: &Field, value: Value<'_>) -> bool {
     match field.kind {
         Kind::Text
@@ -300,7 +300,7 @@ fn fits(field: &Field, value: Value<'_>) -> bool {
     }
 }
 
-/// Whether a value is the default of a field that has no presence of its own.
+/// True if a value is the default of a field that has no presence of its own.
 fn is_absent(field: &Field, value: Value<'_>) -> bool {
     if field.has_presence {
         return false;

@@ -42,10 +42,10 @@ pub enum RowsError {
 
 /// Decision about an event before it becomes a row.
 pub trait Filter {
-    /// Whether the event becomes a row. `user` and `session` are empty where the event has none.
+    /// True if the event becomes a row. `user` and `session` are empty where the event has none.
     fn admits(&mut self, event_id: &[u8; 16], user: &[u8], session: &[u8]) -> bool;
 
-    /// Whether an event that was admitted so far stays, now that its JSON is known.
+    /// True if an event that was admitted so far stays, now that its JSON is known.
     fn admits_json(&mut self, _json: &[u8]) -> bool {
         true
     }
@@ -95,7 +95,7 @@ impl Rows {
         self.rows
     }
 
-    /// Whether none are waiting.
+    /// True if none are waiting.
     pub fn is_empty(&self) -> bool {
         self.rows == 0
     }
@@ -105,7 +105,7 @@ impl Rows {
         self.bytes
     }
 
-    /// Whether the waiting rows must be taken before more come.
+    /// True if the waiting rows must be taken before more come.
     pub fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES_MAX
     }

@@ -83,7 +83,7 @@ pub fn json_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Whether all bytes are ASCII that JSON takes as it is. No branch in the inner loop: the compiler makes vector code of it.
+/// True if all bytes are ASCII that JSON takes as it is. No branch in the inner loop: the compiler makes vector code of it.
 fn is_plain(bytes: &[u8]) -> bool {
     let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\' || byte >= 0x80;
     bytes.chunks(32).all(|chunk| !chunk.iter().fold(false, |any, &byte| any | is_special(byte)))

@@ -35,7 +35,7 @@ pub fn all() -> Vec<AggregateUDF> {
         .collect()
 }
 
-/// Which of the aggregates.
+/// Kind of aggregate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     /// `window_funnel(window [, 'mode'…], time, condition…)`: how many steps were reached.

@@ -91,7 +91,7 @@ impl HyperLogLog {
         }
     }
 
-    /// What [`HyperLogLog::to_bytes`] wrote; `None` if the bytes are something else.
+    /// Reads bytes of [`HyperLogLog::to_bytes`]; `None` if they are something else.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         if let Ok(registers) = <[u8; REGISTERS]>::try_from(bytes) {
             return Some(Self::Registers(Box::new(registers)));

@@ -42,7 +42,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it may hold later, if it doesn't yet.
+    /// True if it may hold later, if it doesn't yet.
     fn may_hold_later(self, elapsed: u64, bound: u64) -> bool {
         match self {
             Self::GreaterOrEqual | Self::Greater => true,
@@ -68,7 +68,7 @@ pub enum PatternError {
     Syntax {
         /// The text.
         pattern: String,
-        /// Where it is wrong.
+        /// Place of the error.
         at: usize,
     },
     /// A condition that isn't given.
@@ -128,7 +128,7 @@ impl Pattern {
         Ok(Self { parts, conditions })
     }
 
-    /// Whether events, in the order of their times, have the pattern somewhere.
+    /// True if events, in the order of their times, have the pattern somewhere.
     ///
     /// # Errors
     /// [`PatternError::TooLong`].
@@ -136,7 +136,7 @@ impl Pattern {
         Ok(self.may_match(events) && self.find(events)?.is_some())
     }
 
-    /// How often the pattern is there, one after another.
+    /// Number of times that the pattern is there, one after another.
     ///
     /// # Errors
     /// [`PatternError::TooLong`].

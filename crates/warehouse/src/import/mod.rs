@@ -90,7 +90,7 @@ pub enum ImportError {
     /// Others commit all the time.
     #[error("others committed first {attempts} times")]
     Outpaced {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
 }

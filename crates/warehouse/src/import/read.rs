@@ -24,7 +24,7 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
     /// The file is no JSON.
@@ -32,7 +32,7 @@ pub enum ReadError {
     Json {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: serde_json::Error,
     },
     /// The file is no CSV.
@@ -40,7 +40,7 @@ pub enum ReadError {
     Csv {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: csv::Error,
     },
     /// The file is no Parquet.
@@ -48,7 +48,7 @@ pub enum ReadError {
     Parquet {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: ParquetError,
     },
     /// Its columns have no JSON.
@@ -56,7 +56,7 @@ pub enum ReadError {
     Columns {
         /// The file.
         path: PathBuf,
-        /// Which.
+        /// The one in question.
         source: ArrowError,
     },
     /// The document lacks a part.

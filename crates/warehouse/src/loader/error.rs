@@ -39,7 +39,7 @@ pub enum LoadError {
     Ids {
         /// The file.
         path: String,
-        /// What went wrong.
+        /// The error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The list of erased identifiers can't be used.
@@ -70,7 +70,7 @@ pub enum LoadError {
     /// Others commit all the time.
     #[error("others committed first {attempts} times; is another loader at work on the same journals?")]
     Outpaced {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
 }
@@ -79,7 +79,7 @@ pub(crate) fn log_error(error: DeltaTableError) -> LoadError {
     LoadError::Log(Box::new(error))
 }
 
-/// Whether trying again may help.
+/// True if trying again may help.
 pub(super) fn is_transient(error: &LoadError) -> bool {
     match error {
         LoadError::Write(WriteError::Store { .. })

@@ -123,7 +123,7 @@ pub struct Loader {
     /// Watermarks of the table's version, and what reads them.
     loaded: Watermarks,
     numbers: Numbers,
-    /// Whether rows that wait, positions and ids belong together; not while they are committed, nor after a failure.
+    /// True if rows that wait, positions and ids belong together; not while they are committed, nor after a failure.
     is_sound: bool,
     /// Positions that are reached with the rows that wait, by the journal's directory.
     reached: BTreeMap<PathBuf, Position>,

@@ -14,15 +14,15 @@ pub enum SourceError {
     /// The directory has none.
     #[error("{} holds no journal; name the directory that `tickstream serve --journal` was given", .path.display())]
     NoJournal {
-        /// What was named.
+        /// Path that was named.
         path: PathBuf,
     },
     /// The directory can't be listed.
     #[error("listing {}", .path.display())]
     List {
-        /// Which.
+        /// The one in question.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// Something is wrong with a journal.

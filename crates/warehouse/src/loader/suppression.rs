@@ -47,11 +47,11 @@ pub enum SuppressionError {
     /// The file can't be read or written.
     #[error("{action} {}", .path.display())]
     Io {
-        /// What was done.
+        /// Operation that failed.
         action: &'static str,
         /// With which file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: io::Error,
     },
     /// The list beside tables in a bucket can't be read or written.
@@ -60,7 +60,7 @@ pub enum SuppressionError {
     /// Other hosts add all the time.
     #[error("other hosts added first {attempts} times")]
     Outpaced {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
     /// The file isn't a list.
@@ -68,7 +68,7 @@ pub enum SuppressionError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: serde_json::Error,
     },
 }
@@ -174,7 +174,7 @@ impl Suppression {
         Ok(self.version)
     }
 
-    /// Whether events that name the identifier are kept out.
+    /// True if events that name the identifier are kept out.
     pub fn contains(&mut self, subject: Subject, identifier: &[u8]) -> bool {
         if self.entries.is_empty() || identifier.is_empty() {
             return false;
@@ -191,12 +191,12 @@ impl Suppression {
         found
     }
 
-    /// Whether nothing is suppressed.
+    /// True if nothing is suppressed.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether a text in a JSON text, a key excepted, is a suppressed identifier.
+    /// True if a text in a JSON text, a key excepted, is a suppressed identifier.
     pub fn is_mentioned(&mut self, json: &[u8]) -> bool {
         if self.entries.is_empty() {
             return false;

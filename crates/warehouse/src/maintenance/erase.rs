@@ -59,7 +59,7 @@ impl Default for Options {
     }
 }
 
-/// What was done, or would be. It holds no personal data.
+/// Report of an erasure, done or planned. It holds no personal data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// Rows of the identifier.
@@ -302,7 +302,7 @@ async fn search(tables: &Tables, target: &Target, secret: &Secret) -> Result<u64
     Ok(searched)
 }
 
-/// Whether a text of a Parquet file has what is looked for, once it is unpacked.
+/// True if a text of a Parquet file has what is looked for, once it is unpacked.
 fn decoded(bytes: bytes::Bytes, is_in: &dyn Fn(&[u8]) -> bool) -> bool {
     use deltalake::arrow::array::{Array, AsArray};
     use deltalake::arrow::datatypes::DataType;

@@ -1,4 +1,4 @@
-//! What keeps the tables small, whole and lawful: compaction, vacuum, verification, erasure.
+//! Maintenance, which keeps the tables small, whole and lawful: compaction, vacuum, verification, erasure.
 //!
 //! One process at a time maintains, by a lease. All of it is safe beside readers and loaders, and after a kill at any
 //! step: files come before the commit that names them, and go long after the commit that gave them up.
@@ -29,7 +29,7 @@ pub enum MaintenanceError {
     /// Somebody else is at work.
     #[error("{holder} maintains these tables; try again when it has ended")]
     Held {
-        /// Who holds the lease.
+        /// Holder of the lease.
         holder: String,
     },
     /// Tables can't be used.
@@ -38,9 +38,9 @@ pub enum MaintenanceError {
     /// The table's log can't be read or cleaned.
     #[error("{action}")]
     Delta {
-        /// What was done.
+        /// Operation that failed.
         action: &'static str,
-        /// What went wrong.
+        /// The error.
         source: Box<DeltaTableError>,
     },
     /// Rows can't be read.
@@ -48,7 +48,7 @@ pub enum MaintenanceError {
     Read {
         /// Of which files.
         what: String,
-        /// What went wrong.
+        /// The error.
         source: Box<DataFusionError>,
     },
     /// A file can't be written.
@@ -60,7 +60,7 @@ pub enum MaintenanceError {
     /// Others commit all the time.
     #[error("others committed first {attempts} times")]
     Outpaced {
-        /// How often it was tried.
+        /// Number of attempts.
         attempts: u32,
     },
     /// The list of erased identifiers can't be used.
@@ -77,7 +77,7 @@ pub enum MaintenanceError {
     Report {
         /// The file.
         path: std::path::PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// Bytes of an erased identifier were found.

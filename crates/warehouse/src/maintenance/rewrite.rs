@@ -24,7 +24,7 @@ use crate::store::parquet::{FileBuilder, Purpose};
 pub struct FileOf {
     /// Its partition.
     pub key: PartitionKey,
-    /// What the log says of it.
+    /// The log's entry about it.
     pub add: Add,
     /// Its rows, as the log says.
     pub rows: u64,

@@ -47,7 +47,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether tables and journals agree.
+    /// True if tables and journals agree.
     pub fn is_right(&self) -> bool {
         self.missing == 0 && self.doubled == 0 && self.unerased == 0 && self.damaged.is_empty()
     }

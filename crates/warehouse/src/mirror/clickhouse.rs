@@ -17,18 +17,18 @@ pub enum ClickHouseError {
     /// The URL names no ClickHouse.
     #[error("{url:?} is no URL such as http://user:password@host:8123/database")]
     Url {
-        /// What was given, without its password.
+        /// URL that was given, without its password.
         url: String,
     },
-    /// It can't be reached.
+    /// ClickHouse can't be reached.
     #[error("asking ClickHouse at {address}")]
     Request {
         /// Host and port.
         address: String,
-        /// What went wrong.
+        /// The error.
         source: reqwest::Error,
     },
-    /// It refused.
+    /// ClickHouse refused.
     #[error("ClickHouse at {address} refused: {reason}")]
     Refused {
         /// Host and port.

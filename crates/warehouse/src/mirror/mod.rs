@@ -41,11 +41,11 @@ pub enum MirrorError {
     /// Its state can't be read or written.
     #[error("{action} {}", .path.display())]
     State {
-        /// What was done.
+        /// Operation that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the kernel or the parser said.
+        /// Error of the kernel or the parser.
         source: std::io::Error,
     },
 }
@@ -66,12 +66,12 @@ struct Range {
     last: u64,
 }
 
-/// What a step did.
+/// Progress of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Records that are in the tables and not in ClickHouse yet.
     pub lag_records: u64,
-    /// Whether all that was there is mirrored.
+    /// True if all that was there is mirrored.
     pub is_complete: bool,
 }
 

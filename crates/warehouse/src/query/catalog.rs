@@ -18,6 +18,7 @@ use datafusion::functions_aggregate::expr_fn::sum;
 use datafusion::logical_expr::{Expr, LogicalPlanBuilder, ScalarUDF, lit};
 use datafusion::prelude::cast as cast_expr;
 
+use super::facts::{self, FACTS};
 use super::views::{COMMON, PERSONAL, PLACE, Source, VIEWS, View, is_personal};
 use crate::events::{DEAD_LETTER, schema};
 use crate::functions::json_functions as json;
@@ -139,7 +140,9 @@ impl Catalog {
     fn masked_source(&self, source: Source) -> Result<Expr> {
         match (&self.privacy, source) {
             (_, Source::Column(name)) => Ok(self.masked_column(name)),
-            (Privacy::Masked(_), source) if is_personal(source) => Ok(lit(ScalarValue::Utf8(None))),
+            (Privacy::Masked(_), source) if is_personal(source) && !facts::is_impersonal(source) => {
+                Ok(lit(ScalarValue::Utf8(None)))
+            }
             (_, source) => self.source(source),
         }
     }
@@ -191,6 +194,10 @@ impl Catalog {
     }
 }
 
+fn views() -> impl Iterator<Item = &'static View> {
+    VIEWS.iter().chain(&FACTS)
+}
+
 fn column(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
@@ -212,7 +219,7 @@ fn tail_table(stored: &SchemaRef, tail: &[RecordBatch]) -> Result<Arc<dyn TableP
 #[async_trait]
 impl SchemaProvider for Catalog {
     fn table_names(&self) -> Vec<String> {
-        let names = std::iter::once(EVENTS).chain(VIEWS.iter().map(|view| view.name));
+        let names = std::iter::once(EVENTS).chain(views().map(|view| view.name));
         let counts = BUCKETS.iter().map(|(name, _)| *name).filter(|_| self.aggregates.is_some());
         names.chain(counts).map(str::to_owned).collect()
     }
@@ -224,7 +231,7 @@ impl SchemaProvider for Catalog {
         if let Some((_, length)) = BUCKETS.iter().find(|(other, _)| *other == name) {
             return Ok(Some(Arc::new(self.counts(length)?)));
         }
-        match VIEWS.iter().find(|view| view.name == name) {
+        match views().find(|view| view.name == name) {
             Some(view) => Ok(Some(Arc::new(self.view(view)?))),
             None => Ok(None),
         }
@@ -232,6 +239,6 @@ impl SchemaProvider for Catalog {
 
     fn table_exist(&self, name: &str) -> bool {
         let is_count = self.aggregates.is_some() && BUCKETS.iter().any(|(other, _)| *other == name);
-        is_count || name == EVENTS || VIEWS.iter().any(|view| view.name == name)
+        is_count || name == EVENTS || views().any(|view| view.name == name)
     }
 }

@@ -40,26 +40,34 @@ use crate::store::{Secret, StoreError, Tables, job_tables};
 pub struct Role {
     /// Name of the user.
     pub user: String,
-    /// Whether personal columns are shown as they are.
+    /// True if personal columns are shown as they are.
     pub sees_personal: bool,
+    /// Teams whose pages are shown, and no SQL of the user's own; empty: all pages and SQL.
+    pub teams: Vec<String>,
 }
 
 impl Role {
     /// A user of this host, who may read the files of the tables anyway.
     pub fn local() -> Self {
-        Self { user: "local".to_owned(), sees_personal: true }
+        Self { user: "local".to_owned(), sees_personal: true, teams: Vec::new() }
+    }
+
+    /// The role for SQL that a page asks, after the page was found to be for this user.
+    #[must_use]
+    pub fn of_pages(&self) -> Self {
+        Self { teams: Vec::new(), ..self.clone() }
     }
 
     /// A role that sees pseudonyms.
     pub fn masked() -> Self {
-        Self { user: "masked".to_owned(), sees_personal: false }
+        Self { user: "masked".to_owned(), sees_personal: false, teams: Vec::new() }
     }
 }
 
 /// A query that has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// It isn't admitted.
+    /// The statement isn't admitted.
     #[error(transparent)]
     Refused(#[from] Refused),
     /// Too many wait already.
@@ -74,13 +82,13 @@ pub enum QueryError {
     /// The tail of the journals can't be read.
     #[error(transparent)]
     Tail(#[from] LoadError),
-    /// It can't be planned or run.
+    /// The query can't be planned or run.
     #[error("the query can't be answered")]
     Run(#[source] Box<DataFusionError>),
     /// A file of the tables isn't what was written.
     #[error("a file of the tables is damaged; `tickstream-warehouse verify` names it")]
     Damaged(#[source] Box<DataFusionError>),
-    /// It took too long.
+    /// The query took too long.
     #[error("the query took longer than {}; ask for less, or raise query.time", humantime(*.0))]
     Time(Duration),
     /// The answer has too many rows.
@@ -190,6 +198,11 @@ impl Engine {
         &self.limits
     }
 
+    /// An identifier of an application as the tables have it.
+    pub fn identifier(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.secret.namespace().map(text.as_bytes())).into_owned()
+    }
+
     /// Starts a query; its rows come as they are found.
     ///
     /// # Errors
@@ -241,6 +254,9 @@ impl Engine {
     where
         E: From<QueryError>,
     {
+        if !role.teams.is_empty() {
+            return Err(E::from(Refused::Pages.into()));
+        }
         let deadline = Instant::now() + self.limits.time;
         let late = || QueryError::Time(self.limits.time);
         let failed = |error: DataFusionError| E::from(error.into());

@@ -48,7 +48,7 @@ pub enum FormatError {
     /// Values don't fit Parquet.
     #[error("writing the answer as Parquet")]
     Parquet(#[from] ParquetError),
-    /// Nobody takes it.
+    /// The reader of the answer is gone.
     #[error("writing the answer")]
     Io(#[from] std::io::Error),
 }

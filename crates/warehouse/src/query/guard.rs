@@ -32,7 +32,7 @@ pub enum Refused {
         /// Its length.
         bytes: usize,
     },
-    /// It has too many operators.
+    /// The statement has too many operators.
     #[error("the query has more than {OPERATORS_MAX} operators; write long lists as IN (…) or VALUES")]
     TooComplex,
     /// No SQL.
@@ -44,9 +44,14 @@ pub enum Refused {
         /// Statements that were found.
         found: usize,
     },
-    /// It does more than read.
+    /// The statement does more than read.
     #[error("only SELECT, EXPLAIN and SHOW are allowed: the warehouse is read-only here")]
     NotRead,
+    /// The user has pages of teams alone.
+    #[error(
+        "this user sees the pages of some teams, and may not ask SQL; `teams` in the file of users says so"
+    )]
+    Pages,
 }
 
 /// Parses SQL, and admits it if it only reads.

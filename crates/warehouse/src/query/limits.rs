@@ -48,7 +48,7 @@ impl Limits {
         }
     }
 
-    /// What one query may use. It is given back when the query is dropped.
+    /// Memory and disk of one query, which are given back when it is dropped.
     ///
     /// # Errors
     /// If the directory for spills can't be used.

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod engine;
+pub mod facts;
 pub mod format;
 pub mod guard;
 pub mod limits;

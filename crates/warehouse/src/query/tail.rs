@@ -23,7 +23,7 @@ const EVENTS_MAX: usize = 250_000;
 /// Most text of a tail, bytes.
 const BYTES_MAX: usize = 128 << 20;
 
-/// Where ids of the table's events come from.
+/// Source of the ids of the table's events.
 #[derive(Clone, Debug)]
 pub enum Ids {
     /// From the loader in this process.
@@ -39,7 +39,7 @@ pub struct JournalPlace {
     pub journal: String,
     /// Its last record in the answer.
     pub sequence: u64,
-    /// Whether more records were there, which the answer lacks.
+    /// True if more records were there, which the answer lacks.
     pub is_behind: bool,
 }
 
@@ -54,7 +54,7 @@ impl JournalPlace {
 pub struct Tail {
     /// Their rows, with all columns.
     pub rows: Vec<RecordBatch>,
-    /// How far they reach.
+    /// Last sequences that they reach.
     pub places: Vec<JournalPlace>,
 }
 

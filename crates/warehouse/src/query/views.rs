@@ -104,6 +104,9 @@ pub const VIEWS: [View; 10] = [
             ("error_code", Text("video.error.code")),
             ("error_message", Text("video.error.message")),
             ("error_is_fatal", Boolean("video.error.is_fatal")),
+            ("error_source", Text("video.error.source")),
+            ("app_version", Column("app_version")),
+            ("country", Column("country")),
         ],
     },
     View {
@@ -144,6 +147,7 @@ pub const VIEWS: [View; 10] = [
             ("attributes", Json("trace_span.attributes.other")),
             ("service_version", Text("trace_span.resource.service_version")),
             ("host_name", Text("trace_span.resource.host_name")),
+            ("key_id", Text("sender.key_id")),
             ("events", Json("trace_span.events")),
             ("links", Json("trace_span.links")),
         ],
@@ -267,7 +271,7 @@ pub const VIEWS: [View; 10] = [
     },
 ];
 
-/// Whether a source may hold what identifies or describes a person.
+/// True if a source may hold what identifies or describes a person.
 pub fn is_personal(source: Source) -> bool {
     match source {
         Column(name) => PERSONAL.contains(&name),

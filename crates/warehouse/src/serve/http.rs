@@ -1,4 +1,4 @@
-//! `POST /v1/query`: SQL in the body, rows in the answer as they are found.
+//! `POST /v1/query`: SQL in the body, rows in the answer as they are found. Other addresses are pages, where there are any.
 //!
 //! The user stands in the header `Authorization` (Basic, RFC 7617). `Accept` chooses JSON lines, CSV or Parquet. An answer
 //! that fails on the way ends without its last chunk, so that no client takes a part for the whole.
@@ -25,9 +25,9 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Access, WRONG_PASSWORD_PAUSE, stopped};
+use super::{Access, Page, Pages, WRONG_PASSWORD_PAUSE, stopped};
 use crate::loader::with_sources;
-use crate::query::guard::SQL_BYTES_MAX;
+use crate::query::guard::{Refused, SQL_BYTES_MAX};
 use crate::query::{Answer, AsOf, Engine, Format, QueryError, Role, Writer};
 
 /// Connections at the same time.
@@ -37,6 +37,9 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Chunks of an answer that wait for its client.
 const CHUNKS_WAITING: usize = 4;
 
+/// Address of queries.
+const QUERY_PATH: &str = "/v1/query";
+
 type Body = UnsyncBoxBody<Bytes, Aborted>;
 
 /// An answer that ends before its end.
@@ -44,15 +47,36 @@ type Body = UnsyncBoxBody<Bytes, Aborted>;
 #[error("the query failed while its answer was sent")]
 pub struct Aborted;
 
+/// Content that is served, and its users.
+#[derive(Clone)]
+pub struct Site {
+    /// Answers queries.
+    pub engine: Arc<Engine>,
+    /// Users.
+    pub access: Access,
+    /// Makes pages.
+    pub pages: Option<Arc<dyn Pages>>,
+}
+
 /// Serves queries until `stop` is set; answers that were begun are finished.
 pub async fn serve(
     listener: TcpListener,
     engine: Arc<Engine>,
     access: Access,
     tls: Option<TlsAcceptor>,
+    stop: watch::Receiver<bool>,
+) {
+    serve_site(listener, Site { engine, access, pages: None }, tls, stop).await;
+}
+
+/// Serves queries and pages until `stop` is set; answers that were begun are finished.
+pub async fn serve_site(
+    listener: TcpListener,
+    site: Site,
+    tls: Option<TlsAcceptor>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let access = Arc::new(access);
+    let site = Arc::new(site);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -65,12 +89,12 @@ pub async fn serve(
             continue;
         };
         let Ok(permit) = connections.clone().try_acquire_owned() else { continue };
-        let (engine, access, tls, stop) = (engine.clone(), access.clone(), tls.clone(), stop.clone());
+        let (site, tls, stop) = (site.clone(), tls.clone(), stop.clone());
         tokio::spawn(async move {
             let ended = match tls {
-                None => connection(socket, peer, &engine, &access, stop).await,
+                None => connection(socket, peer, &site, stop).await,
                 Some(tls) => match tokio::time::timeout(REQUEST_TIME, tls.accept(socket)).await {
-                    Ok(Ok(socket)) => connection(socket, peer, &engine, &access, stop).await,
+                    Ok(Ok(socket)) => connection(socket, peer, &site, stop).await,
                     Ok(Err(error)) => Err(error.into()),
                     Err(late) => Err(late.into()),
                 },
@@ -88,12 +112,10 @@ pub async fn serve(
 async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     socket: S,
     peer: SocketAddr,
-    engine: &Engine,
-    access: &Access,
+    site: &Site,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service =
-        service_fn(async |request| Ok::<_, Infallible>(respond(engine, access, peer, request).await));
+    let service = service_fn(async |request| Ok::<_, Infallible>(respond(site, peer, request).await));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
@@ -109,19 +131,15 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(ended?)
 }
 
-async fn respond(
-    engine: &Engine,
-    access: &Access,
-    peer: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<Body> {
-    if request.uri().path() != "/v1/query" {
+async fn respond(site: &Site, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    let pages = site.pages.as_ref().filter(|_| request.uri().path() != QUERY_PATH);
+    if pages.is_none() && request.uri().path() != QUERY_PATH {
         return text(StatusCode::NOT_FOUND, "POST SQL to /v1/query");
     }
-    if request.method() != Method::POST {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "POST SQL to /v1/query");
+    if request.method() != if pages.is_some() { Method::GET } else { Method::POST } {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "POST SQL to /v1/query; GET pages");
     }
-    let Some(role) = authenticate(access, request.headers()) else {
+    let Some(role) = authenticate(&site.access, request.headers()) else {
         tokio::time::sleep(WRONG_PASSWORD_PAUSE).await;
         let mut response = text(StatusCode::UNAUTHORIZED, "a user and password are needed");
         response
@@ -129,6 +147,11 @@ async fn respond(
             .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"tickstream\""));
         return response;
     };
+    if let Some(pages) = pages {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        tracing::info!(%peer, user = role.user, path, query, "page");
+        return page(pages.page(path, query, &role).await);
+    }
     let Ok(format) = format_of(request.headers()) else {
         return text(
             StatusCode::NOT_ACCEPTABLE,
@@ -144,13 +167,26 @@ async fn respond(
     let Ok(sql) = std::str::from_utf8(&sql) else {
         return text(StatusCode::BAD_REQUEST, "the query isn't UTF-8");
     };
-    match engine.query(sql, &role).await {
+    match site.engine.query(sql, &role).await {
         Ok(answer) => stream(answer, format),
         Err(error) => {
             tracing::debug!(%peer, user = role.user, error = with_sources(&error), "query");
             failure(&error)
         }
     }
+}
+
+fn page(page: Page) -> Response<Body> {
+    let body = Full::new(Bytes::from(page.body)).map_err(|never| match never {}).boxed_unsync();
+    let mut response = Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(page.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(page.kind));
+    for (name, value) in page.headers {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+    response
 }
 
 fn authenticate(access: &Access, headers: &HeaderMap) -> Option<Role> {
@@ -170,7 +206,7 @@ fn authenticate(access: &Access, headers: &HeaderMap) -> Option<Role> {
     users.role(name, &credentials[colon + 1..])
 }
 
-/// Whether a request names this host by its address or as localhost, and comes from no page.
+/// True if a request names this host by its address or as localhost, and comes from no page.
 fn is_local(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
@@ -194,6 +230,7 @@ fn format_of(headers: &HeaderMap) -> Result<Format, ()> {
 
 fn failure(error: &QueryError) -> Response<Body> {
     let status = match error {
+        QueryError::Refused(Refused::Pages) => StatusCode::FORBIDDEN,
         QueryError::Refused(_) => StatusCode::BAD_REQUEST,
         QueryError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         QueryError::Time(_) | QueryError::Rows(_) | QueryError::Run(_) => StatusCode::UNPROCESSABLE_ENTITY,

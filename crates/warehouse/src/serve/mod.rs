@@ -1,6 +1,7 @@
 //! Wires that queries come over.
 
 pub mod http;
+pub mod pages;
 pub mod postgres;
 pub mod tls;
 pub mod users;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+pub use pages::{Making, Page, Pages};
 pub use users::{Access, Users, UsersError};
 
 /// Pause after a wrong password.

@@ -17,7 +17,7 @@ pub enum TlsError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: pki_types::pem::Error,
     },
     /// Certificate and key don't fit together, or are of a kind that isn't known.
@@ -25,7 +25,7 @@ pub enum TlsError {
     Certificate {
         /// The file of the certificate.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: rustls::Error,
     },
 }

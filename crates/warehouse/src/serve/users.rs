@@ -16,23 +16,23 @@ pub enum UsersError {
     /// A file can't be read.
     #[error("reading {}", .path.display())]
     Read {
-        /// Which.
+        /// The one in question.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
     /// The file isn't a list of users.
     #[error("{} is no list of users", .path.display())]
     Syntax {
-        /// Which.
+        /// The one in question.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         source: Box<toml::de::Error>,
     },
     /// A user has no password.
     #[error("the password of user {user:?} in {} is empty", .path.display())]
     Empty {
-        /// Which user.
+        /// The user.
         user: String,
         /// File of the password.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum UsersError {
     /// No user, or one twice.
     #[error("{} must name each user once, and at least one", .path.display())]
     Names {
-        /// Which file.
+        /// The file.
         path: PathBuf,
     },
 }
@@ -58,6 +58,8 @@ struct Entry {
     password_file: PathBuf,
     #[serde(default)]
     sees_personal: bool,
+    #[serde(default)]
+    teams: Vec<String>,
 }
 
 /// Rounds of PBKDF2 in SCRAM-SHA-256 (RFC 7677).
@@ -73,7 +75,7 @@ pub enum Access {
 }
 
 impl Access {
-    /// Whether a listener at `address` may serve with this access.
+    /// True if a listener at `address` may serve with this access.
     pub fn allows(&self, address: SocketAddr) -> bool {
         matches!(self, Self::Users(_)) || address.ip().is_loopback()
     }
@@ -120,8 +122,8 @@ impl std::fmt::Debug for Users {
 }
 
 impl Users {
-    /// Reads users from a TOML file: `[[user]]` with `name`, `password_file` and `sees_personal`. Files of passwords are
-    /// relative to it.
+    /// Reads users from a TOML file: `[[user]]` with `name`, `password_file`, `sees_personal` and `teams`. Files of
+    /// passwords are relative to it.
     ///
     /// # Errors
     /// [`UsersError`] names the file.
@@ -142,7 +144,8 @@ impl Users {
             if users.iter().any(|user| user.name == entry.name) {
                 return Err(UsersError::Names { path: path.to_owned() });
             }
-            let role = Role { user: entry.name.clone(), sees_personal: entry.sees_personal };
+            let role =
+                Role { user: entry.name.clone(), sees_personal: entry.sees_personal, teams: entry.teams };
             let salted = Salted::new(password.as_bytes(), &random(path)?);
             users.push(User { name: entry.name, password: hash(password.as_bytes()), salted, role });
         }
@@ -213,7 +216,7 @@ mod tests {
         let users = Users::read(&path).unwrap();
         assert_eq!(
             users.role("grafana", b"secret"),
-            Some(Role { user: "grafana".into(), sees_personal: false })
+            Some(Role { user: "grafana".into(), ..Role::default() })
         );
         assert_eq!(users.role("grafana", b"secret\n"), None);
         assert_eq!(users.role("other", b"secret"), None);

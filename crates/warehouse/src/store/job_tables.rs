@@ -3,7 +3,7 @@
 /// Directory of these tables, below the root.
 pub const DIRECTORY: &str = "jobs";
 
-/// Whether a table may have this name.
+/// True if a table may have this name.
 pub fn is_name(name: &str) -> bool {
     let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     (1..=64).contains(&name.len()) && name.bytes().all(is_part)

@@ -1,4 +1,4 @@
-//! Where tables lie: a directory of this host or a bucket, and what is beside them.
+//! Place of the tables: a directory of this host or a bucket, and the files beside them.
 
 pub mod commit;
 pub mod durable;

@@ -50,7 +50,7 @@ pub enum WriteError {
     Store {
         /// The file, below the table.
         path: Path,
-        /// What went wrong.
+        /// The error.
         source: Box<deltalake::ObjectStoreError>,
     },
 }
@@ -126,7 +126,7 @@ impl EncodedFile {
         self.bytes.len()
     }
 
-    /// Whether it has no rows.
+    /// True if it has no rows.
     pub fn is_empty(&self) -> bool {
         self.statistics.rows == 0
     }

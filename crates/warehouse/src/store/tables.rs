@@ -32,7 +32,7 @@ pub enum StoreError {
     /// The URI says no place.
     #[error("{uri:?} is no place for tables; give a directory or a URI such as s3://bucket/prefix")]
     Uri {
-        /// What was given.
+        /// Text that was given.
         uri: String,
     },
     /// Tables in a bucket need a directory of this host.
@@ -40,15 +40,15 @@ pub enum StoreError {
         "tables at {uri} need --state DIR, a directory of this host for its locks and the ids of the newest events"
     )]
     NoState {
-        /// Where the tables are.
+        /// Place of the tables.
         uri: Box<Url>,
     },
     /// The bucket's settings are wrong.
     #[error("opening {uri}; its key and endpoint come from the AWS_ variables of the environment")]
     Bucket {
-        /// Where the tables are.
+        /// Place of the tables.
         uri: Box<Url>,
-        /// What is wrong.
+        /// The problem.
         source: Box<deltalake::ObjectStoreError>,
     },
     /// Another process loads.
@@ -56,13 +56,13 @@ pub enum StoreError {
     Loading {
         /// The lock.
         path: PathBuf,
-        /// Who holds it.
+        /// Its holder.
         holder: String,
     },
     /// No table is there.
     #[error("{uri} holds no table of events; `tickstream-warehouse load` or `run` makes it")]
     Missing {
-        /// Where it would be.
+        /// Place at which it would be.
         uri: Box<Url>,
     },
     /// The table has fewer columns than this program's.
@@ -70,7 +70,7 @@ pub enum StoreError {
         "the table at {uri} lacks the column {column}; `tickstream-warehouse load` or `run` of this version adds it"
     )]
     Columns {
-        /// Where the table is.
+        /// Place of the table.
         uri: Box<Url>,
         /// The first column that it lacks.
         column: String,
@@ -78,19 +78,19 @@ pub enum StoreError {
     /// The table can't be read or written.
     #[error("{action} the table of events")]
     Delta {
-        /// What was done.
+        /// Operation that failed.
         action: &'static str,
-        /// What went wrong.
+        /// The error.
         source: Box<DeltaTableError>,
     },
     /// The state directory can't be used.
     #[error("{action} {}", .path.display())]
     State {
-        /// What was done.
+        /// Operation that failed.
         action: &'static str,
         /// With which file.
         path: PathBuf,
-        /// What the kernel said.
+        /// The kernel's error.
         source: std::io::Error,
     },
 }
@@ -163,7 +163,7 @@ impl Tables {
         Ok(Self { root, state, store: local, is_local: true })
     }
 
-    /// Where the tables are.
+    /// Place of the tables.
     pub fn root(&self) -> &Url {
         &self.root
     }
@@ -178,7 +178,7 @@ impl Tables {
         self.root.to_file_path().ok().filter(|_| self.is_local)
     }
 
-    /// Where the table of events is.
+    /// Place of the table of events.
     pub fn events_url(&self) -> Url {
         self.root.join("events/").expect("a relative path")
     }
@@ -232,7 +232,7 @@ impl Tables {
         DeltaTable::new(default_logstore(prefixed, self.store.clone(), url, &StorageConfig::default()))
     }
 
-    /// Where another table is.
+    /// Place of another table.
     fn url_of(&self, name: &str) -> Url {
         self.root.join(&format!("{name}/")).expect("a relative path")
     }

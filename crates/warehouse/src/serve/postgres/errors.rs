@@ -46,6 +46,7 @@ pub fn of_query(failure: &QueryError) -> PgWireError {
         // syntax_error, read_only_sql_transaction, program_limit_exceeded.
         QueryError::Refused(Refused::Syntax(_) | Refused::Count { .. }) => "42601",
         QueryError::Refused(Refused::NotRead) => "25006",
+        QueryError::Refused(Refused::Pages) => "42501",
         QueryError::Refused(Refused::TooLong { .. } | Refused::TooComplex) => "54001",
         // too_many_connections, query_canceled, configuration_limit_exceeded.
         QueryError::Busy { .. } => "53300",

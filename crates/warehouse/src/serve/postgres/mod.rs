@@ -25,7 +25,7 @@ use crate::query::Engine;
 /// Connections at the same time.
 const CONNECTIONS_MAX: usize = 64;
 
-/// What all connections share.
+/// State that all connections share.
 struct Shared {
     engine: Arc<Engine>,
     access: Access,

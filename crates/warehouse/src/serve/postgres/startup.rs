@@ -25,7 +25,7 @@ use crate::serve::users::{Access, Users};
 /// Startup of one connection.
 pub struct Startup {
     way: Way,
-    /// Whether a password is taken over TLS alone.
+    /// True if a password is taken over TLS alone.
     needs_tls: bool,
 }
 

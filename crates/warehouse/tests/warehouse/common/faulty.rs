@@ -67,7 +67,7 @@ impl Faulty {
         full.store(is_full, Ordering::SeqCst);
     }
 
-    /// Whether the fatal operation was reached.
+    /// True if the fatal operation was reached.
     pub fn has_died(&self) -> bool {
         matches!(&*self.fault, Fault::Death { left, .. } if left.load(Ordering::SeqCst) < 0)
     }
