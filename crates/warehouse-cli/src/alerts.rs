@@ -1,4 +1,4 @@
-//! `alerts`: rules that fire, now or in the past; on request told to a webhook and an Alertmanager. For a timer or cron.
+//! `alerts`: rules that fire, now or in the past; on request reported to a webhook and an Alertmanager. For a timer or cron.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -56,17 +56,17 @@ fn print(firing: &[Firing], at: i64) -> Result<()> {
 }
 
 async fn send(rules: &Rules, firing: &[Firing], at: i64) -> Result<()> {
-    let told: Vec<_> = firing.iter().filter(|firing| !firing.is_silent).collect();
-    if told.is_empty() {
+    let reported: Vec<_> = firing.iter().filter(|firing| !firing.is_silent).collect();
+    if reported.is_empty() {
         return Ok(());
     }
     if let Some(webhook) = &rules.webhook {
-        for firing in &told {
+        for firing in &reported {
             post(webhook, &firing.json(at).to_string()).await?;
         }
     }
     if let Some(address) = &rules.alertmanager {
-        let alerts: Vec<_> = told.iter().map(|firing| firing.alertmanager(at).to_string()).collect();
+        let alerts: Vec<_> = reported.iter().map(|firing| firing.alertmanager(at).to_string()).collect();
         post(&format!("{}/api/v2/alerts", address.trim_end_matches('/')), &format!("[{}]", alerts.join(",")))
             .await?;
     }

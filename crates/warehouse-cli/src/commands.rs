@@ -11,7 +11,7 @@ use tickstream_warehouse_core::loader::{Loader, Options};
 use tickstream_warehouse_core::maintenance::{Lease, compact, vacuum, verify};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
-use tickstream_warehouse_core::store::{LoaderLock, Secret, Tables};
+use tickstream_warehouse_core::store::{LoaderLock, Secret};
 
 use crate::args::{Command, Export, Import, Load, Place, Plan, Query, Vacuum, Verify};
 use crate::output::{self, plural};

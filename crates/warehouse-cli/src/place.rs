@@ -1,4 +1,4 @@
-//! Where the tables are, as the command line says.
+//! The place of the tables, as the command line says.
 
 use std::time::Duration;
 

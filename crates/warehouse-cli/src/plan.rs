@@ -11,7 +11,7 @@ use tickstream_insights::plan::{Plan, STANDARD};
 use tickstream_warehouse_core::query::Role;
 
 use crate::args::PlanCheck;
-use crate::commands::plural;
+use crate::output::plural;
 use crate::report::engine;
 
 /// Compares, and prints what is missing.

@@ -11,7 +11,7 @@ use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
 
 use crate::args::{Place, Report};
-use crate::commands::place;
+use crate::place::place;
 
 /// An engine over the tables and the tails of `journals`.
 ///

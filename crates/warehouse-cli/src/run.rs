@@ -38,7 +38,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 /// If a value can't be used.
 pub fn values(matches: &ArgMatches, file: Option<PathBuf>) -> Result<Values> {
     let env = |name: &str| std::env::var_os(name);
-    Ok(Source::open(&settings::TABLE, settings::given(matches), file, &env)?.read(&env)?)
+    Ok(Source::new(&settings::TABLE, settings::given(matches), file).read(&env)?)
 }
 
 /// Runs until SIGTERM or SIGINT; then what is there is loaded, answers that were begun are finished, and the process ends.

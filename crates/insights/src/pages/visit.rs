@@ -48,7 +48,7 @@ pub enum Content {
 pub enum Problem {
     /// There is no such page.
     Missing,
-    /// It isn't for this user.
+    /// The page isn't for this user.
     Forbidden,
     /// A question has no answer.
     Failed(AskError),

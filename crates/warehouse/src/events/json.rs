@@ -132,7 +132,12 @@ impl Writer {
         depth: usize,
     ) -> Result<Option<usize>, Invalid> {
         let last = same[same.len() - 1];
-        if !field.is_repeated && is_absent(field, last.value) {
+        let is_nothing = if field.is_repeated {
+            is_packed(field.kind) && same.iter().all(|entry| matches!(entry.value, Value::Bytes(&[])))
+        } else {
+            is_absent(field, last.value)
+        };
+        if is_nothing {
             return Ok(None);
         }
         comma(out);
@@ -301,11 +306,18 @@ fn fits(field: &Field, value: Value<'_>) -> bool {
 }
 
 /// True if a value is the default of a field that has no presence of its own.
+/// Whether a list of this kind may stand in one entry.
+fn is_packed(kind: Kind) -> bool {
+    matches!(kind, Kind::Double | Kind::Unsigned)
+}
+
 fn is_absent(field: &Field, value: Value<'_>) -> bool {
     if field.has_presence {
         return false;
     }
     match value {
+        // Also -0.0.
+        Value::Fixed64(bits) if matches!(field.kind, Kind::Double) => f64::from_bits(bits) == 0.0,
         Value::Varint(number) | Value::Fixed64(number) => number == 0,
         Value::Fixed32(number) => number == 0,
         Value::Bytes(bytes) => bytes.is_empty(),

@@ -18,6 +18,7 @@ use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use deltalake::DeltaTable;
+use deltalake::parquet::errors::ParquetError;
 use futures::{Stream, StreamExt};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
@@ -103,14 +104,23 @@ fn humantime(duration: Duration) -> String {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        match error.find_root() {
-            DataFusionError::ParquetError(_) => Self::Damaged(Box::new(error)),
-            DataFusionError::ArrowError(source, _) if matches!(**source, ArrowError::ParquetError(_)) => {
-                Self::Damaged(Box::new(error))
-            }
-            _ => Self::Run(Box::new(error)),
-        }
+        if is_damage(&error) { Self::Damaged(Box::new(error)) } else { Self::Run(Box::new(error)) }
     }
+}
+
+/// True if a file that isn't as it was written is the cause.
+fn is_damage(error: &DataFusionError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let is_parquet = error.is::<ParquetError>()
+            || matches!(error.downcast_ref(), Some(ArrowError::ParquetError(_)))
+            || matches!(error.downcast_ref(), Some(DataFusionError::ParquetError(_)));
+        if is_parquet {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Version and places of an answer.

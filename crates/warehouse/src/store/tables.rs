@@ -262,7 +262,7 @@ impl Tables {
         Ok(names.map(|name| format!("{directory}/{name}")).collect())
     }
 
-    /// Where the tables are, in the store.
+    /// Path of the tables in the store.
     pub fn root_path(&self) -> StorePath {
         StorePath::from_url_path(self.root.path()).expect("a URL's path")
     }

@@ -85,8 +85,8 @@ async fn bombs_end_at_their_limits_and_the_process_answers_on() {
         .await;
     for sql in [
         // Time, rows, memory.
-        "SELECT count(*) FROM events a JOIN events b ON a.event_id < b.event_id JOIN events c ON b.event_id < c.event_id \
-         JOIN events d ON c.event_id < d.event_id",
+        "SELECT count(*) FROM generate_series(1, 2001) a(x) JOIN generate_series(1, 2001) b(x) ON a.x < b.x \
+         JOIN generate_series(1, 2001) c(x) ON b.x < c.x",
         "SELECT * FROM generate_series(1, 100000000000)",
         "SELECT a.value FROM generate_series(1, 1000000000) a ORDER BY a.value DESC LIMIT 20000",
         "SELECT array_agg(a.raw_data) FROM events a CROSS JOIN events b",

@@ -16,7 +16,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tickstream_warehouse_core::store::durable::DurableFileSystem;
 
-/// What the store does to its caller.
+/// Faults that the store shows to its caller.
 #[derive(Debug)]
 enum Fault {
     /// Dies at an operation that changes something: before it, or after it was done and before it is answered.

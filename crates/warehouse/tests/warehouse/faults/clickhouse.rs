@@ -20,7 +20,7 @@ struct Rows {
     tables: BTreeMap<String, usize>,
 }
 
-/// What a ClickHouse does with the next requests.
+/// Behaviour of a ClickHouse at the next requests.
 const WORKS: u64 = 0;
 const IS_DOWN: u64 = 1;
 const LOSES_ANSWERS: u64 = 2;
