@@ -38,6 +38,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// The library that reads logs of tables prints each error that it returns; here it is told once, with what was done.
+fn with_own_errors(level: &str) -> String {
+    format!("{level},buoyant_kernel=off")
+}
+
 fn execute(cli: Cli, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()?;
@@ -49,11 +54,11 @@ fn execute(cli: Cli, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         let standard = Standard::read(&values)?;
-        let log = logs::init(&standard.log_level, standard.log_format)?;
+        let log = logs::init(&with_own_errors(&standard.log_level), standard.log_format)?;
         return runtime.block_on(run::run(&values, &log));
     }
     let level = std::env::var("TICKSTREAM_LOG_LEVEL").unwrap_or_else(|_| "warn".to_owned());
-    let log = logs::init(&level, LogFormat::Auto)?;
+    let log = logs::init(&with_own_errors(&level), LogFormat::Auto)?;
     if let Command::Demo(args) = &cli.command {
         return runtime.block_on(demo::run(args, &log));
     }

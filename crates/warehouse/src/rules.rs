@@ -77,7 +77,9 @@ pub struct Job {
     /// SELECT, in which `{from}` and `{to}` stand for the bounds of the period, as texts of RFC 3339.
     pub query: String,
     /// File of each period's answer, whose name has `{from}`; its extension is csv, json or parquet.
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+    /// Table of the answers, which SQL reads as `jobs.NAME`: letters, digits and `_`.
+    pub table: Option<String>,
     /// Beginning of the first period, RFC 3339; without it, jobs begin with the period in which they are first seen.
     pub since: Option<String>,
 }
@@ -125,10 +127,17 @@ impl Job {
         if self.every < Duration::from_secs(60) {
             return Some(format!("the job {name} runs more often than once a minute"));
         }
-        if !self.file.to_string_lossy().contains("{from}") {
-            return Some(format!(
-                "the file of the job {name} lacks {{from}}: each period would replace the one before"
-            ));
+        match (&self.file, &self.table) {
+            (Some(file), None) if !file.to_string_lossy().contains("{from}") => {
+                return Some(format!(
+                    "the file of the job {name} lacks {{from}}: each period would replace the one before"
+                ));
+            }
+            (None, Some(table)) if !crate::jobs::is_table_name(table) => {
+                return Some(format!("the table {table:?} of the job {name} is no word of small letters, digits and _"));
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+            _ => return Some(format!("the job {name} needs either a file or a table")),
         }
         if let Err(error) =
             crate::query::guard::admit(&self.query.replace("{from}", "x").replace("{to}", "x"))
@@ -172,6 +181,7 @@ mod tests {
             format!("[[job]]\nname = \"x\"\nevery = \"1h\"\nquery = \"{query}\"\nfile = \"{file}\"\n")
         };
         check(&job("SELECT 1", "/x.csv"), Err("{from}"));
+        check(&format!("{}table = \"x\"\n", job("SELECT 1", "/x{from}.csv")), Err("either a file or a table"));
         check(&job("DROP TABLE events", "/x{from}.csv"), Err("read-only"));
     }
 }

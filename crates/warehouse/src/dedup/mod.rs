@@ -249,10 +249,13 @@ impl Dedup {
         if small < self.sizes.fan_in {
             return Ok(());
         }
-        let merged: Vec<Run> = self.runs.drain(self.runs.len() - small..).collect();
-        let mut writer = self.new_run(merged.iter().map(Run::len).sum())?;
-        run::merge(&merged, &mut writer)?;
-        self.runs.push(writer.finish()?);
+        let first = self.runs.len() - small;
+        let mut writer = self.new_run(self.runs[first..].iter().map(Run::len).sum())?;
+        // They stay known if this fails.
+        run::merge(&self.runs[first..], &mut writer)?;
+        let merged = writer.finish()?;
+        self.runs.truncate(first);
+        self.runs.push(merged);
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use crate::hash::HashSet;
 use crate::loader::admission::Admission;
 use crate::loader::positions::{Watermarks, to_numbers};
 use crate::loader::suppression::Suppression;
-use crate::loader::{LoadError, ids, log_error, now_ns};
+use crate::loader::{LoadError, ids, log_error, now_ns, shared_list};
 use crate::store::commit::{Changes, CommitError};
 use crate::store::parquet::{FileBuilder, Purpose};
 use crate::store::{Secret, Tables, commit};
@@ -203,6 +203,7 @@ struct Importer {
 impl Importer {
     async fn open(tables: &Tables) -> Result<Self, ImportError> {
         let secret = Secret::open_or_create(tables.state()).map_err(LoadError::from)?;
+        shared_list::pull(tables).await.map_err(LoadError::from)?;
         let suppression =
             Suppression::open(tables.state(), &secret.suppression_key()).map_err(LoadError::from)?;
         let mut table = tables.open_or_create().await.map_err(LoadError::from)?;

@@ -4,7 +4,7 @@ use deltalake::DeltaTableError;
 
 use super::source::SourceError;
 use super::suppression::SuppressionError;
-use crate::dedup::DedupError;
+use crate::dedup::{DedupError, RunError};
 use crate::events::RowsError;
 use crate::store::StoreError;
 use crate::store::commit::CommitError;
@@ -87,6 +87,10 @@ pub(super) fn is_transient(error: &LoadError) -> bool {
         | LoadError::Log(_)
         | LoadError::Outpaced { .. }
         | LoadError::Ids { .. }
+        | LoadError::Suppression(SuppressionError::Bucket(_))
+        // A full disk, for example.
+        | LoadError::Dedup(DedupError::Io { .. } | DedupError::Run(RunError::Io { .. }))
+        | LoadError::Source(SourceError::Consumer(_) | SourceError::List { .. })
         | LoadError::Store(StoreError::Delta { .. }) => true,
         LoadError::Source(_)
         | LoadError::Rows(_)

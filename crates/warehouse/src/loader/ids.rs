@@ -79,6 +79,8 @@ pub async fn read_all(table: &mut DeltaTable, dedup: &mut Dedup, sizes: Sizes) -
         dedup.insert(ids, version);
         dedup.spill()?;
     }
+    // A version without files has ids, too: none.
+    dedup.insert([], version);
     Ok(dedup.save()?)
 }
 
@@ -90,6 +92,7 @@ pub async fn read_into_memory(table: &DeltaTable, dedup: &mut Dedup) -> Result<(
     for path in paths {
         dedup.insert(of_file(table, &path).await?, version);
     }
+    dedup.insert([], version);
     Ok(())
 }
 

@@ -7,6 +7,7 @@ pub mod admission;
 pub mod error;
 pub(crate) mod ids;
 pub mod positions;
+pub mod shared_list;
 pub mod source;
 pub mod suppression;
 
@@ -24,6 +25,7 @@ use crate::events::enrichment::Geo;
 use crate::events::rows::{Origin, PartitionKey};
 use crate::hash::HashSet;
 use crate::store::commit::{Changes, CommitError};
+use crate::store::numbers::Numbers;
 use crate::store::parquet::{FileBuilder, Purpose, WriteError};
 use crate::store::{Secret, Tables, commit};
 use admission::Admission;
@@ -36,7 +38,7 @@ use suppression::Suppression;
 
 /// Time after which ids are written into files, so that queries of other processes find them there. The log keeps the
 /// versions since for longer.
-const SAVE_INTERVAL: Duration = Duration::from_secs(600);
+const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Age at which files that wait for their commit are written anew: vacuum removes those of no commit after an hour.
 const FILE_AGE_MAX: Duration = Duration::from_secs(600);
 
@@ -106,6 +108,7 @@ impl SharedIds {
 /// Loads journals.
 #[derive(Debug)]
 pub struct Loader {
+    tables: Tables,
     table: DeltaTable,
     ids_directory: PathBuf,
     options: Options,
@@ -114,8 +117,11 @@ pub struct Loader {
     rows: Rows,
     dedup: SharedIds,
     suppression: Suppression,
-    /// Watermarks of the table's version.
+    /// Watermarks of the table's version, and what reads them.
     loaded: Watermarks,
+    numbers: Numbers,
+    /// Whether rows that wait, positions and ids belong together; not while they are committed, nor after a failure.
+    is_sound: bool,
     /// Positions that are reached with the rows that wait, by the journal's directory.
     reached: BTreeMap<PathBuf, Position>,
     /// Ids of the rows that wait.
@@ -133,13 +139,16 @@ impl Loader {
     /// If tables, journals or the state directory can't be used.
     pub async fn open(tables: &Tables, directories: &[PathBuf], options: Options) -> Result<Self, LoadError> {
         let secret = Secret::open_or_create(tables.state())?;
+        shared_list::pull(tables).await?;
         let suppression = Suppression::open(tables.state(), &secret.suppression_key())?;
         let mut table = tables.open_or_create().await?;
         let ids_directory = tables.state().join("ids");
         let dedup = ids::restore(&mut table, &ids_directory, options.ids).await?;
-        let loaded = Watermarks::read(&table).await?;
+        let mut numbers = Numbers::default();
+        let loaded = Watermarks::of(numbers.of(&table).await.map_err(log_error)?);
         let journals = Journals::open(directories, &loaded.list(), &options.accepted)?;
         let mut loader = Self {
+            tables: tables.clone(),
             table,
             ids_directory,
             consumers: Consumers::new(&options.consumer),
@@ -149,19 +158,22 @@ impl Loader {
             dedup: SharedIds(Arc::new(RwLock::new(dedup))),
             suppression,
             loaded,
+            numbers,
+            is_sound: true,
             reached: BTreeMap::new(),
             pending: HashSet::default(),
             dropped: (0, 0),
             counts: Counts::default(),
             saved: Instant::now(),
         };
-        loader.respect_erasures()?;
+        loader.respect_erasures().await?;
         Ok(loader)
     }
 
     /// Checks that the list of erased identifiers is as new as the table says.
-    fn respect_erasures(&mut self) -> Result<(), LoadError> {
+    async fn respect_erasures(&mut self) -> Result<(), LoadError> {
         if self.loaded.suppression > self.suppression.version() {
+            shared_list::pull(&self.tables).await?;
             self.suppression.reload()?;
         }
         let (table, list) = (self.loaded.suppression, self.suppression.version());
@@ -188,6 +200,9 @@ impl Loader {
     /// # Errors
     /// If it can't go on; what was committed stays.
     pub async fn load_all(&mut self) -> Result<Counts, LoadError> {
+        if !self.is_sound {
+            self.restart().await?;
+        }
         loop {
             let is_complete = tokio::task::block_in_place(|| self.read())?;
             self.flush().await?;
@@ -217,9 +232,6 @@ impl Loader {
                     pause = (pause * 2).min(Duration::from_secs(30));
                     let reason = with_sources(&error);
                     tracing::warn!(reason, ?pause, "loading failed and is tried again");
-                    self.restart().await.unwrap_or_else(|error| {
-                        tracing::warn!(error = with_sources(&error), "the table can't be read again");
-                    });
                 }
                 Err(error) => return Err(error),
             }
@@ -248,17 +260,28 @@ impl Loader {
 
     /// Goes to the newest version, when no rows wait.
     async fn refresh(&mut self) -> Result<(), LoadError> {
-        let before = self.version();
+        self.is_sound = false;
         self.table.update_state().await.map_err(log_error)?;
         self.journals.rescan()?;
-        if self.version() == before {
-            return Ok(());
+        let known = self.dedup.read().version();
+        if self.version() != known {
+            self.take_ids().await?;
+            self.read_watermarks().await?;
+            // An erasure is a version, too: nothing is committed on top of it before its list is known.
+            self.respect_erasures().await?;
         }
-        self.take_ids_since(before).await
+        self.is_sound = true;
+        Ok(())
     }
 
-    async fn take_ids_since(&mut self, before: u64) -> Result<(), LoadError> {
-        let version = self.version();
+    async fn read_watermarks(&mut self) -> Result<(), LoadError> {
+        self.loaded = Watermarks::of(self.numbers.of(&self.table).await.map_err(log_error)?);
+        Ok(())
+    }
+
+    /// Takes the ids of the versions since the one whose ids are known.
+    async fn take_ids(&mut self) -> Result<(), LoadError> {
+        let (before, version) = (self.dedup.read().version(), self.version());
         match ids::of_versions(&mut self.table, before + 1, version).await? {
             Some(others) => self.dedup.write().insert(others, version),
             // Versions between are gone from the log: all ids are read again.
@@ -292,7 +315,9 @@ impl Loader {
         self.rows.begin(now_ns());
         while !self.is_batch_full() {
             let Some(batch) = self.journals.next_batch()? else { return Ok(true) };
+            self.is_sound = false;
             self.take(&batch)?;
+            self.is_sound = true;
         }
         Ok(false)
     }
@@ -326,6 +351,7 @@ impl Loader {
             return Ok(());
         }
         let rows = self.rows.len() as u64;
+        self.is_sound = false;
         let mut changes = self.write_files().await?;
         let written = Instant::now();
         for attempt in 1.. {
@@ -383,22 +409,22 @@ impl Loader {
             self.consumers.advance(&path, position)?;
         }
         self.loaded.suppression = self.suppression.version();
+        self.is_sound = true;
         Ok(())
     }
 
     /// Reads the newest version after somebody else's commit; whether the rows that wait are still right on top of it.
     async fn may_commit_again(&mut self) -> Result<bool, LoadError> {
-        let before = self.version();
         self.table.update_state().await.map_err(log_error)?;
-        let version = self.version();
+        let (before, version) = (self.dedup.read().version(), self.version());
         let others = ids::of_versions(&mut self.table, before + 1, version).await?;
         let Some(others) = others else { return Ok(false) };
         let has_duplicates = others.iter().any(|id| self.pending.contains(id));
-        self.dedup.write().insert(others, self.version());
+        self.dedup.write().insert(others, version);
         if has_duplicates {
             return Ok(false);
         }
-        let now = Watermarks::read(&self.table).await?;
+        let now = Watermarks::of(self.numbers.of(&self.table).await.map_err(log_error)?);
         let is_same = |position: &Position| {
             now.positions.get(&position.journal.0) == self.loaded.positions.get(&position.journal.0)
         };
@@ -410,18 +436,20 @@ impl Loader {
     /// # Errors
     /// If the table can't be read.
     pub async fn restart(&mut self) -> Result<(), LoadError> {
-        let before = self.version();
+        self.is_sound = false;
         self.table.update_state().await.map_err(log_error)?;
-        self.take_ids_since(before).await?;
+        self.take_ids().await?;
+        shared_list::pull(&self.tables).await?;
         self.suppression.reload()?;
         self.rows.take()?;
         self.pending.clear();
         self.dropped = (0, 0);
         self.reached.clear();
-        self.loaded = Watermarks::read(&self.table).await?;
-        self.respect_erasures()?;
+        self.read_watermarks().await?;
+        self.respect_erasures().await?;
         let directories = self.journals.directories().to_vec();
         self.journals = Journals::open(&directories, &self.loaded.list(), &self.options.accepted)?;
+        self.is_sound = true;
         Ok(())
     }
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::files;
 
-const LIST: &str = "suppressed.json";
+/// Name of the list in the state directory.
+pub const LIST: &str = "suppressed.json";
 /// Answers that are remembered.
 const CACHE_MAX: usize = 65_536;
 
@@ -52,6 +53,15 @@ pub enum SuppressionError {
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The list beside tables in a bucket can't be read or written.
+    #[error("reaching the list of suppressed identifiers beside the tables")]
+    Bucket(#[from] deltalake::ObjectStoreError),
+    /// Other hosts add all the time.
+    #[error("other hosts added first {attempts} times")]
+    Outpaced {
+        /// How often it was tried.
+        attempts: u32,
     },
     /// The file isn't a list.
     #[error("{} is no list of suppressed identifiers; restore it from a backup: without it, erased events could return", .path.display())]

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use deltalake::arrow::array::{AsArray, RecordBatch};
 use deltalake::arrow::datatypes::{Int64Type, Schema};
-use deltalake::kernel::{Action, Add, Remove};
+use deltalake::kernel::Action;
 use deltalake::logstore::get_actions;
 use deltalake::logstore::object_store::ObjectStoreExt;
 use deltalake::logstore::object_store::path::Path;
-use deltalake::parquet::arrow::ArrowWriter;
 use deltalake::parquet::arrow::ProjectionMask;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use deltalake::parquet::basic::{Compression, ZstdLevel};
-use deltalake::parquet::file::properties::WriterProperties;
-use deltalake::{DeltaTable, DeltaTableError};
+use deltalake::DeltaTable;
 use futures::StreamExt;
 use serde_json::Value;
 
@@ -23,7 +20,7 @@ use crate::aggregates::{HOUR, NAME, file_fields, schema};
 use crate::query::{Engine, Role};
 use crate::store::commit::{Changes, CommitError};
 use crate::store::numbers::Numbers;
-use crate::store::{Tables, commit, parquet};
+use crate::store::{Tables, commit, parts};
 
 /// Number that holds the version of the table of events that was looked at.
 const VERSION: &str = "tickstream.events";
@@ -77,7 +74,9 @@ pub async fn update(tables: &Tables, lease: &mut Lease, engine: &Engine) -> Resu
         lease.renew().await?;
         report.rows += compute(&table, engine, some, &mut changes).await?;
     }
-    changes.removes = files_of(&table, &hours)?;
+    let is_given = |hour: &str| hour.parse().is_ok_and(|hour| hours.binary_search(&hour).is_ok());
+    let log = MaintenanceError::delta("reading the log");
+    changes.removes = parts::removes(&table, HOUR, is_given).map_err(log)?;
     changes.numbers = vec![(VERSION.to_owned(), version as i64)];
     match commit(&mut table, changes, "aggregate").await {
         Ok(_) => Ok(report),
@@ -205,8 +204,9 @@ async fn compute(
             start += length;
         }
     }
+    let columns = Arc::new(Schema::new(file_fields()));
     for (hour, batches) in by_hour {
-        changes.adds.push(write(table, hour, &batches).await?);
+        changes.adds.push(parts::write(table, (HOUR, &hour.to_string()), &columns, &batches).await?);
     }
     Ok(rows)
 }
@@ -219,69 +219,4 @@ async fn query(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>, Maintenan
         batches.push(batch.map_err(failed)?);
     }
     Ok(batches)
-}
-
-async fn write(table: &DeltaTable, hour: i64, batches: &[RecordBatch]) -> Result<Add, MaintenanceError> {
-    let columns = Arc::new(Schema::new(file_fields()));
-    let encode = || -> Result<(Vec<u8>, usize), deltalake::parquet::errors::ParquetError> {
-        let zstd = Compression::ZSTD(ZstdLevel::try_new(3)?);
-        let properties = WriterProperties::builder().set_compression(zstd).build();
-        let mut writer = ArrowWriter::try_new(Vec::new(), columns.clone(), Some(properties))?;
-        let mut rows = 0;
-        for batch in batches {
-            let arrays = columns.fields().iter().zip(batch.columns());
-            let arrays =
-                arrays.map(|(field, array)| deltalake::arrow::compute::cast(array, field.data_type()));
-            let batch = RecordBatch::try_new(columns.clone(), arrays.collect::<Result<Vec<_>, _>>()?)?;
-            rows += batch.num_rows();
-            writer.write(&batch)?;
-        }
-        Ok((writer.into_inner()?, rows))
-    };
-    let (bytes, rows) = encode().map_err(parquet::WriteError::from)?;
-    let path =
-        Path::from_iter([format!("{HOUR}={hour}"), format!("part-{}.parquet", parquet::random_name())]);
-    let size = bytes.len() as i64;
-    let put = table.object_store().put(&path, bytes.into()).await;
-    put.map_err(|source| parquet::WriteError::Store { path: path.clone(), source: Box::new(source) })?;
-    Ok(Add {
-        path: path.to_string(),
-        partition_values: HashMap::from([(HOUR.to_owned(), Some(hour.to_string()))]),
-        size,
-        modification_time: chrono::Utc::now().timestamp_millis(),
-        data_change: true,
-        stats: Some(format!("{{\"numRecords\":{rows}}}")),
-        tags: None,
-        deletion_vector: None,
-        base_row_id: None,
-        default_row_commit_version: None,
-        clustering_provider: None,
-    })
-}
-
-/// Files of these hours, to be given up.
-fn files_of(table: &DeltaTable, hours: &[i64]) -> Result<Vec<Remove>, MaintenanceError> {
-    let state = table
-        .snapshot()
-        .map_err(|error: DeltaTableError| MaintenanceError::delta("reading the log")(error))?;
-    let files = state.log_data();
-    let mut removes = Vec::new();
-    for file in files.iter() {
-        let values = file.partition_values_map();
-        if hour_of_part(&values).is_some_and(|hour| hours.binary_search(&hour).is_ok()) {
-            removes.push(Remove {
-                path: file.path().into_owned(),
-                data_change: true,
-                deletion_timestamp: Some(chrono::Utc::now().timestamp_millis()),
-                extended_file_metadata: Some(true),
-                partition_values: Some(values),
-                size: Some(file.size()),
-                tags: None,
-                deletion_vector: None,
-                base_row_id: None,
-                default_row_commit_version: None,
-            });
-        }
-    }
-    Ok(removes)
 }

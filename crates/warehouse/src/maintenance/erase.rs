@@ -24,6 +24,7 @@ use serde::Serialize;
 use super::rewrite::{self, FileOf};
 use super::{Lease, MaintenanceError, vacuum};
 use crate::loader::positions::SUPPRESSION;
+use crate::loader::shared_list;
 use crate::loader::suppression::{Subject, Suppression};
 use crate::query::Limits;
 use crate::store::commit::{Changes, CommitError};
@@ -168,7 +169,8 @@ pub async fn erase(
 ) -> Result<Report, MaintenanceError> {
     let secret = Secret::open_or_create(tables.state())?;
     let mut suppression = Suppression::open(tables.state(), &secret.suppression_key())?;
-    let version = suppression.add(&[(target.subject, target.identifier.as_bytes())])?;
+    let identifier = [(target.subject, target.identifier.as_bytes())];
+    let version = shared_list::add(tables, &mut suppression, &identifier).await?;
     let mut table = tables.open().await?;
     announce(&mut table, version).await?;
     let mut report = Report::default();

@@ -7,11 +7,12 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, SortExpr, col};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use deltalake::DeltaTable;
+use deltalake::arrow::datatypes::{Schema, SchemaRef};
 use deltalake::kernel::{Add, Remove};
 use futures::StreamExt;
 
 use super::MaintenanceError;
-use crate::events::file_schema;
+use crate::events::{file_schema, schema};
 use crate::events::rows::PartitionKey;
 use crate::query::Limits;
 use crate::store::commit;
@@ -93,7 +94,7 @@ pub async fn rows(
         let adds = files.iter().map(|file| file.add.clone());
         let provider = table.table_provider().with_eager_snapshot(snapshot).with_adds(adds).await?;
         let columns: Vec<Expr> =
-            file_schema().fields().iter().map(|field| col(quoted(field.name()))).collect();
+            columns(table)?.fields().iter().map(|field| col(quoted(field.name()))).collect();
         let mut rows = context.read_table(provider)?;
         if let Some(filter) = filter {
             rows = rows.filter(filter)?;
@@ -102,6 +103,14 @@ pub async fn rows(
     };
     let result: DataFusionResult<_> = read.await;
     result.map_err(MaintenanceError::read(&what()))
+}
+
+/// Columns of the table's files: those of this version, then what a newer one added.
+fn columns(table: &DeltaTable) -> Result<SchemaRef, deltalake::DeltaTableError> {
+    let stored = table.snapshot()?.snapshot().arrow_schema();
+    let known = schema();
+    let newer = stored.fields().iter().filter(|field| known.field_with_name(field.name()).is_err());
+    Ok(Arc::new(Schema::new(file_schema().fields().iter().chain(newer).cloned().collect::<Vec<_>>())))
 }
 
 /// Column names are taken as they stand.
@@ -126,6 +135,7 @@ pub async fn write(
     mut keep: impl FnMut(&deltalake::arrow::array::RecordBatch) -> Option<deltalake::arrow::array::BooleanArray>,
 ) -> Result<(Vec<Add>, u64), MaintenanceError> {
     let store = table.object_store();
+    let columns = columns(table).map_err(MaintenanceError::delta("reading the log"))?;
     let (mut adds, mut count) = (Vec::new(), 0);
     let mut file: Option<FileBuilder> = None;
     while let Some(batch) = rows.next().await {
@@ -137,12 +147,12 @@ pub async fn write(
         if batch.num_rows() == 0 {
             continue;
         }
-        let batch =
-            as_stored(&batch).map_err(|error| MaintenanceError::read(&key.event_type)(error.into()))?;
+        let batch = as_stored(&batch, &columns)
+            .map_err(|error| MaintenanceError::read(&key.event_type)(error.into()))?;
         count += batch.num_rows() as u64;
         let mut current = match file.take() {
             Some(file) => file,
-            None => FileBuilder::new(key.clone(), Purpose::Keep)?,
+            None => FileBuilder::with_schema(key.clone(), Purpose::Keep, columns.clone())?,
         };
         current.push(&batch)?;
         if current.bytes() >= file_bytes {
@@ -160,15 +170,15 @@ pub async fn write(
 /// Columns with the types of the files: the engine may read texts as views.
 fn as_stored(
     batch: &deltalake::arrow::array::RecordBatch,
+    schema: &SchemaRef,
 ) -> Result<deltalake::arrow::array::RecordBatch, deltalake::arrow::error::ArrowError> {
-    let schema = file_schema();
     let columns: Result<Vec<_>, _> = schema
         .fields()
         .iter()
         .zip(batch.columns())
         .map(|(field, column)| deltalake::arrow::compute::cast(column, field.data_type()))
         .collect();
-    deltalake::arrow::array::RecordBatch::try_new(Arc::clone(&schema), columns?)
+    deltalake::arrow::array::RecordBatch::try_new(Arc::clone(schema), columns?)
 }
 
 /// Commits of one exchange that are tried.

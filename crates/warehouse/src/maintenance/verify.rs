@@ -13,7 +13,7 @@ use crate::hash::HashMap;
 use crate::loader::positions::Watermarks;
 use crate::loader::source::Journals;
 use crate::loader::suppression::{Subject, Suppression};
-use crate::loader::{LoadError, ids};
+use crate::loader::{LoadError, ids, shared_list};
 use crate::store::{Secret, Tables};
 
 /// Ids that are compared at a time, at most about: 16 bytes each, and as much again for the counts.
@@ -54,6 +54,7 @@ impl Report {
 pub async fn verify(tables: &Tables, directories: &[PathBuf]) -> Result<Report, MaintenanceError> {
     let table = tables.open().await?;
     let secret = Secret::open_or_create(tables.state())?;
+    shared_list::pull(tables).await?;
     let mut suppression = Suppression::open(tables.state(), &secret.suppression_key())?;
     let files = rewrite::files(&table)?;
     let rows = files.iter().map(|file| file.rows).sum();

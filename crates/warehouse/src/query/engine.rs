@@ -10,6 +10,7 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility, create_udf};
@@ -23,12 +24,12 @@ use tokio::time::{Instant, Sleep};
 use super::catalog::{Catalog, Privacy};
 use super::guard::{self, Refused};
 use super::limits::Limits;
-use super::session::Sessions;
+use super::session::{self, Sessions};
 use super::tail::{self, Ids, JournalPlace};
-use crate::aggregates;
+use crate::{aggregates, jobs};
 use crate::events::Namespace;
 use crate::events::enrichment::Geo;
-use crate::loader::LoadError;
+use crate::loader::{LoadError, shared_list};
 use crate::loader::suppression::Suppression;
 use crate::store::numbers::Numbers;
 use crate::store::{Secret, StoreError, Tables};
@@ -207,6 +208,7 @@ impl Engine {
     /// [`QueryError::Run`] if it can't be planned.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
         let context = self.sessions.without_rows()?;
+        self.add_jobs(&context, &statement).await?;
         let plan = context.state().statement_to_plan(statement).await?;
         guard::check_plan(&plan)?;
         Ok(plan)
@@ -253,6 +255,9 @@ impl Engine {
             // They are opened for queries that name them alone.
             let wants_aggregates = statement.to_string().to_lowercase().contains("counts_by_");
             let (context, as_of) = self.session(role, wants_aggregates).await?;
+            if role.sees_personal {
+                self.add_jobs(&context, &statement).await?;
+            }
             let mut plan = context.state().statement_to_plan(statement).await.map_err(failed)?;
             guard::check_plan(&plan).map_err(failed)?;
             if let Some(values) = parameters(&plan)? {
@@ -330,6 +335,23 @@ impl Engine {
         Ok((context, AsOf { version, journals: tail.places }))
     }
 
+    /// Adds the tables of jobs that a statement names. They were computed with all rights, so only roles with these have them.
+    async fn add_jobs(&self, context: &SessionContext, statement: &Statement) -> Result<(), QueryError> {
+        let schema = MemorySchemaProvider::new();
+        for named in context.state().resolve_table_references(statement)? {
+            if named.schema() != Some(session::JOBS) || !jobs::is_table_name(named.table()) {
+                continue;
+            }
+            let Some(table) = self.tables.open_named(&jobs::place_of(named.table())).await? else { continue };
+            table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
+            schema.register_table(named.table().to_owned(), table.table_provider().await?)?;
+        }
+        if let Some(catalog) = context.catalog(session::CATALOG) {
+            catalog.register_schema(session::JOBS, Arc::new(schema))?;
+        }
+        Ok(())
+    }
+
     /// The newest version, and the tail above it.
     async fn pin(&self) -> Result<(DeltaTable, tail::Tail), QueryError> {
         // Retention may remove a segment, and a merge an id file, while they are read: begin again then.
@@ -342,6 +364,7 @@ impl Engine {
                 table.update_state().await.map_err(StoreError::delta("reading"))?;
                 return Ok((table.clone(), tail::Tail::default()));
             }
+            shared_list::pull(&self.tables).await.map_err(LoadError::from)?;
             let suppression = Suppression::open(self.tables.state(), &self.secret.suppression_key());
             let mut suppression = suppression.map_err(LoadError::from)?;
             match source.read(table, &mut suppression).await {

@@ -28,6 +28,8 @@ use crate::{aggregates, functions};
 pub const CATALOG: &str = "tickstream";
 /// Name of the schema with the tables.
 pub const SCHEMA: &str = "public";
+/// Name of the schema with the tables of jobs.
+pub const JOBS: &str = "jobs";
 const PG_CATALOG: &str = "pg_catalog";
 
 /// Version that `version()` and the PostgreSQL wire name: clients choose their queries by it.

@@ -6,6 +6,7 @@ pub mod files;
 pub mod lock;
 pub mod numbers;
 pub mod parquet;
+pub mod parts;
 pub mod secret;
 pub mod tables;
 

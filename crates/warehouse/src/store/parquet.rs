@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use deltalake::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use deltalake::arrow::compute;
-use deltalake::arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
+use deltalake::arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use deltalake::kernel::Add;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::logstore::object_store::{ObjectStore, ObjectStoreExt};
@@ -69,7 +69,15 @@ impl FileBuilder {
     /// # Errors
     /// If the columns don't encode.
     pub fn new(key: PartitionKey, purpose: Purpose) -> Result<Self, WriteError> {
-        let writer = ArrowWriter::try_new(Vec::new(), file_schema(), Some(properties(purpose)))?;
+        Self::with_schema(key, purpose, file_schema())
+    }
+
+    /// A file with other columns than those of this version.
+    ///
+    /// # Errors
+    /// If the columns don't encode.
+    pub fn with_schema(key: PartitionKey, purpose: Purpose, schema: SchemaRef) -> Result<Self, WriteError> {
+        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties(purpose)))?;
         Ok(Self { key, writer, statistics: Statistics::default() })
     }
 

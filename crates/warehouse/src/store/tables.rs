@@ -65,8 +65,8 @@ pub enum StoreError {
         /// Where it would be.
         uri: Box<Url>,
     },
-    /// The table has other columns than this program's.
-    #[error("the table at {uri} lacks the column {column}; a newer version made it, or something else")]
+    /// The table has fewer columns than this program's.
+    #[error("the table at {uri} lacks the column {column}; `tickstream-warehouse load` or `run` of this version adds it")]
     Columns {
         /// Where the table is.
         uri: Box<Url>,
@@ -191,32 +191,37 @@ impl Tables {
     /// # Errors
     /// [`StoreError::Missing`] if there is none.
     pub async fn open(&self) -> Result<DeltaTable, StoreError> {
-        let mut table = self.unloaded(&self.events_url());
-        match table.load().await {
-            Ok(()) => {}
-            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => {
-                return Err(StoreError::Missing { uri: Box::new(self.events_url()) });
+        let Some(table) = self.open_named(EVENTS).await? else {
+            return Err(StoreError::Missing { uri: Box::new(self.events_url()) });
+        };
+        match missing_columns(&table)?.first() {
+            Some(missing) => {
+                Err(StoreError::Columns { uri: Box::new(self.events_url()), column: missing.name().clone() })
             }
-            Err(error) => return Err(StoreError::delta("reading")(error)),
+            None => Ok(table),
         }
-        self.check_columns(&table)?;
-        Ok(table)
     }
 
-    /// The newest version of the table of events, which is made if there is none.
+    /// The newest version of the table of events, which is made if there is none. Columns that a version of this program
+    /// added are added to it.
     ///
     /// # Errors
-    /// If it can't be made or read.
+    /// If it can't be made, read or extended.
     pub async fn open_or_create(&self) -> Result<DeltaTable, StoreError> {
-        match self.open().await {
-            Err(StoreError::Missing { .. }) => {}
-            other => return other,
+        let table = match self.open_named(EVENTS).await? {
+            Some(table) => table,
+            None => match self.create().await {
+                Ok(table) => table,
+                // Somebody else was faster.
+                Err(error) => self.open().await.map_err(|_| error)?,
+            },
+        };
+        let missing = missing_columns(&table)?;
+        if missing.is_empty() {
+            return Ok(table);
         }
-        match self.create().await {
-            Ok(table) => Ok(table),
-            // Somebody else was faster.
-            Err(error) => self.open().await.map_err(|_| error),
-        }
+        let added = table.add_columns().with_fields(missing).await;
+        added.map_err(StoreError::delta("adding columns to"))
     }
 
     fn unloaded(&self, url: &Url) -> DeltaTable {
@@ -236,11 +241,11 @@ impl Tables {
     /// If it can't be read.
     pub async fn open_named(&self, name: &str) -> Result<Option<DeltaTable>, StoreError> {
         let mut table = self.unloaded(&self.url_of(name));
-        match table.load().await {
-            Ok(()) => Ok(Some(table)),
-            Err(DeltaTableError::NotATable(_) | DeltaTableError::InvalidTableLocation(_)) => Ok(None),
-            Err(error) => Err(StoreError::delta("reading")(error)),
+        let is_there = table.verify_deltatable_existence().await.map_err(StoreError::delta("looking for"))?;
+        if is_there {
+            table.load().await.map_err(StoreError::delta("reading"))?;
         }
+        Ok(is_there.then_some(table))
     }
 
     /// The newest version of another table, which is made if there is none.
@@ -279,16 +284,13 @@ impl Tables {
             .await
             .map_err(StoreError::delta("creating"))
     }
+}
 
-    fn check_columns(&self, table: &DeltaTable) -> Result<(), StoreError> {
-        let found = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().arrow_schema();
-        match schema().fields().iter().find(|field| found.field_with_name(field.name()).is_err()) {
-            Some(missing) => {
-                Err(StoreError::Columns { uri: Box::new(self.events_url()), column: missing.name().clone() })
-            }
-            None => Ok(()),
-        }
-    }
+/// Columns of this version that a table lacks.
+fn missing_columns(table: &DeltaTable) -> Result<Vec<StructField>, StoreError> {
+    let found = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().arrow_schema();
+    let fields: StructType = schema().as_ref().try_into_kernel().expect("columns have types of Delta");
+    Ok(fields.fields().filter(|field| found.field_with_name(field.name()).is_err()).cloned().collect())
 }
 
 /// Properties of a table whose log has statistics of these columns.

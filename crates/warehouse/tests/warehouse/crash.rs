@@ -1,18 +1,17 @@
 //! The process is killed at each step of loading and maintenance; tables equal journals afterwards (fault 74).
 
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::faulty::Faulty;
-use common::{World, click, options};
 use tickstream_warehouse_core::loader::Loader;
 use tickstream_warehouse_core::loader::suppression::Subject;
 use tickstream_warehouse_core::maintenance::erase::{self, Target};
 use tickstream_warehouse_core::maintenance::{Lease, compact, vacuum, verify};
 use tickstream_warehouse_core::query::Limits;
 use tickstream_warehouse_core::store::Tables;
+
+use crate::common::faulty::Faulty;
+use crate::common::{World, click, options};
 
 /// More operations than any of these takes.
 const OPERATIONS_MAX: i64 = 400;
@@ -30,7 +29,7 @@ async fn check(world: &World, rows: u64, what: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_loader_that_is_killed_at_any_step_loses_and_doubles_nothing() {
+async fn fault_74_a_loader_that_is_killed_at_any_step_loses_and_doubles_nothing() {
     let world = World::new();
     let mut writer = world.writer(0);
     let mut expected = 0;
@@ -61,7 +60,7 @@ async fn a_loader_that_is_killed_at_any_step_loses_and_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn maintenance_that_is_killed_at_any_step_changes_no_row() {
+async fn fault_74_maintenance_that_is_killed_at_any_step_changes_no_row() {
     let world = World::new();
     let mut writer = world.writer(0);
     let mut expected = 0;
@@ -95,7 +94,7 @@ async fn maintenance_that_is_killed_at_any_step_changes_no_row() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_erasure_that_is_killed_at_any_step_is_complete_when_it_is_repeated() {
+async fn fault_74_an_erasure_that_is_killed_at_any_step_is_complete_when_it_is_repeated() {
     let mut deaths = 0;
     for operations in 0..OPERATIONS_MAX {
         for is_done in [false, true] {

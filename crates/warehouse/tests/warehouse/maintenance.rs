@@ -1,10 +1,7 @@
 //! Retention, aggregates, jobs and import.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{World, click, log, metric, span};
 use tickstream_schema::events::LogLevel;
 use tickstream_warehouse_core::import::{self, Form};
 use tickstream_warehouse_core::jobs;
@@ -15,6 +12,8 @@ use tickstream_warehouse_core::maintenance::{Lease, aggregate};
 use tickstream_warehouse_core::query::{Limits, Role};
 use tickstream_warehouse_core::rules::{Job, Retention as Rule};
 use tickstream_warehouse_core::sample::History;
+
+use crate::common::{self, World, click, log, metric, span};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -115,12 +114,12 @@ async fn jobs_catch_up_and_write_each_period_once() {
         every: DAY,
         delay: Duration::from_secs(3600),
         query: "SELECT count(*) AS n FROM events WHERE timestamp >= '{from}' AND timestamp < '{to}'".into(),
-        file,
+        file: Some(file),
+        table: None,
         since: Some("2026-11-26T00:00:00Z".into()),
     };
     let at = |text: &str| text.parse().unwrap();
-    let state = world.directory.path();
-    let next = jobs::run_due(&job, state, &engine, at("2026-11-29T02:00:00Z")).await.unwrap();
+    let next = jobs::run_due(&job, &world.tables, &engine, at("2026-11-29T02:00:00Z")).await.unwrap();
     assert_eq!(next, at("2026-11-30T01:00:00Z"));
     let mut written: Vec<_> = std::fs::read_dir(world.directory.path().join("out"))
         .unwrap()
@@ -133,6 +132,39 @@ async fn jobs_catch_up_and_write_each_period_once() {
     let expected = [("26", "0"), ("27", "0"), ("28", "1")]
         .map(|(day, count)| (format!("daily-2026-11-{day}T00:00:00Z.csv"), format!("n\n{count}\n")));
     assert_eq!(written, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_s_table_has_each_period_once_and_is_asked_by_sql() {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    writer.append(vec![click("ada", "scroll"), click("bob", "buy")]);
+    world.load().await;
+    let engine = world.engine(false).await;
+    let mut job = Job {
+        name: "actions".into(),
+        every: DAY,
+        delay: Duration::ZERO,
+        query: "SELECT action, count(*) AS n, max(timestamp) AS last FROM events WHERE timestamp >= '{from}' \
+                AND timestamp < '{to}' GROUP BY action"
+            .into(),
+        file: None,
+        table: Some("actions".into()),
+        since: Some("2026-11-27T00:00:00Z".into()),
+    };
+    let now = "2026-11-29T02:00:00Z".parse().unwrap();
+    jobs::run_due(&job, &world.tables, &engine, now).await.unwrap();
+    // After a kill between the commit and the note, the same periods come again.
+    std::fs::remove_file(world.tables.state().join("jobs.json")).unwrap();
+    jobs::run_due(&job, &world.tables, &engine, now).await.unwrap();
+    const SQL: &str = "SELECT period, action, n FROM jobs.actions ORDER BY action";
+    let expected = ["2026-11-28T00:00:00Z|buy|1", "2026-11-28T00:00:00Z|scroll|1"];
+    assert_eq!(common::lines(&engine, SQL, &Role::local()).await, expected);
+    // It was computed with all rights.
+    assert!(engine.query(SQL, &Role::masked()).await.is_err());
+    job.query = "SELECT count(*) AS n, 'x' AS other FROM events WHERE '{from}' < '{to}'".into();
+    let error = jobs::run_due(&job, &world.tables, &engine, "2026-11-30T02:00:00Z".parse().unwrap()).await;
+    assert!(error.unwrap_err().to_string().contains("other"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,10 @@
 //! Journals become rows, each event once.
 
-mod common;
-
-use common::{World, click, dead_letter, log, metric, performance, span, video};
 use tickstream_schema::events::{LogLevel, StoredBatch};
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::maintenance::verify;
+
+use crate::common::{self, World, click, dead_letter, log, metric, performance, span, video};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_each_kind_are_rows_of_events_and_of_their_own_table() {

@@ -1,12 +1,9 @@
 //! The PostgreSQL wire: passwords, parameters, roles, refusals, cancellation.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use common::{World, click, log};
 use tickstream_schema::events::LogLevel;
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::query::tail::Ids;
@@ -15,6 +12,8 @@ use tickstream_warehouse_core::serve::{Access, Users, postgres};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_postgres::{Client, Config, NoTls};
+
+use crate::common::{World, click, log};
 
 struct Server {
     address: SocketAddr,

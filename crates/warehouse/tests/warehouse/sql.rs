@@ -1,14 +1,11 @@
 //! Attacks by SQL (fault 80): files, changes, other roles' columns, resource bombs.
 
-mod common;
-
 use std::time::Duration;
 
-use common::{World, chain, click, lines, log};
 use tickstream_schema::events::LogLevel;
-use tickstream_warehouse_core::events::enrichment::Geo;
-use tickstream_warehouse_core::query::tail::Ids;
-use tickstream_warehouse_core::query::{Engine, Limits, QueryError, Role};
+use tickstream_warehouse_core::query::{Engine, QueryError, Role};
+
+use crate::common::{World, chain, click, lines, log};
 
 async fn world() -> World {
     let world = World::new();
@@ -17,20 +14,6 @@ async fn world() -> World {
     writer.append(vec![log("shop", LogLevel::Info, "someone@example.com came")]);
     world.load().await;
     world
-}
-
-async fn engine(world: &World, change: impl FnOnce(&mut Limits)) -> Engine {
-    let mut limits = Limits::new(world.tables.state());
-    change(&mut limits);
-    Engine::open(
-        &world.tables,
-        Vec::new(),
-        Ids::Files(world.tables.state().to_owned()),
-        Geo::default(),
-        limits,
-    )
-    .await
-    .unwrap()
 }
 
 async fn fails(engine: &Engine, sql: &str) -> QueryError {
@@ -44,7 +27,7 @@ async fn fails(engine: &Engine, sql: &str) -> QueryError {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_the_tables_can_be_read() {
     let world = world().await;
-    let engine = engine(&world, |_| {}).await;
+    let engine = world.engine(false).await;
     for sql in [
         "SELECT * FROM '/etc/passwd'",
         "SELECT * FROM \"/etc/passwd\"",
@@ -65,7 +48,7 @@ async fn nothing_but_the_tables_can_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_masked_role_sees_no_person_by_any_way() {
     let world = world().await;
-    let engine = engine(&world, |_| {}).await;
+    let engine = world.engine(false).await;
     let masked = Role::masked();
     let clear = Role::local();
     const UNIQUES: &str = "SELECT count(DISTINCT user_id) FROM events";
@@ -92,7 +75,7 @@ async fn a_masked_role_sees_no_person_by_any_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_end_at_their_limits_and_the_process_answers_on() {
     let world = world().await;
-    let engine = engine(&world, |limits| {
+    let engine = world.engine_within(|limits| {
         limits.memory_bytes = 32 << 20;
         limits.spill_bytes = 64 << 20;
         limits.time = Duration::from_secs(3);
@@ -124,7 +107,7 @@ async fn bombs_end_at_their_limits_and_the_process_answers_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn functions_for_events_have_the_meaning_of_clickhouse() {
     let world = world().await;
-    let engine = engine(&world, |_| {}).await;
+    let engine = world.engine(false).await;
     let role = Role::local();
     let data = "(VALUES (1, 10, 'a'), (1, 20, 'b'), (1, 35, 'c'), (2, 5, 'b'), (2, 9, 'a'), (3, 1, 'a'), (3, 100, 'b')) \
                 AS t(u, at, name)";

@@ -61,8 +61,12 @@ impl Writer {
     }
 
     pub fn append_batch(&mut self, batch: &StoredBatch) {
-        let payload = batch.encode_to_vec();
-        while self.journal.append([3; 16], 1, batch.events.len() as u32, &payload).is_err() {
+        self.append_payload(batch.events.len() as u32, &batch.encode_to_vec());
+    }
+
+    /// Appends a record as it is.
+    pub fn append_payload(&mut self, events: u32, payload: &[u8]) {
+        while self.journal.append([3; 16], 1, events, payload).is_err() {
             self.settle();
         }
         self.settle();
@@ -111,16 +115,19 @@ impl World {
 
     pub async fn engine(&self, with_tail: bool) -> Engine {
         let journals = if with_tail { vec![self.journals()] } else { Vec::new() };
-        let limits = Limits::new(self.tables.state());
-        Engine::open(
-            &self.tables,
-            journals,
-            Ids::Files(self.tables.state().to_owned()),
-            Geo::default(),
-            limits,
-        )
-        .await
-        .unwrap()
+        self.engine_over(journals, Limits::new(self.tables.state())).await
+    }
+
+    /// An engine over the tables alone, with other limits.
+    pub async fn engine_within(&self, change: impl FnOnce(&mut Limits)) -> Engine {
+        let mut limits = Limits::new(self.tables.state());
+        change(&mut limits);
+        self.engine_over(Vec::new(), limits).await
+    }
+
+    async fn engine_over(&self, journals: Vec<PathBuf>, limits: Limits) -> Engine {
+        let ids = Ids::Files(self.tables.state().to_owned());
+        Engine::open(&self.tables, journals, ids, Geo::default(), limits).await.unwrap()
     }
 
     /// Lines of an answer, cells parted by `|`.

@@ -1,13 +1,10 @@
 //! `POST /v1/query`: users, formats, refusals, and answers that fail on the way.
 
-mod common;
-
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::{World, click};
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
@@ -15,6 +12,8 @@ use tickstream_warehouse_core::serve::{Access, Users, http};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+use crate::common::{World, click};
 
 struct Server {
     address: SocketAddr,
