@@ -54,7 +54,7 @@ fn bars(table: &Table, labels: &str, values: &str, are_steps: bool) -> Markup {
                 }
             }
         }
-        @if table.rows.len() > BARS_MAX {
+        @if rows.len() == BARS_MAX && table.rows.len() > BARS_MAX {
             p.note { "The first " (BARS_MAX) " of " (table.rows.len()) "; the table has all." }
         }
     }

@@ -3,7 +3,7 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::number;
-use crate::filters::{Columns, Filters, NAMES, Parameters, encoded, time_text};
+use crate::filters::{Columns, Filters, NAMES, Parameters, encoded};
 use crate::table::{Table, Value};
 use crate::teams::{TEAMS, Team};
 
@@ -45,6 +45,7 @@ pub fn page(frame: Frame<'_>, content: Markup) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (frame.title) " – tickstream" }
+                link rel="icon" href="data:,";
                 link rel="stylesheet" href="/static/pages.css";
                 script src="/static/pages.js" defer {}
             }
@@ -111,7 +112,7 @@ pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters,
 pub fn period(filters: &Filters, columns: Columns) -> Markup {
     html! {
         p.note {
-            (time_text(filters.from)) " to " (time_text(filters.to))
+            (number::time(filters.from)) " to " (number::time(filters.to))
             @for (name, value) in &filters.values {
                 @let applies = columns.iter().any(|(other, _)| other == name);
                 " · " (name) " = " (value) @if !applies { " (not known here)" }
@@ -122,10 +123,15 @@ pub fn period(filters: &Filters, columns: Columns) -> Markup {
 
 /// A table; with `is_heat`, numbers are darker the larger they are.
 pub fn table(table: &Table, caption: &str, is_heat: bool) -> Markup {
-    let numbers = table.rows.iter().flat_map(|row| row.iter().skip(1)).filter_map(Value::number);
-    let most = numbers.fold(0.0, f64::max);
+    // Where there are shares, they are coloured; else all numbers are.
+    let is_share = |name: &String| name.ends_with(", %");
+    let has_shares = table.columns.iter().any(is_share);
+    let is_hot = |place: usize| is_heat && place > 0 && (!has_shares || is_share(&table.columns[place]));
+    let hot = table.rows.iter().flat_map(|row| row.iter().enumerate().filter(|(place, _)| is_hot(*place)));
+    let most = hot.filter_map(|(_, value)| value.number()).fold(0.0, f64::max);
     let is_number = |place: usize| {
-        table.rows.iter().any(|row| matches!(row.get(place), Some(Value::Integer(_) | Value::Number(_))))
+        let is_one = |row: &Vec<Value>| matches!(row.get(place), Some(Value::Integer(_) | Value::Number(_)));
+        is_share(&table.columns[place]) || table.rows.iter().any(is_one)
     };
     let numeric: Vec<_> = (0..table.columns.len()).map(is_number).collect();
     html! {
@@ -137,7 +143,7 @@ pub fn table(table: &Table, caption: &str, is_heat: bool) -> Markup {
                     @for row in table.rows.iter().take(ROWS_MAX) {
                         tr {
                             @for (place, value) in row.iter().enumerate() {
-                                td class=(cell_class(numeric[place], value, most, is_heat && place > 0)) {
+                                td class=(cell_class(numeric[place], value, most, is_hot(place))) {
                                     (linked(&table.columns[place], value))
                                 }
                             }

@@ -60,7 +60,7 @@ fn brief(item: &Item, answer: &Answer, filters: &Filters) -> Markup {
     html! {
         (figure(&item.headline.title(), answer.figures))
         (drawing)
-        @if is_drawn {
+        @if is_drawn && item.chart != Chart::Table {
             details { summary { "Table" } (table(&few, item.title, item.chart == Chart::Grid)) }
         } @else {
             (table(&few, item.title, item.chart == Chart::Grid))

@@ -92,7 +92,7 @@ const BUDGET: Item = Item {
     sql: "SELECT date_trunc('day', timestamp) AS day, sum(coalesce(effective_cost, billed_cost)) AS cost FROM costs WHERE {where} \
           GROUP BY 1 ORDER BY 1",
     compute: |rows, filters| budget(&rows, filters),
-    headline: Headline::Last("cost"),
+    headline: Headline::Last("expected in the next 30 days", "cost"),
     chart: Chart::Bars("what", "cost"),
     trend: Some(Trend {
         title: "Cost by day",

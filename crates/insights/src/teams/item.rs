@@ -55,8 +55,10 @@ pub enum Headline {
     Share(&'static str, &'static str),
     /// First cell of a column.
     First(&'static str),
-    /// Last cell of a column.
-    Last(&'static str),
+    /// Last cell of a column; its title and the column.
+    Last(&'static str, &'static str),
+    /// Sum of a column; its title and the column.
+    Total(&'static str, &'static str),
     /// Number of rows.
     Rows(&'static str),
 }
@@ -96,7 +98,9 @@ impl Headline {
     /// Name of the figure.
     pub fn title(&self) -> String {
         match self {
-            Self::Sum(column) | Self::First(column) | Self::Last(column) => (*column).to_owned(),
+            Self::Sum(title) | Self::First(title) | Self::Last(title, _) | Self::Total(title, _) => {
+                (*title).to_owned()
+            }
             Self::Share(part, whole) => format!("{part} / {whole}, %"),
             Self::Rows(title) => (*title).to_owned(),
         }
@@ -109,9 +113,9 @@ impl Headline {
             (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>())
         };
         match self {
-            Self::Sum(column) => sum(column),
+            Self::Sum(column) | Self::Total(_, column) => sum(column),
             Self::First(column) => table.column(column).next()?.number(),
-            Self::Last(column) => table.column(column).last()?.number(),
+            Self::Last(_, column) => table.column(column).last()?.number(),
             Self::Share(part, whole) => {
                 let (part, whole) = (sum(part)?, sum(whole)?);
                 (whole != 0.0).then(|| part / whole * 100.0)

@@ -80,7 +80,7 @@ const FUNNEL: Item = Item {
     sql: "SELECT person, timestamp_ns, event_name FROM {clients} WHERE person IS NOT NULL AND {where} \
           AND event_name IN ('product_viewed', 'added_to_cart', 'purchased') ORDER BY person, timestamp_ns",
     compute: |rows, _| funnel_of(&rows, &STEPS, 7 * DAY),
-    headline: Headline::Last("share, %"),
+    headline: Headline::Last("of the first step, %", "share, %"),
     chart: Chart::Steps("step", "persons"),
     trend: None,
 };
@@ -132,7 +132,7 @@ const ATTRIBUTION: Item = Item {
     sql: "SELECT person, timestamp_ns, channel, revenue FROM {clients} WHERE person IS NOT NULL AND {where} \
           ORDER BY person, timestamp_ns",
     compute: |rows, _| attribution(&rows),
-    headline: Headline::Sum("last"),
+    headline: Headline::Total("conversions", "last"),
     chart: Chart::Grid,
     trend: None,
 };
@@ -210,7 +210,7 @@ const ENGAGEMENT: Item = Item {
     sql: "SELECT person, timestamp_ns, event_type FROM {clients} WHERE person IS NOT NULL AND {where} \
           AND event_type IN ('user_interaction', 'video', 'custom') ORDER BY person, timestamp_ns",
     compute: |rows, _| engagement(&rows),
-    headline: Headline::Share("interactions", "sessions"),
+    headline: Headline::Sum("sessions"),
     chart: Chart::Bars("week", "sessions"),
     trend: None,
 };

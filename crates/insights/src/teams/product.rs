@@ -109,7 +109,7 @@ const EXPERIMENTS: Item = Item {
           GROUP BY experiment, variant ORDER BY experiment, variant",
     compute: |rows, _| experiments(&rows),
     headline: Headline::Sum("persons"),
-    chart: Chart::Bars("variant", "conversion, %"),
+    chart: Chart::Table,
     trend: None,
 };
 
