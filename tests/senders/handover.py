@@ -39,21 +39,23 @@ def is_running(pid):
         return False
 
 
-def children(pid):
-    found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+def collectors(folder):
+    """Processes that collect by the configuration of this folder."""
+    found = set()
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            found += (task / "children").read_text().split()
+            if f"{folder}/collect.toml".encode() in (process / "cmdline").read_bytes() and is_running(process.name):
+                found.add(int(process.name))
         except OSError:
             continue
-    return [int(child) for child in found]
+    return found
 
 
 class Application(threading.Thread):
     """Sends each event once, over a connection of its own, and never again."""
 
     def __init__(self, sender):
-        super().__init__()
+        super().__init__(daemon=True)
         self.sender, self.failures, self.is_over = sender, [], False
 
     def run(self):
@@ -87,11 +89,11 @@ def main():
         write(log, lines)
         old = installation.collector
         old.send_signal(signal.SIGUSR2)
-        wait_for(lambda: children(old.pid) or not is_running(old.pid), "no process was started")
-        successor = Successor(children(old.pid)[0])
         write(log, lines)
+        wait_for(lambda: collectors(folder) - {old.pid}, "no process was started")
+        (successor,) = collectors(folder) - {old.pid}
         assert old.wait(timeout=60) == 0, f"see {folder}"
-        installation.collector = successor
+        installation.collector = Successor(successor)
         write(log, lines)
         time.sleep(0.5)
     # While the configuration can't be used, nothing is handed over.
