@@ -275,10 +275,9 @@ fn changes_need_the_token_or_the_socket() {
         [&["drain"][..], &["reload"], &["log-level", "debug"], &["kick", "0-1", "--yes"], &["upgrade"]]
     {
         let without = [command, &["--admin", &admin]].concat();
-        let code = if command[0] == "upgrade" { 1 } else { 3 };
-        check_fails(&without, code, &[&admin, "missing", "--admin-token-file", "unix socket"]);
+        check_fails(&without, 3, &[&admin, "missing", "--admin-token-file", "unix socket"]);
         let with_wrong = [&without[..], &["--admin-token-file", wrong.to_str().unwrap()]].concat();
-        check_fails(&with_wrong, code, &["is wrong"]);
+        check_fails(&with_wrong, 3, &["is wrong"]);
     }
     check_fails(
         &["status", "--admin", "unix:/nowhere/admin.sock"],

@@ -39,16 +39,17 @@ def is_running(pid):
         return False
 
 
-def collectors(folder):
-    """Processes that collect by the configuration of this folder."""
-    found = set()
-    for process in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{folder}/collect.toml".encode() in (process / "cmdline").read_bytes() and is_running(process.name):
-                found.add(int(process.name))
-        except OSError:
-            continue
-    return found
+def command_line(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def collectors(line):
+    """The processes with this command line, which names a folder of its own."""
+    running = (int(path.name) for path in pathlib.Path("/proc").iterdir() if path.name.isdecimal())
+    return {pid for pid in running if command_line(pid) == line}
 
 
 class Application(threading.Thread):
@@ -88,12 +89,15 @@ def main():
     for _ in range(rounds):
         write(log, lines)
         old = installation.collector
+        line = command_line(old.pid)
         old.send_signal(signal.SIGUSR2)
+        # The old one may have ended before anybody looks.
+        new = lambda: collectors(line) - {old.pid}
+        wait_for(new, "no process was started")
+        successor = Successor(new().pop())
         write(log, lines)
-        wait_for(lambda: collectors(folder) - {old.pid}, "no process was started")
-        (successor,) = collectors(folder) - {old.pid}
         assert old.wait(timeout=60) == 0, f"see {folder}"
-        installation.collector = Successor(successor)
+        installation.collector = successor
         write(log, lines)
         time.sleep(0.5)
     # While the configuration can't be used, nothing is handed over.

@@ -269,9 +269,9 @@ mod tests {
         );
         check(b"HTTP/1.1 200 OK\r\n\r\n{}", Err("isn't what this version of tickstream reads"));
         check(b"HTTP/1.1 200 OK\r\n\r\n[1", Err("isn't what this version"));
-        check(b"SSH-2.0-OpenSSH_9.2\r\n", Err("doesn't speak HTTP"));
-        check(b"HTTP/1.1 OK\r\n\r\n", Err("doesn't speak HTTP"));
-        check(b"", Err("doesn't speak HTTP"));
+        check(b"SSH-2.0-OpenSSH_9.2\r\n", Err("isn't HTTP"));
+        check(b"HTTP/1.1 OK\r\n\r\n", Err("isn't HTTP"));
+        check(b"", Err("isn't HTTP"));
     }
 
     #[test]

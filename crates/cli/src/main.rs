@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod events;
 mod exit;
+mod journal_files;
 mod operator;
 mod output;
 mod publish;

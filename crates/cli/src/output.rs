@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::events::journals;
+use crate::journal_files::is_beside_a_journal;
 
 /// Bytes that are gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 16;
@@ -87,7 +87,7 @@ impl OutputFile {
     /// # Errors
     /// If it is one of `inputs`, is among the files of a journal, or can't be written.
     pub fn prepare(path: &Path, inputs: Inputs) -> io::Result<Self> {
-        if journals::is_beside_a_journal(path) {
+        if is_beside_a_journal(path) {
             let problem = "it would be in a journal's directory; name another one";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }

@@ -4,9 +4,13 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
+use tickstream_service::signals::SAME_SIGNAL;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals for asynchronous commands.
@@ -14,6 +18,8 @@ pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
+    /// Time of the last one that was handed out.
+    last: Option<Instant>,
 }
 
 impl StopSignals {
@@ -27,12 +33,22 @@ impl StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup,
+            last: None,
         })
     }
 
     /// Waits for the next one. Cancelled, it loses none.
     pub async fn next(&mut self) {
-        let Self { interrupt, terminate, hangup } = self;
+        loop {
+            self.any().await;
+            if self.last.replace(Instant::now()).is_none_or(|last| last.elapsed() >= SAME_SIGNAL) {
+                return;
+            }
+        }
+    }
+
+    async fn any(&mut self) {
+        let Self { interrupt, terminate, hangup, .. } = self;
         let hung_up = async {
             match hangup {
                 Some(hangup) => drop(hangup.recv().await),
@@ -47,7 +63,8 @@ impl StopSignals {
     }
 }
 
-/// The signals for commands that look at a flag between two pieces of work. A second signal ends the process at once.
+/// The signals for commands that look at a flag between two pieces of work. A second signal ends the process at once, unless it
+/// is the first one that came twice.
 #[derive(Clone)]
 pub struct StopFlag(Arc<AtomicBool>);
 
@@ -57,14 +74,22 @@ impl StopFlag {
     /// # Errors
     /// If the kernel refuses.
     pub fn catch() -> io::Result<Self> {
+        let caught =
+            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|number| *number != SIGHUP || !is_ignored(SIGHUP));
+        let mut signals = Signals::new(caught)?;
         let stopped = Arc::new(AtomicBool::new(false));
-        for number in [SIGINT, SIGTERM, SIGHUP] {
-            if number != SIGHUP || !is_ignored(SIGHUP) {
-                // The order counts: the first signal finds the flag unset.
-                flag::register_conditional_default(number, stopped.clone())?;
-                flag::register(number, stopped.clone())?;
+        let flag = stopped.clone();
+        let wait = move || {
+            let mut first = None;
+            for number in signals.forever() {
+                flag.store(true, Ordering::Relaxed);
+                if first.get_or_insert_with(Instant::now).elapsed() >= SAME_SIGNAL {
+                    // Nothing is left to do if this fails: the flag is set.
+                    let _ = emulate_default_handler(number);
+                }
             }
-        }
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(wait)?;
         Ok(Self(stopped))
     }
 

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn its_time_is_told() {
+    fn its_time_is_reported() {
         let certificate = Certificate { subject: "CN=a".to_owned(), begins: 100, ends: 200 };
         let check = |now_s, expected: Option<&str>| {
             assert_eq!(certificate.concern(now_s, 10), expected, "{now_s}");

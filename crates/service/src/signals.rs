@@ -2,9 +2,14 @@
 
 use std::io;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator;
+
+/// Time in which a signal that comes again is still the same one: timeout(1) sends its signal to the process, and then to
+/// the process's group.
+pub const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// A request of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +41,14 @@ impl Signals {
     /// If the thread can't be started.
     pub fn forward(mut self, mut handle: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
         let forward = move || {
+            let mut ended: Option<Instant> = None;
             for signal in self.0.forever() {
                 handle(match signal {
                     SIGHUP => Signal::Reload,
                     SIGUSR2 => Signal::Upgrade,
+                    _ if ended.replace(Instant::now()).is_some_and(|at| at.elapsed() < SAME_SIGNAL) => {
+                        continue;
+                    }
                     _ => Signal::End,
                 });
             }

@@ -1,11 +1,10 @@
 //! Finds the journals of a directory.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
-
-use tickstream_journal::FileName;
 
 use super::EventsError;
+use crate::journal_files::is_journal;
 
 /// A journal's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,24 +42,6 @@ pub fn find(directory: &Path) -> Result<Vec<Place>, EventsError> {
         return Err(EventsError::NoJournal(directory.to_owned()));
     }
     Ok(places)
-}
-
-/// Tells a file that is, or would be, beside a journal's own files, under whatever name.
-pub fn is_beside_a_journal(file: &Path) -> bool {
-    let real = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    is_journal(folder).unwrap_or(false)
-}
-
-/// True if there is any of a journal's files, be it only its lock.
-fn is_journal(directory: &Path) -> io::Result<bool> {
-    let is_ours = |name: &str| name == "lock" || FileName::parse(name).is_some();
-    for entry in fs::read_dir(directory)? {
-        if entry?.file_name().to_str().is_some_and(is_ours) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 fn name_of(path: &Path) -> String {
