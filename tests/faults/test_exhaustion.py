@@ -176,7 +176,7 @@ class SocketMemory(FaultCase):
         self.assertFalse(set(addresses) & set(left), "still connected")
 
 
-class Unfit(StartCase):
+class Preflight(StartCase):
     fault = 21
     promise = "io_uring denied, kernel too old, memlock or descriptors too low: a clear error at start"
 

@@ -28,6 +28,7 @@ const REPLACED: &[(&str, &str)] = &[
     ("speaks", "accepts frames"),
     ("tally", "counts"),
     ("told", "reported, injected"),
+    ("unfit", "preflight error"),
     ("unproven", "pre-auth"),
     ("wave", "fan-out"),
 ];

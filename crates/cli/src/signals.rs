@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use tickstream_service::signals::SAME_SIGNAL;
@@ -74,15 +75,17 @@ impl StopFlag {
     /// # Errors
     /// If the kernel refuses.
     pub fn catch() -> io::Result<Self> {
-        let caught =
-            [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|number| *number != SIGHUP || !is_ignored(SIGHUP));
-        let mut signals = Signals::new(caught)?;
+        let is_caught = |number: &i32| *number != SIGHUP || !is_ignored(SIGHUP);
+        let caught: Vec<_> = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(is_caught).collect();
         let stopped = Arc::new(AtomicBool::new(false));
-        let flag = stopped.clone();
+        for number in &caught {
+            // In the handler: the flag is set before a call that the signal interrupts comes back.
+            flag::register(*number, stopped.clone())?;
+        }
+        let mut signals = Signals::new(caught)?;
         let wait = move || {
             let mut first = None;
             for number in signals.forever() {
-                flag.store(true, Ordering::Relaxed);
                 if first.get_or_insert_with(Instant::now).elapsed() >= SAME_SIGNAL {
                     // Nothing is left to do if this fails: the flag is set.
                     let _ = emulate_default_handler(number);

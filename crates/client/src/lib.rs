@@ -120,8 +120,8 @@ pub use builder::Builder;
 pub use client::{Client, Subscription};
 pub use error::{BadMessage, Error, Operation, with_causes};
 pub use publish::{
-    BatchAnswer, BatchPublisher, BatchPublishing, Compression, EncodedBatch, Progress, PublishError,
-    PublishEvent, Publisher, PublisherStatus, Publishing, Rejection, SubmitError, Unanswered, Verdict,
+    BatchAnswer, BatchPublisher, BatchPublishing, BatchRejection, Compression, EncodedBatch, Progress,
+    PublishError, PublishEvent, Publisher, PublisherStatus, Publishing, Rejection, SubmitError, Unanswered,
     fill_event, new_event, new_event_id,
 };
 pub use rustls::AlertDescription;

@@ -16,7 +16,7 @@ mod queue;
 mod shared;
 
 pub use batches::{
-    BatchAnswer, BatchPublisher, BatchPublishing, EncodedBatch, PublisherStatus, SubmitError, Verdict,
+    BatchAnswer, BatchPublisher, BatchPublishing, BatchRejection, EncodedBatch, PublisherStatus, SubmitError,
 };
 pub use event::{Progress, PublishError, PublishEvent, Rejection, Unanswered};
 pub use make::{fill_event, new_event, new_event_id};

@@ -123,7 +123,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Reads from the environment what was handed over.
+    /// Receives the sockets that the environment names as handed over.
     ///
     /// # Errors
     /// If the sockets don't come.

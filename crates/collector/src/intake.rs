@@ -170,9 +170,9 @@ impl Intake {
                     outcome.accepted += u64::from(answer.accepted);
                     outcome.duplicates += u64::from(answer.duplicates);
                     outcome.retry_after = outcome.retry_after.max(answer.retry_after);
-                    let rejected = answer.rejected.into_iter().map(|verdict| {
-                        let index = indexes[verdict.index as usize];
-                        Rejection::of_server(index, verdict)
+                    let rejected = answer.rejected.into_iter().map(|rejection| {
+                        let index = indexes[rejection.index as usize];
+                        Rejection::of_server(index, rejection)
                     });
                     outcome.rejected.extend(rejected);
                 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt, time::Duration};
 
-use tickstream_client::Verdict;
+use tickstream_client::BatchRejection;
 
 /// Outcome of the events of a request. Those that are in no other count are on stable storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,8 +71,8 @@ impl Rejection {
     }
 
     /// The server's verdict on the event with this index.
-    pub fn of_server(index: u32, verdict: Verdict) -> Self {
-        let Verdict { code, message, retryable, .. } = verdict;
+    pub fn of_server(index: u32, rejection: BatchRejection) -> Self {
+        let BatchRejection { code, message, retryable, .. } = rejection;
         Self { index, code: code.into(), message, retryable }
     }
 }

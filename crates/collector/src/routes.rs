@@ -14,7 +14,7 @@ const HTTP: &[Listener] = &[Listener::Http];
 const OTLP_HTTP: &[Listener] = &[Listener::OtlpHttp];
 const OTLP_GRPC: &[Listener] = &[Listener::OtlpGrpc];
 const READ: &str = "GET, HEAD";
-/// Methods of paths that shippers read, and write to.
+/// Methods by which shippers read and write setup.
 const SETUP: &str = "GET, HEAD, PUT, POST";
 
 /// All paths.

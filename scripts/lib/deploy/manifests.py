@@ -3,6 +3,7 @@
 import os
 import re
 import tempfile
+import tomllib
 from pathlib import Path
 
 import yaml
@@ -41,17 +42,37 @@ def build(context, kubectl, name, folder=None):
     return objects
 
 
+def warehouse(context, kubectl, text):
+    """The example with its lines for event collection and the warehouse: a second container beside each server."""
+    with tempfile.TemporaryDirectory() as scratch:
+        up = os.path.relpath(context.deploy / "kubernetes", Path(scratch).resolve())
+        text = text.replace("# - ../events", "- ../events").replace("# - ../warehouse", "- ../warehouse")
+        (Path(scratch) / "kustomization.yaml").write_text(text.replace("../", f"{up}/"))
+        objects = build(context, kubectl, "example with the warehouse", scratch)
+    schemas(context, "example with the warehouse", objects)
+    pod = by_kind(objects)["StatefulSet"]["spec"]["template"]["spec"]
+    server, warehouse = pod["containers"]
+    require(warehouse["image"].startswith("registry.example/"), "the example doesn't name the warehouse's image")
+    journals = next(one["value"] for one in server["env"] if one["name"] == "TICKSTREAM_JOURNAL")
+    settings = tomllib.loads((context.deploy / "kubernetes/warehouse/warehouse.toml").read_text())
+    require(settings["journal"] == journals, "the warehouse reads other journals than the server writes")
+    volumes = {one["name"] for one in pod["volumes"]} | {"events"}
+    require({one["name"] for one in warehouse["volumeMounts"]} <= volumes, "the warehouse mounts a volume that isn't there")
+
+
 def events(context, kubectl):
     """The example with its line for event collection: a volume for each pod, in which the journals are."""
     source = context.deploy / "kubernetes/example"
     text = (source / "kustomization.yaml").read_text()
     require("  # - ../events\n" in text, "the example has no line for event collection")
+    require("  # - ../warehouse\n" in text, "the example has no line for the warehouse")
     # Not beside the others: what is checked stays as it is.
     with tempfile.TemporaryDirectory() as scratch:
         up = os.path.relpath(source.parent, Path(scratch).resolve())
         (Path(scratch) / "kustomization.yaml").write_text(text.replace("# - ../events", "- ../events").replace("../", f"{up}/"))
         objects = build(context, kubectl, "example with events", scratch)
     schemas(context, "example with events", objects)
+    warehouse(context, kubectl, text)
     require("Deployment" not in by_kind(objects), "events/ leaves the Deployment")
     pods = by_kind(objects)["StatefulSet"]["spec"]
     labels = pods["template"]["metadata"]["labels"]

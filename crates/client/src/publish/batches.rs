@@ -9,6 +9,6 @@ mod encoded;
 mod publisher;
 mod queue;
 
-pub use answer::{BatchAnswer, SubmitError, Verdict};
+pub use answer::{BatchAnswer, BatchRejection, SubmitError};
 pub use encoded::EncodedBatch;
 pub use publisher::{BatchPublisher, BatchPublishing, PublisherStatus};

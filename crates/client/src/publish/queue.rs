@@ -45,7 +45,7 @@ pub(crate) struct Answer {
     pub retrying: Option<PublishEvent>,
 }
 
-/// True if the answer is one for a batch of so many events: each is counted once, and verdicts are in order.
+/// True if the answer is one for a batch of so many events: each is counted once, and rejections are in order.
 pub(crate) fn answers_all(ack: &PublishAck, events: usize) -> bool {
     let answered = u64::from(ack.accepted) + u64::from(ack.duplicates) + ack.rejected.len() as u64;
     let rises = ack.rejected.is_sorted_by(|a, b| a.index < b.index);

@@ -249,18 +249,18 @@ fn take_path(document: &mut Map<String, Json>, path: &str) -> Option<String> {
 fn items(outcome: &Outcome) -> Json {
     let mut rejected = outcome.rejected.iter().peekable();
     let item = |(index, note): (u32, &String)| {
-        let verdict = rejected.next_if(|rejection| rejection.index == index);
-        item(note, verdict)
+        let rejection = rejected.next_if(|rejection| rejection.index == index);
+        item(note, rejection)
     };
     let items: Vec<_> = (0..).zip(&outcome.notes).map(item).collect();
     json!({ "took": 1, "errors": !outcome.rejected.is_empty(), "items": items })
 }
 
-fn item(note: &str, verdict: Option<&Rejection>) -> Json {
+fn item(note: &str, rejection: Option<&Rejection>) -> Json {
     let mut parts = note.splitn(3, '\n');
     let (name, index, id) = (parts.next(), parts.next(), parts.next());
     let mut item = json!({ "_index": index, "_id": id, "status": 201, "result": "created" });
-    if let Some(Rejection { code, message, retryable, .. }) = verdict {
+    if let Some(Rejection { code, message, retryable, .. }) = rejection {
         let status = if *retryable { 429 } else { 400 };
         let error = json!({ "type": code, "reason": message });
         item = json!({ "_index": index, "_id": id, "status": status, "error": error });

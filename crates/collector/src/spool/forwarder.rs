@@ -145,8 +145,8 @@ async fn deliver(shared: Arc<Shared>, upstream: Arc<Upstream>, batch: EncodedBat
     loop {
         let retry_after = match upstream.submit(batch.clone()).await {
             Ok(answer) => {
-                let last = answer.rejected.iter().filter(|verdict| !verdict.retryable).count();
-                if let Some(first) = answer.rejected.iter().find(|verdict| !verdict.retryable)
+                let last = answer.rejected.iter().filter(|rejection| !rejection.retryable).count();
+                if let Some(first) = answer.rejected.iter().find(|rejection| !rejection.retryable)
                     && answer.rejected.len() == last
                 {
                     let (code, message) = (&first.code, &first.message);

@@ -252,8 +252,8 @@ mod tests {
 
     #[test]
     fn flat_and_unusable_values_raise_none() {
-        assert_eq!(alarms(std::iter::repeat_n(0.1, 5_000)), []);
-        assert_eq!(alarms([f64::NAN, f64::INFINITY].into_iter().cycle().take(5_000)), []);
+        assert!(alarms(std::iter::repeat_n(0.1, 5_000)).is_empty());
+        assert!(alarms([f64::NAN, f64::INFINITY].into_iter().cycle().take(5_000)).is_empty());
     }
 
     #[test]

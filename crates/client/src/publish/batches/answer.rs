@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tickstream_schema::events::Rejected;
 
-/// The server's answer to a batch: all events without a verdict are on stable storage.
+/// The server's answer to a batch: all events without a rejection are on stable storage.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchAnswer {
     /// Events that were stored.
@@ -12,14 +12,14 @@ pub struct BatchAnswer {
     /// Events that were stored before.
     pub duplicates: u32,
     /// The others, by rising index.
-    pub rejected: Vec<Verdict>,
-    /// The time after which the server wants to see the events with a retryable verdict again; 0: it didn't say.
+    pub rejected: Vec<BatchRejection>,
+    /// The time after which the server wants to see the events with a retryable rejection again; 0: it didn't say.
     pub retry_after: Duration,
 }
 
 /// Why an event wasn't stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct BatchRejection {
     /// Index in the batch, from 0.
     pub index: u32,
     /// Such as "FIELD_TOO_LONG": docs/protocol.md lists them.
@@ -30,7 +30,7 @@ pub struct Verdict {
     pub retryable: bool,
 }
 
-impl From<Rejected> for Verdict {
+impl From<Rejected> for BatchRejection {
     fn from(Rejected { index, code, message, retryable }: Rejected) -> Self {
         Self { index, code, message, retryable }
     }
@@ -42,7 +42,7 @@ pub enum SubmitError {
     /// Too many bytes wait for an answer.
     #[error("the queue is full: {bytes} bytes have no answer yet")]
     Full {
-        /// Their number.
+        /// Bytes without an answer.
         bytes: usize,
     },
     /// The batch is empty, or larger than the server takes. It may have fit the server before.

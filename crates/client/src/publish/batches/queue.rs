@@ -10,7 +10,7 @@ use tickstream_schema::events::PublishAck;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    answer::{BatchAnswer, SubmitError, Verdict},
+    answer::{BatchAnswer, BatchRejection, SubmitError},
     encoded::EncodedBatch,
 };
 use crate::{
@@ -258,7 +258,7 @@ impl Queue for BatchQueue {
             self.not_before = self.not_before.max(Some(now + retry_after));
         }
         let PublishAck { accepted, duplicates, rejected, .. } = ack;
-        let rejected = rejected.into_iter().map(Verdict::from).collect();
+        let rejected = rejected.into_iter().map(BatchRejection::from).collect();
         _ = submitted.answer.send(Ok(BatchAnswer { accepted, duplicates, rejected, retry_after }));
         Ok(Answer { rejections: Vec::new(), retrying: None })
     }

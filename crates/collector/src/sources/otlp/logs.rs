@@ -13,7 +13,7 @@ use super::{
     plain,
     semantics::{ID_BYTES_MAX, SESSION, USER, level},
     shared::{SharedResource, SharedScope},
-    values::{Attributes, Unfit, id, to_value},
+    values::{Attributes, MappingError, id, to_value},
 };
 use crate::{
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or, is_message},
@@ -62,7 +62,7 @@ pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Resu
     Ok(())
 }
 
-fn take(shared: &Result<SharedScope<'_>, Unfit>, record: LogRecord, writer: &mut EventWriter<'_>) {
+fn take(shared: &Result<SharedScope<'_>, MappingError>, record: LogRecord, writer: &mut EventWriter<'_>) {
     let time = record.observed_time_unix_nano;
     let taken = shared.as_ref().map_err(Clone::clone).and_then(|shared| {
         let event = event(shared.resource, record)?;
@@ -74,7 +74,7 @@ fn take(shared: &Result<SharedScope<'_>, Unfit>, record: LogRecord, writer: &mut
     }
 }
 
-fn event(resource: &SharedResource, record: LogRecord) -> Result<Event, Unfit> {
+fn event(resource: &SharedResource, record: LogRecord) -> Result<Event, MappingError> {
     let attributes = Attributes::new(record.attributes)?;
     let (message, body) = match record.body.map(|body| body.value) {
         Some(Some(Any::StringValue(text))) if is_message(&text) => (text, None),

@@ -17,7 +17,7 @@ use tickstream_client::events::{
 use super::{
     logs::envelope,
     shared::SharedResource,
-    values::{Attributes, Unfit, id, to_map},
+    values::{Attributes, MappingError, id, to_map},
 };
 use crate::{
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or},
@@ -34,7 +34,7 @@ pub(super) fn decode(request: ExportMetricsServiceRequest, writer: &mut EventWri
 }
 
 fn decode_scope(
-    resource: Result<&SharedResource, &Unfit>,
+    resource: Result<&SharedResource, &MappingError>,
     metrics: ScopeMetrics,
     writer: &mut EventWriter<'_>,
 ) {
@@ -48,7 +48,7 @@ fn decode_scope(
     }
 }
 
-type Shared<'a> = Result<(&'a SharedResource, &'a [u8]), &'a Unfit>;
+type Shared<'a> = Result<(&'a SharedResource, &'a [u8]), &'a MappingError>;
 
 fn decode_metric(shared: Shared<'_>, metric: Metric, writer: &mut EventWriter<'_>) {
     let Metric { name, description, unit, metadata, data } = metric;
@@ -62,8 +62,8 @@ fn decode_metric(shared: Shared<'_>, metric: Metric, writer: &mut EventWriter<'_
     for point in points {
         let event = match (&shared, &series) {
             (Ok((resource, _)), Ok(series)) => point.and_then(|point| event(resource, series, point)),
-            (Err(unfit), _) => Err((*unfit).clone()),
-            (_, Err(unfit)) => Err(unfit.clone()),
+            (Err(mapping_error), _) => Err((*mapping_error).clone()),
+            (_, Err(mapping_error)) => Err(mapping_error.clone()),
         };
         match event {
             Ok(event) => {
@@ -79,7 +79,7 @@ fn decode_metric(shared: Shared<'_>, metric: Metric, writer: &mut EventWriter<'_
 type Point = (Vec<KeyValue>, MetricPoint);
 
 /// A series without its names, and its points.
-fn points(data: Data) -> (MetricSeries, Vec<Result<Point, Unfit>>) {
+fn points(data: Data) -> (MetricSeries, Vec<Result<Point, MappingError>>) {
     let series = |series_type: SeriesType, temporality| MetricSeries {
         r#type: series_type.into(),
         temporality,
@@ -114,7 +114,7 @@ fn event(
     resource: &SharedResource,
     series: &MetricSeries,
     (attributes, point): Point,
-) -> Result<Event, Unfit> {
+) -> Result<Event, MappingError> {
     if point.time == 0 {
         return Err(("FIELD_MISSING", "time_unix_nano: a data point needs one".to_owned()));
     }
@@ -131,7 +131,7 @@ fn event(
     Ok(event)
 }
 
-fn number(point: NumberDataPoint) -> Result<Point, Unfit> {
+fn number(point: NumberDataPoint) -> Result<Point, MappingError> {
     let (value, integer) = match point.value {
         Some(number_data_point::Value::AsDouble(value)) => (Some(value), None),
         Some(number_data_point::Value::AsInt(integer)) => (None, Some(integer)),
@@ -149,7 +149,7 @@ fn number(point: NumberDataPoint) -> Result<Point, Unfit> {
     Ok((point.attributes, metric_point))
 }
 
-fn buckets(point: HistogramDataPoint) -> Result<Point, Unfit> {
+fn buckets(point: HistogramDataPoint) -> Result<Point, MappingError> {
     let histogram = Histogram {
         count: point.count,
         sum: point.sum,
@@ -169,7 +169,7 @@ fn buckets(point: HistogramDataPoint) -> Result<Point, Unfit> {
     Ok((point.attributes, metric_point))
 }
 
-fn exponential(point: ExponentialHistogramDataPoint) -> Result<Point, Unfit> {
+fn exponential(point: ExponentialHistogramDataPoint) -> Result<Point, MappingError> {
     let buckets = |buckets: Buckets| ExponentialBuckets {
         offset: buckets.offset,
         counts: buckets.bucket_counts,
@@ -214,11 +214,11 @@ fn quantiles(point: SummaryDataPoint) -> Point {
     (point.attributes, metric_point)
 }
 
-fn exemplars(exemplars: Vec<OtlpExemplar>) -> Result<Vec<Exemplar>, Unfit> {
+fn exemplars(exemplars: Vec<OtlpExemplar>) -> Result<Vec<Exemplar>, MappingError> {
     exemplars.into_iter().map(to_exemplar).collect()
 }
 
-fn to_exemplar(exemplar: OtlpExemplar) -> Result<Exemplar, Unfit> {
+fn to_exemplar(exemplar: OtlpExemplar) -> Result<Exemplar, MappingError> {
     let (value, integer) = match exemplar.value {
         Some(exemplar::Value::AsDouble(value)) => (Some(value), None),
         Some(exemplar::Value::AsInt(integer)) => (None, Some(integer)),

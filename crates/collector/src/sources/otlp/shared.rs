@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::{
 };
 use tickstream_client::events::{Entity, Kind, Resource, Scope, Value};
 
-use super::values::{Unfit, from_map, to_map};
+use super::values::{MappingError, from_map, to_map};
 use crate::sources::fields::{SERVICE_BYTES_MAX, clipped};
 
 /// Numbers of the fields in `message Event`.
@@ -24,7 +24,7 @@ pub(super) struct SharedResource {
 }
 
 impl SharedResource {
-    pub fn new(resource: Option<OtlpResource>, schema_url: String) -> Result<Self, Unfit> {
+    pub fn new(resource: Option<OtlpResource>, schema_url: String) -> Result<Self, MappingError> {
         let resource = to_resource(resource, schema_url)?;
         let text = |key: &str| match resource.as_ref()?.attributes.get(key)? {
             Value { kind: Some(Kind::Text(text)) } if !text.is_empty() => Some(text.clone()),
@@ -48,7 +48,7 @@ impl SharedResource {
         &self,
         scope: Option<InstrumentationScope>,
         schema_url: String,
-    ) -> Result<Vec<u8>, Unfit> {
+    ) -> Result<Vec<u8>, MappingError> {
         let mut fields = self.fields.clone();
         if let Some(scope) = to_scope(scope, schema_url)? {
             prost::encoding::message::encode(SCOPE_FIELD, &scope, &mut fields);
@@ -66,16 +66,16 @@ pub(super) struct SharedScope<'a> {
 
 impl<'a> SharedScope<'a> {
     pub fn new(
-        resource: Result<&'a SharedResource, &Unfit>,
+        resource: Result<&'a SharedResource, &MappingError>,
         scope: Option<InstrumentationScope>,
         schema_url: String,
-    ) -> Result<Self, Unfit> {
+    ) -> Result<Self, MappingError> {
         let resource = resource.map_err(Clone::clone)?;
         Ok(Self { resource, fields: resource.with_scope(scope, schema_url)? })
     }
 }
 
-fn to_resource(resource: Option<OtlpResource>, schema_url: String) -> Result<Option<Resource>, Unfit> {
+fn to_resource(resource: Option<OtlpResource>, schema_url: String) -> Result<Option<Resource>, MappingError> {
     if resource.is_none() && schema_url.is_empty() {
         return Ok(None);
     }
@@ -92,7 +92,7 @@ fn to_resource(resource: Option<OtlpResource>, schema_url: String) -> Result<Opt
     }))
 }
 
-fn to_scope(scope: Option<InstrumentationScope>, schema_url: String) -> Result<Option<Scope>, Unfit> {
+fn to_scope(scope: Option<InstrumentationScope>, schema_url: String) -> Result<Option<Scope>, MappingError> {
     if scope.is_none() && schema_url.is_empty() {
         return Ok(None);
     }

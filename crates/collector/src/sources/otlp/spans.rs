@@ -20,7 +20,7 @@ use super::{
     plain,
     semantics::{METHOD, METHOD_BYTES_MAX, STATEMENT, STATEMENT_BYTES_MAX, STATUS_CODE, URL, URL_BYTES_MAX},
     shared::{SharedResource, SharedScope},
-    values::{Attributes, Unfit, to_map},
+    values::{Attributes, MappingError, to_map},
 };
 use crate::{
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or},
@@ -69,7 +69,7 @@ pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Resu
     Ok(())
 }
 
-fn take(shared: &Result<SharedScope<'_>, Unfit>, span: Span, writer: &mut EventWriter<'_>) {
+fn take(shared: &Result<SharedScope<'_>, MappingError>, span: Span, writer: &mut EventWriter<'_>) {
     let taken = shared.as_ref().map_err(Clone::clone).and_then(|shared| {
         let event = event(shared.resource, span)?;
         Ok((event, Extra { fields: &shared.fields, time: 0 }))
@@ -80,7 +80,7 @@ fn take(shared: &Result<SharedScope<'_>, Unfit>, span: Span, writer: &mut EventW
     }
 }
 
-fn event(resource: &SharedResource, span: Span) -> Result<Event, Unfit> {
+fn event(resource: &SharedResource, span: Span) -> Result<Event, MappingError> {
     if span.start_time_unix_nano == 0 {
         return Err(("FIELD_MISSING", "start_time_unix_nano: a span needs one".to_owned()));
     }
@@ -117,7 +117,7 @@ fn event(resource: &SharedResource, span: Span) -> Result<Event, Unfit> {
     Ok(event)
 }
 
-fn to_status(code: i32) -> Result<SpanStatus, Unfit> {
+fn to_status(code: i32) -> Result<SpanStatus, MappingError> {
     match StatusCode::try_from(code) {
         Ok(StatusCode::Unset) => Ok(SpanStatus::Unset),
         Ok(StatusCode::Ok) => Ok(SpanStatus::Success),
@@ -164,12 +164,12 @@ fn take_status_code(attributes: &mut Attributes) -> Option<u32> {
     }
 }
 
-fn to_event(event: OtlpEvent) -> Result<SpanEvent, Unfit> {
+fn to_event(event: OtlpEvent) -> Result<SpanEvent, MappingError> {
     let OtlpEvent { time_unix_nano, name, attributes, dropped_attributes_count } = event;
     Ok(SpanEvent { time: time_unix_nano, name, attributes: to_map(attributes)?, dropped_attributes_count })
 }
 
-fn to_link(link: Link) -> Result<SpanLink, Unfit> {
+fn to_link(link: Link) -> Result<SpanLink, MappingError> {
     let Link { trace_id, span_id, trace_state, attributes, dropped_attributes_count, flags } = link;
     Ok(SpanLink {
         trace_id,

@@ -10,7 +10,7 @@ use tickstream_client::events::{Kind, Value, ValueList, ValueMap};
 use crate::sources::fields::takes_text;
 
 /// A record that an event can't hold: the verdict's code, and words for people.
-pub(super) type Unfit = (&'static str, String);
+pub(super) type MappingError = (&'static str, String);
 
 /// As deep as lists and maps may lie in each other.
 const DEPTH_MAX: usize = 8;
@@ -24,7 +24,7 @@ pub(super) struct Attributes {
 
 impl Attributes {
     /// Of a list of pairs.
-    pub fn new(pairs: Vec<KeyValue>) -> Result<Self, Unfit> {
+    pub fn new(pairs: Vec<KeyValue>) -> Result<Self, MappingError> {
         let mut attributes = Self::default();
         for KeyValue { key, value, .. } in pairs {
             if attributes.texts.contains_key(&key) || attributes.typed.contains_key(&key) {
@@ -50,16 +50,16 @@ impl Attributes {
     }
 }
 
-fn twice(key: &str) -> Unfit {
+fn twice(key: &str) -> MappingError {
     ("INVALID_VALUE", format!("the attribute {key} is there twice"))
 }
 
 /// A map of values.
-pub(super) fn to_map(pairs: Vec<KeyValue>) -> Result<BTreeMap<String, Value>, Unfit> {
+pub(super) fn to_map(pairs: Vec<KeyValue>) -> Result<BTreeMap<String, Value>, MappingError> {
     map_at(pairs, 0)
 }
 
-fn map_at(pairs: Vec<KeyValue>, depth: usize) -> Result<BTreeMap<String, Value>, Unfit> {
+fn map_at(pairs: Vec<KeyValue>, depth: usize) -> Result<BTreeMap<String, Value>, MappingError> {
     let mut map = BTreeMap::new();
     for KeyValue { key, value, .. } in pairs {
         let value = to_value(value.and_then(|value| value.value), depth)?;
@@ -71,7 +71,7 @@ fn map_at(pairs: Vec<KeyValue>, depth: usize) -> Result<BTreeMap<String, Value>,
 }
 
 /// An event's value.
-pub(super) fn to_value(value: Option<Any>, depth: usize) -> Result<Value, Unfit> {
+pub(super) fn to_value(value: Option<Any>, depth: usize) -> Result<Value, MappingError> {
     if depth > DEPTH_MAX {
         return Err((
             "OUT_OF_RANGE",

@@ -32,7 +32,7 @@ const POINTS_MAX: usize = 4096;
 /// The schema's bound on the exemplars of a point.
 const EXEMPLARS_MAX: usize = 64;
 
-type Unfit = (&'static str, String);
+type MappingError = (&'static str, String);
 
 pub(super) fn decode_v1(request: v1::WriteRequest, writer: &mut EventWriter<'_>) {
     for series in request.timeseries {
@@ -112,7 +112,7 @@ struct Metric {
     start_time: u64,
 }
 
-fn pairs(refs: &[u32], symbols: &[String]) -> Result<Vec<(String, String)>, Unfit> {
+fn pairs(refs: &[u32], symbols: &[String]) -> Result<Vec<(String, String)>, MappingError> {
     if !refs.len().is_multiple_of(2) {
         return Err(("INVALID_VALUE", "labels_refs: a name without a value".to_owned()));
     }
@@ -120,12 +120,12 @@ fn pairs(refs: &[u32], symbols: &[String]) -> Result<Vec<(String, String)>, Unfi
     refs.chunks_exact(2).map(|pair| Ok((symbol(pair[0])?, symbol(pair[1])?))).collect()
 }
 
-fn symbol(index: u32, symbols: &[String]) -> Result<String, Unfit> {
+fn symbol(index: u32, symbols: &[String]) -> Result<String, MappingError> {
     let found = symbols.get(index as usize).cloned();
     found.ok_or_else(|| ("INVALID_VALUE", format!("there is no symbol {index}")))
 }
 
-fn metric(labels: impl Iterator<Item = (String, String)>) -> Result<Metric, Unfit> {
+fn metric(labels: impl Iterator<Item = (String, String)>) -> Result<Metric, MappingError> {
     let mut series = MetricSeries::default();
     for (name, value) in labels {
         if name == NAME {
@@ -177,7 +177,7 @@ fn with_metadata(
     metadata: Option<&v2::Metadata>,
     created_timestamp: i64,
     symbols: &[String],
-) -> Result<Metric, Unfit> {
+) -> Result<Metric, MappingError> {
     metric.start_time = ns(created_timestamp).unwrap_or_default();
     let Some(&v2::Metadata { r#type, help_ref, unit_ref }) = metadata else { return Ok(metric) };
     // Symbol 0 is the empty text, whatever the request says it is.
@@ -218,10 +218,10 @@ type Group = (Option<SeriesType>, Vec<MetricPoint>);
 /// Writes the events of a series: one of its samples, one of each type of histogram. Exemplars go with the last point;
 /// Prometheus sends them in series of their own, where they make points without a value.
 fn take(
-    metric: Result<Metric, Unfit>,
+    metric: Result<Metric, MappingError>,
     samples: Vec<Sample>,
     histograms: &[messages::Histogram],
-    exemplars: Vec<Result<Exemplar, Unfit>>,
+    exemplars: Vec<Result<Exemplar, MappingError>>,
     writer: &mut EventWriter<'_>,
 ) {
     let grouped = metric.and_then(|metric| {
@@ -275,7 +275,7 @@ fn groups(
     samples: Vec<Sample>,
     histograms: &[messages::Histogram],
     start_time: u64,
-) -> Result<Vec<Group>, Unfit> {
+) -> Result<Vec<Group>, MappingError> {
     let points = samples.into_iter().map(|sample| to_point(sample, start_time)).collect::<Result<_, _>>()?;
     let mut groups: Vec<Group> = vec![(None, points)];
     for (series_type, is_custom) in [(SeriesType::ExponentialHistogram, false), (SeriesType::Histogram, true)]
@@ -306,7 +306,7 @@ fn event(metric: &Metric, histograms: Option<SeriesType>, points: Vec<MetricPoin
     }
 }
 
-fn to_point(sample: Sample, start_time: u64) -> Result<MetricPoint, Unfit> {
+fn to_point(sample: Sample, start_time: u64) -> Result<MetricPoint, MappingError> {
     let Sample { value, timestamp, start_timestamp } = sample;
     let is_stale = value.to_bits() == STALE;
     Ok(MetricPoint {
@@ -327,7 +327,7 @@ fn to_exemplar(
     labels: impl Iterator<Item = (String, String)>,
     value: f64,
     timestamp: i64,
-) -> Result<Exemplar, Unfit> {
+) -> Result<Exemplar, MappingError> {
     let mut exemplar =
         Exemplar { time: ns(timestamp).unwrap_or_default(), value: Some(value), ..Exemplar::default() };
     for (name, value) in labels {
@@ -345,7 +345,7 @@ fn to_exemplar(
     Ok(exemplar)
 }
 
-fn to_histogram(histogram: &messages::Histogram, start_time: u64) -> Result<MetricPoint, Unfit> {
+fn to_histogram(histogram: &messages::Histogram, start_time: u64) -> Result<MetricPoint, MappingError> {
     let mut point = MetricPoint {
         time: required_ns(histogram.timestamp)?,
         start_time: start_time_of(histogram.start_timestamp, start_time),
@@ -361,7 +361,7 @@ fn to_histogram(histogram: &messages::Histogram, start_time: u64) -> Result<Metr
     Ok(point)
 }
 
-fn to_exponential(histogram: &messages::Histogram) -> Result<ExponentialHistogram, Unfit> {
+fn to_exponential(histogram: &messages::Histogram) -> Result<ExponentialHistogram, MappingError> {
     let (count, float_count) = match histogram.count {
         Some(Count::Int(count)) => (count, None),
         Some(Count::Float(count)) => (0, Some(count)),
@@ -391,7 +391,7 @@ fn buckets(
     spans: &[BucketSpan],
     deltas: &[i64],
     floats: &[f64],
-) -> Result<Option<ExponentialBuckets>, Unfit> {
+) -> Result<Option<ExponentialBuckets>, MappingError> {
     let Some(first) = spans.first() else { return Ok(None) };
     let mut buckets = ExponentialBuckets {
         offset: first.offset.checked_sub(1).ok_or_else(too_many)?,
@@ -418,7 +418,7 @@ fn unfolded<T: Clone>(
     spans: &[BucketSpan],
     mut counts: impl Iterator<Item = Option<T>>,
     empty: T,
-) -> Result<Vec<T>, Unfit> {
+) -> Result<Vec<T>, MappingError> {
     let mut out = Vec::new();
     for (index, span) in spans.iter().enumerate() {
         let gap = if index == 0 { 0 } else { usize::try_from(span.offset).map_err(|_| too_many())? };
@@ -434,7 +434,7 @@ fn unfolded<T: Clone>(
     if counts.next().is_some() { Err(bad_counts()) } else { Ok(out) }
 }
 
-fn to_custom(histogram: &messages::Histogram) -> Result<Histogram, Unfit> {
+fn to_custom(histogram: &messages::Histogram) -> Result<Histogram, MappingError> {
     let whole =
         |count: f64| (count >= 0.0 && count.fract() == 0.0).then_some(count as u64).ok_or_else(bad_counts);
     let count = match histogram.count {
@@ -456,14 +456,14 @@ fn to_custom(histogram: &messages::Histogram) -> Result<Histogram, Unfit> {
     Ok(Histogram { count, sum: Some(histogram.sum), bucket_counts, bounds, ..Histogram::default() })
 }
 
-fn too_many() -> Unfit {
+fn too_many() -> MappingError {
     (
         "TOO_MANY_ITEMS",
         format!("a histogram's spans are out of order, or have more than {BUCKETS_MAX} buckets"),
     )
 }
 
-fn bad_counts() -> Unfit {
+fn bad_counts() -> MappingError {
     (
         "INVALID_VALUE",
         "a histogram's counts aren't as many as its spans say, or aren't whole numbers from 0".to_owned(),
@@ -475,6 +475,6 @@ fn ns(ms: i64) -> Option<u64> {
     u64::try_from(ms).ok()?.checked_mul(1_000_000)
 }
 
-fn required_ns(ms: i64) -> Result<u64, Unfit> {
+fn required_ns(ms: i64) -> Result<u64, MappingError> {
     ns(ms).filter(|ns| *ns > 0).ok_or_else(|| ("INVALID_VALUE", format!("timestamp {ms} ms is out of range")))
 }

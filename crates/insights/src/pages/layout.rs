@@ -1,0 +1,209 @@
+//! Frame of each page: menu, filters, tables.
+
+use maud::{DOCTYPE, Markup, html};
+
+use super::number;
+use crate::filters::{Columns, Filters, NAMES, Parameters, encoded, time_text};
+use crate::table::{Table, Value};
+use crate::teams::{TEAMS, Team};
+
+/// Rows of a table on a page; CSV has all.
+pub const ROWS_MAX: usize = 200;
+
+/// Parts of the frame beside the content.
+#[derive(Clone, Copy)]
+pub struct Frame<'a> {
+    /// Title of the page.
+    pub title: &'a str,
+    /// Name of the team in the menu that is current, or "explore".
+    pub current: &'a str,
+    /// True if the team is in the menu.
+    pub sees: &'a dyn Fn(&Team) -> bool,
+    /// True if Explore is in the menu.
+    pub sees_all: bool,
+    /// Parameters that the menu keeps.
+    pub parameters: &'a Parameters,
+}
+
+/// A whole page.
+pub fn page(frame: Frame<'_>, content: Markup) -> String {
+    let kept = frame.parameters.with(&[
+        ("sql", ""),
+        ("kind", ""),
+        ("step", ""),
+        ("event", ""),
+        ("by", ""),
+        ("anchor", ""),
+    ]);
+    let with = |path: &str| if kept.is_empty() { path.to_owned() } else { format!("{path}?{kept}") };
+    let current = |name: &str| (name == frame.current).then_some("page");
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (frame.title) " – tickstream" }
+                link rel="stylesheet" href="/static/pages.css";
+                script src="/static/pages.js" defer {}
+            }
+            body {
+                a.skip href="#content" { "To the content" }
+                header {
+                    a.home href=(with("/")) { "tickstream" }
+                    nav aria-label="Teams" {
+                        @for team in TEAMS.iter().filter(|team| (frame.sees)(team)) {
+                            a href=(with(&format!("/{}", team.name))) aria-current=[current(team.name)] { (team.title) }
+                        }
+                        @if frame.sees_all {
+                            a href="/explore" aria-current=[current("explore")] { "Explore" }
+                        }
+                    }
+                }
+                main id="content" tabindex="-1" { (content) }
+                footer { p { "Times are UTC. Pages only read: nothing here can change the data." } }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// The form that chooses period and filters. `columns` are the filters that the content obeys.
+pub fn filter_form(action: &str, columns: Columns, parameters: &Parameters) -> Markup {
+    filter_form_with(action, columns, parameters, html! {})
+}
+
+/// The same form with fields of the page's own.
+pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters, own: Markup) -> Markup {
+    const PERIODS: [(&str, &str); 6] = [
+        ("0.0416667", "1 hour"),
+        ("1", "24 hours"),
+        ("7", "7 days"),
+        ("30", "30 days"),
+        ("90", "90 days"),
+        ("365", "1 year"),
+    ];
+    let days = parameters.get("days").unwrap_or_default();
+    html! {
+        form.filters action=(action) method="get" {
+            (own)
+            label { "Period"
+                select name="days" {
+                    option value="" { "usual" }
+                    @for (value, title) in PERIODS {
+                        option value=(value) selected[days == value] { (title) }
+                    }
+                }
+            }
+            label { "From" input type="text" name="from" value=(parameters.get("from").unwrap_or_default()) placeholder="2026-11-01" size="12"; }
+            label { "To" input type="text" name="to" value=(parameters.get("to").unwrap_or_default()) placeholder="now" size="12"; }
+            @for name in NAMES.iter().filter(|name| columns.iter().any(|(other, _)| other == *name)) {
+                label { (name) input type="text" name=(name) value=(parameters.get(name).unwrap_or_default()) placeholder="all" size="10"; }
+            }
+            button type="submit" { "Show" }
+            label.live { input type="checkbox" name="live" value="1" checked[parameters.get("live").is_some()]; "Live" }
+        }
+    }
+}
+
+/// The period, and the filters of the address that the content obeys.
+pub fn period(filters: &Filters, columns: Columns) -> Markup {
+    html! {
+        p.note {
+            (time_text(filters.from)) " to " (time_text(filters.to))
+            @for (name, value) in &filters.values {
+                @let applies = columns.iter().any(|(other, _)| other == name);
+                " · " (name) " = " (value) @if !applies { " (not known here)" }
+            }
+        }
+    }
+}
+
+/// A table; with `is_heat`, numbers are darker the larger they are.
+pub fn table(table: &Table, caption: &str, is_heat: bool) -> Markup {
+    let numbers = table.rows.iter().flat_map(|row| row.iter().skip(1)).filter_map(Value::number);
+    let most = numbers.fold(0.0, f64::max);
+    let is_number = |place: usize| {
+        table.rows.iter().any(|row| matches!(row.get(place), Some(Value::Integer(_) | Value::Number(_))))
+    };
+    let numeric: Vec<_> = (0..table.columns.len()).map(is_number).collect();
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(caption) {
+            table {
+                caption.unseen { (caption) }
+                thead { tr { @for (place, name) in table.columns.iter().enumerate() { th.n[numeric[place]] scope="col" { (name) } } } }
+                tbody {
+                    @for row in table.rows.iter().take(ROWS_MAX) {
+                        tr {
+                            @for (place, value) in row.iter().enumerate() {
+                                td class=(cell_class(numeric[place], value, most, is_heat && place > 0)) {
+                                    (linked(&table.columns[place], value))
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if table.rows.len() > ROWS_MAX { p.note { "The first " (ROWS_MAX) " of " (table.rows.len()) " rows; CSV has all." } }
+    }
+}
+
+fn cell_class(is_number: bool, value: &Value, most: f64, is_heat: bool) -> String {
+    let share = value.number().filter(|_| is_heat).map(|number| number / most.max(f64::MIN_POSITIVE));
+    let heat = share.map_or(String::new(), |share| format!(" h{}", (share.clamp(0.0, 1.0) * 4.0).round()));
+    format!("{}{heat}", if is_number { "n" } else { "t" })
+}
+
+/// A cell; identifiers lead to the time line of their session, user or trace.
+pub fn linked(column: &str, value: &Value) -> Markup {
+    let path = match column {
+        "session_id" => "session",
+        "user_id" | "person" => "user",
+        "trace_id" => "trace",
+        _ => return html! { (number::cell(value)) },
+    };
+    match value {
+        Value::Text(id) => html! { a href=(format!("/{path}/{}", encoded(id))) { (id) } },
+        _ => html! { "–" },
+    }
+}
+
+/// A figure with its change from the period before.
+pub fn figure(title: &str, figures: [Option<f64>; 2]) -> Markup {
+    let [now, before] = figures;
+    let change = match (now, before) {
+        (Some(now), Some(before)) if before != 0.0 => Some((now - before) / before.abs() * 100.0),
+        _ => None,
+    };
+    html! {
+        p.figure {
+            strong { (now.map_or("–".to_owned(), number::number)) } " " span.unit { (title) }
+            @match (before, change) {
+                (Some(before), Some(change)) => span.before {
+                    (if change > 0.0 { "▲ " } else if change < 0.0 { "▼ " } else { "" })
+                    (number::number((change.abs() * 10.0).round() / 10.0)) " %, before: " (number::number(before))
+                }
+                (Some(before), None) => span.before { "before: " (number::number(before)) },
+                (None, _) => span.before { "nothing in the period before" },
+            }
+        }
+    }
+}
+
+/// SQL for reading and copying, with a link to Explore.
+pub fn sql(sql: &str, sees_all: bool) -> Markup {
+    html! {
+        details {
+            summary { "SQL" }
+            pre tabindex="0" { code { (sql) } }
+            @if sees_all { p { a href=(format!("/explore?kind=sql&sql={}", encoded(sql))) { "Open in Explore" } } }
+        }
+    }
+}
+
+/// A text with an error, for the content of a page.
+pub fn problem(title: &str, message: &str) -> Markup {
+    html! { section.card.problem role="alert" { h2 { (title) } p { (message) } } }
+}

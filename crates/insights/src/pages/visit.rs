@@ -1,0 +1,66 @@
+//! One visit: the user, the address, and what the page is made of.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use maud::Markup;
+use tickstream_warehouse_core::query::{Engine, Role};
+
+use crate::ask::{AskError, Asker};
+use crate::filters::Parameters;
+
+/// Style of all pages.
+pub const STYLE: &str = include_str!("pages.css");
+
+/// One request of a user.
+pub struct Visit<'a> {
+    /// Asks in the name of the user.
+    pub asker: Asker<'a>,
+    /// Rights of the user.
+    pub role: &'a Role,
+    /// The warehouse.
+    pub engine: &'a Engine,
+    /// Parameters of the address.
+    pub parameters: Parameters,
+    /// Nanoseconds since 1970.
+    pub now: i64,
+}
+
+/// Content of an answer.
+pub enum Content {
+    /// A page.
+    Html {
+        /// Title.
+        title: String,
+        /// Name in the menu.
+        current: &'static str,
+        /// Content below the menu.
+        body: Markup,
+    },
+    /// A file for spreadsheets.
+    Csv(String),
+    /// A file for programs.
+    Json(serde_json::Value),
+    /// Another address.
+    Redirect(String),
+}
+
+/// A page that can't be made.
+pub enum Problem {
+    /// There is no such page.
+    Missing,
+    /// It isn't for this user.
+    Forbidden,
+    /// A question has no answer.
+    Failed(AskError),
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Nanoseconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64)
+}

@@ -1,0 +1,127 @@
+//! Items: a question with its SQL, definition and drawing.
+
+use crate::filters::{Columns, Filters};
+use crate::table::Table;
+
+/// A team's page.
+#[derive(Debug)]
+pub struct Team {
+    /// Name in addresses and in the file of users.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// Its items.
+    pub items: [Item; 5],
+}
+
+/// A question with its answer.
+#[derive(Debug)]
+pub struct Item {
+    /// Name in addresses.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// Formula and unit, for people.
+    pub definition: &'static str,
+    /// Usual period, days.
+    pub days: f64,
+    /// Kinds of events that it needs.
+    pub kinds: &'static [&'static str],
+    /// Reason and remedy when it has no rows.
+    pub empty: &'static str,
+    /// Filters that its tables have columns for.
+    pub filters: Columns,
+    /// Template of its SQL.
+    pub sql: &'static str,
+    /// Computes the answer of the rows that SQL gives.
+    pub compute: Compute,
+    /// Figure at the top.
+    pub headline: Headline,
+    /// Drawing of the answer.
+    pub chart: Chart,
+    /// Template of SQL for a line over time: bucket, series, value.
+    pub trend: Option<Trend>,
+}
+
+/// Computes an answer of the rows that SQL gives.
+pub type Compute = fn(Table, &Filters) -> Table;
+
+/// A figure of an answer, to compare with the period before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Headline {
+    /// Sum of a column.
+    Sum(&'static str),
+    /// Sum of a column by sum of another, percent.
+    Share(&'static str, &'static str),
+    /// First cell of a column.
+    First(&'static str),
+    /// Last cell of a column.
+    Last(&'static str),
+    /// Number of rows.
+    Rows(&'static str),
+}
+
+/// Drawing of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chart {
+    /// Bars: column of labels, column of values.
+    Bars(&'static str, &'static str),
+    /// Steps of a funnel: column of labels, column of values.
+    Steps(&'static str, &'static str),
+    /// A cell for each number of the table, darker for more.
+    Grid,
+    /// Bands between events: column of paths, column of values.
+    Flows(&'static str, &'static str),
+    /// None but the table.
+    Table,
+}
+
+/// A line over time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trend {
+    /// Template of SQL: bucket, series, value.
+    pub sql: &'static str,
+    /// Title with the unit.
+    pub title: &'static str,
+}
+
+impl Team {
+    /// An item by its name.
+    pub fn item(&self, name: &str) -> Option<&Item> {
+        self.items.iter().find(|item| item.name == name)
+    }
+}
+
+impl Headline {
+    /// Name of the figure.
+    pub fn title(&self) -> String {
+        match self {
+            Self::Sum(column) | Self::First(column) | Self::Last(column) => (*column).to_owned(),
+            Self::Share(part, whole) => format!("{part} / {whole}, %"),
+            Self::Rows(title) => (*title).to_owned(),
+        }
+    }
+
+    /// The figure; none of an empty answer.
+    pub fn of(&self, table: &Table) -> Option<f64> {
+        let sum = |column: &str| {
+            let numbers: Vec<_> = table.column(column).filter_map(|cell| cell.number()).collect();
+            (!numbers.is_empty()).then(|| numbers.iter().sum::<f64>())
+        };
+        match self {
+            Self::Sum(column) => sum(column),
+            Self::First(column) => table.column(column).next()?.number(),
+            Self::Last(column) => table.column(column).last()?.number(),
+            Self::Share(part, whole) => {
+                let (part, whole) = (sum(part)?, sum(whole)?);
+                (whole != 0.0).then(|| part / whole * 100.0)
+            }
+            Self::Rows(_) => Some(table.rows.len() as f64),
+        }
+    }
+}
+
+/// The rows are the answer.
+pub fn as_asked(table: Table, _: &Filters) -> Table {
+    table
+}

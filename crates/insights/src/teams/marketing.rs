@@ -1,0 +1,280 @@
+//! Marketing: channels, campaigns, funnels, attribution, engagement.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::journeys::{Names, journeys};
+use crate::attribution::{Journey, Rule, Touch, credits, markov, shapley};
+use crate::filters::{CLIENT, DAY, SECOND};
+use crate::funnel::{self, Funnel};
+use crate::statistics::median;
+use crate::table::{Table, Value};
+
+/// The team's page.
+pub const TEAM: Team = Team {
+    name: "marketing",
+    title: "Marketing",
+    items: [CHANNELS, CAMPAIGNS, FUNNEL, ATTRIBUTION, ENGAGEMENT],
+};
+
+const CHANNELS: Item = Item {
+    name: "channels",
+    title: "Acquisition channels",
+    definition: "Persons whose first event lies in the period, by the channel of that event; of these, those with revenue.",
+    days: 30.0,
+    kinds: &["user_interaction"],
+    empty: "No new person came in this period. Client events need an anonymous_id or user_id, and page or campaign for the channel.",
+    filters: CLIENT,
+    sql: "SELECT channel, count(*) AS persons, round(100.0 * count(*) / sum(count(*)) OVER (), 2) AS \"share, %\", \
+          sum(converts) AS converted, round(100.0 * sum(converts) / count(*), 2) AS \"conversion, %\" \
+          FROM (SELECT person, min(timestamp_ns) AS first_ns, first_value(coalesce(channel, 'Unknown') ORDER BY timestamp_ns) AS channel, \
+          max(CASE WHEN revenue > 0 THEN 1 ELSE 0 END) AS converts FROM {clients} \
+          WHERE person IS NOT NULL AND {until} GROUP BY person) \
+          WHERE first_ns >= {from} GROUP BY channel ORDER BY persons DESC, channel",
+    compute: as_asked,
+    headline: Headline::Sum("persons"),
+    chart: Chart::Bars("channel", "persons"),
+    trend: Some(Trend {
+        title: "New persons by channel",
+        sql: "SELECT date_trunc('day', first) AS bucket, channel AS series, count(*) AS value \
+              FROM (SELECT person, min(timestamp) AS first, min(timestamp_ns) AS first_ns, \
+              first_value(coalesce(channel, 'Unknown') ORDER BY timestamp_ns) AS channel FROM {clients} \
+              WHERE person IS NOT NULL AND {until} GROUP BY person) WHERE first_ns >= {from} GROUP BY 1, 2 ORDER BY 1, 2",
+    }),
+};
+
+const CAMPAIGNS: Item = Item {
+    name: "campaigns",
+    title: "Campaign performance",
+    definition: "Sessions with a campaign, persons of them with revenue in such a session, their revenue; cost rows with the tag campaign.",
+    days: 30.0,
+    kinds: &["user_interaction", "cost"],
+    empty: "No session has a campaign. Send utm_ parameters as campaign; import spend with `tickstream-warehouse import --format ad-spend`.",
+    filters: CLIENT,
+    sql: "SELECT s.campaign, s.sessions, s.converted, s.revenue, c.cost, c.cost / nullif(s.converted, 0) AS \"cost per converted person\", \
+          s.revenue / nullif(c.cost, 0) AS \"revenue per cost\", coalesce(s.currency, c.currency) AS currency \
+          FROM (SELECT campaign, count(*) AS sessions, count(DISTINCT CASE WHEN revenue > 0 THEN person END) AS converted, \
+          coalesce(sum(revenue), 0) AS revenue, max(currency) AS currency \
+          FROM (SELECT session_id, max(person) AS person, max(campaign) AS campaign, sum(revenue) AS revenue, max(currency) AS currency \
+          FROM {clients} WHERE {where} AND session_id IS NOT NULL GROUP BY session_id) WHERE campaign IS NOT NULL GROUP BY campaign) s \
+          LEFT JOIN (SELECT campaign, sum(coalesce(effective_cost, billed_cost)) AS cost, max(currency) AS currency FROM costs \
+          WHERE {period} AND campaign IS NOT NULL GROUP BY campaign) c ON s.campaign = c.campaign ORDER BY s.revenue DESC, s.campaign",
+    compute: as_asked,
+    headline: Headline::Sum("revenue"),
+    chart: Chart::Bars("campaign", "revenue"),
+    trend: None,
+};
+
+/// Steps of the funnel of the page; others are made under Explore.
+const STEPS: [&str; 3] = ["product_viewed", "added_to_cart", "purchased"];
+
+const FUNNEL: Item = Item {
+    name: "funnel",
+    title: "Conversion funnel",
+    definition: "Persons who did product_viewed, then added_to_cart, then purchased within 7 days of the first; median time from the \
+                 step before. Other funnels: Explore.",
+    days: 30.0,
+    kinds: &["user_interaction"],
+    empty: "Nobody did the first step. The tracking plan has the names product_viewed, added_to_cart and purchased.",
+    filters: CLIENT,
+    sql: "SELECT person, timestamp_ns, event_name FROM {clients} WHERE person IS NOT NULL AND {where} \
+          AND event_name IN ('product_viewed', 'added_to_cart', 'purchased') ORDER BY person, timestamp_ns",
+    compute: |rows, _| funnel_of(&rows, &STEPS, 7 * DAY),
+    headline: Headline::Last("share, %"),
+    chart: Chart::Steps("step", "persons"),
+    trend: None,
+};
+
+/// A funnel of rows with `person`, `timestamp_ns` and `event_name`.
+pub fn funnel_of(rows: &Table, steps: &[&str], window: i64) -> Table {
+    let mut table = Table::new(&["step", "persons", "share, %", "of the step before, %", "median time, s"]);
+    let Ok(funnel) = Funnel::new(steps.len(), window) else { return table };
+    let names: Vec<_> = rows.column("event_name").map(Value::text).collect();
+    let mut report = funnel::Report::default();
+    for journey in journeys(rows) {
+        let event = |(row, time): (&usize, &i64)| funnel::Event {
+            time: *time,
+            steps: steps
+                .iter()
+                .enumerate()
+                .filter(|(_, step)| names[*row] == **step)
+                .map(|(n, _)| 1 << n)
+                .sum(),
+            ..funnel::Event::default()
+        };
+        let events: Vec<_> = journey.rows.iter().zip(&journey.times).map(event).collect();
+        report.add("", &funnel.convert(&events));
+    }
+    let Some((_, all)) = report.by_value().next().filter(|(_, all)| all.reached(0) > 0) else { return table };
+    for (step, name) in steps.iter().enumerate() {
+        let before = all.reached(step.saturating_sub(1));
+        let share = (before > 0).then(|| all.reached(step) as f64 / before as f64 * 100.0);
+        table.rows.push(vec![
+            format!("{}. {name}", step + 1).into(),
+            all.reached(step).into(),
+            all.share(step).map(|share| share * 100.0).into(),
+            share.into(),
+            all.median_time(step).map(|time| time / SECOND as f64).into(),
+        ]);
+    }
+    table
+}
+
+const ATTRIBUTION: Item = Item {
+    name: "attribution",
+    title: "Attribution",
+    definition: "Conversions (events with revenue) shared out to the channels of the sessions in the 30 days before, by seven models; each \
+                 column sums to the conversions. A conversion without a session with a channel is Direct's.",
+    days: 90.0,
+    kinds: &["user_interaction"],
+    empty: "No event of this period has revenue.",
+    filters: CLIENT,
+    sql: "SELECT person, timestamp_ns, channel, revenue FROM {clients} WHERE person IS NOT NULL AND {where} \
+          ORDER BY person, timestamp_ns",
+    compute: |rows, _| attribution(&rows),
+    headline: Headline::Sum("last"),
+    chart: Chart::Grid,
+    trend: None,
+};
+
+const WINDOW: i64 = 30 * DAY;
+const DIRECT: &str = "Direct";
+
+fn attribution(rows: &Table) -> Table {
+    const RULES: [Rule; 5] = [Rule::First, Rule::Last, Rule::Linear, Rule::Position, Rule::Decay];
+    let mut table =
+        Table::new(&["channel", "first", "last", "linear", "position", "decay", "Markov", "Shapley"]);
+    let channels: Vec<_> = rows.column("channel").map(Value::text).collect();
+    let revenues: Vec<_> = rows.column("revenue").map(Value::number).collect();
+    let mut names = Names::default();
+    let direct = names.number(DIRECT);
+    let count = 1 + channels.iter().collect::<BTreeSet<_>>().len();
+    let (mut by_rule, mut paths) = (vec![vec![0.0; count]; RULES.len()], Vec::new());
+    for journey in journeys(rows) {
+        let mut touches = Vec::new();
+        for (time, session) in journey.sessions() {
+            let channel = session.iter().map(|row| channels[*row]).find(|channel| !channel.is_empty());
+            touches.extend(channel.map(|channel| Touch { channel: names.number(channel), time }));
+        }
+        let mut converted = None;
+        for (row, time) in journey.rows.iter().zip(&journey.times) {
+            if !revenues[*row].is_some_and(|revenue| revenue > 0.0) {
+                continue;
+            }
+            let known = touches.iter().filter(|touch| touch.time <= *time && *time - touch.time <= WINDOW);
+            let mut channels: Vec<_> = known.map(|touch| touch.channel).collect();
+            let touches = if channels.is_empty() {
+                vec![Touch { channel: direct, time: *time }]
+            } else {
+                touches.clone()
+            };
+            if channels.is_empty() {
+                channels.push(direct);
+            }
+            for (rule, sums) in RULES.into_iter().zip(&mut by_rule) {
+                let shares = credits(&touches, *time, WINDOW, rule, count).unwrap_or_default();
+                sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share);
+            }
+            paths.push(Journey { channels, conversions: 1.0, lost: 0.0 });
+            converted = Some(*time);
+        }
+        let after = touches.iter().filter(|touch| converted.is_none_or(|time| touch.time > time));
+        let channels: Vec<_> = after.map(|touch| touch.channel).collect();
+        if !channels.is_empty() {
+            paths.push(Journey { channels, conversions: 0.0, lost: 1.0 });
+        }
+    }
+    if !paths.iter().any(|path| path.conversions > 0.0) {
+        return table;
+    }
+    by_rule.push(markov(&paths, count));
+    by_rule.push(shapley(&paths, count));
+    for (number, name) in names.all().iter().enumerate() {
+        let shares = by_rule.iter().map(|sums| sums.get(number).copied());
+        if by_rule.iter().any(|sums| sums.get(number).is_some_and(|share| *share > 0.0)) {
+            table.rows.push(std::iter::once(name.as_str().into()).chain(shares.map(Value::from)).collect());
+        }
+    }
+    table
+}
+
+const ENGAGEMENT: Item = Item {
+    name: "engagement",
+    title: "Engagement",
+    definition: "Sessions end after 30 minutes without an event, or 24 hours. Sessions / person, median length, interactions / session, and \
+                 bounces: sessions with one interaction / sessions; by week from Monday.",
+    days: 30.0,
+    kinds: &["user_interaction", "video"],
+    empty: "No client event of this period names a person.",
+    filters: CLIENT,
+    sql: "SELECT person, timestamp_ns, event_type FROM {clients} WHERE person IS NOT NULL AND {where} \
+          AND event_type IN ('user_interaction', 'video', 'custom') ORDER BY person, timestamp_ns",
+    compute: |rows, _| engagement(&rows),
+    headline: Headline::Share("interactions", "sessions"),
+    chart: Chart::Bars("week", "sessions"),
+    trend: None,
+};
+
+#[derive(Default)]
+struct Week {
+    persons: BTreeSet<usize>,
+    lengths_s: Vec<f64>,
+    interactions: u64,
+    bounces: u64,
+}
+
+fn engagement(rows: &Table) -> Table {
+    let mut table = Table::new(&[
+        "week",
+        "persons",
+        "sessions",
+        "interactions",
+        "sessions / person",
+        "median length, s",
+        "interactions / session",
+        "bounces, %",
+    ]);
+    let mut weeks = BTreeMap::<i64, Week>::new();
+    for (person, journey) in journeys(rows).iter().enumerate() {
+        for range in crate::sessions::sessions(&journey.times, super::journeys::SESSIONS) {
+            let (first, last) = (journey.times[range.start], journey.times[range.end - 1]);
+            let week = weeks.entry(week_of(first)).or_default();
+            week.persons.insert(person);
+            week.lengths_s.push((last - first) as f64 / SECOND as f64);
+            week.interactions += range.len() as u64;
+            week.bounces += u64::from(range.len() == 1);
+        }
+    }
+    for (begin, week) in weeks {
+        let sessions = week.lengths_s.len() as f64;
+        table.rows.push(vec![
+            crate::filters::time_text(begin)[..10].into(),
+            (week.persons.len() as u64).into(),
+            (sessions as u64).into(),
+            week.interactions.into(),
+            (sessions / week.persons.len() as f64).into(),
+            median(&week.lengths_s).into(),
+            (week.interactions as f64 / sessions).into(),
+            (week.bounces as f64 / sessions * 100.0).into(),
+        ]);
+    }
+    table
+}
+
+/// Monday before a time, 00:00 UTC.
+pub fn week_of(time: i64) -> i64 {
+    // 1970 began on a Thursday.
+    let offset = 3 * DAY;
+    (time + offset).div_euclid(7 * DAY) * 7 * DAY - offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weeks_begin_on_monday() {
+        assert_eq!(crate::filters::time_text(week_of(0)), "1969-12-29T00:00:00Z");
+        assert_eq!(week_of(4 * DAY), 4 * DAY);
+    }
+}

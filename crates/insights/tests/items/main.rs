@@ -1,0 +1,14 @@
+//! The planted month: each of the 35 items shows what was planted, exactly where it is a count.
+
+mod business;
+mod clients;
+mod machines;
+mod pages;
+mod rules;
+mod world;
+
+/// Fails unless a figure is within `tolerance` of what was planted.
+#[track_caller]
+fn near(found: f64, planted: f64, tolerance: f64) {
+    assert!((found - planted).abs() <= tolerance, "{found}, but {planted} was planted");
+}

@@ -1,0 +1,290 @@
+//! Columns that are computed at load: country and city, device, system, browser, channel.
+//!
+//! The stored event stays as it came; what is computed from it has a version, and can be computed again.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use maxminddb::{MaxMindDbError, Reader, geoip2};
+use woothee::parser::Parser;
+
+use crate::hash::HashMap;
+
+use super::channel::{self, Source};
+use super::protobuf::{Entry, Fields, Value};
+
+/// Version of these computations. It rises when one of them changes.
+pub const VERSION: i32 = 1;
+
+/// Answers of each kind that are kept in memory.
+const CACHE_MAX: usize = 65_536;
+
+/// Numbers of fields in `proto/events.proto`; a test compares them.
+pub(super) mod number {
+    pub const DEVICE: u32 = 45;
+    pub const CAMPAIGN: u32 = 46;
+    pub const PAGE: u32 = 47;
+    pub const SENDER: u32 = 49;
+
+    pub const DEVICE_TYPE: u32 = 1;
+    pub const DEVICE_OS: u32 = 2;
+    pub const CAMPAIGN_SOURCE: u32 = 1;
+    pub const CAMPAIGN_MEDIUM: u32 = 2;
+    pub const CAMPAIGN_NAME: u32 = 3;
+    pub const CAMPAIGN_CLICK_ID_TYPE: u32 = 8;
+    pub const PAGE_URL: u32 = 1;
+    pub const PAGE_REFERRER: u32 = 2;
+    pub const SENDER_CLIENT_ADDRESS: u32 = 3;
+    pub const SENDER_USER_AGENT: u32 = 4;
+}
+
+/// Columns that enrichment fills, in the order of the table.
+pub const COLUMNS: [&str; 6] = ["country", "city", "device_type", "os", "browser", "channel"];
+
+/// A database of addresses that can't be used.
+#[derive(Debug, thiserror::Error)]
+#[error("reading the database of addresses in {}", .path.display())]
+pub struct GeoError {
+    path: PathBuf,
+    source: MaxMindDbError,
+}
+
+/// A database of addresses, for all that load and query.
+#[derive(Clone, Default)]
+pub struct Geo(Option<Arc<Reader<Vec<u8>>>>);
+
+impl std::fmt::Debug for Geo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Geo").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Geo {
+    /// Reads a file in MaxMind's format.
+    ///
+    /// # Errors
+    /// If the file isn't one.
+    pub fn read(path: &Path) -> Result<Self, GeoError> {
+        let reader =
+            Reader::open_readfile(path).map_err(|source| GeoError { path: path.to_owned(), source })?;
+        Ok(Self(Some(Arc::new(reader))))
+    }
+}
+
+/// Values of [`COLUMNS`] for one event.
+pub type Values = [Option<Arc<str>>; COLUMNS.len()];
+
+/// Computes the columns of events.
+pub struct Enrichment {
+    geo: Geo,
+    agents: HashMap<Box<[u8]>, Agent>,
+    places: HashMap<Box<[u8]>, Place>,
+    channels: HashMap<Box<[u8]>, Option<Arc<str>>>,
+    /// Names that are shared between rows.
+    names: HashMap<Box<[u8]>, Arc<str>>,
+    parser: Parser,
+    key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Enrichment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrichment").field("geo", &self.geo).finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Default)]
+struct Agent {
+    device: Option<Arc<str>>,
+    os: Option<Arc<str>>,
+    browser: Option<Arc<str>>,
+}
+
+#[derive(Clone, Default)]
+struct Place {
+    country: Option<Arc<str>>,
+    city: Option<Arc<str>>,
+}
+
+impl Enrichment {
+    /// Enrichment by this database of addresses.
+    pub fn new(geo: Geo) -> Self {
+        Self {
+            geo,
+            agents: HashMap::default(),
+            places: HashMap::default(),
+            channels: HashMap::default(),
+            names: HashMap::default(),
+            parser: Parser::new(),
+            key: Vec::new(),
+        }
+    }
+
+    /// Computes the columns of the event with these fields.
+    pub fn of(&mut self, entries: &[Entry<'_>]) -> Values {
+        let (mut device, mut os) = (&b""[..], &b""[..]);
+        let (mut address, mut agent) = (&b""[..], &b""[..]);
+        let mut source = Source::default();
+        for entry in entries {
+            let Value::Bytes(message) = entry.value else { continue };
+            match entry.number {
+                number::DEVICE => each_text(message, |field, text| match field {
+                    number::DEVICE_TYPE => device = text,
+                    number::DEVICE_OS => os = text,
+                    _ => {}
+                }),
+                number::CAMPAIGN => each_text(message, |field, text| match field {
+                    number::CAMPAIGN_SOURCE => source.source = text,
+                    number::CAMPAIGN_MEDIUM => source.medium = text,
+                    number::CAMPAIGN_NAME => source.campaign = text,
+                    number::CAMPAIGN_CLICK_ID_TYPE => source.click_id_type = text,
+                    _ => {}
+                }),
+                number::PAGE => each_text(message, |field, text| match field {
+                    number::PAGE_URL => source.url = text,
+                    number::PAGE_REFERRER => source.referrer = text,
+                    _ => {}
+                }),
+                number::SENDER => each_text(message, |field, text| match field {
+                    number::SENDER_CLIENT_ADDRESS => address = text,
+                    number::SENDER_USER_AGENT => agent = text,
+                    _ => {}
+                }),
+                _ => {}
+            }
+        }
+        let place = self.place(address);
+        let known = self.agent(agent);
+        let device = if device.is_empty() { known.device } else { Some(self.name(device)) };
+        let os = if os.is_empty() { known.os } else { Some(self.name(os)) };
+        let channel = self.channel(&source);
+        [place.country, place.city, device, os, known.browser, channel]
+    }
+
+    fn name(&mut self, text: &[u8]) -> Arc<str> {
+        if let Some(name) = self.names.get(text) {
+            return name.clone();
+        }
+        let name: Arc<str> = String::from_utf8_lossy(text).into();
+        remember(&mut self.names, text, name.clone());
+        name
+    }
+
+    fn place(&mut self, address: &[u8]) -> Place {
+        let Some(reader) = self.geo.0.as_ref().filter(|_| !address.is_empty()) else {
+            return Place::default();
+        };
+        if let Some(place) = self.places.get(address) {
+            return place.clone();
+        }
+        let place = look_up(reader, address).unwrap_or_default();
+        remember(&mut self.places, address, place.clone());
+        place
+    }
+
+    fn agent(&mut self, text: &[u8]) -> Agent {
+        if text.is_empty() {
+            return Agent::default();
+        }
+        if let Some(agent) = self.agents.get(text) {
+            return agent.clone();
+        }
+        let shown = String::from_utf8_lossy(text);
+        let parsed = self.parser.parse(&shown);
+        let known = |name: &str| Some(name).filter(|name| *name != "UNKNOWN").map(Arc::from);
+        let agent = parsed.map_or_else(Agent::default, |found| Agent {
+            device: known(device_of(found.category)),
+            os: known(found.os),
+            browser: known(found.name),
+        });
+        remember(&mut self.agents, text, agent.clone());
+        agent
+    }
+
+    fn channel(&mut self, source: &Source<'_>) -> Option<Arc<str>> {
+        if source.is_unknown() {
+            return None;
+        }
+        let mut key = std::mem::take(&mut self.key);
+        source.key(&mut key);
+        let channel = match self.channels.get(key.as_slice()) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = Some(Arc::from(channel::of(source)));
+                remember(&mut self.channels, &key, channel.clone());
+                channel
+            }
+        };
+        self.key = key;
+        channel
+    }
+}
+
+/// Devices by the words that the schema has for them.
+fn device_of(category: &str) -> &str {
+    match category {
+        "pc" => "desktop",
+        "smartphone" | "mobilephone" => "phone",
+        "appliance" => "tv",
+        other => other,
+    }
+}
+
+fn remember<T>(known: &mut HashMap<Box<[u8]>, T>, key: &[u8], value: T) {
+    if known.len() == CACHE_MAX {
+        known.clear();
+    }
+    known.insert(key.into(), value);
+}
+
+fn look_up(reader: &Reader<Vec<u8>>, address: &[u8]) -> Option<Place> {
+    let address: IpAddr = std::str::from_utf8(address).ok()?.parse().ok()?;
+    let found: geoip2::City<'_> = reader.lookup(address).ok()?.decode().ok()??;
+    Some(Place {
+        country: found.country.iso_code.map(Arc::from),
+        city: found.city.names.english.map(Arc::from),
+    })
+}
+
+/// Hands the texts of a message to `take`. Bytes that are no message end it: the event itself was checked.
+fn each_text<'a>(message: &'a [u8], mut take: impl FnMut(u32, &'a [u8])) {
+    for entry in Fields::of(message).map_while(Result::ok) {
+        if let Entry { number, value: Value::Bytes(text), .. } = entry {
+            take(number, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tickstream_schema::events::{Campaign, DeviceInfo, Event, Message, Page, Sender};
+
+    fn check(event: &Event, expected: [Option<&str>; 6]) {
+        let bytes = event.encode_to_vec();
+        let entries: Vec<_> = Fields::of(&bytes).collect::<Result<_, _>>().unwrap();
+        let found = Enrichment::new(Geo::default()).of(&entries);
+        assert_eq!(found.each_ref().map(|value| value.as_deref()), expected);
+    }
+
+    #[test]
+    fn agents_devices_and_channels_become_columns() {
+        check(&Event::default(), [None; 6]);
+        let agent = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/537.36 (KHTML, like Gecko) \
+                     Chrome/120.0.0.0 Safari/537.36";
+        let mut event = Event {
+            sender: Some(Sender { user_agent: agent.into(), ..Sender::default() }),
+            page: Some(Page {
+                url: "https://shop.example/".into(),
+                referrer: "https://www.google.com/".into(),
+                ..Page::default()
+            }),
+            ..Event::default()
+        };
+        check(&event, [None, None, Some("desktop"), Some("Mac OSX"), Some("Chrome"), Some("Organic Search")]);
+        // What the application says of itself is better than its agent.
+        event.device = Some(DeviceInfo { r#type: "tv".into(), os: "Tizen".into(), ..DeviceInfo::default() });
+        event.campaign = Some(Campaign { medium: "email".into(), ..Campaign::default() });
+        check(&event, [None, None, Some("tv"), Some("Tizen"), Some("Chrome"), Some("Email")]);
+    }
+}

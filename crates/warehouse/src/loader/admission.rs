@@ -1,0 +1,66 @@
+//! Decision about each event: new, a duplicate, or erased.
+
+use super::suppression::{Subject, Suppression};
+use crate::dedup::{Dedup, DedupError, EventId};
+use crate::events::rows::Filter;
+use crate::hash::HashSet;
+
+/// Admits events that weren't loaded before and name nobody who was erased.
+pub struct Admission<'a> {
+    dedup: &'a Dedup,
+    pending: &'a mut HashSet<EventId>,
+    suppression: &'a mut Suppression,
+    duplicates: u64,
+    suppressed: u64,
+    failed: Option<DedupError>,
+}
+
+impl<'a> Admission<'a> {
+    /// Decides for one record.
+    pub fn new(
+        dedup: &'a Dedup,
+        pending: &'a mut HashSet<EventId>,
+        suppression: &'a mut Suppression,
+    ) -> Self {
+        Self { dedup, pending, suppression, duplicates: 0, suppressed: 0, failed: None }
+    }
+
+    /// Events that were dropped: duplicates, and those of erased users and sessions.
+    ///
+    /// # Errors
+    /// If an id file couldn't be read; the rows of this record must not be committed then.
+    pub fn finish(self) -> Result<(u64, u64), DedupError> {
+        match self.failed {
+            Some(error) => Err(error),
+            None => Ok((self.duplicates, self.suppressed)),
+        }
+    }
+}
+
+impl Filter for Admission<'_> {
+    fn admits(&mut self, event_id: &EventId, user: &[u8], session: &[u8]) -> bool {
+        if self.suppression.contains(Subject::User, user)
+            || self.suppression.contains(Subject::Session, session)
+        {
+            self.suppressed += 1;
+            return false;
+        }
+        match self.dedup.contains(event_id) {
+            Ok(false) if self.pending.insert(*event_id) => true,
+            Ok(_) => {
+                self.duplicates += 1;
+                false
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                false
+            }
+        }
+    }
+
+    fn admits_json(&mut self, json: &[u8]) -> bool {
+        let is_mentioned = self.suppression.is_mentioned(json);
+        self.suppressed += u64::from(is_mentioned);
+        !is_mentioned
+    }
+}

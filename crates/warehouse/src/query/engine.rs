@@ -1,0 +1,474 @@
+//! Queries: admitted, planned over one version and its tail, run within limits.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::error::ArrowError;
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
+use datafusion::common::{DataFusionError, ParamValues};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility, create_udf};
+use datafusion::prelude::SessionContext;
+use datafusion::sql::parser::Statement;
+use deltalake::DeltaTable;
+use futures::{Stream, StreamExt};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+
+use super::catalog::{Catalog, Privacy};
+use super::guard::{self, Refused};
+use super::limits::Limits;
+use super::session::{self, Sessions};
+use super::tail::{self, Ids, JournalPlace};
+use crate::aggregates;
+use crate::events::Namespace;
+use crate::events::enrichment::Geo;
+use crate::loader::suppression::Suppression;
+use crate::loader::{LoadError, shared_list};
+use crate::store::numbers::Numbers;
+use crate::store::{Secret, StoreError, Tables, job_tables};
+
+/// Rights of a querying user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    /// Name of the user.
+    pub user: String,
+    /// True if personal columns are shown as they are.
+    pub sees_personal: bool,
+    /// Teams whose pages are shown, and no SQL of the user's own; empty: all pages and SQL.
+    pub teams: Vec<String>,
+}
+
+impl Role {
+    /// A user of this host, who may read the files of the tables anyway.
+    pub fn local() -> Self {
+        Self { user: "local".to_owned(), sees_personal: true, teams: Vec::new() }
+    }
+
+    /// The role for SQL that a page asks, after the page was found to be for this user.
+    #[must_use]
+    pub fn of_pages(&self) -> Self {
+        Self { teams: Vec::new(), ..self.clone() }
+    }
+
+    /// A role that sees pseudonyms.
+    pub fn masked() -> Self {
+        Self { user: "masked".to_owned(), sees_personal: false, teams: Vec::new() }
+    }
+}
+
+/// A query that has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The statement isn't admitted.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Too many wait already.
+    #[error("{waiting} queries are waiting; try again later")]
+    Busy {
+        /// Queries that wait.
+        waiting: usize,
+    },
+    /// Tables can't be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The tail of the journals can't be read.
+    #[error(transparent)]
+    Tail(#[from] LoadError),
+    /// The query can't be planned or run.
+    #[error("the query can't be answered")]
+    Run(#[source] Box<DataFusionError>),
+    /// A file of the tables isn't what was written.
+    #[error("a file of the tables is damaged; `tickstream-warehouse verify` names it")]
+    Damaged(#[source] Box<DataFusionError>),
+    /// The query took too long.
+    #[error("the query took longer than {}; ask for less, or raise query.time", humantime(*.0))]
+    Time(Duration),
+    /// The answer has too many rows.
+    #[error("the answer has more than {0} rows; add a LIMIT, or raise query.rows")]
+    Rows(u64),
+}
+
+fn humantime(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds == 1.0 { "1 second".to_owned() } else { format!("{seconds} seconds") }
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::ParquetError(_) => Self::Damaged(Box::new(error)),
+            DataFusionError::ArrowError(source, _) if matches!(**source, ArrowError::ParquetError(_)) => {
+                Self::Damaged(Box::new(error))
+            }
+            _ => Self::Run(Box::new(error)),
+        }
+    }
+}
+
+/// Version and places of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// Version of the table.
+    pub version: u64,
+    /// Places of this host's journals; others' events are there up to their last commit.
+    pub journals: Vec<JournalPlace>,
+}
+
+/// Numbers of queries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Queries since the start.
+    pub begun: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Those that run or wait now.
+    pub running: u64,
+}
+
+/// Answers queries.
+#[derive(Debug)]
+pub struct Engine {
+    /// The newest version that was read, and what reads the tail above it.
+    newest: Mutex<(DeltaTable, tail::Source)>,
+    tables: Tables,
+    secret: Secret,
+    limits: Limits,
+    sessions: Sessions,
+    running: Arc<Semaphore>,
+    /// Places of queries that wait.
+    queue: Semaphore,
+    begun: AtomicU64,
+    failed: Arc<AtomicU64>,
+}
+
+impl Engine {
+    /// An engine over `tables` and, if there are any, the tails of `journals`.
+    ///
+    /// # Errors
+    /// If there are no tables.
+    pub async fn open(
+        tables: &Tables,
+        journals: Vec<PathBuf>,
+        ids: Ids,
+        geo: Geo,
+        limits: Limits,
+    ) -> Result<Self, QueryError> {
+        let table = tables.open().await?;
+        let secret = Secret::open_or_create(tables.state())?;
+        let namespace = secret.namespace();
+        let source = tail::Source { journals, ids, namespace, geo, numbers: Numbers::default() };
+        let newest = Mutex::new((table, source));
+        let running = Arc::new(Semaphore::new(limits.concurrent));
+        let queue = Semaphore::new(limits.waiting);
+        let sessions = Sessions::new(limits.threads)?;
+        Ok(Self {
+            newest,
+            tables: tables.clone(),
+            secret,
+            limits,
+            sessions,
+            running,
+            queue,
+            begun: AtomicU64::new(0),
+            failed: Arc::default(),
+        })
+    }
+
+    /// Numbers of its queries.
+    pub fn counts(&self) -> Counts {
+        let all = self.limits.concurrent + self.limits.waiting;
+        let free = self.running.available_permits() + self.queue.available_permits();
+        Counts {
+            begun: self.begun.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+            running: all.saturating_sub(free) as u64,
+        }
+    }
+
+    /// Limits of its queries.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// An identifier of an application as the tables have it.
+    pub fn identifier(&self, text: &str) -> String {
+        String::from_utf8_lossy(&self.secret.namespace().map(text.as_bytes())).into_owned()
+    }
+
+    /// Starts a query; its rows come as they are found.
+    ///
+    /// # Errors
+    /// [`QueryError`] if it isn't admitted or can't be started.
+    pub async fn query(&self, sql: &str, role: &Role) -> Result<Answer, QueryError> {
+        let statement = guard::admit(sql)?;
+        self.run(statement, role, |_| Ok(None)).await
+    }
+
+    /// Plans a statement that was admitted over tables without rows: for its columns and parameters.
+    ///
+    /// # Errors
+    /// [`QueryError::Run`] if it can't be planned.
+    pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan, QueryError> {
+        let context = self.sessions.without_rows()?;
+        self.add_jobs(&context, &statement).await?;
+        let plan = context.state().statement_to_plan(statement).await?;
+        guard::check_plan(&plan)?;
+        Ok(plan)
+    }
+
+    /// Starts a statement that was admitted. `parameters` gives the values of the plan's placeholders.
+    ///
+    /// # Errors
+    /// [`QueryError`] if it can't be started.
+    pub async fn run<E>(
+        &self,
+        statement: Statement,
+        role: &Role,
+        parameters: impl FnOnce(&LogicalPlan) -> Result<Option<ParamValues>, E>,
+    ) -> Result<Answer, E>
+    where
+        E: From<QueryError>,
+    {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let started = self.start(statement, role, parameters).await;
+        if started.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        started
+    }
+
+    async fn start<E>(
+        &self,
+        statement: Statement,
+        role: &Role,
+        parameters: impl FnOnce(&LogicalPlan) -> Result<Option<ParamValues>, E>,
+    ) -> Result<Answer, E>
+    where
+        E: From<QueryError>,
+    {
+        if !role.teams.is_empty() {
+            return Err(E::from(Refused::Pages.into()));
+        }
+        let deadline = Instant::now() + self.limits.time;
+        let late = || QueryError::Time(self.limits.time);
+        let failed = |error: DataFusionError| E::from(error.into());
+        let permit = self.permit(deadline).await?;
+        let started = tokio::time::timeout_at(deadline, async {
+            // They are opened for queries that name them alone.
+            let wants_aggregates = statement.to_string().to_lowercase().contains("counts_by_");
+            let (context, as_of) = self.session(role, wants_aggregates).await?;
+            if role.sees_personal {
+                self.add_jobs(&context, &statement).await?;
+            }
+            let mut plan = context.state().statement_to_plan(statement).await.map_err(failed)?;
+            guard::check_plan(&plan).map_err(failed)?;
+            if let Some(values) = parameters(&plan)? {
+                plan = plan.replace_params_with_values(&values).map_err(failed)?;
+            }
+            let rows = context.execute_logical_plan(plan).await.map_err(failed)?;
+            Ok::<_, E>((rows.execute_stream().await.map_err(failed)?, as_of))
+        });
+        let (rows, as_of) = started.await.map_err(|_| late())??;
+        Ok(Answer {
+            schema: rows.schema(),
+            as_of,
+            rows,
+            rows_left: self.limits.rows,
+            limits: (self.limits.time, self.limits.rows),
+            deadline: Box::pin(tokio::time::sleep_until(deadline)),
+            is_over: false,
+            failed: self.failed.clone(),
+            _permit: permit,
+        })
+    }
+
+    async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, QueryError> {
+        if let Ok(permit) = self.running.clone().try_acquire_owned() {
+            return Ok(permit);
+        }
+        let waiting = self.limits.waiting;
+        let Ok(_place) = self.queue.try_acquire() else { return Err(QueryError::Busy { waiting }) };
+        match tokio::time::timeout_at(deadline, self.running.clone().acquire_owned()).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => Err(QueryError::Busy { waiting }),
+        }
+    }
+
+    /// Watermarks of the newest version: journals, and the last record of each.
+    ///
+    /// # Errors
+    /// If the tables can't be read.
+    pub async fn positions(&self) -> Result<Vec<(String, u64)>, QueryError> {
+        let mut newest = self.newest.lock().await;
+        let (table, source) = &mut *newest;
+        table.update_state().await.map_err(StoreError::delta("reading"))?;
+        let loaded = source.watermarks(table).await?;
+        let positions = loaded.positions.values();
+        Ok(positions.map(|position| (position.journal.to_string(), position.sequence)).collect())
+    }
+
+    /// A session over the newest version and the tail above it.
+    ///
+    /// # Errors
+    /// If tables or journals can't be read.
+    async fn session(
+        &self,
+        role: &Role,
+        wants_aggregates: bool,
+    ) -> Result<(SessionContext, AsOf), QueryError> {
+        let (table, tail) = self.pin().await?;
+        let version = table.version().unwrap_or_default();
+        let snapshot = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().clone();
+        let provider = table.table_provider().with_eager_snapshot(snapshot).await?;
+        let privacy = match role.sees_personal {
+            true => Privacy::Clear,
+            false => Privacy::Masked(Arc::new(pseudonym(self.secret.pseudonyms()))),
+        };
+        let mut catalog = Catalog::new(provider, &tail.rows, privacy)?;
+        let aggregates =
+            if wants_aggregates { self.tables.open_named(aggregates::NAME).await? } else { None };
+        if let Some(aggregates) = &aggregates {
+            catalog = catalog.with_aggregates(Some(aggregates.table_provider().await?));
+        }
+        let context = self.sessions.over(catalog, &role.user, self.limits.runtime()?)?;
+        for table in std::iter::once(&table).chain(&aggregates) {
+            table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
+        }
+        Ok((context, AsOf { version, journals: tail.places }))
+    }
+
+    /// Adds the tables of jobs that a statement names. They were computed with all rights, so only roles with these have them.
+    async fn add_jobs(&self, context: &SessionContext, statement: &Statement) -> Result<(), QueryError> {
+        let schema = MemorySchemaProvider::new();
+        for named in context.state().resolve_table_references(statement)? {
+            if named.schema() != Some(session::JOBS) || !job_tables::is_name(named.table()) {
+                continue;
+            }
+            let Some(table) = self.tables.open_named(&job_tables::place_of(named.table())).await? else {
+                continue;
+            };
+            table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
+            schema.register_table(named.table().to_owned(), table.table_provider().await?)?;
+        }
+        if let Some(catalog) = context.catalog(session::CATALOG) {
+            catalog.register_schema(session::JOBS, Arc::new(schema))?;
+        }
+        Ok(())
+    }
+
+    /// The newest version, and the tail above it.
+    async fn pin(&self) -> Result<(DeltaTable, tail::Tail), QueryError> {
+        // Retention may remove a segment, and a merge an id file, while they are read: begin again then.
+        const ATTEMPTS: usize = 3;
+        let mut attempt = 1;
+        loop {
+            let mut newest = self.newest.lock().await;
+            let (table, source) = &mut *newest;
+            if source.journals.is_empty() {
+                table.update_state().await.map_err(StoreError::delta("reading"))?;
+                return Ok((table.clone(), tail::Tail::default()));
+            }
+            shared_list::pull(&self.tables).await.map_err(LoadError::from)?;
+            let suppression = Suppression::open(self.tables.state(), &self.secret.suppression_key());
+            let mut suppression = suppression.map_err(LoadError::from)?;
+            match source.read(table, &mut suppression).await {
+                Ok(tail) => return Ok((table.clone(), tail)),
+                Err(LoadError::Source(_) | LoadError::Dedup(_)) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Replaces identifiers by others, always the same for the same.
+fn pseudonym(namespace: Namespace) -> ScalarUDF {
+    let replace = move |args: &[ColumnarValue]| -> Result<ColumnarValue, DataFusionError> {
+        let array = args[0].to_array(1)?;
+        let texts = cast(&array, &DataType::Utf8)?;
+        let mut builder = StringBuilder::with_capacity(array.len(), array.len() * 36);
+        for text in texts.as_string::<i32>() {
+            // A UUID is mapped, too: with a text before it, it is none.
+            let mapped = text.map(|text| namespace.map(format!("masked {text}").as_bytes()));
+            builder.append_option(mapped.as_ref().and_then(|mapped| std::str::from_utf8(mapped).ok()));
+        }
+        let replaced: ArrayRef = Arc::new(builder.finish());
+        Ok(ColumnarValue::Array(cast(&replaced, array.data_type())?))
+    };
+    create_udf("pseudonym", vec![DataType::Utf8], DataType::Utf8, Volatility::Immutable, Arc::new(replace))
+}
+
+/// Rows of an answer, within the limits.
+pub struct Answer {
+    /// Columns.
+    pub schema: SchemaRef,
+    /// Version and places that it is of.
+    pub as_of: AsOf,
+    rows: SendableRecordBatchStream,
+    rows_left: u64,
+    limits: (Duration, u64),
+    deadline: Pin<Box<Sleep>>,
+    is_over: bool,
+    failed: Arc<AtomicU64>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Answer")
+            .field("schema", &self.schema)
+            .field("as_of", &self.as_of)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Answer {
+    /// All rows at once.
+    ///
+    /// # Errors
+    /// [`QueryError`] if a limit is reached or the query fails.
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+}
+
+impl Stream for Answer {
+    type Item = Result<RecordBatch, QueryError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if self.deadline.as_mut().poll(context).is_ready() {
+            self.is_over = true;
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(QueryError::Time(self.limits.0))));
+        }
+        let next = futures::ready!(self.rows.poll_next_unpin(context));
+        let item = match next {
+            None => None,
+            Some(Err(error)) => Some(Err(error.into())),
+            Some(Ok(batch)) => match self.rows_left.checked_sub(batch.num_rows() as u64) {
+                Some(left) => {
+                    self.rows_left = left;
+                    return Poll::Ready(Some(Ok(batch)));
+                }
+                None => Some(Err(QueryError::Rows(self.limits.1))),
+            },
+        };
+        self.is_over = true;
+        self.failed.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
+        Poll::Ready(item)
+    }
+}

@@ -1,0 +1,15 @@
+//! SQL over one version of the tables and the journals' tail.
+
+pub mod catalog;
+pub mod engine;
+pub mod facts;
+pub mod format;
+pub mod guard;
+pub mod limits;
+pub mod session;
+pub mod tail;
+pub mod views;
+
+pub use engine::{Answer, AsOf, Engine, QueryError, Role};
+pub use format::{Format, Writer};
+pub use limits::Limits;

@@ -1,0 +1,11 @@
+//! The warehouse over journals and tables on disk. One program: DataFusion is linked once.
+
+mod common;
+mod crash;
+mod faults;
+mod http;
+mod json;
+mod load;
+mod maintenance;
+mod postgres;
+mod sql;

@@ -1,0 +1,145 @@
+//! Attacks by SQL (fault 80): files, changes, other roles' columns, resource bombs.
+
+use std::time::Duration;
+
+use tickstream_schema::events::LogLevel;
+use tickstream_warehouse_core::query::{Engine, QueryError, Role};
+
+use crate::common::{World, chain, click, lines, log};
+
+async fn world() -> World {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    writer.append((0..2000).map(|index| click(&format!("user-{}", index % 10), "scroll")).collect());
+    writer.append(vec![log("shop", LogLevel::Info, "someone@example.com came")]);
+    world.load().await;
+    world
+}
+
+async fn fails(engine: &Engine, sql: &str) -> QueryError {
+    let role = Role::local();
+    match engine.query(sql, &role).await {
+        Err(error) => error,
+        Ok(answer) => answer.collect().await.expect_err(sql),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_the_tables_can_be_read() {
+    let world = world().await;
+    let engine = world.engine(false).await;
+    for sql in [
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM \"/etc/passwd\"",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_parquet('/etc/passwd')",
+        "SELECT * FROM parquet_metadata('/etc/passwd')",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT * FROM secrets",
+        "SELECT repeat('x', 1000000000)",
+        "SELECT lpad('x', 2000000000)",
+        "SELECT array_repeat(1, 1000000000)",
+    ] {
+        let error = fails(&engine, sql).await;
+        assert!(matches!(error, QueryError::Run(_) | QueryError::Refused(_)), "{sql}: {}", chain(&error));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masked_role_sees_no_person_by_any_way() {
+    let world = world().await;
+    let engine = world.engine(false).await;
+    let masked = Role::masked();
+    let clear = Role::local();
+    const UNIQUES: &str = "SELECT count(DISTINCT user_id) FROM events";
+    // Uniques are right.
+    assert_eq!(lines(&engine, UNIQUES, &masked).await, ["10"]);
+    // Nothing that is shown is what a clear role sees.
+    let user = &lines(&engine, "SELECT min(user_id) FROM events", &clear).await[0];
+    for sql in [
+        format!("SELECT count(*) FROM events WHERE user_id = '{user}'"),
+        "SELECT count(*) FROM events WHERE raw_data LIKE '%user-1%'".to_owned(),
+        "SELECT count(properties) + count(context) + count(peer) + count(raw_data) FROM events".to_owned(),
+        "SELECT count(message) FROM logs".to_owned(),
+        "SELECT count(*) FROM logs WHERE message LIKE '%example.com%'".to_owned(),
+        format!(
+            "SELECT count(*) FROM (SELECT * FROM events UNION ALL SELECT * FROM events) WHERE user_id = '{user}'"
+        ),
+    ] {
+        assert_eq!(lines(&engine, &sql, &masked).await, ["0"], "{sql}");
+    }
+    let plan = lines(&engine, "EXPLAIN SELECT * FROM logs", &masked).await.join("\n");
+    assert!(!plan.contains("log.message"), "{plan}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bombs_end_at_their_limits_and_the_process_answers_on() {
+    let world = world().await;
+    let engine = world
+        .engine_within(|limits| {
+            limits.memory_bytes = 32 << 20;
+            limits.spill_bytes = 64 << 20;
+            limits.time = Duration::from_secs(3);
+            limits.rows = 10_000;
+        })
+        .await;
+    for sql in [
+        // Time, rows, memory.
+        "SELECT count(*) FROM events a JOIN events b ON a.event_id < b.event_id JOIN events c ON b.event_id < c.event_id \
+         JOIN events d ON c.event_id < d.event_id",
+        "SELECT * FROM generate_series(1, 100000000000)",
+        "SELECT a.value FROM generate_series(1, 1000000000) a ORDER BY a.value DESC LIMIT 20000",
+        "SELECT array_agg(a.raw_data) FROM events a CROSS JOIN events b",
+        "SELECT string_agg(a.raw_data, ',') FROM events a CROSS JOIN events b",
+        "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT count(*) FROM r",
+    ] {
+        let began = std::time::Instant::now();
+        let error = fails(&engine, sql).await;
+        assert!(
+            matches!(error, QueryError::Time(_) | QueryError::Rows(_) | QueryError::Run(_)),
+            "{sql}: {}",
+            chain(&error)
+        );
+        assert!(began.elapsed() < Duration::from_secs(60), "{sql} took {:?}", began.elapsed());
+    }
+    let role = Role::local();
+    assert_eq!(lines(&engine, "SELECT count(*) FROM events", &role).await, ["2001"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_for_events_have_the_meaning_of_clickhouse() {
+    let world = world().await;
+    let engine = world.engine(false).await;
+    let role = Role::local();
+    let data = "(VALUES (1, 10, 'a'), (1, 20, 'b'), (1, 35, 'c'), (2, 5, 'b'), (2, 9, 'a'), (3, 1, 'a'), (3, 100, 'b')) \
+                AS t(u, at, name)";
+    let check =
+        async |sql: &str, expected: &[&str]| assert_eq!(lines(&engine, sql, &role).await, expected, "{sql}");
+    let funnel = format!(
+        "SELECT u, window_funnel(20, at, name = 'a', name = 'b', name = 'c') FROM {data} GROUP BY u ORDER BY u"
+    );
+    check(&funnel, &["1|2", "2|1", "3|1"]).await;
+    let ordered = format!(
+        "SELECT window_funnel(30, 'strict_order', at, name = 'a', name = 'b', name = 'c') FROM {data}"
+    );
+    check(&ordered, &["3"]).await;
+    let retention =
+        format!("SELECT u, retention(name = 'a', name = 'b', name = 'c') FROM {data} GROUP BY u ORDER BY u");
+    check(&retention, &["1|[1, 1, 1]", "2|[1, 1, 0]", "3|[1, 1, 0]"]).await;
+    let sequence = format!(
+        "SELECT u, sequence_match('(?1)(?t<=20)(?2)', at, name = 'a', name = 'b'), \
+         sequence_count('(?1).*(?2)', at, name = 'a', name = 'b') FROM {data} GROUP BY u ORDER BY u"
+    );
+    check(&sequence, &["1|true|1", "2|false|0", "3|false|1"]).await;
+    check(
+        "SELECT round(quantile_sketch(value, 0.5) / 500.0, 1), quantile_sketch(value, 0.5) IS NULL \
+         FROM generate_series(1, 1000)",
+        &["1.0|false"],
+    )
+    .await;
+    check(
+        "SELECT time_bucket(INTERVAL '1 hour', TIMESTAMP '2026-11-28T09:13:54'), json_number('{\"a\":{\"b\":[1,2.5]}}', 'a.b[1]')",
+        &["2026-11-28T09:00:00|2.5"],
+    )
+    .await;
+}
