@@ -35,11 +35,14 @@ pub struct Rule {
     pub why: String,
 }
 
+/// A rule, the number of its events, and for each needed path the number of events without it.
+pub type CheckedRule = (String, u64, Vec<(String, u64)>);
+
 /// A plan beside the tables.
 #[derive(Debug, Default)]
 pub struct Check {
-    /// Rules with the number of their events, and for each needed path the number of events without it.
-    pub rules: Vec<(String, u64, Vec<(String, u64)>)>,
+    /// Rules.
+    pub rules: Vec<CheckedRule>,
     /// Items without data: address and missing types of events.
     pub items: Vec<(String, Vec<&'static str>)>,
 }
@@ -88,11 +91,7 @@ impl Plan {
 }
 
 impl Rule {
-    async fn check(
-        &self,
-        asker: Asker<'_>,
-        filters: &Filters,
-    ) -> Result<(String, u64, Vec<(String, u64)>), AskError> {
+    async fn check(&self, asker: Asker<'_>, filters: &Filters) -> Result<CheckedRule, AskError> {
         let counts: Vec<_> = self
             .needs
             .iter()

@@ -51,7 +51,7 @@ pub async fn page(visit: &Visit<'_>) -> Result<Content, Problem> {
                 a href=(format!("/explore?{}", visit.parameters.with(&[("kind", name)]))) aria-current=[(name == kind).then_some("true")] { (title) }
             }
         }
-        (filter_form_with("/explore", CLIENT, &visit.parameters, fields(kind, &visit.parameters)))
+        (filter_form_with("/explore", CLIENT, &visit.parameters, &fields(kind, &visit.parameters)))
         (period(&filters, CLIENT))
         @match answer {
             Ok(Some(answer)) => section.card {

@@ -26,7 +26,7 @@ pub struct Frame<'a> {
 }
 
 /// A whole page.
-pub fn page(frame: Frame<'_>, content: Markup) -> String {
+pub fn page(frame: &Frame<'_>, content: &Markup) -> String {
     let kept = frame.parameters.with(&[
         ("sql", ""),
         ("kind", ""),
@@ -72,11 +72,11 @@ pub fn page(frame: Frame<'_>, content: Markup) -> String {
 
 /// The form that chooses period and filters. `columns` are the filters that the content obeys.
 pub fn filter_form(action: &str, columns: Columns, parameters: &Parameters) -> Markup {
-    filter_form_with(action, columns, parameters, html! {})
+    filter_form_with(action, columns, parameters, &html! {})
 }
 
 /// The same form with fields of the page's own.
-pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters, own: Markup) -> Markup {
+pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters, own: &Markup) -> Markup {
     const PERIODS: [(&str, &str); 6] = [
         ("0.0416667", "1 hour"),
         ("1", "24 hours"),

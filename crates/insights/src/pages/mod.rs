@@ -60,7 +60,7 @@ impl Site {
         };
         match visit.content(path).await {
             Ok(Content::Html { title, current, body }) => {
-                page(200, HTML, visit.framed(&title, current, body).into_bytes())
+                page(200, HTML, visit.framed(&title, current, &body).into_bytes())
             }
             Ok(Content::Csv(csv)) => {
                 let mut page = page(200, "text/csv; charset=utf-8", csv.into_bytes());
@@ -122,7 +122,7 @@ impl Visit<'_> {
         if self.asker.sees(team) { Ok(team) } else { Err(Problem::Forbidden) }
     }
 
-    fn framed(&self, title: &str, current: &str, body: Markup) -> String {
+    fn framed(&self, title: &str, current: &str, body: &Markup) -> String {
         let sees = |team: &Team| self.asker.sees(team);
         let frame = Frame {
             title,
@@ -131,7 +131,7 @@ impl Visit<'_> {
             sees_all: self.asker.sees_all(),
             parameters: &self.parameters,
         };
-        layout::page(frame, body)
+        layout::page(&frame, body)
     }
 
     /// Leads to a time line by an identifier as the application knows it.
@@ -184,7 +184,7 @@ impl Visit<'_> {
             }
             Problem::Failed(error) => (422, "No answer", with_sources(error)),
         };
-        page(status, HTML, self.framed(title, "", layout::problem(title, &message)).into_bytes())
+        page(status, HTML, self.framed(title, "", &layout::problem(title, &message)).into_bytes())
     }
 }
 

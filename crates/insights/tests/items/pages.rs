@@ -168,7 +168,7 @@ fn poison(value: &mut serde_json::Value, key: &str, attack: &str) {
     ];
     match value {
         serde_json::Value::Object(object) => {
-            object.iter_mut().for_each(|(key, value)| poison(value, key, attack))
+            object.iter_mut().for_each(|(key, value)| poison(value, key, attack));
         }
         serde_json::Value::Array(list) => list.iter_mut().for_each(|value| poison(value, key, attack)),
         serde_json::Value::String(text) if !FIXED.contains(&key) => attack.clone_into(text),

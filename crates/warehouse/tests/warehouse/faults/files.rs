@@ -98,7 +98,7 @@ async fn fault_78_a_torn_entry_of_the_log_is_named_and_a_missing_checkpoint_is_n
     let last = files(&log, &[".json"]).pop().unwrap();
     let bytes = std::fs::read(&last).unwrap();
     std::fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
-    let error = chain(&world.tables.open().await.err().expect("it is torn"));
+    let error = chain(&world.tables.open().await.expect_err("it is torn"));
     let version: u64 = last.file_stem().unwrap().to_str().unwrap().parse().unwrap();
     assert!(error.contains(&version.to_string()), "{error}");
 }
