@@ -9,6 +9,7 @@ installs. Exit code 1 if one reader differs.
 import argparse
 import csv
 import io
+import os
 import pathlib
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def duckdb(events):
 
 def chdb(events):
     import chdb
+    # It reads files below the working directory alone.
+    os.chdir("/")
     sql = f"""SELECT event_type, count(), uniqExact(event_id), uniqExact(user_id),
               sum(intDiv(timestamp_ns, 1000000000)), coalesce(sum(value), 0) FROM deltaLakeLocal('{events}')
               WHERE event_type != 'dead_letter' GROUP BY 1 ORDER BY 1"""

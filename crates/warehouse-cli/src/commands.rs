@@ -11,9 +11,11 @@ use tickstream_warehouse_core::loader::{Loader, Options};
 use tickstream_warehouse_core::maintenance::{Lease, compact, vacuum, verify};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
-use tickstream_warehouse_core::store::{LoaderLock, Secret, Tables};
+use tickstream_warehouse_core::store::{LoaderLock, Secret};
 
 use crate::args::{Command, Export, Import, Load, Place, Query, Vacuum, Verify};
+use crate::output::{self, plural};
+use crate::place::{maintenance_limits, place};
 
 /// Runs a command.
 pub async fn run(command: Command) -> Result<ExitCode> {
@@ -31,10 +33,6 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Import(args) => import(args).await,
         Command::Doctor(args) => crate::doctor::run(&args).await,
     }
-}
-
-pub fn place(place: &Place) -> Result<Tables> {
-    Ok(Tables::at(&place.tables, place.state.clone())?)
 }
 
 async fn load(args: Load) -> Result<ExitCode> {
@@ -70,12 +68,14 @@ async fn query(mut args: Query) -> Result<ExitCode> {
 
 async fn answer(engine: &Engine, sql: &str, role: &Role, format: Format) -> Result<ExitCode> {
     let mut answer = engine.query(sql, role).await?;
-    let out = BufWriter::new(io::stdout());
-    let mut writer = Writer::new(format, &answer.schema, out)?;
-    while let Some(batch) = answer.next().await {
-        writer.write(&batch?)?;
-    }
-    writer.finish()?;
+    output::write(async |out| {
+        let mut writer = Writer::new(format, &answer.schema, out)?;
+        while let Some(batch) = answer.next().await {
+            writer.write(&batch?)?;
+        }
+        Ok(writer.finish()?)
+    })
+    .await?;
     for journal in answer.as_of.journals.iter().filter(|journal| journal.is_behind) {
         eprintln!(
             "the answer has journal {} up to record {}; newer ones come when the loader has caught up",
@@ -122,7 +122,11 @@ async fn compact(args: &Place) -> Result<ExitCode> {
 async fn vacuum(args: Vacuum) -> Result<ExitCode> {
     let tables = place(&args.place)?;
     let mut lease = Lease::take(&tables).await?;
-    let options = vacuum::Options { removed_for: args.removed_for, orphaned_for: args.orphaned_for };
+    let options = vacuum::Options {
+        removed_for: args.removed_for,
+        orphaned_for: args.orphaned_for,
+        orphaned_before: None,
+    };
     let report = vacuum::vacuum(&tables, &mut lease, &options).await;
     lease.release().await;
     let report = report?;
@@ -144,6 +148,7 @@ async fn verify(args: Verify) -> Result<ExitCode> {
         println!("tables and journals agree");
         return Ok(ExitCode::SUCCESS);
     }
+    report.damaged.iter().for_each(|file| println!("damaged: {file}"));
     println!("{} missing, {} doubled, {} not erased", report.missing, report.doubled, report.unerased);
     report.examples.iter().for_each(|example| println!("{example}"));
     Ok(ExitCode::FAILURE)
@@ -179,25 +184,14 @@ async fn export(args: Export) -> Result<ExitCode> {
             .await?;
     let sql = format!("SELECT raw_data FROM events WHERE user_id = '{user}' ORDER BY timestamp_ns");
     let mut answer = engine.query(&sql, &Role::local()).await?;
-    let mut out = BufWriter::new(io::stdout());
-    while let Some(batch) = answer.next().await {
-        for line in tickstream_warehouse_core::query::format::texts(&batch?, 0)? {
-            writeln!(out, "{line}")?;
+    output::write(async |mut out| {
+        while let Some(batch) = answer.next().await {
+            for line in tickstream_warehouse_core::query::format::texts(&batch?, 0)? {
+                writeln!(out, "{line}")?;
+            }
         }
-    }
-    out.flush()?;
+        Ok(out.flush()?)
+    })
+    .await?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Maintenance reads whole files, for as long as it takes.
-pub fn maintenance_limits(tables: &Tables) -> Limits {
-    let mut limits = Limits::new(tables.state());
-    limits.time = std::time::Duration::from_secs(24 * 3600);
-    limits.rows = u64::MAX;
-    limits
-}
-
-pub fn plural(count: u64, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{s}")
 }

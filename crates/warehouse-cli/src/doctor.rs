@@ -11,7 +11,8 @@ use tickstream_warehouse_core::query::Limits;
 use tickstream_warehouse_core::store::{LoaderLock, Secret, StoreError, Tables};
 
 use crate::args::Doctor;
-use crate::commands::{place, plural};
+use crate::output::plural;
+use crate::place::place;
 
 /// Memory of a loader with its ids and of the queries at the same time, bytes.
 const LOADER_BYTES: u64 = 600 << 20;

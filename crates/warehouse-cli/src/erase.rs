@@ -10,7 +10,8 @@ use tickstream_warehouse_core::mirror::{self, ClickHouse};
 use tickstream_warehouse_core::store::Tables;
 
 use crate::args::{Erase, Person};
-use crate::commands::{maintenance_limits, place, plural};
+use crate::output::plural;
+use crate::place::{maintenance_limits, place};
 
 /// Erases, or counts in a dry run.
 ///

@@ -8,6 +8,8 @@ mod demo;
 mod doctor;
 mod erase;
 mod maintain;
+mod output;
+mod place;
 mod run;
 mod settings;
 mod status;
@@ -35,9 +37,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The library that reads logs of tables prints each error that it returns; here it is told once, with what was done.
+/// The libraries of tables print each error that they return, and each conflict; here they are told once, with what was done.
 fn with_own_errors(level: &str) -> String {
-    format!("{level},buoyant_kernel=off")
+    format!("{level},buoyant_kernel=off,deltalake_core::kernel::transaction=error")
 }
 
 fn execute(cli: Cli, matches: &clap::ArgMatches) -> anyhow::Result<ExitCode> {

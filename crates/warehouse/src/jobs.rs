@@ -20,7 +20,7 @@ use crate::query::{Engine, Format, QueryError, Role, Writer};
 use crate::rules::Job;
 use crate::store::commit::{Changes, CommitError};
 use crate::store::parquet::WriteError;
-use crate::store::{StoreError, Tables, commit, files, parts};
+use crate::store::{StoreError, Tables, commit, files, job_tables, parts};
 
 const DONE: &str = "jobs.json";
 /// Column of tables of jobs that names the period.
@@ -162,17 +162,6 @@ async fn run_period(
     files::write_synced(&path, &bytes).map_err(failed)
 }
 
-/// Whether a job's table may have this name.
-pub fn is_table_name(name: &str) -> bool {
-    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    (1..=64).contains(&name.len()) && name.bytes().all(is_part)
-}
-
-/// Place of a job's table, below the root.
-pub fn place_of(table: &str) -> String {
-    format!("jobs/{table}")
-}
-
 /// Exchanges the part of a period by the answer of its query.
 async fn into_table(
     tables: &Tables,
@@ -190,7 +179,7 @@ async fn into_table(
     let mut fields = columns.fields().to_vec();
     fields.push(Arc::new(Field::new(PERIOD, DataType::Utf8, false)));
     let whole = Schema::new(fields);
-    let mut table = tables.open_or_create_named(&place_of(name), &whole, &[PERIOD]).await?;
+    let mut table = tables.open_or_create_named(&job_tables::place_of(name), &whole, &[PERIOD]).await?;
     let stored = table.snapshot().map_err(StoreError::delta("reading"))?.snapshot().arrow_schema();
     let differs = |field: &&Arc<Field>| {
         stored.field_with_name(field.name()).map(Field::data_type).ok() != Some(field.data_type())
@@ -198,7 +187,8 @@ async fn into_table(
     if let Some(field) = whole.fields().iter().find(differs) {
         return Err(JobError::Columns { table: name.to_owned(), column: field.name().clone() });
     }
-    let removes = parts::removes(&table, PERIOD, |other| other == period).map_err(StoreError::delta("reading"))?;
+    let removes =
+        parts::removes(&table, PERIOD, |other| other == period).map_err(StoreError::delta("reading"))?;
     let add = parts::write(&table, (PERIOD, period), &columns, &batches).await?;
     commit(&mut table, Changes { adds: vec![add], removes, numbers: Vec::new() }, "job").await?;
     Ok(())
@@ -223,6 +213,7 @@ fn stored_columns(answer: &SchemaRef) -> SchemaRef {
         // Lists and intervals, too, as texts.
         _ => DataType::Utf8,
     };
-    let fields = answer.fields().iter().map(|field| Field::new(field.name(), stored(field.data_type()), true));
+    let fields =
+        answer.fields().iter().map(|field| Field::new(field.name(), stored(field.data_type()), true));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

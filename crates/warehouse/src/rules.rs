@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::store::job_tables;
+
 /// Rules that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
@@ -133,8 +135,10 @@ impl Job {
                     "the file of the job {name} lacks {{from}}: each period would replace the one before"
                 ));
             }
-            (None, Some(table)) if !crate::jobs::is_table_name(table) => {
-                return Some(format!("the table {table:?} of the job {name} is no word of small letters, digits and _"));
+            (None, Some(table)) if !job_tables::is_name(table) => {
+                return Some(format!(
+                    "the table {table:?} of the job {name} is no word of small letters, digits and _"
+                ));
             }
             (Some(_), None) | (None, Some(_)) => {}
             _ => return Some(format!("the job {name} needs either a file or a table")),
@@ -181,7 +185,10 @@ mod tests {
             format!("[[job]]\nname = \"x\"\nevery = \"1h\"\nquery = \"{query}\"\nfile = \"{file}\"\n")
         };
         check(&job("SELECT 1", "/x.csv"), Err("{from}"));
-        check(&format!("{}table = \"x\"\n", job("SELECT 1", "/x{from}.csv")), Err("either a file or a table"));
+        check(
+            &format!("{}table = \"x\"\n", job("SELECT 1", "/x{from}.csv")),
+            Err("either a file or a table"),
+        );
         check(&job("DROP TABLE events", "/x{from}.csv"), Err("read-only"));
     }
 }

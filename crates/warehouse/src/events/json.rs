@@ -10,7 +10,8 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::columns::Promoted;
 use super::descriptor::{Field, Kind, MessageId, Schema, enum_name};
-use super::protobuf::{Entry, Fields, Invalid, Value, packed_varints};
+use super::protobuf::{Entry, Fields, Invalid, Value, packed_varints, zigzag};
+use super::text::{base64, comma, quoted};
 use super::{text, typed};
 
 /// Key of a message's unknown fields.
@@ -131,7 +132,12 @@ impl Writer {
         depth: usize,
     ) -> Result<Option<usize>, Invalid> {
         let last = same[same.len() - 1];
-        if !field.is_repeated && is_absent(field, last.value) {
+        let is_nothing = if field.is_repeated {
+            is_packed(field.kind) && same.iter().all(|entry| matches!(entry.value, Value::Bytes(&[])))
+        } else {
+            is_absent(field, last.value)
+        };
+        if is_nothing {
             return Ok(None);
         }
         comma(out);
@@ -282,11 +288,6 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// Number of a zigzag varint.
-pub fn zigzag(number: u64) -> i64 {
-    (number >> 1) as i64 ^ -((number & 1) as i64)
-}
-
 /// Whether the wire type is one of the field's kind; otherwise a newer schema may mean something else by the number.
 fn fits(field: &Field, value: Value<'_>) -> bool {
     match field.kind {
@@ -305,11 +306,18 @@ fn fits(field: &Field, value: Value<'_>) -> bool {
 }
 
 /// Whether a value is the default of a field that has no presence of its own.
+/// Whether a list of this kind may stand in one entry.
+fn is_packed(kind: Kind) -> bool {
+    matches!(kind, Kind::Double | Kind::Unsigned)
+}
+
 fn is_absent(field: &Field, value: Value<'_>) -> bool {
     if field.has_presence {
         return false;
     }
     match value {
+        // Also -0.0.
+        Value::Fixed64(bits) if matches!(field.kind, Kind::Double) => f64::from_bits(bits) == 0.0,
         Value::Varint(number) | Value::Fixed64(number) => number == 0,
         Value::Fixed32(number) => number == 0,
         Value::Bytes(bytes) => bytes.is_empty(),
@@ -322,23 +330,4 @@ fn other_half<'e, 'a>(entries: &'e [Entry<'a>], number: Option<u32>) -> &'e [Ent
     let start = entries.partition_point(|entry| entry.number < number);
     let length = entries[start..].iter().take_while(|entry| entry.number == number).count();
     &entries[start..start + length]
-}
-
-/// Appends a comma, unless an object or list has just begun.
-pub fn comma(out: &mut Vec<u8>) {
-    if !matches!(out.last(), None | Some(b'{' | b'[')) {
-        out.push(b',');
-    }
-}
-
-/// Appends quotes around what `write` appends.
-pub fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
-    out.push(b'"');
-    write(out);
-    out.push(b'"');
-}
-
-/// Appends bytes in Base64, quoted.
-pub fn base64(bytes: &[u8], out: &mut Vec<u8>) {
-    quoted(out, |out| out.extend_from_slice(STANDARD.encode(bytes).as_bytes()));
 }

@@ -107,6 +107,11 @@ pub fn packed_varints(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     std::iter::from_fn(move || if fields.at < fields.message.len() { fields.varint() } else { None })
 }
 
+/// Number of a zigzag varint.
+pub fn zigzag(number: u64) -> i64 {
+    (number >> 1) as i64 ^ -((number & 1) as i64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

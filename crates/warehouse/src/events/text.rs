@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
+
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends lower-case hexadecimal digits.
@@ -9,6 +11,25 @@ pub fn hex(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend(
         bytes.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
     );
+}
+
+/// Appends quotes around what `write` appends.
+pub fn quoted(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    out.push(b'"');
+    write(out);
+    out.push(b'"');
+}
+
+/// Appends bytes in Base64, quoted.
+pub fn base64(bytes: &[u8], out: &mut Vec<u8>) {
+    quoted(out, |out| out.extend_from_slice(STANDARD.encode(bytes).as_bytes()));
+}
+
+/// Appends a comma, unless an object or list has just begun.
+pub fn comma(out: &mut Vec<u8>) {
+    if !matches!(out.last(), None | Some(b'{' | b'[')) {
+        out.push(b',');
+    }
 }
 
 /// Appends a UUID in its text form; other lengths than 16 bytes as hexadecimal digits.

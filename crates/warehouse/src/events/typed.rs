@@ -2,9 +2,8 @@
 
 use tickstream_schema::table::{MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX};
 
-use super::json::{base64, comma, zigzag};
-use super::protobuf::{Entry, Fields, Invalid, Value};
-use super::text;
+use super::protobuf::{Entry, Fields, Invalid, Value, zigzag};
+use super::text::{self, base64, comma};
 
 /// Keys of an object that stands for what JSON can't tell apart.
 const MARKS: [&[u8]; 6] = [b"$bytes", b"$number", b"$text", b"$null", b"$map", b"$string"];

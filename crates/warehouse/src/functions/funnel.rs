@@ -25,7 +25,7 @@ pub fn window_funnel(taken: &[Step], steps: usize, window: u64, modes: Modes) ->
     let steps = steps.min(CONDITIONS_MAX);
     let mut chains: [Option<Chain>; CONDITIONS_MAX] = [None; CONDITIONS_MAX];
     let reached = |chains: &[Option<Chain>]| chains.iter().take_while(|chain| chain.is_some()).count();
-    for (index, &(time, step)) in taken.iter().enumerate() {
+    for &(time, step) in taken {
         let step = match usize::from(step) {
             0 if modes.strict_order && chains[0].is_some() => break,
             0 => continue,
@@ -37,7 +37,7 @@ pub fn window_funnel(taken: &[Step], steps: usize, window: u64, modes: Modes) ->
             step => step - 1,
         };
         if modes.strict_deduplication && chains[step].is_some() {
-            return usize::from(taken[index - 1].1);
+            break;
         }
         let Some(before) = chains[step - 1] else {
             if modes.strict_order && chains[0].is_some() {
@@ -128,6 +128,8 @@ mod tests {
         let once = Modes { strict_deduplication: true, ..PLAIN };
         // The manual's example: A, B, C, B, D with the chain A, B, C, D ends at the repeated B.
         check(&[(1, &[1]), (2, &[2]), (3, &[3]), (4, &[2]), (5, &[4])], 4, 10, once, 3);
+        // What was reached counts, whichever step came last: ClickHouse 26.
+        check(&[(0, &[1]), (3, &[2]), (5, &[1]), (8, &[2])], 3, 5, once, 2);
     }
 
     #[test]

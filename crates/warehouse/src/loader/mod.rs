@@ -17,6 +17,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use deltalake::DeltaTable;
+use deltalake::kernel::Add;
+use deltalake::logstore::object_store::ObjectStoreExt;
+use deltalake::logstore::object_store::path::Path as StorePath;
 use tickstream_journal::{Batch, Position};
 
 use crate::dedup::{Dedup, EventId, Sizes};
@@ -205,8 +208,7 @@ impl Loader {
         }
         loop {
             let is_complete = tokio::task::block_in_place(|| self.read())?;
-            self.flush().await?;
-            if is_complete {
+            if self.flush().await? && is_complete {
                 return Ok(self.counts);
             }
         }
@@ -342,31 +344,32 @@ impl Loader {
         self.rows.len() >= self.options.batch_events || self.rows.text_bytes() >= self.options.batch_bytes
     }
 
-    /// Commits the rows that wait, with the watermarks that are reached with them.
+    /// Commits the rows that wait, with the watermarks that are reached with them. False if others' commits made them
+    /// wrong: then none wait, and they are to be read again.
     ///
     /// # Errors
     /// If they can't be committed.
-    pub async fn flush(&mut self) -> Result<(), LoadError> {
+    pub async fn flush(&mut self) -> Result<bool, LoadError> {
         if self.reached.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let rows = self.rows.len() as u64;
         self.is_sound = false;
         let mut changes = self.write_files().await?;
         let written = Instant::now();
         for attempt in 1.. {
-            if written.elapsed() > FILE_AGE_MAX {
-                return self.restart().await;
-            }
             let adds = changes.adds.clone();
+            if written.elapsed() > FILE_AGE_MAX {
+                return self.give_up(&adds).await.map(|()| false);
+            }
             let made = commit(&mut self.table, std::mem::take(&mut changes), "load").await;
             match made {
-                Ok(committed) => return self.committed(rows, committed.version),
+                Ok(committed) => return self.committed(rows, committed.version).map(|()| true),
                 Err(CommitError::Conflict { .. }) if attempt < self.options.attempts => {
                     self.counts.conflicts += 1;
                     if !self.may_commit_again().await? {
                         // Rows are made again from where the table is now.
-                        return self.restart().await;
+                        return self.give_up(&adds).await.map(|()| false);
                     }
                     changes = Changes { adds, removes: Vec::new(), numbers: self.numbers() };
                 }
@@ -376,7 +379,18 @@ impl Loader {
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Removes files that no commit will name, and begins again: an erased user may be in them.
+    async fn give_up(&mut self, adds: &[Add]) -> Result<(), LoadError> {
+        let store = self.table.object_store();
+        for path in adds.iter().filter_map(|add| StorePath::parse(&add.path).ok()) {
+            if let Err(error) = store.delete(&path).await {
+                tracing::warn!(%path, %error, "a file that isn't used is left to vacuum");
+            }
+        }
+        self.restart().await
     }
 
     async fn write_files(&mut self) -> Result<Changes, LoadError> {

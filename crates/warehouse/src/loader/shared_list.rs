@@ -28,7 +28,11 @@ pub async fn pull(tables: &Tables) -> Result<Option<UpdateVersion>, SuppressionE
     let bytes = found.bytes().await?;
     let path = tables.state().join(LIST);
     if std::fs::read(&path).ok().as_deref() != Some(&bytes) {
-        files::write_synced(&path, &bytes).map_err(|source| SuppressionError::Io { action: "writing", path, source })?;
+        files::write_synced(&path, &bytes).map_err(|source| SuppressionError::Io {
+            action: "writing",
+            path,
+            source,
+        })?;
     }
     Ok(Some(version))
 }
@@ -50,8 +54,11 @@ pub async fn add(
             return Ok(version);
         }
         let path = tables.state().join(LIST);
-        let bytes = std::fs::read(&path)
-            .map_err(|source| SuppressionError::Io { action: "reading", path, source })?;
+        let bytes = std::fs::read(&path).map_err(|source| SuppressionError::Io {
+            action: "reading",
+            path,
+            source,
+        })?;
         let mode = before.map_or(PutMode::Create, PutMode::Update);
         let options = PutOptions { mode, ..Default::default() };
         match tables.store().put_opts(&place(tables), bytes.into(), options).await {
@@ -65,6 +72,5 @@ pub async fn add(
 }
 
 fn place(tables: &Tables) -> Path {
-    let root = Path::from_url_path(tables.root().path()).expect("a URL's path");
-    root.join("_tickstream").join(LIST)
+    tables.root_path().join("_tickstream").join(LIST)
 }

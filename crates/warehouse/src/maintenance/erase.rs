@@ -10,6 +10,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema};
 use datafusion::functions::string::expr_fn::contains;
@@ -17,6 +18,7 @@ use datafusion::logical_expr::{Expr, col, lit};
 use datafusion::prelude::SessionContext;
 use deltalake::DeltaTable;
 use deltalake::logstore::object_store::ObjectStoreExt;
+use deltalake::logstore::object_store::path::Path as StorePath;
 use deltalake::protocol::checkpoints;
 use futures::TryStreamExt;
 use serde::Serialize;
@@ -129,7 +131,7 @@ pub async fn erase_where(
     if !is_dry_run {
         clean_log(&table).await?;
         tokio::time::sleep(options.grace).await;
-        report.files_removed = vacuum::vacuum(tables, lease, &ages(options)).await?.files;
+        report.files_removed = vacuum::vacuum(tables, lease, &ages(options, None)).await?.files;
     }
     Ok(report)
 }
@@ -151,8 +153,9 @@ fn condition_of(condition: &str) -> datafusion::common::Result<Expr> {
         .map(|transformed| transformed.data)
 }
 
-fn ages(options: &Options) -> vacuum::Options {
-    vacuum::Options { removed_for: options.grace, orphaned_for: options.grace.max(Duration::from_secs(3600)) }
+fn ages(options: &Options, orphaned_before: Option<DateTime<Utc>>) -> vacuum::Options {
+    let orphaned_for = options.grace.max(Duration::from_secs(3600));
+    vacuum::Options { removed_for: options.grace, orphaned_for, orphaned_before }
 }
 
 /// Erases the identifier from the tables.
@@ -172,7 +175,7 @@ pub async fn erase(
     let identifier = [(target.subject, target.identifier.as_bytes())];
     let version = shared_list::add(tables, &mut suppression, &identifier).await?;
     let mut table = tables.open().await?;
-    announce(&mut table, version).await?;
+    let announced = announce(&mut table, version).await?;
     let mut report = Report::default();
     let predicate = predicate(target, &secret);
     let mut clean = HashSet::new();
@@ -195,8 +198,9 @@ pub async fn erase(
     }
     clean_log(&table).await?;
     tokio::time::sleep(options.grace).await;
-    report.files_removed = vacuum::vacuum(tables, lease, &ages(options)).await?.files;
-    report.files_searched = search(&table, target, &secret).await?;
+    // What a loader wrote before and didn't commit can't be committed any more.
+    report.files_removed = vacuum::vacuum(tables, lease, &ages(options, Some(announced))).await?.files;
+    report.files_searched = search(tables, target, &secret).await?;
     record(tables, target, &secret, &report)?;
     Ok(report)
 }
@@ -237,12 +241,18 @@ async fn affected(
     Ok(affected)
 }
 
-/// Commits the version of the list that every later commit of a loader must respect.
-async fn announce(table: &mut DeltaTable, version: u64) -> Result<(), MaintenanceError> {
+/// Commits the version of the list that every later commit of a loader must respect; when, by the store's clock.
+async fn announce(table: &mut DeltaTable, version: u64) -> Result<DateTime<Utc>, MaintenanceError> {
     for _ in 0..ATTEMPTS {
         let numbers = vec![(SUPPRESSION.to_owned(), version as i64)];
         match commit(table, Changes { numbers, ..Changes::default() }, "suppress").await {
-            Ok(_) => return Ok(()),
+            Ok(made) => {
+                let entry = StorePath::from(format!("_delta_log/{:020}.json", made.version));
+                let failed = |source: deltalake::ObjectStoreError| {
+                    MaintenanceError::delta("looking at the log")(source.into())
+                };
+                return Ok(table.object_store().head(&entry).await.map_err(failed)?.last_modified);
+            }
             Err(CommitError::Conflict { .. }) => {
                 table.update_state().await.map_err(MaintenanceError::delta("reading the log"))?;
             }
@@ -265,14 +275,14 @@ async fn clean_log(table: &DeltaTable) -> Result<(), MaintenanceError> {
     Ok(())
 }
 
-/// Searches all files of the table for the identifier, as it is and as its UUID; how many there are.
-async fn search(table: &DeltaTable, target: &Target, secret: &Secret) -> Result<u64, MaintenanceError> {
+/// Searches all files below the root for the identifier, as it is and as its UUID; how many there are.
+async fn search(tables: &Tables, target: &Target, secret: &Secret) -> Result<u64, MaintenanceError> {
     let mapped = secret.namespace().map(target.identifier.as_bytes()).to_vec();
     let needles = [json_text(&target.identifier).into_bytes(), mapped];
     let failed =
         |source: deltalake::ObjectStoreError| MaintenanceError::delta("searching files")(source.into());
-    let store = table.object_store();
-    let files: Vec<_> = store.list(None).try_collect().await.map_err(failed)?;
+    let store = tables.store();
+    let files: Vec<_> = store.list(Some(&tables.root_path())).try_collect().await.map_err(failed)?;
     let mut searched = 0;
     for file in files {
         let found = store.get(&file.location).await;

@@ -78,8 +78,7 @@ impl Lease {
 
     async fn put(tables: &Tables) -> Result<Self, MaintenanceError> {
         let store = tables.store().clone();
-        let root = StorePath::from_url_path(tables.root().path()).expect("a URL's path");
-        let path = root.join("_tickstream").join(NAME);
+        let path = tables.root_path().join("_tickstream").join(NAME);
         let failed = |source: Error| MaintenanceError::delta("taking the maintenance lease")(source.into());
         let content = || {
             let holder = Holder { name: holder_name(), until: now_s() + TERM.as_secs() };

@@ -12,8 +12,8 @@ use deltalake::kernel::{Add, Remove};
 use futures::StreamExt;
 
 use super::MaintenanceError;
-use crate::events::{file_schema, schema};
 use crate::events::rows::PartitionKey;
+use crate::events::{file_schema, schema};
 use crate::query::Limits;
 use crate::store::commit;
 use crate::store::commit::{Changes, CommitError};

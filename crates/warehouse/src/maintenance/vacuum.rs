@@ -11,7 +11,7 @@ use futures::TryStreamExt;
 
 use super::{Lease, MaintenanceError};
 use crate::aggregates;
-use crate::store::Tables;
+use crate::store::{Tables, job_tables};
 
 /// Ages from which files are removed.
 #[derive(Clone, Copy, Debug)]
@@ -20,11 +20,17 @@ pub struct Options {
     pub removed_for: Duration,
     /// Since a file was written that no commit names: a loader that was killed left it.
     pub orphaned_for: Duration,
+    /// Files that no commit names go at once if they were written before this: no loader commits them any more.
+    pub orphaned_before: Option<DateTime<Utc>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { removed_for: Duration::from_secs(300), orphaned_for: Duration::from_secs(3600) }
+        Self {
+            removed_for: Duration::from_secs(300),
+            orphaned_for: Duration::from_secs(3600),
+            orphaned_before: None,
+        }
     }
 }
 
@@ -50,19 +56,31 @@ pub async fn vacuum(
     let events = tables.open().await?;
     for table in std::iter::once(events).chain(tables.open_named(aggregates::NAME).await?) {
         lease.renew().await?;
-        let store = table.object_store();
-        for (path, bytes) in unused(&table, options).await? {
-            match store.delete(&path).await {
-                Ok(()) => {
-                    report.files += 1;
-                    report.bytes += bytes;
-                }
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(MaintenanceError::delta("removing files")(error.into())),
-            }
+        remove(&table, options, &mut report).await?;
+    }
+    // Jobs write without the lease.
+    let of_jobs = Options { orphaned_before: None, ..*options };
+    for name in tables.names_below(job_tables::DIRECTORY).await? {
+        if let Some(table) = tables.open_named(&name).await? {
+            remove(&table, &of_jobs, &mut report).await?;
         }
     }
     Ok(report)
+}
+
+async fn remove(table: &DeltaTable, options: &Options, report: &mut Report) -> Result<(), MaintenanceError> {
+    let store = table.object_store();
+    for (path, bytes) in unused(table, options).await? {
+        match store.delete(&path).await {
+            Ok(()) => {
+                report.files += 1;
+                report.bytes += bytes;
+            }
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(MaintenanceError::delta("removing files")(error.into())),
+        }
+    }
+    Ok(())
 }
 
 async fn unused(table: &DeltaTable, options: &Options) -> Result<Vec<(StorePath, u64)>, MaintenanceError> {
@@ -93,7 +111,10 @@ async fn unused(table: &DeltaTable, options: &Options) -> Result<Vec<(StorePath,
         }
         match removed.get(path) {
             Some(ms) => ago(DateTime::from_timestamp_millis(*ms).unwrap_or_default()) >= options.removed_for,
-            None => ago(file.last_modified) >= options.orphaned_for,
+            None => {
+                ago(file.last_modified) >= options.orphaned_for
+                    || options.orphaned_before.is_some_and(|before| file.last_modified < before)
+            }
         }
     });
     Ok(unused.map(|file| (file.location, file.size)).collect())

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use deltalake::DeltaTable;
+use deltalake::logstore::object_store::ObjectStoreExt;
+use deltalake::logstore::object_store::path::Path as StorePath;
+use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{MaintenanceError, rewrite};
+use super::MaintenanceError;
+use super::rewrite::{self, FileOf};
 use crate::dedup::EventId;
 use crate::events::enrichment::Geo;
 use crate::events::rows::{Filter, Origin};
@@ -36,6 +40,8 @@ pub struct Report {
     pub doubled: u64,
     /// Rows of erased identifiers that are still there.
     pub unerased: u64,
+    /// Files of the table that can't be read. Rows aren't compared then.
+    pub damaged: Vec<String>,
     /// The first ids that are missing or doubled.
     pub examples: Vec<String>,
 }
@@ -43,7 +49,7 @@ pub struct Report {
 impl Report {
     /// Whether tables and journals agree.
     pub fn is_right(&self) -> bool {
-        self.missing == 0 && self.doubled == 0 && self.unerased == 0
+        self.missing == 0 && self.doubled == 0 && self.unerased == 0 && self.damaged.is_empty()
     }
 }
 
@@ -59,6 +65,14 @@ pub async fn verify(tables: &Tables, directories: &[PathBuf]) -> Result<Report, 
     let files = rewrite::files(&table)?;
     let rows = files.iter().map(|file| file.rows).sum();
     let mut report = Report { version: table.version().unwrap_or_default(), rows, ..Report::default() };
+    for file in &files {
+        if let Err(reason) = read_whole(&table, file).await {
+            report.damaged.push(format!("{}: {reason}", file.add.path));
+        }
+    }
+    if !report.damaged.is_empty() {
+        return Ok(report);
+    }
     let loaded = Watermarks::read(&table).await?;
     let passes = (rows / IDS_MAX + 1).min(256) as u8;
     for pass in 0..passes {
@@ -86,6 +100,19 @@ pub async fn verify(tables: &Tables, directories: &[PathBuf]) -> Result<Report, 
         read_journals(directories, &loaded, &secret, &mut seen)?;
     }
     Ok(report)
+}
+
+/// Reads every value of a file.
+async fn read_whole(table: &DeltaTable, file: &FileOf) -> Result<(), String> {
+    let path = StorePath::parse(&file.add.path).map_err(|error| error.to_string())?;
+    let found = table.object_store().get(&path).await.map_err(|error| error.to_string())?;
+    let bytes = found.bytes().await.map_err(|error| error.to_string())?;
+    let mut rows = 0;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).and_then(|builder| builder.build());
+    for batch in reader.map_err(|error| error.to_string())? {
+        rows += batch.map_err(|error| error.to_string())?.num_rows() as u64;
+    }
+    if rows == file.rows { Ok(()) } else { Err(format!("{rows} rows instead of {}", file.rows)) }
 }
 
 impl Report {

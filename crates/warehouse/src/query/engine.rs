@@ -10,6 +10,7 @@ use std::time::Duration;
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::error::ArrowError;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::{DataFusionError, ParamValues};
 use datafusion::execution::SendableRecordBatchStream;
@@ -17,6 +18,7 @@ use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use deltalake::DeltaTable;
+use deltalake::parquet::errors::ParquetError;
 use futures::{Stream, StreamExt};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
@@ -26,13 +28,13 @@ use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::{self, Sessions};
 use super::tail::{self, Ids, JournalPlace};
-use crate::{aggregates, jobs};
+use crate::aggregates;
 use crate::events::Namespace;
 use crate::events::enrichment::Geo;
-use crate::loader::{LoadError, shared_list};
 use crate::loader::suppression::Suppression;
+use crate::loader::{LoadError, shared_list};
 use crate::store::numbers::Numbers;
-use crate::store::{Secret, StoreError, Tables};
+use crate::store::{Secret, StoreError, Tables, job_tables};
 
 /// Rights of a querying user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,9 @@ pub enum QueryError {
     /// It can't be planned or run.
     #[error("the query can't be answered")]
     Run(#[source] Box<DataFusionError>),
+    /// A file of the tables isn't what was written.
+    #[error("a file of the tables is damaged; `tickstream-warehouse verify` names it")]
+    Damaged(#[source] Box<DataFusionError>),
     /// It took too long.
     #[error("the query took longer than {}; ask for less, or raise query.time", humantime(*.0))]
     Time(Duration),
@@ -91,8 +96,23 @@ fn humantime(duration: Duration) -> String {
 
 impl From<DataFusionError> for QueryError {
     fn from(error: DataFusionError) -> Self {
-        Self::Run(Box::new(error))
+        if is_damage(&error) { Self::Damaged(Box::new(error)) } else { Self::Run(Box::new(error)) }
     }
+}
+
+/// Whether a file that isn't as it was written is the cause.
+fn is_damage(error: &DataFusionError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let is_parquet = error.is::<ParquetError>()
+            || matches!(error.downcast_ref(), Some(ArrowError::ParquetError(_)))
+            || matches!(error.downcast_ref(), Some(DataFusionError::ParquetError(_)));
+        if is_parquet {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Version and places of an answer.
@@ -323,10 +343,12 @@ impl Engine {
     async fn add_jobs(&self, context: &SessionContext, statement: &Statement) -> Result<(), QueryError> {
         let schema = MemorySchemaProvider::new();
         for named in context.state().resolve_table_references(statement)? {
-            if named.schema() != Some(session::JOBS) || !jobs::is_table_name(named.table()) {
+            if named.schema() != Some(session::JOBS) || !job_tables::is_name(named.table()) {
                 continue;
             }
-            let Some(table) = self.tables.open_named(&jobs::place_of(named.table())).await? else { continue };
+            let Some(table) = self.tables.open_named(&job_tables::place_of(named.table())).await? else {
+                continue;
+            };
             table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
             schema.register_table(named.table().to_owned(), table.table_provider().await?)?;
         }

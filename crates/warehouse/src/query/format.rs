@@ -110,6 +110,7 @@ impl<W: Write + Send> Writer<W> {
         match self.form {
             Form::Table { mut out, batches } => {
                 writeln!(out, "{}", pretty_format_batches_with_schema(self.schema, &batches)?)?;
+                out.flush()?;
             }
             Form::Csv(writer) => writer.into_inner().flush()?,
             Form::Json(mut writer) => {
@@ -117,7 +118,7 @@ impl<W: Write + Send> Writer<W> {
                 writer.into_inner().flush()?;
             }
             Form::Parquet(writer) => {
-                writer.close()?;
+                writer.into_inner()?.flush()?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ pub mod limits;
 pub mod session;
 pub mod tail;
 pub mod views;
+mod yielding;
 
 pub use engine::{Answer, AsOf, Engine, QueryError, Role};
 pub use format::{Format, Writer};

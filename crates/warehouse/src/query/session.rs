@@ -21,6 +21,7 @@ use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 
 use super::catalog::{Catalog, Privacy};
 use super::guard::REMOVED_FUNCTIONS;
+use super::yielding::Yielding;
 use crate::events::schema;
 use crate::{aggregates, functions};
 
@@ -63,6 +64,7 @@ impl Sessions {
         let version =
             format!("PostgreSQL {POSTGRES_VERSION} (tickstream-warehouse {})", env!("CARGO_PKG_VERSION"));
         context.register_udf(constant("version", version));
+        compatible_functions().into_iter().for_each(|function| context.register_udf(function));
         let pg_catalog = context
             .catalog(CATALOG)
             .and_then(|catalog| catalog.schema(PG_CATALOG))
@@ -83,6 +85,7 @@ impl Sessions {
         let state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(list))
+            .with_physical_optimizer_rule(Arc::new(Yielding))
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_udf(constant("session_user", user.to_owned()));
@@ -114,6 +117,45 @@ fn empty_catalog() -> Result<Catalog> {
     let table = MemTable::try_new(schema(), vec![vec![RecordBatch::new_empty(schema())]])?;
     let aggregates = MemTable::try_new(aggregates::schema(), vec![vec![]])?;
     Ok(Catalog::new(Arc::new(table), &[], Privacy::Clear)?.with_aggregates(Some(Arc::new(aggregates))))
+}
+
+/// Functions of PostgreSQL that drivers and tools call when they connect, and `pg_catalog` lacks.
+fn compatible_functions() -> [ScalarUDF; 3] {
+    let text = |answer: fn(&str) -> Option<String>| {
+        move |args: &[ColumnarValue]| -> Result<ColumnarValue> {
+            let ScalarValue::Utf8(given) = ScalarValue::try_from_array(args[0].to_array(1)?.as_ref(), 0)?
+            else {
+                return Ok(ColumnarValue::Scalar(ScalarValue::Utf8(None)));
+            };
+            Ok(ColumnarValue::Scalar(ScalarValue::Utf8(given.as_deref().and_then(answer))))
+        }
+    };
+    let setting = text(|name| match name.to_ascii_lowercase().as_str() {
+        "server_version_num" => {
+            let (major, minor) = POSTGRES_VERSION.split_once('.')?;
+            Some(format!("{major}{minor:0>4}"))
+        }
+        "server_version" => Some(POSTGRES_VERSION.to_owned()),
+        "search_path" => Some(SCHEMA.to_owned()),
+        "timezone" => Some("UTC".to_owned()),
+        "standard_conforming_strings" => Some("on".to_owned()),
+        _ => None,
+    });
+    // Of types by name, such as hstore, there are none beyond those that every driver knows.
+    let no_type = |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Int32(None)));
+    let visible = |_: &[ColumnarValue]| Ok(ColumnarValue::Scalar(ScalarValue::Boolean(Some(true))));
+    let (texts, stable) = (vec![DataType::Utf8], Volatility::Stable);
+    [
+        create_udf("current_setting", texts.clone(), DataType::Utf8, stable, Arc::new(setting)),
+        create_udf("to_regtype", texts, DataType::Int32, stable, Arc::new(no_type)),
+        create_udf(
+            "pg_function_is_visible",
+            vec![DataType::Int32],
+            DataType::Boolean,
+            stable,
+            Arc::new(visible),
+        ),
+    ]
 }
 
 /// A function without arguments that answers a text.

@@ -231,7 +231,7 @@ pub const VIEWS: [View; 10] = [
         items: None,
         columns: &[
             ("replay_id", Text("replay_chunk.replay_id")),
-            ("sequence", Integer("replay_chunk.sequence")),
+            ("chunk_sequence", Integer("replay_chunk.sequence")),
             ("start_time", Time("replay_chunk.start_time")),
             ("end_time", Time("replay_chunk.end_time")),
             ("has_snapshot", Boolean("replay_chunk.has_snapshot")),

@@ -197,7 +197,9 @@ fn failure(error: &QueryError) -> Response<Body> {
         QueryError::Refused(_) => StatusCode::BAD_REQUEST,
         QueryError::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
         QueryError::Time(_) | QueryError::Rows(_) | QueryError::Run(_) => StatusCode::UNPROCESSABLE_ENTITY,
-        QueryError::Store(_) | QueryError::Tail(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        QueryError::Store(_) | QueryError::Tail(_) | QueryError::Damaged(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     };
     let mut response = text(status, &with_sources(error));
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -3,6 +3,7 @@
 pub mod commit;
 pub mod durable;
 pub mod files;
+pub mod job_tables;
 pub mod lock;
 pub mod numbers;
 pub mod parquet;

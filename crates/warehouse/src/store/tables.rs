@@ -66,7 +66,9 @@ pub enum StoreError {
         uri: Box<Url>,
     },
     /// The table has fewer columns than this program's.
-    #[error("the table at {uri} lacks the column {column}; `tickstream-warehouse load` or `run` of this version adds it")]
+    #[error(
+        "the table at {uri} lacks the column {column}; `tickstream-warehouse load` or `run` of this version adds it"
+    )]
     Columns {
         /// Where the table is.
         uri: Box<Url>,
@@ -246,6 +248,23 @@ impl Tables {
             table.load().await.map_err(StoreError::delta("reading"))?;
         }
         Ok(is_there.then_some(table))
+    }
+
+    /// Names of the directories in a directory below the root, with the latter's own.
+    ///
+    /// # Errors
+    /// If the store can't be read.
+    pub async fn names_below(&self, directory: &str) -> Result<Vec<String>, StoreError> {
+        let path = self.root_path().join(directory);
+        let listed = self.store.list_with_delimiter(Some(&path)).await;
+        let listed = listed.map_err(|error| StoreError::delta("looking for")(error.into()))?;
+        let names = listed.common_prefixes.iter().filter_map(StorePath::filename);
+        Ok(names.map(|name| format!("{directory}/{name}")).collect())
+    }
+
+    /// Where the tables are, in the store.
+    pub fn root_path(&self) -> StorePath {
+        StorePath::from_url_path(self.root.path()).expect("a URL's path")
     }
 
     /// The newest version of another table, which is made if there is none.

@@ -145,9 +145,10 @@ async fn a_job_s_table_has_each_period_once_and_is_asked_by_sql() {
         name: "actions".into(),
         every: DAY,
         delay: Duration::ZERO,
-        query: "SELECT action, count(*) AS n, max(timestamp) AS last FROM events WHERE timestamp >= '{from}' \
+        query:
+            "SELECT action, count(*) AS n, max(timestamp) AS last FROM events WHERE timestamp >= '{from}' \
                 AND timestamp < '{to}' GROUP BY action"
-            .into(),
+                .into(),
         file: None,
         table: Some("actions".into()),
         since: Some("2026-11-27T00:00:00Z".into()),

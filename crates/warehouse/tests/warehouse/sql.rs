@@ -75,16 +75,18 @@ async fn a_masked_role_sees_no_person_by_any_way() {
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_end_at_their_limits_and_the_process_answers_on() {
     let world = world().await;
-    let engine = world.engine_within(|limits| {
-        limits.memory_bytes = 32 << 20;
-        limits.spill_bytes = 64 << 20;
-        limits.time = Duration::from_secs(3);
-        limits.rows = 10_000;
-    })
-    .await;
+    let engine = world
+        .engine_within(|limits| {
+            limits.memory_bytes = 32 << 20;
+            limits.spill_bytes = 64 << 20;
+            limits.time = Duration::from_secs(3);
+            limits.rows = 10_000;
+        })
+        .await;
     for sql in [
         // Time, rows, memory.
-        "SELECT count(*) FROM events a CROSS JOIN events b CROSS JOIN events c CROSS JOIN events d",
+        "SELECT count(*) FROM generate_series(1, 2001) a(x) JOIN generate_series(1, 2001) b(x) ON a.x < b.x \
+         JOIN generate_series(1, 2001) c(x) ON b.x < c.x",
         "SELECT * FROM generate_series(1, 100000000000)",
         "SELECT a.value FROM generate_series(1, 1000000000) a ORDER BY a.value DESC LIMIT 20000",
         "SELECT array_agg(a.raw_data) FROM events a CROSS JOIN events b",

@@ -52,7 +52,7 @@ pub fn of_query(failure: &QueryError) -> PgWireError {
         QueryError::Time(_) => "57014",
         QueryError::Rows(_) => "53400",
         QueryError::Run(error) => of_engine(error),
-        QueryError::Store(_) | QueryError::Tail(_) => "58000",
+        QueryError::Store(_) | QueryError::Tail(_) | QueryError::Damaged(_) => "58000",
     };
     error(state, with_sources(failure))
 }

@@ -1,6 +1,5 @@
 //! A store with faults: it dies at a chosen operation, fails now and then, is full, or lists what was there before.
 
-
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -114,7 +113,11 @@ impl Faulty {
     fn seen(&self, listed: BoxStream<'static, Result<ObjectMeta>>) -> BoxStream<'static, Result<ObjectMeta>> {
         let Fault::Stale(by) = *self.fault else { return listed };
         let until = chrono::Utc::now() - by;
-        listed.filter(move |file| std::future::ready(file.as_ref().is_ok_and(|file| file.last_modified < until))).boxed()
+        listed
+            .filter(move |file| {
+                std::future::ready(file.as_ref().is_ok_and(|file| file.last_modified < until))
+            })
+            .boxed()
     }
 }
 

@@ -12,8 +12,8 @@ use tickstream_journal::{Config, FileDirectory, FileStorage, Journal, JournalId,
 use tickstream_schema::events::Message;
 use tickstream_schema::events::{
     ApplicationMetric, Body, DeadLetter, Event, EventType, InteractionProperties, Log, LogLevel, Measurement,
-    MetricType, Performance, PerformanceCategory, SpanStatus, StoredBatch, TraceSpan, UserInteraction, Video,
-    VideoEventName, VideoMeasurements,
+    MetricType, Performance, PerformanceCategory, ReplayChunk, SpanStatus, StoredBatch, TraceSpan,
+    UserInteraction, Video, VideoEventName, VideoMeasurements,
 };
 use tickstream_warehouse_core::dedup::Sizes;
 use tickstream_warehouse_core::events::enrichment::Geo;
@@ -259,6 +259,18 @@ pub fn performance(user: &str, values: &[(&str, f64)]) -> Event {
         ..Performance::default()
     };
     event(EventType::Performance, "performance", Some(user), Body::Performance(body))
+}
+
+pub fn replay_chunk(sequence: u32) -> Event {
+    let body = ReplayChunk {
+        replay_id: "replay-1".into(),
+        sequence,
+        start_time: NOW.unix_ns,
+        end_time: NOW.unix_ns + 1,
+        format: "rrweb/2".into(),
+        ..ReplayChunk::default()
+    };
+    event(EventType::ReplayChunk, "replay", Some("ada"), Body::ReplayChunk(body))
 }
 
 pub fn dead_letter(event: &Event) -> DeadLetter {

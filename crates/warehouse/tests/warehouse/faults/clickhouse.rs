@@ -11,7 +11,7 @@ use tickstream_warehouse_core::mirror::{ClickHouse, Mirror};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::common::{World, chain, click, log};
+use crate::common::{World, chain, click, log, replay_chunk};
 
 /// Rows of tables as a ClickHouse has them: an insert whose token it remembers is dropped.
 #[derive(Default)]
@@ -67,7 +67,8 @@ async fn serve(mut socket: TcpStream, rows: Arc<Mutex<Rows>>, mode: Arc<AtomicU6
         }
         if mode == REFUSES {
             let reason = "Code: 16. DB::Exception: No such column video_id";
-            let answer = format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{reason}", reason.len());
+            let answer =
+                format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{reason}", reason.len());
             socket.write_all(answer.as_bytes()).await.unwrap();
             continue;
         }
@@ -104,8 +105,11 @@ async fn request(socket: &mut TcpStream) -> Option<(String, Vec<u8>)> {
 
 fn insert(target: &str, body: Vec<u8>, rows: &Mutex<Rows>) {
     let url = url::Url::parse(&format!("http://front{target}")).unwrap();
-    let parameter = |name: &str| url.query_pairs().find(|(other, _)| other == name).map(|(_, value)| value.into_owned());
-    let (Some(token), Some(query)) = (parameter("insert_deduplication_token"), parameter("query")) else { return };
+    let parameter =
+        |name: &str| url.query_pairs().find(|(other, _)| other == name).map(|(_, value)| value.into_owned());
+    let (Some(token), Some(query)) = (parameter("insert_deduplication_token"), parameter("query")) else {
+        return;
+    };
     let table = query.split(' ').nth(2).unwrap().to_owned();
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(body)).unwrap().build().unwrap();
     let count: usize = reader.map(|batch| batch.unwrap().num_rows()).sum();
@@ -158,6 +162,17 @@ async fn fault_85_a_clickhouse_that_is_down_or_loses_answers_gets_each_row_once(
     front.becomes(WORKS);
     step_until_complete(&mut mirror).await;
     assert_eq!((front.count("events"), front.count("events_by_user"), front.count("logs")), (53, 53, 1));
-    // A compaction moves rows to other files: nothing is new for ClickHouse.
     assert_eq!(mirror.step().await.unwrap().lag_records, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_of_a_replay_is_found_by_its_record_and_not_by_its_own_number() {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    writer.append(vec![replay_chunk(77)]);
+    world.load().await;
+    let front = Front::start().await;
+    let mut mirror = Mirror::open(&world.tables, front.client()).await.unwrap();
+    step_until_complete(&mut mirror).await;
+    assert_eq!((front.count("events"), front.count("replays")), (1, 1));
 }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use deltalake::protocol::checkpoints;
 use tickstream_schema::events::LogLevel;
+use tickstream_warehouse_core::maintenance::verify;
 use tickstream_warehouse_core::query::{Engine, Role};
 
 use crate::common::{World, chain, click, lines, log};
@@ -42,7 +44,8 @@ async fn fault_77_a_damaged_file_is_named_and_other_queries_go_on() {
     writer.append(vec![click("ada", "scroll")]);
     world.load().await;
     let engine = world.engine(false).await;
-    let path = files(&world.directory.path().join("tables/events"), &["event_type=log", ".parquet"]).remove(0);
+    let path =
+        files(&world.directory.path().join("tables/events"), &["event_type=log", ".parquet"]).remove(0);
     let name = path.file_name().unwrap().to_str().unwrap();
     let whole = std::fs::read(&path).unwrap();
     let mut flipped = whole.clone();
@@ -55,7 +58,12 @@ async fn fault_77_a_damaged_file_is_named_and_other_queries_go_on() {
             None => std::fs::remove_file(&path).unwrap(),
         }
         let error = error_of(&engine, LOGS).await;
-        assert!(error.contains(name), "{error}");
+        assert!(error.contains(name) || error.contains("verify"), "{error}");
+        let report = verify::verify(&world.tables, &[world.journals()]).await.unwrap();
+        assert!(
+            !report.is_right() && report.damaged.len() == 1 && report.damaged[0].contains(name),
+            "{report:?}"
+        );
         assert_eq!(lines(&engine, CLICKS, &Role::local()).await, ["1"]);
     }
     std::fs::write(&path, &whole).unwrap();
@@ -67,9 +75,12 @@ async fn fault_78_a_torn_entry_of_the_log_is_named_and_a_missing_checkpoint_is_n
     const COUNT: &str = "SELECT count(*) FROM events";
     let world = World::new();
     let mut writer = world.writer(0);
-    for _ in 0..120 {
-        writer.append(vec![click("ada", "scroll")]);
+    for round in 0..6 {
+        writer.append((0..20).map(|_| click("ada", "scroll")).collect());
         world.load().await;
+        if round == 3 {
+            checkpoints::create_checkpoint(&world.tables.open().await.unwrap(), None).await.unwrap();
+        }
     }
     let log = world.directory.path().join("tables/events/_delta_log");
     let checkpoints = files(&log, &[".checkpoint.parquet"]);

@@ -26,9 +26,8 @@ pub struct Following {
 impl Following {
     pub fn begin(mut loader: Loader) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(async move {
-            loader.follow(Duration::from_millis(10), stopped, |_, _| {}).await
-        });
+        let task =
+            tokio::spawn(async move { loader.follow(Duration::from_millis(10), stopped, |_, _| {}).await });
         Self { stop, task }
     }
 
@@ -65,7 +64,8 @@ async fn fault_75_loaders_of_three_hosts_load_each_event_once() {
         std::fs::create_dir(&state).unwrap();
         // One secret, so that a user is the same everywhere.
         if host > 0 {
-            std::fs::copy(world.directory.path().join("state-0/identity.key"), state.join("identity.key")).unwrap();
+            std::fs::copy(world.directory.path().join("state-0/identity.key"), state.join("identity.key"))
+                .unwrap();
         }
         let tables = Tables::at(uri.to_str().unwrap(), Some(state)).unwrap();
         let journals = world.directory.path().join(format!("journals-{host}"));
@@ -159,7 +159,10 @@ async fn fault_83_a_user_erased_while_their_events_arrive_leaves_no_trace() {
     let report = erasure.await.unwrap().unwrap_or_else(|error| panic!("{}", chain(&error)));
     assert!(report.rows > 0 && report.files_searched > 0, "{report:?}");
     running.end().await.unwrap();
-    assert_eq!(world.query(true, "SELECT count(*), count(DISTINCT user_id) FROM events").await, [format!("{bobs}|1")]);
+    assert_eq!(
+        world.query(true, "SELECT count(*), count(DISTINCT user_id) FROM events").await,
+        [format!("{bobs}|1")]
+    );
     let report = verify::verify(&world.tables, &[world.journals()]).await.unwrap();
     assert!(report.is_right(), "{report:?}");
     assert_eq!(report.rows, bobs);
@@ -235,7 +238,8 @@ async fn fault_88_a_table_of_another_version_is_extended_and_loses_no_column() {
     // What a newer version wrote into its column is in the new files, too.
     let files: Vec<_> = table.get_file_uris().unwrap().collect();
     let file = std::fs::File::open(files[0].trim_start_matches("file://")).unwrap();
-    let file = deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let file =
+        deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
     assert!(file.schema().field_with_name("from_the_future").is_ok());
     let found = world.query(true, "SELECT action, video_id FROM events ORDER BY action").await;
     assert_eq!(found, ["one|null", "three|null", "two|null"]);
