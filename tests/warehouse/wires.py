@@ -90,7 +90,7 @@ def psql(arguments, host, port, checks, expected):
     rows = [(kind, int(count)) for kind, count in (line.split(",") for line in found.stdout.splitlines())]
     checks.check("psql -c", rows, expected)
     # All tables are views, so \\dt says that there are none.
-    for command in ["\\dt", "\\d", "\\d events", "\\dn", "\\l", "\\df json_text", "\\dv"]:
+    for command in ["\\dt", "\\d", "\\d events", "\\dn", "\\l", "\\dv"]:
         found = run("-c", command)
         checks.check(f"psql {command}", (found.returncode, "ERROR" in found.stderr), (0, False))
     for sql in WRITES:
