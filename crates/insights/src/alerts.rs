@@ -18,7 +18,7 @@ const HOUR: i64 = 3_600 * SECOND;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Address of the pages, for links: "https://insights.example.org".
+    /// Address of the pages, for links: `https://insights.example.org`.
     #[serde(default)]
     pub pages: String,
     /// Address that each firing is posted to as JSON.
