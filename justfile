@@ -7,7 +7,7 @@ _default:
 check:
     .ci/run fmt clippy doc
 
-# All tests
+# All tests but those of the warehouse and the insights: .ci/run tables
 test:
     .ci/run test
 
