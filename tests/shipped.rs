@@ -199,6 +199,10 @@ fn settings_keys_and_users_in_the_documentation_can_be_used() {
         let pages = std::fs::read_dir(root().join(directory)).unwrap().map(|entry| entry.unwrap().path());
         for page in pages.filter(|page| page.extension().is_some_and(|extension| extension == "md")) {
             for (line, text) in toml_blocks(&std::fs::read_to_string(&page).unwrap()) {
+                // The warehouse's file of alerts, which tests of crates/insights read.
+                if text.contains("[[alert]]") {
+                    continue;
+                }
                 found += 1;
                 std::fs::write(&path, &text).unwrap();
                 let run = |args: &[&str]| {
