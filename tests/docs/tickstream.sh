@@ -2,7 +2,7 @@
 # `tickstream` as a reader calls it: world.sh says how.
 set -euo pipefail
 
-readonly SERVES_S=60 ENDS_S=60 INTERRUPT_S=4
+readonly SERVES_S=60 ENDS_S=60 INTERRUPT_S=4 DRAINS_S=3
 
 servers() {
     local process
@@ -61,6 +61,11 @@ case " $* " in
     ;;
 " demo "* | " watch "* | " collect "* | *" tail "*"--admin"* | *" -f "* | *"--follow"*)
     exec timeout --preserve-status --signal=INT --kill-after="$ENDS_S" "$INTERRUPT_S" "$TICKSTREAM_BIN" "$@"
+    ;;
+" upgrade "*)
+    # A process that an earlier upgrade replaced refuses another one while it drains, and its endpoint may still take the call.
+    sleep "$DRAINS_S"
+    exec timeout "$ENDS_S" "$TICKSTREAM_BIN" "$@"
     ;;
 *) exec timeout "$ENDS_S" "$TICKSTREAM_BIN" "$@" ;;
 esac
