@@ -4,7 +4,7 @@ use crate::rust::{Token, tokens};
 
 /// No docstring opens with one of these: it opens with a noun phrase, or a verb in the third person.
 const OPENINGS: &[&str] =
-    &["How", "It", "Nobody", "That", "What", "Where", "Whether", "Which", "Who", "Whose"];
+    &["How", "It", "Nobody", "That", "What", "Where", "Whether", "Which", "Who", "Whom", "Whose"];
 
 /// Words of names, and what the field says instead (docs/glossary.md).
 const REPLACED: &[(&str, &str)] = &[

@@ -134,7 +134,7 @@ impl TlsPlan {
         Arc::new(config)
     }
 
-    /// Whom the server's certificate must name.
+    /// Name that the server's certificate must have.
     pub(super) fn name(&self) -> ServerName<'static> {
         self.name.clone()
     }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
-use tickstream_service::signals::SAME_SIGNAL;
+use tickstream_service::signals::Repeats;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The signals for asynchronous commands.
@@ -19,8 +20,7 @@ pub struct StopSignals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
-    /// Time of the last one that was handed out.
-    last: Option<Instant>,
+    repeats: Repeats,
 }
 
 impl StopSignals {
@@ -34,7 +34,7 @@ impl StopSignals {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup,
-            last: None,
+            repeats: Repeats::default(),
         })
     }
 
@@ -42,7 +42,7 @@ impl StopSignals {
     pub async fn next(&mut self) {
         loop {
             self.any().await;
-            if self.last.replace(Instant::now()).is_none_or(|last| last.elapsed() >= SAME_SIGNAL) {
+            if !self.repeats.is_repeat(Instant::now()) {
                 return;
             }
         }
@@ -84,9 +84,9 @@ impl StopFlag {
         }
         let mut signals = Signals::new(caught)?;
         let wait = move || {
-            let mut first = None;
+            let (mut repeats, mut has_come) = (Repeats::default(), false);
             for number in signals.forever() {
-                if first.get_or_insert_with(Instant::now).elapsed() >= SAME_SIGNAL {
+                if !repeats.is_repeat(Instant::now()) && mem::replace(&mut has_come, true) {
                     // Nothing is left to do if this fails: the flag is set.
                     let _ = emulate_default_handler(number);
                 }

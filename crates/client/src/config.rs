@@ -1,4 +1,4 @@
-//! The settings of a client, and the rules that they obey.
+//! The settings of a client, and their rules.
 
 use std::{fmt, time::Duration};
 

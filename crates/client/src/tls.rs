@@ -1,4 +1,4 @@
-//! TLS 1.3: whom a client trusts, and who it is.
+//! TLS 1.3: the authorities that a client trusts, and its own certificate.
 
 mod stream;
 

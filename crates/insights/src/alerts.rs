@@ -97,7 +97,7 @@ pub struct Firing {
     pub summary: String,
     /// Address of the page.
     pub link: String,
-    /// Somebody asked for silence.
+    /// True if a rule of silence holds now.
     pub is_silent: bool,
 }
 

@@ -18,7 +18,7 @@ pub struct BurnRule {
     pub long_s: u64,
     /// The window that shows that it goes on, seconds.
     pub short_s: u64,
-    /// Somebody is woken; else a ticket is enough.
+    /// True if the alert pages a person; else a ticket is enough.
     pub is_page: bool,
 }
 

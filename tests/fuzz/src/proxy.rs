@@ -20,7 +20,7 @@ pub fn proxy(input: &[u8]) {
     }
 }
 
-/// Whom the shard takes the client for, how far it got, and why it was closed.
+/// The client's address by the shard, the progress of the connection, and the reason of its close.
 fn read<'a>(mode: ProxyProtocol, pieces: impl Iterator<Item = &'a [u8]>) -> (String, Standing, String) {
     let mut shard = Shard::new(settings(mode), Now { mono_ns: 1, unix_ns: 1_790_000_000_000_000_000 });
     let conn = shard.accept(([10, 0, 0, 1], 5_000).into(), true).expect("room for one");

@@ -305,12 +305,12 @@ fn fits(field: &Field, value: Value<'_>) -> bool {
     }
 }
 
-/// True if a value is the default of a field that has no presence of its own.
-/// Whether a list of this kind may stand in one entry.
+/// True if a list of this kind may stand in one entry.
 fn is_packed(kind: Kind) -> bool {
     matches!(kind, Kind::Double | Kind::Unsigned)
 }
 
+/// True if a value is the default of a field that has no presence of its own.
 fn is_absent(field: &Field, value: Value<'_>) -> bool {
     if field.has_presence {
         return false;

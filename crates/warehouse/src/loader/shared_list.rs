@@ -1,6 +1,6 @@
 //! The list of erased identifiers of tables in a bucket: hosts that load into them have the same one.
 //!
-//! It lies beside the tables; each host's state directory has a copy, which is brought up to date where it is opened.
+//! The list lies beside the tables; each host's state directory has a copy, which is brought up to date where it is opened.
 
 use deltalake::logstore::object_store::path::Path;
 use deltalake::logstore::object_store::{Error, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
