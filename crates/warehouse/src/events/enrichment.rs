@@ -15,7 +15,7 @@ use super::channel::{self, Source};
 use super::protobuf::{Entry, Fields, Value};
 
 /// Version of these computations. It rises when one of them changes.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// Answers of each kind that are kept in memory.
 const CACHE_MAX: usize = 65_536;
@@ -26,6 +26,7 @@ pub(super) mod number {
     pub const CAMPAIGN: u32 = 46;
     pub const PAGE: u32 = 47;
     pub const SENDER: u32 = 49;
+    pub const ACCESS: u32 = 30;
 
     pub const DEVICE_TYPE: u32 = 1;
     pub const DEVICE_OS: u32 = 2;
@@ -37,6 +38,7 @@ pub(super) mod number {
     pub const PAGE_REFERRER: u32 = 2;
     pub const SENDER_CLIENT_ADDRESS: u32 = 3;
     pub const SENDER_USER_AGENT: u32 = 4;
+    pub const ACCESS_CLIENT_ADDRESS: u32 = 7;
 }
 
 /// Columns that enrichment fills, in the order of the table.
@@ -69,6 +71,14 @@ impl Geo {
         let reader =
             Reader::open_readfile(path).map_err(|source| GeoError { path: path.to_owned(), source })?;
         Ok(Self(Some(Arc::new(reader))))
+    }
+
+    /// Takes the bytes of such a file.
+    ///
+    /// # Errors
+    /// If they aren't one.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, MaxMindDbError> {
+        Ok(Self(Some(Arc::new(Reader::from_source(bytes)?))))
     }
 }
 
@@ -124,6 +134,7 @@ impl Enrichment {
     pub fn of(&mut self, entries: &[Entry<'_>]) -> Values {
         let (mut device, mut os) = (&b""[..], &b""[..]);
         let (mut address, mut agent) = (&b""[..], &b""[..]);
+        let mut of_access = &b""[..];
         let mut source = Source::default();
         for entry in entries {
             let Value::Bytes(message) = entry.value else { continue };
@@ -150,10 +161,16 @@ impl Enrichment {
                     number::SENDER_USER_AGENT => agent = text,
                     _ => {}
                 }),
+                number::ACCESS => each_text(message, |field, text| {
+                    if field == number::ACCESS_CLIENT_ADDRESS {
+                        of_access = text;
+                    }
+                }),
                 _ => {}
             }
         }
-        let place = self.place(address);
+        // An access comes from somebody else than the service that reports it.
+        let place = self.place(if of_access.is_empty() { address } else { of_access });
         let known = self.agent(agent);
         let device = if device.is_empty() { known.device } else { Some(self.name(device)) };
         let os = if os.is_empty() { known.os } else { Some(self.name(os)) };
