@@ -27,20 +27,18 @@ pub async fn page(visit: &Visit<'_>, team: &'static Team) -> Result<Content, Pro
     let asked = team.items.iter().map(|item| visit.answers.ask(team, item, &visit.parameters, visit.role));
     let contents = join_all(asked).await;
     let cards = team.items.iter().zip(contents).map(|(item, answer)| match answer {
-        Ok(kept) => (item, brief(item, &kept.answer, &kept.filters), below(&kept)),
-        Err(error) => (item, html! { p.problem { (with_sources(&error)) } }, Markup::default()),
+        Ok(kept) => (item, html! { (period(&kept.filters, item.filters)) (brief(item, &kept.answer, &kept.filters)) (below(&kept)) }),
+        Err(error) => (item, html! { p.problem { (with_sources(&error)) } }),
     });
     let body = html! {
         h1 { (team.title) }
         @if team.name == "engineering" { p { a href="/services" { "Service map" } } }
         (filter_form(&format!("/{}", team.name), ALL, &visit.parameters))
         div.cards {
-            @for (item, content, as_of) in cards {
+            @for (item, content) in cards {
                 section.card {
                     h2 { a href=(item_address(visit, team, item, "")) { (item.title) } }
-                    (period(&Filters::read(&visit.parameters, item.days, visit.now), item.filters))
                     (content)
-                    (as_of)
                 }
             }
         }

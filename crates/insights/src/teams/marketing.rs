@@ -186,7 +186,7 @@ fn attribution(events: &Journeys) -> Table {
     by_rule.push(markov(&paths, count));
     by_rule.push(shapley(&paths, count));
     for number in 0..count {
-        let name = if number == direct { DIRECT } else { events.name(number as u32) };
+        let name = if number < events.names() { events.name(number as u32) } else { DIRECT };
         let shares = by_rule.iter().map(|sums| sums.get(number).copied());
         if by_rule.iter().any(|sums| sums.get(number).is_some_and(|share| *share > 0.0)) {
             table.rows.push(std::iter::once(name.into()).chain(shares.map(Value::from)).collect());

@@ -19,6 +19,7 @@ use tickstream_warehouse_core::maintenance::{Exchange, Part};
 use super::people::{BUCKETS, People, bucket};
 use super::stitch::{Event, Events, Kind, Session, TEXTS, place};
 use super::{DAY_NS, Done, TransformError, Work, between, day_name, day_of_hour, runs, texts};
+use crate::texts::Texts;
 
 /// Kinds of events that make sessions: what a person does.
 const KINDS: [&str; 3] = ["user_interaction", "custom", "video"];

@@ -6,6 +6,7 @@ mod tables;
 
 use std::time::Duration;
 
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tickstream_insights::filters::{DAY, time_text};
@@ -17,7 +18,6 @@ use tickstream_warehouse_core::import::import_events;
 use tickstream_warehouse_core::loader::suppression::Subject;
 use tickstream_warehouse_core::maintenance::erase::{self, Target};
 use tickstream_warehouse_core::maintenance::{Lease, compact};
-use tickstream_warehouse_core::query::format::texts;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
 use tickstream_warehouse_core::store::Tables;
@@ -95,14 +95,16 @@ impl Store {
 }
 
 async fn lines(engine: &Engine, sql: &str, role: &Role) -> Vec<String> {
-    let batches = engine.query(sql, role).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let answer = engine.query(sql, role).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+    let options = FormatOptions::default().with_null("null");
     let mut lines = Vec::new();
-    for batch in batches.collect().await.unwrap() {
-        let columns: Vec<_> = (0..batch.num_columns()).map(|place| texts(&batch, place).unwrap()).collect();
-        lines.extend(
-            (0..batch.num_rows())
-                .map(|row| columns.iter().map(|column| column[row].as_str()).collect::<Vec<_>>().join("|")),
-        );
+    for batch in answer.collect().await.unwrap() {
+        let formatter = |column| ArrayFormatter::try_new(column, &options).unwrap();
+        let columns: Vec<_> = batch.columns().iter().map(|column| formatter(column.as_ref())).collect();
+        for row in 0..batch.num_rows() {
+            let cells: Vec<_> = columns.iter().map(|column| column.value(row).to_string()).collect();
+            lines.push(cells.join("|"));
+        }
     }
     lines
 }
