@@ -86,33 +86,7 @@ impl Shop {
         let platform = ["web", "ios", "android", "tv"][(person % 4) as usize];
         let campaign = ["", "", "autumn_sale", "digest"][self.random.usize(..4)];
         let is_known = person % 3 != 0 || self.random.u8(..10) < 3;
-        let mut clients = Vec::new();
-        for _ in 0..6 + self.random.u64(..6) {
-            time += (2 + self.random.u64(..90)) * SECOND;
-            let step = self.random.usize(..20);
-            let name = match step {
-                0..5 => STEPS[step],
-                5..12 => STEPS[0],
-                _ => ["screen_viewed", "searched", "scrolled"][step % 3],
-            };
-            let screen = ["home", "product", "cart", "checkout", "film"][step % 5];
-            let properties = InteractionProperties {
-                screen_name: screen.into(),
-                action: "tap".into(),
-                ..InteractionProperties::default()
-            };
-            let body = Body::UserInteraction(UserInteraction {
-                properties: Some(properties),
-                ..UserInteraction::default()
-            });
-            let mut event = self.event(time, EventType::UserInteraction, name, body);
-            if name == "purchased" {
-                let amount = 5.0 + f64::from(self.random.u8(..90));
-                event.revenue =
-                    Some(Revenue { amount: Some(amount), currency: "EUR".into(), ..Revenue::default() });
-            }
-            clients.push(event);
-        }
+        let mut clients = self.interactions(&mut time);
         if platform == "tv" {
             clients.push(self.video(time + SECOND, person));
         }
@@ -144,6 +118,38 @@ impl Shop {
         if of_day % 100 == 0 {
             self.host(time);
         }
+    }
+
+    /// Interactions of a visit; `time` moves to the last one.
+    fn interactions(&mut self, time: &mut u64) -> Vec<Event> {
+        let mut clients = Vec::new();
+        for _ in 0..6 + self.random.u64(..6) {
+            *time += (2 + self.random.u64(..90)) * SECOND;
+            let step = self.random.usize(..20);
+            let name = match step {
+                0..5 => STEPS[step],
+                5..12 => STEPS[0],
+                _ => ["screen_viewed", "searched", "scrolled"][step % 3],
+            };
+            let screen = ["home", "product", "cart", "checkout", "film"][step % 5];
+            let properties = InteractionProperties {
+                screen_name: screen.into(),
+                action: "tap".into(),
+                ..InteractionProperties::default()
+            };
+            let body = Body::UserInteraction(UserInteraction {
+                properties: Some(properties),
+                ..UserInteraction::default()
+            });
+            let mut event = self.event(*time, EventType::UserInteraction, name, body);
+            if name == "purchased" {
+                let amount = 5.0 + f64::from(self.random.u8(..90));
+                event.revenue =
+                    Some(Revenue { amount: Some(amount), currency: "EUR".into(), ..Revenue::default() });
+            }
+            clients.push(event);
+        }
+        clients
     }
 
     fn video(&mut self, time: u64, person: u64) -> Event {

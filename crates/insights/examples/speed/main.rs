@@ -87,7 +87,7 @@ async fn update(tables: &Tables, engine: &Engine, events: u64) -> Result<(), Fai
     shown("rebuild of all derived tables", begun.elapsed());
     eprintln!("{done:?}");
     let mut late = Shop::late(now(), events);
-    import_events(tables, late.by_ref().take(LATE as usize), rand_origin()).await?;
+    import_events(tables, late.by_ref().take(LATE as usize), new_origin()).await?;
     let begun = Instant::now();
     transform::update(tables, &mut lease, engine, false).await?;
     let took = begun.elapsed();
@@ -97,7 +97,7 @@ async fn update(tables: &Tables, engine: &Engine, events: u64) -> Result<(), Fai
 }
 
 /// An origin that no import has had.
-fn rand_origin() -> [u8; 16] {
+fn new_origin() -> [u8; 16] {
     let mut origin = [0; 16];
     origin[..8].copy_from_slice(&now().to_le_bytes());
     origin

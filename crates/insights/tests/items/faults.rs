@@ -115,7 +115,7 @@ fn of_one(count: u32) -> Vec<Event> {
         let time = tickstream_insights::filters::time_text(NOW - DAY + i64::from(number) * 2_000_000_000);
         let event = json!({"event_id": format!("e8000000-0000-8000-8000-{number:012x}"), "timestamp": time, "platform": "web",
             "session_id": "one", "user_id": "ada", "event_type": "user_interaction",
-            "event_name": ["product_viewed", "added_to_cart", "purchased"][number as usize % 3],
+            "event_name": (["product_viewed", "added_to_cart", "purchased"][number as usize % 3]),
             "user_interaction": {"properties": {"screen_name": "home", "action": "tap"}}});
         parse_event(&event.to_string()).unwrap()
     };

@@ -124,7 +124,7 @@ fn time_of(ns: i64) -> String {
 }
 
 fn click(number: u32, time: i64, who: &Value) -> Event {
-    let mut more = json!({"user_interaction": {"properties": {"screen_name": ["home", "film", "pay"][number as usize % 3],
+    let mut more = json!({"user_interaction": {"properties": {"screen_name": (["home", "film", "pay"][number as usize % 3]),
         "action": "tap"}}});
     for (key, value) in who.as_object().unwrap() {
         more[key] = value.clone();
