@@ -100,7 +100,7 @@ fn fault_87_no_cookie_no_change_and_no_file_beside_the_pages() {
         ),
         (format!("GET /static/../../../etc/passwd HTTP/1.1\r\n{own}"), 404),
         (format!("GET /static/%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\n{own}"), 404),
-        (format!("GET //etc/passwd HTTP/1.1\r\n{own}"), 404),
+        (format!("GET /etc/passwd HTTP/1.1\r\n{own}"), 404),
         (format!("GET /marketing/channels.html/..%2f..%2fx HTTP/1.1\r\n{own}"), 404),
     ] {
         let answer = ask(&request);
