@@ -127,7 +127,7 @@ async fn own_conditions(visit: &Visit<'_>, subject: Subject, id: &str) -> Result
                 devices.column("anonymous_id").map(|device| literal(device.text())).collect();
             let mut conditions = vec![
                 format!("user_id = {id}"),
-                format!("anonymous_id = {id} AND user_id IS DISTINCT FROM {id}"),
+                format!("anonymous_id = {id} AND (user_id IS NULL OR user_id <> {id})"),
             ];
             if !devices.is_empty() {
                 let devices = devices.join(", ");
