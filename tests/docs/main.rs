@@ -140,8 +140,10 @@ pages! {
     alerts: "docs/alerts.md",
     collector: "docs/collector.md",
     deployment: "docs/deployment.md",
+    metrics: "docs/metrics.md",
     operations: "docs/operations.md",
     publishing: "docs/publishing.md",
+    stored_events: "docs/stored-events.md",
     tls: "docs/tls.md",
 }
 
