@@ -78,7 +78,7 @@ fn row(out: &mut String, plan: &Plan, id: FieldId) {
 fn values() -> String {
     format!(
         "| part | limit |\n| --- | --- |\n\
-         | entries of a map that are texts | {MAP_ENTRIES_MAX}; keys 1–{MAP_KEY_BYTES_MAX} bytes, texts {MAP_VALUE_BYTES_MAX} |\n\
+         | entries of a map that are texts | {MAP_ENTRIES_MAX}; keys 1–{MAP_KEY_BYTES_MAX} bytes, texts ≤ {MAP_VALUE_BYTES_MAX} bytes |\n\
          | its other entries; entries of a `value map` | {TYPED_ENTRIES_MAX}; keys 1–{TYPED_KEY_BYTES_MAX} bytes |\n\
          | text or bytes as a value | {VALUE_BYTES_MAX} bytes |\n\
          | list as a value | {VALUE_LIST_MAX} entries |\n\
