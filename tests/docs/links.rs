@@ -10,19 +10,16 @@ pub fn broken(root: &Path, path: &str, text: &str) -> Vec<String> {
     let folder = root.join(path).parent().expect("a folder").to_owned();
     let is_broken = |link: &&(usize, &str)| {
         let (file, place) = link.1.split_once('#').unwrap_or((link.1, ""));
-        let target = if file.is_empty() { root.join(path) } else { folder.join(file) };
-        let has_place = || {
-            let page = std::fs::read_to_string(&target).unwrap_or_default();
-            anchors(&page).contains(place)
+        let target = folder.join(file);
+        let page = match file {
+            "" => text.to_owned(),
+            page if page.ends_with(".md") => std::fs::read_to_string(&target).unwrap_or_default(),
+            _ => return !target.exists(),
         };
-        !target.exists() || (!place.is_empty() && file_is_page(&target) && !has_place())
+        !target.exists() || (!place.is_empty() && !anchors(&page).contains(place))
     };
     let all = links(text);
     all.iter().filter(is_broken).map(|(line, link)| format!("{path}:{line}: {link}")).collect()
-}
-
-fn file_is_page(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "md")
 }
 
 /// Targets of links and images, but those of other hosts, with their lines.
