@@ -113,9 +113,9 @@ impl How {
 pub fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     text.chars()
-        .filter_map(
-            |c| if c == ' ' { Some('-') } else { Some(c).filter(|c| c.is_alphanumeric() || "-_".contains(*c)) },
-        )
+        .filter_map(|c| {
+            if c == ' ' { Some('-') } else { Some(c).filter(|c| c.is_alphanumeric() || "-_".contains(*c)) }
+        })
         .collect()
 }
 
