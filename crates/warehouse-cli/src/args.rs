@@ -32,6 +32,8 @@ pub enum Command {
     Compact(Place),
     /// Remove files that no version in use names
     Vacuum(Vacuum),
+    /// Compute device, system, browser, channel and place of stored events anew
+    Enrich(Enrich),
     /// Compare the rows with the journals; the exit code is 1 if they differ
     Verify(Verify),
     /// Erase a user or a session from the tables
@@ -202,6 +204,20 @@ pub struct Vacuum {
     /// Seconds since a file was written that no commit names, from which it is removed
     #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
     pub orphaned_for: Duration,
+}
+
+/// `enrich`
+#[derive(Args, Debug)]
+pub struct Enrich {
+    /// Place of the tables.
+    #[command(flatten)]
+    pub place: Place,
+    /// Database of addresses in MaxMind's format; without it, country and city stay as they are
+    #[arg(long, value_name = "FILE")]
+    pub geoip: Option<PathBuf>,
+    /// Rows of the present version, too, and not only those of older ones
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `verify`

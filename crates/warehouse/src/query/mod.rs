@@ -6,6 +6,7 @@ pub mod facts;
 pub mod format;
 pub mod guard;
 pub mod limits;
+mod read_once;
 pub mod session;
 pub mod tail;
 pub mod views;

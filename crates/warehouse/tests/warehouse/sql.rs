@@ -5,7 +5,7 @@ use std::time::Duration;
 use tickstream_schema::events::LogLevel;
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
 
-use crate::common::{World, chain, click, lines, log};
+use crate::common::{World, chain, click, lines, log, text};
 
 async fn world() -> World {
     let world = World::new();
@@ -104,6 +104,64 @@ async fn bombs_end_at_their_limits_and_the_process_answers_on() {
     }
     let role = Role::local();
     assert_eq!(lines(&engine, "SELECT count(*) FROM events", &role).await, ["2001"]);
+}
+
+/// With however little memory: the answer that there is with much, or an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_memory_or_disk_is_an_error_and_never_another_answer() {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    for day in 0..3 {
+        // Several files, which the partitions of a scan share.
+        writer.append((0..36).map(|index| click(&format!("user-{index}"), &format!("act-{day}"))).collect());
+        writer.append(vec![log("shop", LogLevel::Info, "came"), log("cart", LogLevel::Warn, "went")]);
+        world.load().await;
+    }
+    let joins = [
+        "SELECT count(*) FROM events a JOIN events b ON a.event_id < b.event_id JOIN events c ON b.event_id < c.event_id \
+         JOIN events d ON c.event_id < d.event_id WHERE d.event_name <> 'act-2'",
+        "SELECT count(*), count(b.event_id) FROM events a LEFT JOIN events b ON a.event_id < b.event_id AND b.event_type = 'log'",
+        "SELECT count(*), count(a.event_id) FROM events a RIGHT JOIN events b ON a.event_id < b.event_id AND a.event_type = 'log'",
+        "SELECT count(*), count(a.event_id), count(b.event_id) FROM events a FULL JOIN events b \
+         ON a.event_id < b.event_id AND a.event_type < b.event_type",
+        "SELECT count(*) FROM events a WHERE NOT EXISTS (SELECT 1 FROM events b WHERE b.event_id < a.event_id AND b.event_type = 'log')",
+        "SELECT count(*) FROM events a WHERE EXISTS (SELECT 1 FROM events b WHERE b.event_id < a.event_id AND b.event_type = 'log')",
+        "SELECT count(*) FROM events a CROSS JOIN events b CROSS JOIN (SELECT * FROM events LIMIT 50) c",
+        "SELECT count(*), sum(n) FROM (SELECT a.event_id, count(*) AS n FROM events a JOIN events b USING (event_type) GROUP BY 1)",
+        "SELECT count(*), max(r) FROM (SELECT row_number() OVER (PARTITION BY a.event_name ORDER BY a.event_id, b.event_id) AS r \
+         FROM events a CROSS JOIN events b)",
+        "SELECT count(*) FROM (SELECT a.event_id, b.raw_data FROM events a CROSS JOIN events b ORDER BY 2, 1)",
+        "SELECT count(*) FROM (SELECT DISTINCT a.event_id, b.event_id FROM events a CROSS JOIN events b)",
+    ];
+    let role = Role::local();
+    let plenty = world.engine(false).await;
+    let (mut answered, mut failed) = (0, 0);
+    for sql in joins {
+        let expected = lines(&plenty, sql, &role).await;
+        for memory in [32 << 10, 128 << 10, 512 << 10, 1 << 20, 4 << 20, 16 << 20] {
+            for spill in [64 << 10, 1 << 20, 1 << 30] {
+                let engine =
+                    world.engine_within(|limits| (limits.memory_bytes, limits.spill_bytes) = (memory, spill));
+                match answer(&engine.await, sql).await {
+                    Ok(lines) => {
+                        assert_eq!(lines, expected, "{sql} with {memory} and {spill} bytes");
+                        answered += 1;
+                    }
+                    Err(error) => {
+                        assert!(matches!(error, QueryError::Run(_)), "{sql}: {}", chain(&error));
+                        failed += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(answered > 0 && failed > 0, "{answered} answered, {failed} failed");
+}
+
+/// Rows as text, or the error.
+async fn answer(engine: &Engine, sql: &str) -> Result<Vec<String>, QueryError> {
+    let answer = engine.query(sql, &Role::local()).await?;
+    Ok(text(&answer.collect().await?))
 }
 
 #[tokio::test(flavor = "multi_thread")]
