@@ -292,7 +292,7 @@ pub struct Import {
     /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
-    /// Form of the files: json, csv, parquet, focus, ad-spend, sarif or cyclonedx
+    /// Form of the files: json, csv, parquet, focus, ad-spend, sarif, cyclonedx or cloudwatch
     #[arg(long)]
     pub format: Form,
     /// Files to import; the same file is imported once
