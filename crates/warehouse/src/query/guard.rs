@@ -20,8 +20,8 @@ pub const SQL_BYTES_MAX: usize = 256 * 1024;
 const OPERATORS_MAX: usize = 4_000;
 
 /// Functions that aren't offered: one small call of them takes memory without bound.
-pub const REMOVED_FUNCTIONS: [&str; 6] =
-    ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "list_repeat"];
+pub const REMOVED_FUNCTIONS: [&str; 8] =
+    ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "list_repeat", "range", "generate_series"];
 
 /// SQL that isn't admitted.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,11 @@ pub enum Refused {
     /// The statement has too many operators.
     #[error("the query has more than {OPERATORS_MAX} operators; write long lists as IN (…) or VALUES")]
     TooComplex,
+    /// The statement repeats parts of itself, or joins texts, without bound.
+    #[error(
+        "the query stands for too much: common tables that name each other again and again, or texts that are joined of very many others"
+    )]
+    Grows,
     /// No SQL.
     #[error("the query isn't SQL")]
     Syntax(#[source] Box<DataFusionError>),

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod engine;
 pub mod facts;
 pub mod format;
+mod growth;
 pub mod guard;
 pub mod limits;
 mod read_once;

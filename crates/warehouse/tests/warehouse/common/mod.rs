@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod attacks;
 pub mod faulty;
 
 use std::path::{Path, PathBuf};
