@@ -119,6 +119,7 @@ impl Scale {
             Expr::ScalarSubquery(subquery) => Some(&subquery.subquery),
             Expr::Exists(exists) => Some(&exists.subquery.subquery),
             Expr::InSubquery(within) => Some(&within.subquery.subquery),
+            Expr::SetComparison(any) => Some(&any.subquery.subquery),
             _ => None,
         };
         let mut own = Cell { size: 1, text: 0 };
@@ -153,6 +154,12 @@ impl Scale {
                 let is_joined = matches!(function.func.name(), "string_agg" | "array_agg");
                 Cell { text: if is_joined { JOINED_ROWS } else { 1 }, ..all(own, Cell::or) }
             }
+            // The body of a function is computed for each element of a list.
+            Expr::HigherOrderFunction(_) => {
+                let text = parts.iter().fold(1_u64, |text, part| text.saturating_mul(part.text.max(1)));
+                Cell { text, ..all(own, Cell::and) }
+            }
+            Expr::LambdaVariable(_) => STORED,
             Expr::WindowFunction(_) => Cell { text: 1, ..all(own, Cell::or) },
             _ => all(own, Cell::or),
         })
