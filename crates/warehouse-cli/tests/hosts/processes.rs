@@ -144,15 +144,15 @@ impl Host {
 
     /// Loads what is there now.
     pub fn load_once(&self) -> Result<(), Failed> {
-        succeeded(self.warehouse(&["load", "--once"]).arg("--journal").arg(self.journals()).output()?)
+        succeeded(&self.warehouse(&["load", "--once"]).arg("--journal").arg(self.journals()).output()?)
             .map(drop)
     }
 
     /// The reason if an acknowledged event isn't a row, one is there twice or was never sent, or journals and rows differ.
     pub fn check(&self) -> Result<(), Failed> {
-        succeeded(self.warehouse(&["verify"]).arg("--journal").arg(self.journals()).output()?)?;
+        succeeded(&self.warehouse(&["verify"]).arg("--journal").arg(self.journals()).output()?)?;
         let query = ["query", "SELECT event_id FROM events", "--format", "csv"];
-        let answer = succeeded(self.warehouse(&query).output()?)?;
+        let answer = succeeded(&self.warehouse(&query).output()?)?;
         let rows: Vec<&str> = answer.lines().skip(1).collect();
         let distinct: BTreeSet<&str> = rows.iter().copied().collect();
         let lost = self.acknowledged.iter().filter(|id| !distinct.contains(id.as_str())).count();
@@ -166,7 +166,7 @@ impl Host {
     }
 }
 
-fn succeeded(output: Output) -> Result<String, Failed> {
+fn succeeded(output: &Output) -> Result<String, Failed> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     if output.status.success() {
         return Ok(text(&output.stdout));

@@ -113,7 +113,7 @@ impl Disk {
         let kept = [0.0, 1.0, 0.5][self.rng.usize(..3)];
         for change in std::mem::take(&mut self.changes) {
             if self.rng.f64() < kept {
-                self.make_durable(change);
+                self.make_durable(&change);
             }
         }
         for node in self.nodes.values_mut() {
@@ -220,7 +220,7 @@ impl Disk {
                 let (synced, later): (Vec<_>, Vec<_>) =
                     std::mem::take(&mut self.changes).into_iter().partition(|change| change.is_in(number));
                 self.changes = later;
-                synced.into_iter().for_each(|change| self.make_durable(change));
+                synced.iter().for_each(|change| self.make_durable(change));
             }
             _ => {}
         }
@@ -232,8 +232,8 @@ impl Disk {
         self.changes.push(change);
     }
 
-    fn make_durable(&mut self, change: Change) {
-        self.apply(&change, true);
+    fn make_durable(&mut self, change: &Change) {
+        self.apply(change, true);
     }
 
     fn apply(&mut self, change: &Change, is_durable: bool) {
