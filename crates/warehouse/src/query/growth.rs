@@ -1,19 +1,24 @@
-//! Bounds of a plan before it is optimized: a short query may stand for a plan, or for texts, of any size.
+//! Bounds of a query before it is planned: a short one may stand for a plan, or for texts, of any size.
 //!
-//! A common table that names the one before it twice doubles the plan, and twenty of them make a million nodes of it, on which
-//! the optimizer works without an end that a time limit could set. `x || x` on top of `x || x` doubles a text, which no pool
-//! of memory counts. So the plan is weighed as a graph, whose shared parts are looked at once: nodes as if it were unfolded,
-//! and for each column the nodes of its expression and the texts that it may join, as if it were computed from tables alone.
+//! A common table that names the one before it twice doubles the plan, and thirty of them make more nodes than there is memory
+//! for, while the planner works without an end that a time limit could set. `x || x` on top of `x || x` doubles a text,
+//! which no pool of memory counts. So first the statement is weighed: tables that it names, as if common ones were written
+//! out. Then its plan, as a graph whose shared parts are looked at once: nodes, and for each column the nodes of its
+//! expression and the texts that it may join, as if it were computed from tables alone.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
+use datafusion::sql::sqlparser::ast::{self, ObjectName, Query, Visit, Visitor};
 
 use super::guard::Refused;
 
+/// Tables that a statement names, common ones written out.
+const TABLES_MAX: u64 = 1_000;
 /// Nodes of an unfolded plan.
 const NODES_MAX: u64 = 20_000;
 /// Nodes of an unfolded expression.
@@ -49,6 +54,76 @@ impl Cell {
 struct Weight {
     nodes: u64,
     columns: Vec<Cell>,
+}
+
+/// Checks that a statement, with its common tables written out, is bounded.
+///
+/// # Errors
+/// [`Refused::Grows`].
+pub fn check_statement(statement: &ast::Statement) -> std::result::Result<(), Refused> {
+    match statement.visit(&mut Tables::default()) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Refused::Grows),
+    }
+}
+
+/// Counts tables, query by query.
+#[derive(Default)]
+struct Tables {
+    /// Queries around the present place, the innermost last.
+    queries: Vec<Counted>,
+}
+
+#[derive(Default)]
+struct Counted {
+    tables: u64,
+    /// Names of its common tables, by the places of their queries.
+    names: HashMap<usize, String>,
+    /// Tables of its common tables that were counted.
+    common: HashMap<String, u64>,
+}
+
+fn place_of(query: &Query) -> usize {
+    std::ptr::from_ref(query) as usize
+}
+
+impl Visitor for Tables {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let common = query.with.iter().flat_map(|with| &with.cte_tables);
+        let names =
+            common.map(|table| (place_of(&table.query), table.alias.name.value.to_lowercase())).collect();
+        self.queries.push(Counted { names, ..Counted::default() });
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        let name = relation.to_string().to_lowercase();
+        let known =
+            self.queries.iter().rev().find_map(|query| query.common.get(name.trim_matches('"')).copied());
+        if let Some(query) = self.queries.last_mut() {
+            query.tables = query.tables.saturating_add(known.unwrap_or(1));
+            if query.tables > TABLES_MAX {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let Some(counted) = self.queries.pop() else { return ControlFlow::Continue(()) };
+        if let Some(around) = self.queries.last_mut() {
+            match around.names.get(&place_of(query)) {
+                Some(name) => drop(around.common.insert(name.clone(), counted.tables.max(1))),
+                None => around.tables = around.tables.saturating_add(counted.tables),
+            }
+            if around.tables > TABLES_MAX {
+                return ControlFlow::Break(());
+            }
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 /// Checks that a plan, unfolded, is bounded.

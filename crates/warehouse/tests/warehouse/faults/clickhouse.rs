@@ -191,7 +191,7 @@ async fn fault_85_a_table_that_is_refused_is_tried_again_and_those_before_it_are
     writer.append(vec![click("bob", "scroll")]);
     world.load().await;
     step_until_complete(&mut mirror).await;
-    assert_eq!((front.count("events"), front.count("logs")), (2, 1));
+    assert_eq!((front.count("events"), front.count("logs")), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
