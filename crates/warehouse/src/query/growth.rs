@@ -115,7 +115,9 @@ impl Visitor for Tables {
         let Some(counted) = self.queries.pop() else { return ControlFlow::Continue(()) };
         if let Some(around) = self.queries.last_mut() {
             match around.names.get(&place_of(query)) {
-                Some(name) => drop(around.common.insert(name.clone(), counted.tables.max(1))),
+                Some(name) => {
+                    around.common.insert(name.clone(), counted.tables.max(1));
+                }
                 None => around.tables = around.tables.saturating_add(counted.tables),
             }
             if around.tables > TABLES_MAX {

@@ -85,7 +85,7 @@ async fn rows_of_an_older_enrichment_are_computed_anew_in_place() {
     let enriched = format!("null|null|desktop|Windows 10|Chrome|Organic Search|{VERSION}");
     let mut found = world.query(false, VALUES).await;
     found.sort();
-    assert_eq!(found, [&enriched, "null|null|null|null|null|null|0"]);
+    assert_eq!(found, [enriched.as_str(), "null|null|null|null|null|null|0"]);
     // The dead letter, too, has a version then.
     let report = rebuild(&world.tables, &Options::default()).await.unwrap();
     assert_eq!((report.rows, report.files), (4, 2));
