@@ -14,6 +14,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::sql::sqlparser::ast::{self, ObjectName, Query, Visit, Visitor};
+use recursive::recursive;
 
 use super::guard::Refused;
 
@@ -154,6 +155,8 @@ impl Default for Scale {
 }
 
 impl Scale {
+    // Thousands of operators in a row are a tree as deep.
+    #[recursive]
     fn plan(&mut self, plan: &LogicalPlan) -> Result<Rc<Weight>> {
         // Shared parts lie at the same place.
         let place = std::ptr::from_ref(plan) as usize;
@@ -184,6 +187,7 @@ impl Scale {
         Ok(weight)
     }
 
+    #[recursive]
     fn expression(
         &mut self,
         expression: &Expr,

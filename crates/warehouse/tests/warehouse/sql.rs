@@ -60,6 +60,8 @@ async fn fault_80_short_queries_that_stand_for_very_much_are_refused_at_once() {
     let error = fails(&engine, "SELECT count(*) FROM events WHERE raw_data ~ '((a{900}){900}){900}'").await;
     assert!(matches!(error, QueryError::Run(_)), "{}", chain(&error));
     // Long ones that are only long.
+    let sum = format!("SELECT 1{}", " + 1".repeat(3_900));
+    assert_eq!(lines(&engine, &sum, &role).await, ["3901"]);
     let unions = format!("SELECT count(*) FROM ({} SELECT 1)", "SELECT 1 UNION ALL ".repeat(300));
     assert_eq!(lines(&engine, &unions, &role).await, ["301"]);
     let texts = format!("SELECT count(event_id{}) FROM events", " || ',' || event_name".repeat(100));
