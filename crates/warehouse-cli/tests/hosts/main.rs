@@ -67,11 +67,12 @@ async fn lives_of(seed: u64) -> Result<(), Failed> {
         mount.disk().cut_power();
     }
     let mount = Mount::new(disk.clone(), directory.path())?;
-    let server = host.serve()?;
+    let (server, warehouse) = (host.serve()?, host.load()?);
     // What is in the queue goes, too.
     let left = host.publisher().await?.close(Duration::from_secs(20)).await;
     assert!(left.is_empty(), "{} events have no answer", left.len());
     server.end()?;
+    warehouse.end()?;
     host.load_once()?;
     host.check()?;
     drop(mount);
@@ -107,7 +108,7 @@ async fn fault_90_each_process_stands_still_for_half_a_minute_and_catches_up() {
     warehouse.signal("STOP").unwrap();
     let pausing = async {
         loop {
-            host.publish(&publisher, 20).await.unwrap();
+            host.publish(&publisher, 5).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -123,7 +124,7 @@ async fn fault_90_each_process_stands_still_for_half_a_minute_and_catches_up() {
 
     let left = publisher.close(Duration::from_secs(20)).await;
     assert!(left.is_empty(), "{} events have no answer", left.len());
-    host.acknowledged.clone_from(&host.sent);
+    host.acknowledged.clone_from(&host.taken);
     server.end().unwrap();
     // It loads what is there, and ends.
     warehouse.end().unwrap();

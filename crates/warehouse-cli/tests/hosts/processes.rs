@@ -77,7 +77,9 @@ impl Drop for Process {
 pub struct Host {
     pub root: PathBuf,
     port: u16,
-    pub sent: BTreeSet<String>,
+    sent: BTreeSet<String>,
+    /// Events that a publisher took.
+    pub taken: BTreeSet<String>,
     pub acknowledged: BTreeSet<String>,
 }
 
@@ -85,7 +87,13 @@ impl Host {
     pub fn new(root: &Path) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a free port").port();
-        Self { root: root.to_owned(), port, sent: BTreeSet::new(), acknowledged: BTreeSet::new() }
+        Self {
+            root: root.to_owned(),
+            port,
+            sent: BTreeSet::new(),
+            taken: BTreeSet::new(),
+            acknowledged: BTreeSet::new(),
+        }
     }
 
     fn journals(&self) -> PathBuf {
@@ -136,6 +144,7 @@ impl Host {
             ids.push(uuid(&event.event_id));
             self.sent.extend(ids.last().cloned());
             publisher.publish(&event).await?;
+            self.taken.extend(ids.last().cloned());
         }
         publisher.flush().await?;
         self.acknowledged.extend(ids);
