@@ -220,12 +220,17 @@ impl Scale {
             Expr::ScalarFunction(function) => {
                 let mut cell = all(own, Cell::and);
                 match function.name() {
-                    // Each place that matches becomes the third argument; each argument follows the first.
+                    // Each place that matches becomes the third argument; the first, or the second, stands between all others.
                     "replace" | "regexp_replace" => cell.text = times(&parts, &function.args, 0, 2),
-                    "concat_ws" | "array_to_string" => {
+                    "concat_ws" => {
                         let rows = parts.len() as u64;
                         let between = parts.first().map_or(0, |first| first.text.saturating_mul(rows));
                         cell.text = cell.text.saturating_add(between);
+                    }
+                    "array_to_string" => {
+                        let (list, between) = (parts.first(), parts.get(1));
+                        let between = between.map_or(1, |between| between.text.max(1));
+                        cell.text = list.map_or(1, |list| list.text.saturating_mul(between));
                     }
                     _ => {}
                 }

@@ -66,6 +66,8 @@ async fn fault_80_short_queries_that_stand_for_very_much_are_refused_at_once() {
     assert_eq!(lines(&engine, &unions, &role).await, ["301"]);
     let texts = format!("SELECT count(event_id{}) FROM events", " || ',' || event_name".repeat(100));
     assert_eq!(lines(&engine, &texts, &role).await, ["2001"]);
+    let joined = "SELECT length(array_to_string(array_agg('ab'), ', ')), length(string_agg('ab', ',') || '.') FROM events";
+    assert_eq!(lines(&engine, joined, &role).await, ["8002|6003"]);
     let conditions = format!(
         "SELECT count(*) FROM events WHERE event_name = 'no'{}",
         " OR event_name = 'scroll'".repeat(500)
