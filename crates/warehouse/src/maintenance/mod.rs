@@ -5,6 +5,7 @@
 
 pub mod aggregate;
 pub mod compact;
+pub mod enrich;
 pub mod erase;
 pub mod lease;
 pub mod retention;

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 
 use super::catalog::{Catalog, Privacy};
+use super::growth;
 use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::{self, Sessions};
@@ -90,10 +91,10 @@ pub enum QueryError {
     #[error("a file of the tables is damaged; `tickstream-warehouse verify` names it")]
     Damaged(#[source] Box<DataFusionError>),
     /// The query took too long.
-    #[error("the query took longer than {}; ask for less, or raise query.time", humantime(*.0))]
+    #[error("the query took longer than {}; ask for less, or raise query_time", humantime(*.0))]
     Time(Duration),
     /// The answer has too many rows.
-    #[error("the answer has more than {0} rows; add a LIMIT, or raise query.rows")]
+    #[error("the answer has more than {0} rows; add a LIMIT, or raise query_rows")]
     Rows(u64),
 }
 
@@ -231,6 +232,7 @@ impl Engine {
         self.add_jobs(&context, &statement).await?;
         let plan = context.state().statement_to_plan(statement).await?;
         guard::check_plan(&plan)?;
+        growth::check(&plan)?;
         Ok(plan)
     }
 
@@ -283,6 +285,7 @@ impl Engine {
             if let Some(values) = parameters(&plan)? {
                 plan = plan.replace_params_with_values(&values).map_err(failed)?;
             }
+            growth::check(&plan).map_err(QueryError::from)?;
             let rows = context.execute_logical_plan(plan).await.map_err(failed)?;
             Ok::<_, E>((rows.execute_stream().await.map_err(failed)?, as_of))
         });
