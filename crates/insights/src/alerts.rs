@@ -30,7 +30,7 @@ pub struct Rules {
     silence: Vec<Silence>,
 }
 
-/// One rule: exactly one of `above`, `below`, `is`, `is_missing` and `unusual_event`.
+/// One rule: exactly one of `above`, `below`, `is`, `is_missing`, `is_unusual` and `unusual_event`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Rule {
@@ -49,6 +49,9 @@ struct Rule {
     is: Option<String>,
     #[serde(default)]
     is_missing: bool,
+    /// The item's line had an unusual value in one of the last two hours, by the streaming detector.
+    #[serde(default)]
+    is_unusual: bool,
     /// Event whose count in the last full hour is compared with the same hour of the weeks before.
     unusual_event: Option<String>,
 }
@@ -69,7 +72,7 @@ pub enum RulesError {
     #[error("the file of alerts can't be read")]
     Syntax(#[from] toml::de::Error),
     /// A rule that asks nothing, or two things.
-    #[error("alert {0:?} needs exactly one of above, below, is, is_missing and unusual_event")]
+    #[error("alert {0:?} needs exactly one of above, below, is, is_missing, is_unusual and unusual_event")]
     Condition(String),
     /// An item that doesn't exist.
     #[error(
@@ -149,6 +152,7 @@ impl Rule {
             self.below.is_some(),
             self.is.is_some(),
             self.is_missing,
+            self.is_unusual,
             self.unusual_event.is_some(),
         ];
         if conditions.into_iter().filter(|is_set| *is_set).count() != 1 {
@@ -176,6 +180,11 @@ impl Rule {
         }
         let Some(item) = self.item() else { return Ok(Vec::new()) };
         let filters = Filters::read(&Parameters::parse(&self.filters), item.days, now);
+        if self.is_unusual {
+            let found = asker.unusual(item, &filters).await?;
+            let recent = found.into_iter().filter(|unusual| now - unusual.time <= 2 * HOUR);
+            return Ok(recent.map(|unusual| (unusual.series.clone(), unusual.summary())).collect());
+        }
         let table = asker.item(item, &filters).await?.table;
         if self.is_missing {
             let is_empty = table.rows.is_empty();

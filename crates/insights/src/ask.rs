@@ -1,11 +1,16 @@
 //! Answers: an item's SQL through the warehouse, within the user's rights and limits.
 
+use std::collections::BTreeMap;
+
 use datafusion::arrow::error::ArrowError;
+use futures::StreamExt;
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
 
-use crate::filters::Filters;
-use crate::table::Table;
-use crate::teams::{Item, Team};
+use crate::anomaly::streaming::{Cause, Detector};
+use crate::filters::{DAY, Filters, time_text};
+use crate::journeys::{Journeys, PERSONS, Reader};
+use crate::table::{Table, Value};
+use crate::teams::{Compute, Item, Team};
 
 /// A question that has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,39 @@ pub struct Answer {
     /// Line over time: bucket, series, value.
     pub trend: Option<Table>,
 }
+
+/// An hour in which a line was unusual.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Unusual {
+    /// Name of the line.
+    pub series: String,
+    /// Begin of the hour, nanoseconds since 1970.
+    pub time: i64,
+    /// Its value.
+    pub value: f64,
+    /// Cause of the alarm.
+    pub cause: Cause,
+}
+
+impl Unusual {
+    /// A sentence about it.
+    pub fn summary(&self) -> String {
+        let cause = match self.cause {
+            Cause::Value => "far from its recent mean",
+            Cause::Level => "its level changed",
+            Cause::Spread => "it scatters more than before",
+            Cause::Season => "unlike the same hour of the day before",
+            Cause::Range => "outside of all before",
+        };
+        format!("{} in the hour from {}: {cause}", self.value, time_text(self.time))
+    }
+}
+
+/// Time in which lines are watched.
+const WATCHED: i64 = 28 * DAY;
+const HOURS_A_DAY: usize = 24;
+/// Hours of a line before its first alarm.
+const WARMUP: u64 = 72;
 
 impl<'a> Asker<'a> {
     /// Questions of a user with this role.
@@ -70,21 +108,73 @@ impl<'a> Asker<'a> {
         self.rows(sql, &self.role.of_pages()).await
     }
 
+    /// Events of persons, by SQL with the columns that [`Reader`] needs.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn journeys(&self, sql: &str) -> Result<Journeys, AskError> {
+        let role = self.role.of_pages();
+        let persons = self.engine.query(PERSONS, &role).await?.collect().await?;
+        let mut reader = Reader::new(&persons)?;
+        // They are summed up here, however many there are.
+        let mut answer = self.engine.query(sql, &role).await?.with_rows_max(u64::MAX);
+        while let Some(batch) = answer.next().await {
+            reader.add(&batch?)?;
+        }
+        Ok(reader.finish())
+    }
+
     /// The answer to an item's question, and the figure of the period before.
     ///
     /// # Errors
     /// [`AskError`].
     pub async fn item(&self, item: &Item, filters: &Filters) -> Result<Answer, AskError> {
         let sql = filters.sql(item.sql, item.filters);
-        let table = (item.compute)(self.page(&sql).await?, filters);
+        let table = self.compute(item, &sql, filters).await?;
         let before = filters.before();
-        let earlier = (item.compute)(self.page(&before.sql(item.sql, item.filters)).await?, &before);
+        let earlier = self.compute(item, &before.sql(item.sql, item.filters), &before).await?;
         let trend = match item.trend {
             Some(trend) => Some(self.page(&filters.sql(trend.sql, item.filters)).await?),
             None => None,
         };
         let figures = [item.headline.of(&table), item.headline.of(&earlier)];
         Ok(Answer { sql, table, figures, trend })
+    }
+
+    /// Hours of the four weeks before `to` in which a line of the item was unusual, oldest first; none if it has no line by hours.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn unusual(&self, item: &Item, filters: &Filters) -> Result<Vec<Unusual>, AskError> {
+        let Some(trend) = item.trend.filter(|trend| trend.sql.contains("{bucket}")) else {
+            return Ok(Vec::new());
+        };
+        let weeks = Filters { from: (filters.to - WATCHED).max(0), ..filters.clone() };
+        let rows = self.page(&weeks.sql_by(trend.sql, item.filters, "date_trunc('hour', timestamp)")).await?;
+        let mut series = BTreeMap::<String, Vec<(i64, f64)>>::new();
+        for row in &rows.rows {
+            if let ([Value::Time(time), name, ..], Some(value)) = (row.as_slice(), row[2].number()) {
+                series.entry(name.plain()).or_default().push((*time, value));
+            }
+        }
+        let mut found = Vec::new();
+        for (series, points) in series {
+            let mut detector = Detector::new(WARMUP, HOURS_A_DAY);
+            for (time, value) in points {
+                if let Some(cause) = detector.push(value) {
+                    found.push(Unusual { series: series.clone(), time, value, cause });
+                }
+            }
+        }
+        found.sort_by_key(|unusual| unusual.time);
+        Ok(found)
+    }
+
+    async fn compute(&self, item: &Item, sql: &str, filters: &Filters) -> Result<Table, AskError> {
+        Ok(match item.compute {
+            Compute::Rows(compute) => compute(self.page(sql).await?, filters),
+            Compute::Journeys(compute) => compute(&self.journeys(sql).await?, filters),
+        })
     }
 
     async fn rows(&self, sql: &str, role: &Role) -> Result<Table, AskError> {

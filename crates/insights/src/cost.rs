@@ -51,6 +51,18 @@ pub fn allocate(charges: &[Charge]) -> BTreeMap<String, Nanos> {
 }
 
 impl Allocation {
+    /// Owners, each with its share and its part of each amount. The parts of an amount sum to it.
+    pub fn parts(&self, amounts: &[Option<Nanos>]) -> Vec<(String, f64, Vec<Option<Nanos>>)> {
+        let weights = self.weights();
+        let total: f64 = weights.iter().map(|(_, weight)| weight).sum();
+        let by_amount: Vec<_> =
+            amounts.iter().map(|amount| amount.map(|amount| split(amount, &weights))).collect();
+        let part =
+            |owner: usize| by_amount.iter().map(|parts| parts.as_ref().map(|parts| parts[owner])).collect();
+        let owners = weights.iter().enumerate();
+        owners.map(|(place, (owner, weight))| (owner.clone(), weight / total, part(place))).collect()
+    }
+
     /// Owners with their weights; at least one weight is above 0.
     fn weights(&self) -> Vec<(String, f64)> {
         let mut weights: Vec<_> = match self {
@@ -134,6 +146,10 @@ mod tests {
             let used: Vec<_> = (0..random.usize(1..9)).map(|_| random.f64() * 10.0).collect();
             let used = used.iter().enumerate().map(|(n, used)| (n.to_string(), *used)).collect();
             let rule = Allocation::ByUse { used, capacity: random.bool().then_some(50.0) };
+            let parts = rule.parts(&[Some(cost), None, Some(1)]);
+            let sum = |place: usize| parts.iter().filter_map(|(_, _, parts)| parts[place]).sum::<Nanos>();
+            assert_eq!((sum(0), sum(1), sum(2)), (cost, 0, 1));
+            assert!((parts.iter().map(|(_, share, _)| share).sum::<f64>() - 1.0).abs() < 1e-9);
             let sum: Nanos = allocate(&[Charge { cost, rule }]).values().sum();
             assert_eq!(sum, cost);
         }

@@ -61,22 +61,44 @@ pub fn fingerprint(report: &Report<'_>) -> String {
 pub fn groups(reports: &[Report<'_>]) -> BTreeMap<String, Group> {
     let mut groups = BTreeMap::<String, Group>::new();
     for report in reports {
-        let group = groups.entry(fingerprint(report)).or_default();
-        let is_first = group.count == 0
-            || (report.time, report.release) < (group.first_seen, group.first_release.as_str());
-        if is_first {
-            group.first_seen = report.time;
-            group.first_release = report.release.to_owned();
-        }
-        group.last_seen = if group.count == 0 { report.time } else { group.last_seen.max(report.time) };
-        group.count += 1;
-        let seen = group.releases.entry(report.release.to_owned()).or_insert(report.time);
-        *seen = report.time.min(*seen);
+        groups.entry(fingerprint(report)).or_default().add(1, report.time, report.time, report.release);
     }
     groups
 }
 
 impl Group {
+    /// Adds reports of a release, seen between two times. The order of calls doesn't matter.
+    pub fn add(&mut self, count: u64, first: i64, last: i64, release: &str) {
+        let is_first = self.count == 0 || (first, release) < (self.first_seen, self.first_release.as_str());
+        if is_first {
+            self.first_seen = first;
+            self.first_release = release.to_owned();
+        }
+        self.last_seen = if self.count == 0 { last } else { self.last_seen.max(last) };
+        self.count += count;
+        let seen = self.releases.entry(release.to_owned()).or_insert(first);
+        *seen = first.min(*seen);
+    }
+
+    /// Releases in which it was seen, by the time of the first report.
+    pub fn releases_by_time(&self) -> Vec<&str> {
+        let named = self.releases.iter().filter(|(release, _)| !release.is_empty());
+        let mut releases: Vec<_> = named.map(|(release, time)| (*time, release.as_str())).collect();
+        releases.sort_unstable();
+        releases.into_iter().map(|(_, release)| release).collect()
+    }
+
+    /// The release in which it came back after a release without it: a regression that nobody has to have resolved by hand.
+    /// `deployed` has each release of the service with the time at which it was first heard of.
+    pub fn came_back<'a>(&self, deployed: &'a [(String, i64)]) -> Option<&'a str> {
+        let began = deployed.iter().filter(|(release, _)| self.releases.contains_key(release));
+        let began = began.map(|(_, time)| *time).min()?;
+        let is_free =
+            |(release, time): &&(String, i64)| *time > began && !self.releases.contains_key(release);
+        let free = deployed.iter().filter(is_free).map(|(_, time)| *time).min()?;
+        self.regression(free, deployed)
+    }
+
     /// The release in which a resolved error came back: of those deployed after `resolved`, the first in which it was seen.
     /// `deployed` has each release with the time of its deployment; reports of older releases are no regression.
     pub fn regression<'a>(&self, resolved: i64, deployed: &'a [(String, i64)]) -> Option<&'a str> {
@@ -84,6 +106,17 @@ impl Group {
             *time >= resolved && self.releases.get(release).is_some_and(|seen| *seen >= resolved)
         };
         deployed.iter().filter(is_back).min_by_key(|(_, time)| *time).map(|(release, _)| release.as_str())
+    }
+}
+
+/// A title for people, without what differs from report to report.
+pub fn title(report: &Report<'_>) -> String {
+    let message = without_variables(report.message);
+    match (report.exception, message.as_str()) {
+        ("", "") => "(no message)".to_owned(),
+        ("", message) => message.to_owned(),
+        (exception, "") => exception.to_owned(),
+        (exception, message) => format!("{exception}: {message}"),
     }
 }
 
@@ -178,5 +211,18 @@ mod tests {
         let deployed = [("1", 0), ("2", 50), ("3", 70)].map(|(release, time)| (release.to_owned(), time));
         assert_eq!(group.regression(40, &deployed), Some("3"));
         assert_eq!(group.regression(75, &deployed), None);
+        // It wasn't seen in 2; without a release in which it wasn't seen, it never went.
+        assert_eq!(group.came_back(&deployed), Some("3"));
+        assert_eq!(group.came_back(&[deployed[0].clone(), deployed[2].clone()]), None);
+        assert_eq!(group.releases_by_time(), ["1", "3"]);
+    }
+
+    #[test]
+    fn a_title_has_no_variables() {
+        let named = |exception, message| title(&Report { exception, ..report("", message, "1", 0) });
+        assert_eq!(named("E", "no 17"), "E: no *");
+        assert_eq!(named("", "no \"ada\""), "no *");
+        assert_eq!(named("E", ""), "E");
+        assert_eq!(named("", ""), "(no message)");
     }
 }

@@ -1,5 +1,7 @@
 //! Filters of a page: period and breakdowns from an address, and the SQL that they become.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use chrono::{DateTime, NaiveDate, SecondsFormat};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -130,6 +132,11 @@ impl Filters {
     /// - `{from}`, `{to}`: nanoseconds since 1970; `{bucket}`: minute, hour or day of `timestamp`, by the period's length;
     /// - `{clients}`: events of people with the column `person`; `{views}`: one row for each view of a video.
     pub fn sql(&self, template: &str, columns: Columns) -> String {
+        self.sql_by(template, columns, self.bucket())
+    }
+
+    /// The same with another `{bucket}`.
+    pub fn sql_by(&self, template: &str, columns: Columns, bucket: &str) -> String {
         let (from, to) = (self.from.to_string(), self.to.to_string());
         let period = format!("timestamp_ns >= {from} AND timestamp_ns < {to}");
         let mut conditions = String::new();
@@ -142,7 +149,7 @@ impl Filters {
         let marks = [
             ("{clients}", CLIENTS),
             ("{views}", VIEWS),
-            ("{bucket}", self.bucket()),
+            ("{bucket}", bucket),
             ("{period}", &period),
             ("{from}", &from),
             ("{to}", &to),
@@ -183,6 +190,11 @@ fn time(text: &str) -> Option<i64> {
         return date.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt();
     }
     DateTime::parse_from_rfc3339(text).ok()?.timestamp_nanos_opt()
+}
+
+/// The time now, nanoseconds since 1970.
+pub fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64)
 }
 
 /// A time as RFC 3339, whole seconds.

@@ -62,6 +62,11 @@ impl Identities {
         person
     }
 
+    /// Each id that belongs to another, with the person.
+    pub fn linked(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.linked.keys().map(|id| (id.as_str(), self.person(id)))
+    }
+
     /// Links that would have merged two known users, or moved an id to another user.
     pub fn refused(&self) -> &[Link] {
         &self.refused

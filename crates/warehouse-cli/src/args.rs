@@ -28,6 +28,8 @@ pub enum Command {
     Query(Query),
     /// Show the tables: kinds, rows, files, bytes
     Tables(Place),
+    /// Bring the tables up to date that are derived from events: sessions, groups of errors, costs shared out
+    Transform(Transform),
     /// Make few large files of many small ones
     Compact(Place),
     /// Remove files that no version in use names
@@ -38,7 +40,7 @@ pub enum Command {
     Verify(Verify),
     /// Erase a user or a session from the tables
     Erase(Erase),
-    /// Write all that the tables have of a user, as JSON lines
+    /// Write all that the tables have of a user, as JSON lines, or the costs in FOCUS' columns
     Export(Export),
     /// Import events, costs or findings from a file
     Import(Import),
@@ -192,6 +194,17 @@ pub struct Report {
     pub masked: bool,
 }
 
+/// `transform`
+#[derive(Args, Debug)]
+pub struct Transform {
+    /// Place of the tables.
+    #[command(flatten)]
+    pub place: Place,
+    /// Compute all parts from the events, not only those in which something changed; the rows are the same
+    #[arg(long)]
+    pub rebuild: bool,
+}
+
 /// `vacuum`
 #[derive(Args, Debug)]
 pub struct Vacuum {
@@ -274,16 +287,23 @@ pub struct Erase {
 
 /// `export`
 #[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
 pub struct Export {
     /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
     /// Journals whose newest events are exported, too
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "focus")]
     pub journal: Vec<PathBuf>,
-    /// The user's id, as applications send it
-    #[arg(long, value_name = "ID")]
-    pub user: String,
+    /// The user's id, as applications send it: all events as JSON lines
+    #[arg(long, value_name = "ID", group = "what")]
+    pub user: Option<String>,
+    /// The costs of cost_analysis as CSV with the columns of FOCUS 1.0, shared out to owners
+    #[arg(long, group = "what")]
+    pub focus: bool,
+    /// Period of the costs as a page's address has it, such as "from=2026-11-01&to=2026-12-01"
+    #[arg(long, value_name = "QUERY", default_value = "days=30", conflicts_with = "user")]
+    pub filters: String,
 }
 
 /// `import`

@@ -5,15 +5,16 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
+use tickstream_insights::transform;
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::import;
 use tickstream_warehouse_core::loader::{Loader, Options};
 use tickstream_warehouse_core::maintenance::{Lease, compact, enrich, vacuum, verify};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
-use tickstream_warehouse_core::store::{LoaderLock, Secret};
+use tickstream_warehouse_core::store::LoaderLock;
 
-use crate::args::{Command, Enrich, Export, Import, Load, Place, Plan, Query, Vacuum, Verify};
+use crate::args::{Command, Enrich, Import, Load, Place, Plan, Query, Transform, Vacuum, Verify};
 use crate::output::{self, plural};
 use crate::place::{maintenance_limits, place};
 
@@ -25,12 +26,13 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Load(args) => load(args).await,
         Command::Query(args) => query(args).await,
         Command::Tables(place) => tables(&place).await,
+        Command::Transform(args) => transform(&args).await,
         Command::Compact(place) => compact(&place).await,
         Command::Vacuum(args) => vacuum(args).await,
         Command::Enrich(args) => enrich(args).await,
         Command::Verify(args) => verify(args).await,
         Command::Erase(args) => crate::erase::run(args).await,
-        Command::Export(args) => export(args).await,
+        Command::Export(args) => crate::export::run(args).await,
         Command::Import(args) => import(args).await,
         Command::Report(args) => crate::report::run(args).await,
         Command::Alerts(args) => crate::alerts::run(args).await,
@@ -70,7 +72,7 @@ async fn query(mut args: Query) -> Result<ExitCode> {
     answer(&engine, &sql, &if args.masked { Role::masked() } else { Role::local() }, args.format).await
 }
 
-async fn answer(engine: &Engine, sql: &str, role: &Role, format: Format) -> Result<ExitCode> {
+pub(crate) async fn answer(engine: &Engine, sql: &str, role: &Role, format: Format) -> Result<ExitCode> {
     let mut answer = engine.query(sql, role).await?;
     output::write(async |out| {
         let mut writer = Writer::new(format, &answer.schema, out)?;
@@ -99,7 +101,29 @@ async fn tables(args: &Place) -> Result<ExitCode> {
         let each = bytes as f64 / rows.max(1) as f64;
         writeln!(out, "{kind:<24} {rows:>14} {files:>8} {bytes:>16} {each:>10.1}")?;
     }
+    for (name, rows, files, bytes) in verify::derived(&tables).await? {
+        let each = bytes as f64 / rows.max(1) as f64;
+        writeln!(out, "{name:<24} {rows:>14} {files:>8} {bytes:>16} {each:>10.1}")?;
+    }
     out.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn transform(args: &Transform) -> Result<ExitCode> {
+    let tables = place(&args.place)?;
+    let mut lease = Lease::take(&tables).await?;
+    let ids = Ids::Files(tables.state().to_owned());
+    let engine = Engine::open(&tables, Vec::new(), ids, Geo::default(), maintenance_limits(&tables)).await?;
+    let done = transform::update(&tables, &mut lease, &engine, args.rebuild).await;
+    lease.release().await;
+    let done = done?;
+    if done.is_empty() {
+        println!("all tables are up to date");
+    }
+    for done in done {
+        let (parts, rows) = (plural(done.parts, "part"), plural(done.rows, "row"));
+        println!("{}: {parts} computed, {rows} written", done.table);
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -192,27 +216,4 @@ async fn import(args: Import) -> Result<ExitCode> {
         is_whole &= report.rejected == 0;
     }
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn export(args: Export) -> Result<ExitCode> {
-    let tables = place(&args.place)?;
-    let secret = Secret::open_or_create(tables.state())?;
-    let mapped = secret.namespace().map(args.user.as_bytes());
-    let user = std::str::from_utf8(&mapped).context("a UUID is a text")?;
-    let limits = maintenance_limits(&tables);
-    let engine =
-        Engine::open(&tables, args.journal, Ids::Files(tables.state().to_owned()), Geo::default(), limits)
-            .await?;
-    let sql = format!("SELECT raw_data FROM events WHERE user_id = '{user}' ORDER BY timestamp_ns");
-    let mut answer = engine.query(&sql, &Role::local()).await?;
-    output::write(async |mut out| {
-        while let Some(batch) = answer.next().await {
-            for line in tickstream_warehouse_core::query::format::texts(&batch?, 0)? {
-                writeln!(out, "{line}")?;
-            }
-        }
-        Ok(out.flush()?)
-    })
-    .await?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ mod commands;
 mod demo;
 mod doctor;
 mod erase;
+mod export;
 mod maintain;
 mod output;
 mod place;

@@ -1,9 +1,10 @@
-//! Maintenance beside the loader: compaction, vacuum, retention, jobs, the mirror in ClickHouse.
+//! Maintenance beside the loader: compaction, vacuum, retention, derived tables, jobs, the mirror in ClickHouse.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use tickstream_insights::transform::{self, TransformError};
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::jobs;
 use tickstream_warehouse_core::loader::with_sources;
@@ -89,7 +90,7 @@ async fn reflect(
     }
 }
 
-/// Compacts, applies retention and vacuums now and then, unless another process does.
+/// Compacts, applies retention, computes derived tables and vacuums now and then, unless another process does.
 async fn maintain(
     tables: Tables,
     rules: Rules,
@@ -108,7 +109,7 @@ async fn maintain(
         }
         match round(&tables, &mut retention, &engine, &limits).await {
             Ok(()) => {}
-            Err(MaintenanceError::Held { holder }) => {
+            Err(TransformError::Maintenance(MaintenanceError::Held { holder })) => {
                 tracing::debug!(holder, "another process maintains the tables");
             }
             Err(error) => {
@@ -124,15 +125,17 @@ async fn round(
     retention: &mut Retention,
     engine: &Engine,
     limits: &Limits,
-) -> Result<(), MaintenanceError> {
+) -> Result<(), TransformError> {
     let mut lease = Lease::take(tables).await?;
     let done = async {
         compact::compact(tables, &mut lease, &compact::Options::default(), limits).await?;
         retention.apply(tables, &mut lease, limits).await?;
         aggregate::update(tables, &mut lease, engine).await?;
-        vacuum::vacuum(tables, &mut lease, &vacuum::Options::default()).await
+        transform::update(tables, &mut lease, engine, false).await?;
+        vacuum::vacuum(tables, &mut lease, &vacuum::Options::default()).await?;
+        Ok(())
     };
     let done = done.await;
     lease.release().await;
-    done.map(|_| ())
+    done
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
+use tickstream_insights::answers::Answers;
 use tickstream_insights::pages::Site;
 use tickstream_service::admin::{Endpoint, Router};
 use tickstream_service::logs::LogGuard;
@@ -202,7 +203,13 @@ impl Wires {
         if let Some(listener) = self.http {
             let scheme = if self.tls.is_some() { "https" } else { "http" };
             addresses.push(format!("{scheme}://{}/", listener.local_addr()?));
-            let pages: Arc<dyn Pages> = Arc::new(Site::new(engine.clone()));
+            let answers = Arc::new(Answers::new(engine.clone()));
+            let pages: Arc<dyn Pages> = Arc::new(Site::new(engine.clone(), answers.clone()));
+            let kept = answers.keep(self.access.sees_personal(), stopped.clone());
+            tasks.spawn(async {
+                kept.await;
+                Ok(())
+            });
             let site = http::Site { engine: engine.clone(), access: self.access.clone(), pages: Some(pages) };
             let served = http::serve_site(listener, site, self.tls.clone(), stopped.clone());
             tasks.spawn(async {

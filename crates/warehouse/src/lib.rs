@@ -3,6 +3,7 @@
 //! - `events`: from the bytes of a stored batch to Arrow columns;
 //! - `store`: where tables lie, files and commits that survive a power cut;
 //! - `aggregates`: counts, uniques and quantiles by minute that are kept up to date;
+//! - `derived`: tables that other crates compute from events: sessions, groups of errors, costs shared out;
 //! - `dedup`: ids of the newest events;
 //! - `loader`: journals into the table of events, each event once;
 //! - `hash`: hash tables for keys that clients choose;
@@ -18,6 +19,7 @@
 
 pub mod aggregates;
 pub mod dedup;
+pub mod derived;
 pub mod events;
 pub mod functions;
 pub mod hash;

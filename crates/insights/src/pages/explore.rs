@@ -136,13 +136,25 @@ async fn ask(visit: &Visit<'_>, kind: &str, filters: &Filters) -> Result<Option<
             if steps.is_empty() {
                 return Ok(None);
             }
-            let sql = people_sql(&format!("event_name IN ({})", list(&steps)), filters);
-            let table = funnel_of(&rows(&sql).await?, &steps, (window(parameters) * DAY as f64) as i64);
+            let sql =
+                people_sql("timestamp_ns", "{where}", &format!("event_name IN ({})", list(&steps)), filters);
+            let window = (window(parameters) * DAY as f64) as i64;
+            let table = funnel_of(&visit.asker.journeys(&sql).await?, &steps, window);
             (sql, table, Chart::Steps("step", "persons"))
         }
         "retention" => {
-            let sql = retention_sql(parameters, filters);
-            let table = weekly(&rows(&sql).await?, filters);
+            let names = [parameters.get("event"), parameters.get("return")];
+            let condition = match names {
+                [Some(start), Some(back)] => format!("event_name IN ({})", list(&[start, back])),
+                _ => "TRUE".to_owned(),
+            };
+            let sql = people_sql(
+                "timestamp_ns / 86400000000000 * 86400000000000 AS day",
+                "{until}",
+                &condition,
+                filters,
+            );
+            let table = weekly(&visit.asker.journeys(&sql).await?, filters, names);
             (sql, table, Chart::Grid)
         }
         "paths" => {
@@ -151,8 +163,13 @@ async fn ask(visit: &Visit<'_>, kind: &str, filters: &Filters) -> Result<Option<
                 Some("around") => Direction::Around,
                 _ => Direction::From,
             };
-            let sql = people_sql("event_type IN ('user_interaction', 'custom')", filters);
-            let table = flows(&rows(&sql).await?, parameters.get("anchor"), direction, 3);
+            let sql = people_sql(
+                "timestamp_ns",
+                "{where}",
+                "event_type IN ('user_interaction', 'custom')",
+                filters,
+            );
+            let table = flows(&visit.asker.journeys(&sql).await?, parameters.get("anchor"), direction, 3);
             (sql, table, Chart::Flows("path", "sessions"))
         }
         _ => {
@@ -174,10 +191,12 @@ fn with_condition(template: &str, filters: &Filters, condition: &str) -> String 
     format!("{}{condition}{}", filters.sql(before, CLIENT), filters.sql(after, CLIENT))
 }
 
-fn people_sql(condition: &str, filters: &Filters) -> String {
-    let template = "SELECT person, timestamp_ns, event_name FROM {clients} WHERE person IS NOT NULL AND {where} AND {condition} \
-                    ORDER BY person, timestamp_ns";
-    with_condition(template, filters, condition)
+/// Events of people at a time, in a period.
+fn people_sql(time: &str, period: &str, condition: &str, filters: &Filters) -> String {
+    let template = format!(
+        "SELECT user_id, anonymous_id, {time}, event_name FROM client_events WHERE {period} AND {{condition}}"
+    );
+    with_condition(&template, filters, condition)
 }
 
 fn is_event(parameters: &Parameters, name: &str) -> String {
@@ -197,14 +216,4 @@ fn trend_sql(parameters: &Parameters, filters: &Filters) -> String {
          GROUP BY 1, 2 ORDER BY 1, 2"
     );
     with_condition(&template, filters, &is_event(parameters, "event"))
-}
-
-fn retention_sql(parameters: &Parameters, filters: &Filters) -> String {
-    let (start, back) = (is_event(parameters, "event"), is_event(parameters, "return"));
-    let template = "SELECT person, date_trunc('day', timestamp) AS day, {condition} FROM {clients} \
-                    WHERE person IS NOT NULL AND {until} GROUP BY 1, 2 ORDER BY 1, 2";
-    let flags = format!(
-        "max(CASE WHEN {start} THEN 1 ELSE 0 END) AS starts, max(CASE WHEN {back} THEN 1 ELSE 0 END) AS \"returns\""
-    );
-    with_condition(template, filters, &flags)
 }

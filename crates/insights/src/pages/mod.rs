@@ -9,6 +9,7 @@ mod flows;
 mod layout;
 mod number;
 mod report;
+mod services;
 mod team;
 mod timeline;
 mod visit;
@@ -21,12 +22,13 @@ use tickstream_warehouse_core::loader::with_sources;
 use tickstream_warehouse_core::query::{Engine, Role};
 use tickstream_warehouse_core::serve::{Making, Page, Pages};
 
+use crate::answers::Answers;
 use crate::ask::Asker;
-use crate::filters::{Parameters, encoded};
+use crate::filters::{Parameters, encoded, now};
 use crate::teams::{self, TEAMS, Team};
 use layout::Frame;
 pub use report::{Format, report};
-use visit::{Content, Problem, STYLE, Visit, now};
+use visit::{Content, Problem, STYLE, Visit};
 
 const HTML: &str = "text/html; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
@@ -37,12 +39,13 @@ const SCRIPT: &str = include_str!("pages.js");
 #[derive(Debug)]
 pub struct Site {
     engine: Arc<Engine>,
+    answers: Arc<Answers>,
 }
 
 impl Site {
-    /// Pages over an engine.
-    pub fn new(engine: Arc<Engine>) -> Self {
-        Self { engine }
+    /// Pages over an engine, with answers that are kept.
+    pub fn new(engine: Arc<Engine>, answers: Arc<Answers>) -> Self {
+        Self { engine, answers }
     }
 
     async fn answer(&self, path: &str, query: &str, role: &Role) -> Page {
@@ -55,6 +58,7 @@ impl Site {
             asker: Asker::new(&self.engine, role),
             role,
             engine: &self.engine,
+            answers: &self.answers,
             parameters: Parameters::parse(query),
             now: now(),
         };
@@ -93,6 +97,10 @@ impl Visit<'_> {
             ["find"] => self.find(),
             ["explore"] => self.all(explore::page(self)).await,
             ["explore.csv"] => self.all(explore::csv(self)).await,
+            ["services"] => {
+                self.team("engineering")?;
+                services::page(self).await
+            }
             ["session", id] => self.all(timeline::page(self, timeline::Subject::Session, &decoded(id))).await,
             ["user", id] => self.all(timeline::page(self, timeline::Subject::User, &decoded(id))).await,
             ["trace", id] => self.all(timeline::page(self, timeline::Subject::Trace, &decoded(id))).await,
@@ -103,8 +111,8 @@ impl Visit<'_> {
                 let item = team.item(item).ok_or(Problem::Missing)?;
                 match form {
                     "" => team::item_page(self, team, item).await,
-                    "csv" => Ok(Content::Csv(team::rows(self, item).await?.csv())),
-                    "json" => Ok(Content::Json(team::rows(self, item).await?.json())),
+                    "csv" => Ok(Content::Csv(team::rows(self, team, item).await?.csv())),
+                    "json" => Ok(Content::Json(team::rows(self, team, item).await?.json())),
                     _ => Err(Problem::Missing),
                 }
             }

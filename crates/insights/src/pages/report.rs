@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::chart::{chart, lines};
 use super::layout::{figure, table};
-use super::visit::{STYLE, now};
+use super::visit::STYLE;
 use crate::ask::{AskError, Asker};
-use crate::filters::{Filters, Parameters, time_text};
+use crate::filters::{Filters, Parameters, now, time_text};
 use crate::teams::{Chart, Team};
 
 /// Form of a report.

@@ -32,7 +32,7 @@ const AROUND: i64 = 3_600 * SECOND;
 pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Content, Problem> {
     let days = if subject == Subject::User { USER_DAYS } else { 3_660.0 };
     let filters = Filters::read(&visit.parameters, days, visit.now + DAY);
-    let mut events = visit.asker.page(&events_sql(subject, id, &filters)).await?;
+    let mut events = events(visit, subject, id, &filters).await?;
     if let Some(sql) = hosts_sql(&events) {
         events.rows.extend(visit.asker.page(&sql).await?.rows);
         events.rows.sort_by_key(|row| start_of(row));
@@ -41,6 +41,10 @@ pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Conte
         Subject::Session => ("Session", "session"),
         Subject::User => ("User", "user"),
         Subject::Trace => ("Trace", "trace"),
+    };
+    let services = match subject {
+        Subject::Trace => super::services::of_trace(visit, id).await?,
+        _ => Markup::default(),
     };
     let body = html! {
         h1 { (name) " " code { (id) } }
@@ -54,37 +58,86 @@ pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Conte
                            identifiers than the application." }
             } @else { (rows(&events)) }
         }
+        (services)
     };
     Ok(Content::Html { title: format!("{name} {id}"), current: "", body })
 }
 
-fn events_sql(subject: Subject, id: &str, filters: &Filters) -> String {
-    let id = literal(id);
-    let traces = |condition: &str| {
+/// Traces that a time line follows.
+const TRACES_MAX: usize = 500;
+/// Trace that an event belongs to.
+const TRACE: &str = "coalesce(trace_id, json_text(context, 'trace_id'))";
+
+/// Events of the subject, and of the traces that these name. Each condition is one that the filters of the files decide: with OR
+/// between them, all rows would be read.
+async fn events(visit: &Visit<'_>, subject: Subject, id: &str, filters: &Filters) -> Result<Table, Problem> {
+    let mut conditions = own_conditions(visit, subject, id).await?;
+    let own = format!("({})", conditions.join(" OR "));
+    if subject != Subject::Trace {
+        let named = |condition: &String| {
+            format!("SELECT {TRACE} AS trace FROM events WHERE {condition} AND {}", period_sql(filters))
+        };
+        let named: Vec<_> = conditions.iter().map(named).collect();
+        let sql = format!(
+            "SELECT DISTINCT trace FROM ({}) WHERE trace IS NOT NULL ORDER BY trace LIMIT {TRACES_MAX}",
+            named.join(" UNION ALL ")
+        );
+        let traces = visit.asker.page(&sql).await?;
+        let traces: Vec<_> = traces.column("trace").map(|trace| literal(trace.text())).collect();
+        if !traces.is_empty() {
+            conditions.push(format!("trace_id IN ({}) AND {own} IS NOT TRUE", traces.join(", ")));
+        }
+    }
+    let of = |condition: &String| {
         format!(
-            "trace_id IN (SELECT coalesce(trace_id, json_text(context, 'trace_id')) FROM events WHERE {condition} \
-             AND coalesce(trace_id, json_text(context, 'trace_id')) IS NOT NULL)"
+            "SELECT timestamp_ns, event_type, event_name, platform, service, coalesce(operation, screen_name, video_id, metric_name) AS subject, \
+             coalesce(status, level, action, video_event) AS state, duration_ms, session_id, user_id, trace_id, \
+             json_text(raw_data, 'trace_span.resource.host_name') AS host, raw_data FROM events WHERE {condition} AND {}",
+            period_sql(filters)
         )
     };
-    let condition = match subject {
-        Subject::Trace => format!("trace_id = {id} OR json_text(context, 'trace_id') = {id}"),
-        Subject::Session => format!("session_id = {id} OR {}", traces(&format!("session_id = {id}"))),
-        Subject::User => {
-            let own = format!(
-                "(user_id = {id} OR anonymous_id = {id} OR (user_id IS NULL AND anonymous_id IN (SELECT anonymous_id FROM events \
-                 WHERE event_type = 'identify' AND user_id = {id} AND anonymous_id IS NOT NULL)))"
-            );
-            format!("{own} OR {}", traces(&own))
-        }
-    };
+    let parts: Vec<_> = conditions.iter().map(of).collect();
+    let all = parts.join(" UNION ALL ");
     let sql = format!(
-        "SELECT timestamp_ns, event_type, event_name, platform, service, coalesce(operation, screen_name, video_id, metric_name) AS subject, \
-         coalesce(status, level, action, video_event) AS state, duration_ms, session_id, user_id, trace_id, \
-         json_text(raw_data, 'trace_span.resource.host_name') AS host, raw_data FROM events \
-         WHERE timestamp_ns >= {} AND timestamp_ns < {} AND ({condition}) ORDER BY timestamp_ns DESC LIMIT {EVENTS_MAX}",
-        filters.from, filters.to
+        "SELECT * FROM (SELECT * FROM ({all}) ORDER BY timestamp_ns DESC LIMIT {EVENTS_MAX}) ORDER BY timestamp_ns"
     );
-    format!("SELECT * FROM ({sql}) ORDER BY timestamp_ns")
+    Ok(visit.asker.page(&sql).await?)
+}
+
+fn period_sql(filters: &Filters) -> String {
+    format!("timestamp_ns >= {} AND timestamp_ns < {}", filters.from, filters.to)
+}
+
+/// Conditions of the subject's own events; no event meets two.
+async fn own_conditions(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Vec<String>, Problem> {
+    let id = literal(id);
+    Ok(match subject {
+        Subject::Session => vec![format!("session_id = {id}")],
+        Subject::Trace => vec![
+            format!("trace_id = {id}"),
+            format!("trace_id IS NULL AND json_text(context, 'trace_id') = {id}"),
+        ],
+        Subject::User => {
+            let sql = format!(
+                "SELECT DISTINCT anonymous_id FROM events WHERE event_type = 'identify' AND user_id = {id} \
+                 AND anonymous_id IS NOT NULL ORDER BY 1 LIMIT {TRACES_MAX}"
+            );
+            let devices = visit.asker.page(&sql).await?;
+            let devices: Vec<_> =
+                devices.column("anonymous_id").map(|device| literal(device.text())).collect();
+            let mut conditions = vec![
+                format!("user_id = {id}"),
+                format!("anonymous_id = {id} AND user_id IS DISTINCT FROM {id}"),
+            ];
+            if !devices.is_empty() {
+                let devices = devices.join(", ");
+                conditions.push(format!(
+                    "anonymous_id IN ({devices}) AND anonymous_id <> {id} AND user_id IS NULL"
+                ));
+            }
+            conditions
+        }
+    })
 }
 
 /// Metrics and costs of the hosts of spans, around the time of the events.

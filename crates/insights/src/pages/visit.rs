@@ -1,10 +1,11 @@
 //! One visit: the user, the address, and what the page is made of.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use maud::Markup;
 use tickstream_warehouse_core::query::{Engine, Role};
 
+use crate::answers::Answers;
 use crate::ask::{AskError, Asker};
 use crate::filters::Parameters;
 
@@ -15,6 +16,8 @@ pub const STYLE: &str = include_str!("pages.css");
 pub struct Visit<'a> {
     /// Asks in the name of the user.
     pub asker: Asker<'a>,
+    /// Answers of items.
+    pub answers: &'a Arc<Answers>,
     /// Rights of the user.
     pub role: &'a Role,
     /// The warehouse.
@@ -58,9 +61,4 @@ impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         Self::Failed(error)
     }
-}
-
-/// Nanoseconds since 1970.
-pub fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as i64)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
 use crate::cost::{Allocation, Charge, Nanos, allocate};
 use crate::filters::{DAY, Filters, NONE, time_text};
 use crate::forecast::forecast;
@@ -28,7 +28,7 @@ const RESOURCES: Item = Item {
           sum(CASE WHEN timestamp_ns >= {from} THEN cost ELSE -cost END) AS change \
           FROM (SELECT resource_id, service_name, region_id, currency, timestamp_ns, coalesce(effective_cost, billed_cost) AS cost FROM costs \
           WHERE timestamp_ns >= 2 * {from} - {to} AND timestamp_ns < {to}) GROUP BY 1, 2, 3, 4 ORDER BY cost DESC NULLS LAST, resource LIMIT 200",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("cost"),
     chart: Chart::Bars("resource", "cost"),
     trend: Some(Trend {
@@ -50,7 +50,7 @@ const USAGE: Item = Item {
           sum(coalesce(effective_cost, billed_cost)) AS cost, sum(coalesce(effective_cost, billed_cost)) \
           / nullif(sum(consumed_quantity), 0) AS \"cost / unit\", count(*) FILTER (WHERE consumed_quantity IS NULL) AS \"rows without quantity\" \
           FROM costs WHERE {where} GROUP BY 1, 2 ORDER BY cost DESC, service",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("cost"),
     chart: Chart::Bars("service", "cost"),
     trend: None,
@@ -73,7 +73,7 @@ const OPTIMISATION: Item = Item {
           FROM infrastructure WHERE {where} AND cpu_usage IS NOT NULL GROUP BY resource_id) u \
           JOIN (SELECT resource_id, sum(coalesce(effective_cost, billed_cost)) AS cost FROM costs WHERE {where} GROUP BY resource_id) c \
           ON u.resource_id = c.resource_id ORDER BY 6 DESC, 1",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("saving / month"),
     chart: Chart::Bars("resource", "saving / month"),
     trend: None,
@@ -91,7 +91,7 @@ const BUDGET: Item = Item {
     filters: NONE,
     sql: "SELECT date_trunc('day', timestamp) AS day, sum(coalesce(effective_cost, billed_cost)) AS cost FROM costs WHERE {where} \
           GROUP BY 1 ORDER BY 1",
-    compute: |rows, filters| budget(&rows, filters),
+    compute: Compute::Rows(|rows, filters| budget(&rows, filters)),
     headline: Headline::Last("expected in the next 30 days", "cost"),
     chart: Chart::Bars("what", "cost"),
     trend: Some(Trend {
@@ -159,7 +159,7 @@ const RETURN: Item = Item {
           UNION ALL SELECT 'revenue', u.screen_name, sum(r.revenue), count(*) FROM (SELECT DISTINCT person, screen_name FROM {clients} \
           WHERE {period} AND screen_name IS NOT NULL AND person IS NOT NULL) u JOIN (SELECT person, sum(revenue) AS revenue FROM {clients} \
           WHERE {period} AND revenue > 0 AND person IS NOT NULL GROUP BY person) r ON u.person = r.person GROUP BY u.screen_name ORDER BY 1, 2",
-    compute: |rows, _| of_features(&rows),
+    compute: Compute::Rows(|rows, _| of_features(&rows)),
     headline: Headline::Sum("cost"),
     chart: Chart::Bars("feature", "cost"),
     trend: None,

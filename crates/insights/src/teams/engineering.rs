@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
 use crate::errors::{Report, groups};
 use crate::filters::{SERVICES, SPANS};
 use crate::table::{Table, Value};
@@ -25,7 +25,7 @@ const PERFORMANCE: Item = Item {
     sql: "SELECT service, operation, service_version AS version, count(*) AS requests, quantile_sketch(duration_ms, 0.5) AS \"p50, ms\", \
           quantile_sketch(duration_ms, 0.95) AS \"p95, ms\", quantile_sketch(duration_ms, 0.99) AS \"p99, ms\" \
           FROM spans WHERE kind = 'server' AND {where} GROUP BY 1, 2, 3 ORDER BY 6 DESC LIMIT 200",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("requests"),
     chart: Chart::Bars("operation", "p95, ms"),
     trend: Some(Trend {
@@ -48,7 +48,7 @@ const ERRORS: Item = Item {
           WHERE level IN ('error', 'fatal') AND {where} \
           UNION ALL SELECT coalesce(app_name, platform) AS service, exception_type, message, stack_trace, fingerprint, app_version, \
           timestamp_ns, NULL AS trace_id FROM crashes WHERE {period} ORDER BY timestamp_ns",
-    compute: |rows, _| error_groups(&rows),
+    compute: Compute::Rows(|rows, _| error_groups(&rows)),
     headline: Headline::Sum("errors"),
     chart: Chart::Bars("group", "errors"),
     trend: Some(Trend {
@@ -122,7 +122,7 @@ const HEALTH: Item = Item {
           count(*) FILTER (WHERE status = 'error' AND timestamp_ns >= {from}) AS failed, \
           quantile_sketch(CASE WHEN timestamp_ns >= {from} THEN duration_ms END, 0.95) AS \"p95, ms\", max(timestamp) AS \"last seen\" \
           FROM spans WHERE timestamp_ns >= {from} - 86400000000000 AND {until} GROUP BY service ORDER BY failed DESC, service",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Share("failed", "requests"),
     chart: Chart::Bars("service", "failed"),
     trend: Some(Trend {
@@ -143,7 +143,7 @@ const INTERFACES: Item = Item {
           100.0 * count(*) FILTER (WHERE http_status_code BETWEEN 400 AND 499) / count(*) AS \"4xx, %\", \
           100.0 * count(*) FILTER (WHERE http_status_code >= 500) / count(*) AS \"5xx, %\" \
           FROM spans WHERE kind = 'server' AND {where} GROUP BY 1, 2 ORDER BY calls DESC, operation LIMIT 200",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("calls"),
     chart: Chart::Bars("operation", "calls"),
     trend: Some(Trend {
@@ -172,7 +172,7 @@ const DEBT: Item = Item {
           UNION ALL SELECT 'error budget spent', service, 'availability 99.9 %', \
           100.0 * count(*) FILTER (WHERE status = 'error') / (0.001 * count(*)), '%' FROM spans WHERE kind = 'server' AND {where} GROUP BY 2, 3 \
           ORDER BY 1, 4 DESC",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Rows("indicators"),
     chart: Chart::Table,
     trend: None,

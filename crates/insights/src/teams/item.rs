@@ -1,6 +1,7 @@
 //! Items: a question with its SQL, definition and drawing.
 
 use crate::filters::{Columns, Filters};
+use crate::journeys::Journeys;
 use crate::table::Table;
 
 /// A team's page.
@@ -43,8 +44,14 @@ pub struct Item {
     pub trend: Option<Trend>,
 }
 
-/// Computes an answer of the rows that SQL gives.
-pub type Compute = fn(Table, &Filters) -> Table;
+/// Computes an answer of what SQL gives.
+#[derive(Clone, Copy, Debug)]
+pub enum Compute {
+    /// Of rows.
+    Rows(fn(Table, &Filters) -> Table),
+    /// Of events of persons: SQL has the columns that [`crate::journeys::Reader`] needs.
+    Journeys(fn(&Journeys, &Filters) -> Table),
+}
 
 /// A figure of an answer, to compare with the period before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

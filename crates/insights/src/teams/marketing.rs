@@ -1,12 +1,12 @@
 //! Marketing: channels, campaigns, funnels, attribution, engagement.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
-use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
-use super::journeys::{Names, journeys};
+use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
 use crate::attribution::{Journey, Rule, Touch, credits, markov, shapley};
 use crate::filters::{CLIENT, DAY, SECOND};
 use crate::funnel::{self, Funnel};
+use crate::journeys::{Event, Journeys, sessions_of};
 use crate::statistics::median;
 use crate::table::{Table, Value};
 
@@ -31,7 +31,7 @@ const CHANNELS: Item = Item {
           max(CASE WHEN revenue > 0 THEN 1 ELSE 0 END) AS converts FROM {clients} \
           WHERE person IS NOT NULL AND {until} GROUP BY person) \
           WHERE first_ns >= {from} GROUP BY channel ORDER BY persons DESC, channel",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("persons"),
     chart: Chart::Bars("channel", "persons"),
     trend: Some(Trend {
@@ -59,7 +59,7 @@ const CAMPAIGNS: Item = Item {
           FROM {clients} WHERE {where} AND session_id IS NOT NULL GROUP BY session_id) WHERE campaign IS NOT NULL GROUP BY campaign) s \
           LEFT JOIN (SELECT campaign, sum(coalesce(effective_cost, billed_cost)) AS cost, max(currency) AS currency FROM costs \
           WHERE {period} AND campaign IS NOT NULL GROUP BY campaign) c ON s.campaign = c.campaign ORDER BY s.revenue DESC, s.campaign",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("revenue"),
     chart: Chart::Bars("campaign", "revenue"),
     trend: None,
@@ -77,33 +77,33 @@ const FUNNEL: Item = Item {
     kinds: &["user_interaction"],
     empty: "Nobody did the first step. The tracking plan has the names product_viewed, added_to_cart and purchased.",
     filters: CLIENT,
-    sql: "SELECT person, timestamp_ns, event_name FROM {clients} WHERE person IS NOT NULL AND {where} \
-          AND event_name IN ('product_viewed', 'added_to_cart', 'purchased') ORDER BY person, timestamp_ns",
-    compute: |rows, _| funnel_of(&rows, &STEPS, 7 * DAY),
+    sql: "SELECT user_id, anonymous_id, timestamp_ns, event_name FROM client_events WHERE {where} \
+          AND event_name IN ('product_viewed', 'added_to_cart', 'purchased')",
+    compute: Compute::Journeys(|events, _| funnel_of(events, &STEPS, 7 * DAY)),
     headline: Headline::Last("of the first step, %", "share, %"),
     chart: Chart::Steps("step", "persons"),
     trend: None,
 };
 
-/// A funnel of rows with `person`, `timestamp_ns` and `event_name`.
-pub fn funnel_of(rows: &Table, steps: &[&str], window: i64) -> Table {
+/// A funnel of events whose names are steps.
+pub fn funnel_of(events: &Journeys, steps: &[&str], window: i64) -> Table {
     let mut table = Table::new(&["step", "persons", "share, %", "of the step before, %", "median time, s"]);
     let Ok(funnel) = Funnel::new(steps.len(), window) else { return table };
-    let names: Vec<_> = rows.column("event_name").map(Value::text).collect();
+    let bits: Vec<u32> = (0..events.names() as u32)
+        .map(|name| {
+            (0..steps.len()).filter(|step| steps[*step] == events.name(name)).map(|step| 1 << step).sum()
+        })
+        .collect();
     let mut report = funnel::Report::default();
-    for journey in journeys(rows) {
-        let event = |(row, time): (&usize, &i64)| funnel::Event {
-            time: *time,
-            steps: steps
-                .iter()
-                .enumerate()
-                .filter(|(_, step)| names[*row] == **step)
-                .map(|(n, _)| 1 << n)
-                .sum(),
+    let mut of_person = Vec::new();
+    for person in events.persons() {
+        of_person.clear();
+        of_person.extend(person.iter().map(|event| funnel::Event {
+            time: event.time,
+            steps: bits[event.name as usize],
             ..funnel::Event::default()
-        };
-        let events: Vec<_> = journey.rows.iter().zip(&journey.times).map(event).collect();
-        report.add("", &funnel.convert(&events));
+        }));
+        report.add("", &funnel.convert(&of_person));
     }
     let Some((_, all)) = report.by_value().next().filter(|(_, all)| all.reached(0) > 0) else { return table };
     for (step, name) in steps.iter().enumerate() {
@@ -129,9 +129,8 @@ const ATTRIBUTION: Item = Item {
     kinds: &["user_interaction"],
     empty: "No event of this period has revenue.",
     filters: CLIENT,
-    sql: "SELECT person, timestamp_ns, channel, revenue FROM {clients} WHERE person IS NOT NULL AND {where} \
-          ORDER BY person, timestamp_ns",
-    compute: |rows, _| attribution(&rows),
+    sql: "SELECT user_id, anonymous_id, timestamp_ns, channel, revenue > 0 AS converts FROM client_events WHERE {where}",
+    compute: Compute::Journeys(|events, _| attribution(events)),
     headline: Headline::Total("conversions", "last"),
     chart: Chart::Grid,
     trend: None,
@@ -140,27 +139,24 @@ const ATTRIBUTION: Item = Item {
 const WINDOW: i64 = 30 * DAY;
 const DIRECT: &str = "Direct";
 
-fn attribution(rows: &Table) -> Table {
+fn attribution(events: &Journeys) -> Table {
     const RULES: [Rule; 5] = [Rule::First, Rule::Last, Rule::Linear, Rule::Position, Rule::Decay];
     let mut table =
         Table::new(&["channel", "first", "last", "linear", "position", "decay", "Markov", "Shapley"]);
-    let channels: Vec<_> = rows.column("channel").map(Value::text).collect();
-    let revenues: Vec<_> = rows.column("revenue").map(Value::number).collect();
-    let mut names = Names::default();
-    let direct = names.number(DIRECT);
-    let count = 1 + channels.iter().collect::<BTreeSet<_>>().len();
+    // The events' numbers of channels, and one more for conversions without a touch.
+    let direct = events.number(DIRECT).map_or(events.names(), |number| number as usize);
+    let count = events.names() + 1;
     let (mut by_rule, mut paths) = (vec![vec![0.0; count]; RULES.len()], Vec::new());
-    for journey in journeys(rows) {
-        let mut touches = Vec::new();
-        for (time, session) in journey.sessions() {
-            let channel = session.iter().map(|row| channels[*row]).find(|channel| !channel.is_empty());
-            touches.extend(channel.map(|channel| Touch { channel: names.number(channel), time }));
-        }
+    for person in events.persons() {
+        let channel = |session: &[Event]| session.iter().find(|event| event.name != 0).copied();
+        let touches: Vec<_> = sessions_of(person)
+            .filter_map(|session| {
+                let channel = channel(session)?.name as usize;
+                Some(Touch { channel, time: session[0].time })
+            })
+            .collect();
         let mut converted = None;
-        for (row, time) in journey.rows.iter().zip(&journey.times) {
-            if !revenues[*row].is_some_and(|revenue| revenue > 0.0) {
-                continue;
-            }
+        for Event { time, .. } in person.iter().filter(|event| event.is_marked) {
             let known = touches.iter().filter(|touch| touch.time <= *time && *time - touch.time <= WINDOW);
             let mut channels: Vec<_> = known.map(|touch| touch.channel).collect();
             let touches = if channels.is_empty() {
@@ -189,10 +185,11 @@ fn attribution(rows: &Table) -> Table {
     }
     by_rule.push(markov(&paths, count));
     by_rule.push(shapley(&paths, count));
-    for (number, name) in names.all().iter().enumerate() {
+    for number in 0..count {
+        let name = if number < events.names() { events.name(number as u32) } else { DIRECT };
         let shares = by_rule.iter().map(|sums| sums.get(number).copied());
         if by_rule.iter().any(|sums| sums.get(number).is_some_and(|share| *share > 0.0)) {
-            table.rows.push(std::iter::once(name.as_str().into()).chain(shares.map(Value::from)).collect());
+            table.rows.push(std::iter::once(name.into()).chain(shares.map(Value::from)).collect());
         }
     }
     table
@@ -207,9 +204,9 @@ const ENGAGEMENT: Item = Item {
     kinds: &["user_interaction", "video"],
     empty: "No client event of this period names a person.",
     filters: CLIENT,
-    sql: "SELECT person, timestamp_ns, event_type FROM {clients} WHERE person IS NOT NULL AND {where} \
-          AND event_type IN ('user_interaction', 'video', 'custom') ORDER BY person, timestamp_ns",
-    compute: |rows, _| engagement(&rows),
+    sql: "SELECT user_id, anonymous_id, timestamp_ns, event_type FROM client_events WHERE {where} \
+          AND event_type IN ('user_interaction', 'video', 'custom')",
+    compute: Compute::Journeys(|events, _| engagement(events)),
     headline: Headline::Sum("sessions"),
     chart: Chart::Bars("week", "sessions"),
     trend: None,
@@ -217,13 +214,13 @@ const ENGAGEMENT: Item = Item {
 
 #[derive(Default)]
 struct Week {
-    persons: BTreeSet<usize>,
+    persons: HashSet<usize>,
     lengths_s: Vec<f64>,
     interactions: u64,
     bounces: u64,
 }
 
-fn engagement(rows: &Table) -> Table {
+fn engagement(events: &Journeys) -> Table {
     let mut table = Table::new(&[
         "week",
         "persons",
@@ -235,14 +232,14 @@ fn engagement(rows: &Table) -> Table {
         "bounces, %",
     ]);
     let mut weeks = BTreeMap::<i64, Week>::new();
-    for (person, journey) in journeys(rows).iter().enumerate() {
-        for range in crate::sessions::sessions(&journey.times, super::journeys::SESSIONS) {
-            let (first, last) = (journey.times[range.start], journey.times[range.end - 1]);
+    for (person, events) in events.persons().enumerate() {
+        for session in sessions_of(events) {
+            let (first, last) = (session[0].time, session[session.len() - 1].time);
             let week = weeks.entry(week_of(first)).or_default();
             week.persons.insert(person);
             week.lengths_s.push((last - first) as f64 / SECOND as f64);
-            week.interactions += range.len() as u64;
-            week.bounces += u64::from(range.len() == 1);
+            week.interactions += session.len() as u64;
+            week.bounces += u64::from(session.len() == 1);
         }
     }
     for (begin, week) in weeks {

@@ -5,7 +5,6 @@
 mod cost;
 mod engineering;
 mod item;
-mod journeys;
 mod marketing;
 mod operations;
 mod product;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
 use crate::filters::{DAY, Filters, NONE, SERVICES, time_text};
 use crate::forecast::{forecast, reaches};
 use crate::slo::{Requests, budget_left, burn_rate, firing};
@@ -29,7 +29,7 @@ const AVAILABILITY: Item = Item {
           UNION ALL SELECT service, count(*), count(*) FILTER (WHERE value < 1), 100.0 * avg(CASE WHEN value >= 1 THEN 1 ELSE 0 END), 'up' \
           FROM metrics WHERE metric_name = 'up' AND {where} AND service NOT IN (SELECT service FROM spans WHERE kind = 'server' AND {period}) \
           GROUP BY service ORDER BY 4, 1",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Share("bad", "requests"),
     chart: Chart::Bars("service", "availability, %"),
     trend: Some(Trend {
@@ -51,7 +51,7 @@ const UTILISATION: Item = Item {
           100.0 * max(cpu_usage) AS \"CPU max, %\", 100.0 * avg(memory_usage) AS \"memory mean, %\", 100.0 * max(memory_usage) AS \"memory max, %\", \
           100.0 * max(disk_used / nullif(disk_capacity, 0)) AS \"disk, %\" FROM infrastructure WHERE {where} \
           GROUP BY resource_id ORDER BY 3 DESC, 1",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Rows("resources"),
     chart: Chart::Bars("resource", "CPU p95, %"),
     trend: Some(Trend {
@@ -76,7 +76,7 @@ const INCIDENTS: Item = Item {
           min(CASE WHEN status = 'acknowledged' THEN timestamp_ns END) AS acknowledged_ns, \
           max(CASE WHEN status = 'resolved' THEN timestamp_ns END) AS resolved_ns FROM incidents WHERE {until} GROUP BY incident_id) \
           WHERE opened_ns >= {from} GROUP BY severity ORDER BY incidents DESC, severity",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("incidents"),
     chart: Chart::Bars("severity", "incidents"),
     trend: None,
@@ -99,7 +99,7 @@ const OBJECTIVES: Item = Item {
           count(*) FILTER (WHERE {to} - timestamp_ns <= 259200e9) AS v259200, \
           count(*) FILTER (WHERE status = 'error' AND {to} - timestamp_ns <= 259200e9) AS b259200 \
           FROM spans WHERE kind = 'server' AND {where} GROUP BY service ORDER BY service",
-    compute: |rows, _| objectives(&rows),
+    compute: Compute::Rows(|rows, _| objectives(&rows)),
     headline: Headline::Share("bad", "valid"),
     chart: Chart::Bars("service", "budget left, %"),
     trend: None,
@@ -157,7 +157,7 @@ const CAPACITY: Item = Item {
     filters: NONE,
     sql: "SELECT resource_id, date_trunc('day', timestamp) AS day, max(disk_used) AS used, max(disk_capacity) AS capacity \
           FROM infrastructure WHERE {where} AND disk_used IS NOT NULL AND disk_capacity > 0 GROUP BY 1, 2 ORDER BY 1, 2",
-    compute: |rows, filters| capacity(&rows, filters),
+    compute: Compute::Rows(|rows, filters| capacity(&rows, filters)),
     headline: Headline::Rows("disks"),
     chart: Chart::Bars("resource", "used, %"),
     trend: Some(Trend {

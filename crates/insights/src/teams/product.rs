@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
-use super::journeys::{Names, journeys};
+use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
 use super::marketing::week_of;
 use crate::experiment::{Effect, RATIO_ALARM, Variant, effect, sample_ratio};
 use crate::filters::{CLIENT, DAY, Filters, time_text};
+use crate::journeys::{Event, Journeys, sessions_of};
 use crate::paths::{Direction, PathRules, paths};
 use crate::retention::{Cohorts, Periods, Person, RetentionRules, retention};
 use crate::table::{Table, Value};
@@ -29,7 +29,7 @@ const FEATURES: Item = Item {
           FROM (SELECT event_name AS feature, person, date_trunc('day', timestamp) AS day, count(*) AS uses FROM {clients} \
           WHERE {where} AND person IS NOT NULL AND event_type = 'user_interaction' GROUP BY 1, 2, 3) GROUP BY feature) f \
           CROSS JOIN (SELECT count(DISTINCT person) AS active FROM {clients} WHERE {where}) a ORDER BY f.persons DESC, f.feature LIMIT 200",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("uses"),
     chart: Chart::Bars("feature", "persons"),
     trend: Some(Trend {
@@ -48,27 +48,24 @@ const FLOWS: Item = Item {
     kinds: &["user_interaction"],
     empty: "No session of this period has an interaction.",
     filters: CLIENT,
-    sql: "SELECT person, timestamp_ns, event_name FROM {clients} WHERE person IS NOT NULL AND {where} \
-          AND event_type IN ('user_interaction', 'custom') ORDER BY person, timestamp_ns",
-    compute: |rows, _| flows(&rows, None, Direction::From, 4),
+    sql: "SELECT user_id, anonymous_id, timestamp_ns, event_name FROM client_events WHERE {where} \
+          AND event_type IN ('user_interaction', 'custom')",
+    compute: Compute::Journeys(|events, _| flows(events, None, Direction::From, 4)),
     headline: Headline::Sum("sessions"),
     chart: Chart::Flows("path", "sessions"),
     trend: None,
 };
 
 /// Paths of most sessions, the rest as other. `anchor` is the name of an event.
-pub fn flows(rows: &Table, anchor: Option<&str>, direction: Direction, steps: usize) -> Table {
+pub fn flows(events: &Journeys, anchor: Option<&str>, direction: Direction, steps: usize) -> Table {
     let mut table = Table::new(&["path", "sessions", "share, %"]);
-    let names_of_rows: Vec<_> = rows.column("event_name").map(Value::text).collect();
-    let mut names = Names::default();
-    let mut sessions = Vec::new();
-    for journey in journeys(rows) {
-        for (_, session) in journey.sessions() {
-            sessions
-                .push(session.iter().map(|row| names.number(names_of_rows[*row]) as u32).collect::<Vec<_>>());
-        }
-    }
-    let anchor = anchor.map(|anchor| names.number(anchor) as u32);
+    let sessions: Vec<Vec<u32>> = events
+        .persons()
+        .flat_map(sessions_of)
+        .map(|session| session.iter().map(|event| event.name).collect())
+        .collect();
+    // A name that no event has is no session's.
+    let anchor = anchor.map(|anchor| events.number(anchor).unwrap_or(u32::MAX));
     let found = paths(&sessions, PathRules { anchor, direction, steps, is_collapsed: true }, 20);
     let total = found.other + found.top.iter().map(|path| path.sessions).sum::<u64>();
     let mut push = |path: String, sessions: u64| {
@@ -76,12 +73,12 @@ pub fn flows(rows: &Table, anchor: Option<&str>, direction: Direction, steps: us
     };
     for path in &found.top {
         let name = |(place, event): (usize, &Option<u32>)| match event {
-            Some(event) => names.all()[*event as usize].as_str(),
+            Some(event) => events.name(*event),
             None if place == 0 => "(begin)",
             None => "(end)",
         };
-        let events: Vec<_> = path.events.iter().enumerate().map(name).collect();
-        push(events.join(" → "), path.sessions);
+        let steps: Vec<_> = path.events.iter().enumerate().map(name).collect();
+        push(steps.join(" → "), path.sessions);
     }
     if found.other > 0 {
         push("other".to_owned(), found.other);
@@ -107,7 +104,7 @@ const EXPERIMENTS: Item = Item {
           LEFT JOIN (SELECT person, timestamp_ns, revenue FROM {clients} WHERE {where} AND revenue IS NOT NULL) c \
           ON c.person = f.person AND c.timestamp_ns >= f.at_ns GROUP BY f.person, f.experiment, f.variant) \
           GROUP BY experiment, variant ORDER BY experiment, variant",
-    compute: |rows, _| experiments(&rows),
+    compute: Compute::Rows(|rows, _| experiments(&rows)),
     headline: Headline::Sum("persons"),
     chart: Chart::Table,
     trend: None,
@@ -180,9 +177,8 @@ const RETENTION: Item = Item {
     kinds: &["user_interaction"],
     empty: "Nobody came for the first time in this period.",
     filters: CLIENT,
-    sql: "SELECT person, date_trunc('day', timestamp) AS day FROM {clients} \
-          WHERE person IS NOT NULL AND {until} GROUP BY 1, 2 ORDER BY 1, 2",
-    compute: |rows, filters| weekly(&rows, filters),
+    sql: "SELECT user_id, anonymous_id, timestamp_ns / 86400000000000 * 86400000000000 AS day, '' AS event_name FROM client_events WHERE {until}",
+    compute: Compute::Journeys(|events, filters| weekly(events, filters, [None, None])),
     headline: Headline::Sum("persons"),
     chart: Chart::Grid,
     trend: None,
@@ -191,22 +187,20 @@ const RETENTION: Item = Item {
 /// Weeks of a cohort that are shown.
 const WEEKS: usize = 8;
 
-/// Weekly retention of rows with `person` and `day`. With the columns `starts` and `returns`, days without a 1 there don't
-/// count as start or return.
-pub fn weekly(rows: &Table, filters: &Filters) -> Table {
+/// Weekly retention of events by day: those of the first name start, those of the second return; without a name, all.
+pub fn weekly(events: &Journeys, filters: &Filters, names: [Option<&str>; 2]) -> Table {
     let first = week_of(filters.from);
-    let (starts, returns) = (rows.place("starts"), rows.place("returns"));
-    let is_set =
-        |row: &[Value], place: Option<usize>| place.is_none_or(|place| row[place].number() == Some(1.0));
-    let mut persons = BTreeMap::<&str, Person>::new();
-    for row in &rows.rows {
-        let (person, Value::Time(day)) = (row[0].text(), &row[1]) else { continue };
-        let person = persons.entry(person).or_default();
-        person.starts.extend(is_set(row, starts).then_some(*day));
-        person.returns.extend(is_set(row, returns).then_some(*day));
-    }
-    let persons: Vec<_> = persons
-        .into_values()
+    // A name that no event has is no event's.
+    let [start, back] = names.map(|name| name.map(|name| events.number(name).unwrap_or(u32::MAX)));
+    let days = |events: &[Event], name: Option<u32>| {
+        let named = events.iter().filter(|event| name.is_none_or(|name| event.name == name));
+        let mut days: Vec<_> = named.map(|event| event.time).collect();
+        days.dedup();
+        days
+    };
+    let persons: Vec<_> = events
+        .persons()
+        .map(|events| Person { starts: days(events, start), returns: days(events, back) })
         .filter(|person| person.starts.first().is_some_and(|day| *day >= first))
         .collect();
     let weeks = filters.length() / (7 * DAY) + 2;
@@ -245,7 +239,7 @@ const FEEDBACK: Item = Item {
           CASE WHEN type = 'csat' THEN 100.0 * count(*) FILTER (WHERE score > 0.6 * score_max) / nullif(count(score), 0) END AS \"CSAT, %\", \
           first_value(text ORDER BY timestamp_ns DESC) FILTER (WHERE text IS NOT NULL) AS \"latest text\" \
           FROM feedback WHERE {where} GROUP BY survey_id, type ORDER BY survey_id, type",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("answers"),
     chart: Chart::Bars("survey", "answers"),
     trend: Some(Trend {

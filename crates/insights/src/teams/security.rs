@@ -1,8 +1,9 @@
 //! Security: accesses, threats, compliance, vulnerabilities, posture.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
 use crate::filters::{ACCESSES, NONE, SECOND};
 use crate::table::{Table, Value};
 
@@ -28,7 +29,7 @@ const PATTERNS: Item = Item {
           count(*) FILTER (WHERE outcome = 'failure' AND timestamp_ns >= {from}) AS failed, \
           count(*) FILTER (WHERE outcome = 'denied' AND timestamp_ns >= {from}) AS refused FROM accesses WHERE {until} GROUP BY 1, 2, 3) \
           GROUP BY action HAVING sum(tried) > 0 ORDER BY attempts DESC, action",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("attempts"),
     chart: Chart::Bars("action", "attempts"),
     trend: Some(Trend {
@@ -48,7 +49,7 @@ const THREATS: Item = Item {
     filters: ACCESSES,
     sql: "SELECT timestamp_ns, outcome, principal, coalesce(target, '') AS target, client_address, country FROM accesses WHERE {where} \
           ORDER BY timestamp_ns",
-    compute: |rows, _| threats(&rows),
+    compute: Compute::Rows(|rows, _| threats(&rows)),
     headline: Headline::Rows("cases"),
     chart: Chart::Table,
     trend: Some(Trend {
@@ -115,17 +116,24 @@ struct Case {
 #[derive(Default)]
 struct Watch {
     window: VecDeque<(i64, String)>,
+    /// Attempts of the window by what is counted.
+    different: HashMap<String, u64>,
     cases: Vec<Case>,
 }
 
 impl Watch {
     fn attempt(&mut self, time: i64, counted: String, rule: &Rule) {
+        *self.different.entry(counted.clone()).or_default() += 1;
         self.window.push_back((time, counted));
-        while self.window.front().is_some_and(|(first, _)| time - first > rule.window) {
-            self.window.pop_front();
+        while let Some((_, gone)) = self.window.pop_front_if(|(first, _)| time - *first > rule.window) {
+            if let Entry::Occupied(mut left) = self.different.entry(gone) {
+                *left.get_mut() -= 1;
+                if *left.get() == 0 {
+                    left.remove();
+                }
+            }
         }
-        let different: BTreeSet<_> = self.window.iter().map(|(_, counted)| counted).collect();
-        if different.len() < rule.least {
+        if self.different.len() < rule.least {
             return;
         }
         match self.cases.last_mut().filter(|case| time - case.last <= rule.window) {
@@ -178,7 +186,7 @@ const COMPLIANCE: Item = Item {
           FROM consents WHERE {where} GROUP BY 1, 2) GROUP BY purpose \
           UNION ALL SELECT 'stored', event_type, NULL, NULL, NULL, ({to} - min(timestamp_ns)) / 86400e9 FROM events \
           WHERE timestamp_ns < {to} GROUP BY event_type ORDER BY 1, 2",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Share("granted", "decided"),
     chart: Chart::Bars("name", "granted, %"),
     trend: None,
@@ -201,7 +209,7 @@ const VULNERABILITIES: Item = Item {
           min(timestamp_ns) AS found_ns, max(timestamp_ns) AS last_ns, max(CAST(due_time AS BIGINT)) AS due FROM findings \
           WHERE coalesce(category, 'vulnerability') = 'vulnerability' AND timestamp_ns < {to} GROUP BY finding_id) \
           GROUP BY severity ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 WHEN 'medium' THEN 2 WHEN 'low' THEN 3 ELSE 4 END",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("open"),
     chart: Chart::Bars("severity", "open"),
     trend: None,
@@ -210,20 +218,20 @@ const VULNERABILITIES: Item = Item {
 const POSTURE: Item = Item {
     name: "posture",
     title: "Posture",
-    definition: "Checks whose newest finding of category misconfiguration is fixed / checks; sign-ins with a strong method (sso, passkey, webauthn, mfa, \
+    definition: "Checks of category misconfiguration whose newest finding is passed or fixed / checks; sign-ins with a strong method (sso, passkey, webauthn, mfa, \
                  certificate) / sign-ins that succeeded.",
     days: 90.0,
     kinds: &["finding", "access"],
     empty: "No check was reported, and nobody signed in.",
     filters: NONE,
-    sql: "SELECT 'configuration' AS area, count(*) AS checks, count(*) FILTER (WHERE status = 'fixed') AS passed, \
-          100.0 * count(*) FILTER (WHERE status = 'fixed') / nullif(count(*), 0) AS \"passed, %\" FROM (SELECT finding_id, \
+    sql: "SELECT 'configuration' AS area, count(*) AS checks, count(*) FILTER (WHERE status IN ('passed', 'fixed')) AS passed, \
+          100.0 * count(*) FILTER (WHERE status IN ('passed', 'fixed')) / nullif(count(*), 0) AS \"passed, %\" FROM (SELECT finding_id, \
           first_value(status ORDER BY timestamp_ns DESC) AS status FROM findings WHERE category = 'misconfiguration' AND timestamp_ns < {to} \
           GROUP BY finding_id) HAVING count(*) > 0 \
           UNION ALL SELECT 'strong sign-ins', count(*), count(*) FILTER (WHERE method IN ('sso', 'passkey', 'webauthn', 'mfa', 'certificate')), \
           100.0 * count(*) FILTER (WHERE method IN ('sso', 'passkey', 'webauthn', 'mfa', 'certificate')) / nullif(count(*), 0) FROM accesses \
           WHERE action = 'login' AND outcome = 'success' AND {where} HAVING count(*) > 0 ORDER BY 1",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Share("passed", "checks"),
     chart: Chart::Bars("area", "passed, %"),
     trend: None,

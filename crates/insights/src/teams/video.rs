@@ -1,6 +1,6 @@
 //! Video: playback, streaming, CDNs, players, DRM. A view is one viewing of one video, by its view_id.
 
-use super::item::{Chart, Headline, Item, Team, Trend, as_asked};
+use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
 use crate::filters::CLIENT;
 
 /// The team's page.
@@ -22,7 +22,7 @@ const PLAYBACK: Item = Item {
           100.0 * sum(stalled_ms) / nullif(sum(watched_ms + stalled_ms), 0) AS \"rebuffering, %\", \
           sum(stalls) / nullif(sum(watched_ms) / 3600000.0, 0) AS \"stalls / hour\", \
           100.0 * count(*) FILTER (WHERE has_failed) / count(*) AS \"failed, %\" FROM {views} GROUP BY platform ORDER BY views DESC, platform",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("views"),
     chart: Chart::Bars("platform", "startup score"),
     trend: Some(Trend {
@@ -45,7 +45,7 @@ const STREAMING: Item = Item {
           avg(bitrate) / 1000.0 AS \"bitrate, kbit/s\", \
           100.0 * count(*) FILTER (WHERE has_failed AND NOT has_started) / count(*) AS \"failed before start, %\" \
           FROM {views} GROUP BY 1 ORDER BY views DESC, title LIMIT 200",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("views"),
     chart: Chart::Bars("title", "startup p95, ms"),
     trend: Some(Trend {
@@ -69,7 +69,7 @@ const CDNS: Item = Item {
           100.0 * sum(stalled_ms) / nullif(sum(watched_ms + stalled_ms), 0) AS \"rebuffering, %\", \
           100.0 * count(*) FILTER (WHERE has_failed) / count(*) AS \"failed, %\" \
           FROM {views} WHERE cdn IS NOT NULL GROUP BY cdn ORDER BY 3 DESC",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Rows("CDNs"),
     chart: Chart::Bars("cdn", "startup, ms"),
     trend: Some(Trend {
@@ -91,7 +91,7 @@ const PLAYERS: Item = Item {
           100.0 * sum(stalled_ms) / nullif(sum(watched_ms + stalled_ms), 0) AS \"rebuffering, %\", \
           100.0 * count(*) FILTER (WHERE has_failed) / count(*) AS \"failed, %\" \
           FROM {views} WHERE player IS NOT NULL GROUP BY 1 ORDER BY views DESC, player",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Rows("players"),
     chart: Chart::Bars("player", "failed, %"),
     trend: None,
@@ -110,7 +110,7 @@ const DRM: Item = Item {
           100.0 * count(*) FILTER (WHERE error_source = 'drm') \
           / nullif(count(*) FILTER (WHERE video_event = 'license' OR error_source = 'drm'), 0) AS \"failed, %\" \
           FROM video_analytics WHERE drm_type IS NOT NULL AND {where} GROUP BY drm_type ORDER BY licences DESC, drm",
-    compute: as_asked,
+    compute: Compute::Rows(as_asked),
     headline: Headline::Sum("licences"),
     chart: Chart::Bars("drm", "p95, ms"),
     trend: None,

@@ -135,7 +135,8 @@ fn threats() {
     assert_eq!(found.number("credential stuffing", "attempts"), security::STUFFED as f64);
     assert_eq!(found.cell("credential stuffing", "subject").text(), security::ATTACKERS[1]);
     assert_eq!(found.number("scanner", "attempts"), security::SCANNED as f64);
-    assert_eq!(found.0.rows.len(), 3, "{found:#?}");
+    assert_eq!(found.cell("impossible travel", "subject").text(), security::TRAVELLER);
+    assert_eq!(found.0.rows.len(), 4, "{found:#?}");
 }
 
 #[test]

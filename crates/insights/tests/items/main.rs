@@ -1,7 +1,9 @@
-//! The planted month: each of the 35 items shows what was planted, exactly where it is a count.
+//! The planted month: each of the 35 items shows what was planted, exactly where it is a count. Derived tables equal a rebuild.
 
 mod business;
 mod clients;
+mod derived;
+mod faults;
 mod machines;
 mod pages;
 mod rules;

@@ -53,7 +53,7 @@ fn headers_allow_no_foreign_script() {
 }
 
 #[test]
-fn a_user_of_one_team_sees_no_other() {
+fn fault_87_a_user_of_one_team_sees_no_other() {
     let role = Role { user: "ada".to_owned(), sees_personal: false, teams: vec!["marketing".to_owned()] };
     assert_eq!(WORLD.page("/marketing", TO, &role).status, 200);
     assert_eq!(WORLD.page("/marketing/channels.csv", TO, &role).status, 200);
@@ -63,6 +63,7 @@ fn a_user_of_one_team_sees_no_other() {
         "/cost/return.csv",
         "/explore",
         "/explore.csv",
+        "/services",
         "/user/x",
         "/trace/x",
     ] {
@@ -96,6 +97,10 @@ fn one_time_line_has_the_tap_the_request_the_statement_the_log_the_host_and_the_
     let trace = format!("{:032x}", 421_u128 + (7 << 64));
     let html = ok(&format!("/trace/{trace}"), TO);
     assert!(html.contains("purchased") && html.contains("order stored"), "{html}");
+    // The services of the trace, and of the month.
+    assert!(html.contains("orders → mailer"), "{html}");
+    let html = ok("/services", &format!("{TO}&days=30"));
+    assert!(html.contains("orders → mailer") && html.contains("<svg"), "{html}");
     let found = WORLD.page("/find", "in=user&id=buyer-421", &Role::local());
     assert_eq!(found.status, 303);
     assert!(found.headers.contains(&("location", format!("/user/{}", encoded(&user)))));
@@ -213,7 +218,7 @@ fn poisoned() -> Vec<Event> {
 }
 
 #[test]
-fn an_attack_in_each_text_of_each_kind_stays_text() {
+fn fault_86_an_attack_in_each_text_of_each_kind_stays_text() {
     let world = World::new(poisoned(), Facts::default());
     let role = Role::local();
     let check = |path: &str, query: &str| {

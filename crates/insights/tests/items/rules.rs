@@ -71,6 +71,19 @@ fn alerts_fire_in_the_outage_and_not_today() {
     assert_eq!(firing[0].alertmanager(OUTAGE)["labels"]["subject"], "payments");
 }
 
+/// The streaming detector, which the benchmark NAB scores, over the line of an item.
+#[test]
+fn the_outage_is_unusual_by_the_streaming_detector() {
+    let rules = "[[alert]]\nname = \"odd\"\nitem = \"operations/availability\"\nis_unusual = true\n";
+    let rules = Rules::read(rules).unwrap();
+    // In the hour after its begin, and not a day before.
+    let named = |at: i64| -> Vec<String> {
+        WORLD.firing(&rules, at).into_iter().map(|firing| firing.subject).collect()
+    };
+    assert_eq!(named(OUTAGE + 3_600_000_000_000), ["payments"]);
+    assert!(named(OUTAGE - 86_400_000_000_000).is_empty());
+}
+
 /// Sales of one hour of the week: 30 in each of five weeks, then 120.
 fn sales() -> Vec<Event> {
     const HOUR: i64 = 3_600_000_000_000;

@@ -1,9 +1,11 @@
 //! One warehouse with the planted events, for all tests.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use tempfile::TempDir;
 use tickstream_insights::alerts::{Firing, Rules};
+use tickstream_insights::answers::Answers;
 use tickstream_insights::ask::{Answer, Asker};
 use tickstream_insights::filters::{Filters, Parameters};
 use tickstream_insights::pages::Site;
@@ -11,10 +13,10 @@ use tickstream_insights::plan::{Check, Plan};
 use tickstream_insights::table::{Table, Value};
 use tickstream_insights::teams;
 use tickstream_warehouse_core::events::enrichment::Geo;
-use tickstream_warehouse_core::import::import_events;
+use tickstream_warehouse_core::import::import_events_with;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
-use tickstream_warehouse_core::sample::planted::{Facts, planted};
+use tickstream_warehouse_core::sample::planted::{Facts, addresses, planted};
 use tickstream_warehouse_core::serve::{Access, Page, Pages, http};
 use tickstream_warehouse_core::store::Tables;
 use tokio::net::TcpListener;
@@ -40,6 +42,15 @@ pub static WORLD: LazyLock<World> = LazyLock::new(|| {
 impl World {
     /// A warehouse with these events.
     pub fn new(events: Vec<tickstream_schema::events::Event>, facts: Facts) -> Self {
+        Self::within(events, facts, |_| {})
+    }
+
+    /// The same with other limits of queries.
+    pub fn within(
+        events: Vec<tickstream_schema::events::Event>,
+        facts: Facts,
+        change: impl FnOnce(&mut Limits),
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_stack_size(16 << 20)
@@ -49,10 +60,13 @@ impl World {
         std::fs::create_dir_all(directory.path().join("tables/events")).unwrap();
         let tables = Tables::at(directory.path().join("tables").to_str().unwrap(), None).unwrap();
         let engine = runtime.block_on(async {
-            let report = import_events(&tables, events.into_iter(), [4; 16]).await.unwrap();
+            let geo = Geo::from_bytes(addresses::database()).unwrap();
+            let report = import_events_with(&tables, events.into_iter(), [4; 16], geo).await.unwrap();
             assert_eq!((report.duplicates, report.rejected), (0, 0), "{report:?}");
             let ids = Ids::Files(tables.state().to_owned());
-            Engine::open(&tables, Vec::new(), ids, Geo::default(), Limits::new(tables.state())).await.unwrap()
+            let mut limits = Limits::new(tables.state());
+            change(&mut limits);
+            Engine::open(&tables, Vec::new(), ids, Geo::default(), limits).await.unwrap()
         });
         Self { facts, runtime, engine: Arc::new(engine), _directory: directory }
     }
@@ -82,9 +96,41 @@ impl World {
         self.runtime.block_on(plan.check(Asker::new(&self.engine, &role), &filters)).unwrap()
     }
 
+    /// What answers queries.
+    pub fn engine(&self) -> Arc<Engine> {
+        self.engine.clone()
+    }
+
+    /// Runs to its end.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// Serves the pages to this host, for as long as the world is there; the address.
+    pub fn listen(&self) -> SocketAddr {
+        let site = http::Site {
+            engine: self.engine.clone(),
+            access: Access::Local,
+            pages: Some(Arc::new(Site::new(self.engine.clone(), self.answers()))),
+        };
+        let listener = self.runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        self.runtime.spawn(async move {
+            let _stop = stop;
+            http::serve_site(listener, site, None, stopped).await;
+        });
+        address
+    }
+
+    /// Answers for pages.
+    pub fn answers(&self) -> Arc<Answers> {
+        Arc::new(Answers::new(self.engine.clone()))
+    }
+
     /// A page.
     pub fn page(&self, path: &str, query: &str, role: &Role) -> Page {
-        let site = Site::new(self.engine.clone());
+        let site = Site::new(self.engine.clone(), self.answers());
         self.runtime.block_on(site.page(path, query, role))
     }
 
@@ -94,7 +140,7 @@ impl World {
         let site = http::Site {
             engine: self.engine.clone(),
             access: Access::Local,
-            pages: Some(Arc::new(Site::new(self.engine.clone()))),
+            pages: Some(Arc::new(Site::new(self.engine.clone(), self.answers()))),
         };
         self.runtime.block_on(async {
             let listener = TcpListener::bind(address).await.unwrap();

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use tickstream_insights::transform;
 use tickstream_server::config::Config;
 use tickstream_server::serve::Server;
 use tickstream_service::credentials::Credentials;
@@ -13,13 +14,14 @@ use tickstream_service::logs::LogGuard;
 use tickstream_service::settings::Values;
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::import;
+use tickstream_warehouse_core::maintenance::Lease;
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits, Role};
-use tickstream_warehouse_core::sample::planted::planted;
-use tickstream_warehouse_core::sample::{History, Truth};
+use tickstream_warehouse_core::sample::{History, Truth, planted};
 use tickstream_warehouse_core::store::Tables;
 
 use crate::args::Demo;
+use crate::place::maintenance_limits;
 use crate::run;
 use crate::settings::TABLE;
 
@@ -46,8 +48,12 @@ pub async fn run(args: &Demo, log: &LogGuard) -> Result<ExitCode> {
     let is_new = report.imported == truth.events;
     compare(&tables, &truth, is_new).await?;
     // Facts that the teams' pages show: channels, an experiment, an outage, an attack, a bill.
-    let (planted, _) = planted(now_ns);
-    import::import_events(&tables, planted.into_iter(), *b"tickstream plant").await?;
+    let (planted, _) = planted::planted(now_ns);
+    let addresses = directory.join("addresses.mmdb");
+    std::fs::write(&addresses, planted::addresses::database())?;
+    let geo = Geo::read(&addresses)?;
+    import::import_events_with(&tables, planted.into_iter(), *b"tickstream plant", geo).await?;
+    derive(&tables).await?;
 
     let credentials = Credentials { user: "demo".to_owned(), pass: random_password()? };
     let config = Config::from_values([
@@ -67,6 +73,7 @@ pub async fn run(args: &Demo, log: &LogGuard) -> Result<ExitCode> {
         [
             ("tables", tables_path.display().to_string()),
             ("journal", journal.display().to_string()),
+            ("geoip", addresses.display().to_string()),
             ("http", args.http.to_string()),
             ("postgres", args.postgres.to_string()),
         ],
@@ -83,6 +90,16 @@ pub async fn run(args: &Demo, log: &LogGuard) -> Result<ExitCode> {
     server.stop();
     tokio::task::spawn_blocking(move || server.wait()).await??;
     ended
+}
+
+/// Computes sessions, groups of errors and costs shared out.
+async fn derive(tables: &Tables) -> Result<()> {
+    let ids = Ids::Files(tables.state().to_owned());
+    let engine = Engine::open(tables, Vec::new(), ids, Geo::default(), maintenance_limits(tables)).await?;
+    let mut lease = Lease::take(tables).await?;
+    transform::update(tables, &mut lease, &engine, false).await?;
+    lease.release().await;
+    Ok(())
 }
 
 /// Asks the tables what the generator knows.

@@ -44,10 +44,14 @@ pub enum Promoted {
     AppVersion,
     /// Resource of an infrastructure metric.
     ResourceId,
+    /// Campaign that led to an event.
+    Campaign,
     /// Value of a metric.
     Value,
     /// Duration of a span, milliseconds.
     DurationMs,
+    /// Revenue of an event, in its currency.
+    Revenue,
 }
 
 /// Promoted columns, in the order of [`Promoted`]: name, message and field. Texts come first, then numbers.
@@ -77,15 +81,17 @@ const PROMOTED: [(&str, &[(&str, &str)]); Promoted::COUNT] = [
     ("action", &[("InteractionProperties", "action")]),
     ("app_version", &[("InteractionContext", "app_version"), ("App", "version")]),
     ("resource_id", &[("InfrastructureMetric", "resource_id")]),
+    ("campaign", &[("Campaign", "name")]),
     ("value", &[("ApplicationMetric", "value")]),
     ("duration_ms", &[("TraceSpan", "duration_ms")]),
+    ("revenue", &[("Revenue", "amount")]),
 ];
 
 impl Promoted {
     /// Number of promoted columns.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 18;
     /// Number of those that are texts.
-    pub const TEXTS: usize = 14;
+    pub const TEXTS: usize = 15;
 
     /// Column of a message's field, if it has one.
     pub fn of(message: &str, field: &str) -> Option<Self> {
@@ -104,8 +110,10 @@ impl Promoted {
             Promoted::Action,
             Promoted::AppVersion,
             Promoted::ResourceId,
+            Promoted::Campaign,
             Promoted::Value,
             Promoted::DurationMs,
+            Promoted::Revenue,
         ];
         ALL.into_iter().find(|column| PROMOTED[*column as usize].1.contains(&(message, field)))
     }

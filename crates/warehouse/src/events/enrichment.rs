@@ -17,7 +17,7 @@ use super::channel::{self, Source};
 use super::protobuf::{Entry, Fields, Value};
 
 /// Version of these computations. It rises when one of them changes.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// Answers of each kind that are kept in memory.
 const CACHE_MAX: usize = 65_536;
@@ -28,6 +28,7 @@ pub(super) mod number {
     pub const CAMPAIGN: u32 = 46;
     pub const PAGE: u32 = 47;
     pub const SENDER: u32 = 49;
+    pub const ACCESS: u32 = 30;
 
     pub const DEVICE_TYPE: u32 = 1;
     pub const DEVICE_OS: u32 = 2;
@@ -39,6 +40,7 @@ pub(super) mod number {
     pub const PAGE_REFERRER: u32 = 2;
     pub const SENDER_CLIENT_ADDRESS: u32 = 3;
     pub const SENDER_USER_AGENT: u32 = 4;
+    pub const ACCESS_CLIENT_ADDRESS: u32 = 7;
 }
 
 /// Columns that enrichment fills, in the order of the table.
@@ -71,6 +73,14 @@ impl Geo {
         let reader =
             Reader::open_readfile(path).map_err(|source| GeoError { path: path.to_owned(), source })?;
         Ok(Self(Some(Arc::new(reader))))
+    }
+
+    /// Takes the bytes of such a file.
+    ///
+    /// # Errors
+    /// If they aren't one.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, MaxMindDbError> {
+        Ok(Self(Some(Arc::new(Reader::from_source(bytes)?))))
     }
 }
 
@@ -122,6 +132,7 @@ impl<'a> Facts<'a> {
     fn of_fields(entries: &[Entry<'a>]) -> Self {
         let mut facts = Self::default();
         let Self { device, os, address, agent, source } = &mut facts;
+        let mut of_access = &b""[..];
         for entry in entries {
             let Value::Bytes(message) = entry.value else { continue };
             match entry.number {
@@ -147,18 +158,29 @@ impl<'a> Facts<'a> {
                     number::SENDER_USER_AGENT => *agent = text,
                     _ => {}
                 }),
+                number::ACCESS => each_text(message, |field, text| {
+                    if field == number::ACCESS_CLIENT_ADDRESS {
+                        of_access = text;
+                    }
+                }),
                 _ => {}
             }
+        }
+        // An access comes from somebody else than the service that reports it.
+        if !of_access.is_empty() {
+            *address = of_access;
         }
         facts
     }
 
     fn of_stored(stored: &'a Stored<'a>) -> Self {
-        let Stored { device, campaign, page, sender } = stored;
+        let Stored { device, campaign, page, sender, access } = stored;
+        let address =
+            if access.client_address.is_empty() { &sender.client_address } else { &access.client_address };
         Self {
             device: device.r#type.as_bytes(),
             os: device.os.as_bytes(),
-            address: sender.client_address.as_bytes(),
+            address: address.as_bytes(),
             agent: sender.user_agent.as_bytes(),
             source: Source {
                 source: campaign.source.as_bytes(),
@@ -184,6 +206,8 @@ struct Stored<'a> {
     page: StoredPage<'a>,
     #[serde(borrow)]
     sender: StoredSender<'a>,
+    #[serde(borrow)]
+    access: StoredAccess<'a>,
 }
 
 #[derive(Default, Deserialize)]
@@ -224,6 +248,13 @@ struct StoredSender<'a> {
     client_address: Cow<'a, str>,
     #[serde(borrow)]
     user_agent: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredAccess<'a> {
+    #[serde(borrow)]
+    client_address: Cow<'a, str>,
 }
 
 impl Enrichment {

@@ -234,6 +234,7 @@ fn sarif(object: &Value) -> Result<Value, String> {
     let is_suppressed = result["suppressions"].as_array().is_some_and(|list| !list.is_empty());
     let status = match result["baselineState"].as_str() {
         Some("absent") => "fixed",
+        _ if result["kind"].as_str() == Some("pass") => "passed",
         _ if is_suppressed => "accepted",
         _ => "open",
     };

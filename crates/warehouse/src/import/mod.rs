@@ -126,7 +126,7 @@ pub async fn import(tables: &Tables, form: Form, path: &Path) -> Result<Report, 
     if form == Form::CloudWatch {
         return import_cloudwatch(tables, path).await;
     }
-    let mut importer = Importer::open(tables).await?;
+    let mut importer = Importer::open(tables, Geo::default()).await?;
     let origin = read::digest_of(path)?;
     let mut batch = Vec::with_capacity(BATCH_EVENTS);
     for (index, object) in read::objects(form, path)?.enumerate() {
@@ -146,7 +146,7 @@ pub async fn import(tables: &Tables, form: Form, path: &Path) -> Result<Report, 
 /// Imports the points of metrics that a file names. Each is imported once, whatever times overlap.
 async fn import_cloudwatch(tables: &Tables, path: &Path) -> Result<Report, ImportError> {
     let mut source = cloudwatch::Source::open(path, now_ns())?;
-    let mut importer = Importer::open(tables).await?;
+    let mut importer = Importer::open(tables, Geo::default()).await?;
     let (mut index, mut page) = (0, 0);
     while let Some(points) = source.next_page().await? {
         let mut batch = Vec::with_capacity(points.len());
@@ -172,7 +172,20 @@ pub async fn import_events(
     events: impl Iterator<Item = Event>,
     origin: [u8; 16],
 ) -> Result<Report, ImportError> {
-    let mut importer = Importer::open(tables).await?;
+    import_events_with(tables, events, origin, Geo::default()).await
+}
+
+/// As [`import_events`], with places of addresses.
+///
+/// # Errors
+/// [`ImportError`].
+pub async fn import_events_with(
+    tables: &Tables,
+    events: impl Iterator<Item = Event>,
+    origin: [u8; 16],
+    geo: Geo,
+) -> Result<Report, ImportError> {
+    let mut importer = Importer::open(tables, geo).await?;
     let mut batch = Vec::with_capacity(BATCH_EVENTS);
     let mut sequence = 0;
     for event in events {
@@ -232,7 +245,7 @@ struct Importer {
 }
 
 impl Importer {
-    async fn open(tables: &Tables) -> Result<Self, ImportError> {
+    async fn open(tables: &Tables, geo: Geo) -> Result<Self, ImportError> {
         let secret = Secret::open_or_create(tables.state()).map_err(LoadError::from)?;
         shared_list::pull(tables).await.map_err(LoadError::from)?;
         let suppression =
@@ -249,7 +262,7 @@ impl Importer {
             Some(known) => dedup.insert(known, version),
             None => ids::read_into_memory(&table, &mut dedup).await?,
         }
-        let rows = Rows::new(secret.namespace(), Geo::default(), now_ns());
+        let rows = Rows::new(secret.namespace(), geo, now_ns());
         Ok(Self { table, rows, dedup, suppression, report: Report::default() })
     }
 

@@ -6,29 +6,17 @@ use std::sync::Arc;
 use deltalake::DeltaTable;
 use deltalake::arrow::array::{AsArray, RecordBatch};
 use deltalake::arrow::datatypes::{Int64Type, Schema};
-use deltalake::kernel::Action;
-use deltalake::logstore::get_actions;
-use deltalake::logstore::object_store::ObjectStoreExt;
-use deltalake::logstore::object_store::path::Path;
-use deltalake::parquet::arrow::ProjectionMask;
-use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use futures::StreamExt;
-use serde_json::Value;
 
+use super::changes::{self, HOUR_S, hour_of};
 use super::{Lease, MaintenanceError};
 use crate::aggregates::{HOUR, NAME, file_fields, schema};
 use crate::query::{Engine, Role};
 use crate::store::commit::{Changes, CommitError};
-use crate::store::numbers::Numbers;
+use crate::store::numbers::{EVENTS_VERSION, Numbers};
 use crate::store::{Tables, commit, parts};
 
-/// Number that holds the version of the table of events that was looked at.
-const VERSION: &str = "tickstream.events";
-
-const HOUR_S: i64 = 3_600;
 const HOUR_NS: i64 = HOUR_S * 1_000_000_000;
-/// Versions that are looked at one by one; where more are new, all is computed anew.
-const VERSIONS_MAX: u64 = 5_000;
 /// Hours that one query computes.
 const HOURS_OF_QUERY: usize = 24;
 
@@ -52,20 +40,15 @@ pub async fn update(tables: &Tables, lease: &mut Lease, engine: &Engine) -> Resu
     let version = events.version().unwrap_or_default();
     let mut table = tables.open_or_create_named(NAME, &schema(), &[HOUR]).await?;
     let log = MaintenanceError::delta("reading the log");
-    let seen = Numbers::default().of(&table).await.map_err(log)?.get(VERSION).copied();
+    let seen = Numbers::default().of(&table).await.map_err(log)?.get(EVENTS_VERSION).copied();
     let seen = seen.and_then(|seen| u64::try_from(seen).ok());
     if seen == Some(version) {
         return Ok(Report { version, ..Report::default() });
     }
-    let dirty = match seen {
-        Some(seen) if version.saturating_sub(seen) <= VERSIONS_MAX => {
-            dirty_since(&events, seen + 1, version).await?
-        }
-        _ => None,
-    };
-    let hours = match dirty {
-        Some(hours) => hours,
-        None => all_hours(engine, &table).await?,
+    let mut dirty = Dirty::default();
+    let hours = match changes::since(&events, seen, &mut dirty).await? {
+        true => dirty.0,
+        false => all_hours(engine, &table).await?,
     };
     let mut report = Report { version, hours: hours.len() as u64, rows: 0 };
     let hours: Vec<i64> = hours.into_iter().collect();
@@ -77,7 +60,7 @@ pub async fn update(tables: &Tables, lease: &mut Lease, engine: &Engine) -> Resu
     let is_given = |hour: &str| hour.parse().is_ok_and(|hour| hours.binary_search(&hour).is_ok());
     let log = MaintenanceError::delta("reading the log");
     changes.removes = parts::removes(&table, HOUR, is_given).map_err(log)?;
-    changes.numbers = vec![(VERSION.to_owned(), version as i64)];
+    changes.numbers = vec![(EVENTS_VERSION.to_owned(), version as i64)];
     match commit(&mut table, changes, "aggregate").await {
         Ok(_) => Ok(report),
         Err(CommitError::Conflict { .. }) => Err(MaintenanceError::Outpaced { attempts: 1 }),
@@ -85,75 +68,25 @@ pub async fn update(tables: &Tables, lease: &mut Lease, engine: &Engine) -> Resu
     }
 }
 
-/// Hours that the commits `first` to `last` changed; `None` if the log or a file is gone.
-async fn dirty_since(
-    events: &DeltaTable,
-    first: u64,
-    last: u64,
-) -> Result<Option<BTreeSet<i64>>, MaintenanceError> {
-    let mut hours = BTreeSet::new();
-    for version in first..=last {
-        let failed = || MaintenanceError::delta("reading the log");
-        let entry = events.log_store().read_commit_entry(version).await.map_err(failed())?;
-        let Some(entry) = entry else { return Ok(None) };
-        for action in get_actions(version, &entry).map_err(failed())? {
-            let is_known = match action {
-                Action::Add(add) if add.data_change => match hours_of(events, &add.path).await {
-                    Some(found) => {
-                        hours.extend(found);
-                        true
-                    }
-                    // It was rewritten since then: its range is known.
-                    None => range(add.stats.as_deref(), &mut hours),
-                },
-                // Rows went: their times are among those of the file, which may be gone.
-                Action::Remove(remove) if remove.data_change => match hours_of(events, &remove.path).await {
-                    Some(found) => {
-                        hours.extend(found);
-                        true
-                    }
-                    None => false,
-                },
-                _ => true,
-            };
-            if !is_known {
-                return Ok(None);
-            }
-        }
-    }
-    Ok(Some(hours))
-}
+/// Hours in which something changed.
+#[derive(Default)]
+struct Dirty(BTreeSet<i64>);
 
-/// Hours of the rows of a file; `None` if it can't be read.
-async fn hours_of(events: &DeltaTable, path: &str) -> Option<BTreeSet<i64>> {
-    let bytes = events.object_store().get(&Path::parse(path).ok()?).await.ok()?.bytes().await.ok()?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).ok()?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), ["timestamp_ns"]);
-    let mut hours = BTreeSet::new();
-    for batch in builder.with_projection(mask).build().ok()? {
-        let batch = batch.ok()?;
-        hours.extend(batch.column(0).as_primitive::<Int64Type>().values().iter().map(|ns| hour_of(*ns)));
-    }
-    Some(hours)
-}
+impl changes::Changes for Dirty {
+    const COLUMNS: &'static [&'static str] = &["timestamp_ns"];
 
-fn hour_of(ns: i64) -> i64 {
-    ns.div_euclid(HOUR_NS) * HOUR_S
-}
-
-/// Hours between the least and the greatest time of a file, as its statistics have them; false if they have none.
-fn range(statistics: Option<&str>, hours: &mut BTreeSet<i64>) -> bool {
-    const HOURS_MAX: i64 = 24 * 366;
-    let Some(statistics) = statistics.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
-        return false;
-    };
-    let bound = |which: &str| statistics.get(which)?.get("timestamp_ns")?.as_i64().map(hour_of);
-    let (Some(least), Some(greatest)) = (bound("minValues"), bound("maxValues")) else { return false };
-    if greatest - least > HOURS_MAX * HOUR_S {
-        return false;
+    fn concerns(&self, _: &str) -> bool {
+        true
     }
-    hours.extend((least..=greatest).step_by(HOUR_S as usize));
-    true
+
+    fn rows(&mut self, _: &str, rows: &RecordBatch) {
+        let times = rows.column(0).as_primitive::<Int64Type>();
+        self.0.extend(times.values().iter().map(|ns| hour_of(*ns)));
+    }
+
+    fn hours(&mut self, _: &str, hours: BTreeSet<i64>) {
+        self.0.extend(hours);
+    }
 }
 
 /// Hours of all events, and of all that is kept: for a rebuild.

@@ -1,7 +1,7 @@
 //! Erasure of a user or a session, and the proof of it.
 //!
 //! First the identifier is suppressed, and a commit says so: no loader commits its events after that. Then files are
-//! rewritten without its rows, the log is cleaned, and old files go once running queries have ended. At the end all that
+//! rewritten without its rows, those of derived tables, too, the log is cleaned, and old files go once running queries have ended. At the end all that
 //! is left is searched for the identifier.
 
 use std::collections::HashSet;
@@ -24,7 +24,7 @@ use futures::TryStreamExt;
 use serde::Serialize;
 
 use super::rewrite::{self, FileOf};
-use super::{Lease, MaintenanceError, vacuum};
+use super::{Lease, MaintenanceError, derived, vacuum};
 use crate::loader::positions::SUPPRESSION;
 use crate::loader::shared_list;
 use crate::loader::suppression::{Subject, Suppression};
@@ -197,6 +197,7 @@ pub async fn erase(
         // Once more, for what loaders committed before they knew of the erasure.
     }
     clean_log(&table).await?;
+    derived::erase(tables, &mapped(tables, target)?, &json_text(&target.identifier)).await?;
     tokio::time::sleep(options.grace).await;
     // What a loader wrote before and didn't commit can't be committed any more.
     report.files_removed = vacuum::vacuum(tables, lease, &ages(options, Some(announced))).await?.files;

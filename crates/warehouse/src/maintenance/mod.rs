@@ -1,10 +1,13 @@
-//! Maintenance, which keeps the tables small, whole and lawful: compaction, vacuum, verification, erasure.
+//! Maintenance, which keeps the tables small, whole and lawful: compaction, vacuum, verification, erasure; and what changed,
+//! for tables that are derived.
 //!
 //! One process at a time maintains, by a lease. All of it is safe beside readers and loaders, and after a kill at any
 //! step: files come before the commit that names them, and go long after the commit that gave them up.
 
 pub mod aggregate;
+pub mod changes;
 pub mod compact;
+mod derived;
 pub mod enrich;
 pub mod erase;
 pub mod lease;
@@ -22,6 +25,7 @@ use crate::store::StoreError;
 use crate::store::commit::CommitError;
 use crate::store::parquet::WriteError;
 
+pub use derived::{Exchange, Part};
 pub use lease::Lease;
 
 /// Maintenance that can't go on.

@@ -11,6 +11,7 @@ use futures::TryStreamExt;
 
 use super::{Lease, MaintenanceError};
 use crate::aggregates;
+use crate::derived::DERIVED;
 use crate::store::{Tables, job_tables};
 
 /// Ages from which files are removed.
@@ -53,10 +54,13 @@ pub async fn vacuum(
     options: &Options,
 ) -> Result<Report, MaintenanceError> {
     let mut report = Report::default();
-    let events = tables.open().await?;
-    for table in std::iter::once(events).chain(tables.open_named(aggregates::NAME).await?) {
-        lease.renew().await?;
-        remove(&table, options, &mut report).await?;
+    lease.renew().await?;
+    remove(&tables.open().await?, options, &mut report).await?;
+    for name in std::iter::once(aggregates::NAME).chain(DERIVED.iter().map(|derived| derived.name)) {
+        if let Some(table) = tables.open_named(name).await? {
+            lease.renew().await?;
+            remove(&table, options, &mut report).await?;
+        }
     }
     // Jobs write without the lease.
     let of_jobs = Options { orphaned_before: None, ..*options };

@@ -9,7 +9,9 @@ use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::MaintenanceError;
 use super::rewrite::{self, FileOf};
+use crate::aggregates;
 use crate::dedup::EventId;
+use crate::derived::DERIVED;
 use crate::events::enrichment::Geo;
 use crate::events::rows::{Filter, Origin};
 use crate::events::{DEAD_LETTER, Rows};
@@ -216,4 +218,20 @@ pub fn kinds(table: &DeltaTable) -> Result<Vec<(String, u64, u64, u64)>, Mainten
         kind.2 += file.add.size as u64;
     }
     Ok(kinds.into_iter().map(|(name, (rows, files, bytes))| (name, rows, files, bytes)).collect())
+}
+
+/// Tables that are derived from events: name, rows, files, bytes. Those that weren't computed yet aren't there.
+///
+/// # Errors
+/// If a log can't be read.
+pub async fn derived(tables: &Tables) -> Result<Vec<(&'static str, u64, u64, u64)>, MaintenanceError> {
+    let mut found = Vec::new();
+    for name in std::iter::once(aggregates::NAME).chain(DERIVED.iter().map(|derived| derived.name)) {
+        let Some(table) = tables.open_named(name).await? else { continue };
+        let files = rewrite::files(&table)?;
+        let rows = files.iter().map(|file| file.rows).sum();
+        let bytes = files.iter().map(|file| file.add.size as u64).sum();
+        found.push((name, rows, files.len() as u64, bytes));
+    }
+    Ok(found)
 }

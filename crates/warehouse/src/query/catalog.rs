@@ -1,4 +1,4 @@
-//! Tables that a query sees: `events`, and the tables by kind over it.
+//! Tables that a query sees: `events`, the tables by kind over it, aggregates, and what is derived.
 //!
 //! They are views over one pinned version and the journals' tail, built when a query names them. Nothing else has a name:
 //! masking can't be gone around.
@@ -20,6 +20,7 @@ use datafusion::prelude::cast as cast_expr;
 
 use super::facts::{self, FACTS};
 use super::views::{COMMON, PERSONAL, PLACE, Source, VIEWS, View, is_personal};
+use crate::derived::{DERIVED, Derived, Kind};
 use crate::events::{DEAD_LETTER, schema};
 use crate::functions::json_functions as json;
 
@@ -48,6 +49,7 @@ pub struct Catalog {
     functions: HashMap<String, Arc<ScalarUDF>>,
     privacy: Privacy,
     aggregates: Option<Arc<dyn TableProvider>>,
+    derived: HashMap<&'static str, Arc<dyn TableProvider>>,
 }
 
 /// Views over the aggregates, and the length of their buckets.
@@ -63,13 +65,50 @@ impl Catalog {
         let functions =
             json::all().into_iter().map(|function| (function.name().to_owned(), Arc::new(function)));
         let tail = if tail.is_empty() { None } else { Some(tail_table(&table.schema(), tail)?) };
-        Ok(Self { table, tail, functions: functions.collect(), privacy, aggregates: None })
+        Ok(Self {
+            table,
+            tail,
+            functions: functions.collect(),
+            privacy,
+            aggregates: None,
+            derived: HashMap::new(),
+        })
     }
 
     /// With the table of aggregates, which hold no personal data.
     #[must_use]
     pub fn with_aggregates(self, aggregates: Option<Arc<dyn TableProvider>>) -> Self {
         Self { aggregates, ..self }
+    }
+
+    /// With the rows of a derived table; one without rows has none.
+    #[must_use]
+    pub fn with_derived(mut self, derived: &'static Derived, rows: Arc<dyn TableProvider>) -> Self {
+        self.derived.insert(derived.name, rows);
+        self
+    }
+
+    /// A derived table, masked.
+    fn derived(&self, derived: &Derived) -> Result<ViewTable> {
+        let rows = match self.derived.get(derived.name) {
+            Some(rows) => rows.clone(),
+            // It wasn't computed yet.
+            None => Arc::new(MemTable::try_new(derived.schema(), vec![vec![]])?) as _,
+        };
+        let columns: Vec<Expr> =
+            derived.columns.iter().map(|(name, kind)| self.masked_kind(name, *kind)).collect();
+        let rows = LogicalPlanBuilder::scan(derived.name, provider_as_source(rows), None)?;
+        Ok(ViewTable::new(rows.project(columns)?.build()?, None))
+    }
+
+    fn masked_kind(&self, name: &str, kind: Kind) -> Expr {
+        match (&self.privacy, kind) {
+            (Privacy::Masked(pseudonym), Kind::Identifier) => {
+                pseudonym.call(vec![cast_expr(column(name), DataType::Utf8)]).alias(name)
+            }
+            (Privacy::Masked(_), Kind::Content) => lit(ScalarValue::Utf8(None)).alias(name),
+            _ => column(name),
+        }
     }
 
     /// Counts, uniques and quantiles of buckets of this length.
@@ -221,7 +260,8 @@ impl SchemaProvider for Catalog {
     fn table_names(&self) -> Vec<String> {
         let names = std::iter::once(EVENTS).chain(views().map(|view| view.name));
         let counts = BUCKETS.iter().map(|(name, _)| *name).filter(|_| self.aggregates.is_some());
-        names.chain(counts).map(str::to_owned).collect()
+        let derived = DERIVED.iter().map(|derived| derived.name);
+        names.chain(counts).chain(derived).map(str::to_owned).collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -231,6 +271,9 @@ impl SchemaProvider for Catalog {
         if let Some((_, length)) = BUCKETS.iter().find(|(other, _)| *other == name) {
             return Ok(Some(Arc::new(self.counts(length)?)));
         }
+        if let Some(derived) = DERIVED.into_iter().find(|derived| derived.name == name) {
+            return Ok(Some(Arc::new(self.derived(derived)?)));
+        }
         match views().find(|view| view.name == name) {
             Some(view) => Ok(Some(Arc::new(self.view(view)?))),
             None => Ok(None),
@@ -239,6 +282,9 @@ impl SchemaProvider for Catalog {
 
     fn table_exist(&self, name: &str) -> bool {
         let is_count = self.aggregates.is_some() && BUCKETS.iter().any(|(other, _)| *other == name);
-        is_count || name == EVENTS || views().any(|view| view.name == name)
+        is_count
+            || name == EVENTS
+            || DERIVED.iter().any(|derived| derived.name == name)
+            || views().any(|view| view.name == name)
     }
 }

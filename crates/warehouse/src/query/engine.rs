@@ -1,35 +1,30 @@
 //! Queries: admitted, planned over one version and its tail, run within limits.
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
-use datafusion::arrow::error::ArrowError;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::{DataFusionError, ParamValues};
-use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility, create_udf};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use deltalake::DeltaTable;
-use deltalake::parquet::errors::ParquetError;
-use futures::{Stream, StreamExt};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use super::answer::{Answer, AsOf, QueryError};
 use super::catalog::{Catalog, Privacy};
 use super::growth;
 use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::{self, Sessions};
-use super::tail::{self, Ids, JournalPlace};
+use super::tail::{self, Ids};
 use crate::aggregates;
+use crate::derived::DERIVED;
 use crate::events::Namespace;
 use crate::events::enrichment::Geo;
 use crate::loader::suppression::Suppression;
@@ -64,73 +59,6 @@ impl Role {
     pub fn masked() -> Self {
         Self { user: "masked".to_owned(), sees_personal: false, teams: Vec::new() }
     }
-}
-
-/// A query that has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum QueryError {
-    /// The statement isn't admitted.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// Too many wait already.
-    #[error("{waiting} queries are waiting; try again later")]
-    Busy {
-        /// Queries that wait.
-        waiting: usize,
-    },
-    /// Tables can't be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The tail of the journals can't be read.
-    #[error(transparent)]
-    Tail(#[from] LoadError),
-    /// The query can't be planned or run.
-    #[error("the query can't be answered")]
-    Run(#[source] Box<DataFusionError>),
-    /// A file of the tables isn't what was written.
-    #[error("a file of the tables is damaged; `tickstream-warehouse verify` names it")]
-    Damaged(#[source] Box<DataFusionError>),
-    /// The query took too long.
-    #[error("the query took longer than {}; ask for less, or raise query_time", humantime(*.0))]
-    Time(Duration),
-    /// The answer has too many rows.
-    #[error("the answer has more than {0} rows; add a LIMIT, or raise query_rows")]
-    Rows(u64),
-}
-
-fn humantime(duration: Duration) -> String {
-    let seconds = duration.as_secs_f64();
-    if seconds == 1.0 { "1 second".to_owned() } else { format!("{seconds} seconds") }
-}
-
-impl From<DataFusionError> for QueryError {
-    fn from(error: DataFusionError) -> Self {
-        if is_damage(&error) { Self::Damaged(Box::new(error)) } else { Self::Run(Box::new(error)) }
-    }
-}
-
-/// True if a file that isn't as it was written is the cause.
-fn is_damage(error: &DataFusionError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let is_parquet = error.is::<ParquetError>()
-            || matches!(error.downcast_ref(), Some(ArrowError::ParquetError(_)))
-            || matches!(error.downcast_ref(), Some(DataFusionError::ParquetError(_)));
-        if is_parquet {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// Version and places of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AsOf {
-    /// Version of the table.
-    pub version: u64,
-    /// Places of this host's journals; others' events are there up to their last commit.
-    pub journals: Vec<JournalPlace>,
 }
 
 /// Numbers of queries.
@@ -275,8 +203,8 @@ impl Engine {
         let permit = self.permit(deadline).await?;
         let started = tokio::time::timeout_at(deadline, async {
             // They are opened for queries that name them alone.
-            let wants_aggregates = statement.to_string().to_lowercase().contains("counts_by_");
-            let (context, as_of) = self.session(role, wants_aggregates).await?;
+            let text = statement.to_string().to_lowercase();
+            let (context, as_of) = self.session(role, |name| text.contains(name)).await?;
             if role.sees_personal {
                 self.add_jobs(&context, &statement).await?;
             }
@@ -290,17 +218,7 @@ impl Engine {
             Ok::<_, E>((rows.execute_stream().await.map_err(failed)?, as_of))
         });
         let (rows, as_of) = started.await.map_err(|_| late())??;
-        Ok(Answer {
-            schema: rows.schema(),
-            as_of,
-            rows,
-            rows_left: self.limits.rows,
-            limits: (self.limits.time, self.limits.rows),
-            deadline: Box::pin(tokio::time::sleep_until(deadline)),
-            is_over: false,
-            failed: self.failed.clone(),
-            _permit: permit,
-        })
+        Ok(Answer::new(rows, as_of, &self.limits, deadline, self.failed.clone(), permit))
     }
 
     async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, QueryError> {
@@ -313,6 +231,16 @@ impl Engine {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(QueryError::Busy { waiting }),
         }
+    }
+
+    /// The newest version of the table of events.
+    ///
+    /// # Errors
+    /// If the log can't be read.
+    pub async fn version(&self) -> Result<u64, QueryError> {
+        let (table, _) = &mut *self.newest.lock().await;
+        table.update_state().await.map_err(StoreError::delta("reading"))?;
+        Ok(table.version().unwrap_or_default())
     }
 
     /// Watermarks of the newest version: journals, and the last record of each.
@@ -335,7 +263,7 @@ impl Engine {
     async fn session(
         &self,
         role: &Role,
-        wants_aggregates: bool,
+        wants: impl Fn(&str) -> bool,
     ) -> Result<(SessionContext, AsOf), QueryError> {
         let (table, tail) = self.pin().await?;
         let version = table.version().unwrap_or_default();
@@ -346,13 +274,21 @@ impl Engine {
             false => Privacy::Masked(Arc::new(pseudonym(self.secret.pseudonyms()))),
         };
         let mut catalog = Catalog::new(provider, &tail.rows, privacy)?;
-        let aggregates =
-            if wants_aggregates { self.tables.open_named(aggregates::NAME).await? } else { None };
-        if let Some(aggregates) = &aggregates {
+        let mut opened = Vec::new();
+        if wants("counts_by_")
+            && let Some(aggregates) = self.tables.open_named(aggregates::NAME).await?
+        {
             catalog = catalog.with_aggregates(Some(aggregates.table_provider().await?));
+            opened.push(aggregates);
+        }
+        for derived in DERIVED.into_iter().filter(|derived| wants(derived.name)) {
+            if let Some(table) = self.tables.open_named(derived.name).await? {
+                catalog = catalog.with_derived(derived, table.table_provider().await?);
+                opened.push(table);
+            }
         }
         let context = self.sessions.over(catalog, &role.user, self.limits.runtime()?)?;
-        for table in std::iter::once(&table).chain(&aggregates) {
+        for table in std::iter::once(&table).chain(&opened) {
             table.update_datafusion_session(&context.state()).map_err(StoreError::delta("reading"))?;
         }
         Ok((context, AsOf { version, journals: tail.places }))
@@ -416,72 +352,4 @@ fn pseudonym(namespace: Namespace) -> ScalarUDF {
         Ok(ColumnarValue::Array(cast(&replaced, array.data_type())?))
     };
     create_udf("pseudonym", vec![DataType::Utf8], DataType::Utf8, Volatility::Immutable, Arc::new(replace))
-}
-
-/// Rows of an answer, within the limits.
-pub struct Answer {
-    /// Columns.
-    pub schema: SchemaRef,
-    /// Version and places that it is of.
-    pub as_of: AsOf,
-    rows: SendableRecordBatchStream,
-    rows_left: u64,
-    limits: (Duration, u64),
-    deadline: Pin<Box<Sleep>>,
-    is_over: bool,
-    failed: Arc<AtomicU64>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl std::fmt::Debug for Answer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer")
-            .field("schema", &self.schema)
-            .field("as_of", &self.as_of)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Answer {
-    /// All rows at once.
-    ///
-    /// # Errors
-    /// [`QueryError`] if a limit is reached or the query fails.
-    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, QueryError> {
-        let mut batches = Vec::new();
-        while let Some(batch) = self.next().await {
-            batches.push(batch?);
-        }
-        Ok(batches)
-    }
-}
-
-impl Stream for Answer {
-    type Item = Result<RecordBatch, QueryError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.is_over {
-            return Poll::Ready(None);
-        }
-        if self.deadline.as_mut().poll(context).is_ready() {
-            self.is_over = true;
-            self.failed.fetch_add(1, Ordering::Relaxed);
-            return Poll::Ready(Some(Err(QueryError::Time(self.limits.0))));
-        }
-        let next = futures::ready!(self.rows.poll_next_unpin(context));
-        let item = match next {
-            None => None,
-            Some(Err(error)) => Some(Err(error.into())),
-            Some(Ok(batch)) => match self.rows_left.checked_sub(batch.num_rows() as u64) {
-                Some(left) => {
-                    self.rows_left = left;
-                    return Poll::Ready(Some(Ok(batch)));
-                }
-                None => Some(Err(QueryError::Rows(self.limits.1))),
-            },
-        };
-        self.is_over = true;
-        self.failed.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
-        Poll::Ready(item)
-    }
 }

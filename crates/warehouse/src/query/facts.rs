@@ -23,10 +23,10 @@ pub const FACTS: [View; 8] = [
             ("country", Column("country")),
             ("device_type", Column("device_type")),
             ("channel", Column("channel")),
-            ("campaign", Text("campaign.name")),
+            ("campaign", Column("campaign")),
             ("campaign_source", Text("campaign.source")),
             ("campaign_medium", Text("campaign.medium")),
-            ("revenue", Number("revenue.amount")),
+            ("revenue", Column("revenue")),
             ("currency", Text("revenue.currency")),
             ("experiment", Text("exposure.experiment")),
             ("variant", Text("exposure.variant")),
@@ -149,9 +149,8 @@ pub const FACTS: [View; 8] = [
 ];
 
 /// Texts of these tables that describe no person: names that programs and operators give.
-const IMPERSONAL: [&str; 47] = [
+const IMPERSONAL: [&str; 46] = [
     "user_interaction.properties.element_id",
-    "campaign.name",
     "campaign.source",
     "campaign.medium",
     "revenue.currency",

@@ -1,5 +1,6 @@
 //! SQL over one version of the tables and the journals' tail.
 
+pub mod answer;
 pub mod catalog;
 pub mod engine;
 pub mod facts;
@@ -13,6 +14,7 @@ pub mod tail;
 pub mod views;
 mod yielding;
 
-pub use engine::{Answer, AsOf, Engine, QueryError, Role};
+pub use answer::{Answer, AsOf, QueryError};
+pub use engine::{Engine, Role};
 pub use format::{Format, Writer};
 pub use limits::Limits;

@@ -3,6 +3,7 @@
 //!
 //! Facts are counted while events are made, or are constants of the modules; the pages must show them.
 
+pub mod addresses;
 pub mod business;
 pub mod media;
 pub mod people;
@@ -54,5 +55,19 @@ mod tests {
         assert_eq!((&events, &facts), (&planted(now).0, &planted(now).1));
         assert!(events.len() > 15_000, "{}", events.len());
         assert!(events.iter().all(|event| event.timestamp < now));
+    }
+
+    #[test]
+    fn the_addresses_have_places() {
+        let database = maxminddb::Reader::from_source(addresses::database()).unwrap();
+        let country = |address: &str| {
+            let found = database.lookup(address.parse().unwrap()).unwrap();
+            let found: Option<maxminddb::geoip2::City<'_>> = found.decode().unwrap();
+            found.and_then(|found| found.country.iso_code.map(str::to_owned))
+        };
+        assert_eq!(country("192.0.2.255").as_deref(), Some("DE"));
+        assert_eq!(country(security::ATTACKERS[0]).as_deref(), Some("BR"));
+        assert_eq!(country("203.0.113.0").as_deref(), Some("JP"));
+        assert_eq!((country("192.0.3.0"), country("10.0.0.1")), (None, None));
     }
 }

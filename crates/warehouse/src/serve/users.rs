@@ -1,5 +1,6 @@
 //! Users of the SQL wires, and their roles. Passwords stand in files of their own.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -78,6 +79,14 @@ impl Access {
     /// True if a listener at `address` may serve with this access.
     pub fn allows(&self, address: SocketAddr) -> bool {
         matches!(self, Self::Users(_)) || address.ip().is_loopback()
+    }
+
+    /// Rights that its users have: to see what is personal, or not.
+    pub fn sees_personal(&self) -> BTreeSet<bool> {
+        match self {
+            Self::Local => BTreeSet::from([true]),
+            Self::Users(users) => users.users.iter().map(|user| user.role.sees_personal).collect(),
+        }
     }
 }
 

@@ -11,6 +11,8 @@ pub mod parts;
 pub mod secret;
 pub mod tables;
 
+pub use deltalake::DeltaTable;
+
 pub use commit::{CommitError, Committed, commit};
 pub use lock::LoaderLock;
 pub use secret::Secret;

@@ -15,6 +15,9 @@ use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt;
 
+/// Number of derived tables: the version of the table of events that was looked at.
+pub const EVENTS_VERSION: &str = "tickstream.events";
+
 /// Versions that are read one by one; where more are new, the newest checkpoint is read again.
 const STEPS_MAX: u64 = 200;
 

@@ -25,7 +25,7 @@ const UNIQUE: [&str; 3] = ["event_id", "raw_data", "properties"];
 /// Columns of rising numbers.
 const RISING: [&str; 4] = ["timestamp", "timestamp_ns", "received_at", "received_ns"];
 /// Columns in which single values are looked up.
-const LOOKED_UP: [&str; 3] = ["user_id", "session_id", "trace_id"];
+const LOOKED_UP: [&str; 4] = ["user_id", "anonymous_id", "session_id", "trace_id"];
 
 /// Rows in a row group of a compacted file.
 const ROW_GROUP_ROWS: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! Tables in parts that are exchanged whole: aggregates by hour, results of jobs by period.
+//! Tables in parts that are exchanged whole: aggregates by hour, results of jobs by period, derived tables.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Sign-ins, three attacks, vulnerabilities and checks.
+//! Sign-ins, three attacks, impossible travel, vulnerabilities and checks.
 
 use serde_json::json;
 
@@ -15,6 +15,8 @@ pub const BRUTE_FORCE: u64 = 30;
 pub const STUFFED: u64 = 25;
 /// Targets that one address was denied within three minutes.
 pub const SCANNED: u64 = 25;
+/// Principal whose accesses succeed from two countries within 40 minutes.
+pub const TRAVELLER: &str = "employee-7";
 /// Address of each attack.
 pub const ATTACKERS: [&str; 3] = ["198.51.100.9", "203.0.113.5", "203.0.113.77"];
 /// Open findings: severity and number; the first critical one is overdue.
@@ -67,6 +69,7 @@ pub fn plant(plant: &mut Plant) {
         );
     }
     attacks(plant);
+    travel(plant);
     findings(plant);
 }
 
@@ -122,6 +125,25 @@ fn attacks(plant: &mut Plant) {
     }
 }
 
+/// The same account at home, and 40 minutes later on another continent.
+fn travel(plant: &mut Plant) {
+    let begin = plant.now_ns - 9 * 3_600 * SECOND;
+    for (minutes, address) in [(0, "192.0.2.10"), (40, "203.0.113.9")] {
+        attempt(
+            plant,
+            begin + minutes * 60 * SECOND,
+            &Attempt {
+                action: "download",
+                outcome: "success",
+                principal: TRAVELLER.to_owned(),
+                target: "/reports".to_owned(),
+                method: "sso",
+                address,
+            },
+        );
+    }
+}
+
 fn findings(plant: &mut Plant) {
     let found = plant.days_ago(20, 0);
     for (severity, count) in OPEN {
@@ -140,7 +162,12 @@ fn findings(plant: &mut Plant) {
         }
     }
     for number in 0..CHECKS[0] {
-        let status = if number < CHECKS[1] { "fixed" } else { "open" };
+        // One of the right ones was wrong before.
+        let status = match number {
+            0 => "fixed",
+            _ if number < CHECKS[1] => "passed",
+            _ => "open",
+        };
         let body = json!({"finding_id": format!("check-{number}"), "status": status, "severity": "low", "category": "misconfiguration", "scanner": "bench"});
         plant.push(plant.days_ago(9, 60 + number), "linux", "finding", "check_reported", body, json!({}));
     }

@@ -104,6 +104,9 @@ impl Span<'_> {
     }
 }
 
+/// Service that each order calls.
+pub const MAILER: &str = "mailer";
+
 /// Requests, statement and log behind an order, in the name of its user.
 pub fn order(plant: &mut Plant, at: u64, trace: &str, person: &Value) {
     let names = json!({"session_id": person["session_id"], "user_id": person["user_id"]});
@@ -127,7 +130,17 @@ pub fn order(plant: &mut Plant, at: u64, trace: &str, person: &Value) {
         is_error: false,
         more: statement,
     };
-    span.push(plant, trace, 2, "client", names);
+    span.push(plant, trace, 2, "client", names.clone());
+    let receipt = json!({"parent_span_id": format!("{:016x}", 1), "resource": {"service_name": MAILER, "service_version": "1.0.0"}});
+    let span = Span {
+        service: MAILER,
+        operation: "send receipt",
+        at: at + 25_000_000,
+        duration_ms: 8,
+        is_error: false,
+        more: receipt,
+    };
+    span.push(plant, trace, 3, "consumer", names);
     let log = json!({"service": "orders", "level": "info", "message": "order stored", "context": {"trace_id": trace}});
     plant.push(at + 30_000_000, "linux", "log", "log", log, json!({}));
 }

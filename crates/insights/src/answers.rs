@@ -1,0 +1,188 @@
+//! Answers of items, kept for the pages: who asks gets the newest one at once, and slow ones are computed in the background.
+//!
+//! An answer is of one version of the tables and one time, which the page names; it is exactly what the item's SQL says then. One
+//! that is computed quickly is computed for each visit. A slow one is kept until it is due: its computation takes a twentieth of a
+//! core at most, and none while the tables stay the same.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tickstream_warehouse_core::query::{Engine, Role};
+use tokio::sync::watch;
+
+use crate::ask::{Answer, AskError, Asker, Unusual};
+use crate::filters::{Filters, NAMES, Parameters};
+use crate::teams::{Item, TEAMS, Team};
+
+/// Answers that take less are computed for each visit.
+const QUICK: Duration = Duration::from_millis(100);
+/// Time between two computations of an answer, as a multiple of what one takes.
+const PAUSE: u32 = 20;
+/// Age beyond which nobody gets an answer, though the tables are the same: its period ends in the past.
+const AGE_MAX: Duration = Duration::from_secs(3_600);
+/// Answers that are kept; the oldest go.
+const KEPT_MAX: usize = 500;
+/// Time between two looks at the answers of all items.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Item, filters and rights that an answer is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Question {
+    team: &'static str,
+    item: &'static str,
+    /// Period and filters, as an address has them, in one order.
+    filters: String,
+    sees_personal: bool,
+}
+
+/// An answer with its time and version.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The answer.
+    pub answer: Arc<Answer>,
+    /// Unusual hours of the item's line.
+    pub unusual: Arc<Vec<Unusual>>,
+    /// Period and filters that it is for.
+    pub filters: Filters,
+    /// Version of the tables.
+    pub version: u64,
+    /// Time that it took.
+    pub took: Duration,
+    /// Time at which it was computed.
+    pub at: Instant,
+}
+
+impl Kept {
+    fn is_due(&self) -> bool {
+        self.at.elapsed() >= self.took * PAUSE
+    }
+}
+
+/// Answers by question, and what is being computed.
+#[derive(Debug)]
+pub struct Answers {
+    engine: Arc<Engine>,
+    kept: Mutex<HashMap<Question, Kept>>,
+    computing: Mutex<HashMap<Question, Arc<tokio::sync::Mutex<()>>>>,
+    quick: Duration,
+}
+
+impl Answers {
+    /// No answers yet.
+    pub fn new(engine: Arc<Engine>) -> Self {
+        Self { engine, kept: Mutex::default(), computing: Mutex::default(), quick: QUICK }
+    }
+
+    /// The same, but answers that take longer than `quick` are kept.
+    #[must_use]
+    pub fn with_quick(self, quick: Duration) -> Self {
+        Self { quick, ..self }
+    }
+
+    /// The answer of an item for a user, at once if one is kept.
+    ///
+    /// # Errors
+    /// [`AskError`] if there is none and it can't be computed.
+    pub async fn ask(
+        self: &Arc<Self>,
+        team: &'static Team,
+        item: &'static Item,
+        parameters: &Parameters,
+        role: &Role,
+    ) -> Result<Kept, AskError> {
+        let question = Question::new(team, item, parameters, role.sees_personal);
+        let known = lock(&self.kept).get(&question).cloned();
+        let Some(known) = known.filter(|known| known.at.elapsed() < AGE_MAX && known.took >= self.quick)
+        else {
+            return self.compute(question, item).await;
+        };
+        if known.is_due() {
+            let answers = self.clone();
+            tokio::spawn(async move { answers.refresh(question, item).await });
+        }
+        Ok(known)
+    }
+
+    /// Computes an answer; one that another visit computes meanwhile is taken.
+    async fn compute(&self, question: Question, item: &'static Item) -> Result<Kept, AskError> {
+        let asked = Instant::now();
+        let turn = lock(&self.computing).entry(question.clone()).or_default().clone();
+        let _turn = turn.lock().await;
+        let known = lock(&self.kept).get(&question).cloned();
+        if let Some(known) = known.filter(|known| known.at >= asked) {
+            return Ok(known);
+        }
+        let role = if question.sees_personal { Role::local() } else { Role::masked() };
+        let filters = Filters::read(&Parameters::parse(&question.filters), item.days, crate::filters::now());
+        let begun = Instant::now();
+        let computed = async {
+            let version = self.engine.version().await?;
+            let asker = Asker::new(&self.engine, &role);
+            let answer = asker.item(item, &filters).await?;
+            Ok::<_, AskError>((version, answer, asker.unusual(item, &filters).await?))
+        };
+        let computed = computed.await;
+        lock(&self.computing).remove(&question);
+        let (version, answer, unusual) = computed?;
+        let (answer, unusual) = (Arc::new(answer), Arc::new(unusual));
+        let kept = Kept { answer, unusual, filters, version, took: begun.elapsed(), at: Instant::now() };
+        let mut all = lock(&self.kept);
+        if all.len() >= KEPT_MAX
+            && let Some(oldest) =
+                all.iter().min_by_key(|(_, kept)| kept.at).map(|(question, _)| question.clone())
+        {
+            all.remove(&oldest);
+        }
+        all.insert(question, kept.clone());
+        Ok(kept)
+    }
+
+    /// Computes an answer anew that is slow and due, if the tables have changed.
+    async fn refresh(&self, question: Question, item: &'static Item) {
+        let known = lock(&self.kept).get(&question).cloned();
+        if let Some(known) = known {
+            let is_fresh = || known.took < self.quick || !known.is_due();
+            let is_same = self.engine.version().await.ok() == Some(known.version);
+            if is_fresh() || (is_same && known.at.elapsed() < AGE_MAX / 2) {
+                return;
+            }
+        }
+        let name = (question.team, question.item);
+        if let Err(error) = self.compute(question, item).await {
+            let error = tickstream_warehouse_core::loader::with_sources(&error);
+            tracing::warn!(team = name.0, item = name.1, error, "an item has no answer");
+        }
+    }
+
+    /// Keeps the answers of all items with their usual period, until `stop` is set.
+    pub async fn keep(self: Arc<Self>, sees_personal: BTreeSet<bool>, mut stop: watch::Receiver<bool>) {
+        loop {
+            for (team, item) in TEAMS.iter().flat_map(|team| team.items.iter().map(move |item| (team, item)))
+            {
+                for sees_personal in &sees_personal {
+                    let question = Question::new(team, item, &Parameters::default(), *sees_personal);
+                    self.refresh(question, item).await;
+                    if *stop.borrow() {
+                        return;
+                    }
+                }
+            }
+            if tokio::time::timeout(ROUND, stop.changed()).await.is_ok() {
+                return;
+            }
+        }
+    }
+}
+
+impl Question {
+    fn new(team: &Team, item: &Item, parameters: &Parameters, sees_personal: bool) -> Self {
+        let names = ["days", "from", "to"].into_iter().chain(NAMES);
+        let values: Vec<_> = names.map(|name| (name, parameters.get(name).unwrap_or_default())).collect();
+        Self { team: team.name, item: item.name, filters: Parameters::default().with(&values), sees_personal }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
