@@ -10,7 +10,7 @@ use tickstream_client::events::{Body, Event, EventType, Log, LogContext};
 
 use super::{
     fields::{self, SERVICE_BYTES_MAX, clipped_or, hex_id, set_message},
-    json::{maps, take_text, time},
+    json::{maps, parse, take_text, time},
 };
 use crate::{
     http::{Head, HttpSource, Refusal, Reply},
@@ -118,10 +118,11 @@ impl HttpSource for Bulk {
             }
             let document =
                 lines.next().ok_or_else(|| Malformed("the last action has no document".to_owned()))?;
-            match (action.name, serde_json::from_slice(document)) {
+            let document = std::str::from_utf8(document).map_err(|error| error.to_string()).and_then(parse);
+            match (action.name, document) {
                 ("update", _) => writer.reject("UNSUPPORTED", "documents can't be updated"),
                 (_, Ok(document)) => writer.event(event(&action, document, writer)),
-                (_, Err(error)) => writer.reject("MALFORMED", error.to_string()),
+                (_, Err(problem)) => writer.reject("MALFORMED", problem),
             }
         }
         Ok(())
