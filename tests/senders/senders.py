@@ -127,6 +127,35 @@ def test_otel_python_http(installation):
     return otel(installation, "otelhttp", exporters)
 
 
+def test_otel_python_sends_again_by_itself(installation):
+    """Without a server both protocols are told when to come again, and do so: each record is stored once."""
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as Grpc
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as Http
+    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    headers = {"x-api-key": "bk_0b77ffee"}
+    grpc = Grpc(endpoint=f"http://127.0.0.1:{installation.ports['otlp_grpc']}", insecure=True, headers=tuple(headers.items()))
+    providers = []
+    installation.kill(["server"])
+    for name, exporter in [("again_grpc", grpc), ("again_http", Http(endpoint=installation.url("otlp_http", "/v1/logs"), headers=headers))]:
+        provider = LoggerProvider()
+        provider.add_log_record_processor(BatchLogRecordProcessor(exporter, schedule_delay_millis=100))
+        logger = logging.getLogger(name)
+        logger.addHandler(LoggingHandler(logger_provider=provider))
+        logger.propagate = False
+        for index in range(20):
+            logger.warning("%s %d", name, index)
+        providers.append(provider)
+    time.sleep(4)
+    installation.start_server()
+    found = installation.wait_for_events(lambda event: " " in event.get("log", {}).get("message", "") and "again_" in event["log"]["message"], 40)
+    for provider in providers:
+        provider.shutdown()
+    messages = sorted(event["log"]["message"] for event in found)
+    assert messages == sorted(f"again_{kind} {index}" for kind in ("grpc", "http") for index in range(20)), messages
+
+
 def test_segment_python(installation):
     from segment.analytics.client import Client
 

@@ -200,6 +200,10 @@ fn fill(
             let group_id =
                 take_text(&mut properties, "$group_key").ok_or("properties.$group_key: it has none")?;
             let r#type = take_text(&mut properties, "$group_type").unwrap_or_default();
+            // The id that libraries make up where nobody is meant.
+            if event.user_id.as_deref() == Some(&*["$", &r#type, "_", &group_id].concat()) {
+                event.user_id = None;
+            }
             let (traits, typed_traits) = maps(take_object(&mut properties, "$group_set"));
             event.group_id.clone_from(&group_id);
             (EventType::Group, Body::Group(Group { group_id, r#type, traits, typed_traits }))
