@@ -180,9 +180,10 @@ impl Exchange {
             return grpc::message(head, body, self.limits.content_bytes);
         }
         let name = head.header("content-encoding");
-        let encoding = source.encoding(head).or_else(|| Encoding::from_header(name)).ok_or_else(|| {
-            Refusal::Unsupported(format!("Content-Encoding {name} isn't taken; gzip, zstd or deflate is"))
-        })?;
+        let encoding =
+            source.encoding(head, body).or_else(|| Encoding::from_header(name)).ok_or_else(|| {
+                Refusal::Unsupported(format!("Content-Encoding {name} isn't taken; gzip, zstd or deflate is"))
+            })?;
         decode(encoding, body, self.limits.content_bytes).map_err(|error| match error {
             DecodeError::TooLarge(bytes_max) => Refusal::TooLarge { bytes_max },
             DecodeError::Broken(problem) => {

@@ -116,6 +116,23 @@ async fn pages_of_posthog_learn_what_is_on() {
     assert_eq!(request(fixture.http, "GET /array/public-key/config.js HTTP/1.1", b"").await.status, 404);
 }
 
+/// posthog-js packs its bodies, and says so nowhere; the secret is inside.
+#[tokio::test]
+async fn pages_of_posthog_send_packed_bodies() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(
+        br#"{"api_key":"public-key","batch":[{"event":"$pageview","properties":{"distinct_id":"a"}}]}"#,
+    )
+    .unwrap();
+    let packed = gzip.finish().unwrap();
+    for head in ["POST /e/ HTTP/1.1\r\ncontent-type: text/plain", "POST /e/?compression=gzip-js HTTP/1.1"] {
+        let answer = request(fixture.http, head, &packed).await;
+        assert_eq!((answer.status, answer.json()), (200, json!({ "status": "Ok" })), "{head}");
+    }
+    assert_eq!(fixture.server.events()[0].event_name, "$pageview");
+}
+
 #[tokio::test]
 async fn pages_of_segment_send_batches_by_their_short_path() {
     let fixture = Fixture::start(Some(KEYS)).await;
