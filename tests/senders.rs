@@ -36,6 +36,16 @@ fn fault_88_a_collector_hands_over_without_a_refused_request() {
 }
 
 #[test]
+fn fault_68_odd_texts_and_numbers_are_stored_as_they_are_or_refused_by_field() {
+    script("odd.py", &[]);
+}
+
+#[test]
+fn fault_70_a_flood_is_limited_and_others_do_not_notice() {
+    script("flood.py", &["4"]);
+}
+
+#[test]
 fn malformed_requests_are_told_what_is_wrong() {
     script("malformed.py", &["20000", "1"]);
 }

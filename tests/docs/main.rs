@@ -2,6 +2,7 @@
 //! (world.sh). A block of commands that can't be run says why not (markdown.rs).
 
 mod help;
+mod links;
 mod markdown;
 mod script;
 
@@ -140,8 +141,10 @@ pages! {
     alerts: "docs/alerts.md",
     collector: "docs/collector.md",
     deployment: "docs/deployment.md",
+    metrics: "docs/metrics.md",
     operations: "docs/operations.md",
     publishing: "docs/publishing.md",
+    stored_events: "docs/stored-events.md",
     tls: "docs/tls.md",
 }
 
@@ -152,6 +155,15 @@ fn every_page_with_commands_is_run() {
         .filter(|page| blocks_of(page).iter().any(|block| block.how.not_run.is_none()))
         .collect();
     assert_eq!(with_commands, RUN, "pages whose commands are run, and the tests of this file");
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let decisions = std::fs::read_dir(root().join("docs/decisions")).unwrap();
+    let records = decisions.map(|entry| format!("docs/decisions/{}", entry.unwrap().file_name().display()));
+    let all = pages().into_iter().chain(records).chain(["CHANGELOG.md".to_owned()]);
+    let wrong: Vec<_> = all.flat_map(|page| links::broken(&root(), &page, &read(&page))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -110,12 +110,12 @@ impl How {
 }
 
 /// The name of a heading in links: lower case, hyphens for spaces, without punctuation.
-fn anchor(heading: &str) -> String {
+pub fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     text.chars()
-        .filter_map(
-            |c| if c == ' ' { Some('-') } else { Some(c).filter(|c| c.is_alphanumeric() || *c == '-') },
-        )
+        .filter_map(|c| {
+            if c == ' ' { Some('-') } else { Some(c).filter(|c| c.is_alphanumeric() || "-_".contains(*c)) }
+        })
         .collect()
 }
 

@@ -284,7 +284,7 @@ class FloodOfAddresses(Guesses):
     fault = 12
     promise = "Flood of addresses against the limiter: its memory is fixed"
     options = BruteForceByProxy.options
-    # 16,384 addresses have a place (docs/security.md): this many fill a quarter of it.
+    # 16,384 addresses have a place (docs/limits.md): this many fill a quarter of it.
     addresses = 4_000
     at_once = 250
 

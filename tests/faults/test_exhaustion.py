@@ -26,7 +26,7 @@ class NoDescriptors(FaultCase):
     fault = 16
     promise = "EMFILE: accepting pauses and resumes, no spin, existing clients unharmed"
     nofile = 200
-    # What the server keeps beside its connections (docs/architecture.md, bounds of connections).
+    # What the server keeps beside its connections (docs/limits.md).
     reserved = 128
     confinement = ("--nofile", nofile)
 
@@ -105,7 +105,7 @@ class SilentConnections(FaultCase):
 class ReceiveBuffers(FaultCase):
     fault = 19
     promise = "Receive buffers exhausted: re-armed, nobody dropped"
-    # The shard's provided buffers hold this (docs/architecture.md, bounds of a pass).
+    # The shard's provided buffers hold this (docs/limits.md, a pass of a shard).
     buffered = 512 * KIB
     clients = 200
     bytes_each = 40 * KIB

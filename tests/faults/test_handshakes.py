@@ -380,7 +380,7 @@ class OldVersions(TlsCase):
 class KeyUpdates(TlsCase):
     fault = 29
     promise = "KeyUpdate flood: closed"
-    # What rustls takes without data in between (docs/architecture.md, bounds of input).
+    # What rustls takes without data in between (docs/limits.md, after AUTH).
     updates_max = 32
     cpu_max_s = 1.0
 
@@ -561,7 +561,7 @@ class HandshakeStormOf5000(TlsCase):
         result = self.load(*given, "--tls-resume", "off", port=self.tls_port, measured_s=60)
         self.assertEqual(result["answers"], {"ACK": self.handshakes})
         self.check_metric("tickstream_tls_handshakes_full_total", self.handshakes)
-        # 1,024 in flight, each some 20 KB while it lasts (docs/security.md).
+        # 1,024 in flight, each some 20 KB while it lasts (docs/limits.md).
         self.assertLess(self.resident_bytes() - before, 48 * MIB)
 
 
@@ -573,7 +573,7 @@ class Slowloris(TlsCase):
     timeout_s = 120
     connections = 10_000
     late_median_s = 0.25
-    # What is held of each: plain 4 KiB of a frame; TLS what docs/security.md says of a dribbled handshake, of which a
+    # What is held of each: plain 4 KiB of a frame; TLS what docs/limits.md says of a dribbled handshake, of which a
     # byte a second is little.
     held_max = 4 * KIB
 

@@ -238,5 +238,5 @@ class FullQueue(StuckLog):
     timeout_s = 120
 
     def test_more_lines_than_wait_in_the_queue(self):
-        """8,192 wait (docs/architecture.md, bounds of the process)."""
+        """8,192 wait (docs/limits.md)."""
         self.check_stuck(10_000)

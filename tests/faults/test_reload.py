@@ -324,7 +324,7 @@ class ScrapeStorm(FaultCase):
     seconds = 3
     # Scrapers, server and clients share two CPUs.
     late_median_s = 0.25
-    # How often the shards are asked for their counters (docs/operations.md).
+    # How often the shards are asked for their counters (docs/limits.md).
     collections_per_second = 10
 
     def setUp(self):

@@ -45,6 +45,22 @@ KINDS = [
 ]
 
 
+# Pieces of heads; a request has some of them, in any order.
+LINES = [
+    b"Host: collector\r\n", b"Host: other\r\n", b"X-API-Key: bk_0b77ffee\r\n", b"Content-Length: 2\r\n", b"Content-Length: 5\r\n",
+    b"content-length: +2\r\n", b"Content-Length : 2\r\n", b"Transfer-Encoding: chunked\r\n", b"transfer-encoding: gzip, chunked\r\n",
+    b"Content-Type: application/json\r\n", b"Content-Encoding: gzip\r\n", b"X: a\nContent-Length: 9\r\n", b"X: a\rb\r\n", b"X: \0\r\n",
+    b" folded\r\n", b"no colon\r\n", b": no name\r\n", b"Expect: 100-continue\r\n", b"Connection: upgrade\r\n", b"\xff\xfe: x\r\n",
+]
+FIRST_LINES = [
+    b"POST /v1/events HTTP/1.1\r\n", b"POST /v1/events HTTP/1.0\r\n", b"POST /v1/events HTTP/1.1\n", b"POST /v1/events HTTP/9.9\r\n",
+    b"POST  /v1/events HTTP/1.1\r\n", b"P\0ST /v1/events HTTP/1.1\r\n", b"GET /%zz HTTP/1.1\r\n", b"GET /\xc3\xa4 HTTP/1.1\r\n",
+    b"PRI * HTTP/2.0\r\n", b"CONNECT a:1 HTTP/1.1\r\n", b"\r\n\r\nPOST /v1/events HTTP/1.1\r\n", b"\x16\x03\x01\x02\0\x01\0\r\n",
+]
+BODIES = [b"[]", b"2\r\n[]\r\n0\r\n\r\n", b"2\n[]\r\n0\r\n\r\n", b"zz\r\n", b"", b"[]GET / HTTP/1.1\r\n\r\n"]
+HEADS_AT_ONCE = 64
+
+
 def main():
     tickstream = pathlib.Path(sys.argv[1]).resolve()
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000_000
@@ -56,9 +72,9 @@ def main():
     answers = collections.Counter()
     malformed, began = 0, time.monotonic()
     while malformed < count:
-        kind = chance.choice(KINDS)
-        found = flood(installation, kind, chance)
-        answers.update((kind[1], status) for status in found)
+        kind = chance.choice([*KINDS, None])
+        path, found = (kind[1], flood(installation, kind, chance)) if kind else ("head", heads(installation, chance))
+        answers.update((path, status) for status in found)
         malformed += sum(status != "taken" for status in found)
     seconds = time.monotonic() - began
     peak_mib = peak_bytes(installation.collector.pid) >> 20
@@ -90,6 +106,29 @@ def flood(installation, kind, chance):
     return found
 
 
+def heads(installation, chance):
+    """Sends heads made of odd lines, a connection each, and gives the status of the first answer to each."""
+    streams = []
+    for _ in range(HEADS_AT_ONCE):
+        lines = [chance.choice(LINES) for _ in range(chance.randrange(6))]
+        request = b"".join([chance.choice(FIRST_LINES), *lines, b"\r\n", chance.choice(BODIES)])
+        stream = socket.create_connection(("127.0.0.1", installation.ports["http"]), timeout=30)
+        stream.sendall(request)
+        # Nothing else comes: a body that isn't whole needn't be waited for.
+        stream.shutdown(socket.SHUT_WR)
+        streams.append((stream, request))
+    found = []
+    for stream, request in streams:
+        reader = stream.makefile("rb")
+        line = reader.peek(1)
+        # What is no request at all may be closed without a word: HTTP/2 without its preface.
+        found.append("closed" if not line or line[:1] == b"\0" else told(reader, "a head", request))
+        reader.close()
+        stream.close()
+        assert found[-1] != "closed" or request.startswith(b"PRI"), f"no answer to {request!r}"
+    return found
+
+
 def mutated(seed, chance):
     body = bytearray(seed)
     for _ in range(chance.randrange(1, 4)):
@@ -111,7 +150,10 @@ def mutated(seed, chance):
 def told(reader, path, body):
     """What a request was told. A refusal has to say what is wrong."""
     status_line = reader.readline()
-    assert status_line.startswith(b"HTTP/1.1 "), f"no answer to {body!r} at {path}: {status_line!r}"
+    while status_line.startswith(b"HTTP/1.1 100"):
+        assert reader.readline() == b"\r\n"
+        status_line = reader.readline()
+    assert status_line.startswith(b"HTTP/1."), f"no answer to {body!r} at {path}: {status_line!r}"
     status, length = int(status_line.split()[1]), 0
     while (line := reader.readline().strip()) != b"":
         if line.lower().startswith(b"content-length:"):
@@ -120,7 +162,7 @@ def told(reader, path, body):
     if status < 300:
         is_partly = any(word in answer for word in (b'"code":', b"partialSuccess", b'"errors":true'))
         return "partly" if is_partly else "taken"
-    assert 400 <= status < 500, f"{status} for {body!r} at {path}: {answer!r}"
+    assert 400 <= status < 500 or status == 501, f"{status} for {body!r} at {path}: {answer!r}"
     assert len(answer) >= 20, f"{status} without a reason for {body!r} at {path}: {answer!r}"
     return status
 

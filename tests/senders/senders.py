@@ -1,5 +1,6 @@
 """Each test runs one sender, and compares what is stored with what was sent."""
 
+import http.server
 import json
 import logging
 import os
@@ -7,7 +8,11 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
+import threading
 import time
+import urllib.error
+import urllib.request
 import uuid
 
 
@@ -122,6 +127,35 @@ def test_otel_python_http(installation):
     return otel(installation, "otelhttp", exporters)
 
 
+def test_otel_python_sends_again_by_itself(installation):
+    """Without a server both protocols are told when to come again, and do so: each record is stored once."""
+    from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as Grpc
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter as Http
+    from opentelemetry.sdk._logs import LoggerProvider, LoggingHandler
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    headers = {"x-api-key": "bk_0b77ffee"}
+    grpc = Grpc(endpoint=f"http://127.0.0.1:{installation.ports['otlp_grpc']}", insecure=True, headers=tuple(headers.items()))
+    providers = []
+    installation.kill(["server"])
+    for name, exporter in [("again_grpc", grpc), ("again_http", Http(endpoint=installation.url("otlp_http", "/v1/logs"), headers=headers))]:
+        provider = LoggerProvider()
+        provider.add_log_record_processor(BatchLogRecordProcessor(exporter, schedule_delay_millis=100))
+        logger = logging.getLogger(name)
+        logger.addHandler(LoggingHandler(logger_provider=provider))
+        logger.propagate = False
+        for index in range(20):
+            logger.warning("%s %d", name, index)
+        providers.append(provider)
+    time.sleep(4)
+    installation.start_server()
+    found = installation.wait_for_events(lambda event: " " in event.get("log", {}).get("message", "") and "again_" in event["log"]["message"], 40)
+    for provider in providers:
+        provider.shutdown()
+    messages = sorted(event["log"]["message"] for event in found)
+    assert messages == sorted(f"again_{kind} {index}" for kind in ("grpc", "http") for index in range(20)), messages
+
+
 def test_segment_python(installation):
     from segment.analytics.client import Client
 
@@ -171,6 +205,19 @@ def test_elasticsearch_python(installation):
     assert len(logs) == 50, "documents with the same id count once"
     assert {log["log"]["message"] for log in logs} == {source["message"] for source in documents}
     assert {log["log"]["level"] for log in logs} == {"warn"}
+
+
+def test_schemathesis_passes_the_api(installation):
+    """Requests that the document of the own API allows and forbids, made up by a fuzzer."""
+    program = pathlib.Path(sys.executable).parent / "schemathesis"
+    if not program.exists():
+        return "skipped: no schemathesis"
+    document = installation.url("http", "/openapi.json")
+    folder = folder_of(installation, "schemathesis")
+    command = [program, "run", document, "--header", "X-API-Key: bk_0b77ffee", "--checks", "all", "--max-examples", "200", "--seed", "7"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, (run.stdout + run.stderr)[-3000:]
+    return run.stdout.strip().splitlines()[-1].strip(" =")
 
 
 def test_fluent_logger(installation):
@@ -268,6 +315,86 @@ def test_segment_node(installation):
     assert all(track["properties"]["nested"] == {"a": [track["properties"]["index"]]} for track in tracks), tracks
     (group,) = [event for event in installation.events("--bare") if event["event_type"] == "group"]
     assert group["group"]["group_id"] == "acme" and group["group"]["traits"] == {"plan": "pro"}, group
+
+
+def page_in_browser(html, files, then):
+    """Opens a page in Chromium, with files beside it, and gives the page to `then`; None without Chromium."""
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
+    from browser import Browser, program
+
+    if not program():
+        return None
+    answers = {"/": ("text/html", html.encode())} | {f"/{path.name}": ("text/javascript", path.read_bytes()) for path in files}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            kind, body = answers.get(self.path, ("text/plain", b""))
+            self.send_response(200 if body else 404)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, Browser() as browser:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page = browser.page(800, 600)
+        page.open(f"http://127.0.0.1:{server.server_port}/")
+        found = then(page)
+        server.shutdown()
+        return found
+
+
+def test_posthog_js_in_a_page(installation):
+    script = NODE / "node_modules/posthog-js/dist/array.full.no-external.js"
+    if not script.exists():
+        return "skipped: no posthog-js"
+    html = f"""<!doctype html><title>shop</title><script src="{script.name}"></script><button id="buy">Buy</button>
+        <script>posthog.init("wk_5c1f9a00", {{api_host: "{installation.url("http")}", persistence: "memory", opt_out_useragent_filter: true}}); posthog.capture("js_opened", {{n: 5}})</script>"""
+
+    def click(page):
+        page.wait_for("posthog.autocapture.isEnabled")
+        page.evaluate("document.querySelector('#buy').click()")
+        return installation.wait_for_events(named("$autocapture"), 1)
+
+    clicks = page_in_browser(html, [script], click)
+    if clicks is None:
+        return "skipped: no Chromium"
+    assert clicks[0]["properties"]["$event_type"] == "click" and clicks[0]["platform"] == "web", clicks
+    (opened,) = installation.wait_for_events(named("js_opened"), 1)
+    assert opened["properties"]["n"] == 5 and opened["anonymous_id"], opened
+    (view,) = installation.wait_for_events(named("$pageview"), 1)
+    assert view["page"]["title"] == "shop", view
+
+
+def test_page_shows_who_sends_what_and_what_is_refused(installation):
+    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
+    from browser import Browser, program
+
+    if not program():
+        return "skipped: no Chromium"
+
+    def post(key, name):
+        event = {"platform": "web", "event_type": "custom", "event_name": name, "custom": {"schema": "s/1"}}
+        request = urllib.request.Request(installation.url("http", f"/v1/events?key={key}"), json.dumps(event).encode())
+        return urllib.request.urlopen(request, timeout=10)
+
+    assert post("bk_0b77ffee", "<b onclick=alert(1)>bold</b>").status == 200
+    try:
+        post("wrong", "x")
+    except urllib.error.HTTPError as refused:
+        assert refused.code == 401
+    with Browser() as browser:
+        page = browser.page(360, 780, phone=True)
+        page.open(installation.url("admin"))
+        page.wait_for("document.querySelector('#senders').textContent.includes('<b onclick=alert(1)>bold</b>')")
+        assert page.text("#state") == "collecting", page.text("#state")
+        assert "backend" in page.text("#senders") and "events" in page.text("#sources"), page.text("#sources")
+        assert "unauthorized" in page.text("#refusals"), page.text("#refusals")
+        assert not page.evaluate("document.querySelector('#senders b')")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it is wider than a phone"
 
 
 def test_hot_shots(installation):

@@ -32,7 +32,7 @@ use crate::{
         syslog::{RelpStream, SyslogDatagrams, SyslogStream},
     },
     spool::Spool,
-    stream::{NewDecoder, StreamConfig, StreamServer, UdpServer},
+    stream::{NewDecoder, SocketInode, StreamConfig, StreamServer, UdpServer},
     tls::TlsError,
     upstream::{Upstream, UpstreamConfig},
 };
@@ -384,6 +384,8 @@ impl Collector {
         decoder: Box<dyn crate::stream::DatagramDecoder>,
         key: Arc<Key>,
     ) -> Result<(), StartError> {
+        let inode = SocketInode::of(&socket).map_err(|source| StartError::Listen { address, source })?;
+        self.intake.metrics.watch_socket(decoder.name(), inode);
         let server = UdpServer::start(socket, decoder, self.intake.clone(), key);
         self.datagrams.push(server.map_err(|source| StartError::Listen { address, source })?);
         Ok(())

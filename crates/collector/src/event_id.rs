@@ -24,30 +24,27 @@ pub fn key_namespace(key_name: &str) -> [u8; 16] {
 /// Ids of the records of one body: the same when the same body comes again with the same key.
 #[derive(Clone, Debug)]
 pub struct BodyIds {
-    namespace: [u8; 16],
-    digest: [u8; 32],
+    first: [u8; 16],
 }
 
 impl BodyIds {
     /// For the records of `body`.
     pub fn new(namespace: [u8; 16], body: &[u8]) -> Self {
-        let mut sha256 = [0; 32];
-        sha256.copy_from_slice(digest(&SHA256, body).as_ref());
-        Self { namespace, digest: sha256 }
+        Self { first: uuid_v5(&namespace, &[digest(&SHA256, body).as_ref()]) }
     }
 
-    /// The id of the record with this index.
+    /// The id of the record with this index: the first one, and those that follow without a digest for each.
     pub fn id(&self, index: u32) -> [u8; 16] {
-        uuid_v5(&self.namespace, &[&self.digest, &index.to_be_bytes()])
+        counted(self.first, index)
     }
 }
 
-/// The id that comes so many after a UUID of version 7, as its 62 random bits count: an id of its own without asking the
-/// system for each (RFC 9562, section 6.2, method 2).
+/// The id that comes so many after a UUID, as its last 62 bits count: for version 7 an id of its own without asking the
+/// system for each (RFC 9562, section 6.2, method 2). The bits before tell it from those after any other UUID.
 pub fn counted(first: [u8; 16], count: u32) -> [u8; 16] {
-    const RANDOM: u128 = (1 << 62) - 1;
+    const COUNTED: u128 = (1 << 62) - 1;
     let first = u128::from_be_bytes(first);
-    ((first & !RANDOM) | ((first + u128::from(count)) & RANDOM)).to_be_bytes()
+    ((first & !COUNTED) | ((first + u128::from(count)) & COUNTED)).to_be_bytes()
 }
 
 #[cfg(test)]
@@ -55,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counted_ids_differ_in_their_random_bits_alone() {
+    fn counted_ids_differ_in_their_last_bits_alone() {
         let first = 0x0193_5006_9B80_7111_BFFF_FFFF_FFFF_FFFF_u128.to_be_bytes();
         assert_eq!(counted(first, 0), first);
         let expected = 0x0193_5006_9B80_7111_8000_0000_0000_0004_u128;

@@ -1,6 +1,7 @@
 //! From the events of a request to the answer that they are on stable storage.
 
 use std::{
+    collections::VecDeque,
     net::IpAddr,
     sync::{
         Arc,
@@ -9,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tickstream_client::events::EventType;
+use tickstream_client::{BatchAnswer, events::EventType};
 
 use crate::{
     budget::Budget,
@@ -29,6 +30,8 @@ use crate::{
 const ADDRESSES_MAX: usize = 65_536;
 /// Quotas by key: more than anyone has.
 const KEYS_MAX: usize = 65_536;
+/// Bytes of a request that are on their way to the servers at a time.
+const SUBMITTED_BYTES_MAX: usize = 4 << 20;
 /// Advice to senders where the collector itself is full.
 const RETRY_AFTER_FULL: Duration = Duration::from_secs(2);
 
@@ -42,6 +45,24 @@ struct Published {
 impl Published {
     fn whole(self) -> Result<Outcome, Unavailable> {
         self.failure.map_or(Ok(self.outcome), Err)
+    }
+
+    /// Adds the answer to a batch whose events have these indexes.
+    fn add(&mut self, answer: Result<BatchAnswer, Unavailable>, indexes: &[u32]) {
+        let outcome = &mut self.outcome;
+        match answer {
+            Ok(answer) => {
+                outcome.accepted += u64::from(answer.accepted);
+                outcome.duplicates += u64::from(answer.duplicates);
+                outcome.retry_after = outcome.retry_after.max(answer.retry_after);
+                let rejected = answer.rejected.into_iter().map(|rejection| {
+                    let index = indexes[rejection.index as usize];
+                    Rejection::of_server(index, rejection)
+                });
+                outcome.rejected.extend(rejected);
+            }
+            Err(unavailable) => self.failure = Some(unavailable),
+        }
     }
 }
 
@@ -157,28 +178,27 @@ impl Intake {
             outcome.stored = stored(&weights, &outcome.rejected);
             return Published { outcome, failure };
         }
-        // All are submitted before the first answer is waited for.
-        let submitted: Vec<_> = request
-            .batches
-            .into_iter()
-            .map(|RequestBatch { batch, indexes }| (self.upstream.submit(batch), indexes))
-            .collect();
-        let mut failure = None;
-        for (answer, indexes) in submitted {
-            match answer.await {
-                Ok(answer) => {
-                    outcome.accepted += u64::from(answer.accepted);
-                    outcome.duplicates += u64::from(answer.duplicates);
-                    outcome.retry_after = outcome.retry_after.max(answer.retry_after);
-                    let rejected = answer.rejected.into_iter().map(|rejection| {
-                        let index = indexes[rejection.index as usize];
-                        Rejection::of_server(index, rejection)
-                    });
-                    outcome.rejected.extend(rejected);
-                }
-                Err(unavailable) => failure = Some(unavailable),
+        let mut published = Published { outcome, failure: None };
+        let mut submitted: VecDeque<(_, Vec<u32>, usize)> = VecDeque::new();
+        let mut bytes = 0;
+        for RequestBatch { batch, indexes } in request.batches {
+            // A request that is larger than what the connections hold could otherwise never be stored.
+            while bytes > 0 && bytes + batch.byte_len() > SUBMITTED_BYTES_MAX {
+                let Some((answer, indexes, len)) = submitted.pop_front() else { break };
+                published.add(answer.await, &indexes);
+                bytes -= len;
             }
+            if published.failure.is_some() {
+                break;
+            }
+            let len = batch.byte_len();
+            bytes += len;
+            submitted.push_back((self.upstream.submit(batch), indexes, len));
         }
+        for (answer, indexes, _) in submitted {
+            published.add(answer.await, &indexes);
+        }
+        let Published { mut outcome, failure } = published;
         outcome.rejected.sort_by_key(|rejection| rejection.index);
         outcome.stored = stored(&weights, &outcome.rejected);
         Published { outcome, failure }

@@ -28,6 +28,7 @@ pub mod routes;
 pub mod rules;
 pub mod scrape;
 pub mod settings;
+pub mod snapshot;
 pub mod source_config;
 pub mod sources;
 pub mod spool;

@@ -13,7 +13,7 @@ use serde::Serialize;
 use tickstream_client::events::EventType;
 use tickstream_service::metrics::Text;
 
-use crate::outcome::Outcome;
+use crate::{outcome::Outcome, stream::SocketInode};
 
 /// Names of all sources, as they stand in labels.
 const SOURCES: [&str; 15] = [
@@ -64,6 +64,38 @@ pub struct Metrics {
     senders: Mutex<BTreeMap<String, Sender>>,
     /// Events of datagrams that found no room.
     dropped: AtomicU64,
+    /// Sockets of datagrams, by source.
+    sockets: Mutex<Vec<(&'static str, SocketInode)>>,
+}
+
+/// Counters of one source, since the collector's start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SourceCounts {
+    /// The source's name.
+    pub source: &'static str,
+    /// Requests that the servers answered.
+    pub requests: u64,
+    /// Events that were stored.
+    pub accepted: u64,
+    /// Events that were stored before.
+    pub duplicates: u64,
+    /// Events that were rejected for good.
+    pub rejected: u64,
+    /// Events that rules have dropped.
+    pub filtered: u64,
+    /// Time until the answers, all together, microseconds.
+    pub answer_us: u64,
+}
+
+/// Requests that weren't taken for one reason, or not all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusalCount {
+    /// The source's name, or the listener's option where no source has seen it.
+    pub source: &'static str,
+    /// Code of the reason.
+    pub reason: &'static str,
+    /// Number of requests.
+    pub requests: u64,
 }
 
 /// Counters of one key, since the collector's start.
@@ -150,6 +182,43 @@ impl Metrics {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// Tells of datagrams that the kernel drops before they are read from this socket.
+    pub fn watch_socket(&self, source: &'static str, socket: SocketInode) {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).push((source, socket));
+    }
+
+    /// Datagrams that the kernel has dropped, by source.
+    pub fn dropped_by_kernel(&self) -> BTreeMap<&'static str, u64> {
+        let mut dropped = BTreeMap::new();
+        for (source, socket) in self.sockets.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            *dropped.entry(*source).or_default() += socket.drops();
+        }
+        dropped
+    }
+
+    /// Counters of the sources that have had a request.
+    pub fn source_counts(&self) -> Vec<SourceCounts> {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let counts = SOURCES.into_iter().zip(&self.sources).map(|(source, of)| SourceCounts {
+            source,
+            requests: load(&of.requests),
+            accepted: load(&of.accepted),
+            duplicates: load(&of.duplicates),
+            rejected: load(&of.rejected),
+            filtered: load(&of.filtered),
+            answer_us: load(&of.answer_us),
+        });
+        counts.filter(|counts| counts.requests > 0).collect()
+    }
+
+    /// Refusals by source and reason.
+    pub fn refusal_counts(&self) -> Vec<RefusalCount> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts =
+            refusals.iter().map(|(&(source, reason), &requests)| RefusalCount { source, reason, requests });
+        counts.collect()
+    }
+
     /// The keys that have sent, and what.
     pub fn senders(&self) -> BTreeMap<String, Sender> {
         self.senders.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -189,8 +258,13 @@ impl Metrics {
         }
         let name = "tickstream_collector_refusals_total";
         text.family(name, "counter", "Requests that weren't taken, or not all of them, by reason.");
-        for ((source, code), count) in self.refusals.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            text.sample(name, &[("source", *source), ("reason", *code)], count);
+        for RefusalCount { source, reason, requests } in self.refusal_counts() {
+            text.sample(name, &[("source", source), ("reason", reason)], requests);
+        }
+        let name = "tickstream_collector_kernel_drops_total";
+        text.family(name, "counter", "Datagrams that the kernel has dropped: the socket's buffer was full.");
+        for (source, count) in self.dropped_by_kernel() {
+            text.sample(name, &[("source", source)], count);
         }
     }
 
@@ -230,6 +304,8 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}: {text}");
         }
+        let counts = metrics.source_counts();
+        assert_eq!((counts.len(), counts[0].source, counts[0].answer_us), (1, "otlp", 3000));
         let sender = &metrics.senders()["backend"];
         assert_eq!((sender.events, sender.source, sender.last_ms), (80, "otlp", 19));
         assert_eq!((sender.last_events.len(), &sender.last_events[0].name[..]), (10, "GET /19"));

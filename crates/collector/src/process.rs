@@ -9,7 +9,7 @@ use std::{
 
 use tickstream_client::Builder;
 use tickstream_service::{
-    admin::{AdminError, AdminToken, Endpoint, Program, Router, StatusCode, json},
+    admin::{AdminError, AdminToken, Endpoint, Page, Program, Router, StatusCode, json},
     logs::LogGuard,
     metrics::{Process, ProcessMetrics, Registry, Text},
     notify::Notify,
@@ -24,10 +24,12 @@ use tokio::{
 
 use crate::{
     Collector, StartError,
+    clock::now_ns,
     handover::Inherited,
     intake::{Intake, SharedIntake},
     keys::{Keys, KeysError},
     settings::CollectSettings,
+    snapshot::Snapshot,
     source_config::SourceConfig,
     tls::{TlsError, TlsFiles},
 };
@@ -59,6 +61,9 @@ pub enum RunError {
         source: io::Error,
     },
 }
+
+/// The live page.
+const PAGE: &str = include_str!("page.html");
 
 /// Options of a collector process.
 pub struct Options {
@@ -116,13 +121,15 @@ async fn collect(
     let process =
         ProcessMetrics::new(&registry, env!("CARGO_PKG_VERSION"), SystemTime::now(), Some(logs.losses()));
     let program = Admin { intake: Arc::downgrade(collector.intake()), token, effective, registry, process };
-    let router = Router::new("tickstream collect", Arc::new(program)).get(
-        "/senders",
-        "the keys that have sent, and their last events",
-        |program, _| async move {
+    let router = Router::new("tickstream collect", Arc::new(program))
+        .page(Page::new(PAGE))
+        .get("/snapshot", "state and counters, as JSON", |program, _| async move {
+            let snapshot = program.intake.upgrade().map(|intake| Snapshot::of(&intake, now_ns() / 1_000_000));
+            json(StatusCode::OK, &snapshot)
+        })
+        .get("/senders", "the keys that have sent, and their last events", |program, _| async move {
             json(StatusCode::OK, &program.intake.upgrade().map(|intake| intake.metrics.senders()))
-        },
-    );
+        });
     let (close_admin, admin_closes) = oneshot::channel::<()>();
     let admin_closes = async move { _ = admin_closes.await };
     let admin = admin.map(|endpoint| endpoint.serve(router, || {}, admin_closes)).transpose()?;
@@ -267,5 +274,26 @@ impl Program for Admin {
             text.sample(name, &[], intake.metrics.dropped());
         }
         self.registry.render(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PAGE;
+
+    #[test]
+    fn the_page_names_no_other_host_and_takes_nothing_for_markup() {
+        assert!(PAGE.len() < 64 * 1024 && !PAGE.contains("http"), "{} bytes", PAGE.len());
+        for way in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", " style=\"", "src="]
+        {
+            assert!(!PAGE.contains(way), "{way}");
+        }
+        let ids: Vec<&str> = PAGE.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        for wanted in ["$(\"", "say(\"", "fill(\"", "aria-labelledby=\""] {
+            for id in PAGE.split(wanted).skip(1).filter_map(|rest| rest.split('"').next()) {
+                assert_eq!(ids.iter().filter(|known| **known == id).count(), 1, "{id}");
+            }
+        }
     }
 }

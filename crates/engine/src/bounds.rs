@@ -61,7 +61,7 @@ mod tests {
     use crate::ingest::IngestConfig;
     use crate::shard::tests::config;
 
-    const DOCS: &str = include_str!("../../../docs/architecture.md");
+    const DOCS: &str = include_str!("../../../docs/limits.md");
 
     /// A number with commas between its thousands.
     fn grouped(number: u64) -> String {
@@ -88,6 +88,6 @@ mod tests {
         let sum = terms.iter().map(MemoryTerm::bytes).sum();
         rows.push(format!("| **sum** | | | **{}** |", grouped(sum)));
         let table = rows.join("\n");
-        assert!(DOCS.contains(&table), "docs/architecture.md must have these rows:\n{table}");
+        assert!(DOCS.contains(&table), "docs/limits.md must have these rows:\n{table}");
     }
 }

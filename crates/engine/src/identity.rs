@@ -16,13 +16,23 @@ use crate::limit::Limit;
 const CLIENT_BYTES: usize = 64;
 const SUBJECT_BYTES: usize = 255;
 
-/// A user with connections on this shard, or one that is listed.
+/// Source of a user's name and permissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// The one pair of the settings. Its account stays: it would be made anew for each connection of a server that has one.
+    Pair,
+    /// A client's certificate. Its account goes with its last connection.
+    Certificate,
+    /// Listed in [`Credentials::with_users`]. Its quota outlasts its connections.
+    Listed,
+}
+
+/// A user with connections on this shard, or one whose account stays.
 #[derive(Debug)]
 pub(crate) struct Account {
     pub name: Rc<str>,
     access: Cell<Access>,
-    /// Listed in [`Credentials::with_users`].
-    is_listed: Cell<bool>,
+    origin: Cell<Origin>,
     /// Until when the events of all its connections are paid for.
     pub paid: Cell<ActiveTime>,
 }
@@ -65,19 +75,21 @@ impl Identities {
         grant: Grant,
         certified: Option<&str>,
     ) -> Result<Rc<Account>, Limit> {
-        let (name, access) = match grant {
-            Grant::Pair => (credentials.pair_user(), Access::ALL),
-            Grant::Certified => (certified.unwrap_or_default(), Access::ALL),
-            Grant::User(index) => (&*credentials.user(index).name, credentials.user(index).access),
+        let (name, access, origin) = match grant {
+            Grant::Pair => (credentials.pair_user(), Access::ALL, Origin::Pair),
+            Grant::Certified => (certified.unwrap_or_default(), Access::ALL, Origin::Certificate),
+            Grant::User(index) => {
+                let user = credentials.user(index);
+                (&*user.name, user.access, Origin::Listed)
+            }
         };
-        let is_listed = matches!(grant, Grant::User(_));
         let account = match self.accounts.get(name) {
             Some(account) => Rc::clone(account),
             None => {
                 let account = Rc::new(Account {
                     name: name.into(),
                     access: Cell::new(access),
-                    is_listed: Cell::new(is_listed),
+                    origin: Cell::new(origin),
                     paid: Cell::new(0),
                 });
                 self.accounts.insert(Rc::clone(&account.name), Rc::clone(&account));
@@ -85,7 +97,7 @@ impl Identities {
             }
         };
         account.access.set(access);
-        account.is_listed.set(is_listed);
+        account.origin.set(origin);
         // Beside the connections', there are the table's and this one.
         let connections = Rc::strong_count(&account) - 2;
         match access.connections {
@@ -119,8 +131,7 @@ impl Identities {
     pub fn release(&mut self, slot: Slot) {
         if let Some(identity) = self.by_slot.get_mut(slot.index()).and_then(Option::take) {
             let account = identity.account;
-            // A listed user's quota outlasts its connections.
-            if Rc::strong_count(&account) == 2 && !account.is_listed.get() {
+            if Rc::strong_count(&account) == 2 && account.origin.get() == Origin::Certificate {
                 self.accounts.remove(&account.name);
             }
         }
@@ -130,14 +141,14 @@ impl Identities {
     pub fn update(&mut self, credentials: &Credentials) -> bool {
         let mut lost = false;
         self.accounts.retain(|name, account| {
-            if !account.is_listed.get() {
+            if account.origin.get() != Origin::Listed {
                 return true;
             }
             let (old, user) = (account.access.get(), credentials.find(name));
             let none = Access { subscribe: false, publish: false, ..old };
             let new = user.map_or(none, |user| user.access);
             account.access.set(new);
-            account.is_listed.set(user.is_some());
+            account.origin.set(if user.is_some() { Origin::Listed } else { Origin::Certificate });
             lost |= old.subscribe && !new.subscribe || old.publish && !new.publish;
             user.is_some() || Rc::strong_count(account) > 1
         });

@@ -3,7 +3,7 @@
 /// A term: `count` things of `each` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryTerm {
-    /// Name, as in the table of docs/architecture.md.
+    /// Name, as in the table of docs/limits.md.
     pub what: &'static str,
     /// Number of things.
     pub count: u64,

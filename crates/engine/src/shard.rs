@@ -421,8 +421,9 @@ impl Shard {
 
     /// Enqueues a reply to the connection.
     fn enqueue(&mut self, slot: Slot, frame: SealedFrame) -> Result<(), Fault> {
-        if self.slots[slot].enqueue(frame, self.clock.active())? {
-            self.make_ready(slot);
+        let session = &mut self.slots[slot];
+        if session.enqueue(frame, self.clock.active())? && session.make_ready() {
+            self.ready.push_back(slot);
         }
         Ok(())
     }

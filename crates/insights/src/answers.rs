@@ -158,12 +158,9 @@ impl Answers {
     /// Keeps the answers of all items with their usual period, until `stop` is set.
     pub async fn keep(self: Arc<Self>, sees_personal: BTreeSet<bool>, mut stop: watch::Receiver<bool>) {
         loop {
-            for (team, item) in TEAMS.iter().flat_map(|team| team.items.iter().map(move |item| (team, item)))
-            {
-                for sees_personal in &sees_personal {
-                    let question = Question::new(team, item, &Parameters::default(), *sees_personal);
-                    self.refresh(question, item).await;
-                    if *stop.borrow() {
+            for team in &TEAMS {
+                for item in &team.items {
+                    if !self.refresh_for(team, item, &sees_personal, &stop).await {
                         return;
                     }
                 }
@@ -172,6 +169,24 @@ impl Answers {
                 return;
             }
         }
+    }
+
+    /// Refreshes the answer of an item for each right to see personal columns; false once it is to stop.
+    async fn refresh_for(
+        &self,
+        team: &Team,
+        item: &Item,
+        sees_personal: &BTreeSet<bool>,
+        stop: &watch::Receiver<bool>,
+    ) -> bool {
+        for &sees_personal in sees_personal {
+            let question = Question::new(team, item, &Parameters::default(), sees_personal);
+            self.refresh(question, item).await;
+            if *stop.borrow() {
+                return false;
+            }
+        }
+        true
     }
 }
 

@@ -25,7 +25,7 @@ mod typed;
 mod value;
 
 use crate::events::Event;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeSeed};
 
 use message::{Message, MessageSeed};
 pub use time::parse as parse_time;
@@ -56,9 +56,16 @@ impl std::fmt::Display for JsonError {
 /// [`JsonError`] says where.
 pub fn parse_event(line: &str) -> Result<Event, JsonError> {
     let mut json = serde_json::Deserializer::from_str(line);
+    let event = DeserializeSeed::deserialize(MessageSeed::<Event>::new(), &mut json);
+    // Keeping track of the path copies each key, which only those need who have done something wrong.
+    event.and_then(|event| json.end().map(|()| event)).or_else(|_| parse_tracked(line))
+}
+
+fn parse_tracked(line: &str) -> Result<Event, JsonError> {
+    let mut json = serde_json::Deserializer::from_str(line);
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(&mut json, &mut track);
-    let event = serde::de::DeserializeSeed::deserialize(MessageSeed::<Event>::new(), tracked);
+    let event = DeserializeSeed::deserialize(MessageSeed::<Event>::new(), tracked);
     let (event, path) = match event {
         Ok(event) => (json.end().map(|()| event), String::new()),
         Err(error) => (Err(error), track.path().to_string()),

@@ -56,11 +56,14 @@ fn table(of: &str) -> String {
     out
 }
 
-/// A map of texts and the map of Values that completes it are one row.
+/// A map of texts and the map of Values that completes it are one row. A message that isn't required has none: its fields
+/// have.
 fn row(out: &mut String, plan: &Plan, id: FieldId) {
     let path = plan.path(id);
     let has_twin = plan.ids().filter(|other| plan.path(*other) == path).count() == 2;
-    if has_twin && matches!(plan.rule(id), Rule::TypedMap) {
+    let is_second = has_twin && matches!(plan.rule(id), Rule::TypedMap);
+    let is_plain_message = matches!(plan.rule(id), Rule::Message(_)) && !plan.is_required(id);
+    if is_second || is_plain_message {
         return;
     }
     let required = match (plan.is_required(id), path) {
@@ -68,53 +71,54 @@ fn row(out: &mut String, plan: &Plan, id: FieldId) {
         (true, _) => "required; ",
         (false, _) => "",
     };
-    let rule =
-        if has_twin { format!("{}, and values", in_words(plan.rule(id))) } else { in_words(plan.rule(id)) };
+    let rule = if has_twin { "map".to_owned() } else { in_words(plan.rule(id)) };
     writeln!(out, "| `{path}` | {required}{rule} |").expect("a String grows");
 }
 
 fn values() -> String {
     format!(
-        "| part | rule |\n| --- | --- |\n\
-         | map of texts | at most {MAP_ENTRIES_MAX} entries; keys 1 to {MAP_KEY_BYTES_MAX} bytes, texts at most {MAP_VALUE_BYTES_MAX} |\n\
-         | values beside them, map of values | at most {TYPED_ENTRIES_MAX} entries; keys 1 to {TYPED_KEY_BYTES_MAX} bytes |\n\
-         | text or bytes as a value | at most {VALUE_BYTES_MAX} bytes |\n\
-         | list as a value | at most {VALUE_LIST_MAX} entries |\n\
-         | map as a value | at most {TYPED_ENTRIES_MAX} entries; keys 1 to {TYPED_KEY_BYTES_MAX} bytes |\n\
-         | lists and maps in each other | at most {VALUE_DEPTH_MAX} deep |\n"
+        "| part | limit |\n| --- | --- |\n\
+         | entries of a map that are texts | {MAP_ENTRIES_MAX}; keys 1–{MAP_KEY_BYTES_MAX} bytes, texts ≤ {MAP_VALUE_BYTES_MAX} bytes |\n\
+         | its other entries; entries of a `value map` | {TYPED_ENTRIES_MAX}; keys 1–{TYPED_KEY_BYTES_MAX} bytes |\n\
+         | text or bytes as a value | {VALUE_BYTES_MAX} bytes |\n\
+         | list as a value | {VALUE_LIST_MAX} entries |\n\
+         | map as a value | {TYPED_ENTRIES_MAX} entries; keys 1–{TYPED_KEY_BYTES_MAX} bytes |\n\
+         | depth of lists and maps | {VALUE_DEPTH_MAX} |\n"
     )
 }
 
+/// Values of an enum that are listed; one with more is `event_type`, which names the body.
+const LISTED_MAX: usize = 12;
+
 fn in_words(rule: Rule) -> String {
     match rule {
-        Rule::Text { min: 0, max } => format!("text, at most {max} bytes"),
-        Rule::Text { min, max } => format!("text, {min} to {max} bytes"),
-        Rule::Texts { items, max } => format!("list of texts, at most {items}, each at most {max} bytes"),
-        Rule::Blob { max } => format!("at most {max} bytes"),
-        Rule::Id { len, .. } => format!("{len} bytes, not all zero"),
-        Rule::Time => "Unix time, nanoseconds".to_owned(),
-        Rule::Number { min: f64::MIN, .. } => "finite number".to_owned(),
-        Rule::Number { min, max: f64::MAX } => format!("finite number, {min} or more"),
-        Rule::Number { min, max } => format!("number, {min} to {max}"),
-        Rule::AnyNumber => "number, not a number and infinite too".to_owned(),
-        Rule::Numbers { items, is_finite: true } => format!("list of finite numbers, at most {items}"),
-        Rule::Numbers { items, is_finite: false } => format!("list of numbers, at most {items}"),
-        Rule::Unsigned { max: u64::MAX, .. } => "integer, 0 or more".to_owned(),
-        Rule::Unsigned { min: 0, max } if max == u64::from(u32::MAX) => {
-            "integer of 32 bits, 0 or more".to_owned()
-        }
-        Rule::Unsigned { min, max } => format!("integer, {min} to {max}"),
-        Rule::Counts { items } => format!("list of integers, 0 or more, at most {items}"),
-        Rule::Signed { min: i64::MIN, .. } => "integer of 64 bits".to_owned(),
-        Rule::Signed { .. } => "integer of 32 bits".to_owned(),
-        Rule::Flag => "true or false".to_owned(),
-        Rule::Choice(of) => format!("enum, 1 to {}", of.values.len()),
-        Rule::Address => "text: an IPv4 or IPv6 address, or empty".to_owned(),
-        Rule::Currency => "text: three capital letters".to_owned(),
-        Rule::Map => "map of texts".to_owned(),
-        Rule::TypedMap => "map of values".to_owned(),
+        Rule::Text { min: 0, max } => format!("text ≤ {max}"),
+        Rule::Text { min, max } => format!("text {min}–{max}"),
+        Rule::Texts { items, max } => format!("list ≤ {items} of text ≤ {max}"),
+        Rule::Blob { max } => format!("bytes ≤ {max}"),
+        Rule::Id { len, .. } => format!("id of {len} bytes"),
+        Rule::Time => "time".to_owned(),
+        Rule::Number { min: f64::MIN, .. } => "number".to_owned(),
+        Rule::Number { min, max: f64::MAX } => format!("number ≥ {min}"),
+        Rule::Number { min, max } => format!("number {min}–{max}"),
+        Rule::AnyNumber => "any number".to_owned(),
+        Rule::Numbers { items, is_finite: true } => format!("list ≤ {items} of number"),
+        Rule::Numbers { items, is_finite: false } => format!("list ≤ {items} of any number"),
+        Rule::Unsigned { max: u64::MAX, .. } => "u64".to_owned(),
+        Rule::Unsigned { min: 0, max } if max == u64::from(u32::MAX) => "u32".to_owned(),
+        Rule::Unsigned { min, max } => format!("integer {min}–{max}"),
+        Rule::Counts { items } => format!("list ≤ {items} of u64"),
+        Rule::Signed { min: i64::MIN, .. } => "i64".to_owned(),
+        Rule::Signed { .. } => "i32".to_owned(),
+        Rule::Flag => "bool".to_owned(),
+        Rule::Choice(of) if of.values.len() > LISTED_MAX => "kind of the body".to_owned(),
+        Rule::Choice(of) => of.values.join(" / "),
+        Rule::Address => "IP address".to_owned(),
+        Rule::Currency => "currency".to_owned(),
+        Rule::Map => "text map".to_owned(),
+        Rule::TypedMap => "value map".to_owned(),
         Rule::Value => "value".to_owned(),
-        Rule::List { max, .. } => format!("list, at most {max}"),
+        Rule::List { max, .. } => format!("list ≤ {max}"),
         Rule::Message(_) => "message".to_owned(),
     }
 }

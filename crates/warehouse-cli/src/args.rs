@@ -34,6 +34,8 @@ pub enum Command {
     Compact(Place),
     /// Remove files that no version in use names
     Vacuum(Vacuum),
+    /// Compute device, system, browser, channel and place of stored events anew
+    Enrich(Enrich),
     /// Compare the rows with the journals; the exit code is 1 if they differ
     Verify(Verify),
     /// Erase a user or a session from the tables
@@ -217,6 +219,20 @@ pub struct Vacuum {
     pub orphaned_for: Duration,
 }
 
+/// `enrich`
+#[derive(Args, Debug)]
+pub struct Enrich {
+    /// Place of the tables.
+    #[command(flatten)]
+    pub place: Place,
+    /// Database of addresses in MaxMind's format; without it, country and city stay as they are
+    #[arg(long, value_name = "FILE")]
+    pub geoip: Option<PathBuf>,
+    /// Rows of the present version, too, and not only those of older ones
+    #[arg(long)]
+    pub all: bool,
+}
+
 /// `verify`
 #[derive(Args, Debug)]
 pub struct Verify {
@@ -296,7 +312,7 @@ pub struct Import {
     /// Place of the tables.
     #[command(flatten)]
     pub place: Place,
-    /// Form of the files: json, csv, parquet, focus, ad-spend, sarif or cyclonedx
+    /// Form of the files: json, csv, parquet, focus, ad-spend, sarif, cyclonedx or cloudwatch
     #[arg(long)]
     pub format: Form,
     /// Files to import; the same file is imported once

@@ -9,12 +9,12 @@ use tickstream_insights::transform;
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::import;
 use tickstream_warehouse_core::loader::{Loader, Options};
-use tickstream_warehouse_core::maintenance::{Lease, compact, vacuum, verify};
+use tickstream_warehouse_core::maintenance::{Lease, compact, enrich, vacuum, verify};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
 use tickstream_warehouse_core::store::LoaderLock;
 
-use crate::args::{Command, Import, Load, Place, Plan, Query, Transform, Vacuum, Verify};
+use crate::args::{Command, Enrich, Import, Load, Place, Plan, Query, Transform, Vacuum, Verify};
 use crate::output::{self, plural};
 use crate::place::{maintenance_limits, place};
 
@@ -29,6 +29,7 @@ pub async fn run(command: Command) -> Result<ExitCode> {
         Command::Transform(args) => transform(&args).await,
         Command::Compact(place) => compact(&place).await,
         Command::Vacuum(args) => vacuum(args).await,
+        Command::Enrich(args) => enrich(args).await,
         Command::Verify(args) => verify(args).await,
         Command::Erase(args) => crate::erase::run(args).await,
         Command::Export(args) => crate::export::run(args).await,
@@ -158,6 +159,23 @@ async fn vacuum(args: Vacuum) -> Result<ExitCode> {
     lease.release().await;
     let report = report?;
     println!("{} removed, {} bytes", plural(report.files, "file"), report.bytes);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn enrich(args: Enrich) -> Result<ExitCode> {
+    let tables = place(&args.place)?;
+    let geo = args.geoip.as_deref().map(Geo::read).transpose()?.unwrap_or_default();
+    let mut lease = Lease::take(&tables).await?;
+    let options = enrich::Options { all: args.all, ..enrich::Options::default() };
+    let report = enrich::rebuild(&tables, &mut lease, geo, &options, &maintenance_limits(&tables)).await;
+    lease.release().await;
+    let report = report?;
+    println!(
+        "{} computed anew in {}; {} bytes were written",
+        plural(report.rows, "row"),
+        plural(report.files, "file"),
+        report.bytes_written,
+    );
     Ok(ExitCode::SUCCESS)
 }
 

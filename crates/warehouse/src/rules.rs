@@ -86,7 +86,8 @@ pub struct Job {
     pub since: Option<String>,
 }
 
-fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+/// Reads a text such as `30 days`.
+pub(crate) fn duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let text = String::deserialize(from)?;
     humantime::parse_duration(&text).map_err(serde::de::Error::custom)
 }

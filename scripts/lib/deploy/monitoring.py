@@ -12,7 +12,7 @@ from deploy.context import relative, require
 # Made by Prometheus itself.
 OF_PROMETHEUS = {"up", "ALERTS"}
 METRIC = re.compile(r"\b[a-z_][a-z0-9_:]*(?=\{|\[|\s|$|\))")
-# Names in docs/operations.md: | `active_connections` | gauge | shard | … |
+# Names in docs/metrics.md: | `active_connections` | gauge | shard | … |
 ROW = re.compile(r"^\| `([a-z_0-9]+)` \| (counter|gauge|histogram) \|", re.MULTILINE)
 VARIABLES = {"$__rate_interval": "5m", "$__interval": "1m", "$job": "tickstream", "$instance": "a|b"}
 
@@ -91,10 +91,10 @@ def parsed(context, queries):
 
 def known(context, path, queries, recorded):
     """Every metric is one that the server has, by its documentation, or that a rule records."""
-    page = context.root / "docs/operations.md"
+    page = context.root / "docs/metrics.md"
     rows = ROW.findall(page.read_text()) if page.exists() else []
     if not rows:
-        return context.cannot(f"the metrics of {path.name}: docs/operations.md lists none")
+        return context.cannot(f"the metrics of {path.name}: docs/metrics.md lists none")
     there = {name for name, _ in rows} | recorded | OF_PROMETHEUS
     for name, kind in rows:
         if kind == "histogram":

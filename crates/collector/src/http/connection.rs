@@ -27,7 +27,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{exchange::Exchange, reply::ReplyBody};
+use super::{exchange::Exchange, guard::Guard, reply::ReplyBody};
 use crate::drain;
 
 /// Bounds of connections.
@@ -55,8 +55,7 @@ pub(super) struct Activity {
 pub(super) struct Builder {
     pub any: auto::Builder<TokioExecutor>,
     pub http1: http1::Builder,
-    /// Time for which a connection may be idle.
-    pub idle_timeout: Duration,
+    pub limits: ConnectionLimits,
 }
 
 /// A builder of connections of both versions.
@@ -66,7 +65,8 @@ pub(super) fn any(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.head_bytes.max(READ_BYTES_LEAST))
+        .max_buf_size(limits.head_bytes + READ_BYTES_LEAST)
+        .half_close(true)
         .keep_alive(true);
     builder
         .http2()
@@ -81,7 +81,7 @@ pub(super) fn any(limits: ConnectionLimits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// hyper refuses buffers below.
+/// hyper refuses buffers below. With room for a head beside it, no head is too large for hyper that the guard lets pass.
 pub(super) const READ_BYTES_LEAST: usize = 8192;
 /// Streams that a client resets before they were looked at (CVE-2023-44487).
 const RESETS_MAX: usize = 20;
@@ -102,11 +102,12 @@ pub(super) async fn serve(
 ) {
     let activity = Arc::new(Activity::new());
     let service = service(exchange, address, activity.clone());
-    let mut connection = std::pin::pin!(builder.any.serve_connection(TokioIo::new(io), service));
+    let io = TokioIo::new(Guard::new(io, builder.limits.head_bytes));
+    let mut connection = std::pin::pin!(builder.any.serve_connection(io, service));
     tokio::select! {
         // An error is the client's, which knows it already.
         _ = connection.as_mut() => return,
-        () = activity.idle(builder.idle_timeout) => {}
+        () = activity.idle(builder.limits.idle_timeout) => {}
         () = drain::begins(&mut drained) => {}
     }
     connection.as_mut().graceful_shutdown();

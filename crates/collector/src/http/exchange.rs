@@ -10,14 +10,14 @@ use std::{
 use hyper::{
     Method, Request, Response, Version,
     body::Incoming,
-    header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING},
+    header::{CONNECTION, EXPECT, HOST, HeaderValue},
     http::request::Parts,
 };
 
 use super::{
     DecodeError, Encoding, Head, HttpSource, Listener, Refusal, Reply, ReplyBody,
     body::{self, BodyLimits},
-    cors, decode, grpc,
+    cors, decode, grpc, guard,
     route::{self, Route},
     secrets,
 };
@@ -66,28 +66,37 @@ const CONTENT_FACTOR: usize = 3;
 impl Exchange {
     /// Answers a request.
     pub async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Response<ReplyBody> {
+        let problem = guard::problem(&request);
         let (parts, body) = request.into_parts();
         let address = networks::client(address, &parts.headers, &self.trusted);
         let head = Head::new(&parts, Some(address));
-        // What came with a Content-Length as well, hyper has read by Transfer-Encoding alone. A proxy before us may have
-        // read it otherwise: whatever follows isn't looked at (RFC 9112, 6.1).
-        let is_last = head.headers.contains_key(TRANSFER_ENCODING);
-        let found = host_problem(&parts).map_or_else(|| route::find(self.routes, self.listener, &head), Err);
+        let found = match problem {
+            Some(problem) => Err(problem.into()),
+            None => check_host(&parts).and_then(|()| route::find(self.routes, self.listener, &head)),
+        };
         let mut reply = match found {
             Ok(_) if head.method == Method::OPTIONS => cors::preflight(&head),
             Ok(source) => self.answer_of(source, &head, body).await,
-            Err(refusal) => refused_unread(&head, &refusal),
+            Err(refusal) => {
+                self.intake.metrics.refused(self.listener.option(), refusal.code());
+                refused_unread(&head, &refusal)
+            }
         };
         cors::expose(&head, &mut reply);
-        if is_last {
-            reply = reply.header(CONNECTION, HeaderValue::from_static("close"));
-        }
         reply.into_response()
     }
 
     async fn answer_of(&self, source: &'static dyn HttpSource, head: &Head, body: Incoming) -> Reply {
         let is_call = grpc::is_call(head);
-        match self.take(source, head, body).await {
+        let mut body = Some(body);
+        let taken = self.take(source, head, &mut body).await;
+        let is_over = match body {
+            None => true,
+            // It would be told to come.
+            Some(_) if head.headers.contains_key(EXPECT) => false,
+            Some(unread) => body::pass_over(unread).await,
+        };
+        let reply = match taken {
             Ok(outcome) if is_call => grpc::success(source.success(head, &outcome).body()),
             Ok(outcome) => source.success(head, &outcome),
             Err(refusal) => {
@@ -99,10 +108,17 @@ impl Exchange {
                     refusal.with_headers(source.refusal(head, &refusal))
                 }
             }
-        }
+        };
+        if is_over || is_call { reply } else { reply.header(CONNECTION, HeaderValue::from_static("close")) }
     }
 
-    async fn take(&self, source: &dyn HttpSource, head: &Head, body: Incoming) -> Result<Outcome, Refusal> {
+    /// Takes the body once it may be read.
+    async fn take(
+        &self,
+        source: &dyn HttpSource,
+        head: &Head,
+        body: &mut Option<Incoming>,
+    ) -> Result<Outcome, Refusal> {
         if !source.needs_key() {
             return Ok(Outcome::default());
         }
@@ -117,6 +133,7 @@ impl Exchange {
         source.accepts(head).map_err(Refusal::Unsupported)?;
         let mut reservation = self.intake.budget.reservation();
         let limits = BodyLimits { bytes: self.limits.body_bytes, timeout: self.limits.body_timeout };
+        let body = body.take().ok_or(Refusal::Incomplete)?;
         let body = body::read(body, limits, &mut reservation).await?;
         let content = self.content(source, head, &body)?;
         if !reservation.grow(content.len().saturating_mul(CONTENT_FACTOR)) {
@@ -163,9 +180,10 @@ impl Exchange {
             return grpc::message(head, body, self.limits.content_bytes);
         }
         let name = head.header("content-encoding");
-        let encoding = source.encoding(head).or_else(|| Encoding::from_header(name)).ok_or_else(|| {
-            Refusal::Unsupported(format!("Content-Encoding {name} isn't taken; gzip, zstd or deflate is"))
-        })?;
+        let encoding =
+            source.encoding(head, body).or_else(|| Encoding::from_header(name)).ok_or_else(|| {
+                Refusal::Unsupported(format!("Content-Encoding {name} isn't taken; gzip, zstd or deflate is"))
+            })?;
         decode(encoding, body, self.limits.content_bytes).map_err(|error| match error {
             DecodeError::TooLarge(bytes_max) => Refusal::TooLarge { bytes_max },
             DecodeError::Broken(problem) => {
@@ -186,10 +204,10 @@ fn refused_unread(head: &Head, refusal: &Refusal) -> Reply {
 
 /// HTTP/1.1 wants the name of the host once: behind a proxy that reads another one, it would be another's request
 /// (RFC 9112, 3.2).
-fn host_problem(parts: &Parts) -> Option<Refusal> {
+fn check_host(parts: &Parts) -> Result<(), Refusal> {
     let hosts = parts.headers.get_all(HOST).iter().count();
     let is_wrong = hosts > 1 || (hosts == 0 && parts.version == Version::HTTP_11);
-    is_wrong.then(|| Malformed("the request needs the header Host once".to_owned()).into())
+    if is_wrong { Err(Malformed("the request needs the header Host once".to_owned()).into()) } else { Ok(()) }
 }
 
 /// Headers that are stored with each event, since they can't be had later.

@@ -88,7 +88,10 @@ pub(super) fn refusal(refusal: &Refusal) -> Reply {
 
 fn code(refusal: &Refusal) -> Code {
     match refusal {
-        Refusal::Malformed(_) | Refusal::TooManyEvents(_) | Refusal::TooLarge { .. } => Code::InvalidArgument,
+        Refusal::Malformed(_)
+        | Refusal::Framing(_)
+        | Refusal::TooManyEvents(_)
+        | Refusal::TooLarge { .. } => Code::InvalidArgument,
         Refusal::Unauthorized => Code::Unauthenticated,
         Refusal::Origin(_) => Code::PermissionDenied,
         Refusal::NotFound | Refusal::Method(_) | Refusal::Unsupported(_) => Code::Unimplemented,

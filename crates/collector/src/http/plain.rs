@@ -20,11 +20,14 @@ use tokio::{
     time,
 };
 
-use super::connection::{self, Activity, Builder, ConnectionLimits, READ_BYTES_LEAST, service};
+use super::{
+    connection::{self, Activity, Builder, ConnectionLimits, READ_BYTES_LEAST, service},
+    guard::Guard,
+};
 use crate::{drain, http::exchange::Exchange};
 
 /// Time after an answer until the buffers go.
-const KEPT: Duration = Duration::from_secs(1);
+const KEPT: Duration = Duration::from_millis(100);
 /// The first bytes of HTTP/2; no method of HTTP/1.1 begins so.
 const HTTP2: [u8; 3] = *b"PRI";
 /// Pause while a part of these has come.
@@ -36,7 +39,8 @@ pub(super) fn builder(limits: ConnectionLimits) -> http1::Builder {
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
-        .max_buf_size(limits.head_bytes.max(READ_BYTES_LEAST))
+        .max_buf_size(limits.head_bytes + READ_BYTES_LEAST)
+        .half_close(true)
         .keep_alive(true);
     builder
 }
@@ -53,7 +57,7 @@ pub(super) async fn serve(
     loop {
         if begun.is_empty() {
             tokio::select! {
-                came = time::timeout(builder.idle_timeout, is_http2(&stream)) => match came {
+                came = time::timeout(builder.limits.idle_timeout, is_http2(&stream)) => match came {
                     Ok(Ok(false)) => {}
                     Ok(Ok(true)) => {
                         let served = connection::serve(stream, address, exchange, builder, drained);
@@ -99,16 +103,17 @@ async fn requests(
     drained: &mut watch::Receiver<bool>,
 ) -> Option<(TcpStream, Bytes)> {
     let service = service(exchange.clone(), address, activity.clone());
-    let mut connection = builder.http1.serve_connection(TokioIo::new(socket), service);
+    let guard = Guard::new(socket, builder.limits.head_bytes);
+    let mut connection = builder.http1.serve_connection(TokioIo::new(guard), service);
     tokio::select! {
         // An error is the client's, which knows it already.
         _ = &mut connection => return None,
         () = activity.answered(KEPT) => {
             let parts = connection.into_parts();
-            let Socket { stream, begun, .. } = parts.io.into_inner();
-            return Some((stream, [&parts.read_buf[..], &begun].concat().into()));
+            let (Socket { stream, begun, .. }, held) = parts.io.into_inner().into_parts();
+            return Some((stream, [&parts.read_buf[..], &held, &begun].concat().into()));
         }
-        () = activity.idle(builder.idle_timeout) => {}
+        () = activity.idle(builder.limits.idle_timeout) => {}
         () = drain::begins(drained) => {}
     }
     Pin::new(&mut connection).graceful_shutdown();

@@ -9,7 +9,7 @@ use hyper::{
 
 use tickstream_service::text::counted;
 
-use super::Reply;
+use super::{Reply, framing::Problem};
 use crate::{
     outcome::{Malformed, Outcome, Unavailable, seconds},
     writer::TooManyEvents,
@@ -21,6 +21,9 @@ pub enum Refusal {
     /// The body can't be read.
     #[error(transparent)]
     Malformed(#[from] Malformed),
+    /// The request breaks HTTP/1.1's rules.
+    #[error(transparent)]
+    Framing(#[from] Problem),
     /// No key, or one that there isn't.
     #[error("a valid key is needed: as ?key=, Authorization: Bearer, or X-API-Key")]
     Unauthorized,
@@ -64,6 +67,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Framing(problem) => problem.status(),
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Origin(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -82,6 +86,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
+            Self::Framing(_) => "framing",
             Self::Unauthorized => "unauthorized",
             Self::Origin(_) => "origin",
             Self::NotFound => "not_found",

@@ -121,7 +121,7 @@ async fn accept(
     let builder = Arc::new(Builder {
         any: connection::any(config.connection),
         http1: plain::builder(config.connection),
-        idle_timeout: config.connection.idle_timeout,
+        limits: config.connection,
     });
     let tls = config.tls.map(TlsAcceptor::from);
     while let Ok(permit) = connections.clone().acquire_owned().await {

@@ -31,7 +31,7 @@ pub trait HttpSource: Sync {
     fn decode(&self, head: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed>;
 
     /// The body's encoding, for protocols that don't say it by Content-Encoding alone.
-    fn encoding(&self, _head: &Head) -> Option<Encoding> {
+    fn encoding(&self, _head: &Head, _body: &[u8]) -> Option<Encoding> {
         None
     }
 

@@ -1,17 +1,19 @@
 //! Common part of the HTTP APIs of product analytics: a body of free-form JSON objects, each an event.
 
 mod posthog;
+mod posthog_settings;
 mod segment;
 #[cfg(test)]
 mod tests;
 
 pub use posthog::PostHog;
+pub use posthog_settings::PostHogSettings;
 pub use segment::Segment;
 
 use serde_json::{Map, Value as Json};
 use tickstream_client::events::{App, Campaign, DeviceInfo, Event, Page, Revenue};
 
-use super::json::{maps, take_object, take_text};
+use super::json::{maps, parse, take_object, take_text};
 
 /// Longest element of a batch, bytes: no event is larger.
 const ELEMENT_BYTES_MAX: usize = 256 * 1024;
@@ -21,7 +23,7 @@ fn object(text: &str) -> Result<Map<String, Json>, String> {
     if text.len() > ELEMENT_BYTES_MAX {
         return Err(format!("it has {} bytes; at most {ELEMENT_BYTES_MAX} are taken", text.len()));
     }
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    parse(text)
 }
 
 /// Moves what the schema has fields for out of a context, and gives the event the rest.

@@ -10,7 +10,7 @@ use tickstream_client::events::{Body, Event, EventType, Log, LogContext};
 
 use super::{
     fields::{self, SERVICE_BYTES_MAX, clipped_or, hex_id, set_message},
-    json::{maps, take_text, time},
+    json::{maps, parse, take_text, time},
 };
 use crate::{
     http::{Head, HttpSource, Refusal, Reply},
@@ -118,10 +118,11 @@ impl HttpSource for Bulk {
             }
             let document =
                 lines.next().ok_or_else(|| Malformed("the last action has no document".to_owned()))?;
-            match (action.name, serde_json::from_slice(document)) {
+            let document = std::str::from_utf8(document).map_err(|error| error.to_string()).and_then(parse);
+            match (action.name, document) {
                 ("update", _) => writer.reject("UNSUPPORTED", "documents can't be updated"),
                 (_, Ok(document)) => writer.event(event(&action, document, writer)),
-                (_, Err(error)) => writer.reject("MALFORMED", error.to_string()),
+                (_, Err(problem)) => writer.reject("MALFORMED", problem),
             }
         }
         Ok(())
@@ -140,6 +141,8 @@ impl HttpSource for Bulk {
     }
 }
 
+const ACTIONS: [&str; 4] = ["index", "create", "update", "delete"];
+
 struct Action {
     name: &'static str,
     index: String,
@@ -150,14 +153,14 @@ fn action(line: &[u8], path_index: &str) -> Result<Action, Malformed> {
     let malformed = |problem: String| {
         Malformed(format!("an action is no JSON object such as {{\"index\":{{}}}}: {problem}"))
     };
-    let object: Map<String, Json> =
+    let mut object: Map<String, Json> =
         serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
-    let (name, parameters) = object.into_iter().next().ok_or_else(|| malformed("it is empty".to_owned()))?;
-    let names = ["index", "create", "update", "delete"];
-    let name = names
-        .into_iter()
-        .find(|known| *known == name)
-        .ok_or_else(|| malformed(format!("there is no {name}")))?;
+    // Beside the action some shippers have members of their own, such as a number of attempts.
+    let found = ACTIONS.into_iter().find_map(|name| Some((name, object.remove(name)?)));
+    let (name, parameters) = found.ok_or_else(|| match object.keys().next() {
+        Some(other) => malformed(format!("there is no {other}")),
+        None => malformed("it is empty".to_owned()),
+    })?;
     let Json::Object(mut parameters) = parameters else {
         return Err(malformed(format!("{name} has no object")));
     };

@@ -6,13 +6,11 @@
 
 mod msgpack;
 
-use std::io::Read;
-
-use flate2::bufread::MultiGzDecoder;
 use tickstream_client::events::{Body, Event, EventType, Log};
 
 use self::msgpack::{Item, Scan, Scanner};
 use crate::{
+    http::{Encoding, decode},
     outcome::{Malformed, Rejection},
     sources::fields::{self, SERVICE_BYTES_MAX, clipped, clipped_or, put_text, set_message},
     stream::StreamDecoder,
@@ -26,8 +24,9 @@ pub struct FluentStream {
     acks: Vec<u8>,
 }
 
-/// Largest message, bytes, and largest content of a compressed one.
-const MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Largest message, bytes: Fluentd's largest chunk, as it is set without a word, and what stands around it.
+const MESSAGE_BYTES_MAX: usize = (8 << 20) + (64 << 10);
+/// Largest content of a compressed message, bytes.
 const UNPACKED_BYTES_MAX: usize = 16 << 20;
 /// Longest `Log.logger_name`, bytes.
 const LOGGER_NAME_BYTES_MAX: usize = 256;
@@ -90,18 +89,32 @@ fn message(bytes: &[u8], writer: &mut EventWriter<'_>) -> Result<Option<String>,
         Some(Item::Bytes(chunk)) => String::from_utf8(chunk).ok(),
         _ => None,
     };
-    let is_compressed = matches!(option("compressed"), Some(Item::Text(name)) if name == "gzip");
+    let encoding = encoding(option("compressed")).map_err(|problem| malformed(&problem))?;
     let records = Records { tag: &tag, chunk: chunk.as_deref(), index: 0 };
     match second {
         Item::List(entries) => records.list(entries, writer),
-        Item::Bytes(packed) => records.packed(&packed, is_compressed, writer)?,
-        Item::Text(packed) => records.packed(packed.as_bytes(), is_compressed, writer)?,
+        Item::Bytes(packed) => records.packed(&packed, encoding, writer)?,
+        Item::Text(packed) => records.packed(packed.as_bytes(), encoding, writer)?,
         time => {
             let record = parts.get(2).cloned().ok_or_else(|| malformed("it has no record"))?;
             records.list(vec![Item::List(vec![time, record])], writer);
         }
     }
     Ok(chunk)
+}
+
+/// The encoding that the option `compressed` names.
+fn encoding(compressed: Option<Item>) -> Result<Encoding, String> {
+    match compressed {
+        None | Some(Item::Null) => Ok(Encoding::Identity),
+        Some(Item::Text(name)) => match &name[..] {
+            "text" => Ok(Encoding::Identity),
+            "gzip" => Ok(Encoding::Gzip),
+            "zstd" => Ok(Encoding::Zstd),
+            _ => Err(format!("compressed is {name}; gzip or zstd is taken")),
+        },
+        Some(_) => Err("compressed is no text".to_owned()),
+    }
 }
 
 /// The records of one message.
@@ -120,20 +133,13 @@ impl Records<'_> {
     fn packed(
         mut self,
         packed: &[u8],
-        is_compressed: bool,
+        encoding: Encoding,
         writer: &mut EventWriter<'_>,
     ) -> Result<(), Malformed> {
         let malformed = |problem: &str| Malformed(format!("no entries of Fluent Forward: {problem}"));
-        let mut unpacked = Vec::new();
-        let mut entries = packed;
-        if is_compressed {
-            let mut decoder = MultiGzDecoder::new(packed).take(UNPACKED_BYTES_MAX as u64 + 1);
-            decoder.read_to_end(&mut unpacked).map_err(|error| malformed(&error.to_string()))?;
-            if unpacked.len() > UNPACKED_BYTES_MAX {
-                return Err(malformed("they unpack to too much"));
-            }
-            entries = &unpacked;
-        }
+        let unpacked = decode(encoding, packed, MESSAGE_BYTES_MAX.max(UNPACKED_BYTES_MAX));
+        let unpacked = unpacked.map_err(|error| malformed(&error.to_string()))?;
+        let mut entries = &unpacked[..];
         while !entries.is_empty() {
             let Scan::Whole(len) = Scanner::default().scan(entries) else {
                 return Err(malformed("the last one isn't whole"));

@@ -2,10 +2,31 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use tickstream_client::events::{Kind, Value, ValueList, ValueMap};
 
 use super::fields::put_text;
+
+/// A value of JSON.
+///
+/// # Errors
+/// A sentence that names the member: `attributes[0].value: lone leading surrogate in hex escape at line 1 column 70`.
+pub(super) fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let path = match serde_path_to_error::deserialize::<_, T>(&mut json) {
+            Err(error) => error.path().to_string(),
+            // Something follows the value.
+            Ok(_) => String::new(),
+        };
+        // "." is the whole, "?" a key that hasn't been read.
+        match path.trim_end_matches(['.', '?']) {
+            "" => error.to_string(),
+            path => format!("{path}: {error}"),
+        }
+    })
+}
 
 /// The two maps of an event that complete each other.
 pub(super) type Maps = (BTreeMap<String, String>, BTreeMap<String, Value>);
@@ -171,6 +192,21 @@ mod tests {
         }
         assert_eq!(time(&json!(1500.5)), Some(1_500_500_000));
         assert_eq!(time(&json!(-1)), None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told_by_its_member() {
+        let problem = |text| parse::<Map<String, Json>>(text).unwrap_err();
+        for (text, path) in [
+            (r#"{"a":{"b":["x","\ud800"]}}"#, "a.b[1]: "),
+            (r#"{"a":1e309}"#, "a: "),
+            (r#"{"a":NaN}"#, "a: "),
+            (r#"{"a":1} x"#, "trailing"),
+            (r#"["a"]"#, "invalid type"),
+        ] {
+            assert!(problem(text).starts_with(path), "{text}: {}", problem(text));
+        }
+        assert_eq!(parse::<f64>("-0.0").unwrap().to_bits(), (-0.0_f64).to_bits());
     }
 
     #[test]

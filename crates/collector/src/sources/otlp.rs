@@ -4,6 +4,7 @@
 //! the bounds. A record beyond them is told as `partial_success`, nothing is cut.
 
 pub mod export;
+mod json;
 mod logs;
 mod metrics;
 mod plain;
@@ -21,7 +22,6 @@ use opentelemetry_proto::tonic::collector::{
     trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse},
 };
 use prost::{DecodeError, Message};
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::{
@@ -60,11 +60,11 @@ impl HttpSource for Signal {
     fn decode(&self, head: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
         let malformed = |error: DecodeError| Malformed(format!("the body is no OTLP in protobuf: {error}"));
         match (self, is_json(head)) {
-            (Self::Logs, true) => logs::decode(of_json(body)?, writer),
+            (Self::Logs, true) => logs::decode_json(body, writer)?,
             (Self::Logs, false) => logs::decode_protobuf(body, writer).map_err(malformed)?,
-            (Self::Traces, true) => spans::decode(of_json(body)?, writer),
+            (Self::Traces, true) => spans::decode_json(body, writer)?,
             (Self::Traces, false) => spans::decode_protobuf(body, writer).map_err(malformed)?,
-            (Self::Metrics, true) => metrics::decode(of_json(body)?, writer),
+            (Self::Metrics, true) => metrics::decode_json(body, writer)?,
             (Self::Metrics, false) => {
                 metrics::decode(ExportMetricsServiceRequest::decode(body).map_err(malformed)?, writer);
             }
@@ -123,8 +123,4 @@ impl Signal {
 
 fn is_json(head: &Head) -> bool {
     head.media_type() == JSON
-}
-
-fn of_json<M: DeserializeOwned>(body: &[u8]) -> Result<M, Malformed> {
-    serde_json::from_slice(body).map_err(|error| Malformed(format!("the body is no OTLP in JSON: {error}")))
 }

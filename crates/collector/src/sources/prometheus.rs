@@ -56,7 +56,7 @@ impl HttpSource for RemoteWrite {
         Ok(())
     }
 
-    fn encoding(&self, _: &Head) -> Option<Encoding> {
+    fn encoding(&self, _: &Head, _: &[u8]) -> Option<Encoding> {
         Some(Encoding::Snappy)
     }
 

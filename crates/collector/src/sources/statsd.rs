@@ -9,7 +9,11 @@ use tickstream_client::events::{
     ApplicationMetric, Body, CustomEvent, Event, EventType, HostInfo, Log, LogLevel, MetricType,
 };
 
-use crate::{stream::DatagramDecoder, writer::EventWriter};
+use crate::{
+    sources::fields::{EVENT_NAME_BYTES_MAX, clipped},
+    stream::DatagramDecoder,
+    writer::EventWriter,
+};
 
 /// StatsD over UDP.
 pub struct StatsdDatagrams;
@@ -169,11 +173,9 @@ fn text_event(rest: &str) -> Result<Event, String> {
     let lengths =
         lengths.split_once(',').and_then(|(title, text)| Some((title.parse().ok()?, text.parse().ok()?)));
     let (title_len, text_len): (usize, usize) = lengths.ok_or("its lengths are no numbers")?;
-    let split =
-        |text: &'_ str, at: usize| text.split_at_checked(at).map(|(a, b)| (a.to_owned(), b.to_owned()));
-    let (title, rest) = split(rest, title_len).ok_or("its title is shorter than it says")?;
-    let rest = rest.strip_prefix('|').ok_or("its title is longer than it says")?;
-    let (text, rest) = split(rest, text_len).ok_or("its text is shorter than it says")?;
+    let (title, rest) = counted(rest, title_len).ok_or("its title isn't as long as it says")?;
+    let rest = rest.strip_prefix('|').ok_or("it has no text")?;
+    let (text, rest) = counted(rest, text_len).ok_or("its text isn't as long as it says")?;
     let mut level = LogLevel::Info;
     let mut log = Log::default();
     let mut timestamp = 0;
@@ -190,7 +192,22 @@ fn text_event(rest: &str) -> Result<Event, String> {
         }
     }
     log.message = text.replace("\\n", "\n");
-    Ok(log_event(log, level, &title, timestamp))
+    Ok(log_event(log, level, title, timestamp))
+}
+
+/// A text of so many bytes up to a separator or the end, and what follows. hot-shots counts JavaScript's units.
+fn counted(text: &str, len: usize) -> Option<(&str, &str)> {
+    let ends = |at: &usize| text.get(*at..).is_some_and(|rest| rest.is_empty() || rest.starts_with('|'));
+    let by_units = || {
+        let mut units = 0;
+        let mut ends_of_chars = text.char_indices().map(|(at, char)| {
+            units += char.len_utf16();
+            (units, at + char.len_utf8())
+        });
+        ends_of_chars.find(|(units, _)| *units >= len).filter(|(units, _)| *units == len).map(|(_, at)| at)
+    };
+    let at = Some(len).filter(ends).or_else(by_units).filter(ends)?;
+    text.split_at_checked(at)
 }
 
 /// `_sc|name|status|d:time|h:host|#tags|m:message`
@@ -209,7 +226,7 @@ fn service_check(rest: &str) -> Result<Event, String> {
     for section in sections {
         match section.split_once(':') {
             Some(("d", time)) => timestamp = time.parse().map_err(|_| format!("d:{time} is no time"))?,
-            Some(("m", message)) => message.clone_into(&mut log.message),
+            Some(("m", message)) => log.message = message.replace("\\n", "\n"),
             Some(("h", host)) => _ = log.metadata.insert("host".to_owned(), host.to_owned()),
             _ => log.metadata.extend(section.strip_prefix('#').map(tags).unwrap_or_default()),
         }
@@ -225,7 +242,11 @@ fn log_event(mut log: Log, level: LogLevel, name: &str, timestamp: u64) -> Event
     if log.message.is_empty() {
         name.clone_into(&mut log.message);
     }
-    envelope(EventType::Log, name, Body::Log(log), &Options { timestamp, ..Options::default() })
+    let event_name = clipped(name, EVENT_NAME_BYTES_MAX);
+    if event_name.len() < name.len() {
+        log.metadata.insert("title".to_owned(), name.to_owned());
+    }
+    envelope(EventType::Log, event_name, Body::Log(log), &Options { timestamp, ..Options::default() })
 }
 
 #[cfg(test)]
@@ -295,6 +316,34 @@ mod tests {
         );
         let Some(Body::Log(check)) = &events[2].body else { panic!() };
         assert_eq!((&check.message[..], &check.metadata["status"][..]), ("down", "critical"));
+    }
+
+    #[test]
+    fn lengths_of_an_event_count_bytes_or_javascripts_units() {
+        for (line, expected) in [
+            ("_e{7,8}:gr\u{fc}ne|x\u{1F600}yz", None),
+            ("_e{6,7}:gr\u{fc}ne|x\u{1F600}yz", Some(("gr\u{fc}ne", "x\u{1F600}yz"))),
+            ("_e{5,5}:gr\u{fc}ne|x\u{1F600}yz|#a", Some(("gr\u{fc}ne", "x\u{1F600}yz"))),
+            ("_e{5,4}:gr\u{fc}ne|x\u{1F600}yz|#a", None),
+            ("_e{3,0}:abc|", Some(("abc", "abc"))),
+        ] {
+            let request = decode(line.as_bytes());
+            let found = decoded(&request).into_iter().next().map(|event| match event.body {
+                Some(Body::Log(log)) => (event.event_name, log.message),
+                other => panic!("{other:?}"),
+            });
+            let expected = expected.map(|(title, text)| (title.to_owned(), text.to_owned()));
+            assert_eq!(found, expected, "{line} {:?}", request.rejected);
+        }
+    }
+
+    #[test]
+    fn a_title_longer_than_a_name_is_kept_whole() {
+        let title = "é".repeat(100);
+        let request = decode(format!("_e{{200,1}}:{title}|x").as_bytes());
+        let event = decoded(&request).remove(0);
+        let Some(Body::Log(log)) = &event.body else { panic!() };
+        assert_eq!((event.event_name, &log.metadata["title"]), ("é".repeat(64), &title));
     }
 
     #[test]

@@ -24,8 +24,8 @@ use crate::{
 const BUFFER_BYTES_FIRST: usize = 4096;
 /// Largest read, bytes: so much is on its way to the servers at a time.
 const READ_BYTES_MAX: usize = 256 * 1024;
-/// Most events of a read.
-const EVENTS_MAX: u32 = 65_536;
+/// Most events of a read: more than a chunk of Fluentd's has records.
+const EVENTS_MAX: u32 = 262_144;
 
 pub(super) struct Connection {
     pub decoder: Box<dyn StreamDecoder>,
@@ -133,6 +133,7 @@ impl Connection {
     }
 
     fn complain(&self, problem: &dyn std::fmt::Display) {
+        self.intake.metrics.refused(self.decoder.name(), "malformed");
         tracing::info!(source = self.decoder.name(), peer = ?self.address, %problem, "closing a connection");
     }
 

@@ -119,8 +119,8 @@ async fn fault_66_bodies_beyond_the_bounds_are_refused() {
     let chunked = exchange(fixture.http, &[&head[..], &chunk, &chunk].concat()).await;
     assert_eq!(parsed(&chunked).status, 413);
     let big_head = [b"POST /v1/events HTTP/1.1\r\nx: ".as_slice(), &[b'x'; 100_000]].concat();
-    let answer = exchange(fixture.http, &big_head).await;
-    assert!(answer.is_empty() || parsed(&answer).status == 431, "{answer}");
+    let answer = parsed(&exchange(fixture.http, &big_head).await);
+    assert!(answer.status == 431 && answer.body.contains("headers"), "{answer:?}");
     let many = vec![event("e"); 5001].join("\n");
     assert_eq!(post(fixture.http, "/v1/events", many.as_bytes()).await.status, 413);
     assert_eq!(fixture.server.events().len(), 0);
@@ -130,20 +130,95 @@ async fn fault_66_bodies_beyond_the_bounds_are_refused() {
 async fn fault_67_smuggled_requests_are_refused() {
     let fixture = Fixture::start(None).await;
     let hidden = "POST /v1/events HTTP/1.1\r\nhost: h\r\ncontent-length: 2\r\n\r\n[]";
-    for head in [
-        "content-length: 5\r\ntransfer-encoding: chunked",
-        "transfer-encoding: chunked\r\ntransfer-encoding: identity",
-        "content-length: 5\r\ncontent-length: 6",
-        "content-length: +5",
-        "transfer-encoding: xchunked",
-        "content-length : 5",
+    for (head, status, said) in [
+        ("content-length: 5\r\ntransfer-encoding: chunked", 400, "exclude each other"),
+        ("transfer-encoding: chunked\r\ntransfer-encoding: identity", 501, "Transfer-Encoding"),
+        ("transfer-encoding: gzip, chunked", 501, "Transfer-Encoding"),
+        ("transfer-encoding: xchunked", 501, "Transfer-Encoding"),
+        ("content-length: 5\r\ncontent-length: 6", 400, "Content-Length"),
+        ("content-length: 5\r\ncontent-length: 5", 400, "Content-Length"),
+        ("content-length: 5, 5", 400, "Content-Length"),
+        ("content-length: +5", 400, "Content-Length"),
+        ("content-length : 5", 400, "colon"),
+        ("content-length: 5\n", 400, "LF"),
+        ("x: y\ncontent-length: 5", 400, "LF"),
+        ("x: y\rcontent-length: 5", 400, "control character"),
+        ("x: y\r\n content-length: 5", 400, "second line"),
     ] {
         let attack = format!("POST /v1/events HTTP/1.1\r\nhost: h\r\n{head}\r\n\r\n0\r\n\r\n{hidden}");
         let answer = exchange(fixture.http, attack.as_bytes()).await;
-        assert!(answer.matches("HTTP/1.1 ").count() <= 1, "{head}: {answer}");
-        assert!(!answer.starts_with("HTTP/1.1 200"), "{head}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{head}: {answer}");
+        let answer = parsed(&answer);
+        assert_eq!(
+            (answer.status, answer.header("connection")),
+            (status, Some("close")),
+            "{head}: {answer:?}"
+        );
+        assert!(answer.json()["error"]["message"].as_str().unwrap().contains(said), "{head}: {answer:?}");
     }
     assert_eq!(fixture.server.events().len(), 0);
+}
+
+#[tokio::test]
+async fn fault_67_what_came_before_a_smuggled_request_has_its_answer() {
+    let fixture = Fixture::start(None).await;
+    let body = event("before");
+    let sound =
+        format!("POST /v1/events HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let attack = "POST /v1/events HTTP/1.1\nhost: h\n\n";
+    let answer = exchange(fixture.http, [&sound, attack, &sound].concat().as_bytes()).await;
+    let statuses: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses, ["200", "400"], "{answer}");
+    assert_eq!(fixture.server.events().len(), 1);
+}
+
+#[tokio::test]
+async fn fault_67_chunks_keep_to_the_letter() {
+    let fixture = Fixture::start(None).await;
+    let head = "POST /v1/events HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n";
+    let body = event("chunked");
+    let size = body.len();
+    let rest = "\r\n0\r\n\r\n";
+    for (chunks, status) in [
+        (format!("{size:x};name=\"a value\"\r\n{body}{rest}"), 200),
+        (format!("{size:x}\r\n{body}\r\n0\r\nx: y\r\n\r\n"), 200),
+        (format!("{size:x}\n{body}{rest}"), 400),
+        (format!("{size:x};a\nb\r\n{body}{rest}"), 400),
+        (format!("{size:x}\r\n{body}x{rest}"), 400),
+        (format!("0x{size:x}\r\n{body}{rest}"), 400),
+        (format!("-{size:x}\r\n{body}{rest}"), 400),
+        (format!("{size:x}\r\n{body}\r\n0\r\n : folded\r\n\r\n"), 400),
+    ] {
+        let stored = fixture.server.events().len();
+        // The second one is answered only after a first one that is sound.
+        let answers = exchange(fixture.http, [head, &chunks, LAST].concat().as_bytes()).await;
+        let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+        let expected = if status == 200 { vec!["200", "404"] } else { vec!["400"] };
+        assert_eq!(statuses, expected, "{chunks:?}: {answers}");
+        assert!(
+            status == 200 || answers.contains("a chunk of the body") || answers.contains("second line"),
+            "{answers}"
+        );
+        assert!(status == 200 || fixture.server.events().len() == stored, "{chunks:?}");
+    }
+    assert_eq!(fixture.server.events().len(), 1);
+}
+
+/// A request that ends its connection.
+const LAST: &str = "GET /nothing HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_sender_that_says_no_more_still_has_its_answer() {
+    let fixture = Fixture::start(None).await;
+    let body = event("e");
+    let request =
+        format!("POST /v1/events HTTP/1.1\r\nhost: h\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let mut stream = TcpStream::connect(fixture.http).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(parsed(&answer).status, 200, "{answer}");
 }
 
 #[tokio::test]

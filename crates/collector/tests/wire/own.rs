@@ -92,6 +92,77 @@ async fn statuses_have_the_headers_that_belong_to_them() {
     assert_eq!(preflight.header("access-control-allow-headers"), Some("x-own, content-type"));
 }
 
+/// posthog-js captures no click before it was told that it may.
+#[tokio::test]
+async fn pages_of_posthog_learn_what_is_on() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let origin = "origin: https://shop.example";
+    let config =
+        request(fixture.http, &format!("GET /array/public-key/config HTTP/1.1\r\n{origin}"), b"").await;
+    let flags =
+        request(fixture.http, &format!("POST /flags/?v=2 HTTP/1.1\r\n{origin}"), b"{\"token\":\"x\"}").await;
+    let decide =
+        request(fixture.http, &format!("POST /decide/?v=3 HTTP/1.1\r\n{origin}"), b"data=e30%3D").await;
+    for answer in [config, flags, decide] {
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("https://shop.example"));
+        let settings = answer.json();
+        assert_eq!(
+            (&settings["autocapture_opt_out"], &settings["sessionRecording"]),
+            (&json!(false), &json!(false))
+        );
+        assert_eq!((&settings["featureFlags"], &settings["hasFeatureFlags"]), (&json!({}), &json!(false)));
+    }
+    assert_eq!(request(fixture.http, "GET /array/public-key/config.js HTTP/1.1", b"").await.status, 404);
+}
+
+/// posthog-js packs its bodies, and says so nowhere; the secret is inside.
+#[tokio::test]
+async fn pages_of_posthog_send_packed_bodies() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(
+        br#"{"api_key":"public-key","batch":[{"event":"$pageview","properties":{"distinct_id":"a"}}]}"#,
+    )
+    .unwrap();
+    let packed = gzip.finish().unwrap();
+    for head in ["POST /e/ HTTP/1.1\r\ncontent-type: text/plain", "POST /e/?compression=gzip-js HTTP/1.1"] {
+        let answer = request(fixture.http, head, &packed).await;
+        assert_eq!((answer.status, answer.json()), (200, json!({ "status": "Ok" })), "{head}");
+    }
+    assert_eq!(fixture.server.events()[0].event_name, "$pageview");
+}
+
+#[tokio::test]
+async fn pages_of_segment_send_batches_by_their_short_path() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let body = r#"{"writeKey":"public-key","batch":[{"type":"track","event":"opened","anonymousId":"a","messageId":"m"}]}"#;
+    let answer =
+        request(fixture.http, "POST /v1/b HTTP/1.1\r\ncontent-type: text/plain", body.as_bytes()).await;
+    assert_eq!((answer.status, answer.json()), (200, json!({ "success": true })));
+    assert_eq!(fixture.server.events()[0].event_name, "opened");
+}
+
+/// Whoever sends its head before its body would otherwise write into a connection that is closed, and never read the answer.
+#[tokio::test]
+async fn a_refusal_before_the_body_leaves_the_connection() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let mut stream = TcpStream::connect(fixture.http).await.unwrap();
+    for _ in 0..3 {
+        let head = b"POST /v1/events HTTP/1.1\r\nhost: h\r\nx-api-key: wrong\r\ncontent-length: 5000\r\n\r\n";
+        stream.write_all(head).await.unwrap();
+        sleep(Duration::from_millis(50)).await;
+        stream.write_all(&[b' '; 5000]).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let len = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..len]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 401 ") && !answer.contains("connection: close"), "{answer}");
+    }
+    let large = b"POST /v1/events HTTP/1.1\r\nhost: h\r\nx-api-key: wrong\r\ncontent-length: 500000\r\n\r\n[";
+    let answer = parsed(&exchange(fixture.http, large).await);
+    assert_eq!((answer.status, answer.header("connection")), (401, Some("close")), "{answer:?}");
+}
+
 #[tokio::test]
 async fn fault_67_a_request_names_its_host_once() {
     let fixture = Fixture::start(None).await;

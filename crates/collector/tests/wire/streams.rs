@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tickstream_client::events::{Body, Event};
+use tickstream_service::metrics::Text;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpStream, UdpSocket},
@@ -109,4 +110,41 @@ async fn fluent_chunks_are_acknowledged() {
     timeout(Duration::from_secs(20), stream.read_exact(&mut ack)).await.unwrap().unwrap();
     assert_eq!(&ack, b"\x81\xA3ack\xA1c");
     assert_eq!(messages(&fixture.server.events()), ["m"]);
+}
+
+/// Fluentd sends its chunk again until it is answered: one that can't be taken is sent for ever.
+#[tokio::test]
+async fn the_largest_chunk_of_fluentd_is_stored_and_answered() {
+    let fixture = Fixture::start(None).await;
+    // {"m": "…"} at second 5: 42 bytes, so that there are far more records than in a usual message.
+    let entry = [b"\x92\x05\x81\xA1m\xD9\x22".as_slice(), &[b'x'; 34]].concat();
+    let count = (8 << 20) / entry.len();
+    let entries = entry.repeat(count);
+    let message = [
+        b"\x93\xA3app\xC6".as_slice(),
+        &(entries.len() as u32).to_be_bytes(),
+        &entries,
+        b"\x82\xA4size\xCE",
+        &(count as u32).to_be_bytes(),
+        b"\xA5chunk\xA2c1",
+    ]
+    .concat();
+    let mut stream = TcpStream::connect(fixture.fluent).await.unwrap();
+    stream.write_all(&message).await.unwrap();
+    let mut answer = [0; 8];
+    timeout(Duration::from_secs(60), stream.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"\x81\xA3ack\xA2c1");
+    assert_eq!(fixture.server.events().len(), count);
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_followed_is_counted() {
+    let fixture = Fixture::start(None).await;
+    let mut stream = TcpStream::connect(fixture.relp).await.unwrap();
+    stream.write_all(b"this is no RELP frame\n").await.unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0, "it is closed");
+    let mut text = Text::default();
+    fixture.collector.intake().metrics.write(&mut text);
+    let metrics = text.merged_with("");
+    assert!(metrics.contains("refusals_total{source=\"relp\",reason=\"malformed\"} 1"), "{metrics}");
 }

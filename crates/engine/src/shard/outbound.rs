@@ -38,12 +38,15 @@ impl Shard {
         match outcome {
             SendOutcome::Sent(bytes) => {
                 self.counters.bytes_sent += u64::from(bytes);
-                match session.frame_sent(bytes) {
+                let progress = session.frame_sent(bytes);
+                if session.make_ready() {
+                    self.ready.push_back(slot);
+                }
+                match progress {
                     Progress::Whole(None) => self.counters.frames_sent += 1,
                     Progress::Whole(Some(carried)) => self.count_sent(carried),
                     Progress::Part => self.socket_full(slot),
                 }
-                self.make_ready(slot);
             }
             SendOutcome::WouldBlock => {
                 self.socket_full(slot);

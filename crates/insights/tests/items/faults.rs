@@ -31,7 +31,7 @@ fn fault_80_pages_hold_while_bombs_take_all_places() {
         (limits.time, limits.concurrent) = (Duration::from_secs(8), 2);
     });
     let answers = Arc::new(Answers::new(world.engine()).with_quick(Duration::ZERO));
-    let site = Site::new(world.engine(), answers.clone());
+    let site = Site::new(world.engine(), answers);
     let role = Role::local();
     world.block_on(async {
         for team in &teams::TEAMS {

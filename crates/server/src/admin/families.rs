@@ -1,4 +1,4 @@
-//! Every metric: its name, what it means, and where its value is. docs/operations.md lists the same; a test compares.
+//! Every metric: its name, what it means, and where its value is. docs/metrics.md lists the same; a test compares.
 
 use tickstream_engine::{CloseReason, IngestCounters, Latencies, StreamCounters};
 use tickstream_journal::Stats;
@@ -562,7 +562,7 @@ mod tests {
         });
         let others = with_labels.into_iter().chain(of_process);
         expected.extend(others.map(|(About { name, kind, help }, labels)| row(name, kind, labels, help)));
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operations.md");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
         let text = std::fs::read_to_string(path).unwrap();
         let kinds = ["counter", "gauge", "histogram"];
         let is_metric = |line: &&str| {
@@ -571,6 +571,6 @@ mod tests {
         let mut found: Vec<&str> = text.lines().filter(is_metric).collect();
         found.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(found, expected, "write the table of docs/operations.md anew");
+        assert_eq!(found, expected, "write the table of docs/metrics.md anew");
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! The stored event stays as it came; what is computed from it has a version, and can be computed again.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use maxminddb::{MaxMindDbError, Reader, geoip2};
+use serde::Deserialize;
 use woothee::parser::Parser;
 
 use crate::hash::HashMap;
@@ -116,6 +118,145 @@ struct Place {
     city: Option<Arc<str>>,
 }
 
+/// Facts of an event from which its columns are computed; empty where it has none.
+#[derive(Clone, Copy, Default)]
+struct Facts<'a> {
+    device: &'a [u8],
+    os: &'a [u8],
+    address: &'a [u8],
+    agent: &'a [u8],
+    source: Source<'a>,
+}
+
+impl<'a> Facts<'a> {
+    fn of_fields(entries: &[Entry<'a>]) -> Self {
+        let mut facts = Self::default();
+        let Self { device, os, address, agent, source } = &mut facts;
+        let mut of_access = &b""[..];
+        for entry in entries {
+            let Value::Bytes(message) = entry.value else { continue };
+            match entry.number {
+                number::DEVICE => each_text(message, |field, text| match field {
+                    number::DEVICE_TYPE => *device = text,
+                    number::DEVICE_OS => *os = text,
+                    _ => {}
+                }),
+                number::CAMPAIGN => each_text(message, |field, text| match field {
+                    number::CAMPAIGN_SOURCE => source.source = text,
+                    number::CAMPAIGN_MEDIUM => source.medium = text,
+                    number::CAMPAIGN_NAME => source.campaign = text,
+                    number::CAMPAIGN_CLICK_ID_TYPE => source.click_id_type = text,
+                    _ => {}
+                }),
+                number::PAGE => each_text(message, |field, text| match field {
+                    number::PAGE_URL => source.url = text,
+                    number::PAGE_REFERRER => source.referrer = text,
+                    _ => {}
+                }),
+                number::SENDER => each_text(message, |field, text| match field {
+                    number::SENDER_CLIENT_ADDRESS => *address = text,
+                    number::SENDER_USER_AGENT => *agent = text,
+                    _ => {}
+                }),
+                number::ACCESS => each_text(message, |field, text| {
+                    if field == number::ACCESS_CLIENT_ADDRESS {
+                        of_access = text;
+                    }
+                }),
+                _ => {}
+            }
+        }
+        // An access comes from somebody else than the service that reports it.
+        if !of_access.is_empty() {
+            *address = of_access;
+        }
+        facts
+    }
+
+    fn of_stored(stored: &'a Stored<'a>) -> Self {
+        let Stored { device, campaign, page, sender, access } = stored;
+        let address =
+            if access.client_address.is_empty() { &sender.client_address } else { &access.client_address };
+        Self {
+            device: device.r#type.as_bytes(),
+            os: device.os.as_bytes(),
+            address: address.as_bytes(),
+            agent: sender.user_agent.as_bytes(),
+            source: Source {
+                source: campaign.source.as_bytes(),
+                medium: campaign.medium.as_bytes(),
+                campaign: campaign.name.as_bytes(),
+                click_id_type: campaign.click_id_type.as_bytes(),
+                url: page.url.as_bytes(),
+                referrer: page.referrer.as_bytes(),
+            },
+        }
+    }
+}
+
+/// Parts of a stored event that [`Facts`] come from.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    device: StoredDevice<'a>,
+    #[serde(borrow)]
+    campaign: StoredCampaign<'a>,
+    #[serde(borrow)]
+    page: StoredPage<'a>,
+    #[serde(borrow)]
+    sender: StoredSender<'a>,
+    #[serde(borrow)]
+    access: StoredAccess<'a>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredDevice<'a> {
+    #[serde(borrow)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow)]
+    os: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredCampaign<'a> {
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    medium: Cow<'a, str>,
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    click_id_type: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredPage<'a> {
+    #[serde(borrow)]
+    url: Cow<'a, str>,
+    #[serde(borrow)]
+    referrer: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredSender<'a> {
+    #[serde(borrow)]
+    client_address: Cow<'a, str>,
+    #[serde(borrow)]
+    user_agent: Cow<'a, str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StoredAccess<'a> {
+    #[serde(borrow)]
+    client_address: Cow<'a, str>,
+}
+
 impl Enrichment {
     /// Enrichment by this database of addresses.
     pub fn new(geo: Geo) -> Self {
@@ -132,49 +273,26 @@ impl Enrichment {
 
     /// Computes the columns of the event with these fields.
     pub fn of(&mut self, entries: &[Entry<'_>]) -> Values {
-        let (mut device, mut os) = (&b""[..], &b""[..]);
-        let (mut address, mut agent) = (&b""[..], &b""[..]);
-        let mut of_access = &b""[..];
-        let mut source = Source::default();
-        for entry in entries {
-            let Value::Bytes(message) = entry.value else { continue };
-            match entry.number {
-                number::DEVICE => each_text(message, |field, text| match field {
-                    number::DEVICE_TYPE => device = text,
-                    number::DEVICE_OS => os = text,
-                    _ => {}
-                }),
-                number::CAMPAIGN => each_text(message, |field, text| match field {
-                    number::CAMPAIGN_SOURCE => source.source = text,
-                    number::CAMPAIGN_MEDIUM => source.medium = text,
-                    number::CAMPAIGN_NAME => source.campaign = text,
-                    number::CAMPAIGN_CLICK_ID_TYPE => source.click_id_type = text,
-                    _ => {}
-                }),
-                number::PAGE => each_text(message, |field, text| match field {
-                    number::PAGE_URL => source.url = text,
-                    number::PAGE_REFERRER => source.referrer = text,
-                    _ => {}
-                }),
-                number::SENDER => each_text(message, |field, text| match field {
-                    number::SENDER_CLIENT_ADDRESS => address = text,
-                    number::SENDER_USER_AGENT => agent = text,
-                    _ => {}
-                }),
-                number::ACCESS => each_text(message, |field, text| {
-                    if field == number::ACCESS_CLIENT_ADDRESS {
-                        of_access = text;
-                    }
-                }),
-                _ => {}
-            }
-        }
-        // An access comes from somebody else than the service that reports it.
-        let place = self.place(if of_access.is_empty() { address } else { of_access });
-        let known = self.agent(agent);
-        let device = if device.is_empty() { known.device } else { Some(self.name(device)) };
-        let os = if os.is_empty() { known.os } else { Some(self.name(os)) };
-        let channel = self.channel(&source);
+        self.compute(&Facts::of_fields(entries))
+    }
+
+    /// Computes the columns of an event that is stored as JSON; `None` if it isn't the JSON of an event.
+    pub fn of_json(&mut self, json: &str) -> Option<Values> {
+        let stored: Stored<'_> = serde_json::from_str(json).ok()?;
+        Some(self.compute(&Facts::of_stored(&stored)))
+    }
+
+    /// True if addresses are looked up.
+    pub fn knows_places(&self) -> bool {
+        self.geo.0.is_some()
+    }
+
+    fn compute(&mut self, facts: &Facts<'_>) -> Values {
+        let place = self.place(facts.address);
+        let known = self.agent(facts.agent);
+        let device = if facts.device.is_empty() { known.device } else { Some(self.name(facts.device)) };
+        let os = if facts.os.is_empty() { known.os } else { Some(self.name(facts.os)) };
+        let channel = self.channel(&facts.source);
         [place.country, place.city, device, os, known.browser, channel]
     }
 
@@ -276,12 +394,18 @@ fn each_text<'a>(message: &'a [u8], mut take: impl FnMut(u32, &'a [u8])) {
 mod tests {
     use super::*;
     use tickstream_schema::events::{Campaign, DeviceInfo, Event, Message, Page, Sender};
+    use tickstream_schema::json::write_event;
 
     fn check(event: &Event, expected: [Option<&str>; 6]) {
         let bytes = event.encode_to_vec();
         let entries: Vec<_> = Fields::of(&bytes).collect::<Result<_, _>>().unwrap();
-        let found = Enrichment::new(Geo::default()).of(&entries);
+        let mut enrichment = Enrichment::new(Geo::default());
+        let found = enrichment.of(&entries);
         assert_eq!(found.each_ref().map(|value| value.as_deref()), expected);
+        let mut json = Vec::new();
+        write_event(event, &mut json);
+        let json = String::from_utf8(json).unwrap();
+        assert_eq!(enrichment.of_json(&json), Some(found), "{json}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::Form;
 /// The reason why it is none.
 pub fn event(form: Form, object: Value) -> Result<Value, String> {
     match form {
-        Form::Json | Form::Csv | Form::Parquet => columns(object),
+        Form::Json | Form::Csv | Form::Parquet | Form::CloudWatch => columns(object),
         Form::Focus => focus(object),
         Form::AdSpend => ad_spend(&object),
         Form::Sarif => sarif(&object),

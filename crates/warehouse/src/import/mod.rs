@@ -3,6 +3,7 @@
 //! What is imported gets the same checks as what is published, and comes into the same table by commits of its own. Events
 //! without an id get one of their place in the content: the same file is imported once, however often it is given.
 
+pub mod cloudwatch;
 mod map;
 mod read;
 
@@ -29,6 +30,7 @@ use crate::store::commit::{Changes, CommitError};
 use crate::store::parquet::{FileBuilder, Purpose};
 use crate::store::{Secret, Tables, commit};
 
+pub use cloudwatch::CloudWatchError;
 pub use read::ReadError;
 
 /// Events of one commit.
@@ -55,6 +57,8 @@ pub enum Form {
     Sarif,
     /// Vulnerabilities of a bill of materials, CycloneDX JSON.
     CycloneDx,
+    /// TOML file that names metrics of Amazon CloudWatch.
+    CloudWatch,
 }
 
 impl std::str::FromStr for Form {
@@ -69,9 +73,10 @@ impl std::str::FromStr for Form {
             "ad-spend" => Self::AdSpend,
             "sarif" => Self::Sarif,
             "cyclonedx" => Self::CycloneDx,
+            "cloudwatch" => Self::CloudWatch,
             _ => {
                 return Err(format!(
-                    "no format {text:?}; there are json, csv, parquet, focus, ad-spend, sarif and cyclonedx"
+                    "no format {text:?}; there are json, csv, parquet, focus, ad-spend, sarif, cyclonedx and cloudwatch"
                 ));
             }
         })
@@ -84,6 +89,9 @@ pub enum ImportError {
     /// A file can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// CloudWatch doesn't answer.
+    #[error(transparent)]
+    CloudWatch(#[from] CloudWatchError),
     /// The tables can't be used.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -115,6 +123,9 @@ pub struct Report {
 /// # Errors
 /// [`ImportError`]; objects that are no events are counted, and end nothing.
 pub async fn import(tables: &Tables, form: Form, path: &Path) -> Result<Report, ImportError> {
+    if form == Form::CloudWatch {
+        return import_cloudwatch(tables, path).await;
+    }
     let mut importer = Importer::open(tables, Geo::default()).await?;
     let origin = read::digest_of(path)?;
     let mut batch = Vec::with_capacity(BATCH_EVENTS);
@@ -129,6 +140,26 @@ pub async fn import(tables: &Tables, form: Form, path: &Path) -> Result<Report, 
         }
     }
     importer.commit(batch, &origin, u64::MAX >> 1).await?;
+    Ok(importer.report)
+}
+
+/// Imports the points of metrics that a file names. Each is imported once, whatever times overlap.
+async fn import_cloudwatch(tables: &Tables, path: &Path) -> Result<Report, ImportError> {
+    let mut source = cloudwatch::Source::open(path, now_ns())?;
+    let mut importer = Importer::open(tables, Geo::default()).await?;
+    let (mut index, mut page) = (0, 0);
+    while let Some(points) = source.next_page().await? {
+        let mut batch = Vec::with_capacity(points.len());
+        for point in points {
+            match event(Ok(point), cloudwatch::ORIGIN, index) {
+                Ok(event) => batch.push(event),
+                Err(reason) => importer.report.reject(index as usize, &reason),
+            }
+            index += 1;
+        }
+        page += 1;
+        importer.commit(batch, cloudwatch::ORIGIN, page).await?;
+    }
     Ok(importer.report)
 }
 

@@ -91,7 +91,7 @@ pub fn digest_of(path: &Path) -> Result<[u8; 16], ReadError> {
 pub fn objects(form: Form, path: &Path) -> Result<Objects, ReadError> {
     let is_parquet = path.extension().is_some_and(|extension| extension == "parquet");
     match form {
-        Form::Json => lines(path),
+        Form::Json | Form::CloudWatch => lines(path),
         Form::Parquet => parquet(path),
         Form::Focus if is_parquet => parquet(path),
         Form::Csv | Form::Focus | Form::AdSpend => table(path),

@@ -355,6 +355,9 @@ impl Loader {
         }
         let rows = self.rows.len() as u64;
         self.is_sound = false;
+        for path in self.reached.keys() {
+            self.consumers.register(path)?;
+        }
         let mut changes = self.write_files().await?;
         let written = Instant::now();
         for attempt in 1.. {

@@ -1,6 +1,7 @@
 //! Journals to load: each from its watermark on, records on stable storage only.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 use tickstream_journal::{Batch, Consumer, ConsumerError, Follower, Position, Problem, Step, journals};
@@ -144,15 +145,27 @@ impl Consumers {
         Self { name: name.to_owned(), open: BTreeMap::new() }
     }
 
+    /// Says that somebody loads the journal in `path`: from now on the server removes nothing that isn't loaded. Before
+    /// the first commit, or a power cut behind it would leave a watermark and nobody who holds the records above it.
+    ///
+    /// # Errors
+    /// If it can't be written.
+    pub fn register(&mut self, path: &Path) -> Result<(), SourceError> {
+        self.of(path).map(drop)
+    }
+
     /// Says that all of the journal in `path` is loaded up to `position`, and on stable storage.
     ///
     /// # Errors
     /// If the position can't be written.
     pub fn advance(&mut self, path: &Path, position: Position) -> Result<(), SourceError> {
-        let consumer = match self.open.entry(path.to_owned()) {
-            std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-            std::collections::btree_map::Entry::Vacant(new) => new.insert(Consumer::open(path, &self.name)?),
-        };
-        Ok(consumer.advance(position)?)
+        Ok(self.of(path)?.advance(position)?)
+    }
+
+    fn of(&mut self, path: &Path) -> Result<&mut Consumer, SourceError> {
+        Ok(match self.open.entry(path.to_owned()) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(new) => new.insert(Consumer::open(path, &self.name)?),
+        })
     }
 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use deltalake::DeltaTable;
 use deltalake::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use deltalake::arrow::compute::filter_record_batch;
 
 use super::rewrite::{self, FileOf};
 use super::{Lease, MaintenanceError};
@@ -116,7 +117,10 @@ async fn compact_partition(
 ) -> Result<(), MaintenanceError> {
     let rows = rewrite::rows(table, files, None, limits).await?;
     let mut seen = HashSet::new();
-    let keep = |batch: &RecordBatch| first_of_each_id(batch, &mut seen);
+    let keep = |batch: RecordBatch| match first_of_each_id(&batch, &mut seen) {
+        Some(mask) => filter_record_batch(&batch, &mask),
+        None => Ok(batch),
+    };
     let (mut adds, count) = rewrite::write(table, key, rows, options.file_bytes, false, keep).await?;
     let before: u64 = files.iter().map(|file| file.rows).sum();
     // Without duplicates the rows are the same in other files, which readers of changes may skip.

@@ -8,6 +8,7 @@ pub mod aggregate;
 pub mod changes;
 pub mod compact;
 mod derived;
+pub mod enrich;
 pub mod erase;
 pub mod lease;
 pub mod retention;

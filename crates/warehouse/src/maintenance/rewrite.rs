@@ -5,9 +5,11 @@ use std::sync::Arc;
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::{Expr, SortExpr, col};
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext};
 use deltalake::DeltaTable;
+use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::datatypes::{Schema, SchemaRef};
+use deltalake::arrow::error::ArrowError;
 use deltalake::kernel::{Add, Remove};
 use futures::StreamExt;
 
@@ -87,22 +89,33 @@ pub async fn rows(
             .map_or_else(String::new, |file| format!("{} and {} more", file.add.path, files.len() - 1))
     };
     let read = async {
-        let config = SessionConfig::new().with_target_partitions(1);
-        let context = SessionContext::new_with_config_rt(config, limits.runtime()?);
-        table.update_datafusion_session(&context.state())?;
-        let snapshot = table.snapshot()?.snapshot().clone();
-        let adds = files.iter().map(|file| file.add.clone());
-        let provider = table.table_provider().with_eager_snapshot(snapshot).with_adds(adds).await?;
         let columns: Vec<Expr> =
             columns(table)?.fields().iter().map(|field| col(quoted(field.name()))).collect();
-        let mut rows = context.read_table(provider)?;
-        if let Some(filter) = filter {
-            rows = rows.filter(filter)?;
-        }
+        let rows = selected(table, files, filter, limits).await?;
         rows.select(columns)?.sort(order())?.execute_stream().await
     };
     let result: DataFusionResult<_> = read.await;
     result.map_err(MaintenanceError::read(&what()))
+}
+
+/// Rows of `files` that pass `filter`.
+async fn selected(
+    table: &DeltaTable,
+    files: &[FileOf],
+    filter: Option<Expr>,
+    limits: &Limits,
+) -> DataFusionResult<DataFrame> {
+    let config = SessionConfig::new().with_target_partitions(1);
+    let context = SessionContext::new_with_config_rt(config, limits.runtime()?);
+    table.update_datafusion_session(&context.state())?;
+    let snapshot = table.snapshot()?.snapshot().clone();
+    let adds = files.iter().map(|file| file.add.clone());
+    let provider = table.table_provider().with_eager_snapshot(snapshot).with_adds(adds).await?;
+    let rows = context.read_table(provider)?;
+    match filter {
+        Some(filter) => rows.filter(filter),
+        None => Ok(rows),
+    }
 }
 
 /// Columns of the table's files: those of this version, then what a newer one added.
@@ -125,30 +138,27 @@ fn order() -> Vec<SortExpr> {
         .collect()
 }
 
-/// Writes rows of one partition into files of at most `file_bytes`; the files and the number of rows.
+/// Writes rows of one partition, changed, into files of at most `file_bytes`; the files and the number of rows.
 pub async fn write(
     table: &DeltaTable,
     key: &PartitionKey,
     mut rows: SendableRecordBatchStream,
     file_bytes: usize,
     data_change: bool,
-    mut keep: impl FnMut(&deltalake::arrow::array::RecordBatch) -> Option<deltalake::arrow::array::BooleanArray>,
+    mut change: impl FnMut(RecordBatch) -> Result<RecordBatch, ArrowError>,
 ) -> Result<(Vec<Add>, u64), MaintenanceError> {
     let store = table.object_store();
     let columns = columns(table).map_err(MaintenanceError::delta("reading the log"))?;
     let (mut adds, mut count) = (Vec::new(), 0);
     let mut file: Option<FileBuilder> = None;
     while let Some(batch) = rows.next().await {
-        let mut batch = batch.map_err(MaintenanceError::read(&key.event_type))?;
-        if let Some(mask) = keep(&batch) {
-            let filtered = deltalake::arrow::compute::filter_record_batch(&batch, &mask);
-            batch = filtered.map_err(|error| MaintenanceError::read(&key.event_type)(error.into()))?;
-        }
+        let batch = batch.map_err(MaintenanceError::read(&key.event_type))?;
+        let batch = change(batch)
+            .and_then(|batch| as_stored(&batch, &columns))
+            .map_err(|error| MaintenanceError::read(&key.event_type)(error.into()))?;
         if batch.num_rows() == 0 {
             continue;
         }
-        let batch = as_stored(&batch, &columns)
-            .map_err(|error| MaintenanceError::read(&key.event_type)(error.into()))?;
         count += batch.num_rows() as u64;
         let mut current = match file.take() {
             Some(file) => file,
@@ -168,19 +178,18 @@ pub async fn write(
 }
 
 /// Columns with the types of the files: the engine may read texts as views.
-fn as_stored(
-    batch: &deltalake::arrow::array::RecordBatch,
-    schema: &SchemaRef,
-) -> Result<deltalake::arrow::array::RecordBatch, deltalake::arrow::error::ArrowError> {
+fn as_stored(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
     let columns: Result<Vec<_>, _> = schema
         .fields()
         .iter()
         .zip(batch.columns())
         .map(|(field, column)| deltalake::arrow::compute::cast(column, field.data_type()))
         .collect();
-    deltalake::arrow::array::RecordBatch::try_new(Arc::clone(schema), columns?)
+    RecordBatch::try_new(Arc::clone(schema), columns?)
 }
 
+/// Name of a commit that removes rows.
+const REMOVE: &str = "remove rows";
 /// Commits of one exchange that are tried.
 const ATTEMPTS: u32 = 16;
 
@@ -198,7 +207,7 @@ pub struct Removed {
 /// Removes a file with all of its rows; `None` if it is gone already.
 pub async fn remove(table: &mut DeltaTable, file: &FileOf) -> Result<Option<Removed>, MaintenanceError> {
     let removed = Removed { rows: file.rows, ..Removed::default() };
-    Ok(exchange(table, file, &[]).await?.then_some(removed))
+    Ok(exchange(table, file, &[], REMOVE).await?.then_some(removed))
 }
 
 /// Writes a file anew without the rows that a predicate selects; `None` if the file is gone meanwhile. Nothing is written if
@@ -217,39 +226,42 @@ pub async fn without(
     // Rows for which the predicate is null are neither selected nor not: they stay.
     let others = predicate.clone().is_not_true();
     let stream = rows(table, std::slice::from_ref(file), Some(others), limits).await?;
-    let (adds, kept) = write(table, &file.key, stream, file_bytes, true, |_| None).await?;
+    let (adds, kept) = write(table, &file.key, stream, file_bytes, true, Ok).await?;
     if kept + count != file.rows {
         let wrong =
             format!("{kept} rows to keep and {count} to remove are not the {} of the file", file.rows);
         return Err(MaintenanceError::read(&file.add.path)(DataFusionError::Internal(wrong)));
     }
-    if !exchange(table, file, &adds).await? {
+    if !exchange(table, file, &adds, REMOVE).await? {
         return Ok(None);
     }
     let bytes_written = adds.iter().map(|add| add.size as u64).sum();
     Ok(Some(Removed { rows: count, bytes_written, written: adds.into_iter().map(|add| add.path).collect() }))
 }
 
-/// Rows of a file that a predicate selects.
+/// Rows of a file that a predicate selects: only its columns are read.
 pub async fn count(
     table: &DeltaTable,
     file: &FileOf,
     predicate: &Expr,
     limits: &Limits,
 ) -> Result<u64, MaintenanceError> {
-    let mut found = rows(table, std::slice::from_ref(file), Some(predicate.clone()), limits).await?;
-    let mut count = 0;
-    while let Some(batch) = found.next().await {
-        count += batch.map_err(MaintenanceError::read(&file.add.path))?.num_rows() as u64;
-    }
-    Ok(count)
+    let files = std::slice::from_ref(file);
+    let counted =
+        async { selected(table, files, Some(predicate.clone()), limits).await?.count().await }.await;
+    Ok(counted.map_err(MaintenanceError::read(&file.add.path))? as u64)
 }
 
 /// Commits the exchange of a file; false if it is gone meanwhile.
-async fn exchange(table: &mut DeltaTable, file: &FileOf, adds: &[Add]) -> Result<bool, MaintenanceError> {
+pub async fn exchange(
+    table: &mut DeltaTable,
+    file: &FileOf,
+    adds: &[Add],
+    action: &'static str,
+) -> Result<bool, MaintenanceError> {
     for _ in 0..ATTEMPTS {
         let changes = Changes { adds: adds.to_vec(), removes: vec![file.remove(true)], numbers: Vec::new() };
-        match commit(table, changes, "remove rows").await {
+        match commit(table, changes, action).await {
             Ok(_) => return Ok(true),
             Err(CommitError::Conflict { .. }) => {
                 table.update_state().await.map_err(MaintenanceError::delta("reading the log"))?;

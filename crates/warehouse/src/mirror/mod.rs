@@ -84,6 +84,8 @@ pub struct Mirror {
     state: State,
     targets: Vec<Target>,
     is_prepared: bool,
+    /// Tables that have the pending range already.
+    inserted: usize,
 }
 
 impl Mirror {
@@ -105,7 +107,7 @@ impl Mirror {
         let state =
             state.map_err(|source| MirrorError::State { action: "reading", path: path.clone(), source })?;
         let targets = ddl::targets(&engine).await?;
-        Ok(Self { engine, clickhouse, path, state, targets, is_prepared: false })
+        Ok(Self { engine, clickhouse, path, state, targets, is_prepared: false, inserted: 0 })
     }
 
     /// Mirrors the next range of records.
@@ -128,6 +130,7 @@ impl Mirror {
             self.state.pending = Some(range.clone());
             self.save()?;
             self.insert(&range).await?;
+            self.inserted = 0;
             self.state.done.insert(range.journal, range.last);
             self.state.pending = None;
             self.save()?;
@@ -153,13 +156,15 @@ impl Mirror {
         Some(Range { journal: journal.clone(), first: done + 1, last: done + lag.min(RECORDS_MAX) })
     }
 
-    async fn insert(&self, range: &Range) -> Result<(), MirrorError> {
+    /// Inserts a range into all tables. After a failure it goes on with the table that failed.
+    async fn insert(&mut self, range: &Range) -> Result<(), MirrorError> {
         let token = format!("tickstream/{}/{}-{}", range.journal, range.first, range.last);
-        for target in &self.targets {
+        while let Some(target) = self.targets.get(self.inserted) {
             let rows = self.rows(target, range).await?;
             if let Some(rows) = rows {
                 self.clickhouse.insert(&target.insert(), &format!("{token}/{}", target.name), rows).await?;
             }
+            self.inserted += 1;
         }
         Ok(())
     }

@@ -47,10 +47,10 @@ pub enum QueryError {
     #[error("a file of the tables is damaged; `tickstream-warehouse verify` names it")]
     Damaged(#[source] Box<DataFusionError>),
     /// The query took too long.
-    #[error("the query took longer than {}; ask for less, or raise query.time", humantime(*.0))]
+    #[error("the query took longer than {}; ask for less, or raise query_time", humantime(*.0))]
     Time(Duration),
     /// The answer has too many rows.
-    #[error("the answer has more than {0} rows; add a LIMIT, or raise query.rows")]
+    #[error("the answer has more than {0} rows; add a LIMIT, or raise query_rows")]
     Rows(u64),
 }
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::answer::{Answer, AsOf, QueryError};
 use super::catalog::{Catalog, Privacy};
+use super::growth;
 use super::guard::{self, Refused};
 use super::limits::Limits;
 use super::session::{self, Sessions};
@@ -159,6 +160,7 @@ impl Engine {
         self.add_jobs(&context, &statement).await?;
         let plan = context.state().statement_to_plan(statement).await?;
         guard::check_plan(&plan)?;
+        growth::check(&plan)?;
         Ok(plan)
     }
 
@@ -211,6 +213,7 @@ impl Engine {
             if let Some(values) = parameters(&plan)? {
                 plan = plan.replace_params_with_values(&values).map_err(failed)?;
             }
+            growth::check(&plan).map_err(QueryError::from)?;
             let rows = context.execute_logical_plan(plan).await.map_err(failed)?;
             Ok::<_, E>((rows.execute_stream().await.map_err(failed)?, as_of))
         });

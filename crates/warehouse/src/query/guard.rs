@@ -12,6 +12,8 @@ use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
+use super::growth;
+
 /// Longest SQL text, bytes.
 pub const SQL_BYTES_MAX: usize = 256 * 1024;
 
@@ -20,8 +22,8 @@ pub const SQL_BYTES_MAX: usize = 256 * 1024;
 const OPERATORS_MAX: usize = 4_000;
 
 /// Functions that aren't offered: one small call of them takes memory without bound.
-pub const REMOVED_FUNCTIONS: [&str; 6] =
-    ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "list_repeat"];
+pub const REMOVED_FUNCTIONS: [&str; 8] =
+    ["repeat", "lpad", "rpad", "array_repeat", "array_resize", "list_repeat", "range", "generate_series"];
 
 /// SQL that isn't admitted.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,11 @@ pub enum Refused {
     /// The statement has too many operators.
     #[error("the query has more than {OPERATORS_MAX} operators; write long lists as IN (…) or VALUES")]
     TooComplex,
+    /// The statement repeats parts of itself, or joins texts, without bound.
+    #[error(
+        "the query stands for too much: common tables that name each other again and again, or texts that are joined of very many others"
+    )]
+    Grows,
     /// No SQL.
     #[error("the query isn't SQL")]
     Syntax(#[source] Box<DataFusionError>),
@@ -100,12 +107,17 @@ fn is_operator(token: &Token) -> bool {
     }
 }
 
-/// Checks that a statement only reads.
+/// Checks that a statement only reads, and can be planned.
 ///
 /// # Errors
-/// [`Refused::NotRead`].
+/// [`Refused::NotRead`] and [`Refused::Grows`].
 pub fn check(statement: &Statement) -> Result<(), Refused> {
-    if reads(statement) { Ok(()) } else { Err(Refused::NotRead) }
+    match statement {
+        statement if !reads(statement) => Err(Refused::NotRead),
+        Statement::Statement(statement) => growth::check_statement(statement),
+        Statement::Explain(explain) => check(&explain.statement),
+        _ => Ok(()),
+    }
 }
 
 /// Checks a plan that was made of an admitted statement.
@@ -225,6 +237,27 @@ mod tests {
         }
         let list = format!("SELECT 1 IN (1{})", ", -12, 'x'".repeat(1_000));
         admit(&list).unwrap();
+    }
+
+    #[test]
+    fn common_tables_that_double_are_refused_and_others_are_not() {
+        let chain = |body: &str| {
+            let tables = (1..40)
+                .map(|level| format!(", c{level} AS ({})", body.replace('?', &format!("c{}", level - 1))));
+            format!("WITH c0 AS (SELECT 1 AS x){} SELECT * FROM C39", tables.collect::<String>())
+        };
+        for doubled in [
+            "SELECT * FROM ? UNION ALL SELECT * FROM \"?\"",
+            "SELECT (SELECT max(x) FROM ?) + (SELECT 1 FROM ?) AS x",
+        ] {
+            assert!(matches!(admit(&chain(doubled)), Err(Refused::Grows)), "{doubled}");
+            let explained = format!("EXPLAIN {}", chain(doubled));
+            assert!(matches!(admit(&explained), Err(Refused::Grows)), "{doubled}");
+        }
+        let inner = chain("SELECT * FROM ? a JOIN ? b ON true");
+        assert!(matches!(admit(&format!("SELECT * FROM ({inner}) AS t")), Err(Refused::Grows)));
+        admit(&chain("SELECT x + 1 AS x FROM ?")).unwrap();
+        admit("WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r) SELECT * FROM r a JOIN r b ON true").unwrap();
     }
 
     #[test]

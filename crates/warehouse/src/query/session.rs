@@ -21,6 +21,7 @@ use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 
 use super::catalog::{Catalog, Privacy};
 use super::guard::REMOVED_FUNCTIONS;
+use super::read_once::ReadOnce;
 use super::yielding::Yielding;
 use crate::events::schema;
 use crate::{aggregates, functions};
@@ -86,6 +87,7 @@ impl Sessions {
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(list))
             .with_physical_optimizer_rule(Arc::new(Yielding))
+            .with_physical_optimizer_rule(Arc::new(ReadOnce))
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_udf(constant("session_user", user.to_owned()));

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::common::{World, click};
+use crate::common::{World, attacks, click};
 
 struct Server {
     address: SocketAddr,
@@ -91,6 +91,11 @@ async fn a_wrong_user_an_attack_and_a_masked_column_get_nothing() {
     }
     let answer = server.ask("clear:one", "", "DROP TABLE events").await;
     assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("read-only"), "{answer}");
+    let unfolding = attacks::unfolding();
+    for sql in attacks::REFUSED.into_iter().chain(unfolding.iter().map(String::as_str)) {
+        let answer = server.ask("clear:one", "", sql).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{sql:.300}: {answer:.300}");
+    }
     let answer = server.ask("masked:two", "", "SELECT count(raw_data) AS n FROM events").await;
     assert!(answer.contains("{\"n\":0}"), "{answer}");
     let answer = server.ask("clear:one", "Accept: image/png\r\n", "SELECT 1").await;

@@ -2,10 +2,12 @@
 
 mod common;
 mod crash;
+mod enrichment;
 mod faults;
 mod http;
 mod json;
 mod load;
 mod maintenance;
 mod postgres;
+mod power;
 mod sql;

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_postgres::{Client, Config, NoTls};
 
-use crate::common::{World, click, log};
+use crate::common::{World, attacks, click, log};
 
 struct Server {
     address: SocketAddr,
@@ -104,14 +104,8 @@ async fn only_passwords_open_and_roles_hold() {
 async fn what_writes_or_reads_files_is_refused_and_the_connection_goes_on() {
     let server = server(false).await;
     let client = server.connect("anyone", "").await.unwrap();
-    for sql in [
-        "DROP TABLE events",
-        "COPY events TO '/tmp/x'",
-        "COPY events FROM '/etc/passwd'",
-        "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION '/etc/passwd'",
-        "SELECT 1; SELECT 2",
-        "SELECT * FROM '/etc/passwd'",
-    ] {
+    let unfolding = attacks::unfolding();
+    for sql in attacks::REFUSED.into_iter().chain(unfolding.iter().map(String::as_str)) {
         for is_simple in [true, false] {
             let refused = if is_simple {
                 client.simple_query(sql).await.map(drop)

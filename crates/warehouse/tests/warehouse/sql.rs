@@ -5,7 +5,7 @@ use std::time::Duration;
 use tickstream_schema::events::LogLevel;
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
 
-use crate::common::{World, chain, click, lines, log};
+use crate::common::{World, attacks, chain, click, lines, log, text};
 
 async fn world() -> World {
     let world = World::new();
@@ -28,21 +28,51 @@ async fn fails(engine: &Engine, sql: &str) -> QueryError {
 async fn nothing_but_the_tables_can_be_read() {
     let world = world().await;
     let engine = world.engine(false).await;
-    for sql in [
-        "SELECT * FROM '/etc/passwd'",
+    let others = [
         "SELECT * FROM \"/etc/passwd\"",
-        "SELECT * FROM read_csv('/etc/passwd')",
         "SELECT * FROM read_parquet('/etc/passwd')",
-        "SELECT * FROM parquet_metadata('/etc/passwd')",
-        "SELECT pg_read_file('/etc/passwd')",
         "SELECT * FROM secrets",
         "SELECT repeat('x', 1000000000)",
         "SELECT lpad('x', 2000000000)",
         "SELECT array_repeat(1, 1000000000)",
-    ] {
+        "SELECT generate_series(1, 100000000000)",
+    ];
+    for sql in others.into_iter().chain(attacks::REFUSED) {
         let error = fails(&engine, sql).await;
         assert!(matches!(error, QueryError::Run(_) | QueryError::Refused(_)), "{sql}: {}", chain(&error));
     }
+}
+
+/// Not by a limit of time: what plans doesn't look up from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_80_short_queries_that_stand_for_very_much_are_refused_at_once() {
+    let world = world().await;
+    let engine = world.engine(false).await;
+    for sql in attacks::unfolding() {
+        let began = std::time::Instant::now();
+        let error = fails(&engine, &sql).await;
+        assert!(matches!(error, QueryError::Refused(_)), "{:.300}: {}", sql, chain(&error));
+        assert!(began.elapsed() < Duration::from_secs(10), "{:.300}: {:?}", sql, began.elapsed());
+    }
+    // Regular expressions of death are none here: they are bounded, or answered in time.
+    let role = Role::local();
+    assert_eq!(lines(&engine, "SELECT count(*) FROM events WHERE raw_data ~ '(x+x+)+y'", &role).await, ["0"]);
+    let error = fails(&engine, "SELECT count(*) FROM events WHERE raw_data ~ '((a{900}){900}){900}'").await;
+    assert!(matches!(error, QueryError::Run(_)), "{}", chain(&error));
+    // Long ones that are only long.
+    let sum = format!("SELECT 1{}", " + 1".repeat(3_900));
+    assert_eq!(lines(&engine, &sum, &role).await, ["3901"]);
+    let unions = format!("SELECT count(*) FROM ({} SELECT 1)", "SELECT 1 UNION ALL ".repeat(300));
+    assert_eq!(lines(&engine, &unions, &role).await, ["301"]);
+    let texts = format!("SELECT count(event_id{}) FROM events", " || ',' || event_name".repeat(100));
+    assert_eq!(lines(&engine, &texts, &role).await, ["2001"]);
+    let joined = "SELECT length(array_to_string(array_agg('ab'), ', ')), length(string_agg('ab', ',') || '.') FROM events";
+    assert_eq!(lines(&engine, joined, &role).await, ["8002|6003"]);
+    let conditions = format!(
+        "SELECT count(*) FROM events WHERE event_name = 'no'{}",
+        " OR event_name = 'scroll'".repeat(500)
+    );
+    assert_eq!(lines(&engine, &conditions, &role).await, ["2000"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,6 +134,64 @@ async fn bombs_end_at_their_limits_and_the_process_answers_on() {
     }
     let role = Role::local();
     assert_eq!(lines(&engine, "SELECT count(*) FROM events", &role).await, ["2001"]);
+}
+
+/// With however little memory: the answer that there is with much, or an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_little_memory_or_disk_is_an_error_and_never_another_answer() {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    for day in 0..3 {
+        // Several files, which the partitions of a scan share.
+        writer.append((0..36).map(|index| click(&format!("user-{index}"), &format!("act-{day}"))).collect());
+        writer.append(vec![log("shop", LogLevel::Info, "came"), log("cart", LogLevel::Warn, "went")]);
+        world.load().await;
+    }
+    let joins = [
+        "SELECT count(*) FROM events a JOIN events b ON a.event_id < b.event_id JOIN events c ON b.event_id < c.event_id \
+         JOIN events d ON c.event_id < d.event_id WHERE d.event_name <> 'act-2'",
+        "SELECT count(*), count(b.event_id) FROM events a LEFT JOIN events b ON a.event_id < b.event_id AND b.event_type = 'log'",
+        "SELECT count(*), count(a.event_id) FROM events a RIGHT JOIN events b ON a.event_id < b.event_id AND a.event_type = 'log'",
+        "SELECT count(*), count(a.event_id), count(b.event_id) FROM events a FULL JOIN events b \
+         ON a.event_id < b.event_id AND a.event_type < b.event_type",
+        "SELECT count(*) FROM events a WHERE NOT EXISTS (SELECT 1 FROM events b WHERE b.event_id < a.event_id AND b.event_type = 'log')",
+        "SELECT count(*) FROM events a WHERE EXISTS (SELECT 1 FROM events b WHERE b.event_id < a.event_id AND b.event_type = 'log')",
+        "SELECT count(*) FROM events a CROSS JOIN events b CROSS JOIN (SELECT * FROM events LIMIT 50) c",
+        "SELECT count(*), sum(n) FROM (SELECT a.event_id, count(*) AS n FROM events a JOIN events b USING (event_type) GROUP BY 1)",
+        "SELECT count(*), max(r) FROM (SELECT row_number() OVER (PARTITION BY a.event_name ORDER BY a.event_id, b.event_id) AS r \
+         FROM events a CROSS JOIN events b)",
+        "SELECT count(*) FROM (SELECT a.event_id, b.raw_data FROM events a CROSS JOIN events b ORDER BY 2, 1)",
+        "SELECT count(*) FROM (SELECT DISTINCT a.event_id, b.event_id FROM events a CROSS JOIN events b)",
+    ];
+    let role = Role::local();
+    let plenty = world.engine(false).await;
+    let (mut answered, mut failed) = (0, 0);
+    for sql in joins {
+        let expected = lines(&plenty, sql, &role).await;
+        for memory in [32 << 10, 128 << 10, 512 << 10, 1 << 20, 4 << 20, 16 << 20] {
+            for spill in [64 << 10, 1 << 20, 1 << 30] {
+                let engine =
+                    world.engine_within(|limits| (limits.memory_bytes, limits.spill_bytes) = (memory, spill));
+                match answer(&engine.await, sql).await {
+                    Ok(lines) => {
+                        assert_eq!(lines, expected, "{sql} with {memory} and {spill} bytes");
+                        answered += 1;
+                    }
+                    Err(error) => {
+                        assert!(matches!(error, QueryError::Run(_)), "{sql}: {}", chain(&error));
+                        failed += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(answered > 0 && failed > 0, "{answered} answered, {failed} failed");
+}
+
+/// Rows as text, or the error.
+async fn answer(engine: &Engine, sql: &str) -> Result<Vec<String>, QueryError> {
+    let answer = engine.query(sql, &Role::local()).await?;
+    Ok(text(&answer.collect().await?))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,9 @@ use crate::{
 /// All of PostHog's paths: the body tells one event from many.
 pub struct PostHog;
 
+/// First bytes of what gzip has packed, with which no JSON and no form begins.
+const GZIP: [u8; 2] = [0x1F, 0x8B];
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -45,9 +48,9 @@ impl HttpSource for PostHog {
         "posthog"
     }
 
-    /// Browsers can't set Content-Encoding without a preflight, and say it in the query.
-    fn encoding(&self, head: &Head) -> Option<Encoding> {
-        matches!(head.parameter("compression")?.as_str(), "gzip-js" | "gzip").then_some(Encoding::Gzip)
+    /// Browsers can't set Content-Encoding without a preflight: older libraries say it in the query, those of today nowhere.
+    fn encoding(&self, _: &Head, body: &[u8]) -> Option<Encoding> {
+        body.starts_with(&GZIP).then_some(Encoding::Gzip)
     }
 
     fn decode(&self, _: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
@@ -200,6 +203,10 @@ fn fill(
             let group_id =
                 take_text(&mut properties, "$group_key").ok_or("properties.$group_key: it has none")?;
             let r#type = take_text(&mut properties, "$group_type").unwrap_or_default();
+            // The id that libraries make up where nobody is meant.
+            if event.user_id.as_deref() == Some(&*["$", &r#type, "_", &group_id].concat()) {
+                event.user_id = None;
+            }
             let (traits, typed_traits) = maps(take_object(&mut properties, "$group_set"));
             event.group_id.clone_from(&group_id);
             (EventType::Group, Body::Group(Group { group_id, r#type, traits, typed_traits }))

@@ -142,11 +142,17 @@ fn posthogs_identity_calls_become_identity_events() {
     let body = json!({"api_key": "k", "batch": [
         {"event": "$identify", "distinct_id": "u", "properties": {"$anon_distinct_id": "a"}, "$set": {"plan": "pro"}, "$set_once": {"first": 1}},
         {"event": "$create_alias", "distinct_id": "u", "properties": {"alias": "old"}},
-        {"event": "$groupidentify", "distinct_id": "u", "properties": {"$group_type": "company", "$group_key": "g", "$group_set": {"n": 1}}}
+        {"event": "$groupidentify", "distinct_id": "u", "properties": {"$group_type": "company", "$group_key": "g", "$group_set": {"n": 1}}},
+        {"event": "$groupidentify", "distinct_id": "$company_g", "properties": {"$group_type": "company", "$group_key": "g"}}
     ]});
     let events = events(&PostHog, &body);
     let types: Vec<_> = events.iter().map(Event::event_type).collect();
-    assert_eq!(types, [EventType::Identify, EventType::Alias, EventType::Group]);
+    assert_eq!(types, [EventType::Identify, EventType::Alias, EventType::Group, EventType::Group]);
+    assert_eq!(
+        (events[2].user_id.as_deref(), events[3].user_id.as_deref()),
+        (Some("u"), None),
+        "nobody is meant"
+    );
     assert_eq!((events[0].user_id.as_deref(), &events[0].anonymous_id[..]), (Some("u"), "a"));
     let Some(Body::Identify(identify)) = &events[0].body else { panic!() };
     assert_eq!(identify.traits["plan"], "pro");

@@ -2,6 +2,7 @@ use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
+use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tickstream_client::events::{Kind, LogLevel, Value};
 
 use super::*;
@@ -77,7 +78,8 @@ fn all_four_modes_are_taken_and_chunks_answered() {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(&[entry("e"), entry("f")].concat()).unwrap();
     let gzip = gzip.finish().unwrap();
-    let compressed = map(&[("compressed", text("gzip")), ("chunk", text("c4"))]);
+    let compressed = |name, chunk| map(&[("compressed", text(name)), ("chunk", text(chunk))]);
+    let zstd = compress_to_vec(&entry("g")[..], CompressionLevel::Fastest);
     let stream = [
         list(&[
             text("app.web"),
@@ -87,14 +89,15 @@ fn all_four_modes_are_taken_and_chunks_answered() {
         ]),
         list(&[text("app"), list(&[entry("b"), entry("c")]), options("c2")]),
         list(&[text("app"), bytes(&entry("d"))]),
-        list(&[text("app"), bytes(&gzip), compressed]),
+        list(&[text("app"), bytes(&gzip), compressed("gzip", "c4")]),
+        list(&[text("app"), bytes(&zstd), compressed("zstd", "c5")]),
     ]
     .concat();
     for piece in [1, 3, 10_000] {
         let (events, out) = receive(&stream, piece).unwrap();
-        assert_eq!(messages(&events), ["a", "b", "c", "d", "e", "f"]);
+        assert_eq!(messages(&events), ["a", "b", "c", "d", "e", "f", "g"]);
         let acks: Vec<u8> =
-            ["c1", "c2", "c4"].iter().flat_map(|chunk| map(&[("ack", text(chunk))])).collect();
+            ["c1", "c2", "c4", "c5"].iter().flat_map(|chunk| map(&[("ack", text(chunk))])).collect();
         assert_eq!(out, acks);
         assert_eq!(events[0].timestamp, 5_000_000_007);
         let Some(Body::Log(log)) = &events[0].body else { panic!() };
@@ -130,8 +133,9 @@ fn fault_66_bombs_and_nonsense_end_the_connection() {
     let bomb = list(&[text("t"), bytes(&gzip.finish().unwrap()), map(&[("compressed", text("gzip"))])]);
     let deep = [vec![0x91; 10_000], vec![0xC0]].concat();
     let huge_list = vec![0xDD, 0xFF, 0xFF, 0xFF, 0xFF];
-    for broken in [bomb, deep, vec![0xC1], vec![0x05], list(&[text("t")]), list(&[vec![5], vec![5], vec![5]])]
-    {
+    let unknown = list(&[text("t"), bytes(&entry("a")), map(&[("compressed", text("lzma"))])]);
+    let none = [vec![0xC1], vec![0x05], list(&[text("t")]), list(&[vec![5], vec![5], vec![5]])];
+    for broken in [bomb, deep, unknown].into_iter().chain(none) {
         assert!(receive(&broken, 10_000).is_err());
     }
     assert_eq!(receive(&huge_list, 1).unwrap().0, []);

@@ -10,12 +10,13 @@ use prost::{DecodeError, Message};
 use tickstream_client::events::{Body, Event, EventType, Log, LogContext};
 
 use super::{
-    plain,
+    json, plain,
     semantics::{ID_BYTES_MAX, SESSION, USER, level},
     shared::{SharedResource, SharedScope},
     values::{Attributes, MappingError, id, to_value},
 };
 use crate::{
+    outcome::Malformed,
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or, is_message},
     writer::{EventWriter, Extra},
 };
@@ -28,6 +29,27 @@ pub(super) fn decode(request: ExportLogsServiceRequest, writer: &mut EventWriter
             log_records.into_iter().for_each(|record| take(&shared, record, writer));
         }
     }
+}
+
+/// Decodes a request in JSON.
+pub(super) fn decode_json(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
+    if let Some(request) = json::whole(body) {
+        decode(request, writer);
+        return Ok(());
+    }
+    for group in json::by_record(body)? {
+        let resource = SharedResource::new(group.resource, group.schema_url);
+        for scope in group.scopes {
+            let shared = SharedScope::new(resource.as_ref(), scope.scope, scope.schema_url);
+            for record in scope.records {
+                match record {
+                    Ok(record) => take(&shared, record, writer),
+                    Err(problem) => writer.reject("MALFORMED", problem),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Decodes a request in protobuf: plain records by the short way, where the writer takes that.
@@ -54,7 +76,10 @@ pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Resu
                         let [head, body] = encoder.parts();
                         writer.encoded_event(EventType::Log, name, &[head, body, fields]);
                     }
-                    None => take(&shared, LogRecord::decode(record)?, writer),
+                    None => match LogRecord::decode(record) {
+                        Ok(record) => take(&shared, record, writer),
+                        Err(error) => writer.reject("MALFORMED", error.to_string()),
+                    },
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::KeyValue,
+    common::v1::{InstrumentationScope, KeyValue},
     metrics::v1::{
         Exemplar as OtlpExemplar, ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint,
         ScopeMetrics, SummaryDataPoint, exemplar, exponential_histogram_data_point::Buckets, metric::Data,
@@ -15,11 +15,13 @@ use tickstream_client::events::{
 };
 
 use super::{
+    json,
     logs::envelope,
     shared::SharedResource,
     values::{Attributes, MappingError, id, to_map},
 };
 use crate::{
+    outcome::Malformed,
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or},
     writer::{EventWriter, Extra},
 };
@@ -27,24 +29,44 @@ use crate::{
 pub(super) fn decode(request: ExportMetricsServiceRequest, writer: &mut EventWriter<'_>) {
     for metrics in request.resource_metrics {
         let resource = SharedResource::new(metrics.resource, metrics.schema_url);
-        for scope in metrics.scope_metrics {
-            decode_scope(resource.as_ref(), scope, writer);
+        for ScopeMetrics { scope, metrics, schema_url } in metrics.scope_metrics {
+            decode_scope(resource.as_ref(), scope, schema_url, metrics.into_iter().map(Ok), writer);
         }
     }
 }
 
+/// Decodes a request in JSON.
+pub(super) fn decode_json(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
+    if let Some(request) = json::whole(body) {
+        decode(request, writer);
+        return Ok(());
+    }
+    for group in json::by_record(body)? {
+        let resource = SharedResource::new(group.resource, group.schema_url);
+        for json::Scope { scope, schema_url, records } in group.scopes {
+            decode_scope(resource.as_ref(), scope, schema_url, records.into_iter(), writer);
+        }
+    }
+    Ok(())
+}
+
 fn decode_scope(
     resource: Result<&SharedResource, &MappingError>,
-    metrics: ScopeMetrics,
+    scope: Option<InstrumentationScope>,
+    schema_url: String,
+    metrics: impl Iterator<Item = Result<Metric, String>>,
     writer: &mut EventWriter<'_>,
 ) {
-    let ScopeMetrics { scope, metrics, schema_url } = metrics;
     let shared = resource.map_err(Clone::clone).and_then(|resource| {
         let fields = resource.with_scope(scope, schema_url)?;
         Ok((resource, fields))
     });
+    let shared = shared.as_ref().map(|(resource, fields)| (*resource, &fields[..]));
     for metric in metrics {
-        decode_metric(shared.as_ref().map(|(resource, fields)| (*resource, &fields[..])), metric, writer);
+        match metric {
+            Ok(metric) => decode_metric(shared, metric, writer),
+            Err(problem) => writer.reject("MALFORMED", problem),
+        }
     }
 }
 

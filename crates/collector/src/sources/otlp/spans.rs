@@ -16,6 +16,7 @@ use tickstream_client::events::{
 };
 
 use super::{
+    json,
     logs::envelope,
     plain,
     semantics::{METHOD, METHOD_BYTES_MAX, STATEMENT, STATEMENT_BYTES_MAX, STATUS_CODE, URL, URL_BYTES_MAX},
@@ -23,6 +24,7 @@ use super::{
     values::{Attributes, MappingError, to_map},
 };
 use crate::{
+    outcome::Malformed,
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or},
     writer::{EventWriter, Extra},
 };
@@ -35,6 +37,27 @@ pub(super) fn decode(request: ExportTraceServiceRequest, writer: &mut EventWrite
             spans.into_iter().for_each(|span| take(&shared, span, writer));
         }
     }
+}
+
+/// Decodes a request in JSON.
+pub(super) fn decode_json(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
+    if let Some(request) = json::whole(body) {
+        decode(request, writer);
+        return Ok(());
+    }
+    for group in json::by_record(body)? {
+        let resource = SharedResource::new(group.resource, group.schema_url);
+        for scope in group.scopes {
+            let shared = SharedScope::new(resource.as_ref(), scope.scope, scope.schema_url);
+            for span in scope.records {
+                match span {
+                    Ok(span) => take(&shared, span, writer),
+                    Err(problem) => writer.reject("MALFORMED", problem),
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Decodes a request in protobuf: plain spans by the short way, where the writer takes that.
@@ -61,7 +84,10 @@ pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Resu
                         let [head, body] = encoder.parts();
                         writer.encoded_event(EventType::TraceSpan, name, &[head, body, fields]);
                     }
-                    None => take(&shared, Span::decode(span)?, writer),
+                    None => match Span::decode(span) {
+                        Ok(span) => take(&shared, span, writer),
+                        Err(error) => writer.reject("MALFORMED", error.to_string()),
+                    },
                 }
             }
         }

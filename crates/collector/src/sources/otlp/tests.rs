@@ -144,6 +144,54 @@ fn a_record_that_does_not_fit_is_told_and_others_pass() {
 }
 
 #[test]
+fn fault_68_a_record_of_json_that_cannot_be_read_is_told_by_its_field_and_others_pass() {
+    let records = [
+        r#"{"timeUnixNano":"1","body":{"stringValue":"fine"}}"#,
+        // Of a text that JavaScript has cut within a pair.
+        r#"{"timeUnixNano":"2","attributes":[{"key":"k","value":{"stringValue":"\ud83d"}}]}"#,
+        r#"{"timeUnixNano":"3","body":{"intValue":"18446744073709551615"}}"#,
+        r#"{"timeUnixNano":"4","body":{"doubleValue":1e309}}"#,
+        r#"{"timeUnixNano":"-5"}"#,
+        r#"{"timeUnixNano":"6","body":{"stringValue":"nul\u0000 \ud83d\ude00"}}"#,
+    ];
+    let logs = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{}]}}]}}]}}"#, records.join(","));
+    let request = decode(Signal::Logs, "application/json", logs.as_bytes()).unwrap();
+    let told: Vec<_> =
+        request.rejected.iter().map(|rejection| (rejection.index, &rejection.message[..])).collect();
+    for ((index, message), (expected, path)) in
+        told.iter().zip([(1, "attributes[0].value"), (2, "body"), (3, "body"), (4, "timeUnixNano")])
+    {
+        assert!(*index == expected && message.starts_with(path), "{told:?}");
+    }
+    assert_eq!((told.len(), decoded(&request).len()), (4, 2));
+    let spans = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"\ud800"},{"name":"b","startTimeUnixNano":"1"}]}]}]}"#;
+    let request = decode(Signal::Traces, "application/json", spans).unwrap();
+    assert_eq!((request.rejected.len(), decoded(&request).len()), (1, 1));
+    let metrics = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"\ud800"},{"name":"b","gauge":{"dataPoints":[{"timeUnixNano":"5","asInt":"3"}]}}]}]}]}"#;
+    let request = decode(Signal::Metrics, "application/json", metrics).unwrap();
+    assert_eq!((request.rejected.len(), decoded(&request).len()), (1, 1));
+    assert!(decode(Signal::Logs, "application/json", br#"{"resourceLogs":[{"scopeLogs":7}]}"#).is_err());
+}
+
+#[test]
+fn fault_68_a_record_of_protobuf_that_cannot_be_read_is_told_by_its_field_and_others_pass() {
+    let field = |number: u8, body: &[u8]| [&[number << 3 | 2, body.len() as u8], body].concat();
+    let scopes = |records: &[Vec<u8>]| field(1, &field(2, &records.concat()));
+    // Record.body and Span.name, of which the first isn't UTF-8.
+    let logs = [&b"\xFF"[..], b"fine"]
+        .map(|text| field(2, &[b"\x09\x01\0\0\0\0\0\0\0".to_vec(), field(5, &field(1, text))].concat()));
+    let spans = [&b"\xFF"[..], b"fine"]
+        .map(|text| field(2, &[b"\x39\x01\0\0\0\0\0\0\0".to_vec(), field(5, text)].concat()));
+    for (signal, records, name) in
+        [(Signal::Logs, logs, "LogRecord.body"), (Signal::Traces, spans, "Span.name")]
+    {
+        let request = decode(signal, "application/x-protobuf", &scopes(&records)).unwrap();
+        assert_eq!((request.rejected.len(), request.rejected[0].index, decoded(&request).len()), (1, 0, 1));
+        assert!(request.rejected[0].message.contains(name), "{:?}", request.rejected);
+    }
+}
+
+#[test]
 fn a_metric_without_data_is_told() {
     let json = br#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[
         {"name":"named","sum":{"aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA","dataPoints":[]}},

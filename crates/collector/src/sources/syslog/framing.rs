@@ -40,9 +40,12 @@ impl StreamDecoder for SyslogStream {
         Ok(at)
     }
 
-    /// The last line may lack its end.
+    /// The last line may lack its end. A counted message that isn't whole is nothing: its sender knows that it broke off.
     fn end(&mut self, bytes: &[u8], writer: &mut EventWriter<'_>) {
-        if bytes.starts_with(b"<") {
+        let digits = bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let is_counted =
+            digits > 0 && !bytes.starts_with(b"0") && bytes.get(digits).is_none_or(|byte| *byte == b' ');
+        if !is_counted {
             take(bytes, writer);
         }
     }
@@ -153,6 +156,20 @@ mod tests {
                 ["a", "line", "b\nc d", "nul", "last"],
                 "{piece}"
             );
+        }
+    }
+
+    #[test]
+    fn a_last_line_needs_no_end_and_a_counted_message_all_its_bytes() {
+        for (stream, expected) in [
+            (&b"<13>h a: b"[..], &["b"][..]),
+            (b"no priority", &["no priority"]),
+            (b"7up was sold", &["7up was sold"]),
+            (b"12 <13>h a: b", &[]),
+            (b"12", &[]),
+            (b"", &[]),
+        ] {
+            assert_eq!(messages(stream, &[5]).unwrap(), expected, "{stream:?}");
         }
     }
 

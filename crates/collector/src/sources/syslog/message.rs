@@ -84,7 +84,8 @@ pub(crate) fn event(message: &[u8], receive_time: u64) -> Event {
 
 fn set_text(log: &mut Log, text: &[u8]) {
     match std::str::from_utf8(text) {
-        Ok(text) => set_message(log, text.to_owned()),
+        // Python's handler ends its texts as C does.
+        Ok(text) => set_message(log, text.strip_suffix('\0').unwrap_or(text).to_owned()),
         // Stored as it is, since nobody knows what it should be.
         Err(_) => log.body = Some(Value { kind: Some(Kind::Bytes(text.to_vec())) }),
     }
@@ -273,6 +274,12 @@ mod tests {
         assert_eq!((of("hostname"), of("process"), of("message_id")), ("mymachine.example.com", "7", "ID47"));
         assert_eq!(of("exampleSDID@32473.eventSource"), "App\"lication");
         assert_eq!((of("exampleSDID@32473.x"), of("other.y")), ("a]b", ""));
+    }
+
+    #[test]
+    fn what_pythons_handler_adds_to_a_text_is_left_out() {
+        assert_eq!(log(b"<11>declined\0").1.message, "declined");
+        assert_eq!(log(b"<11>a\0b").1.message, "a\0b");
     }
 
     #[test]

@@ -84,7 +84,7 @@ impl Chance {
             4 => {
                 let day = time / DAY * DAY;
                 let resource = ["web-1", "db-1"][number as usize % 2];
-                let tags = if number % 3 == 0 { json!({"feature": "film"}) } else { json!({}) };
+                let tags = if number.is_multiple_of(3) { json!({"feature": "film"}) } else { json!({}) };
                 event(
                     number,
                     day,

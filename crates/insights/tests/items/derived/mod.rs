@@ -129,7 +129,7 @@ fn click(number: u32, time: i64, who: &Value) -> Event {
     for (key, value) in who.as_object().unwrap() {
         more[key] = value.clone();
     }
-    if number % 5 == 0 {
+    if number.is_multiple_of(5) {
         more["revenue"] = json!({"amount": f64::from(number % 7) + 0.1, "currency": "EUR"});
     }
     event(number, time, "user_interaction", ["viewed", "bought"][number as usize % 2], &more)

@@ -47,7 +47,7 @@ pub fn of_query(failure: &QueryError) -> PgWireError {
         QueryError::Refused(Refused::Syntax(_) | Refused::Count { .. }) => "42601",
         QueryError::Refused(Refused::NotRead) => "25006",
         QueryError::Refused(Refused::Pages) => "42501",
-        QueryError::Refused(Refused::TooLong { .. } | Refused::TooComplex) => "54001",
+        QueryError::Refused(Refused::TooLong { .. } | Refused::TooComplex | Refused::Grows) => "54001",
         // too_many_connections, query_canceled, configuration_limit_exceeded.
         QueryError::Busy { .. } => "53300",
         QueryError::Time(_) => "57014",

@@ -2,11 +2,14 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod attacks;
 pub mod faulty;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use tempfile::TempDir;
 use tickstream_journal::{Config, FileDirectory, FileStorage, Journal, JournalId, Now, Restore, recover};
 use tickstream_schema::events::Message;
@@ -137,12 +140,16 @@ impl World {
 }
 
 pub async fn lines(engine: &Engine, sql: &str, role: &Role) -> Vec<String> {
-    use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
     let answer = engine.query(sql, role).await.unwrap_or_else(|error| panic!("{sql}: {}", chain(&error)));
     let batches = answer.collect().await.unwrap_or_else(|error| panic!("{sql}: {}", chain(&error)));
+    text(&batches)
+}
+
+/// Lines of rows, cells parted by `|`.
+pub fn text(batches: &[RecordBatch]) -> Vec<String> {
     let options = FormatOptions::default().with_null("null");
     let mut lines = Vec::new();
-    for batch in &batches {
+    for batch in batches {
         let columns: Vec<_> = batch
             .columns()
             .iter()

@@ -18,6 +18,8 @@ use crate::common::{World, chain, click, log, replay_chunk};
 struct Rows {
     tokens: HashMap<String, usize>,
     tables: BTreeMap<String, usize>,
+    /// Inserts that came, by table.
+    inserts: BTreeMap<String, usize>,
 }
 
 /// Behaviour of a ClickHouse at the next requests.
@@ -25,6 +27,7 @@ const WORKS: u64 = 0;
 const IS_DOWN: u64 = 1;
 const LOSES_ANSWERS: u64 = 2;
 const REFUSES: u64 = 3;
+const REFUSES_LOGS: u64 = 4;
 
 struct Front {
     address: SocketAddr,
@@ -65,7 +68,7 @@ async fn serve(mut socket: TcpStream, rows: Arc<Mutex<Rows>>, mode: Arc<AtomicU6
         if mode == IS_DOWN {
             return;
         }
-        if mode == REFUSES {
+        if mode == REFUSES || (mode == REFUSES_LOGS && target.contains("INTO+logs+")) {
             let reason = "Code: 16. DB::Exception: No such column video_id";
             let answer =
                 format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{reason}", reason.len());
@@ -114,6 +117,7 @@ fn insert(target: &str, body: Vec<u8>, rows: &Mutex<Rows>) {
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(body)).unwrap().build().unwrap();
     let count: usize = reader.map(|batch| batch.unwrap().num_rows()).sum();
     let mut rows = rows.lock().unwrap();
+    *rows.inserts.entry(table.clone()).or_default() += 1;
     match rows.tokens.insert(token, count) {
         // A token names exactly its rows.
         Some(before) => assert_eq!(before, count),
@@ -163,6 +167,31 @@ async fn fault_85_a_clickhouse_that_is_down_or_loses_answers_gets_each_row_once(
     step_until_complete(&mut mirror).await;
     assert_eq!((front.count("events"), front.count("events_by_user"), front.count("logs")), (53, 53, 1));
     assert_eq!(mirror.step().await.unwrap().lag_records, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fault_85_a_table_that_is_refused_is_tried_again_and_those_before_it_are_not() {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    writer.append(vec![click("ada", "scroll"), log("shop", LogLevel::Info, "hello")]);
+    world.load().await;
+    let front = Front::start().await;
+    front.becomes(REFUSES_LOGS);
+    let mut mirror = Mirror::open(&world.tables, front.client()).await.unwrap();
+    for _ in 0..3 {
+        let error = mirror.step().await.unwrap_err();
+        assert!(error.to_string().contains("No such column"), "{error}");
+    }
+    let inserts = |table: &str| front.rows.lock().unwrap().inserts.get(table).copied();
+    assert_eq!((inserts("events"), inserts("logs")), (Some(1), None));
+    front.becomes(WORKS);
+    step_until_complete(&mut mirror).await;
+    assert_eq!((inserts("events"), inserts("logs")), (Some(1), Some(1)));
+    // The next range begins with the first table.
+    writer.append(vec![click("bob", "scroll")]);
+    world.load().await;
+    step_until_complete(&mut mirror).await;
+    assert_eq!((front.count("events"), front.count("logs")), (3, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
