@@ -174,8 +174,8 @@ impl Answers {
     /// Refreshes the answer of an item for each right to see personal columns; false once it is to stop.
     async fn refresh_for(
         &self,
-        team: &Team,
-        item: &Item,
+        team: &'static Team,
+        item: &'static Item,
         sees_personal: &BTreeSet<bool>,
         stop: &watch::Receiver<bool>,
     ) -> bool {

@@ -85,12 +85,12 @@ impl Shop {
         let session = format!("session-{person}-{time}");
         let platform = ["web", "ios", "android", "tv"][(person % 4) as usize];
         let campaign = ["", "", "autumn_sale", "digest"][self.random.usize(..4)];
-        let is_known = person % 3 != 0 || self.random.u8(..10) < 3;
+        let is_known = !person.is_multiple_of(3) || self.random.u8(..10) < 3;
         let mut clients = self.interactions(&mut time);
         if platform == "tv" {
             clients.push(self.video(time + SECOND, person));
         }
-        if is_known && person % 3 == 0 {
+        if is_known && person.is_multiple_of(3) {
             clients.push(self.event(
                 time,
                 EventType::Identify,
