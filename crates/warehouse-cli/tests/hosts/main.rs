@@ -35,6 +35,10 @@ fn a_process_that_serves() {
 /// One life: everything runs until the disk goes dark in the middle of it.
 async fn live(host: &mut Host, mount: &Mount, rng: &mut Rng) -> Result<(), Failed> {
     let server = host.serve()?;
+    if host.acknowledged.is_empty() {
+        // From here on the server keeps what isn't loaded.
+        host.load_once()?;
+    }
     let warehouse = host.load()?;
     let publisher = host.publisher().await?;
     let time = Duration::from_millis(rng.u64(200..2_500));
@@ -100,7 +104,9 @@ async fn fault_89_a_power_cut_of_server_warehouse_and_queue_together_loses_and_d
 async fn fault_90_each_process_stands_still_for_half_a_minute_and_catches_up() {
     let directory = tempfile::tempdir().unwrap();
     let mut host = Host::new(directory.path());
-    let (server, warehouse) = (host.serve().unwrap(), host.load().unwrap());
+    let server = host.serve().unwrap();
+    host.load_once().unwrap();
+    let warehouse = host.load().unwrap();
     let publisher = host.publisher().await.unwrap();
     host.publish(&publisher, 100).await.unwrap();
 

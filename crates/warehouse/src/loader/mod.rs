@@ -150,11 +150,13 @@ impl Loader {
         let mut numbers = Numbers::default();
         let loaded = Watermarks::of(numbers.of(&table).await.map_err(log_error)?);
         let journals = Journals::open(directories, &loaded.list(), &options.accepted)?;
+        let mut consumers = Consumers::new(&options.consumer);
+        consumers.register_all(directories)?;
         let mut loader = Self {
             tables: tables.clone(),
             table,
             ids_directory,
-            consumers: Consumers::new(&options.consumer),
+            consumers,
             rows: Rows::new(secret.namespace(), options.geo.clone(), now_ns()),
             options,
             journals,

@@ -154,6 +154,18 @@ impl Consumers {
         self.of(path).map(drop)
     }
 
+    /// As [`Consumers::register`], of all journals in these directories.
+    ///
+    /// # Errors
+    /// If it can't be written, or a directory not be listed.
+    pub fn register_all(&mut self, directories: &[PathBuf]) -> Result<(), SourceError> {
+        for directory in directories {
+            let list = |source| SourceError::List { path: directory.clone(), source };
+            journals(directory).map_err(list)?.iter().try_for_each(|path| self.register(path))?;
+        }
+        Ok(())
+    }
+
     /// Says that all of the journal in `path` is loaded up to `position`, and on stable storage.
     ///
     /// # Errors

@@ -81,7 +81,7 @@ pub fn unfolding() -> Vec<String> {
         format!("SELECT length(replace(x, 'a', x)) FROM ({text})"),
         format!("SELECT length(regexp_replace(x, 'a', '{}', 'g')) FROM ({text})", "b".repeat(100_000)),
         format!("SELECT length(concat_ws('{}'{}))", "b".repeat(100_000), ", 'x'".repeat(3_000)),
-        format!("SELECT length(x{}) FROM ({text})", " || x".repeat(3_000)),
+        format!("SELECT length(x{}) FROM ({text})", " || x".repeat(400)),
         format!(
             "SELECT length(x{}) FROM (SELECT string_agg(raw_data, ',') AS x FROM events)",
             " || x".repeat(100)

@@ -44,7 +44,8 @@ impl Server {
         }
         let storage = FileStorage::new(&directory);
         let mut server = Self { path: path.to_owned(), _directory: directory, storage, journal };
-        server.settle()?;
+        // Before anything is removed, as a server does.
+        server.retain()?;
         Ok(server)
     }
 
