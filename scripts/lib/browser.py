@@ -56,6 +56,9 @@ class Browser:
             source, sink = os.dup(theirs_in), os.dup(theirs_out)
             os.dup2(source, COMMANDS_FD)
             os.dup2(sink, ANSWERS_FD)
+            # What was there already under its number isn't passed on otherwise.
+            os.set_inheritable(COMMANDS_FD, True)
+            os.set_inheritable(ANSWERS_FD, True)
 
         options = ["--headless=new", "--remote-debugging-pipe", f"--user-data-dir={self.profile.name}"]
         options += ["--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"]

@@ -134,7 +134,11 @@ fn event(mut call: Map<String, Json>, writer: &EventWriter<'_>) -> Result<Event,
             model: text("$device_model"),
             ..DeviceInfo::default()
         }),
-        page: Some(Page { url: text("$current_url"), referrer: text("$referrer"), title: text("$title") }),
+        page: Some(Page {
+            url: text("$current_url"),
+            referrer: text("$referrer"),
+            title: text(if name == "$pageview" { "title" } else { "$title" }),
+        }),
         ..Event::default()
     };
     event.device = event.device.filter(|device| *device != DeviceInfo::default());
