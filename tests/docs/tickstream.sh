@@ -20,7 +20,8 @@ end() {
     ((${#pids[@]})) || return 0
     kill -TERM "${pids[@]}" 2> /dev/null || true
     for ((tenth = 0; tenth < ENDS_S * 10; tenth++)); do
-        [[ -n $(servers) ]] || break
+        # The code of a process that has ended is written a moment later.
+        [[ -n $(servers) || ! -e $SCRATCH/.server.exit ]] || break
         sleep 0.1
     done
     if [[ -n $(servers) || $(< "$SCRATCH/.server.exit") != 0 ]]; then
