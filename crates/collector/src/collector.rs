@@ -21,6 +21,7 @@ use crate::{
     host::HostTask,
     http::{HttpConfig, HttpServer, Listener, SharedKeys},
     intake::{Intake, SharedIntake},
+    kernel_drops::SocketInode,
     keys::{Key, Keys},
     pipes::Pipe,
     routes::ROUTES,
@@ -32,7 +33,7 @@ use crate::{
         syslog::{RelpStream, SyslogDatagrams, SyslogStream},
     },
     spool::Spool,
-    stream::{NewDecoder, SocketInode, StreamConfig, StreamServer, UdpServer},
+    stream::{NewDecoder, StreamConfig, StreamServer, UdpServer},
     tls::TlsError,
     upstream::{Upstream, UpstreamConfig},
 };

@@ -15,6 +15,7 @@ mod handover;
 pub mod host;
 pub mod http;
 pub mod intake;
+pub mod kernel_drops;
 pub mod keys;
 pub mod metrics;
 pub mod networks;

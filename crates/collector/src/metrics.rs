@@ -13,7 +13,7 @@ use serde::Serialize;
 use tickstream_client::events::EventType;
 use tickstream_service::metrics::Text;
 
-use crate::{outcome::Outcome, stream::SocketInode};
+use crate::{kernel_drops::SocketInode, outcome::Outcome};
 
 /// Names of all sources, as they stand in labels.
 const SOURCES: [&str; 15] = [

@@ -7,12 +7,10 @@
 mod config;
 mod connection;
 mod datagrams;
-mod kernel_drops;
 mod listener;
 
 pub use config::StreamConfig;
 pub use datagrams::UdpServer;
-pub use kernel_drops::SocketInode;
 pub use listener::{NewDecoder, StreamServer};
 
 use crate::{

@@ -4,14 +4,13 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use futures::StreamExt;
 use tickstream_insights::transform;
 use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::import;
 use tickstream_warehouse_core::loader::{Loader, Options};
 use tickstream_warehouse_core::maintenance::{Lease, compact, enrich, vacuum, verify};
 use tickstream_warehouse_core::query::tail::Ids;
-use tickstream_warehouse_core::query::{Engine, Format, Limits, Role, Writer};
+use tickstream_warehouse_core::query::{Engine, Limits, Role};
 use tickstream_warehouse_core::store::LoaderLock;
 
 use crate::args::{Command, Enrich, Import, Load, Place, Plan, Query, Transform, Vacuum, Verify};
@@ -69,26 +68,8 @@ async fn query(mut args: Query) -> Result<ExitCode> {
     limits.rows = args.rows.unwrap_or(limits.rows);
     let ids = Ids::Files(tables.state().to_owned());
     let engine = Engine::open(&tables, args.journal, ids, Geo::default(), limits).await?;
-    answer(&engine, &sql, &if args.masked { Role::masked() } else { Role::local() }, args.format).await
-}
-
-pub(crate) async fn answer(engine: &Engine, sql: &str, role: &Role, format: Format) -> Result<ExitCode> {
-    let mut answer = engine.query(sql, role).await?;
-    output::write(async |out| {
-        let mut writer = Writer::new(format, &answer.schema, out)?;
-        while let Some(batch) = answer.next().await {
-            writer.write(&batch?)?;
-        }
-        Ok(writer.finish()?)
-    })
-    .await?;
-    for journal in answer.as_of.journals.iter().filter(|journal| journal.is_behind) {
-        eprintln!(
-            "the answer has journal {} up to record {}; newer ones come when the loader has caught up",
-            journal.journal, journal.sequence
-        );
-    }
-    Ok(ExitCode::SUCCESS)
+    output::answer(&engine, &sql, &if args.masked { Role::masked() } else { Role::local() }, args.format)
+        .await
 }
 
 async fn tables(args: &Place) -> Result<ExitCode> {

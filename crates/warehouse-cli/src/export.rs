@@ -13,7 +13,6 @@ use tickstream_warehouse_core::query::{Engine, Format, Role};
 use tickstream_warehouse_core::store::Secret;
 
 use crate::args::Export;
-use crate::commands::answer;
 use crate::output;
 use crate::place::{maintenance_limits, place};
 
@@ -30,7 +29,7 @@ pub async fn run(args: Export) -> Result<ExitCode> {
     let engine = Engine::open(&tables, args.journal, ids, Geo::default(), limits).await?;
     let Some(user) = args.user else {
         let filters = Filters::read(&Parameters::parse(&args.filters), DAYS, now());
-        return answer(&engine, &focus::sql(&filters), &Role::local(), Format::Csv).await;
+        return output::answer(&engine, &focus::sql(&filters), &Role::local(), Format::Csv).await;
     };
     let secret = Secret::open_or_create(tables.state())?;
     let mapped = secret.namespace().map(user.as_bytes());

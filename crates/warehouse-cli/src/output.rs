@@ -1,10 +1,13 @@
 //! Standard output, whose reader may go before the end: `query … | head`.
 
 use std::io::{self, BufWriter, Stdout, Write};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
+use futures::StreamExt;
+use tickstream_warehouse_core::query::{Engine, Format, Role, Writer};
 
 /// Standard output that remembers whether its reader has gone.
 struct Output {
@@ -50,4 +53,27 @@ pub async fn write(work: impl AsyncFnOnce(Box<dyn Write + Send>) -> Result<()>) 
 pub fn plural(count: u64, what: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {what}{s}")
+}
+
+/// Writes the answer of a query, and says on standard error which journals it has in part.
+///
+/// # Errors
+/// If the query fails, or its answer can't be written.
+pub async fn answer(engine: &Engine, sql: &str, role: &Role, format: Format) -> Result<ExitCode> {
+    let mut answer = engine.query(sql, role).await?;
+    write(async |out| {
+        let mut writer = Writer::new(format, &answer.schema, out)?;
+        while let Some(batch) = answer.next().await {
+            writer.write(&batch?)?;
+        }
+        Ok(writer.finish()?)
+    })
+    .await?;
+    for journal in answer.as_of.journals.iter().filter(|journal| journal.is_behind) {
+        eprintln!(
+            "the answer has journal {} up to record {}; newer ones come when the loader has caught up",
+            journal.journal, journal.sequence
+        );
+    }
+    Ok(ExitCode::SUCCESS)
 }

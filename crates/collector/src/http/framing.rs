@@ -1,4 +1,4 @@
-//! Where HTTP/1.1's requests begin and end, and that no proxy before us can see that otherwise.
+//! Bounds of HTTP/1.1's requests, so that no proxy before us can see them otherwise.
 //!
 //! hyper is as lenient as RFC 9112 allows: LF alone ends a line, Transfer-Encoding wins over Content-Length, a coding before
 //! `chunked` goes unread. A proxy that reads the same bytes more strictly hands over one request where hyper sees two. So
@@ -80,7 +80,7 @@ const CHUNK_DIGITS_MAX: usize = 15;
 pub enum Part {
     /// So many bytes are as they have to be.
     Sound(usize),
-    /// What has come is too short to tell.
+    /// Too little has come to tell.
     Unfinished,
 }
 

@@ -50,7 +50,7 @@ pub struct Done {
     pub rows: u64,
 }
 
-/// What a transformation reads and writes.
+/// Tables that a transformation reads and writes.
 struct Work<'a> {
     tables: &'a Tables,
     engine: &'a Engine,

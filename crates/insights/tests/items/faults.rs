@@ -70,7 +70,7 @@ fn fault_80_pages_hold_while_bombs_take_all_places() {
     });
 }
 
-/// What a browser on this host is made to send by a page of another site.
+/// Requests that a page of another site makes a browser on this host send.
 #[test]
 fn fault_87_no_cookie_no_change_and_no_file_beside_the_pages() {
     let address = WORLD.listen();

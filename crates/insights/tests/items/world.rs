@@ -96,7 +96,7 @@ impl World {
         self.runtime.block_on(plan.check(Asker::new(&self.engine, &role), &filters)).unwrap()
     }
 
-    /// What answers queries.
+    /// Engine over its tables.
     pub fn engine(&self) -> Arc<Engine> {
         self.engine.clone()
     }

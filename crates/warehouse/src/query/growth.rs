@@ -16,7 +16,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::sql::sqlparser::ast::{self, ObjectName, Query, Visit, Visitor};
 use recursive::recursive;
 
-use super::guard::Refused;
+use super::refused::Refused;
 
 /// Tables that a statement names, common ones written out.
 const TABLES_MAX: u64 = 1_000;

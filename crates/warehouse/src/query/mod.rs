@@ -9,6 +9,7 @@ mod growth;
 pub mod guard;
 pub mod limits;
 mod read_once;
+mod refused;
 pub mod session;
 pub mod tail;
 pub mod views;

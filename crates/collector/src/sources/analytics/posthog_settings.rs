@@ -1,4 +1,4 @@
-//! What PostHog's libraries ask before they send: which features are on. A page captures clicks only once it has an answer.
+//! Questions of PostHog's libraries before they send: which features are on. A page captures clicks only once it has an answer.
 
 use hyper::StatusCode;
 use serde_json::{Value as Json, json};

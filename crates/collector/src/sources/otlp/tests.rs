@@ -156,14 +156,14 @@ fn fault_68_a_record_of_json_that_cannot_be_read_is_told_by_its_field_and_others
     ];
     let logs = format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{}]}}]}}]}}"#, records.join(","));
     let request = decode(Signal::Logs, "application/json", logs.as_bytes()).unwrap();
-    let told: Vec<_> =
+    let rejected: Vec<_> =
         request.rejected.iter().map(|rejection| (rejection.index, &rejection.message[..])).collect();
     for ((index, message), (expected, path)) in
-        told.iter().zip([(1, "attributes[0].value"), (2, "body"), (3, "body"), (4, "timeUnixNano")])
+        rejected.iter().zip([(1, "attributes[0].value"), (2, "body"), (3, "body"), (4, "timeUnixNano")])
     {
-        assert!(*index == expected && message.starts_with(path), "{told:?}");
+        assert!(*index == expected && message.starts_with(path), "{rejected:?}");
     }
-    assert_eq!((told.len(), decoded(&request).len()), (4, 2));
+    assert_eq!((rejected.len(), decoded(&request).len()), (4, 2));
     let spans = br#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"name":"\ud800"},{"name":"b","startTimeUnixNano":"1"}]}]}]}"#;
     let request = decode(Signal::Traces, "application/json", spans).unwrap();
     assert_eq!((request.rejected.len(), decoded(&request).len()), (1, 1));

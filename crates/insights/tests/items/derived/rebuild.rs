@@ -1,4 +1,4 @@
-//! What was kept equals a rebuild, whatever came, went or was killed.
+//! Kept tables equal a rebuild, whatever came, went or was killed.
 
 #[path = "../../../../warehouse/tests/warehouse/common/faulty.rs"]
 #[allow(dead_code, reason = "a part of its faults is used")]

@@ -77,9 +77,9 @@ impl Host {
         for _ in 0..self.rng.u32(1..4) {
             let mount = self.mount()?;
             mount.disk().set_fuse(self.rng.u64(1..700));
-            let lived = self.live().await;
+            let outcome = self.live().await;
             let mut disk = mount.disk();
-            if let Err(error) = lived
+            if let Err(error) = outcome
                 && !disk.is_dark()
             {
                 return Err(format!("seed {}: failed with power: {}", self.seed, chain(&*error)));
