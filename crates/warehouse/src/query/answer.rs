@@ -65,19 +65,20 @@ impl From<DataFusionError> for QueryError {
     }
 }
 
-/// True if a file that isn't as it was written is the cause.
+/// True if a file that isn't as it was written is the cause. A condition that can't be computed fails in the midst of a
+/// file, too, and isn't.
 fn is_damage(error: &DataFusionError) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        let is_parquet = error.is::<ParquetError>()
+    let first: &(dyn std::error::Error + 'static) = error;
+    let causes = || std::iter::successors(Some(first), |error| error.source());
+    let is_parquet = causes().any(|error| {
+        error.is::<ParquetError>()
             || matches!(error.downcast_ref(), Some(ArrowError::ParquetError(_)))
-            || matches!(error.downcast_ref(), Some(DataFusionError::ParquetError(_)));
-        if is_parquet {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+            || matches!(error.downcast_ref(), Some(DataFusionError::ParquetError(_)))
+    });
+    let is_computed = |error: &(dyn std::error::Error + 'static)| {
+        matches!(error.downcast_ref(), Some(ArrowError::ComputeError(_)))
+    };
+    is_parquet && !causes().any(is_computed)
 }
 
 /// Version and places of an answer.

@@ -20,6 +20,8 @@ use super::refused::Refused;
 
 /// Tables that a statement names, common ones written out.
 const TABLES_MAX: u64 = 1_000;
+/// Expressions within each other: the planner looks at each of them from each one around it.
+const DEPTH_MAX: usize = 600;
 /// Nodes of an unfolded plan.
 const NODES_MAX: u64 = 20_000;
 /// Nodes of an unfolded expression.
@@ -60,11 +62,11 @@ struct Weight {
 /// Checks that a statement, with its common tables written out, is bounded.
 ///
 /// # Errors
-/// [`Refused::Grows`].
+/// [`Refused::Grows`], or [`Refused::TooComplex`] if too many operators stand in a row.
 pub fn check_statement(statement: &ast::Statement) -> std::result::Result<(), Refused> {
     match statement.visit(&mut Tables::default()) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Refused::Grows),
+        ControlFlow::Break(refused) => Err(refused),
     }
 }
 
@@ -73,6 +75,8 @@ pub fn check_statement(statement: &ast::Statement) -> std::result::Result<(), Re
 struct Tables {
     /// Queries around the present place, the innermost last.
     queries: Vec<Counted>,
+    /// Expressions around the present place.
+    depth: usize,
 }
 
 #[derive(Default)]
@@ -89,9 +93,23 @@ fn place_of(query: &Query) -> usize {
 }
 
 impl Visitor for Tables {
-    type Break = ();
+    type Break = Refused;
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, _expression: &ast::Expr) -> ControlFlow<Refused> {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            ControlFlow::Break(Refused::TooComplex)
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn post_visit_expr(&mut self, _expression: &ast::Expr) -> ControlFlow<Refused> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Refused> {
         let common = query.with.iter().flat_map(|with| &with.cte_tables);
         let names =
             common.map(|table| (place_of(&table.query), table.alias.name.value.to_lowercase())).collect();
@@ -99,20 +117,20 @@ impl Visitor for Tables {
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<Refused> {
         let name = relation.to_string().to_lowercase();
         let known =
             self.queries.iter().rev().find_map(|query| query.common.get(name.trim_matches('"')).copied());
         if let Some(query) = self.queries.last_mut() {
             query.tables = query.tables.saturating_add(known.unwrap_or(1));
             if query.tables > TABLES_MAX {
-                return ControlFlow::Break(());
+                return ControlFlow::Break(Refused::Grows);
             }
         }
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, query: &Query) -> ControlFlow<Refused> {
         let Some(counted) = self.queries.pop() else { return ControlFlow::Continue(()) };
         if let Some(around) = self.queries.last_mut() {
             match around.names.get(&place_of(query)) {
@@ -122,7 +140,7 @@ impl Visitor for Tables {
                 None => around.tables = around.tables.saturating_add(counted.tables),
             }
             if around.tables > TABLES_MAX {
-                return ControlFlow::Break(());
+                return ControlFlow::Break(Refused::Grows);
             }
         }
         ControlFlow::Continue(())

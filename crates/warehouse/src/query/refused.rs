@@ -19,7 +19,9 @@ pub enum Refused {
         bytes: usize,
     },
     /// The statement has too many operators.
-    #[error("the query has more than {OPERATORS_MAX} operators; write long lists as IN (…) or VALUES")]
+    #[error(
+        "the query has more than {OPERATORS_MAX} operators, or hundreds in a row; write long lists as IN (…) or VALUES"
+    )]
     TooComplex,
     /// The statement repeats parts of itself, or joins texts, without bound.
     #[error(

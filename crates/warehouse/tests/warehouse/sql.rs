@@ -73,19 +73,6 @@ async fn fault_80_short_queries_that_stand_for_very_much_are_refused_at_once() {
     assert_eq!(lines(&engine, &conditions, &role).await, ["2000"]);
 }
 
-/// On threads with the stack that `tickstream-warehouse` gives them.
-#[test]
-fn the_longest_chain_of_operators_is_answered() {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(16 << 20).build().unwrap();
-    let asked = runtime.spawn(async {
-        let world = world().await;
-        let sum = format!("SELECT 1{}", " + 1".repeat(3_900));
-        assert_eq!(world.query(false, &sum).await, ["3901"]);
-    });
-    runtime.block_on(asked).unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_masked_role_sees_no_person_by_any_way() {
     let world = world().await;
