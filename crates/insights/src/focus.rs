@@ -1,6 +1,6 @@
 //! Costs as FOCUS 1.0 has them (FinOps Open Cost and Usage Specification), from `cost_analysis`: each part of a cost with its owner.
 //!
-//! What the specification demands and a bill lacks is filled in by its own rules: costs from the effective or billed one, the
+//! Columns that the specification demands and a bill lacks are filled in by its own rules: costs from the effective or billed one, the
 //! billing period from the month, names from the provider's. Values outside of its lists become "Other", or nothing where it
 //! allows that. Columns of our own begin with `x_`.
 

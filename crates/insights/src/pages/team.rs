@@ -15,7 +15,7 @@ use crate::filters::{Columns, Filters};
 use crate::table::Table;
 use crate::teams::{Chart, Item, Team};
 
-/// All filters: a team's items obey those that they know.
+/// All filters: a team's items follow those that they know.
 const ALL: Columns = &[("platform", ""), ("version", ""), ("country", ""), ("service", "")];
 /// Unusual hours that an item's page lists.
 const UNUSUAL_MAX: usize = 10;
