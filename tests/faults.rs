@@ -5,9 +5,9 @@ use std::process::Command;
 
 #[test]
 fn no_fault_breaks_what_is_promised() {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/faults/run.py");
     let run = Command::new("python3")
-        .arg(script)
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests"))
+        .arg("faults")
         .env("TICKSTREAM_BIN", env!("CARGO_BIN_EXE_tickstream"))
         .env_remove("STREAM_USER")
         .env_remove("STREAM_PASS")

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// Runs one of the Python suites; without Python, says so and leaves it out, unless it runs in CI.
-fn run(script: &str) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/protocol");
+fn run(module: &str) {
     let run = Command::new("python3")
-        .arg(folder.join(script))
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests"))
+        .arg(module)
         .env("TICKSTREAM_BIN", env!("CARGO_BIN_EXE_tickstream"))
         .env_remove("STREAM_USER")
         .env_remove("STREAM_PASS")
@@ -15,23 +15,23 @@ fn run(script: &str) {
     match run {
         Ok(output) => assert!(
             output.status.success(),
-            "{script} failed:\n{}{}",
+            "{module} failed:\n{}{}",
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         ),
         Err(error) => {
             assert!(std::env::var_os("CI").is_none(), "python3 can't be run: {error}");
-            eprintln!("left out {script}: python3 can't be run: {error}");
+            eprintln!("left out {module}: python3 can't be run: {error}");
         }
     }
 }
 
 #[test]
 fn golden_vectors() {
-    run("test_golden.py");
+    run("protocol.test_golden");
 }
 
 #[test]
 fn the_protocol_as_documented() {
-    run("test_protocol.py");
+    run("protocol.test_protocol");
 }

@@ -19,35 +19,40 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{report}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
-fn script(name: &str, arguments: &[&str]) {
+fn module(name: &str, arguments: &[&str]) {
     let mut command = Command::new("python3");
-    command.arg(root().join("tests/senders").join(name)).arg(env!("CARGO_BIN_EXE_tickstream"));
+    command.arg(root().join("tests")).arg(name).arg(env!("CARGO_BIN_EXE_tickstream"));
     run(command.args(arguments));
 }
 
 #[test]
 fn fault_60_and_61_what_was_answered_is_stored_once_whatever_was_killed() {
-    script("kill.py", &["12"]);
+    module("senders.kill", &["12"]);
 }
 
 #[test]
 fn fault_88_a_collector_hands_over_without_a_refused_request() {
-    script("handover.py", &["3"]);
+    module("senders.handover", &["3"]);
 }
 
 #[test]
 fn fault_68_odd_texts_and_numbers_are_stored_as_they_are_or_refused_by_field() {
-    script("odd.py", &[]);
+    module("senders.odd", &[]);
 }
 
 #[test]
 fn fault_70_a_flood_is_limited_and_others_do_not_notice() {
-    script("flood.py", &["4"]);
+    module("senders.flood", &["4"]);
+}
+
+#[test]
+fn connections_give_back_the_memory_of_a_burst() {
+    module("senders.burst", &["5000"]);
 }
 
 #[test]
 fn malformed_requests_are_told_what_is_wrong() {
-    script("malformed.py", &["20000", "1"]);
+    module("senders.malformed", &["20000", "1"]);
 }
 
 #[test]

@@ -1,20 +1,14 @@
 //! Reasons to distrust a run's figures: a generator that is a bottleneck, a machine that others use.
 
 use crate::{
-    figures::{Percentiles, ThreadUsage, cpus, ms},
+    figures::{BUSY_PERCENT, Percentiles, ThreadUsage, cpus, machine_warnings, ms},
     options::{CpuList, Options},
 };
 
-/// A worker that is busier than this can't be trusted to be on time.
-const BUSY_PERCENT: f64 = 85.0;
 /// A turn of a worker's loop that takes longer, more than once in a hundred, delays what it measures.
 const TURN_LONG_US: u64 = 5_000;
 /// Above this share of its time, waiting for a CPU is what a worker measures.
 const WAITED_PERCENT: f64 = 50.0;
-/// Other processes that take more than this disturb every figure.
-const OTHERS_PERCENT: f64 = 10.0;
-/// A hypervisor that takes more than this disturbs every figure.
-const STEAL_PERCENT: f64 = 2.0;
 
 /// Circumstances that may have disturbed a run.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +46,6 @@ pub fn distrust(options: &Options, circumstances: Circumstances<'_>) -> Vec<Stri
     if waited > WAITED_PERCENT {
         say(format!("a generator thread waited for a CPU {waited:.0} % of the time: latencies include it"));
     }
-    if let Some(others) = others_percent.filter(|&others| others > OTHERS_PERCENT) {
-        say(format!("other processes took {others:.0} % of the machine"));
-    }
-    if steal_percent > STEAL_PERCENT {
-        say(format!("the hypervisor took {steal_percent:.1} % of the machine"));
-    }
+    warnings.extend(machine_warnings(others_percent, steal_percent));
     warnings
 }

@@ -7,6 +7,25 @@ use serde::Serialize;
 
 use crate::sample::{MachineSample, ProcessSample, ThreadSample};
 
+/// A thread of the generator that is busier than this can't be trusted to be on time.
+pub const BUSY_PERCENT: f64 = 85.0;
+/// Other processes that take more than this disturb every figure.
+const OTHERS_PERCENT: f64 = 10.0;
+/// A hypervisor that takes more than this disturbs every figure.
+const STEAL_PERCENT: f64 = 2.0;
+
+/// Reasons to distrust figures of a machine of which others took so much.
+pub fn machine_warnings(others_percent: Option<f64>, steal_percent: f64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(others) = others_percent.filter(|&others| others > OTHERS_PERCENT) {
+        warnings.push(format!("other processes took {others:.0} % of the machine"));
+    }
+    if steal_percent > STEAL_PERCENT {
+        warnings.push(format!("the hypervisor took {steal_percent:.1} % of the machine"));
+    }
+    warnings
+}
+
 /// Latencies, µs.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Percentiles {

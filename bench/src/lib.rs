@@ -22,7 +22,7 @@ mod distrust;
 pub mod figures;
 mod modes;
 mod options;
-mod output;
+pub mod output;
 mod pace;
 mod plan;
 mod progress;
@@ -30,7 +30,7 @@ mod report;
 mod run;
 pub mod sample;
 mod schedule;
-mod snapshot;
+pub mod snapshot;
 mod socket;
 mod stats;
 mod summary;
@@ -44,7 +44,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use tickstream_uring::system::raise_limit;
 
-pub use crate::{clock::wall_us, options::CpuList, schedule::Schedule};
+pub use crate::{clock::wall_us, options::CpuList, schedule::Schedule, stats::precise as latency_histogram};
 use crate::{options::Options, plan::Plan};
 
 /// Ticks were wrong, or connections were lost.

@@ -1,6 +1,7 @@
 //! The files that a run leaves.
 
 use std::{
+    fmt,
     fs::{self, File},
     io::{self, Write},
     path::Path,
@@ -9,6 +10,7 @@ use std::{
 
 use anyhow::Context;
 use hdrhistogram::serialization::{V2DeflateSerializer, interval_log::IntervalLogWriterBuilder};
+use serde::Serialize;
 
 use crate::{options::Options, report, summary::Summary};
 
@@ -16,22 +18,8 @@ use crate::{options::Options, report, summary::Summary};
 ///
 /// # Errors
 /// If a file can't be written.
-pub fn write(summary: &Summary, options: &Options) -> anyhow::Result<()> {
-    let json_to_stdout = options.json.as_deref() == Some(Path::new("-"));
-    if json_to_stdout {
-        eprint!("{summary}");
-    } else {
-        print!("{summary}");
-    }
-    if let Some(path) = &options.json {
-        let mut json = serde_json::to_string_pretty(summary)?;
-        json.push('\n');
-        if json_to_stdout {
-            io::stdout().write_all(json.as_bytes())?;
-        } else {
-            fs::write(path, json).with_context(|| format!("--json {}", path.display()))?;
-        }
-    }
+pub(crate) fn write(summary: &Summary, options: &Options) -> anyhow::Result<()> {
+    print(summary, options.json.as_deref())?;
     if let Some(path) = &options.hdr {
         write_hdr(summary, path).with_context(|| format!("--hdr {}", path.display()))?;
     }
@@ -39,6 +27,24 @@ pub fn write(summary: &Summary, options: &Options) -> anyhow::Result<()> {
         fs::write(path, report::page(summary)).with_context(|| format!("--report {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Prints the outcome of a run, and writes it as JSON to `json`; `-` is standard output, and people then read standard error.
+///
+/// # Errors
+/// If it can't be written.
+pub fn print(outcome: &(impl Serialize + fmt::Display), json: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = json else {
+        print!("{outcome}");
+        return Ok(());
+    };
+    let text = serde_json::to_string_pretty(outcome)? + "\n";
+    if path == Path::new("-") {
+        eprint!("{outcome}");
+        return Ok(io::stdout().write_all(text.as_bytes())?);
+    }
+    print!("{outcome}");
+    fs::write(path, text).with_context(|| format!("--json {}", path.display()))
 }
 
 fn write_hdr(summary: &Summary, path: &Path) -> anyhow::Result<()> {

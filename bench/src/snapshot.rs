@@ -14,6 +14,7 @@ use crate::{
 
 /// Sums of the workers' gauges.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs, reason = "each is named as its gauge")]
 pub struct Totals {
     pub subscribed: u64,
     pub gone: u64,
@@ -25,20 +26,26 @@ pub struct Totals {
     pub storms_begun: u64,
 }
 
-/// Everything that is sampled, at one moment.
+/// Everything that is sampled, at one moment; `T` are the sums of what workers count.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct Snapshot<T = Totals> {
+    /// Unix time, µs.
     pub at_us: u64,
-    pub totals: Totals,
+    /// Their counts so far.
+    pub totals: T,
+    /// The server, if its process is known.
     pub server: Option<ProcessSample>,
+    /// This process.
     pub own: ProcessSample,
+    /// Its threads; none for one that has ended.
     pub threads: Vec<Option<ThreadSample>>,
+    /// The machine.
     pub machine: MachineSample,
 }
 
 /// Before and after something that is measured.
 #[derive(Debug)]
-pub struct Measured {
+pub(crate) struct Measured {
     pub from: Snapshot,
     pub until: Snapshot,
 }
@@ -51,9 +58,9 @@ impl Measured {
     }
 }
 
-impl Snapshot {
+impl<T> Snapshot<T> {
     /// Samples the server, if its process is known, this process and its threads, and the machine.
-    pub fn take(server_pid: Option<u32>, totals: Totals, thread_ids: impl Iterator<Item = u64>) -> Self {
+    pub fn take(server_pid: Option<u32>, totals: T, thread_ids: impl Iterator<Item = u64>) -> Self {
         Self {
             at_us: wall_us(),
             totals,
@@ -72,7 +79,7 @@ impl Snapshot {
 
 impl Totals {
     /// Sums the gauges.
-    pub fn of(gauges: &[Arc<Gauges>]) -> Self {
+    pub(crate) fn of(gauges: &[Arc<Gauges>]) -> Self {
         let mut totals = Self::default();
         let read = |gauge: &AtomicU64| gauge.load(Ordering::Acquire);
         for gauges in gauges {

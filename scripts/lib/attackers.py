@@ -1,6 +1,6 @@
 """Attackers that tickstream-load doesn't have, all at once, for scripts/torture.
 
-    python3 attackers.py PORT TLS_PORT AUTHORITY.pem RESULT.json    with STREAM_USER and STREAM_PASS in the environment
+    python3 -m lib.attackers PORT TLS_PORT AUTHORITY.pem RESULT.json    with STREAM_USER and STREAM_PASS in the environment
 
 Each kind has its own rate and its own source addresses, from 127.20.0.0 on. SIGTERM makes all of them leave; then
 RESULT has, by kind, how many came and what the server made of each: an ERROR's code, closed, reset, or that we left.
@@ -18,9 +18,7 @@ import ssl
 import struct
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tests" / "protocol"))
-
-from tickstream_client import (
+from support.tickstream_client import (
     MAGIC,
     MAX_PAYLOAD_DEFAULT,
     FrameParser,
@@ -143,7 +141,7 @@ class Attackers:
             raise
         return opened
 
-    async def told(self, opened, patience_s=PATIENCE_S):
+    async def reported(self, opened, patience_s=PATIENCE_S):
         """Reads to the end; what the last ERROR was, or that there was none."""
         parser, code = FrameParser(1 << 24), None
         loop = asyncio.get_running_loop()
@@ -170,7 +168,7 @@ class Attackers:
         with await self.open(self.port, source, SMALL_BUFFER) as opened:
             await self.say(opened, AUTH + REPLAY)
             await self.pause(STALL_S)
-            return await self.told(opened, 2)
+            return await self.reported(opened, 2)
 
     async def drip(self, source):
         """Asks for a lot, and reads 300 bytes a second."""
@@ -188,7 +186,7 @@ class Attackers:
     async def bad_frame(self, source):
         with await self.open(self.port, source) as opened:
             await self.say(opened, random.choice(list(BAD_FRAMES.values())))
-            return await self.told(opened)
+            return await self.reported(opened)
 
     async def garbage(self, source):
         """Random bytes, at either port, with the right first ones sometimes."""
@@ -237,14 +235,14 @@ class Attackers:
         """The first bytes of a large PUBLISH, and then no more for a while, not even a HEARTBEAT."""
         with await self.open(self.port, source) as opened:
             await self.say(opened, AUTH + encode_header(MsgType.PUBLISH, 400_000) + random.randbytes(50_000))
-            end = await self.told(opened, random.uniform(1, PATIENCE_S))
+            end = await self.reported(opened, random.uniform(1, PATIENCE_S))
             return self.abort(opened) if end == "left" else end
 
     async def silent_clients(self, source):
         """Many that say nothing, from one address: more than it may have."""
         connections = [await self.open(self.port, source) for _ in range(SILENT_AT_ONCE)]
         try:
-            ends = await asyncio.gather(*map(self.told, connections))
+            ends = await asyncio.gather(*map(self.reported, connections))
         finally:
             for opened in connections:
                 opened.close()

@@ -20,15 +20,19 @@ import signal
 import subprocess
 import sys
 
-from processes import HOST, Process, ProcessError, free_port, widen_port_range
+from support.processes import HOST, Process, ProcessError, free_port, widen_port_range
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+# Of a Python that runs a module of this folder: python3 -m lib.MODULE
+MODULES = {"PYTHONPATH": str(ROOT / "scripts")}
 # Servers are there on Debian, which isn't on everybody's PATH.
 SYSTEM_PATH = os.pathsep.join(["/usr/local/sbin", "/usr/sbin", "/sbin"])
 # Room for building up, warm-up, grace and files beyond the time that a load measures.
 LOAD_SPARE_S = 180
 SERVER_LIMIT_S = 3_600
 NOT_RUN = 3
+# Of servers that a script starts for itself alone.
+CREDENTIALS = {"STREAM_USER": "ada", "STREAM_PASS": "s3cret"}
 PROGRAMS = ["--package", "tickstream", "--package", "tickstream-load"]
 
 

@@ -5,26 +5,24 @@ import csv
 import http.client
 import json
 import os
-import pathlib
 import signal
 import sys
 import threading
 import time
 
-from processes import HOST, ProcessError
-from torture_server import (
+from lib.bench import MODULES
+from lib.torture_server import (
     ADMIN_TIMEOUT_S,
     PER_ADDRESS,
     REFUSED_CERTIFICATE,
     REFUSED_SETTINGS,
     SHARDS,
     TICKS_PER_SECOND,
-    wait_until,
 )
+from support.admin_client import Metrics
+from support.process_stats import cpu_seconds
+from support.processes import HOST, ProcessError, wait_until
 
-from admin_client import Metrics
-
-LIB = pathlib.Path(__file__).resolve().parent
 CHURNING, CHURN_PER_SECOND = 60, 40
 GUESSES_PER_SECOND = 200
 SLOWLORIS = 40
@@ -73,9 +71,9 @@ class Round:
         limit_s = int(self.seconds) + SPARE_S
         self.others = bench.start(
             f"attackers-{self.name}",
-            [sys.executable, LIB / "attackers.py", subject.process.port, subject.tls_port,
+            [sys.executable, "-m", "lib.attackers", subject.process.port, subject.tls_port,
              subject.authority.ca, bench.folder / f"attackers-{self.name}.json"],
-            limit_s=limit_s, env=bench.credentials)
+            limit_s=limit_s, env=bench.credentials | MODULES)
         self.churn = bench.start_load(
             f"churn-{self.name}", subject.process, "-n", CHURNING, "--churn", f"{CHURN_PER_SECOND}/s", "--strict",
             "--ticks-per-second", TICKS_PER_SECOND, "--in-flight", 16, "--source", CHURN_FROM,
@@ -149,13 +147,13 @@ class Round:
         elif kind == "certificate":
             shown = self.certificate = 1 - self.certificate
         in_use = subject.setting("unauthenticated_per_ip_max")
-        told = REFUSED.get(kind)
-        refused = subject.log_lines(told) if told else 0
+        reported = REFUSED.get(kind)
+        refused = subject.log_lines(reported) if reported else 0
         subject.write_settings(limit or 1, more)
         subject.show_certificate(2 if kind == BAD_CERTIFICATE else shown)
         subject.reload(by_post=number % 3 == 0)
         wanted = str(limit) if limit else in_use
-        done = told is None or wait_until(lambda: subject.log_lines(told) > refused, 5)
+        done = reported is None or wait_until(lambda: subject.log_lines(reported) > refused, 5)
         done = done and wait_until(lambda: subject.setting("unauthenticated_per_ip_max") == wanted, 5)
         done = done and wait_until(lambda: subject.shown_certificate() == subject.fingerprints[shown], 5)
         if kind == BAD_CERTIFICATE:
@@ -174,8 +172,7 @@ class Round:
             if is_new:
                 table.writerow(["unix_seconds", "rss_bytes", "descriptors", "cpu_seconds"])
             process = self.subject.process
-            stat = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-            cpu = (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+            cpu = cpu_seconds(process.pid)
             table.writerow([round(time.time(), 1), process.resident_bytes(), process.descriptors(), cpu])
 
     def scrape(self, paths, pause_s):
@@ -223,5 +220,5 @@ class Round:
         self.seen["churn"]["dropped and resumed"] = result["churned"]
         guesses = self.bench.folder / f"guesses-{self.name}.json"
         if guesses.exists():
-            told = json.loads(guesses.read_text())
-            self.seen["guesses"].update({"attempts": told["attempts"], **told["answers"]})
+            reported = json.loads(guesses.read_text())
+            self.seen["guesses"].update({"attempts": reported["attempts"], **reported["answers"]})

@@ -4,22 +4,17 @@ import collections
 import hashlib
 import http.client
 import os
-import pathlib
 import shutil
 import signal
 import socket
 import ssl
 import statistics
-import sys
 import time
 import types
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests" / "faults"), str(ROOT / "tests" / "protocol")]
-
-from admin_client import Admin
-from authority import Authority
-from processes import HOST, ProcessError, free_port
+from support.admin_client import Admin
+from support.authority import Authority
+from support.processes import HOST, ProcessError, free_port
 
 SHARDS, TICKS_PER_SECOND = 2, 10
 PLAIN, SECURE, PUBLISHERS, EVENTS_PER_SECOND = 240, 60, 4, 2_000
@@ -47,7 +42,7 @@ class Subject:
         self.folder = folder
         self.authority = Authority()
         self.pairs = [self.authority.issue(f"server-{number}") for number in range(2)]
-        self.fingerprints = [fingerprint(pair.cert) for pair in self.pairs]
+        self.fingerprints = [pair.fingerprint for pair in self.pairs]
         broken = types.SimpleNamespace(cert=self.pairs[0].cert, key=self.pairs[1].key)
         self.certificates = folder / "certificates"
         for number, pair in enumerate([*self.pairs, broken]):
@@ -173,12 +168,8 @@ class Subject:
         }
 
 
-def fingerprint(cert):
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pathlib.Path(cert).read_text())).hexdigest()
-
-
 class Healthy:
-    """Those whom nothing may disturb."""
+    """Connections of well-behaved clients, which nothing may disturb."""
 
     def __init__(self, bench, subject, limit_s):
         self.bench = bench
@@ -205,12 +196,3 @@ class Healthy:
         for load in loads:
             load.interrupt()
         return [self.bench.finish_load(load) for load in loads]
-
-
-def wait_until(is_so, timeout_s):
-    until = time.monotonic() + timeout_s
-    while not is_so():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.1)
-    return True

@@ -12,15 +12,14 @@ import time
 import urllib.error
 import urllib.request
 
-from bench import ROOT, target_directory
-from processes import HOST, ProcessError, free_port
+from lib.bench import ROOT, target_directory
+from support.process_stats import resident_peak_bytes
+from support.processes import HOST, ProcessError, free_port
 
 PACKAGES = ["--package", "tickstream", "--package", "tickstream-load", "--package", "tickstream-warehouse"]
 READERS = ["chdb", "duckdb", "duckdb_extension_delta", "pyarrow"]
 COMMAND_S_MAX = 7_200
 ANSWER_S_MAX = 600
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-CLEAR_PEAK = "5"
 
 
 @dataclasses.dataclass
@@ -33,12 +32,13 @@ class Cost:
     output: str = ""
 
 
-def command(program, *words, cpus=None):
+def command(program, *words, cpus=None, env=None):
     """Runs a command to its end; what it printed and cost."""
     pinned = ["taskset", "--cpu-list", str(cpus)] if cpus is not None else []
     words = [*pinned, str(program), *map(str, words)]
     began = time.monotonic()
-    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(words, env=os.environ | (env or {}), **pipes) as child:
         peak = Peak(child.pid)
         try:
             output, errors = child.communicate(timeout=COMMAND_S_MAX)
@@ -79,23 +79,12 @@ def children_cpu():
     return usage.ru_utime + usage.ru_stime
 
 
-def cpu_s(pid):
-    """CPU time of a process, seconds."""
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
-
-
 def peak_bytes(pid):
     """Most memory of a process that was resident at a time; 0 if it is gone."""
     try:
-        lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError):
+        return resident_peak_bytes(pid)
+    except (OSError, LookupError):
         return 0
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")), 0)
-
-
-def clear_peak(pid):
-    pathlib.Path(f"/proc/{pid}/clear_refs").write_text(CLEAR_PEAK)
 
 
 class Warehouse:

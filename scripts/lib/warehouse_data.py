@@ -1,6 +1,6 @@
 """Events for measurements, as JSON lines: a shop with sessions of ten steps, spans of its services, and their logs.
 
-Run by the Python of target/readers, since DuckDB makes them: warehouse_data.py FILE EVENTS. The same number gives the same
+Run by the Python of target/readers, since DuckDB makes them: python3 -m lib.warehouse_data FILE EVENTS. The same number gives the same
 events: ids, users and times come from hashes of row numbers.
 """
 
@@ -48,7 +48,7 @@ SPANS = """
            {{'trace_id': md5('t:' || t), 'span_id': substr(md5('p:' || (t * 5 + k)), 1, 16), 'service': 'service-' || ((t + k) % 20),
              'operation': ['GET /items', 'POST /orders', 'SELECT', 'charge', 'render'][1 + k], 'start_time': shown(moment),
              'end_time': shown(moment + to_microseconds(ms * 1000)), 'duration_ms': CAST(ms AS DOUBLE),
-             'status': CASE WHEN pick('status', t * 5 + k, 50) = 0 THEN 'error' ELSE 'ok' END}} AS trace_span
+             'status': CASE WHEN pick('status', t * 5 + k, 50) = 0 THEN 'error' ELSE 'success' END}} AS trace_span
     FROM spans"""
 LOGS = """
     SELECT id_of('l', l) AS event_id,

@@ -1,4 +1,4 @@
-"""Another engine over the table of events, in a process of its own: warehouse_engine.py duckdb|chdb EVENTS THREADS.
+"""Another engine over the table of events, in a process of its own: python3 -m lib.warehouse_engine duckdb|chdb EVENTS THREADS.
 
 Takes a question a line, as a JSON text, and answers a line with rows, seconds, CPU seconds and the most memory. Run by the
 Python of target/readers.
@@ -8,17 +8,15 @@ import csv
 import io
 import json
 import os
-import pathlib
 import sys
 import time
 
+from support.engines import duckdb_with_delta
+from support.process_stats import clear_resident_peak, resident_peak_bytes
+
 
 def duckdb(events, threads):
-    import duckdb
-    import duckdb_extension_delta
-    extension = next(pathlib.Path(duckdb_extension_delta.__file__).parent.rglob("*.duckdb_extension"))
-    connection = duckdb.connect(config={"allow_unsigned_extensions": True, "threads": threads})
-    connection.execute(f"LOAD '{extension}'")
+    connection = duckdb_with_delta(threads=threads)
     connection.execute(f"CREATE VIEW events AS SELECT * FROM delta_scan('{events}')")
     return lambda sql: connection.execute(sql).fetchall()
 
@@ -43,19 +41,14 @@ def main():
     ask = {"duckdb": duckdb, "chdb": chdb}[engine](events, threads)
     print("ready", flush=True)
     for line in sys.stdin:
-        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        clear_resident_peak("self")
         began, used = time.monotonic(), time.process_time()
         try:
             answer = {"rows": ask(json.loads(line))}
         except Exception as error:
             answer = {"error": str(error)}
-        answer |= {"wall_s": time.monotonic() - began, "cpu_s": time.process_time() - used, "peak_bytes": peak_bytes()}
+        answer |= {"wall_s": time.monotonic() - began, "cpu_s": time.process_time() - used, "peak_bytes": resident_peak_bytes("self")}
         print(json.dumps(answer), flush=True)
-
-
-def peak_bytes():
-    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 use tickstream_wire::messages::Mode;
 
+use crate::process::signal;
 use crate::support::{Client, Server, TOKEN};
 
 /// The id of the only connection.
@@ -132,8 +133,7 @@ fn a_reload_shows_and_takes_another_token() {
     let another = "fedcba9876543210";
     std::fs::write(&token, another).unwrap();
     write(60, 7, &format!("admin_token_file = {token:?}"));
-    let hang_up = std::process::Command::new("kill").args(["-HUP", &server.pid().to_string()]).status();
-    assert!(hang_up.unwrap().success());
+    signal(server.pid(), "HUP");
     let begin = std::time::Instant::now();
     while !server.get("/config").body.contains("\nframes_per_second_max = 60 ") {
         assert!(begin.elapsed().as_secs() < 10, "{}", server.log());

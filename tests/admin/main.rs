@@ -7,6 +7,8 @@ mod hostile;
 mod metrics;
 mod operator;
 mod page;
+#[path = "../commands/process.rs"]
+mod process;
 mod prometheus;
 mod reload;
 mod support;

@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """Looks at the live page in a headless Chromium.
 
-  tests/admin/page.py http://127.0.0.1:9090/ --connections 20
+  python3 tests admin.page http://127.0.0.1:9090/ --connections 20
 
 First the page of that running server, then the same page and its header in front of made-up figures: those of a large
 server, of a hostile one, and of one that hangs, drains and falls silent. Exit code 0: all as it should be.
@@ -10,15 +9,12 @@ server, of a hostile one, and of one that hangs, drains and falls silent. Exit c
 import argparse
 import http.server
 import json
-import pathlib
 import sys
 import threading
 import time
 import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts" / "lib"))
-
-from browser import Browser, BrowserError
+from support.browser import Browser, BrowserError
 
 # What ran, or fetched something, if the page took text for markup.
 MARKUP = "<img src=x onerror=\"window.harmed=1\"><script>window.harmed=1</script>"

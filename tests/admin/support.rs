@@ -1,17 +1,17 @@
 //! A server with an admin endpoint, a client of its streams, and a client of its endpoint.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use tickstream_server::admin::report::Report;
 use tickstream_wire::messages::{Auth, DataBatch, ErrorMsg, Message, Mode, Subscribe};
 use tickstream_wire::{Decoder, FrameType, frame};
+
+use crate::process::{Process, tickstream};
 
 /// Content of each server's token file.
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -21,12 +21,10 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on ports of its own.
 pub struct Server {
-    child: Running,
+    process: Process,
     pub address: SocketAddr,
     pub admin: SocketAddr,
     pub socket: PathBuf,
-    log: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
     _directory: tempfile::TempDir,
 }
 
@@ -51,50 +49,22 @@ impl Server {
         let token_file = directory.path().join("token");
         std::fs::write(&token_file, format!("{TOKEN}\n")).expect("a file");
         let admin = format!("127.0.0.1:0,unix:{}", socket.display());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", &admin, "--drain-seconds", "2"]);
+        let mut command =
+            tickstream(&["serve", "--listen", "127.0.0.1:0", "--admin", &admin, "--drain-seconds", "2"]);
         if !args.contains(&"--shards") {
             command.args(["--shards", "1"]);
         }
         if token {
             command.arg("--admin-token-file").arg(&token_file);
         }
-        command.args(args).env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
-        command.envs(environment.iter().copied()).stdin(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = Running(command.spawn().expect("the binary runs"));
-        let mut input = child.0.stdin.take().expect("a pipe");
-        input.write_all(standard_input.as_bytes()).expect("it fits into a pipe");
-        drop(input);
-        let mut lines = BufReader::new(child.0.stderr.take().expect("a pipe"));
-        let mut before = String::new();
-        // Another thread may have something to say first.
-        let said = loop {
-            let start = before.len();
-            let length = lines.read_line(&mut before).expect("a line of the log");
-            assert!(length > 0, "it doesn't serve: {before}");
-            let said: serde_json::Value = serde_json::from_str(&before[start..]).expect("a JSON line");
-            if said["message"] == "serving" {
-                break said;
-            }
-        };
-        let admin = said["admin"].as_str().and_then(|admin| admin.split(',').next()).expect("an address");
-        let log = Arc::new(Mutex::new(before));
-        // Goes on reading, so that the server can go on logging.
-        let reader = std::thread::spawn({
-            let log = Arc::clone(&log);
-            move || {
-                lines.lines().map_while(Result::ok).for_each(|line| *log.lock().unwrap() += &(line + "\n"));
-            }
-        });
-        Self {
-            child,
-            address: said["address"].as_str().and_then(|address| address.parse().ok()).expect("an address"),
-            admin: admin.parse().expect("an address"),
-            socket,
-            log,
-            reader: Some(reader),
-            _directory: directory,
-        }
+        let (input, mut text) = std::io::pipe().expect("a pipe");
+        text.write_all(standard_input.as_bytes()).expect("it fits into a pipe");
+        drop(text);
+        let process = Process::start(command.args(args).envs(environment.iter().copied()).stdin(input));
+        let address = |key| process.started(key).split(',').next().and_then(|address| address.parse().ok());
+        let (address, admin) =
+            (address("address").expect("an address"), address("admin").expect("an address"));
+        Self { process, address, admin, socket, _directory: directory }
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -173,36 +143,18 @@ impl Server {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.0.id()
+        self.process.pid()
     }
 
     /// Its log so far.
     pub fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.process.log()
     }
 
     /// Waits until it has ended, and answers with how, and all that it logged.
     pub fn ended(mut self) -> (ExitStatus, String) {
-        let begin = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.0.try_wait().expect("a child") {
-                break status;
-            }
-            assert!(begin.elapsed() < PATIENCE, "it doesn't end");
-            std::thread::sleep(Duration::from_millis(10));
-        };
-        self.reader.take().map(JoinHandle::join);
+        let status = self.process.wait(PATIENCE);
         (status, self.log())
-    }
-}
-
-/// A process that doesn't outlive the test, even one that fails as it starts.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

@@ -7,6 +7,7 @@ use tickstream_schema::events::{Body, Event, EventType, Log, LogLevel, Publish};
 use tickstream_wire::{FrameType, frame};
 
 use crate::operator::{check_fails, said};
+use crate::process::signal;
 use crate::support::{Client, Server, TOKEN};
 
 fn log(number: u64, service: &str, name: &str) -> Event {
@@ -112,8 +113,7 @@ fn it_begins_with_the_last_events_and_goes_on_with_those_that_come() {
     assert_eq!(name(&tap.line()), "newer");
     assert!(!line.trim_end().chars().any(tickstream_service::text::steers), "{line:?}");
     // SIGINT ends it as it ends the local one.
-    let interrupted = Command::new("kill").args(["-INT", &tap.child.id().to_string()]).status().unwrap();
-    assert!(interrupted.success());
+    signal(tap.child.id(), "INT");
     let mut rest = String::new();
     tap.lines.read_to_string(&mut rest).unwrap();
     assert_eq!((tap.child.wait().unwrap().code(), rest.as_str()), (Some(0), ""));

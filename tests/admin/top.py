@@ -1,13 +1,9 @@
-#!/usr/bin/env python3
-"""Runs `tickstream top` on a terminal: tests/admin/top.py PROGRAM ADMIN CONNECTIONS. Exit code 0: all as it should be."""
+"""Runs `tickstream top` on a terminal: python3 tests admin.top PROGRAM ADMIN CONNECTIONS. Exit code 0: all as it should be."""
 
-import pathlib
 import signal
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts" / "lib"))
-
-from terminal import Terminal, plain
+from support.terminal import Terminal, plain
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 

@@ -61,9 +61,9 @@ fn on_a_terminal_it_draws_until_q_and_leaves_no_trace() {
     let server = Server::start(&["--ticks-per-second", "50", "--shards", "2"]);
     let clients: Vec<_> = (0..5).map(|_| Client::subscribed(&server, Mode::Second, None)).collect();
     server.wait_until(|report| report.shards.iter().map(|shard| shard.subscribed).sum::<u64>() == 5);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/admin/top.py");
+    let tests = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests");
     let output = Command::new("python3")
-        .args([script, env!("CARGO_BIN_EXE_tickstream"), &server.admin.to_string(), "5"])
+        .args([tests, "admin.top", env!("CARGO_BIN_EXE_tickstream"), &server.admin.to_string(), "5"])
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);

@@ -32,7 +32,7 @@ for program in tickstream cargo systemctl my-agent; do
     ln -s "$HERE/$program.sh" "$SCRATCH/.bin/$program"
 done
 ln -s "$HERE/tickstream.sh" "$SCRATCH/target/release/tickstream"
-# What of a checkout is named.
+# Files of a checkout that pages name.
 ln -s "$HERE/../../config" "$SCRATCH/config"
 export PATH=$SCRATCH/.bin:$PATH SCRATCH
 

@@ -1,6 +1,6 @@
 """A plain healthy subscriber, in a process of its own so that nothing of a test delays it.
 
-    python3 bystander.py HOST PORT [PRELUDE]    with STREAM_USER and STREAM_PASS in the environment
+    python3 tests faults.bystander HOST PORT [PRELUDE]    with STREAM_USER and STREAM_PASS in the environment
 
 PRELUDE are bytes to send before all others, in hexadecimal.
 
@@ -11,14 +11,11 @@ and a lost connection are told as "fault".
 
 import json
 import os
-import pathlib
 import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "protocol"))
-
-from tickstream_client import Client, ConnectionClosed, MsgType, ProtocolError, ticks_of
+from support.tickstream_client import Client, ConnectionClosed, MsgType, ProtocolError, ticks_of
 
 # How long after the end a tick that was due before it may come.
 GRACE_S = 5.0
@@ -77,11 +74,11 @@ def main():
     bystander = Bystander(client, ack["heartbeat_interval_ms"] / 1000, first)
     print("ready", flush=True)
 
-    told_to_end = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), told_to_end.set()), daemon=True).start()
+    ending = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.read(), ending.set()), daemon=True).start()
     fault = None
     try:
-        bystander.read_until(told_to_end.is_set)
+        bystander.read_until(ending.is_set)
         end, deadline = time.time(), time.monotonic() + GRACE_S
         bystander.read_until(lambda: bystander.newest_due >= end or time.monotonic() > deadline)
         if bystander.newest_due < end:

@@ -10,8 +10,8 @@ import socket
 import struct
 import time
 
-from harness import next_source_host
-from tickstream_client import HEADER, TRAILER, MsgType, decode_frame, Frame
+from support.harness import next_source_host
+from support.tickstream_client import HEADER, TRAILER, Frame, MsgType, decode_frame
 
 RECEIVE_SIZE = 65_536
 

@@ -1,6 +1,6 @@
 """Becomes a command under limits that it doesn't expect:
 
-    python3 confine.py [--nofile N] [--memlock N] [--deny NAME=ERRNO ...] [--osrelease TEXT] [--close FD ...]
+    python3 tests/faults/confine.py [--nofile N] [--memlock N] [--deny NAME=ERRNO ...] [--osrelease TEXT] [--close FD ...]
         [--activate FD] -- COMMAND
 
 --activate passes a descriptor as a service manager does: as number 3, named by LISTEN_FDS and LISTEN_PID.

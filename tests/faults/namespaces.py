@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 
-from support import confined
+from faults.case import confined
 
 CLONE_NEWNET = 0x40000000
 SERVER_HOST, CLIENT_HOST = "10.199.0.1", "10.199.0.2"

@@ -3,7 +3,7 @@
 import ipaddress
 import struct
 
-from tickstream_client import crc32c
+from support.tickstream_client import crc32c
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0x20, 0x21

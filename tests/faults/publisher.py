@@ -6,7 +6,7 @@ import subprocess
 import time
 import uuid
 
-from tickstream_client import MsgType
+from support.tickstream_client import MsgType
 
 COMMAND_TIMEOUT_S = 30
 

@@ -8,12 +8,12 @@ import ssl
 import struct
 import time
 
-import authority
-from authority import Authority
-from clients import Clients, Peer, RawPeer
-from harness import ANSWER_TIMEOUT_S, Server, next_source_host
-from support import AUTH_FRAME, SUBSCRIBE_FRAME, FaultCase, own_host
-from tickstream_client import Client
+from faults.case import AUTH_FRAME, SUBSCRIBE_FRAME, FaultCase, own_host
+from faults.clients import Clients, Peer, RawPeer
+from support import authority
+from support.authority import Authority
+from support.harness import ANSWER_TIMEOUT_S, Server, next_source_host
+from support.tickstream_client import Client
 
 SERVER_NAME = "localhost"
 HANDSHAKE, ALERT, CHANGE_CIPHER_SPEC, APPLICATION_DATA = 22, 21, 20, 23

@@ -5,10 +5,10 @@ import signal
 import tempfile
 import time
 
-from harness import next_source_host
-from secure import TlsCase
-from support import AUTH_FRAME, HEARTBEAT_FRAME, KIB, MIB, FaultCase
-from tickstream_client import MsgType, encode_frame
+from faults.case import AUTH_FRAME, HEARTBEAT_FRAME, KIB, MIB, FaultCase
+from faults.secure import TlsCase
+from support.harness import next_source_host
+from support.tickstream_client import MsgType, encode_frame
 
 SKIPPABLE = 0x80
 
@@ -144,7 +144,7 @@ class ConnectionRate(Admission):
 
 
 class CapsOverTls(TlsCase, Admission):
-    """Who can't read an ERROR yet gets FIN alone."""
+    """A client that can't read an ERROR yet gets FIN alone."""
 
     limit = 5
     options = ("--unauthenticated-max", limit)
@@ -214,7 +214,7 @@ class MemoryWatermark(Admission):
         self.file.write_text(f"memory_max_mib = {mib}\n")
 
     def test_above_it_nobody_is_let_in(self):
-        """What is used doesn't change; the watermark does."""
+        """The watermark changes, and the memory in use doesn't."""
         clients = self.open_clients()
         old = self.fill(clients, 5)
         self.allow(1)

@@ -6,12 +6,12 @@ import signal
 import socket
 import time
 
-from clients import RawPeer
-from proxy_headers import version_1, version_2
-from secure import HANDSHAKE, TlsCase, TlsPeer, client_hello, record
-from support import AUTH_FRAME, HEARTBEAT_FRAME, KIB, MIB, REPLAY_FRAME, SUBSCRIBE_FRAME
-from test_authentication import WRONG_AUTH_FRAME
-from test_reload import FileCase
+from faults.case import AUTH_FRAME, HEARTBEAT_FRAME, KIB, MIB, REPLAY_FRAME, SUBSCRIBE_FRAME
+from faults.clients import RawPeer
+from faults.proxy_headers import version_1, version_2
+from faults.secure import HANDSHAKE, TlsCase, TlsPeer, client_hello, record
+from faults.test_authentication import WRONG_AUTH_FRAME
+from faults.test_reload import FileCase
 
 
 class Anything(FileCase, TlsCase):

@@ -6,11 +6,11 @@ import random
 import statistics
 import time
 
-import proxy_headers
-from harness import PASSWORD, USER, ticks_in
-from secure import TlsCase
-from support import AUTH_FRAME, KIB, MIB, FaultCase, heavy
-from tickstream_client import ConnectionClosed, MsgType, encode_message_frame
+from faults import proxy_headers
+from faults.case import AUTH_FRAME, KIB, MIB, FaultCase, heavy
+from faults.secure import TlsCase
+from support.harness import PASSWORD, USER, ticks_in
+from support.tickstream_client import ConnectionClosed, MsgType, encode_message_frame
 
 # The defaults of the setting auth_failures_per_minute_max, and of the time that one failure costs.
 FAILURES_MAX = 10
@@ -25,7 +25,7 @@ class Guesses(FaultCase):
     has_admin = True
 
     def setUp(self):
-        self.told = collections.Counter()
+        self.reported = collections.Counter()
         super().setUp()
 
     def attempt(self, source_host=ATTACKER, username=USER, password="wrong", header=b""):
@@ -36,7 +36,7 @@ class Guesses(FaultCase):
         if answer.type == MsgType.ERROR:
             client.expect_closed()
         client.close()
-        self.told[answer.fields.get("code")] += 1
+        self.reported[answer.fields.get("code")] += 1
         return answer
 
     def check_attempt(self, code, **options):
@@ -140,7 +140,7 @@ class BruteForce(Guesses):
         began = time.monotonic()
         self.check_attempt(None, source_host="127.210.0.2", password=PASSWORD)
         self.assertLess(time.monotonic() - began, 1.0)
-        failed, limited = self.told["AUTH_FAILED"], self.told["RATE_LIMITED"]
+        failed, limited = self.reported["AUTH_FAILED"], self.reported["RATE_LIMITED"]
         self.check_metric("tickstream_auth_failures_total", failed)
         self.check_metric("tickstream_connections_closed_total", failed, reason="auth_failed")
         self.check_metric("tickstream_connections_closed_total", limited, reason="rate_limited")
@@ -168,11 +168,11 @@ class BruteForceByProxy(Guesses):
             header = proxy_headers.version_2(f"2001:db8:0:1:{host:x}::{host + 1:x}")
             self.check_attempt("AUTH_FAILED", header=header)
         while self.attempt(header=proxy_headers.version_2("2001:db8:0:1::1"))["code"] == "AUTH_FAILED":
-            self.assertLess(self.told["AUTH_FAILED"], 2 * FAILURES_MAX)
+            self.assertLess(self.reported["AUTH_FAILED"], 2 * FAILURES_MAX)
         self.check_limited(header=proxy_headers.version_1("2001:db8:0:1:ffff::2"), password=PASSWORD)
         for other in ("2001:db8:0:2::1", "2001:db8:1:1::1"):
             self.check_attempt(None, header=proxy_headers.version_2(other), password=PASSWORD)
-        self.check_fired("auth_failures", self.told["RATE_LIMITED"])
+        self.check_fired("auth_failures", self.reported["RATE_LIMITED"])
 
     def test_ipv4_in_the_form_of_ipv6_is_ipv4(self):
         self.exhaust(header=proxy_headers.version_2("203.0.113.7"))
@@ -195,7 +195,7 @@ class BruteForceOverTls(TlsCase, Guesses):
             self.assertEqual(peer.unparsed, b"")
         self.check_limited(password=PASSWORD)
         self.check_tls_serving()
-        self.check_fired("auth_failures", self.told["RATE_LIMITED"] + len(refused))
+        self.check_fired("auth_failures", self.reported["RATE_LIMITED"] + len(refused))
         self.check_metric("tickstream_tls_handshakes_full_total", 1)
 
     def test_failures_over_tls_count(self):
@@ -204,7 +204,7 @@ class BruteForceOverTls(TlsCase, Guesses):
             client.send_raw(WRONG_AUTH_FRAME)
             self.check_refused(client, "AUTH_FAILED")
         while self.attempt()["code"] == "AUTH_FAILED":
-            self.assertLess(self.told["AUTH_FAILED"], FAILURES_MAX)
+            self.assertLess(self.reported["AUTH_FAILED"], FAILURES_MAX)
 
 
 class Attack(Guesses):

@@ -1,19 +1,18 @@
 """Faults 31 and 32: certificates of clients, and the server's own, which change; session tickets."""
 
-import hashlib
 import os
 import pathlib
 import shutil
 import signal
 import ssl
 
-import process_stats
-from authority import FOR_CLIENTS, FOR_SERVERS, Authority, Pair
-from harness import PASSWORD, USER
-from secure import ALERTS, TlsCase, client_context
-from support import AUTH_FRAME
-from test_reload import FileCase
-from tickstream_client import MsgType
+from faults.case import AUTH_FRAME
+from faults.secure import ALERTS, TlsCase, client_context
+from faults.test_reload import FileCase
+from support import process_stats
+from support.authority import FOR_CLIENTS, FOR_SERVERS, Authority, Pair
+from support.harness import PASSWORD, USER
+from support.tickstream_client import MsgType
 
 
 class ClientCertificates(TlsCase):
@@ -26,7 +25,7 @@ class ClientCertificates(TlsCase):
         pair = (authority or self.authority).issue(name, **{"purpose": FOR_CLIENTS, **issued})
         return client_context(self.authority.ca, pair)
 
-    def check_alert(self, context, alert, told):
+    def check_alert(self, context, alert, reported):
         """A client that comes like this is refused. It learns so where the answer to its AUTH would be."""
         clients = self.tls_clients(context)
         (peer,) = clients.add(1, AUTH_FRAME)
@@ -35,7 +34,7 @@ class ClientCertificates(TlsCase):
         self.assertEqual((peer.tls_error, peer.frames), (ALERTS[alert], []))
         # Nobody vouches for who it was.
         (record,) = self.wait_until(
-            lambda: [one for one in self.closes("tls_failed") if told in one["detail"]], 3, f"a line that says {told!r}"
+            lambda: [one for one in self.closes("tls_failed") if reported in one["detail"]], 3, f"a line that says {reported!r}"
         )
         self.assertNotIn("subject", record)
 
@@ -74,7 +73,7 @@ class RequiredCertificates(ClientCertificates):
         self.check_taken(self.context_of("ada"))
 
     def test_a_session_isnt_resumed(self):
-        """It wouldn't show whether the certificate is still good."""
+        """A ticket wouldn't show whether the certificate is still good."""
         context = self.context_of("ada")
         client, _ = self.tls_subscribed(context=context)
         client.read_ticks(1)
@@ -216,7 +215,7 @@ class Renewal(TlsCase):
     def setUp(self):
         super().setUp()
         # What the server was started with is written over; this is another copy.
-        self.old = fingerprint(self.certificate)
+        self.old = self.certificate.fingerprint
         self.session_client, self.session_ack = self.tls_subscribed()
         self.assertEqual(self.session_client.fingerprint(), self.old)
 
@@ -238,12 +237,12 @@ class Renewal(TlsCase):
         return shown
 
     def check_renewed(self, new):
-        self.wait_until(lambda: self.shown() == fingerprint(new), 3, "the new certificate shown")
+        self.wait_until(lambda: self.shown() == new.fingerprint, 3, "the new certificate shown")
 
-    def check_kept(self, *told):
+    def check_kept(self, *reported):
         """The log says why, and new handshakes use the old certificate."""
         record = self.wait_until(lambda: self.lines(self.kept), 3, "a line that the old ones stay")[-1]
-        for part in told:
+        for part in reported:
             self.assertIn(part, record["error"])
         self.assertEqual(self.shown(), self.old)
 
@@ -259,7 +258,7 @@ class ReplacedOnDisk(Renewal):
 
     def test_by_renaming(self):
         new = self.authority.issue("renewed")
-        expected = fingerprint(new)
+        expected = new.fingerprint
         os.replace(new.key, self.certificate.key)
         os.replace(new.cert, self.certificate.cert)
         self.wait_until(lambda: self.shown() == expected, 3, "the new certificate shown")
@@ -329,7 +328,7 @@ class ExpiredIntermediate(Renewal):
 
 class BadFiles(Renewal):
     def check_recovers(self):
-        """What was bad is no hindrance to what is good."""
+        """Bad files are no hindrance to good ones."""
         new = self.authority.issue("good")
         self.put(new)
         self.check_renewed(new)
@@ -383,7 +382,7 @@ class AnotherClientAuthority(Renewal):
     def setUp(self):
         super(Renewal, self).setUp()
         self.first = client_context(self.authority.ca, self.authority.issue("ada", purpose=FOR_CLIENTS))
-        self.old = fingerprint(self.certificate)
+        self.old = self.certificate.fingerprint
         self.session_client, self.session_ack = self.tls_subscribed(context=self.first)
 
     def test_new_handshakes_are_judged_by_it(self):
@@ -407,7 +406,3 @@ class AnotherClientAuthority(Renewal):
         clients.run_until(lambda: peer.frames or not peer.is_open, 3)
         clients.close()
         return peer.count(MsgType.ACK) == 1
-
-
-def fingerprint(pair):
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pair.cert.read_text())).hexdigest()

@@ -5,8 +5,7 @@ import resource
 import time
 import unittest
 
-from process_stats import cpu_seconds, lowest_free_descriptor, send_queues
-from support import (
+from faults.case import (
     AUTH_FRAME,
     DEADLINE_SLACK_S,
     HEARTBEAT_FRAME,
@@ -17,7 +16,8 @@ from support import (
     StartCase,
     heavy,
 )
-from tickstream_client import MsgType, encode_frame
+from support.process_stats import cpu_seconds, lowest_free_descriptor, send_queues
+from support.tickstream_client import MsgType, encode_frame
 
 SKIPPABLE = 0x80
 
@@ -129,7 +129,7 @@ class ReceiveBuffers(FaultCase):
 
     @heavy
     def test_a_trickle_beside_it_is_read(self):
-        """Who sends a byte at a time finds a buffer, too."""
+        """A client that sends a byte at a time finds a buffer, too."""
         clients = self.open_clients()
         flooders = self.subscribers(clients, 50)
         trickle = self.subscribers(clients, 1)[0]
@@ -180,8 +180,8 @@ class Preflight(StartCase):
     fault = 21
     promise = "io_uring denied, kernel too old, memlock or descriptors too low: a clear error at start"
 
-    def check(self, confinement, *told):
-        self.check_refuses_to_start(1, *told, confinement=confinement)
+    def check(self, confinement, *reported):
+        self.check_refuses_to_start(1, *reported, confinement=confinement)
 
     def test_io_uring_is_denied(self):
         for syscall in ("io_uring_setup", "io_uring_enter", "io_uring_register"):

@@ -5,12 +5,19 @@ import ssl
 import subprocess
 import time
 
-import authority
-import openssl_session
-from authority import FOR_CLIENTS, FOR_SERVERS
-from openssl_session import KEY_UPDATE_NOT_REQUESTED, KEY_UPDATE_REQUESTED, OpensslSession
-from process_stats import cpu_seconds
-from secure import (
+from faults import openssl_session
+from faults.case import (
+    AUTH_FRAME,
+    DEADLINE_SLACK_S,
+    HEARTBEAT_FRAME,
+    KIB,
+    MIB,
+    REPLAY_FRAME,
+    SUBSCRIBE_FRAME,
+    heavy,
+)
+from faults.openssl_session import KEY_UPDATE_NOT_REQUESTED, KEY_UPDATE_REQUESTED, OpensslSession
+from faults.secure import (
     ALERT,
     ALERTS,
     APPLICATION_DATA,
@@ -22,17 +29,10 @@ from secure import (
     record,
     records,
 )
-from support import (
-    AUTH_FRAME,
-    DEADLINE_SLACK_S,
-    HEARTBEAT_FRAME,
-    KIB,
-    MIB,
-    REPLAY_FRAME,
-    SUBSCRIBE_FRAME,
-    heavy,
-)
-from tickstream_client import MsgType, encode_header
+from support import authority
+from support.authority import FOR_CLIENTS, FOR_SERVERS
+from support.process_stats import cpu_seconds
+from support.tickstream_client import MsgType, encode_header
 
 HANDSHAKE_TIMEOUT_S = 5.0
 FATAL, DECODE_ERROR, PROTOCOL_VERSION = 2, 50, 70
@@ -63,7 +63,7 @@ class DribbledHandshake(TlsCase):
                 return
 
     def test_the_deadline_closes(self):
-        """Who sends nothing, a byte a second, and all but a byte."""
+        """Clients that send nothing, a byte a second, and all but a byte."""
         hello = client_hello(self.context)
         clients = self.raw_clients()
         silent, dribbling = clients.add(10), clients.add(10)
@@ -367,9 +367,9 @@ class OldVersions(TlsCase):
 
     def test_openssl_says_so_too(self):
         self.assertIn("alert protocol version", self.s_client("-tls1_2").stderr)
-        told = self.s_client("-verify_return_error").stdout
-        self.assertIn("New, TLSv1.3", told)
-        self.assertIn("Verify return code: 0 (ok)", told)
+        reported = self.s_client("-verify_return_error").stdout
+        self.assertIn("New, TLSv1.3", reported)
+        self.assertIn("Verify return code: 0 (ok)", reported)
 
     def s_client(self, option):
         command = ["openssl", "s_client", "-connect", f"{self.server.host}:{self.tls_port}"]
@@ -465,7 +465,7 @@ class Alerts(TlsCase):
     fault = 28
     promise = NoSpin.promise
 
-    def told(self, *options, waits_s=10):
+    def reported(self, *options, waits_s=10):
         """Output of `openssl s_client` about the server's answer; an alert ends it."""
         command = ["openssl", "s_client", "-connect", f"{self.server.host}:{self.tls_port}", "-tls1_3", *options]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
@@ -477,18 +477,18 @@ class Alerts(TlsCase):
                 pass
             return run.communicate(timeout=20)[0]
 
-    def check_told(self, alert, *options):
-        self.assertIn(f"alert {alert}", self.told(*options), options)
+    def check_reported(self, alert, *options):
+        self.assertIn(f"alert {alert}", self.reported(*options), options)
 
     def test_no_common_ground(self):
         # ServerHello is queued when it turns out that no signature scheme fits.
-        self.check_told("handshake failure", "-sigalgs", "ecdsa_secp384r1_sha384")
-        self.check_told("handshake failure", "-sigalgs", "ed25519")
-        self.check_told("handshake failure", "-groups", "P-521")
-        self.check_told("handshake failure", "-ciphersuites", "TLS_AES_128_CCM_SHA256")
+        self.check_reported("handshake failure", "-sigalgs", "ecdsa_secp384r1_sha384")
+        self.check_reported("handshake failure", "-sigalgs", "ed25519")
+        self.check_reported("handshake failure", "-groups", "P-521")
+        self.check_reported("handshake failure", "-ciphersuites", "TLS_AES_128_CCM_SHA256")
 
     def test_without_alpn_any_is_taken(self):
-        self.assertIn("No ALPN negotiated", self.told("-alpn", "h2", waits_s=1))
+        self.assertIn("No ALPN negotiated", self.reported("-alpn", "h2", waits_s=1))
 
     def test_too_large(self):
         """A ClientHello longer than any is answered, too: not by its contents, which aren't read."""
@@ -514,8 +514,8 @@ class AlertsOfMutualTls(Alerts):
             ("certificate expired", self.authority.issue("old", FOR_CLIENTS, days=-1)),
             ("unsupported certificate", self.authority.issue("server-s", FOR_SERVERS)),
         ):
-            self.check_told(alert, "-cert", pair.cert, "-key", pair.key)
-        self.check_told("certificate required")
+            self.check_reported(alert, "-cert", pair.cert, "-key", pair.key)
+        self.check_reported("certificate required")
 
 
 class HandshakeStorm(TlsCase):

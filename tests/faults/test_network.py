@@ -2,9 +2,8 @@
 
 import time
 
-import namespaces
-from process_stats import connections_of
-from support import (
+from faults import namespaces
+from faults.case import (
     AUTH_FRAME,
     DEADLINE_SLACK_S,
     HEARTBEAT_FRAME,
@@ -13,7 +12,8 @@ from support import (
     SUBSCRIBE_FRAME,
     FaultCase,
 )
-from tickstream_client import MsgType, decode_frame, encode_message_frame, ticks_of
+from support.process_stats import connections_of
+from support.tickstream_client import MsgType, decode_frame, encode_message_frame, ticks_of
 
 
 class Distant(FaultCase):

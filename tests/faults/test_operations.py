@@ -3,8 +3,7 @@
 import signal
 import time
 
-from harness import at_once, ticks_in
-from support import (
+from faults.case import (
     AUTH_FRAME,
     KIB,
     REPLAY_FRAME,
@@ -12,7 +11,8 @@ from support import (
     FaultCase,
     heavy,
 )
-from tickstream_client import VERSION, MsgType, encode_frame
+from support.harness import at_once, ticks_in
+from support.tickstream_client import VERSION, MsgType, encode_frame
 
 
 class Terminator(FaultCase):
@@ -51,13 +51,13 @@ class Terminated(Terminator):
             others = [kind for kind in peer.types() if kind not in (MsgType.ACK, MsgType.DATA_BATCH)]
             self.assertEqual(others, [MsgType.GOAWAY, MsgType.ERROR])
         self.check_closed(peers, "SHUTTING_DOWN")
-        told_s = sorted(frame.received_monotonic - began for peer in peers for frame in peer.frames
+        reported_s = sorted(frame.received_monotonic - began for peer in peers for frame in peer.frames
                         if frame.type == MsgType.GOAWAY)
         closed_s = sorted(peer.closed_at - began for peer in peers)
-        self.assertLess(told_s[0], 0.5 + self.machine_slack_s)
+        self.assertLess(reported_s[0], 0.5 + self.machine_slack_s)
         # Some hundreds at once, the others evenly over three fifths of the drain.
-        self.assertLess(told_s[self.clients // 4], told_s[self.clients // 2] - 0.05, "all are told at once")
-        self.assertLess(told_s[self.clients // 2], told_s[-1] - 0.3, "all are told at once")
+        self.assertLess(reported_s[self.clients // 4], reported_s[self.clients // 2] - 0.05, "all are told at once")
+        self.assertLess(reported_s[self.clients // 2], reported_s[-1] - 0.3, "all are told at once")
         self.assertLess(closed_s[-1], self.drain_s + self.machine_slack_s)
         self.ended_within(self.drain_s)
 
@@ -80,8 +80,8 @@ class Terminated(Terminator):
         began = time.monotonic()
         at_once(leave, clients)
         # The last one may be told late; nobody is waited for any longer.
-        told_s = time.monotonic() - began
-        self.ended_within(max(1.0, self.drain_s - told_s))
+        reported_s = time.monotonic() - began
+        self.ended_within(max(1.0, self.drain_s - reported_s))
 
     def test_the_drain_limit_ends_it(self):
         """Stalled clients, and ones that never authenticate."""
@@ -140,7 +140,7 @@ class VersionSkew(FaultCase):
     fault = 45
     promise = "Version skew: a client one version ahead gets an ERROR that it can read"
 
-    def check_told(self, client, skip=()):
+    def check_reported(self, client, skip=()):
         """The ERROR is a frame of this version, and names the versions that are supported."""
         error = self.check_refused(client, "UNSUPPORTED_VERSION", skip=skip)
         self.assertIn(f"{VERSION} to {VERSION}", error["message"])
@@ -153,22 +153,22 @@ class VersionSkew(FaultCase):
         for data in (self.ahead(AUTH_FRAME), self.ahead(AUTH_FRAME + SUBSCRIBE_FRAME), b"TS\x02"):
             client = self.connect()
             client.send_raw(data)
-            self.check_told(client)
+            self.check_reported(client)
 
     def test_with_a_header_that_this_version_lacks(self):
         """Nothing behind the version is looked at: its meaning is that version's."""
         for rest in (b"\xff" * 64, b"\x01\xff\xff\xff\xff", bytes(2_000)):
             client = self.connect()
             client.send_raw(b"TS\x02" + rest)
-            self.check_told(client)
+            self.check_reported(client)
 
     def test_later(self):
         client = self.authenticated()
         client.send_raw(self.ahead(SUBSCRIBE_FRAME))
-        self.check_told(client)
+        self.check_reported(client)
         client, _ = self.subscribed()
         client.send_raw(self.ahead(encode_frame(MsgType.HEARTBEAT)))
-        self.check_told(client, skip=(MsgType.DATA_BATCH,))
+        self.check_reported(client, skip=(MsgType.DATA_BATCH,))
 
     def test_new_types_and_fields_of_this_version_are_no_skew(self):
         client = self.authenticated()

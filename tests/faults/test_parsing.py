@@ -2,8 +2,7 @@
 
 import time
 
-from process_stats import virtual_peak_bytes
-from support import (
+from faults.case import (
     AUTH_FRAME,
     DEADLINE_SLACK_S,
     HEARTBEAT_FRAME,
@@ -13,7 +12,8 @@ from support import (
     SUBSCRIBE_FRAME,
     FaultCase,
 )
-from tickstream_client import MAX_PAYLOAD_DEFAULT, MsgType, encode_frame, encode_header
+from support.process_stats import virtual_peak_bytes
+from support.tickstream_client import MAX_PAYLOAD_DEFAULT, MsgType, encode_frame, encode_header
 
 MAX_PAYLOAD_BEFORE_AUTH = 4096
 SKIPPABLE = 0x80
@@ -37,7 +37,7 @@ class HugeLength(FaultCase):
                 self.check_refused(client, "MESSAGE_TOO_LARGE", skip=(MsgType.DATA_BATCH,))
 
     def test_nothing_is_allocated_for_a_length(self):
-        """What is allowed isn't allocated before it comes, and what isn't allowed never is."""
+        """Memory for an allowed payload is allocated as it comes, for a refused one never."""
         clients = self.open_clients()
         before, peak_before = self.resident_bytes(), virtual_peak_bytes(self.server.pid)
         held = self.subscribers(clients, 300)

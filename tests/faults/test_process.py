@@ -5,15 +5,15 @@ import os
 import tempfile
 import time
 
-from harness import at_once, ticks_in
-from support import (
+from faults.case import (
     AUTH_FRAME,
     HEARTBEAT_FRAME,
     REPLAY_FRAME,
     FaultCase,
     StartCase,
 )
-from tickstream_client import ConnectionClosed, MsgType, ticks_of
+from support.harness import at_once, ticks_in
+from support.tickstream_client import ConnectionClosed, MsgType, ticks_of
 
 
 class NoCredentials(StartCase):
@@ -21,9 +21,9 @@ class NoCredentials(StartCase):
     promise = "Empty or missing STREAM_USER / STREAM_PASS: the server refuses to start"
     usage = 2
 
-    def check(self, user, password, *told, options=()):
+    def check(self, user, password, *reported, options=()):
         environment = {"STREAM_USER": user, "STREAM_PASS": password}
-        self.check_refuses_to_start(self.usage, *told, environment=environment, options=options)
+        self.check_refuses_to_start(self.usage, *reported, environment=environment, options=options)
 
     def test_missing(self):
         self.check(None, None, "STREAM_USER", "STREAM_PASS")

@@ -3,11 +3,11 @@
 import struct
 import time
 
-import proxy_headers
-from proxy_headers import checked, fixed_part, version_1, version_2
-from secure import TlsCase
-from support import AUTH_FRAME, DEADLINE_SLACK_S, SUBSCRIBE_FRAME, FaultCase
-from tickstream_client import MsgType
+from faults import proxy_headers
+from faults.case import AUTH_FRAME, DEADLINE_SLACK_S, SUBSCRIBE_FRAME, FaultCase
+from faults.proxy_headers import checked, fixed_part, version_1, version_2
+from faults.secure import TlsCase
+from support.tickstream_client import MsgType
 
 # Load balancers, and everybody else.
 BALANCER, STRANGER = "127.220.0.1", "127.221.0.1"

@@ -8,12 +8,11 @@ import tempfile
 import threading
 import time
 
-import authority
-import process_stats
-from harness import PASSWORD, USER, next_source_host
-from proxy_headers import version_2
-from support import AUTH_FRAME, HEARTBEAT_FRAME, FaultCase, StartCase, own_host
-from tickstream_client import MsgType, encode_message_frame
+from faults.case import AUTH_FRAME, HEARTBEAT_FRAME, FaultCase, StartCase, own_host
+from faults.proxy_headers import version_2
+from support import authority, process_stats
+from support.harness import PASSWORD, USER, next_source_host
+from support.tickstream_client import MsgType, encode_message_frame
 
 
 class FileCase(FaultCase):
@@ -141,9 +140,9 @@ class Reload(FileCase):
 
     def test_what_needs_a_restart_is_named(self):
         self.write(self.text + "ticks_per_second = 3\nmax_connections = 1\nheartbeat_timeout = '60s'\n")
-        told = self.reload("settings that need a restart have changed; the old ones stay in use")
+        reported = self.reload("settings that need a restart have changed; the old ones stay in use")
         # The flag --ticks-per-second goes before the file: that isn't changed at all.
-        self.assertEqual(set(told["changed"].split()), {"max_connections", "heartbeat_timeout"})
+        self.assertEqual(set(reported["changed"].split()), {"max_connections", "heartbeat_timeout"})
         for _ in range(3):
             self.check_serving()
 
@@ -164,11 +163,11 @@ class BadReload(FileCase):
     text = "unauthenticated_per_ip_max = 3\n"
     refused = "the settings can't be reloaded; those in use stay"
 
-    def check_refused(self, text, *told):
-        """What is wrong is named, and nothing of it is in use."""
+    def check_refused(self, text, *reported):
+        """A wrong file is named, and nothing of it is in use."""
         self.write(text)
         line = self.reload(self.refused)
-        for part in told:
+        for part in reported:
             self.assertIn(part, line["error"])
 
     def test_the_old_settings_stay(self):
@@ -231,11 +230,11 @@ class BadStart(StartCase):
     promise = FileCase.promise
     usage = 2
 
-    def check(self, text, *told, options=()):
+    def check(self, text, *reported, options=()):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "tickstream.toml"
             path.write_text(text)
-            self.check_refuses_to_start(self.usage, *told, options=("--config", str(path), *options))
+            self.check_refuses_to_start(self.usage, *reported, options=("--config", str(path), *options))
 
     def test_the_field_and_the_reason_are_named(self):
         self.check("ticks_per_second = 0", "ticks_per_second", "1 to")
@@ -289,7 +288,7 @@ class SharedAddress(FaultCase):
 
 
 class TlsTurnedOnAndOff(FileCase):
-    """What needs a restart isn't shown as in use before one."""
+    """A setting that needs a restart isn't shown as in use before one."""
 
     def setUp(self):
         if reason := authority.why_not():
@@ -306,8 +305,8 @@ class TlsTurnedOnAndOff(FileCase):
     def test_turned_on(self):
         before = self.shown()
         self.write(self.tls)
-        told = self.reload("settings that need a restart have changed; the old ones stay in use")
-        self.assertEqual(set(told["changed"].split()), {"tls_cert", "tls_key"})
+        reported = self.reload("settings that need a restart have changed; the old ones stay in use")
+        self.assertEqual(set(reported["changed"].split()), {"tls_cert", "tls_key"})
         self.assertEqual(self.shown(), before)
         # And another setting beside, which doesn't.
         self.write(self.tls + "auth_timeout = '7s'\n")

@@ -3,15 +3,15 @@
 import select
 import time
 
-from process_stats import send_queues
-from support import (
+from faults.case import (
     DEADLINE_SLACK_S,
     KIB,
     MIB,
     REPLAY_FRAME,
     FaultCase,
 )
-from tickstream_client import MsgType, encode_frame, encode_header
+from support.process_stats import send_queues
+from support.tickstream_client import MsgType, encode_frame, encode_header
 
 # The default of the setting write_deadline_ms.
 WRITE_DEADLINE_S = 5.0
@@ -125,7 +125,7 @@ class DripWithinFrame(Drip):
 class StalledBeforeAuth(FaultCase):
     fault = 25
     promise = "Stalled before auth: at most 1 KiB owed to it"
-    owed_max = KIB
+    pending_max = KIB
     lingering_s = 2.0
     largest = 4_096
     # A name that the server could repeat in its answer.
@@ -156,7 +156,7 @@ class StalledBeforeAuth(FaultCase):
         clients.run(1)
         queues = send_queues(self.server.host, self.server.port)
         for peer in peers:
-            self.assertLessEqual(queues.get(peer.socket.getsockname(), 0), self.owed_max)
+            self.assertLessEqual(queues.get(peer.socket.getsockname(), 0), self.pending_max)
         # The auth deadline, then lingering: all are let go of, though none has read or closed.
         self.check_settled(5 + DEADLINE_SLACK_S + self.lingering_s + DEADLINE_SLACK_S)
         for peer in peers:
@@ -164,7 +164,7 @@ class StalledBeforeAuth(FaultCase):
         clients.run_until(lambda: not any(peer.is_open for peer in peers), 2)
         for peer in peers:
             received = sum(len(frame.payload) + 12 for frame in peer.frames) + len(peer.unparsed)
-            self.assertLessEqual(received, self.owed_max)
+            self.assertLessEqual(received, self.pending_max)
 
 
 class HalfStalls(FaultCase):

@@ -4,10 +4,10 @@ import signal
 import socket
 import time
 
-from harness import PASSWORD, USER
-from secure import TlsCase
-from support import AUTH_FRAME, DEADLINE_SLACK_S, KIB, MIB, REPLAY_FRAME, heavy
-from tickstream_client import MsgType, encode_message_frame, ticks_of
+from faults.case import AUTH_FRAME, DEADLINE_SLACK_S, KIB, MIB, REPLAY_FRAME, heavy
+from faults.secure import TlsCase
+from support.harness import PASSWORD, USER
+from support.tickstream_client import MsgType, encode_message_frame, ticks_of
 
 
 class SlowOverTls(TlsCase):

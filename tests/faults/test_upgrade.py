@@ -11,11 +11,11 @@ import tempfile
 import threading
 import time
 
-from harness import PASSWORD, USER, next_source_host
-from secure import TlsCase
-from support import FaultCase, StartCase, own_host
-from test_reload import FileCase
-from tickstream_client import Client, ConnectionClosed, MsgType, ProtocolError, ticks_of
+from faults.case import FaultCase, StartCase, own_host
+from faults.secure import TlsCase
+from faults.test_reload import FileCase
+from support.harness import PASSWORD, USER, next_source_host
+from support.tickstream_client import Client, ConnectionClosed, MsgType, ProtocolError, ticks_of
 
 SERVES = "a new process serves; this one drains"
 NO_UPGRADE = "no upgrade: this process goes on serving"
@@ -220,7 +220,7 @@ class UpgradeOfTls(TlsCase, Upgrades):
 
 class WaitingConnections(Upgrades):
     def test_who_waits_to_be_accepted_is_taken(self):
-        """What is in the queue of a socket belongs to all that hold it."""
+        """Connections in the queue of a socket belong to all that hold it."""
         clients = self.open_clients()
         self.server.signal(signal.SIGUSR2)
         peers = []
@@ -247,11 +247,11 @@ class FailedUpgrades(FileCase):
     fault = 44
     promise = Upgrades.promise
 
-    def check_goes_on(self, *told):
+    def check_goes_on(self, *reported):
         before = len(self.lines(NO_UPGRADE))
         self.server.signal(signal.SIGUSR2)
         (*_, line) = self.wait_until(lambda: self.lines(NO_UPGRADE)[before:], 10, "a line that nothing was upgraded")
-        for part in told:
+        for part in reported:
             self.assertIn(part, line["error"])
         self.check_serving()
         self.assertEqual(children_of(self.server.pid), [], "the new process is still there")
@@ -264,7 +264,7 @@ class FailedUpgrades(FileCase):
         self.check_goes_on("ended before it served")
 
     def test_tls_without_a_certificate(self):
-        """What only the new process asks for."""
+        """Settings of the new process alone."""
         self.write(f"listen_tls = '{own_host()}:0'\n")
         self.check_goes_on("ended before it served")
 

@@ -4,6 +4,7 @@
 
 mod defects;
 mod imports;
+mod languages;
 mod listed;
 mod rust;
 mod words;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
+
+use languages::Language;
 
 /// Crates of `crates/`, and those of them that each may use.
 const ARROWS: &[(&str, &[&str])] = &[
@@ -178,6 +181,10 @@ fn docstrings_open_with_a_noun_or_a_verb() {
             words::wrong_openings(&source).iter().map(|(line, text)| format!("{name}:{line}: {text}")),
         );
     }
+    for (name, language, source) in workspace.other_files() {
+        let found = words::wrong_openings_in(&source, language).into_iter();
+        wrong.extend(found.map(|(line, text)| format!("{name}:{line}: {text}")));
+    }
     assert!(wrong.is_empty(), "open these with a noun phrase, or a verb in the third person: {wrong:#?}");
 }
 
@@ -189,6 +196,15 @@ fn names_are_the_words_of_the_field() {
         let source = fs::read_to_string(&file).expect("a file");
         let name = workspace.relative(&file);
         let found = words::replaced_names(&source).into_iter();
+        wrong.extend(found.map(|(line, word, by)| format!("{name}:{line}: {word} (the field says {by})")));
+    }
+    let others = workspace.other_files();
+    for language in [Language::Python, Language::Shell, Language::Slashes] {
+        let files = others.iter().filter(|(_, other, _)| *other == language).count();
+        assert!(files >= 8, "{files} files of {language:?}: this test would find them");
+    }
+    for (name, language, source) in others {
+        let found = words::replaced_names_in(&source, language).into_iter();
         wrong.extend(found.map(|(line, word, by)| format!("{name}:{line}: {word} (the field says {by})")));
     }
     assert!(wrong.is_empty(), "rename these: {wrong:#?}");
@@ -283,16 +299,36 @@ impl Workspace {
 
     /// All Rust sources of the members.
     fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.below(&["crates", "bench", "tests"]);
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "rs"));
+        files
+    }
+
+    /// Sources in other languages: names, languages, contents.
+    fn other_files(&self) -> Vec<(String, Language, String)> {
+        let files =
+            self.below(&["crates", "bench", "tests", "scripts", "proto", "deploy", "sdk", ".ci"]).into_iter();
+        // Corpora of fuzzers aren't text.
+        let read = files.filter_map(|file| Some((fs::read_to_string(&file).ok()?, file)));
+        read.filter_map(|(source, file)| Some((self.relative(&file), Language::of(&file, &source)?, source)))
+            .collect()
+    }
+
+    /// Files in these folders and below; links aren't followed.
+    fn below(&self, folders: &[&str]) -> Vec<PathBuf> {
         let mut files = Vec::new();
         let mut folders: Vec<_> =
-            ["crates", "bench", "tests"].iter().map(|name| self.root.join(name)).collect();
+            folders.iter().map(|name| self.root.join(name)).filter(|path| path.exists()).collect();
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder).expect("a folder").map(|entry| entry.expect("an entry").path())
             {
-                if entry.is_dir() && !entry.ends_with("target") {
-                    folders.push(entry);
-                } else if entry.extension().is_some_and(|extension| extension == "rs") {
+                if entry.is_symlink() {
+                    continue;
+                }
+                if !entry.is_dir() {
                     files.push(entry);
+                } else if !entry.ends_with("target") && !entry.ends_with("node_modules") {
+                    folders.push(entry);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Plain words (CONTRIBUTING.md, style): how docstrings open, and names that the field has a better one for.
 
+use crate::languages::{self, Language};
 use crate::rust::{Token, tokens};
 
 /// No docstring opens with one of these: it opens with a noun phrase, or a verb in the third person.
@@ -47,8 +48,7 @@ pub fn wrong_openings(source: &str) -> Vec<(usize, &str)> {
             && doc != before
         {
             let text = line[sign.len()..].trim_start();
-            let word = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
-            if OPENINGS.contains(&word) {
+            if is_wrong_opening(text) {
                 wrong.push((number + 1, text));
             }
         }
@@ -57,17 +57,35 @@ pub fn wrong_openings(source: &str) -> Vec<(usize, &str)> {
     wrong
 }
 
+/// The same in other languages than Rust.
+pub fn wrong_openings_in(source: &str, language: Language) -> Vec<(usize, &str)> {
+    languages::docs(source, language).into_iter().filter(|(_, text)| is_wrong_opening(text)).collect()
+}
+
+fn is_wrong_opening(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).next().is_some_and(|word| OPENINGS.contains(&word))
+}
+
 /// Names with a word that is replaced: each with its line, from 1, and the field's word.
 pub fn replaced_names(source: &str) -> Vec<(usize, String, &'static str)> {
     let names = tokens(source).into_iter().filter_map(|(token, line)| match token {
-        Token::Name(name) => Some((line, name)),
+        Token::Name(name) => Some((line + 1, name)),
         _ => None,
     });
+    replaced(names)
+}
+
+/// The same in other languages than Rust.
+pub fn replaced_names_in(source: &str, language: Language) -> Vec<(usize, String, &'static str)> {
+    replaced(languages::names(source, language).into_iter())
+}
+
+fn replaced(names: impl Iterator<Item = (usize, String)>) -> Vec<(usize, String, &'static str)> {
     let replaced = names.filter_map(|(line, name)| {
         let words = words(&name);
         let by = (words.len() <= NAME_WORDS_MAX)
             .then(|| REPLACED.iter().find(|(word, _)| words.iter().any(|found| found == word)))??;
-        Some((line + 1, name, by.1))
+        Some((line, name, by.1))
     });
     replaced.collect()
 }

@@ -7,7 +7,7 @@ import random
 import ChannelAttribution
 import pandas
 
-from common import answers, near
+from insights.answers import answers, near
 
 
 def journeys(rng, channels):

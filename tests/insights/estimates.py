@@ -8,7 +8,7 @@ import scipy.special
 import scipy.stats
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-from common import answers, near
+from insights.answers import answers, near
 
 
 def tails(rng):

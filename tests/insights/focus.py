@@ -1,6 +1,6 @@
 """Checks an export of costs with PyPI focus-validator, which carries the rules of FOCUS 1.0.
 
-    python3 tests/insights/focus.py EXPORT.csv
+    python3 tests insights.focus EXPORT.csv
 
 Needs `pip install focus-validator "multimethod<2"` (1.0.0: rules of 0.5, 1.0-preview and 1.0). Exit code 0: no rule is broken; and each of some
 planted defects breaks one, so that the check can fail.
@@ -13,10 +13,10 @@ import pathlib
 import sys
 
 import focus_validator
+import pandas
 from focus_validator.config_objects.common import ChecklistObjectStatus
 from focus_validator.rules.spec_rules import SpecRules
 from focus_validator.validator import DEFAULT_VERSION_SETS_PATH
-import pandas
 
 # Columns that the rules of this package call by names of drafts, and their names in FOCUS 1.0.
 DRAFTS = {

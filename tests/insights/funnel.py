@@ -1,12 +1,12 @@
 """Funnels against ClickHouse's windowFunnel (PyPI chdb-core), on random cases of each mode; strict ties against a search over
-all chains. Usage: funnel.py [CASES A MODE]"""
+all chains. Usage: python3 tests insights.funnel [CASES A MODE]"""
 import json
 import random
 import sys
 
 import chdb
 
-from common import answers
+from insights.answers import answers
 
 MODES = [[], ["strict_deduplication"], ["strict_order"], ["strict_increase"],
          ["strict_order", "strict_increase"], ["strict_deduplication", "strict_increase"]]

@@ -1,11 +1,11 @@
 """Identities, sessions, retention, lifecycle, stickiness and paths against an implementation of their definitions with other
 means (sets and scans instead of sorted searches): on random data, and on the data set of PyPI retentioneering, whose
-`ecom.csv.gz` is the argument. Usage: persons.py [ECOM.CSV.GZ]"""
+`ecom.csv.gz` is the argument. Usage: python3 tests insights.persons [ECOM.CSV.GZ]"""
 import collections
 import random
 import sys
 
-from common import answers
+from insights.answers import answers
 
 DAY = 86_400
 

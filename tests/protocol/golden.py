@@ -1,10 +1,10 @@
-"""The vectors of proto/golden.json. `python3 golden.py --write` regenerates the file; test_golden.py verifies it."""
+"""The vectors of proto/golden.json. `python3 tests protocol.golden --write` regenerates the file; test_golden.py verifies it."""
 
 import json
 import pathlib
 import sys
 
-from tickstream_client import (
+from support.tickstream_client import (
     MESSAGE_NAMES,
     MsgType,
     encode_frame,
@@ -177,7 +177,7 @@ def valid_vector(name, message_type, fields):
     }
 
 
-def invalid_vector(name, data, error, outcome, judged_by):
+def invalid_vector(name, data, error, outcome, validated_by):
     limit = MAX_PAYLOAD_BEFORE_AUTH if name.startswith("before_auth") else MAX_PAYLOAD
     return {
         "name": name,
@@ -185,7 +185,7 @@ def invalid_vector(name, data, error, outcome, judged_by):
         "max_payload": limit,
         "error": error,
         "outcome": outcome,
-        "judged_by": judged_by,
+        "judged_by": validated_by,
     }
 
 

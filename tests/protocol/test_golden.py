@@ -3,8 +3,8 @@
 import json
 import unittest
 
-import golden
-from tickstream_client import (
+from protocol import golden
+from support.tickstream_client import (
     MESSAGE_NAMES,
     DecodeError,
     FrameError,

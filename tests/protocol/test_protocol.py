@@ -1,6 +1,6 @@
 """docs/protocol.md, tested against the real server from outside.
 
-    TICKSTREAM_BIN=target/release/tickstream python3 tests/protocol/test_protocol.py [Class[.test] ...]
+    TICKSTREAM_BIN=target/release/tickstream python3 tests protocol.test_protocol [Class[.test] ...]
 
 Every class starts a server with the options that it needs, and all classes run at the same time; README.md.
 """
@@ -12,7 +12,7 @@ import sys
 import time
 import unittest
 
-from harness import (
+from support.harness import (
     ANSWER_TIMEOUT_S,
     HOST,
     PASSWORD,
@@ -25,7 +25,7 @@ from harness import (
     read_batches,
     ticks_in,
 )
-from tickstream_client import (
+from support.tickstream_client import (
     MAX_PAYLOAD_DEFAULT,
     ConnectionClosed,
     MsgType,

@@ -1,6 +1,6 @@
 """Fault 70: a key that sends fifty times its quota is limited, and others don't notice. See README.md.
 
-    flood.py TICKSTREAM [SECONDS]
+    python3 tests senders.flood TICKSTREAM [SECONDS]
 """
 
 import http.client
@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 
-from installation import Installation
-from protocols import Own
+from senders.installation import Installation
+from senders.protocols import Own
 
 QUOTA, BURST, BATCH = 500, 1000, 50
 FLOOD = QUOTA * 50 // BATCH
@@ -28,36 +28,58 @@ burst_events = {BURST}
 P99_FACTOR_MAX, P99_SLACK_S = 2, 0.05
 
 
+# Both are measured in turn, so that what else runs on this machine reaches both.
+TURNS, LATENCIES_LEAST = 4, 25
+# Times that a flood is tried: a busy machine may not bring one about.
+TRIES = 30
+
+
 def main():
     tickstream = pathlib.Path(sys.argv[1]).resolve()
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 10
     folder = pathlib.Path(tempfile.mkdtemp(prefix="flood-"))
     installation = Installation(tickstream, folder, keys=KEYS)
     installation.wait_until_ready()
-    alone = latencies(installation, "alone", seconds)
-    told, result = multiprocessing.Pipe()
-    flooding = multiprocessing.Process(target=flood, args=(installation.ports["http"], seconds, result))
-    flooding.start()
-    beside = latencies(installation, "beside", seconds)
-    statuses, took = told.recv()
-    flooding.join()
-    accepted, attempts = statuses.get(200, 0) * BATCH, sum(statuses.values())
-    p99 = [statistics.quantiles(each, n=100)[98] for each in (alone, beside)]
-    print(f"{attempts * BATCH / took:,.0f} events/s tried, {accepted / took:,.0f} taken of {QUOTA} allowed, {statuses}; "
-          f"p99 of another sender {p99[0] * 1e3:.1f} ms alone, {p99[1] * 1e3:.1f} ms beside")
-    # A bucket may be overdrawn by the request that empties it.
-    assert QUOTA * took * 0.5 <= accepted <= QUOTA * took + BURST + BATCH, accepted
-    assert set(statuses) == {200, 429}, statuses
-    assert attempts * BATCH >= QUOTA * took * 10, "that was no flood"
-    assert p99[1] <= P99_FACTOR_MAX * p99[0] + P99_SLACK_S, p99
+    for _ in range(TRIES):
+        is_flood = measure(installation, seconds / TURNS)
+        if is_flood:
+            break
+    assert is_flood, "that was no flood"
     installation.close()
     shutil.rmtree(folder)
+
+
+def measure(installation, seconds):
+    """False where the flood was none."""
+    alone, beside, attempts, took = [], [], 0, 0.0
+    for _ in range(TURNS):
+        alone += latencies(installation, "alone", seconds)
+        reported, result = multiprocessing.Pipe()
+        flooding = multiprocessing.Process(target=flood, args=(installation.ports["http"], seconds, result))
+        flooding.start()
+        beside += latencies(installation, "beside", seconds)
+        statuses, turn_took = reported.recv()
+        flooding.join()
+        accepted = statuses.get(200, 0) * BATCH
+        print(f"{statuses} in {turn_took:.1f} s")
+        # A bucket may be overdrawn by the request that empties it.
+        assert accepted <= QUOTA * turn_took + BURST + BATCH, accepted
+        if sum(statuses.values()) * BATCH < QUOTA * turn_took * 10:
+            return False
+        attempts, took = attempts + sum(statuses.values()), took + turn_took
+        assert QUOTA * turn_took * 0.5 <= accepted, accepted
+        assert set(statuses) == {200, 429}, statuses
+    p99 = [statistics.quantiles(each, n=100)[98] for each in (alone, beside)]
+    print(f"{attempts * BATCH / took:,.0f} events/s tried of {QUOTA} allowed; "
+          f"p99 of another sender {p99[0] * 1e3:.1f} ms alone, {p99[1] * 1e3:.1f} ms beside")
+    assert p99[1] <= P99_FACTOR_MAX * p99[0] + P99_SLACK_S, p99
+    return True
 
 
 def latencies(installation, name, seconds):
     """Times of requests of a key without a quota, of which each has to be taken."""
     sender, found, until = Own(name, installation, 0), [], time.monotonic() + seconds
-    while (began := time.monotonic()) < until:
+    while (began := time.monotonic()) < until or len(found) < LATENCIES_LEAST:
         assert sender.send([f"{name}-{len(found)}"]), "another sender is refused"
         found.append(time.monotonic() - began)
         time.sleep(max(0.0, began + 0.02 - time.monotonic()))

@@ -7,8 +7,9 @@ import sys
 import urllib.error
 import urllib.request
 
-from installation import Installation, free_ports, wait_for, wait_for_port
-from senders import DEBIAN, FORMAT, Daemon, debian, environment, folder_of, otel, send_to
+from senders.installation import Installation, wait_for, wait_for_port
+from senders.senders import DEBIAN, FORMAT, Daemon, debian, environment, folder_of, otel, send_to
+from support.processes import free_ports
 
 
 def beside(installation, name, listeners, config="", collector_flags=()):

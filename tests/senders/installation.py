@@ -1,12 +1,14 @@
 """A server with a journal, and a collector before it, as processes."""
 
+import atexit
 import json
 import os
 import signal
-import socket
 import subprocess
-import time
 import urllib.request
+
+from support.process_stats import is_running
+from support.processes import free_ports, is_open, wait_until
 
 KEYS = """
 [key.web]
@@ -18,6 +20,7 @@ secret = "bk_0b77ffee"
 secret = "never-sent-at-all"
 """
 LISTENERS = ["http", "otlp_grpc", "otlp_http", "syslog_tcp", "relp", "fluent", "syslog_udp", "statsd"]
+PATIENCE_S = 60
 PORTS = [*LISTENERS, "admin", "server", "server_admin"]
 ENVIRONMENT = {"STREAM_USER": "collector", "STREAM_PASS": "secret", "PATH": "/usr/bin:/bin"}
 
@@ -34,6 +37,7 @@ class Installation:
         (folder / "collect.toml").write_text(config)
         self.ports = dict(zip(PORTS, free_ports(len(PORTS))))
         self.server = self.collector = None
+        atexit.register(self.kill_rest)
         self.start_server()
         self.start_collector()
 
@@ -70,6 +74,12 @@ class Installation:
             process.kill()
             process.wait()
 
+    def kill_rest(self):
+        """Ends what a failed test has left."""
+        for process in filter(None, (self.collector, self.server)):
+            if getattr(process, "returncode", None) is None and is_running(process.pid):
+                os.kill(process.pid, signal.SIGKILL)
+
     def wait_until_ready(self):
         wait_for(lambda: self.get("/readyz") is not None, "the collector isn't ready")
 
@@ -102,28 +112,10 @@ class Installation:
             assert code == 0, f"{process.args[1]} ended with {code}"
 
 
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listening.getsockname()[1] for listening in sockets]
-    for listening in sockets:
-        listening.close()
-    return ports
-
-
 def wait_for_port(port):
-    def is_open():
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        except OSError:
-            return False
-
-    wait_for(is_open, f"nobody listens at port {port}")
+    wait_for(lambda: is_open(port), f"nobody listens at port {port}")
 
 
 def wait_for(condition, problem, details=lambda: ""):
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"{problem}: {details()}")
+    if not wait_until(condition, PATIENCE_S):
+        raise AssertionError(f"{problem}: {details()}")

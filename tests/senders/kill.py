@@ -10,8 +10,8 @@ import sys
 import tempfile
 import time
 
-from installation import Installation
-from protocols import SENDERS, markers_of
+from senders.installation import Installation, wait_for
+from senders.protocols import SENDERS, markers_of
 
 
 def main():
@@ -33,6 +33,9 @@ def main():
         for name in killed:
             getattr(installation, f"start_{name}")()
     time.sleep(2)
+    # On a busy machine a round may have been too short for the start alone.
+    wait_for(lambda: all(sender.answered for sender in senders), "some senders have no answer",
+             lambda: [sender.name for sender in senders if not sender.answered])
     for sender in senders:
         sender.is_over = True
     for sender in senders:

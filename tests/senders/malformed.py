@@ -1,6 +1,6 @@
 """A million malformed requests over the wire: each has an answer that says what is wrong. See README.md.
 
-    malformed.py TICKSTREAM [COUNT [SEED]]
+    python3 tests senders.malformed TICKSTREAM [COUNT [SEED]]
 """
 
 import collections
@@ -12,8 +12,9 @@ import sys
 import tempfile
 import time
 
-from installation import Installation
-from protocols import HEADERS
+from senders.installation import Installation
+from senders.protocols import HEADERS
+from support.process_stats import resident_peak_bytes
 
 CORPUS = pathlib.Path(__file__).resolve().parents[1] / "fuzz/corpus/collector"
 # Requests on their way on a connection.
@@ -77,7 +78,7 @@ def main():
         answers.update((path, status) for status in found)
         malformed += sum(status != "taken" for status in found)
     seconds = time.monotonic() - began
-    peak_mib = peak_bytes(installation.collector.pid) >> 20
+    peak_mib = resident_peak_bytes(installation.collector.pid) >> 20
     for (path, status), number in sorted(answers.items(), key=str):
         print(f"{path} {status}: {number}")
     print(f"{malformed} malformed of {answers.total()} requests in {seconds:.0f} s, peak {peak_mib} MiB, seed {seed}")
@@ -100,7 +101,7 @@ def flood(installation, kind, chance):
     found = []
     for stream, requests in zip(streams, bodies):
         reader = stream.makefile("rb")
-        found += [told(reader, path, body) for body in requests]
+        found += [reported(reader, path, body) for body in requests]
         reader.close()
         stream.close()
     return found
@@ -122,7 +123,7 @@ def heads(installation, chance):
         reader = stream.makefile("rb")
         line = reader.peek(1)
         # What is no request at all may be closed without a word: HTTP/2 without its preface.
-        found.append("closed" if not line or line[:1] == b"\0" else told(reader, "a head", request))
+        found.append("closed" if not line or line[:1] == b"\0" else reported(reader, "a head", request))
         reader.close()
         stream.close()
         assert found[-1] != "closed" or request.startswith(b"PRI"), f"no answer to {request!r}"
@@ -147,8 +148,8 @@ def mutated(seed, chance):
     return bytes(body)
 
 
-def told(reader, path, body):
-    """What a request was told. A refusal has to say what is wrong."""
+def reported(reader, path, body):
+    """The answer to a request, in a word. A refusal has to say what is wrong."""
     status_line = reader.readline()
     while status_line.startswith(b"HTTP/1.1 100"):
         assert reader.readline() == b"\r\n"
@@ -165,11 +166,6 @@ def told(reader, path, body):
     assert 400 <= status < 500 or status == 501, f"{status} for {body!r} at {path}: {answer!r}"
     assert len(answer) >= 20, f"{status} without a reason for {body!r} at {path}: {answer!r}"
     return status
-
-
-def peak_bytes(pid):
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 main()

@@ -1,7 +1,7 @@
 """Fault 68: odd texts and numbers in each protocol are stored as they are, or refused by the record's index and the field's name.
 See README.md.
 
-    odd.py TICKSTREAM [PROTOCOL…]
+    python3 tests senders.odd TICKSTREAM [PROTOCOL…]
 """
 
 import json
@@ -14,8 +14,9 @@ import sys
 import tempfile
 import time
 
-from installation import Installation, wait_for
-from protocols import Otlp, field, snappy, varint
+from senders.installation import Installation, wait_for
+from senders.protocols import Otlp, snappy
+from support.tickstream_client import encode_delimited as field, encode_varint as varint
 
 # Whatever a text of the protocol may be made of.
 TEXTS = {"nul": "a\0b", "pair": "\U0001F600", "mark": "\uFEFFx", "direction": "\u202Eabc", "escape": "\x1b[31m\r", "last": "\U0010FFFF"}
@@ -63,10 +64,10 @@ def own(case):
     status, answer = case.post("http", "/v1/events", b"\n".join(lines), {"Content-Type": "application/x-ndjson"})
     found = json.loads(answer)
     assert status == 200, answer
-    told(found["rejected"], refusals)
+    reported(found["rejected"], refusals)
 
 
-def told(rejected, refusals):
+def reported(rejected, refusals):
     assert [one["index"] for one in rejected] == [index for index, _ in refusals], rejected
     for one, (_, word) in zip(rejected, refusals):
         assert word in one["code"] + one["message"], (one, word)

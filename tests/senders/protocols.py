@@ -7,20 +7,10 @@ import struct
 import threading
 import time
 
+from support.tickstream_client import encode_delimited as field, encode_varint as varint
+
 BATCH = 20
 HEADERS = {"X-API-Key": "bk_0b77ffee"}
-
-
-def varint(number):
-    out = b""
-    while number >= 0x80:
-        out += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return out + bytes([number])
-
-
-def field(number, body):
-    return varint(number << 3 | 2) + varint(len(body)) + body
 
 
 def snappy(body):

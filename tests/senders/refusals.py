@@ -1,6 +1,6 @@
 """No false success: what senders are told while nothing can be stored. See README.md.
 
-    refusals.py TICKSTREAM [full | readonly | gone | quota] …
+    python3 tests senders.refusals TICKSTREAM [full | readonly | gone | quota] …
 """
 
 import os
@@ -11,11 +11,9 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "faults"))
-
-import disk
-from installation import Installation, wait_for
-from protocols import SENDERS, markers_of
+from senders.installation import Installation, wait_for
+from senders.protocols import SENDERS, markers_of
+from support import disk
 
 MIB = 1 << 20
 QUOTA = """

@@ -86,7 +86,25 @@ async function fluent() {
   await client.shutdown();
 }
 
-const senders = { otelgrpc: () => otel("grpc"), otelprotobuf: () => otel("protobuf"), oteljson: () => otel("json"), segment, hotshots, fluent };
+async function fluentauth() {
+  const { FluentClient } = require("@fluent-org/logger");
+  const options = (sharedKey) => ({
+    socket: { host: "127.0.0.1", port: ports.fluent },
+    security: { clientHostname: "app-1", sharedKey },
+    ack: { ackTimeout: 20000 },
+  });
+  const client = new FluentClient("fluentauth", options("bk_0b77ffee"));
+  for (let index = 0; index < 20; index++) await client.emit("orders", { message: `fluentauth ${index}`, index });
+  await client.shutdown();
+  const stranger = new FluentClient("fluentauth", { ...options("bk_guessed"), onSocketError: () => {} });
+  const refused = new Promise((resolve) => stranger.socketOn("error", resolve));
+  stranger.emit("orders", { message: "from a stranger" }).catch(() => {});
+  const error = await refused;
+  if (!error.message.includes("no key has this shared_key")) throw error;
+  await stranger.disconnect();
+}
+
+const senders = { otelgrpc: () => otel("grpc"), otelprotobuf: () => otel("protobuf"), oteljson: () => otel("json"), segment, hotshots, fluent, fluentauth };
 senders[name]().catch((error) => {
   console.error(error);
   process.exit(1);

@@ -9,11 +9,15 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
+
+from senders.installation import Installation
+from support import browser
 
 
 def named(name):
@@ -319,10 +323,7 @@ def test_segment_node(installation):
 
 def page_in_browser(html, files, then):
     """Opens a page in Chromium, with files beside it, and gives the page to `then`; None without Chromium."""
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
-    from browser import Browser, program
-
-    if not program():
+    if not browser.program():
         return None
     answers = {"/": ("text/html", html.encode())} | {f"/{path.name}": ("text/javascript", path.read_bytes()) for path in files}
 
@@ -338,9 +339,9 @@ def page_in_browser(html, files, then):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, Browser() as browser:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, browser.Browser() as chromium:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.page(800, 600)
+        page = chromium.page(800, 600)
         page.open(f"http://127.0.0.1:{server.server_port}/")
         found = then(page)
         server.shutdown()
@@ -370,10 +371,7 @@ def test_posthog_js_in_a_page(installation):
 
 
 def test_page_shows_who_sends_what_and_what_is_refused(installation):
-    sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts/lib"))
-    from browser import Browser, program
-
-    if not program():
+    if not browser.program():
         return "skipped: no Chromium"
 
     def post(key, name):
@@ -386,8 +384,8 @@ def test_page_shows_who_sends_what_and_what_is_refused(installation):
         post("wrong", "x")
     except urllib.error.HTTPError as refused:
         assert refused.code == 401
-    with Browser() as browser:
-        page = browser.page(360, 780, phone=True)
+    with browser.Browser() as chromium:
+        page = chromium.page(360, 780, phone=True)
         page.open(installation.url("admin"))
         page.wait_for("document.querySelector('#senders').textContent.includes('<b onclick=alert(1)>bold</b>')")
         assert page.text("#state") == "collecting", page.text("#state")
@@ -421,6 +419,18 @@ def test_fluent_js(installation):
     logs = installation.wait_for_events(is_ours, 20)
     assert sorted(log["log"]["metadata"]["index"] for log in logs) == list(range(20)), logs
     assert logs[0]["log"]["metadata"]["nested"]["a"] == [True, None], logs[0]
+
+
+def test_fluent_js_with_a_shared_key(installation):
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ("--fluent-auth", "shared-key")
+        own = Installation(installation.tickstream, pathlib.Path(folder), collector_flags=flags, listeners=["fluent"])
+        own.wait_until_ready()
+        node(own, "fluentauth")
+        logs = own.wait_for_events(lambda event: event["event_type"] == "log", 20)
+        own.close()
+    assert [log["log"]["message"] for log in logs] == [f"fluentauth {index}" for index in range(20)], logs
+    assert {log["sender"]["key_id"] for log in logs} == {"backend"}, logs[0]
 
 
 class Daemon:

@@ -1,6 +1,6 @@
 """Fault 65: connections that send a byte a second are closed at their deadlines, and others are unharmed. See README.md.
 
-    slow.py TICKSTREAM [CONNECTIONS]
+    python3 tests senders.slow TICKSTREAM [CONNECTIONS]
 """
 
 import pathlib
@@ -14,8 +14,9 @@ import tempfile
 import threading
 import time
 
-from installation import Installation
-from protocols import Own
+from senders.installation import Installation
+from senders.protocols import Own
+from support.process_stats import resident_bytes
 
 # The first bytes of each, by listener; then one byte a second.
 BEGINNINGS = {
@@ -43,7 +44,7 @@ def main():
     other.start()
     began = time.monotonic()
     open_ones = connect(installation, count)
-    peak = resident_mib(installation.collector.pid)
+    peak = resident_bytes(installation.collector.pid) >> 20
     selector = selectors.DefaultSelector()
     for connection in open_ones:
         selector.register(connection, selectors.EVENT_READ)
@@ -56,7 +57,7 @@ def main():
             for key, _ in selector.select(left):
                 if has_ended(key.fileobj):
                     close(key.fileobj, open_ones, selector)
-        peak = max(peak, resident_mib(installation.collector.pid))
+        peak = max(peak, resident_bytes(installation.collector.pid) >> 20)
     took = time.monotonic() - began
     is_over.set()
     other.join()
@@ -115,11 +116,6 @@ def close(connection, open_ones, selector):
         open_ones.remove(connection)
         selector.unregister(connection)
         connection.close()
-
-
-def resident_mib(pid):
-    lines = pathlib.Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) >> 10 for line in lines if line.startswith("VmRSS:"))
 
 
 main()

@@ -1,6 +1,6 @@
 """ClickHouse's engine (chDB) behind its HTTP interface, as far as the mirror needs it. For tests.
 
-    python3 tests/warehouse/clickhouse_front.py DIRECTORY PORT [--lose 3] [--fail 4]
+    python3 tests warehouse.clickhouse_front DIRECTORY PORT [--lose 3] [--fail 4]
 
 --lose N: the answer of each Nth insert is lost after it was done. --fail N: each Nth insert fails before it is done.
 """

@@ -1,6 +1,6 @@
 """Metrics of CloudWatch (moto's server) become rows, each point once, however often the file is imported.
 
-    python3 tests/warehouse/cloudwatch.py [--binary target/debug/tickstream-warehouse]
+    python3 tests warehouse.cloudwatch [--binary target/debug/tickstream-warehouse]
 
 Needs moto[server] and boto3 of PyPI, which scripts/warehouse-readers installs.
 """
@@ -12,7 +12,10 @@ import pathlib
 import subprocess
 import sys
 import tempfile
-import time
+
+import boto3
+
+from warehouse.services import moto
 
 PORT = 5124
 REGION = "eu-central-1"
@@ -35,27 +38,16 @@ def main():
     parser.add_argument("--binary", default="target/debug/tickstream-warehouse")
     arguments = parser.parse_args()
     os.environ.update({"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"})
-    moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        run(arguments.binary)
-    finally:
-        moto.terminate()
-        moto.wait()
+    client = boto3.client("cloudwatch", endpoint_url=f"http://127.0.0.1:{PORT}", region_name=REGION)
+    with moto(PORT, client.list_metrics):
+        run(arguments.binary, client)
     print("each point is a row, once")
 
 
-def run(binary):
-    import boto3
-    client = boto3.client("cloudwatch", endpoint_url=f"http://127.0.0.1:{PORT}", region_name=REGION)
+def run(binary, client):
     period = datetime.timedelta(minutes=5)
     now = datetime.datetime.now(datetime.timezone.utc)
     last = now.replace(minute=now.minute // 5 * 5, second=0, microsecond=0)
-    for _ in range(100):
-        try:
-            client.list_metrics()
-            break
-        except Exception:
-            time.sleep(0.2)
     put(client, [(f"i-{number}", last - 6 * period, value) for number in range(INSTANCES) for value in (10.0, 30.0)])
     # The present period isn't over, so its points still change.
     put(client, [("i-0", now, 99.0)])

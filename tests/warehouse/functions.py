@@ -1,6 +1,6 @@
 """window_funnel, retention, sequence_match and sequence_count have ClickHouse's meaning: both answer on random data.
 
-    python3 tests/warehouse/functions.py TABLES [--binary target/debug/tickstream-warehouse] [--rounds 40]
+    python3 tests warehouse.functions TABLES [--binary target/debug/tickstream-warehouse] [--rounds 40]
 
 TABLES is any directory of tables: the data stand in the queries. Needs chdb-core.
 """

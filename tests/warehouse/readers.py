@@ -1,6 +1,6 @@
 """Every reader of the same table gives the same counts and sums.
 
-    python3 tests/warehouse/readers.py TABLES [--binary target/debug/tickstream-warehouse]
+    python3 tests warehouse.readers TABLES [--binary target/debug/tickstream-warehouse]
 
 TABLES is a directory that `tickstream-warehouse load` has filled. Needs the packages that scripts/warehouse-readers
 installs. Exit code 1 if one reader differs.
@@ -13,6 +13,8 @@ import os
 import pathlib
 import subprocess
 import sys
+
+from support.engines import duckdb_with_delta
 
 # Grouped by kind: rows, distinct ids, distinct users, sum of times, sum of values.
 COLUMNS = ["event_type", "count", "ids", "users", "times", "value"]
@@ -27,12 +29,7 @@ def warehouse(binary, tables):
 
 
 def duckdb(events):
-    import duckdb
-    import duckdb_extension_delta  # noqa: F401
-    extension = next(pathlib.Path(duckdb_extension_delta.__file__).parent.rglob("*.duckdb_extension"))
-    connection = duckdb.connect(config={"allow_unsigned_extensions": True})
-    connection.execute(f"LOAD '{extension}'")
-    return connection.execute(
+    return duckdb_with_delta().execute(
         f"""SELECT event_type, count(*), count(DISTINCT event_id), count(DISTINCT user_id),
             sum(timestamp_ns // 1000000000), coalesce(sum(value), 0) FROM delta_scan('{events}')
             WHERE event_type <> 'dead_letter' GROUP BY 1 ORDER BY 1""").fetchall()

@@ -1,6 +1,6 @@
 """Three loaders into one table in S3 (moto's server): each event once.
 
-    python3 tests/warehouse/s3.py JOURNALS… --binary target/debug/tickstream-warehouse
+    python3 tests warehouse.s3 JOURNALS… --binary target/debug/tickstream-warehouse
 
 JOURNALS are directories of journals, each of another host; the same events may be in several. Needs moto[server] of PyPI.
 """
@@ -12,7 +12,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
+
+import boto3
+
+from warehouse.services import moto
 
 PORT = 5123
 
@@ -22,25 +25,15 @@ def main():
     parser.add_argument("journals", nargs="+")
     parser.add_argument("--binary", default="target/debug/tickstream-warehouse")
     arguments = parser.parse_args()
-    moto = subprocess.Popen([sys.executable, "-m", "moto.server", "-p", str(PORT)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        sys.exit(run(arguments))
-    finally:
-        moto.terminate()
-        moto.wait()
-
-
-def run(arguments):
-    import boto3
     endpoint = f"http://127.0.0.1:{PORT}"
     keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y", "AWS_REGION": "us-east-1", "AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": "true"}
     os.environ.update(keys)
-    for _ in range(100):
-        try:
-            boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="events")
-            break
-        except Exception:
-            time.sleep(0.2)
+    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
+    with moto(PORT, lambda: client.create_bucket(Bucket="events")):
+        sys.exit(run(arguments))
+
+
+def run(arguments):
     folder = pathlib.Path(tempfile.mkdtemp(prefix="warehouse-s3-"))
     states = [folder / f"state-{number}" for number in range(len(arguments.journals))]
     tables = "s3://events/prod"

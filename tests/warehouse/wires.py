@@ -1,6 +1,6 @@
 """The SQL wires by real clients: psql, psycopg, psycopg2, SQLAlchemy, HTTP. Each gives the answer of the command.
 
-    python3 tests/warehouse/wires.py --http ADDR --postgres ADDR [--user NAME --password TEXT]
+    python3 tests warehouse.wires --http ADDR --postgres ADDR [--user NAME --password TEXT]
 
 Needs psycopg, psycopg2-binary and SQLAlchemy of PyPI, and psql.
 """

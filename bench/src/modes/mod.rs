@@ -9,12 +9,10 @@ mod outcome;
 mod publish;
 mod threads;
 
-use std::{io, io::Write, path::Path, sync::Arc};
-
-use anyhow::Context;
+use std::sync::Arc;
 
 use self::outcome::Outcome;
-use crate::plan::Plan;
+use crate::{output, plan::Plan};
 
 /// Makes the run and prints its outcome. Answers true if that is as it should be.
 ///
@@ -35,19 +33,6 @@ pub fn run(plan: Plan) -> anyhow::Result<bool> {
 }
 
 fn tell(plan: &Plan, outcome: &impl Outcome) -> anyhow::Result<bool> {
-    let to_stdout = plan.options.json.as_deref() == Some(Path::new("-"));
-    if to_stdout {
-        eprint!("{outcome}");
-    } else {
-        print!("{outcome}");
-    }
-    if let Some(path) = &plan.options.json {
-        let json = serde_json::to_string_pretty(outcome)? + "\n";
-        if to_stdout {
-            io::stdout().write_all(json.as_bytes())?;
-        } else {
-            std::fs::write(path, json).with_context(|| format!("--json {}", path.display()))?;
-        }
-    }
+    output::print(outcome, plan.options.json.as_deref())?;
     Ok(outcome.passed())
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    hash::{BuildHasher, Hash, Hasher, RandomState},
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     sync::{Mutex, PoisonError},
 };
 
@@ -31,6 +31,17 @@ struct Window {
     total: usize,
 }
 
+/// A series whose labels are texts.
+#[derive(Clone, Copy, Debug)]
+pub struct TextSeries<'a> {
+    /// Name of the metric.
+    pub name: &'a str,
+    /// Its service; may be empty.
+    pub service: &'a str,
+    /// Names and values, by rising name.
+    pub labels: &'a [(&'a str, &'a str)],
+}
+
 /// A metric has more series than it may.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -52,7 +63,36 @@ impl SeriesLimit {
     /// # Errors
     /// [`TooManySeries`].
     pub fn check(&self, series: &MetricSeries, now_ns: u64) -> Result<(), TooManySeries> {
-        let (metric, series_hash) = (self.hasher.hash_one(&series.name), self.hash(series));
+        let labels = series.labels.iter().map(|(name, value)| (&name[..], &value[..]));
+        let mut hasher = self.hasher_of(&series.service, labels);
+        for (name, value) in &series.typed_labels {
+            (name, value.encode_to_vec()).hash(&mut hasher);
+        }
+        self.count(&series.name, hasher.finish(), now_ns)
+    }
+
+    /// As [`check`](Self::check), which counts it as the same series.
+    ///
+    /// # Errors
+    /// [`TooManySeries`].
+    pub fn check_texts(&self, series: &TextSeries<'_>, now_ns: u64) -> Result<(), TooManySeries> {
+        let hasher = self.hasher_of(series.service, series.labels.iter().copied());
+        self.count(series.name, hasher.finish(), now_ns)
+    }
+
+    fn hasher_of<'a>(
+        &self,
+        service: &str,
+        labels: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+    ) -> DefaultHasher {
+        let mut hasher = self.hasher.build_hasher();
+        (service, labels.len()).hash(&mut hasher);
+        labels.for_each(|label| label.hash(&mut hasher));
+        hasher
+    }
+
+    fn count(&self, name: &str, series: u64, now_ns: u64) -> Result<(), TooManySeries> {
+        let metric = self.hasher.hash_one(name);
         // Counts are whole after each step.
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if now_ns.saturating_sub(window.since_ns) >= WINDOW_NS {
@@ -60,21 +100,12 @@ impl SeriesLimit {
         }
         let Window { metrics, total, .. } = &mut *window;
         let known = metrics.entry(metric).or_default();
-        let is_known = known.contains(&series_hash);
+        let is_known = known.contains(&series);
         if !is_known && (known.len() >= self.max || *total >= TOTAL_MAX) {
-            return Err(TooManySeries { name: series.name.clone(), max: self.max });
+            return Err(TooManySeries { name: name.to_owned(), max: self.max });
         }
-        *total += usize::from(!is_known && known.insert(series_hash));
+        *total += usize::from(!is_known && known.insert(series));
         Ok(())
-    }
-
-    fn hash(&self, series: &MetricSeries) -> u64 {
-        let mut hasher = self.hasher.build_hasher();
-        (&series.service, &series.labels).hash(&mut hasher);
-        for (name, value) in &series.typed_labels {
-            (name, value.encode_to_vec()).hash(&mut hasher);
-        }
-        hasher.finish()
     }
 }
 
@@ -120,5 +151,20 @@ mod tests {
         let kinds = [Kind::Integer(1), Kind::Boolean(true), Kind::Integer(2)];
         let found = kinds.map(|kind| limit.check(&typed(kind), 1).is_ok());
         assert_eq!(found, [true, true, false]);
+    }
+
+    #[test]
+    fn a_series_is_the_same_either_way() {
+        let limit = SeriesLimit::new(1);
+        let labels = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())];
+        let service = "api".to_owned();
+        let whole =
+            MetricSeries { name: "m".into(), service, labels: labels.into(), ..MetricSeries::default() };
+        let texts = TextSeries { name: "m", service: "api", labels: &[("a", "1"), ("b", "2")] };
+        assert_eq!(limit.check(&whole, 1), Ok(()));
+        assert_eq!(limit.check_texts(&texts, 1), Ok(()));
+        for labels in [&[("a", "1")][..], &[("a", "1"), ("b", "")], &[("a1", ""), ("b", "2")]] {
+            assert!(limit.check_texts(&TextSeries { labels, ..texts }, 1).is_err());
+        }
     }
 }

@@ -19,21 +19,21 @@ use crate::{
     files::source::Following,
     handover::{self, HandoverError, Inherited, Socket},
     host::HostTask,
-    http::{HttpConfig, HttpServer, Listener, SharedKeys},
+    http::{HttpConfig, HttpServer, Listener},
     intake::{Intake, SharedIntake},
     kernel_drops::SocketInode,
-    keys::{Key, Keys},
+    keys::{Keys, SharedKeys, StreamKeys},
     pipes::Pipe,
     routes::ROUTES,
     scrape::job::Scraping,
     source_config::SourceConfig,
     sources::{
-        fluent::FluentStream,
+        fluent::{AuthenticatedFluent, FluentStream},
         statsd::StatsdDatagrams,
         syslog::{RelpStream, SyslogDatagrams, SyslogStream},
     },
     spool::Spool,
-    stream::{NewDecoder, StreamConfig, StreamServer, UdpServer},
+    stream::{NewDecoder, StreamConfig, StreamDecoder, StreamServer, UdpServer},
     tls::TlsError,
     upstream::{Upstream, UpstreamConfig},
 };
@@ -68,6 +68,8 @@ pub struct CollectorConfig {
     pub keys: Option<Keys>,
     /// Name of the key under which protocols send that have no place for one.
     pub stream_key: String,
+    /// Senders over Fluent Forward have to prove that they know the secret of a key.
+    pub fluent_auth: bool,
     /// Bytes of all requests together.
     pub memory_bytes: usize,
     /// Connections to the servers.
@@ -174,7 +176,6 @@ impl Collector {
             }
             _ => None,
         };
-        let stream_key = stream_key(&config);
         let upstream = Arc::new(Upstream::start(config.upstream, builder)?);
         let spool = config.spool.map(|(dir, bytes_max)| {
             let opened = Spool::open(&dir, bytes_max, upstream.clone());
@@ -182,7 +183,8 @@ impl Collector {
         });
         let rules = config.sources.rules.clone();
         let intake = Arc::new(Intake::new(upstream, spool.transpose()?, config.memory_bytes, rules));
-        let keys = Arc::new(RwLock::new(config.keys.map(Arc::new)));
+        let keys: SharedKeys = Arc::new(RwLock::new(config.keys.map(Arc::new)));
+        let stream_keys = StreamKeys::new(keys.clone(), &config.stream_key);
         let mut collector = Self {
             intake,
             keys,
@@ -197,6 +199,7 @@ impl Collector {
             sockets: Vec::new(),
             exclusive,
         };
+        let streams = streams(&config.addresses, config.fluent_auth, &collector.keys);
         let addresses = config.addresses;
         let http = [
             (Listener::Http, addresses.http),
@@ -209,25 +212,20 @@ impl Collector {
                 collector.serve_http(listener, address, kind, config.http.clone())?;
             }
         }
-        let streams: [(_, NewDecoder, _); 3] = [
-            ("syslog-tcp", || Box::new(SyslogStream), addresses.syslog_tcp),
-            ("relp", || Box::new(RelpStream::default()), addresses.relp),
-            ("fluent", || Box::new(FluentStream::default()), addresses.fluent),
-        ];
         for (option, decoder, addresses) in streams {
             for address in addresses {
                 let listener = collector.tcp(option, address, inherited).await?;
-                let (config, key) = (config.stream.clone(), stream_key.clone());
-                collector.serve_stream(listener, address, decoder, config, key)?;
+                let (config, keys) = (config.stream.clone(), stream_keys.clone());
+                collector.serve_stream(listener, address, decoder.clone(), config, keys)?;
             }
         }
         for address in addresses.syslog_udp {
             let socket = collector.udp("syslog-udp", address, inherited).await?;
-            collector.serve_udp(socket, address, Box::new(SyslogDatagrams), stream_key.clone())?;
+            collector.serve_udp(socket, address, Box::new(SyslogDatagrams), stream_keys.clone())?;
         }
         for address in addresses.statsd {
             let socket = collector.udp("statsd", address, inherited).await?;
-            collector.serve_udp(socket, address, Box::new(StatsdDatagrams), stream_key.clone())?;
+            collector.serve_udp(socket, address, Box::new(StatsdDatagrams), stream_keys.clone())?;
         }
         Ok(collector)
     }
@@ -371,9 +369,9 @@ impl Collector {
         address: SocketAddr,
         decoder: NewDecoder,
         config: StreamConfig,
-        key: Arc<Key>,
+        keys: StreamKeys,
     ) -> Result<(), StartError> {
-        let server = StreamServer::start(listener, decoder, config, self.intake.clone(), key);
+        let server = StreamServer::start(listener, decoder, config, self.intake.clone(), keys);
         self.streams.push(server.map_err(|source| StartError::Listen { address, source })?);
         Ok(())
     }
@@ -383,19 +381,34 @@ impl Collector {
         socket: UdpSocket,
         address: SocketAddr,
         decoder: Box<dyn crate::stream::DatagramDecoder>,
-        key: Arc<Key>,
+        keys: StreamKeys,
     ) -> Result<(), StartError> {
         let inode = SocketInode::of(&socket).map_err(|source| StartError::Listen { address, source })?;
         self.intake.metrics.watch_socket(decoder.name(), inode);
-        let server = UdpServer::start(socket, decoder, self.intake.clone(), key);
+        let server = UdpServer::start(socket, decoder, self.intake.clone(), keys);
         self.datagrams.push(server.map_err(|source| StartError::Listen { address, source })?);
         Ok(())
     }
 }
 
-/// The key under which protocols send that have no place for one: that of the file, or one that may do everything.
-fn stream_key(config: &CollectorConfig) -> Arc<Key> {
-    let name = &config.stream_key;
-    let of_file = config.keys.as_ref().and_then(|keys| keys.named(name)).cloned();
-    of_file.unwrap_or_else(|| Arc::new(Key::unrestricted(name)))
+/// Streams: the option, the decoder of each connection, and the addresses.
+fn streams(
+    addresses: &Addresses,
+    fluent_auth: bool,
+    keys: &SharedKeys,
+) -> [(&'static str, NewDecoder, Vec<SocketAddr>); 3] {
+    let keys = keys.clone();
+    let fluent = match fluent_auth {
+        true => new_decoder(move || AuthenticatedFluent::new(keys.clone())),
+        false => new_decoder(FluentStream::default),
+    };
+    [
+        ("syslog-tcp", new_decoder(|| SyslogStream), addresses.syslog_tcp.clone()),
+        ("relp", new_decoder(RelpStream::default), addresses.relp.clone()),
+        ("fluent", fluent, addresses.fluent.clone()),
+    ]
+}
+
+fn new_decoder<D: StreamDecoder + 'static>(new: impl Fn() -> D + Send + Sync + 'static) -> NewDecoder {
+    Arc::new(move || -> Box<dyn StreamDecoder> { Box::new(new()) })
 }

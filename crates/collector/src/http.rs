@@ -21,8 +21,9 @@ mod source;
 
 pub use connection::ConnectionLimits;
 pub use encoding::{DecodeError, Encoding, decode};
-pub use exchange::{RequestLimits, SharedKeys};
+pub use exchange::RequestLimits;
 pub use framing::{Framing, Part, Problem as FramingProblem};
+pub(crate) use grpc::is_call;
 pub use head::{Head, form_parameter, secrets};
 pub use refusal::Refusal;
 pub use reply::{Reply, ReplyBody};

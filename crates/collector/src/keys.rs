@@ -12,7 +12,12 @@
 //! events_per_second = 20000
 //! ```
 
-use std::{collections::HashMap, io, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt, io,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -76,6 +81,52 @@ impl Key {
 pub struct Keys {
     /// By the SHA-256 of the secret, so that the time of a look-up tells nothing of the secret.
     by_secret: HashMap<[u8; 32], Arc<Key>>,
+    by_name: HashMap<String, (Secret, Arc<Key>)>,
+}
+
+/// A secret, which no log has.
+#[derive(Clone)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// The keys at present; `None`: whoever reaches a listener may send.
+pub type SharedKeys = Arc<RwLock<Option<Arc<Keys>>>>;
+
+/// The keys at present.
+pub fn present(keys: &SharedKeys) -> Option<Arc<Keys>> {
+    keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Keys of protocols that have no place for a secret in each message.
+#[derive(Clone, Debug)]
+pub struct StreamKeys {
+    keys: SharedKeys,
+    /// Name of the key of senders that don't prove to have one.
+    name: String,
+    /// The key where the file has none of that name.
+    any_key: Arc<Key>,
+}
+
+impl StreamKeys {
+    /// Keys of a collector.
+    pub fn new(keys: SharedKeys, name: &str) -> Self {
+        Self { keys, name: name.to_owned(), any_key: Arc::new(Key::unrestricted(name)) }
+    }
+
+    /// The key of a sender that has proven to have the one of this name, or none. `None`: it is no longer in the file.
+    pub fn key(&self, proven: Option<&str>) -> Option<Arc<Key>> {
+        let keys = present(&self.keys);
+        let named = |name: &str| keys.as_ref().and_then(|keys| keys.named(name)).cloned();
+        match proven {
+            Some(name) => named(name),
+            None => Some(named(&self.name).unwrap_or_else(|| self.any_key.clone())),
+        }
+    }
 }
 
 /// Why a file of keys can't be used.
@@ -150,17 +201,18 @@ impl Keys {
     pub fn parse(text: &str, path: &str) -> Result<Self, KeysError> {
         let file: File = toml::from_str(text)
             .map_err(|source| KeysError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
-        let mut by_secret = HashMap::new();
+        let mut keys = Self::default();
         for (name, entry) in file.key {
             let problem = |problem: String| KeysError::Key { name: name.clone(), problem };
-            let secret = hash(&entry.secret);
-            check_secret(&name, &entry.secret).map_err(problem)?;
-            let key = entry.key(&name).map_err(problem)?;
-            if let Some(other) = by_secret.insert(secret, Arc::new(key)) {
+            let secret = Secret(entry.secret.clone());
+            check_secret(&name, &secret.0).map_err(problem)?;
+            let key = Arc::new(entry.key(&name).map_err(problem)?);
+            if let Some(other) = keys.by_secret.insert(hash(&secret.0), key.clone()) {
                 return Err(problem(format!("has the secret of [key.{}]; give each its own", other.name)));
             }
+            keys.by_name.insert(name, (secret, key));
         }
-        Ok(Self { by_secret })
+        Ok(keys)
     }
 
     /// The key with this secret.
@@ -170,7 +222,12 @@ impl Keys {
 
     /// The key with this name.
     pub fn named(&self, name: &str) -> Option<&Arc<Key>> {
-        self.by_secret.values().find(|key| key.name == name)
+        self.by_name.get(name).map(|(_, key)| key)
+    }
+
+    /// The key whose secret a sender has proven to know without sending it, and what `check` gives for that secret.
+    pub fn proven<T>(&self, check: impl Fn(&str) -> Option<T>) -> Option<(&Arc<Key>, T)> {
+        self.by_name.values().find_map(|(secret, key)| Some((key, check(&secret.0)?)))
     }
 
     /// Number of keys.
@@ -307,6 +364,9 @@ mod tests {
         let backend = keys.named("backend").unwrap();
         assert_eq!(backend.quota, Some(Rate { per_second: 20_000.0, burst: 1000.0 }));
         assert!(backend.allows(EventType::Log as i32) && !backend.allows(EventType::Video as i32));
+        let (proven, len) = keys.proven(|secret| secret.starts_with("wk_").then_some(secret.len())).unwrap();
+        assert_eq!((&proven.name[..], len), ("web", 11));
+        assert!(!format!("{keys:?}").contains("5c1f9a00"), "{keys:?}");
         assert_ne!(web.namespace, backend.namespace);
         assert!(keys.find("wk_5c1f9a0").is_none());
     }

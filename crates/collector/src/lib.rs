@@ -11,6 +11,7 @@ mod drain;
 mod durations;
 pub mod event_id;
 pub mod files;
+pub mod free_memory;
 mod handover;
 pub mod host;
 pub mod http;

@@ -183,8 +183,9 @@ impl Reader {
         keep: impl Fn(&[u8]),
     ) -> io::Result<()> {
         let mut input = BufReader::new(input);
+        let mut part = Vec::new();
         loop {
-            let lines = self.gather(&mut input).await?;
+            let lines = self.gather(&mut input, &mut part).await?;
             if lines.is_empty() {
                 return Ok(());
             }
@@ -203,18 +204,28 @@ impl Reader {
             }
             let request = writer.finish().unwrap_or_default();
             let intake: &Intake = &self.intake;
-            let delivery = Delivery { intake, origin: &origin, until: None, drain: Some(self.drain.clone()) };
+            // What has no place can't be read again.
+            let drain = (!place.is_empty()).then(|| self.drain.clone());
+            let delivery = Delivery { intake, origin: &origin, until: None, drain };
             if delivery.deliver(&request).await.is_err() {
                 return Ok(());
             }
             if !place.is_empty() {
                 keep(&place);
             }
+            if *self.drain.borrow() && input.buffer().is_empty() {
+                return Ok(());
+            }
         }
     }
 
-    /// Waits for a line, and takes those that follow within a moment. None: it has ended, or the collector has.
-    async fn gather(&mut self, input: &mut BufReader<impl AsyncRead + Unpin>) -> io::Result<Vec<Vec<u8>>> {
+    /// Waits for a line, and takes those that follow within a moment, or until the collector ends. What has come of the next
+    /// one stays in `part`. None: the input has ended, or the collector has.
+    async fn gather(
+        &mut self,
+        input: &mut BufReader<impl AsyncRead + Unpin>,
+        part: &mut Vec<u8>,
+    ) -> io::Result<Vec<Vec<u8>>> {
         let mut lines = Vec::new();
         let mut until = None;
         while lines.len() < LINES_MAX {
@@ -224,26 +235,19 @@ impl Reader {
                     None => std::future::pending().await,
                 }
             };
-            let mut line = Vec::new();
             tokio::select! {
                 biased;
-                read = read_line(input, &mut line) => {
-                    if read? == 0 {
+                read = read_line(input, part) => {
+                    // The end, unless a line without one is left before it.
+                    if read? == 0 && part.is_empty() {
                         break;
                     }
-                    lines.push(line);
+                    lines.push(std::mem::take(part));
                     until.get_or_insert_with(|| time::Instant::now() + LINGER);
-                    continue;
                 }
-                () = wait => {}
-                () = drain::begins(&mut self.drain) => return Ok(Vec::new()),
+                () = wait => break,
+                () = drain::begins(&mut self.drain) => break,
             }
-            // What was read of a line when time was up belongs to the next one.
-            if !line.is_empty() {
-                read_line(input, &mut line).await?;
-                lines.push(line);
-            }
-            break;
         }
         Ok(lines)
     }
@@ -272,4 +276,45 @@ async fn read_line(input: &mut BufReader<impl AsyncRead + Unpin>, line: &mut Vec
         }
     }
     Ok(read)
+}
+
+#[cfg(test)]
+mod tests {
+    use tickstream_client::Client;
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+    use crate::{
+        rules::Rules,
+        upstream::{Upstream, UpstreamConfig},
+    };
+
+    fn reader() -> (watch::Sender<bool>, Reader) {
+        let config =
+            UpstreamConfig { connections: 1, queue_bytes: 1 << 20, answer_timeout: Duration::from_secs(1) };
+        let builder = |_| Client::builder("127.0.0.1:1").credentials("collector", "secret");
+        let upstream = Arc::new(Upstream::start(config, builder).unwrap());
+        let (drain, drained) = watch::channel(false);
+        (drain, Reader::new(STDIN, Arc::new(Intake::new(upstream, None, 1 << 20, Rules::default())), drained))
+    }
+
+    #[tokio::test]
+    async fn lines_wait_for_no_other_s_rest_and_are_taken_when_the_collector_ends() {
+        let (drain, mut reader) = reader();
+        let (mut program, output) = tokio::io::duplex(1024);
+        let (mut input, mut part) = (BufReader::new(output), Vec::new());
+        let mut gathered = async || {
+            let gathered = reader.gather(&mut input, &mut part);
+            time::timeout(Duration::from_secs(20), gathered).await.expect("it waits for a rest").unwrap()
+        };
+        program.write_all(b"one\ntwo\nthe re").await.unwrap();
+        assert_eq!(gathered().await, [b"one", b"two"]);
+        program.write_all(b"st\n").await.unwrap();
+        drain.send_replace(true);
+        assert_eq!(gathered().await, [b"the rest"]);
+        program.write_all(b"without an end").await.unwrap();
+        drop(program);
+        assert_eq!(gathered().await, [b"without an end"]);
+        assert!(gathered().await.is_empty());
+    }
 }

@@ -1,6 +1,7 @@
 //! The collector as a process: admin endpoint, signals, the service manager.
 
 use std::{
+    future::pending,
     io,
     pin::pin,
     sync::{Arc, Weak},
@@ -9,7 +10,7 @@ use std::{
 
 use tickstream_client::Builder;
 use tickstream_service::{
-    admin::{AdminError, AdminToken, Endpoint, Page, Program, Router, StatusCode, json},
+    admin::{Admin as Serving, AdminError, AdminToken, Endpoint, Page, Program, Router, StatusCode, json},
     logs::LogGuard,
     metrics::{Process, ProcessMetrics, Registry, Text},
     notify::Notify,
@@ -18,13 +19,14 @@ use tickstream_service::{
     standard::Standard,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::mpsc,
     task::{block_in_place, spawn_blocking},
 };
 
 use crate::{
     Collector, StartError,
     clock::now_ns,
+    free_memory::{self, Allocator},
     handover::Inherited,
     intake::{Intake, SharedIntake},
     keys::{Keys, KeysError},
@@ -79,6 +81,8 @@ pub struct Options {
     pub token: Option<AdminToken>,
     /// All settings for people, secrets masked.
     pub effective: String,
+    /// The process's allocator.
+    pub allocator: Allocator,
 }
 
 /// Runs until a signal ends it. `builder` makes a client for the connection with this index.
@@ -103,13 +107,26 @@ fn setup(what: &'static str) -> impl Fn(io::Error) -> RunError {
     move |source| RunError::Setup { what, source }
 }
 
+/// Paths of the admin endpoint.
+fn router(program: Admin) -> Router<Admin> {
+    Router::new("tickstream collect", Arc::new(program))
+        .page(Page::new(PAGE))
+        .get("/snapshot", "state and counters, as JSON", |program, _| async move {
+            let snapshot = program.intake.upgrade().map(|intake| Snapshot::of(&intake, now_ns() / 1_000_000));
+            json(StatusCode::OK, &snapshot)
+        })
+        .get("/senders", "the keys that have sent, and their last events", |program, _| async move {
+            json(StatusCode::OK, &program.intake.upgrade().map(|intake| intake.metrics.senders()))
+        })
+}
+
 async fn collect(
     options: Options,
     builder: impl FnMut(usize) -> Builder,
     signals: Signals,
     logs: &LogGuard,
 ) -> Result<(), RunError> {
-    let Options { settings, tls, sources, standard, token, effective } = options;
+    let Options { settings, tls, sources, standard, token, effective, allocator } = options;
     let keys = settings.keys.as_deref().map(Keys::read).transpose()?;
     let mut inherited = Inherited::receive().map_err(setup("the sockets of the process before"))?;
     let admin = Endpoint::bind(&standard.admin, inherited.is_successor())?;
@@ -121,18 +138,8 @@ async fn collect(
     let process =
         ProcessMetrics::new(&registry, env!("CARGO_PKG_VERSION"), SystemTime::now(), Some(logs.losses()));
     let program = Admin { intake: Arc::downgrade(collector.intake()), token, effective, registry, process };
-    let router = Router::new("tickstream collect", Arc::new(program))
-        .page(Page::new(PAGE))
-        .get("/snapshot", "state and counters, as JSON", |program, _| async move {
-            let snapshot = program.intake.upgrade().map(|intake| Snapshot::of(&intake, now_ns() / 1_000_000));
-            json(StatusCode::OK, &snapshot)
-        })
-        .get("/senders", "the keys that have sent, and their last events", |program, _| async move {
-            json(StatusCode::OK, &program.intake.upgrade().map(|intake| intake.metrics.senders()))
-        });
-    let (close_admin, admin_closes) = oneshot::channel::<()>();
-    let admin_closes = async move { _ = admin_closes.await };
-    let admin = admin.map(|endpoint| endpoint.serve(router, || {}, admin_closes)).transpose()?;
+    let router = router(program);
+    let mut admin = admin.map(|endpoint| endpoint.serve(router, || {}, pending())).transpose()?;
     let notify = Notify::from_environment();
     let (sender, mut received) = mpsc::unbounded_channel();
     signals.forward(move |signal| _ = sender.send(signal)).map_err(setup("signals"))?;
@@ -140,6 +147,7 @@ async fn collect(
     tracing::info!(addresses = addresses.join(","), to = settings.to.join(","), "collecting");
     notify.ready("collecting");
     inherited.tell_ready();
+    tokio::spawn(free_memory::watch(allocator));
     let mut predecessor_ends = pin!(spawn_blocking(|| inherited.wait_for_end()));
     let mut may_start_sources = true;
     let successor = loop {
@@ -165,11 +173,14 @@ async fn collect(
     };
     if successor.is_some() {
         tracing::info!("a new process serves");
-        drop((close_admin, admin));
+        // A signal to end that came meanwhile isn't the second one, which ends a process that drains at once.
+        while received.try_recv().is_ok() {}
+        drop(admin.take());
     } else {
         notify.stopping(settings.drain_timeout);
     }
     drain(collector, settings.drain_timeout, received).await;
+    block_in_place(|| admin.into_iter().for_each(Serving::finish));
     Ok(())
 }
 

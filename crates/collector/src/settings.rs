@@ -70,6 +70,9 @@ tickstream_service::settings! {
         stream_key: String = kind::text(|| "a name in the file of keys".to_owned(), |name| Ok(name.to_owned()))
             .value_name("NAME")
             .default("stream");
+        /// Proof that senders over Fluent Forward have to give: none, or that they know the secret of a key, which is their
+        /// shared_key. Their events then come under that key.
+        fluent_auth: bool = kind::choice(FLUENT_AUTH).value_name("none|shared-key").default("none");
     }
 
     section "State" {
@@ -104,6 +107,8 @@ tickstream_service::settings! {
         workers: Option<NonZeroU32> = kind::positive_or_none(0, 1024, "threads").default("0");
     }
 }
+
+const FLUENT_AUTH: &[(&str, bool)] = &[("none", false), ("shared-key", true)];
 
 /// A setting with addresses of a listener.
 const fn addresses() -> Setting<Vec<SocketAddr>> {
@@ -159,6 +164,17 @@ impl CollectSettings {
         }
     }
 
+    /// Checks that there is a file of keys where senders have to prove that they know one.
+    ///
+    /// # Errors
+    /// If there isn't.
+    pub fn check_keys(&self, values: &Values) -> Result<(), ConfigError> {
+        match self.fluent_auth && self.keys.is_none() {
+            true => Err(values.get(&setting::fluent_auth).invalid(ValueError::Needs { other: "keys" })),
+            false => Ok(()),
+        }
+    }
+
     /// Options of the collector.
     pub fn config(
         &self,
@@ -180,6 +196,7 @@ impl CollectSettings {
             },
             keys,
             stream_key: self.stream_key.clone(),
+            fluent_auth: self.fluent_auth,
             memory_bytes,
             upstream: UpstreamConfig {
                 connections: self.connections as usize,

@@ -37,6 +37,24 @@ pub trait StreamDecoder: Send {
     /// those that can't be stored are `rejected`, by rising index, the others are stored.
     fn acknowledge(&mut self, _rejected: &[Rejection], _out: &mut Vec<u8>) {}
 
+    /// True where the sender is told what is stored, and sends the rest again.
+    fn has_acknowledgements(&self) -> bool {
+        true
+    }
+
+    /// Appends what the sender is told first, which it answers within the time of a message.
+    fn greet(&mut self, _out: &mut Vec<u8>) {}
+
+    /// Name of the key that the sender has proven to have; `None`: it has that of the listener.
+    fn key(&self) -> Option<&str> {
+        None
+    }
+
+    /// Appends what the sender is told before the connection is closed for what it sent. Gives the code of this, for metrics.
+    fn refuse(&mut self, _out: &mut Vec<u8>) -> &'static str {
+        "malformed"
+    }
+
     /// Largest message, bytes.
     fn message_bytes_max(&self) -> usize;
 }

@@ -13,6 +13,7 @@ use tickstream_client::{
 };
 
 use crate::{
+    cardinality::TextSeries,
     clock,
     event_id::{BodyIds, counted, uuid_v5},
     keys::Key,
@@ -66,6 +67,8 @@ pub struct EventWriter<'a> {
     request: Request,
     next_index: u32,
     events_max: u32,
+    /// Bytes of the events so far.
+    bytes: usize,
     is_overfull: bool,
 }
 
@@ -110,13 +113,18 @@ impl Request {
         self.batches.iter().map(|batch| batch.batch.len()).sum()
     }
 
+    /// Size of all events, bytes.
+    pub fn byte_len(&self) -> usize {
+        self.batches.iter().map(|batch| batch.batch.byte_len()).sum()
+    }
+
     /// True if there is neither an event nor a record that is none.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty() && self.rejected.is_empty() && self.filtered == 0
     }
 }
 
-/// A request has more events than it may.
+/// A request has more events than it may, or more of their size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a request may have {0} events at most; send smaller ones")]
 pub struct TooManyEvents(pub u32);
@@ -137,6 +145,7 @@ impl<'a> EventWriter<'a> {
             request: Request::default(),
             next_index: 0,
             events_max,
+            bytes: 0,
             is_overfull: false,
         };
         writer.set_send_time(origin.send_time);
@@ -165,6 +174,16 @@ impl<'a> EventWriter<'a> {
     /// True if another record fits.
     pub fn has_room(&self) -> bool {
         self.next_index < self.events_max
+    }
+
+    /// True if so much has come that none of it is taken: what follows needn't be looked at.
+    pub fn is_overfull(&self) -> bool {
+        self.is_overfull
+    }
+
+    /// True if there is room for another datagram, whatever it holds.
+    pub fn is_roomy(&self) -> bool {
+        self.next_index <= self.events_max / 2 && self.bytes <= EVENTS_BYTES_MAX / 8
     }
 
     /// True if no record was taken yet.
@@ -198,11 +217,8 @@ impl<'a> EventWriter<'a> {
         if let Some(Body::MetricSeries(series)) = &event.body
             && let Err(problem) = self.origin.key.series.check(series, self.origin.receive_time)
         {
-            return self.request.rejected.push(Rejection::last(
-                index,
-                "TOO_MANY_SERIES",
-                problem.to_string(),
-            ));
+            let rejection = Rejection::last(index, "TOO_MANY_SERIES", problem.to_string());
+            return self.request.rejected.push(rejection);
         }
         self.identify(&mut event, index);
         if self.rules.is_some_and(|rules| !rules.apply(self.origin.source, &mut event)) {
@@ -216,7 +232,10 @@ impl<'a> EventWriter<'a> {
         let sender = own_sender.as_deref().unwrap_or(&self.sender);
         let event_len = event.encoded_len();
         let len = event_len + sender.len() + extra.fields.len();
-        if let Some(batch) = batch_for(&mut self.request, self.limits, index, len) {
+        count_bytes(&mut self.bytes, len, &mut self.is_overfull);
+        if self.is_overfull {
+            self.events_max = index;
+        } else if let Some(batch) = batch_for(&mut self.request, self.limits, index, len) {
             batch.push_with(&event, event_len, &[extra.fields, sender]);
         }
     }
@@ -239,8 +258,19 @@ impl<'a> EventWriter<'a> {
         }
         let parts = [&id[..], parts[0], parts[1], parts[2], &self.sender[..]];
         let len: usize = parts.iter().map(|part| part.len()).sum();
-        if let Some(batch) = batch_for(&mut self.request, self.limits, index, len) {
+        count_bytes(&mut self.bytes, len, &mut self.is_overfull);
+        if self.is_overfull {
+            self.events_max = index;
+        } else if let Some(batch) = batch_for(&mut self.request, self.limits, index, len) {
             batch.push_parts(&parts);
+        }
+    }
+
+    /// As [`encoded_event`](Self::encoded_event), for the points of a series, which counts against the key's bound.
+    pub fn encoded_series(&mut self, series: &TextSeries<'_>, name: &str, parts: &[&[u8]; 3]) {
+        match self.origin.key.series.check_texts(series, self.origin.receive_time) {
+            Ok(()) => self.encoded_event(EventType::MetricSeries, name, parts),
+            Err(problem) => self.reject("TOO_MANY_SERIES", problem.to_string()),
         }
     }
 
@@ -347,12 +377,20 @@ fn or(given: String, otherwise: String) -> String {
     if given.is_empty() { otherwise } else { given }
 }
 
+/// Most bytes of a request's events: what they have in common stands in each.
+const EVENTS_BYTES_MAX: usize = 96 << 20;
 /// The server's limit on one event.
 const EVENT_BYTES_MAX: usize = 131_072;
 /// More than a batch's field takes beside the event.
 const FIELD_OVERHEAD: usize = 8;
 /// First room of a batch, bytes.
 const BATCH_BYTES_FIRST: usize = 4096;
+
+/// Counts the bytes of an event that isn't rejected for its size.
+fn count_bytes(bytes: &mut usize, len: usize, is_overfull: &mut bool) {
+    *bytes += if len > EVENT_BYTES_MAX { 0 } else { len };
+    *is_overfull |= *bytes > EVENTS_BYTES_MAX;
+}
 
 /// The last batch, or a new one, with room for an event of `len` bytes and this index. `None`: it is rejected.
 fn batch_for(

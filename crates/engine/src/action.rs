@@ -16,7 +16,7 @@ pub enum Action {
     /// Send `frame` from `offset` on, without waiting, and tell [`crate::Shard::sent`] what came of it. There is
     /// never more than one unanswered `Send` for a connection.
     Send {
-        /// To whom.
+        /// The receiver.
         conn: ConnId,
         /// The whole frame.
         frame: SealedFrame,

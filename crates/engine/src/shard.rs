@@ -246,11 +246,13 @@ impl Shard {
     }
 
     /// The next connection that ended.
+    #[inline]
     pub fn poll_report(&mut self) -> Option<Report> {
         self.reports.pop_front()
     }
 
     /// The last step of Unix time, once.
+    #[inline]
     pub fn poll_clock_step(&mut self) -> Option<ClockStep> {
         self.clock_step.take()
     }

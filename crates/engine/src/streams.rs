@@ -344,7 +344,7 @@ impl Streams {
         !self.fan_outs.is_empty()
     }
 
-    /// The next subscriber to whom the newest batch of its group is due; its slot, its group, the batch.
+    /// The next subscriber that is due to get the newest batch of its group; its slot, its group, the batch.
     pub fn visit(&mut self) -> Option<(Slot, GroupId, &Batch)> {
         while let Some(&index) = self.fan_outs.front() {
             let group = &mut self.groups[index.index()];

@@ -6,13 +6,12 @@ use serde_json::{Value as Json, json};
 
 use crate::anomaly::seasonal::{Baseline, Limits};
 use crate::ask::{AskError, Asker};
-use crate::filters::{CLIENT, DAY, Filters, Parameters, SECOND, encoded, literal, time_text};
+use crate::filters::{CLIENT, DAY, Filters, HOUR, Parameters, encoded, literal, time_text};
 use crate::table::{Table, Value};
 use crate::teams::{self, Item};
 
 /// Weeks before an hour that say what is usual.
 const WEEKS: i64 = 5;
-const HOUR: i64 = 3_600 * SECOND;
 
 /// Rules, and what is told.
 #[derive(Debug, Deserialize)]
@@ -83,6 +82,16 @@ pub enum RulesError {
         name: String,
         /// As it was named.
         item: String,
+    },
+    /// Filters that would be left out.
+    #[error("alert {name:?} can't filter by {filters:?}: {fault}")]
+    Filters {
+        /// Of the rule.
+        name: String,
+        /// As they were given.
+        filters: String,
+        /// Reason, for people.
+        fault: String,
     },
     /// The end of a silence is no time.
     #[error("the silence of {0:?} needs until = a time such as 2026-12-01T08:00:00Z")]
@@ -161,7 +170,18 @@ impl Rule {
         if self.unusual_event.is_none() && self.item().is_none() {
             return Err(RulesError::Item { name: self.name.clone(), item: self.item.clone() });
         }
-        Ok(())
+        let (name, filters) = (self.name.clone(), self.filters.clone());
+        self.fault().map_or(Ok(()), |fault| Err(RulesError::Filters { name, filters, fault }))
+    }
+
+    /// Reason why the filters aren't what the rule means.
+    fn fault(&self) -> Option<String> {
+        let parameters = Parameters::parse(&self.filters);
+        let known = self.item().map_or(CLIENT, |item| item.filters).iter().map(|(name, _)| *name);
+        let known: Vec<_> = ["days", "from", "to"].into_iter().chain(known).collect();
+        let unknown = parameters.names().find(|name| !known.contains(name));
+        let unknown = unknown.map(|name| format!("there is no {name}; there are {}", known.join(", ")));
+        unknown.or_else(|| Filters::faults(&parameters).into_iter().next())
     }
 
     fn link(&self, pages: &str, now: i64) -> String {
@@ -194,7 +214,14 @@ impl Rule {
     }
 
     fn rows(&self, table: &Table) -> Vec<(String, String)> {
-        let Some(place) = table.place(&self.column) else { return Vec::new() };
+        let Some(place) = table.place(&self.column) else {
+            // A rule that can never fire must not be silent, nor stop the others.
+            let columns = table.columns.join(", ");
+            return vec![(
+                "the rule itself".to_owned(),
+                format!("{} has no column {:?}; it has {columns}", self.item, self.column),
+            )];
+        };
         let fires = |value: &Value| match value.number() {
             Some(number) => {
                 self.above.is_some_and(|above| number > above)
@@ -260,6 +287,11 @@ mod tests {
         Rules::read(rules).unwrap();
         assert!(matches!(Rules::read(&format!("{rules}above = 1.0\n")), Err(RulesError::Condition(_))));
         assert!(matches!(Rules::read(&rules.replace("objectives", "x")), Err(RulesError::Item { .. })));
+        let filtered = |filters: &str| Rules::read(&format!("{rules}filters = \"{filters}\"\n"));
+        assert!(filtered("days=3&service=payments").is_ok());
+        for wrong in ["day=3", "days=-3", "to=tomorrow", "country=DE"] {
+            assert!(matches!(filtered(wrong), Err(RulesError::Filters { .. })), "{wrong}");
+        }
         let silence = format!("{rules}[[silence]]\nalert = \"a\"\nuntil = \"tomorrow\"\n");
         assert!(matches!(Rules::read(&silence), Err(RulesError::Silence(_))));
     }

@@ -7,10 +7,10 @@ use futures::StreamExt;
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
 
 use crate::anomaly::streaming::{Cause, Detector};
-use crate::filters::{DAY, Filters, time_text};
-use crate::journeys::{Journeys, PERSONS, Reader};
+use crate::filters::{DAY, Filters, HOUR, PERSONS, time_text};
+use crate::journeys::{Journeys, Reader};
 use crate::table::{Table, Value};
-use crate::teams::{Compute, Item, Team};
+use crate::teams::{Compute, Gaps, Item, Team};
 
 /// A question that has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,12 @@ pub enum AskError {
     /// A column of the answer can't be shown.
     #[error("a column of the answer can't be shown")]
     Column(#[from] ArrowError),
+    /// The address or the rule has a period that can't be read.
+    #[error("the period can't be read: {0}")]
+    Period(String),
+    /// The task that computes the answer ended without one.
+    #[error("the computation of the answer stopped")]
+    Stopped(#[from] tokio::task::JoinError),
 }
 
 /// Asks SQL in the name of users.
@@ -59,14 +65,20 @@ pub struct Unusual {
 impl Unusual {
     /// A sentence about it.
     pub fn summary(&self) -> String {
-        let cause = match self.cause {
-            Cause::Value => "far from its recent mean",
-            Cause::Level => "its level changed",
-            Cause::Spread => "it scatters more than before",
-            Cause::Season => "unlike the same hour of the day before",
-            Cause::Range => "outside of all before",
-        };
-        format!("{} in the hour from {}: {cause}", self.value, time_text(self.time))
+        format!("{} in the hour from {}: {}", self.value, time_text(self.time), self.cause.text())
+    }
+}
+
+impl Cause {
+    /// The cause, for people.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Value => "far from its recent mean",
+            Self::Level => "its level changed",
+            Self::Spread => "it scatters more than before",
+            Self::Season => "unlike the same hour of the day before",
+            Self::Range => "outside of all before",
+        }
     }
 }
 
@@ -149,7 +161,10 @@ impl<'a> Asker<'a> {
         let Some(trend) = item.trend.filter(|trend| trend.sql.contains("{bucket}")) else {
             return Ok(Vec::new());
         };
-        let weeks = Filters { from: (filters.to - WATCHED).max(0), ..filters.clone() };
+        // An hour that isn't over has few events for no other reason.
+        let are_counts = trend.gaps == Gaps::Zero;
+        let to = if are_counts { filters.to.div_euclid(HOUR) * HOUR } else { filters.to };
+        let weeks = Filters { from: (to - WATCHED).max(0), to, ..filters.clone() };
         let rows = self.page(&weeks.sql_by(trend.sql, item.filters, "date_trunc('hour', timestamp)")).await?;
         let mut series = BTreeMap::<String, Vec<(i64, f64)>>::new();
         for row in &rows.rows {
@@ -158,7 +173,10 @@ impl<'a> Asker<'a> {
             }
         }
         let mut found = Vec::new();
-        for (series, points) in series {
+        for (series, mut points) in series {
+            if are_counts {
+                points = with_zeros(&points, to);
+            }
             let mut detector = Detector::new(WARMUP, HOURS_A_DAY);
             for (time, value) in points {
                 if let Some(cause) = detector.push(value) {
@@ -182,4 +200,12 @@ impl<'a> Asker<'a> {
         let columns = answer.schema.fields().iter().map(|field| field.name().clone()).collect();
         Ok(Table::read(columns, &answer.collect().await?)?)
     }
+}
+
+/// Counts by hour from the first one to `to`, 0 where there was nothing.
+fn with_zeros(points: &[(i64, f64)], to: i64) -> Vec<(i64, f64)> {
+    let known: BTreeMap<i64, f64> = points.iter().copied().collect();
+    let Some((first, _)) = known.first_key_value() else { return Vec::new() };
+    let hours = (*first..to).step_by(HOUR as usize);
+    hours.map(|hour| (hour, known.get(&hour).copied().unwrap_or(0.0))).collect()
 }

@@ -14,10 +14,6 @@ use crate::texts::Texts;
 /// Sessions: 30 minutes idle, 24 hours at most.
 pub const SESSIONS: SessionRules = SessionRules { idle: 30 * 60 * SECOND, length_max: 24 * 3_600 * SECOND };
 
-/// SQL of the persons behind anonymous ids: an anonymous id belongs to the user that its first `identify` names.
-pub const PERSONS: &str = "SELECT anonymous_id, first_value(user_id ORDER BY timestamp_ns) AS user_id FROM events \
-                           WHERE event_type = 'identify' AND anonymous_id IS NOT NULL AND user_id IS NOT NULL GROUP BY anonymous_id";
-
 /// Name of the time's column where events of the same person, day and name count once.
 const DAY: &str = "day";
 
@@ -36,16 +32,22 @@ pub struct Event {
 #[derive(Debug, Default)]
 pub struct Journeys {
     names: Texts,
-    /// End of each person's events.
-    ends: Vec<usize>,
+    ids: Texts,
+    /// Number of each person's id, and the end of the person's events.
+    ends: Vec<(u32, usize)>,
     events: Vec<Event>,
 }
 
 impl Journeys {
     /// Events of each person, by time.
     pub fn persons(&self) -> impl Iterator<Item = &[Event]> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(begin, end)| &self.events[begin..*end])
+        self.named_persons().map(|(_, events)| events)
+    }
+
+    /// The same with each person's id.
+    pub fn named_persons(&self) -> impl Iterator<Item = (&str, &[Event])> {
+        let begins = std::iter::once(0).chain(self.ends.iter().map(|(_, end)| *end));
+        begins.zip(&self.ends).map(|(begin, (id, end))| (self.ids.text(*id), &self.events[begin..*end]))
     }
 
     /// The text of a number; 0 is none.
@@ -73,7 +75,7 @@ pub fn sessions_of(events: &[Event]) -> impl Iterator<Item = &[Event]> {
 /// Reads batches with the columns user_id, anonymous_id, time, name and, if there is a condition, a truth value.
 #[derive(Debug, Default)]
 pub struct Reader {
-    /// Users by anonymous id.
+    /// Persons of ids that belong to another.
     users: HashMap<String, String>,
     ids: Texts,
     /// Person of each id, as numbers of ids, once it was looked up.
@@ -83,7 +85,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that knows the answer to [`PERSONS`].
+    /// A reader that knows the answer to [`crate::filters::PERSONS`].
     ///
     /// # Errors
     /// If a column has no texts.
@@ -115,7 +117,7 @@ impl Reader {
             if id == 0 {
                 continue;
             }
-            let person = self.person(id, users[row] == 0);
+            let person = self.person(id);
             let is_marked = marks.is_some_and(|marks| marks.is_valid(row) && marks.value(row));
             let event = (person, Event { time: times.value(row), name: names[row], is_marked });
             if !is_by_day || self.rows.last() != Some(&event) {
@@ -125,12 +127,9 @@ impl Reader {
         Ok(())
     }
 
-    fn person(&mut self, id: u32, is_anonymous: bool) -> u32 {
-        if let Some(person) = self.persons[id as usize].filter(|_| is_anonymous) {
+    fn person(&mut self, id: u32) -> u32 {
+        if let Some(person) = self.persons[id as usize] {
             return person;
-        }
-        if !is_anonymous {
-            return id;
         }
         let person = match self.users.get(self.ids.text(id)) {
             Some(user) => self.ids.number(user),
@@ -166,11 +165,11 @@ impl Reader {
             }
             begin = *end;
         }
-        ends.dedup();
-        if ends.first() == Some(&0) {
-            ends.remove(0);
-        }
-        Journeys { names: self.names, ends, events }
+        let mut ends: Vec<_> = (0..).zip(ends).collect();
+        // Ids without events of their own end where the one before does.
+        ends.dedup_by_key(|(_, end)| *end);
+        ends.retain(|(_, end)| *end > 0);
+        Journeys { names: self.names, ids: self.ids, ends, events }
     }
 }
 

@@ -4,6 +4,9 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+/// Sign between the events of a path, for people.
+pub const THEN: &str = " → ";
+
 /// Part of a session that a path shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
@@ -84,7 +87,7 @@ pub fn bands(paths: &[Path]) -> Vec<Band> {
 
 impl PathRules {
     /// The path of a session; none where the anchor doesn't occur.
-    fn path(&self, session: &[u32]) -> Option<Vec<Option<u32>>> {
+    pub fn path(&self, session: &[u32]) -> Option<Vec<Option<u32>>> {
         let mut events = session.to_vec();
         if self.is_collapsed {
             events.dedup();

@@ -2,8 +2,8 @@
 
 pub use tickstream_uring::sockets::{Completion, SLOTS, SocketId, probe};
 pub use tickstream_uring::system::{
-    be_nice, block_signals, clock_discipline, keep_descriptors, limit, own_descriptor_table, peer,
-    raise_limit, run_on, take_descriptor, thread_id,
+    allocated_memory, be_nice, block_signals, clock_discipline, keep_descriptors, limit, once_released,
+    own_descriptor_table, peer, raise_limit, release_memory, run_on, take_descriptor, thread_id,
 };
 pub use tickstream_uring::{Received, RingStats, SocketRing};
 

@@ -498,8 +498,7 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     let info = server.info(&config, started, log);
     server.reload_from(source, config, log.filter())?;
     server.apply_signals(signals)?;
-    // Last of all that may fail: from here on a process before this one isn't reached there any more. Kept until the end,
-    // since dropping it removes its unix sockets.
+    // Last of all that may fail: from here on a process before this one isn't reached there any more.
     let admin_endpoint = endpoint.map(|endpoint| admin::serve(endpoint, info)).transpose()?;
     let what = tickstream_service::text::counted(shards as u64, "shard");
     server.notify.ready(&format!("{what} on CPUs {cpus}, listening on {}", server.address()));
@@ -516,6 +515,8 @@ pub fn run(config: Config, source: Source, log: &LogGuard) -> Result<(), ServeEr
     admin_endpoint.iter().for_each(admin::Serving::log);
     upgrade::tell_predecessor();
     server.wait()?;
+    // Whoever told it to end may still wait for the answer.
+    admin_endpoint.into_iter().for_each(admin::Serving::finish);
     tracing::info!("ended");
     Ok(())
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub struct Notify(Option<SocketAddr>);
 
 impl Notify {
-    /// To whom this process's environment says.
+    /// Address that this process's environment names.
     pub fn from_environment() -> Self {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self(None);

@@ -29,6 +29,7 @@ use crate::completion::{Operation, UserData};
 #[cfg(any(test, feature = "simulated"))]
 use crate::simulated::Kernel;
 use crate::stats::RingStats;
+use crate::system;
 
 /// SENDs never block the ring: a full socket answers EAGAIN, a closed one EPIPE without a signal.
 const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -134,6 +135,11 @@ impl Ring {
     /// Errors of the kernel, notably: EINVAL before Linux 6.1, EPERM or ENOSYS where io_uring is forbidden or
     /// missing, ENOMEM above the memlock limit.
     pub fn new(setup: Setup) -> io::Result<Self> {
+        let is_short = |error: &io::Error| error.raw_os_error() == Some(libc::ENOMEM);
+        system::once_released(|| Self::build(setup), is_short)
+    }
+
+    fn build(setup: Setup) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()

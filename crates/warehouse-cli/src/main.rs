@@ -4,6 +4,7 @@
 
 mod alerts;
 mod args;
+mod background;
 mod commands;
 mod demo;
 mod doctor;
@@ -27,6 +28,11 @@ use tickstream_service::standard::Standard;
 
 /// Stack of a thread: plans of long queries are deep trees.
 const STACK_BYTES: usize = 16 << 20;
+
+/// jemalloc keeps the memory of one batch for the next, and gives it back some seconds after the last
+/// (docs/decisions/0030-jemalloc.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     let command = Cli::command().mut_subcommand("run", |run| run.args(settings::args()));

@@ -1,7 +1,7 @@
 //! Maintenance beside the loader: compaction, vacuum, retention, derived tables, jobs, the mirror in ClickHouse.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tickstream_insights::transform::{self, TransformError};
@@ -19,6 +19,7 @@ use tickstream_warehouse_core::store::Tables;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::background::Background;
 use crate::settings::Settings;
 use crate::status::Status;
 
@@ -34,6 +35,7 @@ pub fn start(
     settings: &Settings,
     engine: &Arc<Engine>,
     status: &Arc<Status>,
+    background: &Background,
     stopped: &watch::Receiver<bool>,
     tasks: &mut JoinSet<Result<()>>,
 ) -> Result<()> {
@@ -50,13 +52,13 @@ pub fn start(
             Ok(())
         });
     }
-    tasks.spawn(maintain(
+    tasks.spawn(background.run(maintain(
         tables.clone(),
         rules,
         settings.maintenance_interval,
         status.clone(),
         stopped.clone(),
-    ));
+    )));
     Ok(())
 }
 
@@ -90,6 +92,9 @@ async fn reflect(
     }
 }
 
+/// Pause after a round, as a multiple of what it took: a round that takes long leaves the CPUs to new events.
+const REST: u32 = 3;
+
 /// Compacts, applies retention, computes derived tables and vacuums now and then, unless another process does.
 async fn maintain(
     tables: Tables,
@@ -103,11 +108,15 @@ async fn maintain(
     let ids = Ids::Files(tables.state().to_owned());
     let unlimited = Limits { rows: u64::MAX, time: Duration::from_secs(24 * 3600), ..limits.clone() };
     let engine = Engine::open(&tables, Vec::new(), ids, Geo::default(), unlimited).await?;
+    let mut pause = interval;
     loop {
-        if tokio::time::timeout(interval, stop.changed()).await.is_ok() {
+        if tokio::time::timeout(pause, stop.changed()).await.is_ok() {
             return Ok(());
         }
-        match round(&tables, &mut retention, &engine, &limits).await {
+        let begun = Instant::now();
+        let done = round(&tables, &mut retention, &engine, &limits).await;
+        pause = interval.max(begun.elapsed() * REST);
+        match done {
             Ok(()) => {}
             Err(TransformError::Maintenance(MaintenanceError::Held { holder })) => {
                 tracing::debug!(holder, "another process maintains the tables");

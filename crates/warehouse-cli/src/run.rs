@@ -17,7 +17,8 @@ use tickstream_service::settings::{Source, Values, effective};
 use tickstream_service::signals::{Signal, Signals};
 use tickstream_service::standard::Standard;
 use tickstream_warehouse_core::events::enrichment::Geo;
-use tickstream_warehouse_core::loader::{LoadError, Loader, Options, SharedIds};
+use tickstream_warehouse_core::loader::shared::Shared;
+use tickstream_warehouse_core::loader::{LoadError, Loader, Options};
 use tickstream_warehouse_core::query::tail::Ids;
 use tickstream_warehouse_core::query::{Engine, Limits};
 use tickstream_warehouse_core::serve::{Access, Pages, Users, http, postgres, tls};
@@ -26,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::background::Background;
 use crate::maintain;
 use crate::settings::{self, Settings};
 use crate::status::Status;
@@ -74,8 +76,9 @@ pub async fn run(values: &Values, log: &LogGuard) -> Result<ExitCode> {
         Engine::open(&tables, settings.journal.clone(), ids, geo, limits(&tables, &settings)).await?;
     let engine = Arc::new(engine);
     status.serves(engine.clone());
-    let addresses = wires.serve(&engine, &stopped, &mut tasks)?;
-    maintain::start(&tables, &settings, &engine, &status, &stopped, &mut tasks)?;
+    let background = Background::start()?;
+    let addresses = wires.serve(&engine, &background, &stopped, &mut tasks)?;
+    maintain::start(&tables, &settings, &engine, &status, &background, &stopped, &mut tasks)?;
 
     let notify = Notify::from_environment();
     notify.ready(&format!("serving {addresses}"));
@@ -131,7 +134,7 @@ fn limits(tables: &Tables, settings: &Settings) -> Limits {
 
 /// The loader's task, and what others need of it.
 struct Loading {
-    ids: SharedIds,
+    ids: Shared,
 }
 
 impl Loading {
@@ -146,7 +149,7 @@ impl Loading {
         let lock = LoaderLock::take(tables)?;
         let options = Options { accepted: settings.accept.clone(), geo, ..Options::default() };
         let mut loader = Loader::open(tables, &settings.journal, options).await?;
-        let (ids, interval, status) = (loader.ids(), settings.interval, status.clone());
+        let (ids, interval, status) = (loader.shared(), settings.interval, status.clone());
         tasks.spawn(async move {
             let _lock = lock;
             let done = |loader: &Loader, result: Result<(), &LoadError>| status.loaded(loader, result);
@@ -196,6 +199,7 @@ impl Wires {
     fn serve(
         self,
         engine: &Arc<Engine>,
+        background: &Background,
         stopped: &watch::Receiver<bool>,
         tasks: &mut JoinSet<Result<()>>,
     ) -> Result<String> {
@@ -206,10 +210,10 @@ impl Wires {
             let answers = Arc::new(Answers::new(engine.clone()));
             let pages: Arc<dyn Pages> = Arc::new(Site::new(engine.clone(), answers.clone()));
             let kept = answers.keep(self.access.sees_personal(), stopped.clone());
-            tasks.spawn(async {
+            tasks.spawn(background.run(async {
                 kept.await;
                 Ok(())
-            });
+            }));
             let site = http::Site { engine: engine.clone(), access: self.access.clone(), pages: Some(pages) };
             let served = http::serve_site(listener, site, self.tls.clone(), stopped.clone());
             tasks.spawn(async {

@@ -58,7 +58,7 @@ tickstream_service::settings! {
         /// Time that a query may take.
         query_time: Duration = kind::duration(SECOND, HOUR).default("60s");
         /// Memory that a query may take; sorts, joins and aggregates that need more go to disk.
-        query_memory_mib: u32 = kind::integer(16, 1 << 20, "MiB").default("256");
+        query_memory_mib: u32 = kind::integer(16, 1 << 20, "MiB").default("512");
         /// Rows that an answer may have.
         query_rows: u32 = kind::integer(1, u32::MAX, "").default("10000000");
         /// Queries that run at the same time; more of them wait.

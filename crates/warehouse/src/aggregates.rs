@@ -1,9 +1,10 @@
 //! Aggregates by minute that are kept up to date: counts, uniques and quantiles over kind, name, platform, service, version
 //! and country.
 //!
-//! The table `aggregates` has one part for each hour of the events' own time. Commits to the table of events make hours
-//! dirty: late events, erasures and retention as well as new events. Dirty hours are computed anew and exchanged whole, in
-//! one commit that also notes the version up to which commits were looked at. So what is kept equals a rebuild.
+//! The table `aggregates` has one part for each hour of the events' own time. Commits to the table of events make minutes
+//! dirty: late events, erasures and retention as well as new events. Dirty minutes are computed anew, and their hours
+//! exchanged whole, in one commit that also notes the version up to which commits were looked at. So what is kept equals a
+//! rebuild.
 
 use std::sync::Arc;
 

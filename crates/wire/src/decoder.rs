@@ -34,6 +34,7 @@ impl Decoder {
     ///
     /// # Errors
     /// See [`FrameError`].
+    #[inline]
     pub fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i [u8],
@@ -67,17 +68,20 @@ impl Decoder {
     }
 
     /// Bytes that the decoder holds of an unfinished frame.
+    #[inline]
     pub fn buffered(&self) -> usize {
         self.partial.as_ref().filter(|partial| !partial.taken).map_or(0, |partial| partial.bytes.len())
     }
 
     /// The same, if the frame is a PUBLISH; 0 otherwise.
+    #[inline]
     pub fn publish_buffered(&self) -> usize {
         let kind = self.partial.as_ref().and_then(|partial| partial.bytes.get(3));
         if kind == Some(&(FrameType::Publish as u8)) { self.buffered() } else { 0 }
     }
 
     /// Gives back the memory of a frame that was handed out.
+    #[inline]
     pub fn release(&mut self) {
         if self.partial.as_ref().is_some_and(|partial| partial.taken) {
             self.partial = None;
@@ -87,6 +91,7 @@ impl Decoder {
 
 impl Partial {
     /// Moves bytes from the front of `input` until there are `goal`, or as many as there are.
+    #[inline]
     fn fill(&mut self, goal: usize, input: &mut &[u8]) {
         let missing = goal.saturating_sub(self.bytes.len()).min(input.len());
         let room = self.bytes.capacity();
@@ -100,6 +105,7 @@ impl Partial {
 }
 
 /// Splits `len` bytes off the front of `input`.
+#[inline]
 fn take<'i>(input: &mut &'i [u8], len: usize) -> &'i [u8] {
     let (front, rest) = input.split_at(len);
     *input = rest;

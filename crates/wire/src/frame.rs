@@ -87,6 +87,7 @@ pub struct PayloadMax {
 
 impl PayloadMax {
     /// The limit of a frame of type `kind`.
+    #[inline]
     fn of(self, kind: u8) -> u32 {
         if kind == FrameType::Publish as u8 { self.publish } else { self.other }
     }
@@ -109,6 +110,7 @@ pub(crate) struct Header {
 impl Header {
     /// Reads the header at the start of `bytes`; `None` if it isn't there whole. What is there is checked at
     /// once, so that a peer that sends one wrong byte and then nothing is found out.
+    #[inline]
     pub fn parse(bytes: &[u8], max_payload: PayloadMax) -> Result<Option<Self>, FrameError> {
         for (&found, expected) in bytes.iter().zip(MAGIC) {
             if found != expected {
@@ -131,12 +133,14 @@ impl Header {
     }
 
     /// Bytes of the whole frame.
+    #[inline]
     pub fn frame_len(self) -> usize {
         self.length as usize + OVERHEAD
     }
 }
 
 /// Checks the CRC of the whole frame in `bytes`, which `header` describes, and gives its payload.
+#[inline(always)]
 pub(crate) fn open(header: Header, bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let (payload, trailer) = bytes[HEADER_LEN..].split_at(header.length as usize);
     let found = u32::from_be_bytes(trailer.try_into().expect("frame_len() counts a trailer of four bytes"));
@@ -148,6 +152,7 @@ pub(crate) fn open(header: Header, bytes: &[u8]) -> Result<Frame<'_>, FrameError
 }
 
 /// CRC32C (Castagnoli, RFC 3720 appendix B.4) of `payload`; 0 for an empty one.
+#[inline]
 pub fn crc32c(payload: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(payload)
 }
@@ -159,6 +164,7 @@ pub fn seal<M: Payload>(message: &M) -> Vec<u8> {
 
 /// The frame of type `kind` with one message, for payloads that this crate doesn't know: those of PUBLISH and
 /// PUBLISH_ACK.
+#[inline]
 pub fn seal_as<M: Message>(kind: FrameType, message: &M) -> Vec<u8> {
     let mut frame = Vec::with_capacity(OVERHEAD + message.encoded_len());
     seal_with(&mut frame, kind as u8, |payload| {
@@ -168,6 +174,7 @@ pub fn seal_as<M: Message>(kind: FrameType, message: &M) -> Vec<u8> {
 }
 
 /// A HEARTBEAT, the only frame without a payload.
+#[inline]
 pub fn heartbeat() -> Vec<u8> {
     let mut frame = Vec::with_capacity(OVERHEAD);
     seal_with(&mut frame, FrameType::Heartbeat as u8, |_| {});

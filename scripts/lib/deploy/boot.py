@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import textwrap
 
-from deploy.context import EVENT, require
+from lib.deploy.context import EVENT, require
 
 SUITE, MIRROR = "bookworm", "http://deb.debian.org/debian"
 BOOT_S = 180

@@ -5,8 +5,8 @@ import re
 
 import yaml
 
-from deploy import manifests
-from deploy.context import require
+from lib.deploy import manifests
+from lib.deploy.context import require
 
 NAME = "tickstream"
 ALL = {"autoscaling": {"enabled": True}, "monitoring": {"enabled": True}}

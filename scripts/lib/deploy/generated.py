@@ -3,8 +3,8 @@
 import json
 import textwrap
 
-from deploy import dashboard
-from deploy.context import relative, require
+from lib.deploy import dashboard
+from lib.deploy.context import relative, require
 
 MADE = "# Made by scripts/check-deploy --write from {}.\n"
 

@@ -13,7 +13,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from deploy.context import EVENT, Failure, require, words
+from lib.deploy.context import EVENT, Failure, require, words
 
 USER = 65532
 STATE = "/var/lib/tickstream"
@@ -96,12 +96,12 @@ def serves(context, bwrap, image, profile, scratch):
                  "--journal", f"{STATE}/events", "--journal-segment-mib", 4]
     volume = scratch / "volume"
     volume.mkdir()
-    told = scratch / "log"
-    with told.open("w") as log:
+    reported = scratch / "log"
+    with reported.open("w") as log:
         command = confine(bwrap, image, profile, arguments, volume)
         server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=log)
         try:
-            port, admin = port_of(server, told, "address"), port_of(server, told, "admin")
+            port, admin = port_of(server, reported, "address"), port_of(server, reported, "admin")
             for path in ("/readyz", "/metrics"):
                 with urllib.request.urlopen(f"http://127.0.0.1:{admin}{path}", timeout=10) as answer:
                     require(answer.status == 200, f"{path} answers {answer.status}")
@@ -120,10 +120,10 @@ def serves(context, bwrap, image, profile, scratch):
                 code = server.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 server.kill()
-                raise Failure(f"the server doesn't end on SIGTERM:\n{told.read_text()}") from None
+                raise Failure(f"the server doesn't end on SIGTERM:\n{reported.read_text()}") from None
     stored = context.run(confine(bwrap, image, profile, ["events", "export", f"{STATE}/events"], volume)).splitlines()
     require(len(stored) == 1, f"the journal has {stored}")
-    log = told.read_text()
+    log = reported.read_text()
     require(code == 0, f"the server ends with {code}:\n{log}")
     # What the profile forbids, the server might do without, and only complain.
     require('"level":"WARN"' not in log and '"level":"ERROR"' not in log, f"the server complains:\n{log}")
@@ -183,16 +183,16 @@ def without(profile, names):
     return profile | {"syscalls": [rule for rule in rules if rule["names"]]}
 
 
-def port_of(process, told, name):
+def port_of(process, reported, name):
     """A port that the server took, as its log says under this name."""
     end = time.monotonic() + START_S
     while time.monotonic() < end and process.poll() is None:
-        lines = [json.loads(line) for line in told.read_text().splitlines() if line.endswith("}")]
+        lines = [json.loads(line) for line in reported.read_text().splitlines() if line.endswith("}")]
         for line in lines:
             if line["message"] == "serving":
                 return int(line[name].rsplit(":", 1)[1])
         time.sleep(0.05)
-    raise Failure(f"the server doesn't serve within {START_S} s:\n{told.read_text()}")
+    raise Failure(f"the server doesn't serve within {START_S} s:\n{reported.read_text()}")
 
 
 def child_of(parent):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from deploy.context import Failure, relative, require
+from lib.deploy.context import Failure, relative, require
 
 # Built as they are applied.
 BUILT = ["base", "example", "seccomp"]

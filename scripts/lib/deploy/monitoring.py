@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from deploy.context import relative, require
+from lib.deploy.context import relative, require
 
 # Made by Prometheus itself.
 OF_PROMETHEUS = {"up", "ALERTS"}

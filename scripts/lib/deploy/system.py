@@ -5,7 +5,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from deploy.context import Failure, relative, require
+from lib.deploy.context import Failure, relative, require
 
 # systemd-analyze security: 0 is the best, 10 the worst. The network, AF_UNIX and /proc/sys are needed.
 EXPOSURE_MAX = 1.6

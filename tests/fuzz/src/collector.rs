@@ -9,7 +9,7 @@ use tickstream_collector::{
     keys::Key,
     routes::ROUTES,
     sources::{
-        fluent::FluentStream,
+        fluent::{AuthenticatedFluent, FluentStream},
         lines::Format,
         prometheus::exposition,
         statsd::StatsdDatagrams,
@@ -85,6 +85,8 @@ fn other(which: usize, how: u8, body: &[u8], writer: &mut EventWriter<'_>) -> bo
     let mut streams: [Box<dyn StreamDecoder>; 3] =
         [Box::new(SyslogStream), Box::new(RelpStream::default()), Box::new(FluentStream::default())];
     match which {
+        // Larger pieces are those of a sender that has to prove that it has a key, and has none.
+        2 if how >= 0x80 => pieces(&mut AuthenticatedFluent::new(Arc::default()), how, body, writer),
         0..=2 => pieces(streams[which].as_mut(), how, body, writer),
         3 => SyslogDatagrams.decode(body, writer),
         4 => StatsdDatagrams.decode(body, writer),

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
-
-/// Latencies above this count as this.
-const LATENCY_MAX_US: u64 = 600_000_000;
+use tickstream_load::latency_histogram;
 
 /// Faults in the messages, under the names of tickstream-load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -99,11 +97,6 @@ impl Collector {
     pub fn subscribed(&self) -> u64 {
         self.trackers.iter().filter(|tracker| tracker.subscribed).count() as u64
     }
-}
-
-/// A histogram of µs with three significant digits.
-pub fn latency_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).expect("bounds are in order")
 }
 
 #[cfg(test)]

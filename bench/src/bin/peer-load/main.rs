@@ -14,7 +14,6 @@ mod options;
 mod protocol;
 mod publisher;
 mod run;
-mod snapshot;
 mod subscribers;
 mod summary;
 

@@ -10,11 +10,10 @@ use std::{
 
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use tickstream_load::wall_us;
+use tickstream_load::{latency_histogram, wall_us};
 use tickstream_uring::system::run_on;
 
 use crate::{
-    collector::latency_histogram,
     message::Message,
     options::Options,
     protocol::{Event, Inbox},

@@ -17,8 +17,7 @@ use crate::{
     collector::Collector,
     options::Options,
     publisher::{Published, Publisher, Timetable},
-    snapshot::Snapshot,
-    subscribers::{Shared, Subscribers},
+    subscribers::{Deliveries, Shared, Snapshot, Subscribers},
     summary::{Findings, Summary},
 };
 
@@ -148,15 +147,11 @@ impl Run {
 
     fn snapshot(&self) -> Snapshot {
         let ids = self.shared.thread_ids.iter().map(|id| id.load(Ordering::Relaxed));
-        Snapshot {
-            at_us: wall_us(),
+        let deliveries = Deliveries {
             messages: self.shared.messages.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
-            server: self.server_pid.and_then(sample::process),
-            own: sample::process(std::process::id()).unwrap_or_default(),
-            threads: ids.map(sample::thread).collect(),
-            machine: sample::machine(),
-        }
+        };
+        Snapshot::take(self.server_pid, deliveries, ids)
     }
 
     fn finish(

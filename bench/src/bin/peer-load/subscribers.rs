@@ -39,6 +39,16 @@ const STEP: Duration = Duration::from_millis(20);
 const CONNECT: u64 = 1 << 32;
 const RECEIVE: u64 = 2 << 32;
 
+/// All that subscribers received so far.
+#[derive(Clone, Copy, Debug)]
+pub struct Deliveries {
+    pub messages: u64,
+    pub bytes: u64,
+}
+
+/// Everything that is sampled, at one moment.
+pub type Snapshot = tickstream_load::snapshot::Snapshot<Deliveries>;
+
 /// Commands to all threads, and their gauges.
 #[derive(Debug, Default)]
 pub struct Shared {

@@ -1,29 +1,26 @@
 //! The summary of a run. Names are those of tickstream-load's JSON where they mean the same; a tick, a frame and a
 //! delivery are all one message at one subscriber here.
 
-use std::{collections::BTreeMap, fmt, fs, io::Write, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path};
 
-use anyhow::Context;
 use serde::Serialize;
-use tickstream_load::figures::{
-    Percentiles, Usage, cpus, fan_out, machine_percent, ms, percentiles, threads, usage_line,
+use tickstream_load::{
+    figures::{
+        BUSY_PERCENT, Percentiles, Usage, cpus, fan_out, machine_percent, machine_warnings, ms, percentiles,
+        usage_line,
+    },
+    output,
 };
 
 use crate::{
     collector::{Collector, Faults},
     options::Options,
     publisher::Published,
-    snapshot::Snapshot,
+    subscribers::Snapshot,
 };
 
-/// A thread that is busier than this can't be trusted to be on time.
-const BUSY_PERCENT: f64 = 85.0;
 /// A publisher that is later than this, more than once in a hundred, is part of what was measured.
 const PUBLISHED_LATE_US: u64 = 1_000;
-/// Other processes that take more than this disturb every figure.
-const OTHERS_PERCENT: f64 = 10.0;
-/// A hypervisor that takes more than this does, too.
-const STEAL_PERCENT: f64 = 2.0;
 
 /// Everything that a summary is made of.
 pub struct Findings<'a> {
@@ -101,7 +98,7 @@ impl Summary {
     pub fn new(options: &Options, findings: Findings<'_>) -> Self {
         let Findings { started_us, connect_us, from, until, collector, published, server_pid } = findings;
         let measured_us = until.at_us.saturating_sub(from.at_us);
-        let messages = until.messages - from.messages;
+        let messages = until.totals.messages - from.totals.messages;
         let per_second = |count: u64| count as f64 * 1e6 / measured_us.max(1) as f64;
         let usage = |before, after| Usage::between(measured_us, before, after, messages, messages);
         let server_usage = from.server.zip(until.server).map(|(before, after)| usage(before, after));
@@ -131,7 +128,7 @@ impl Summary {
             ticks: messages,
             ticks_per_second: per_second(messages),
             frames_per_second: per_second(messages),
-            bytes_per_second: per_second(until.bytes - from.bytes),
+            bytes_per_second: per_second(until.totals.bytes - from.totals.bytes),
             latency: Percentiles::of(&collector.latency),
             ticks_early: collector.early,
             fan_out: fan_out(&collector.latency),
@@ -193,12 +190,7 @@ impl Summary {
         if self.ticks_early > 0 {
             warnings.push(format!("{} messages came before they were due: clocks differ", self.ticks_early));
         }
-        if let Some(others) = self.others_percent.filter(|&others| others > OTHERS_PERCENT) {
-            warnings.push(format!("other processes took {others:.0} % of the machine"));
-        }
-        if self.machine_steal_percent > STEAL_PERCENT {
-            warnings.push(format!("the hypervisor took {:.1} % of the machine", self.machine_steal_percent));
-        }
+        warnings.extend(machine_warnings(self.others_percent, self.machine_steal_percent));
         self.warnings = warnings;
     }
 
@@ -207,20 +199,7 @@ impl Summary {
     /// # Errors
     /// If it can't be written.
     pub fn write(&self, json: Option<&Path>) -> anyhow::Result<()> {
-        let Some(path) = json else {
-            print!("{self}");
-            return Ok(());
-        };
-        let mut text = serde_json::to_string_pretty(self)?;
-        text.push('\n');
-        if path == Path::new("-") {
-            eprint!("{self}");
-            std::io::stdout().write_all(text.as_bytes())?;
-        } else {
-            print!("{self}");
-            fs::write(path, text).with_context(|| format!("--json {}", path.display()))?;
-        }
-        Ok(())
+        output::print(self, json)
     }
 }
 
@@ -267,6 +246,5 @@ impl fmt::Display for Summary {
 }
 
 fn busiest_thread_percent(from: &Snapshot, until: &Snapshot) -> f64 {
-    let threads = threads(until.at_us.saturating_sub(from.at_us), &from.threads, &until.threads);
-    threads.iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max)
+    until.threads_since(from).iter().map(|thread| thread.cpu_percent).fold(0.0, f64::max)
 }

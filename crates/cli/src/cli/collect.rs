@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Arg, ArgAction, ArgMatches};
 use tickstream_client::{Builder, Client, TlsConfig};
 use tickstream_collector::{
+    free_memory::Allocator,
     process::{self, Options},
     settings::CollectSettings,
     source_config::{self, SourceConfig, SourceError},
@@ -86,6 +87,7 @@ pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result
     let values = source.read(env)?;
     let read = || -> Result<CollectArgs, ConfigError> {
         let (settings, standard) = (CollectSettings::read(&values)?, Standard::read(&values)?);
+        settings.check_keys(&values)?;
         Ok(CollectArgs {
             credentials: Credentials::from_values(&values)?,
             tls: client_tls(&values)?,
@@ -96,6 +98,10 @@ pub(super) fn from_matches(matches: &ArgMatches, env: Environment<'_>) -> Result
                 token: standard.admin_token(&values)?,
                 standard,
                 effective: effective(&values),
+                allocator: Allocator {
+                    allocated: tickstream_server::ring::allocated_memory,
+                    release: tickstream_server::ring::release_memory,
+                },
             },
         })
     };

@@ -23,7 +23,7 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::watch,
+    sync::{Notify, watch},
     time::{self, Instant},
 };
 
@@ -45,6 +45,7 @@ pub struct ConnectionLimits {
 pub(super) struct Activity {
     since: Instant,
     running: AtomicUsize,
+    begins: Notify,
     /// Milliseconds since; 0: none has ended.
     ended_ms: AtomicU64,
     /// The client doesn't read what is there for it.
@@ -89,8 +90,10 @@ const RESETS_MAX: usize = 20;
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time for a connection that was asked to end.
-const GOODBYE: Duration = Duration::from_secs(5);
+/// Time that a connection has for one more request when the collector ends: one may be on its way.
+pub(super) const LAST_REQUEST: Duration = Duration::from_secs(1);
+/// Time for a connection that was asked to end, or that has brought no request yet.
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
 
 /// Serves a connection to its end, of HTTP/1.1 or 2. `drained` becomes true when the collector ends.
 pub(super) async fn serve(
@@ -105,10 +108,12 @@ pub(super) async fn serve(
     let io = TokioIo::new(Guard::new(io, builder.limits.head_bytes));
     let mut connection = std::pin::pin!(builder.any.serve_connection(io, service));
     tokio::select! {
+        // What has come goes before a time that is over: both may be found at once where threads had to wait.
+        biased;
         // An error is the client's, which knows it already.
         _ = connection.as_mut() => return,
         () = activity.idle(builder.limits.idle_timeout) => {}
-        () = drain::begins(&mut drained) => {}
+        () = activity.last_request(&mut drained) => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
@@ -141,8 +146,18 @@ impl Activity {
         Self {
             since: Instant::now(),
             running: AtomicUsize::new(0),
+            begins: Notify::new(),
             ended_ms: AtomicU64::new(0),
             is_blocked: AtomicBool::new(false),
+        }
+    }
+
+    /// Until the collector ends, and the request runs whose answer tells the client so; or none has come.
+    pub async fn last_request(&self, drained: &mut watch::Receiver<bool>) {
+        drain::begins(drained).await;
+        let begins = self.begins.notified();
+        if self.running.load(Ordering::Relaxed) == 0 {
+            _ = time::timeout(LAST_REQUEST, begins).await;
         }
     }
 
@@ -188,6 +203,7 @@ struct Running(Arc<Activity>);
 impl Running {
     fn new(activity: Arc<Activity>) -> Self {
         activity.running.fetch_add(1, Ordering::Relaxed);
+        activity.begins.notify_waiters();
         Self(activity)
     }
 }

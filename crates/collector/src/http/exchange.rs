@@ -1,11 +1,6 @@
 //! One request, from its head to its answer.
 
-use std::{
-    borrow::Cow,
-    net::IpAddr,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Method, Request, Response, Version,
@@ -24,7 +19,7 @@ use super::{
 use crate::{
     clock::now_ns,
     intake::{Intake, SharedIntake},
-    keys::{Key, Keys},
+    keys::{self, Key, SharedKeys},
     networks::{self, Network},
     outcome::{Malformed, Outcome},
     writer::{Ids, Origin},
@@ -57,10 +52,7 @@ pub(super) struct Exchange {
     pub any_key: Arc<Key>,
 }
 
-/// The keys at present; `None`: whoever reaches the listener may send.
-pub type SharedKeys = Arc<RwLock<Option<Arc<Keys>>>>;
-
-/// More than events take in memory per byte of a body: decoded values, and events with what is added to each.
+/// More than events usually take in memory per byte of a body: decoded values, and events with what is added to each.
 const CONTENT_FACTOR: usize = 3;
 
 impl Exchange {
@@ -127,7 +119,9 @@ impl Exchange {
         let mut key = self.key_of(secret.as_deref());
         match &key {
             Some(key) => self.check(key, head)?,
-            None if secret.is_some() => return Err(Refusal::Unauthorized),
+            None if secret.is_some() || !source.may_have_secret_in_body() => {
+                return Err(Refusal::Unauthorized);
+            }
             None => {}
         }
         source.accepts(head).map_err(Refusal::Unsupported)?;
@@ -148,6 +142,10 @@ impl Exchange {
         let mut writer = self.intake.writer(&origin, ids, self.limits.events);
         source.decode(head, &content, &mut writer)?;
         let request = writer.finish()?;
+        let more = request.byte_len().saturating_sub(content.len().saturating_mul(CONTENT_FACTOR));
+        if !reservation.grow(more) {
+            return Err(Intake::full().into());
+        }
         drop(content);
         drop(body);
         let outcome = self.intake.store(&origin, request).await?;
@@ -156,8 +154,7 @@ impl Exchange {
 
     /// The key with this secret; without a file of keys, the one that may do everything.
     fn key_of(&self, secret: Option<&str>) -> Option<Arc<Key>> {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match keys {
+        match keys::present(&self.keys) {
             Some(keys) => keys.find(secret?).cloned(),
             None => Some(self.any_key.clone()),
         }

@@ -25,9 +25,9 @@ pub(super) enum Code {
     Unauthenticated = 16,
 }
 
-/// True if a request is a gRPC call.
-pub(super) fn is_call(head: &Head) -> bool {
-    head.header("content-type").starts_with("application/grpc")
+/// True if a request is a gRPC call. One of gRPC-Web isn't: its answer would be another.
+pub(crate) fn is_call(head: &Head) -> bool {
+    matches!(&head.media_type()[..], "application/grpc" | "application/grpc+proto")
 }
 
 /// The message of a unary call.

@@ -63,7 +63,9 @@ pub fn secrets(head: &Head) -> impl Iterator<Item = String> {
     let (scheme, credentials) = authorization.split_once(' ').unwrap_or_default();
     let credentials = credentials.trim();
     let of_scheme = match &scheme.to_ascii_lowercase()[..] {
-        "bearer" | "apikey" | "token" => Some(credentials.to_owned()),
+        "bearer" | "token" => Some(credentials.to_owned()),
+        // Filebeat has an id in front of it, and packs both as Basic does.
+        "apikey" => Some(api_key(credentials).unwrap_or_else(|| credentials.to_owned())),
         "basic" => basic_secret(credentials),
         _ => None,
     };
@@ -74,6 +76,12 @@ fn basic_secret(credentials: &str) -> Option<String> {
     let text = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
     let (user, password) = text.split_once(':').unwrap_or((&text, ""));
     Some(if password.is_empty() { user } else { password }.to_owned())
+}
+
+/// The secret of `id:secret` in Base64.
+fn api_key(credentials: &str) -> Option<String> {
+    let text = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+    text.split_once(':').map(|(_, secret)| secret.to_owned())
 }
 
 /// A part of a query. What isn't UTF-8 becomes U+FFFD.
@@ -122,6 +130,9 @@ pub(crate) mod tests {
         assert_eq!(found("/", &[("authorization", "Basic d3JpdGUta2V5Og==")]), ["write-key"]);
         // "user:secret"
         assert_eq!(found("/", &[("authorization", "Basic dXNlcjpzZWNyZXQ=")]), ["secret"]);
+        assert_eq!(found("/", &[("authorization", "ApiKey t0ken")]), ["t0ken"]);
+        // "id:secret"
+        assert_eq!(found("/", &[("authorization", "ApiKey aWQ6c2VjcmV0")]), ["secret"]);
         assert!(found("/?k=1", &[("authorization", "Basic !"), ("x-api-key", "")]).is_empty());
     }
 

@@ -21,7 +21,9 @@ use tokio::{
 };
 
 use super::{
-    connection::{self, Activity, Builder, ConnectionLimits, READ_BYTES_LEAST, service},
+    connection::{
+        self, Activity, Builder, ConnectionLimits, GOODBYE, LAST_REQUEST, READ_BYTES_LEAST, service,
+    },
     guard::Guard,
 };
 use crate::{drain, http::exchange::Exchange};
@@ -54,9 +56,13 @@ pub(super) async fn serve(
     mut drained: watch::Receiver<bool>,
 ) {
     let mut begun = Bytes::new();
+    // A client that has just connected sends a request, which it can't know to be refused.
+    let mut patience = GOODBYE;
     loop {
         if begun.is_empty() {
             tokio::select! {
+                // What has come goes before a time that is over: both may be found at once where threads had to wait.
+                biased;
                 came = time::timeout(builder.limits.idle_timeout, is_http2(&stream)) => match came {
                     Ok(Ok(false)) => {}
                     Ok(Ok(true)) => {
@@ -65,14 +71,14 @@ pub(super) async fn serve(
                     }
                     Ok(Err(_)) | Err(_) => return,
                 },
-                () = drain::begins(&mut drained) => return,
+                () = drain::has_begun_for(&mut drained, patience) => return,
             }
         }
         let activity = Arc::new(Activity::new());
         let socket = Socket { stream, begun, activity: activity.clone() };
         let requests = requests(socket, address, &exchange, activity, builder, &mut drained);
         match Box::pin(requests).await {
-            Some(rest) => (stream, begun) = rest,
+            Some(rest) => (stream, begun, patience) = (rest.0, rest.1, LAST_REQUEST),
             None => return,
         }
     }
@@ -106,6 +112,7 @@ async fn requests(
     let guard = Guard::new(socket, builder.limits.head_bytes);
     let mut connection = builder.http1.serve_connection(TokioIo::new(guard), service);
     tokio::select! {
+        biased;
         // An error is the client's, which knows it already.
         _ = &mut connection => return None,
         () = activity.answered(KEPT) => {
@@ -114,7 +121,7 @@ async fn requests(
             return Some((stream, [&parts.read_buf[..], &held, &begun].concat().into()));
         }
         () = activity.idle(builder.limits.idle_timeout) => {}
-        () = drain::begins(drained) => {}
+        () = activity.last_request(drained) => {}
     }
     Pin::new(&mut connection).graceful_shutdown();
     tokio::select! {

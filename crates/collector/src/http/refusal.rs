@@ -82,6 +82,15 @@ impl Refusal {
         }
     }
 
+    /// HTTP's status for senders that send again after 429 and some of 5xx alone, as those of OTLP, Prometheus and
+    /// Elasticsearch do: what came too slowly isn't lost.
+    pub fn status_to_repeat(&self) -> StatusCode {
+        match self {
+            Self::Slow(_) | Self::Incomplete => StatusCode::SERVICE_UNAVAILABLE,
+            _ => self.status(),
+        }
+    }
+
     /// Label for metrics, and code for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -18,10 +18,14 @@ use tokio_rustls::{TlsAcceptor, rustls};
 use super::{
     Listener, Route,
     connection::{self, Builder, ConnectionLimits},
-    exchange::{Exchange, RequestLimits, SharedKeys},
+    exchange::{Exchange, RequestLimits},
     plain,
 };
-use crate::{intake::SharedIntake, keys::Key, networks::Network};
+use crate::{
+    intake::SharedIntake,
+    keys::{Key, SharedKeys},
+    networks::Network,
+};
 
 /// Options of a listener.
 #[derive(Clone, Debug)]

@@ -35,6 +35,11 @@ pub trait HttpSource: Sync {
         None
     }
 
+    /// True if the body may have the secret: of other protocols, none is read without a key.
+    fn may_have_secret_in_body(&self) -> bool {
+        false
+    }
+
     /// The secret in the body, for protocols that have it there.
     fn secret_in_body(&self, _head: &Head, _body: &[u8]) -> Option<String> {
         None

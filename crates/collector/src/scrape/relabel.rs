@@ -138,7 +138,7 @@ fn set(labels: &mut LabelMap, name: String, value: String) {
     }
 }
 
-/// Prometheus takes the last eight bytes of the MD5; which target falls to whom is the only use of it, so any even
+/// Prometheus takes the last eight bytes of the MD5; it only divides the targets among collectors, so any even
 /// spread does: FNV-1a, with its bits mixed.
 fn hash(bytes: &[u8]) -> u64 {
     let fnv = bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {

@@ -10,7 +10,7 @@ use tickstream_client::events::{Body, Event, EventType, Log, LogContext};
 
 use super::{
     fields::{self, SERVICE_BYTES_MAX, clipped_or, hex_id, set_message},
-    json::{maps, parse, take_text, time},
+    json::{RECORD_BYTES_MAX, maps, parse, take_text, time},
 };
 use crate::{
     http::{Head, HttpSource, Refusal, Reply},
@@ -48,7 +48,7 @@ fn reply(status: StatusCode, body: &Json) -> Reply {
 }
 
 fn error(refusal: &Refusal) -> Reply {
-    let status = refusal.status();
+    let status = refusal.status_to_repeat();
     let error = json!({ "type": refusal.code(), "reason": refusal.to_string() });
     reply(status, &json!({ "error": error, "status": status.as_u16() }))
 }
@@ -108,6 +108,10 @@ impl HttpSource for Bulk {
     fn decode(&self, head: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
         let mut segments = head.path.trim_matches('/').split('/');
         let index = segments.next().filter(|segment| *segment != "_bulk").unwrap_or_default();
+        // Each document and each item of the answer has it.
+        if index.len() > INDEX_BYTES_MAX {
+            return Err(Malformed(format!("an index has a name of {INDEX_BYTES_MAX} bytes at most")));
+        }
         let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
         while let Some(line) = lines.next() {
             let action: Action = action(line, index)?;
@@ -118,6 +122,10 @@ impl HttpSource for Bulk {
             }
             let document =
                 lines.next().ok_or_else(|| Malformed("the last action has no document".to_owned()))?;
+            if document.len() > RECORD_BYTES_MAX {
+                writer.reject("EVENT_TOO_LARGE", format!("the document has {} bytes", document.len()));
+                continue;
+            }
             let document = std::str::from_utf8(document).map_err(|error| error.to_string()).and_then(parse);
             match (action.name, document) {
                 ("update", _) => writer.reject("UNSUPPORTED", "documents can't be updated"),
@@ -141,6 +149,8 @@ impl HttpSource for Bulk {
     }
 }
 
+/// Elasticsearch's limit.
+const INDEX_BYTES_MAX: usize = 255;
 const ACTIONS: [&str; 4] = ["index", "create", "update", "delete"];
 
 struct Action {
@@ -359,5 +369,9 @@ mod tests {
             assert!(decode("/_bulk", body).is_err(), "{body}");
         }
         assert!(decode("/_bulk", "").unwrap().batches.is_empty());
+        let long = format!("{{\"index\":{{}}}}\n{{\"a\":[{}1]}}\n", "1,".repeat(RECORD_BYTES_MAX / 2));
+        assert_eq!(&decode("/_bulk", &long).unwrap().rejected[0].code[..], "EVENT_TOO_LARGE");
+        assert!(decode(&format!("/{}/_bulk", "i".repeat(255)), BODY).is_ok());
+        assert!(decode(&format!("/{}/_bulk", "i".repeat(256)), BODY).is_err());
     }
 }

@@ -13,7 +13,7 @@ const MESSAGE_BYTES_MAX: usize = 16_384;
 /// Longest text and key of a map of texts, bytes, and its most entries. What is beyond stands in the map of values.
 const TEXT_BYTES_MAX: usize = 1024;
 const TEXT_KEY_BYTES_MAX: usize = 64;
-const TEXTS_MAX: usize = 64;
+pub(super) const TEXTS_MAX: usize = 64;
 
 /// The beginning of a text, of at most so many bytes, for a field beside one that has all of it.
 pub(super) fn clipped(text: &str, bytes_max: usize) -> &str {

@@ -2,9 +2,12 @@
 //! <https://github.com/fluent/fluentd/wiki/Forward-Protocol-Specification-v1>
 //!
 //! A chunk is answered when it is stored. Its records have ids by the chunk's, so that a chunk that comes again is the
-//! same events. Authentication by a shared key isn't taken.
+//! same events.
 
+mod auth;
 mod msgpack;
+
+pub use auth::AuthenticatedFluent;
 
 use tickstream_client::events::{Body, Event, EventType, Log};
 
@@ -22,12 +25,18 @@ use crate::{
 pub struct FluentStream {
     scanner: Scanner,
     acks: Vec<u8>,
+    /// The sender waits for answers: its newest message asked for one.
+    wants_acks: bool,
 }
 
 /// Largest message, bytes: Fluentd's largest chunk, as it is set without a word, and what stands around it.
 const MESSAGE_BYTES_MAX: usize = (8 << 20) + (64 << 10);
 /// Largest content of a compressed message, bytes.
 const UNPACKED_BYTES_MAX: usize = 16 << 20;
+/// Most values of a message, and of a packed entry: one of more bytes than an event may have isn't stored.
+const MESSAGE_PARTS_MAX: usize = 4_000_000;
+const ENTRY_PARTS_MAX: usize = 131_072;
+const TOO_MUCH: &str = "its values are too many, or too deep";
 /// Longest `Log.logger_name`, bytes.
 const LOGGER_NAME_BYTES_MAX: usize = 256;
 
@@ -42,10 +51,11 @@ impl StreamDecoder for FluentStream {
         while at == 0 || writer.is_untouched() {
             match self.scanner.scan(&bytes[at..]) {
                 Scan::Part => break,
-                Scan::Broken => return Err(Malformed("these bytes are no MessagePack".to_owned())),
+                Scan::Broken => return Err(Malformed(msgpack::BROKEN.to_owned())),
                 Scan::Whole(len) => {
                     let ack = message(&bytes[at..at + len], writer)?;
                     at += len;
+                    self.wants_acks = ack.is_some();
                     self.acks.extend(ack.map(|chunk| msgpack::ack(&chunk)).unwrap_or_default());
                 }
             }
@@ -58,6 +68,10 @@ impl StreamDecoder for FluentStream {
         out.append(&mut self.acks);
     }
 
+    fn has_acknowledgements(&self) -> bool {
+        self.wants_acks
+    }
+
     fn message_bytes_max(&self) -> usize {
         MESSAGE_BYTES_MAX
     }
@@ -66,7 +80,7 @@ impl StreamDecoder for FluentStream {
 /// Takes a message. Gives its chunk's id, where the sender waits for an answer.
 fn message(bytes: &[u8], writer: &mut EventWriter<'_>) -> Result<Option<String>, Malformed> {
     let malformed = |problem: &str| Malformed(format!("no message of Fluent Forward: {problem}"));
-    let item = msgpack::parse(bytes).ok_or_else(|| malformed("its values are too deep"))?;
+    let item = msgpack::parse(bytes, MESSAGE_PARTS_MAX).ok_or_else(|| malformed(TOO_MUCH))?;
     let mut parts = match item {
         Item::List(parts) => parts,
         // A heartbeat of Fluentd.
@@ -144,9 +158,9 @@ impl Records<'_> {
             let Scan::Whole(len) = Scanner::default().scan(entries) else {
                 return Err(malformed("the last one isn't whole"));
             };
-            match msgpack::parse(&entries[..len]) {
+            match msgpack::parse(&entries[..len], ENTRY_PARTS_MAX) {
                 Some(entry) => self.take(entry, writer),
-                None => writer.reject("MALFORMED", "its values are too deep"),
+                None => writer.reject("MALFORMED", TOO_MUCH),
             }
             entries = &entries[len..];
         }

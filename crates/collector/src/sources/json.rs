@@ -28,6 +28,9 @@ pub(super) fn parse<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Strin
     })
 }
 
+/// Longest text of a record, bytes: no event that it could be is taken, and its values have many times as much.
+pub(super) const RECORD_BYTES_MAX: usize = 1 << 20;
+
 /// The two maps of an event that complete each other.
 pub(super) type Maps = (BTreeMap<String, String>, BTreeMap<String, Value>);
 

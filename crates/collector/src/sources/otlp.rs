@@ -4,6 +4,7 @@
 //! the bounds. A record beyond them is told as `partial_success`, nothing is cut.
 
 pub mod export;
+mod groups;
 mod json;
 mod logs;
 mod metrics;
@@ -14,18 +15,24 @@ mod spans;
 #[cfg(test)]
 mod tests;
 mod values;
+mod walk;
 
 use hyper::StatusCode;
-use opentelemetry_proto::tonic::collector::{
-    logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse},
-    metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse},
-    trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse},
+use opentelemetry_proto::tonic::{
+    collector::{
+        logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse},
+        metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse},
+        trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse},
+    },
+    logs::v1::LogRecord,
+    metrics::v1::Metric,
+    trace::v1::Span,
 };
 use prost::{DecodeError, Message};
 use serde_json::json;
 
 use crate::{
-    http::{Head, HttpSource, Refusal, Reply},
+    http::{Head, HttpSource, Refusal, Reply, is_call},
     outcome::{Malformed, Outcome},
     writer::EventWriter,
 };
@@ -51,7 +58,7 @@ impl HttpSource for Signal {
 
     fn accepts(&self, head: &Head) -> Result<(), String> {
         let media_type = head.media_type();
-        if media_type == PROTOBUF || media_type == JSON || media_type.starts_with("application/grpc") {
+        if media_type == PROTOBUF || media_type == JSON || is_call(head) {
             return Ok(());
         }
         Err(format!("Content-Type is \"{media_type}\"; {PROTOBUF} and {JSON} are taken"))
@@ -60,16 +67,13 @@ impl HttpSource for Signal {
     fn decode(&self, head: &Head, body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
         let malformed = |error: DecodeError| Malformed(format!("the body is no OTLP in protobuf: {error}"));
         match (self, is_json(head)) {
-            (Self::Logs, true) => logs::decode_json(body, writer)?,
-            (Self::Logs, false) => logs::decode_protobuf(body, writer).map_err(malformed)?,
-            (Self::Traces, true) => spans::decode_json(body, writer)?,
-            (Self::Traces, false) => spans::decode_protobuf(body, writer).map_err(malformed)?,
-            (Self::Metrics, true) => metrics::decode_json(body, writer)?,
-            (Self::Metrics, false) => {
-                metrics::decode(ExportMetricsServiceRequest::decode(body).map_err(malformed)?, writer);
-            }
+            (Self::Logs, true) => walk::decode_json::<LogRecord>(body, writer),
+            (Self::Logs, false) => walk::decode_plain::<LogRecord>(body, writer).map_err(malformed),
+            (Self::Traces, true) => walk::decode_json::<Span>(body, writer),
+            (Self::Traces, false) => walk::decode_plain::<Span>(body, writer).map_err(malformed),
+            (Self::Metrics, true) => walk::decode_json::<Metric>(body, writer),
+            (Self::Metrics, false) => walk::decode_protobuf::<Metric>(body, writer).map_err(malformed),
         }
-        Ok(())
     }
 
     fn success(&self, head: &Head, outcome: &Outcome) -> Reply {
@@ -89,14 +93,14 @@ impl HttpSource for Signal {
     }
 
     fn refusal(&self, head: &Head, refusal: &Refusal) -> Reply {
-        let message = refusal.to_string();
+        let (status, message) = (refusal.status_to_repeat(), refusal.to_string());
         // google.rpc.Status, whose code HTTP's status says better.
         if is_json(head) {
-            return Reply::json(refusal.status(), &json!({ "message": message }));
+            return Reply::json(status, &json!({ "message": message }));
         }
         let mut body = Vec::new();
         prost::encoding::string::encode(2, &message, &mut body);
-        Reply::new(refusal.status(), PROTOBUF, body)
+        Reply::new(status, PROTOBUF, body)
     }
 }
 

@@ -12,6 +12,7 @@ use tickstream_client::{events::EventBatch, json::parse_event};
 use crate::{
     http::{Head, HttpSource, Refusal, Reply},
     outcome::{Malformed, Outcome, Rejection},
+    sources::json::RECORD_BYTES_MAX,
     writer::EventWriter,
 };
 
@@ -155,6 +156,9 @@ fn decode_lines(body: &[u8], writer: &mut EventWriter<'_>) {
 }
 
 fn take(text: &str, writer: &mut EventWriter<'_>) {
+    if text.len() > RECORD_BYTES_MAX {
+        return writer.reject("EVENT_TOO_LARGE", format!("the event's JSON has {} bytes", text.len()));
+    }
     match parse_event(text) {
         Ok(event) => writer.event(event),
         Err(error) => writer.reject("MALFORMED", error.to_string()),

@@ -5,15 +5,18 @@
 
 pub mod exposition;
 mod messages;
+mod plain;
 pub(crate) mod series;
 #[cfg(test)]
 mod tests;
+mod texts;
 
 use hyper::{
     StatusCode,
     header::{HeaderName, HeaderValue},
 };
 use prost::Message;
+use tickstream_client::events::EventType;
 
 use self::messages::{v1, v2};
 use crate::{
@@ -50,7 +53,7 @@ impl HttpSource for RemoteWrite {
             None | Some(V1 | V2) => {}
             Some(other) => return Err(format!("there is no message {other}; {V1} and {V2} are taken")),
         }
-        if !encoding.is_empty() && encoding != "snappy" {
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("snappy") {
             return Err(format!("Content-Encoding is \"{encoding}\"; snappy is taken"));
         }
         Ok(())
@@ -64,8 +67,18 @@ impl HttpSource for RemoteWrite {
         let malformed = |error| Malformed(format!("the body is no remote write request: {error}"));
         if proto(head) == Some(V2) {
             series::decode_v2(v2::Request::decode(body).map_err(malformed)?, writer);
-        } else {
+            return Ok(());
+        }
+        let plain = writer.takes_encoded(EventType::MetricSeries).then(|| plain::series(body)).flatten();
+        let Some(all) = plain else {
             series::decode_v1(v1::WriteRequest::decode(body).map_err(malformed)?, writer);
+            return Ok(());
+        };
+        let mut encoder = plain::Encoder::default();
+        for series in all {
+            if encoder.write(series, writer).is_none() {
+                series::take_v1(v1::TimeSeries::decode(series).map_err(malformed)?, writer);
+            }
         }
         Ok(())
     }
@@ -82,15 +95,17 @@ impl HttpSource for RemoteWrite {
 
     fn refusal(&self, _: &Head, refusal: &Refusal) -> Reply {
         let stored = if let Refusal::Partly(outcome) = refusal { outcome.stored } else { [0; 3] };
-        let reply = Reply::new(refusal.status(), "text/plain; charset=utf-8", refusal.to_string());
+        let reply = Reply::new(refusal.status_to_repeat(), "text/plain; charset=utf-8", refusal.to_string());
         with_written(reply, stored)
     }
 }
 
 /// The message that the Content-Type names.
 fn proto(head: &Head) -> Option<&str> {
-    let mut parameters = head.header("content-type").split(';').skip(1).map(str::trim);
-    parameters.find_map(|parameter| parameter.strip_prefix("proto=")).map(|name| name.trim_matches('"'))
+    let parameters = head.header("content-type").split(';').skip(1);
+    let mut pairs = parameters.filter_map(|parameter| parameter.trim().split_once('='));
+    let (_, name) = pairs.find(|(name, _)| name.eq_ignore_ascii_case("proto"))?;
+    Some(name.trim_matches('"'))
 }
 
 fn with_written(reply: Reply, stored: [u64; 3]) -> Reply {

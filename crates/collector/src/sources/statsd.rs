@@ -40,15 +40,14 @@ impl DatagramDecoder for StatsdDatagrams {
 
 fn take(line: &str, writer: &mut EventWriter<'_>) {
     let taken = if let Some(rest) = line.strip_prefix("_e{") {
-        text_event(rest).map(|event| vec![event])
+        text_event(rest).map(|event| writer.event(event))
     } else if let Some(rest) = line.strip_prefix("_sc|") {
-        service_check(rest).map(|event| vec![event])
+        service_check(rest).map(|event| writer.event(event))
     } else {
-        metrics(line)
+        metrics(line, writer)
     };
-    match taken {
-        Ok(events) => events.into_iter().for_each(|event| writer.event(event)),
-        Err(problem) => writer.reject("MALFORMED", problem),
+    if let Err(problem) = taken {
+        writer.reject("MALFORMED", problem);
     }
 }
 
@@ -91,8 +90,8 @@ fn tags(text: &str) -> BTreeMap<String, String> {
     text.split(',').filter(|tag| !tag.is_empty()).map(pair).collect()
 }
 
-/// `name:value:value|type|@rate|#tags`
-fn metrics(line: &str) -> Result<Vec<Event>, String> {
+/// `name:value:value|type|@rate|#tags`: an event of each value, or none where one is wrong.
+fn metrics(line: &str, writer: &mut EventWriter<'_>) -> Result<(), String> {
     let mut sections = line.split('|');
     let (name, values) =
         sections.next().and_then(|head| head.split_once(':')).ok_or("it is no name:value|type")?;
@@ -102,20 +101,33 @@ fn metrics(line: &str) -> Result<Vec<Event>, String> {
     }
     let options = options(sections)?;
     if kind == "s" {
-        return Ok(vec![set_member(name, values, &options)]);
+        writer.event(set_member(name, values, &options));
+        return Ok(());
     }
-    values.split(':').map(|value| metric(name, value, kind, &options)).collect()
-}
-
-fn metric(name: &str, text: &str, kind: &str, options: &Options<'_>) -> Result<Event, String> {
-    let mut value: f64 = text.parse().map_err(|_| format!("{text} is no number"))?;
-    let (metric_type, unit) = match kind {
+    let number = |text: &str| text.parse::<f64>().map_err(|_| format!("{text} is no number"));
+    values.split(':').try_for_each(|text| number(text).map(drop))?;
+    let kind = match kind {
         "c" => (MetricType::Counter, ""),
         "g" => (MetricType::Gauge, ""),
         "ms" => (MetricType::Histogram, "ms"),
         "h" | "d" => (MetricType::Histogram, ""),
         other => return Err(format!("there is no type {other}")),
     };
+    // One after the other: each has all the tags.
+    for text in values.split(':') {
+        if !writer.is_overfull() {
+            writer.event(metric(name, (text, number(text)?), kind, &options));
+        }
+    }
+    Ok(())
+}
+
+fn metric(
+    name: &str,
+    (text, mut value): (&str, f64),
+    (metric_type, unit): (MetricType, &str),
+    options: &Options<'_>,
+) -> Event {
     let mut properties = BTreeMap::new();
     match (metric_type, options.sample_rate) {
         // One of many was sent: it stands for all of them.
@@ -143,7 +155,7 @@ fn metric(name: &str, text: &str, kind: &str, options: &Options<'_>) -> Result<E
         ..ApplicationMetric::default()
     };
     let event = envelope(EventType::ApplicationMetric, name, Body::ApplicationMetric(metric), options);
-    Ok(Event { properties, ..event })
+    Event { properties, ..event }
 }
 
 /// A member of a set; how many there are is counted when they are looked at.
@@ -300,6 +312,12 @@ mod tests {
             [1.0, 2.0, 3.0]
         );
         assert_eq!(found[4].0.context["container_id"], "abc");
+    }
+
+    #[test]
+    fn a_line_with_a_wrong_value_is_no_event_at_all() {
+        let request = decode(b"a:1:2:x|c\nb:1:2|c");
+        assert_eq!((request.rejected.len(), request.events()), (1, 2));
     }
 
     #[test]

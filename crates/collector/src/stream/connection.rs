@@ -1,6 +1,6 @@
 //! One connection.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -15,7 +15,7 @@ use crate::{
     delivery::Delivery,
     drain,
     intake::SharedIntake,
-    keys::Key,
+    keys::StreamKeys,
     outcome::Rejection,
     writer::{Ids, Origin, Request},
 };
@@ -30,12 +30,16 @@ const EVENTS_MAX: u32 = 262_144;
 pub(super) struct Connection {
     pub decoder: Box<dyn StreamDecoder>,
     pub intake: SharedIntake,
-    pub key: Arc<Key>,
+    pub keys: StreamKeys,
     pub address: Option<IpAddr>,
     pub config: StreamConfig,
     pub drain: watch::Receiver<bool>,
     /// Time since which a part of a message waits for its rest.
     pub partial_since: Option<Instant>,
+    /// Time at which the connection is over, once the collector ends.
+    pub ends_at: Option<Instant>,
+    /// The sender was told that no more is taken.
+    pub is_half_closed: bool,
 }
 
 /// Why a connection is over.
@@ -53,12 +57,27 @@ impl Connection {
     pub async fn serve(mut self, mut io: impl AsyncRead + AsyncWrite + Unpin) {
         let mut reservation = self.intake.budget.reservation();
         let mut buffer = Vec::new();
+        let mut out = Vec::new();
+        self.decoder.greet(&mut out);
+        if !out.is_empty() {
+            self.partial_since = Some(Instant::now());
+        }
+        if self.tell(&mut io, &out).await.is_err() {
+            return;
+        }
         loop {
             match self.read(&mut io, &mut buffer, &mut reservation).await {
                 Ok(()) => {}
                 Err(End::Closed) => {
                     self.finish(&buffer).await;
                     break;
+                }
+                // The sender sees that no more is taken, and what it has sent until then is still read.
+                Err(End::Drained) if !self.decoder.has_acknowledgements() && !self.is_half_closed => {
+                    self.is_half_closed = true;
+                    self.ends_at = Some(Instant::now() + GOODBYE);
+                    _ = time::timeout(GOODBYE, io.shutdown()).await;
+                    continue;
                 }
                 Err(End::Idle | End::Drained) => break,
             }
@@ -89,79 +108,117 @@ impl Connection {
             }
             buffer.reserve_exact(more);
         }
+        // What lies in the kernel of a half-closed connection is read however long it takes.
+        if *self.drain.borrow() && !self.is_half_closed {
+            let ends_at = *self.ends_at.get_or_insert_with(|| Instant::now() + GOODBYE);
+            if Instant::now() >= ends_at {
+                return Err(End::Drained);
+            }
+        }
+        let ends = async {
+            drain::begins(&mut self.drain).await;
+            let ends_at = *self.ends_at.get_or_insert_with(|| Instant::now() + GOODBYE);
+            time::sleep_until(ends_at).await;
+        };
         tokio::select! {
+            // What has come is taken first.
+            biased;
             read = time::timeout_at(deadline, io.read_buf(buffer)) => match read {
                 Ok(Ok(1..)) => Ok(()),
                 Ok(Ok(0) | Err(_)) => Err(End::Closed),
                 Err(_) => Err(End::Idle),
             },
-            () = drain::begins(&mut self.drain) => Err(End::Drained),
+            () = ends => Err(End::Drained),
         }
     }
 
     /// Decodes what is whole, has it stored, and tells the sender.
     async fn take(&mut self, io: &mut (impl AsyncWrite + Unpin), buffer: &mut Vec<u8>) -> Result<(), ()> {
         loop {
-            let origin = self.origin();
+            let origin = self.origin()?;
             let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
             let decoded = self.decoder.decode(buffer, &mut writer);
             // What was decoded before the stream broke is stored all the same, and not acknowledged.
-            let request = writer.finish().map_err(|problem| self.complain(&problem))?;
+            let request = writer.finish().map_err(|problem| self.complain("malformed", &problem))?;
             let rejected = self.store(&origin, request).await?;
-            let consumed = decoded.map_err(|problem| self.complain(&problem))?;
+            let mut out = Vec::new();
+            let consumed = match decoded {
+                Ok(consumed) => consumed,
+                Err(problem) => {
+                    let code = self.decoder.refuse(&mut out);
+                    self.complain(code, &problem);
+                    self.tell(io, &out).await?;
+                    return Err(());
+                }
+            };
             buffer.drain(..consumed);
             self.partial_since = match buffer.is_empty() {
                 true => None,
                 false if consumed > 0 => Some(Instant::now()),
                 false => self.partial_since.or_else(|| Some(Instant::now())),
             };
-            let mut out = Vec::new();
             self.decoder.acknowledge(&rejected, &mut out);
-            if !out.is_empty() {
-                let written = time::timeout(self.config.message_timeout, io.write_all(&out)).await;
-                written.map_err(drop)?.map_err(drop)?;
-            }
+            self.tell(io, &out).await?;
             if consumed == 0 || buffer.is_empty() {
                 break;
             }
         }
         if buffer.len() > self.decoder.message_bytes_max() {
-            self.complain(&format!("a message has more than {} bytes", self.decoder.message_bytes_max()));
+            self.complain(
+                "malformed",
+                &format!("a message has more than {} bytes", self.decoder.message_bytes_max()),
+            );
             return Err(());
         }
         Ok(())
     }
 
-    fn complain(&self, problem: &dyn std::fmt::Display) {
-        self.intake.metrics.refused(self.decoder.name(), "malformed");
+    /// Writes what the sender is told.
+    async fn tell(&mut self, io: &mut (impl AsyncWrite + Unpin), out: &[u8]) -> Result<(), ()> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        let written = time::timeout(self.config.message_timeout, io.write_all(out)).await;
+        written.map_err(drop)?.map_err(drop)
+    }
+
+    fn complain(&self, code: &'static str, problem: &dyn std::fmt::Display) {
+        self.intake.metrics.refused(self.decoder.name(), code);
         tracing::info!(source = self.decoder.name(), peer = ?self.address, %problem, "closing a connection");
     }
 
     async fn finish(&mut self, rest: &[u8]) {
-        let origin = self.origin();
+        let Ok(origin) = self.origin() else { return };
         let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
         self.decoder.end(rest, &mut writer);
         let request = writer.finish().unwrap_or_default();
         _ = self.store(&origin, request).await;
     }
 
-    /// Until every event has its final answer, or the collector ends. Gives the events that can't be stored.
+    /// Until every event has its final answer; where the sender would send it again, also until the collector ends. Gives the
+    /// events that can't be stored.
     async fn store(&mut self, origin: &Origin, request: Request) -> Result<Vec<Rejection>, ()> {
-        let drain = Some(self.drain.clone());
+        let drain = self.decoder.has_acknowledgements().then(|| self.drain.clone());
         let delivery = Delivery { intake: &self.intake, origin, until: None, drain };
         delivery.deliver(&request).await.map_err(drop)
     }
 
-    fn origin(&self) -> Origin {
-        Origin {
-            key: self.key.clone(),
+    fn origin(&self) -> Result<Origin, ()> {
+        let key = self.keys.key(self.decoder.key()).ok_or_else(|| {
+            self.complain(
+                "unauthorized",
+                &"the key that the sender has proven to have is no longer in the file",
+            );
+        })?;
+        Ok(Origin {
+            key,
             source: self.decoder.name(),
             address: self.address,
             user_agent: String::new(),
             headers: Vec::new(),
             receive_time: now_ns(),
             send_time: 0,
-        }
+        })
     }
 }
 

@@ -20,8 +20,8 @@ use crate::{
     delivery::Delivery,
     drain,
     intake::SharedIntake,
-    keys::Key,
-    writer::{Ids, Origin},
+    keys::StreamKeys,
+    writer::{Ids, Origin, Request, TooManyEvents},
 };
 
 /// Time for which datagrams wait for others.
@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest datagram, bytes.
 const DATAGRAM_BYTES_MAX: usize = 65_536;
 const EVENTS_MAX: u32 = 65_536;
+/// Most gatherings once the collector ends: more than a socket's buffer holds, so that none of its datagrams are lost, and an
+/// end for a sender that has none.
+const LAST_GATHERINGS: usize = 64;
 
 /// A socket that is read.
 #[derive(Debug)]
@@ -51,7 +54,7 @@ struct Reader {
     socket: UdpSocket,
     decoder: Box<dyn DatagramDecoder>,
     intake: SharedIntake,
-    key: Arc<Key>,
+    keys: StreamKeys,
     groups: Arc<Semaphore>,
     drain: watch::Receiver<bool>,
 }
@@ -65,12 +68,12 @@ impl UdpServer {
         socket: UdpSocket,
         decoder: Box<dyn DatagramDecoder>,
         intake: SharedIntake,
-        key: Arc<Key>,
+        keys: StreamKeys,
     ) -> io::Result<Self> {
         let address = socket.local_addr()?;
         let (drain, drained) = watch::channel(false);
         let groups = Arc::new(Semaphore::new(GROUPS_MAX));
-        let reader = Reader { socket, decoder, intake, key, groups: groups.clone(), drain: drained };
+        let reader = Reader { socket, decoder, intake, keys, groups: groups.clone(), drain: drained };
         Ok(Self { address, drain, reading: tokio::spawn(reader.run()), groups })
     }
 
@@ -93,11 +96,13 @@ impl UdpServer {
 impl Reader {
     async fn run(mut self) {
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-        while !*self.drain.borrow() {
+        let mut left = LAST_GATHERINGS;
+        while left > 0 {
             let datagrams = self.gather(&mut buffer).await;
-            if !datagrams.is_empty() {
-                self.store(datagrams);
+            if *self.drain.borrow() {
+                left = if datagrams.is_empty() { 0 } else { left - 1 };
             }
+            self.store(datagrams);
         }
     }
 
@@ -124,7 +129,8 @@ impl Reader {
                     Err(_) => time::sleep(Duration::from_millis(1)).await,
                 },
                 () = wait => break,
-                () = drain::begins(&mut self.drain) => break,
+                // What had come before may not have been told yet.
+                () = drain::has_begun_for(&mut self.drain, LINGER) => break,
             }
         }
         datagrams
@@ -132,10 +138,12 @@ impl Reader {
 
     /// Has the datagrams of each address stored, in the background.
     fn store(&self, mut datagrams: Vec<(IpAddr, Box<[u8]>)>) {
+        // Nobody proves anything in a datagram: there is always a key.
+        let Some(key) = self.keys.key(None) else { return };
         datagrams.sort_by_key(|(address, _)| *address);
         for group in datagrams.chunk_by(|(a, _), (b, _)| a == b) {
             let origin = Origin {
-                key: self.key.clone(),
+                key: key.clone(),
                 source: self.decoder.name(),
                 address: Some(group[0].0),
                 user_agent: String::new(),
@@ -143,24 +151,36 @@ impl Reader {
                 receive_time: now_ns(),
                 send_time: 0,
             };
-            let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
-            group.iter().for_each(|(_, datagram)| self.decoder.decode(datagram, &mut writer));
-            let request = writer.finish().unwrap_or_default();
-            let events = request.events() as u64;
-            match self.groups.clone().try_acquire_owned() {
-                Ok(permit) => {
-                    let intake = self.intake.clone();
-                    tokio::spawn(async move {
-                        let until = Some(Instant::now() + PATIENCE);
-                        let delivery = Delivery { intake: &intake, origin: &origin, until, drain: None };
-                        if delivery.deliver(&request).await.is_err() {
-                            intake.metrics.drop_events(events);
-                        }
-                        drop(permit);
-                    });
+            let mut rest = group.iter().peekable();
+            while rest.peek().is_some() {
+                let mut writer = self.intake.writer(&origin, Ids::New, EVENTS_MAX);
+                while let Some((_, datagram)) = rest.next_if(|_| writer.is_roomy()) {
+                    self.decoder.decode(datagram, &mut writer);
                 }
-                Err(_) => self.intake.metrics.drop_events(events),
+                match writer.finish() {
+                    Ok(request) => self.deliver(origin.clone(), request),
+                    Err(TooManyEvents(count)) => self.intake.metrics.drop_events(count.into()),
+                }
             }
         }
+    }
+
+    /// Has a request stored, in the background, if there is room for it.
+    fn deliver(&self, origin: Origin, request: Request) {
+        let events = request.events() as u64;
+        let mut reservation = self.intake.budget.reservation();
+        let permit = self.groups.clone().try_acquire_owned();
+        let (Ok(permit), true) = (permit, reservation.grow(request.byte_len())) else {
+            return self.intake.metrics.drop_events(events);
+        };
+        let intake = self.intake.clone();
+        tokio::spawn(async move {
+            let until = Some(Instant::now() + PATIENCE);
+            let delivery = Delivery { intake: &intake, origin: &origin, until, drain: None };
+            if delivery.deliver(&request).await.is_err() {
+                intake.metrics.drop_events(events);
+            }
+            drop((permit, reservation));
+        });
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{StreamConfig, StreamDecoder, connection::Connection};
-use crate::{intake::SharedIntake, keys::Key};
+use crate::{intake::SharedIntake, keys::StreamKeys};
 
 /// A listener that serves.
 #[derive(Debug)]
@@ -24,13 +24,13 @@ pub struct StreamServer {
 }
 
 /// Makes the decoder of a connection.
-pub type NewDecoder = fn() -> Box<dyn StreamDecoder>;
+pub type NewDecoder = Arc<dyn Fn() -> Box<dyn StreamDecoder> + Send + Sync>;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 impl StreamServer {
-    /// Serves on a listening socket. All senders have the same key, for these protocols have no place for one.
+    /// Serves on a listening socket.
     ///
     /// # Errors
     /// If the socket has no address.
@@ -39,7 +39,7 @@ impl StreamServer {
         decoder: NewDecoder,
         config: StreamConfig,
         intake: SharedIntake,
-        key: Arc<Key>,
+        keys: StreamKeys,
     ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (drain, drained) = watch::channel(false);
@@ -48,11 +48,13 @@ impl StreamServer {
         let new = move |address| Connection {
             decoder: decoder(),
             intake: intake.clone(),
-            key: key.clone(),
+            keys: keys.clone(),
             address,
             config: config.clone(),
             drain: drained.clone(),
             partial_since: None,
+            ends_at: None,
+            is_half_closed: false,
         };
         let accepting = tokio::spawn(accept(listener, connections.clone(), new));
         Ok(Self { address, drain, connections, connections_max, accepting })
@@ -74,7 +76,7 @@ impl StreamServer {
 async fn accept(
     listener: TcpListener,
     connections: Arc<Semaphore>,
-    new: impl Fn(Option<std::net::IpAddr>) -> Connection,
+    new: impl Fn(Option<std::net::IpAddr>) -> Connection + Sync,
 ) {
     while let Ok(permit) = connections.clone().acquire_owned().await {
         match listener.accept().await {

@@ -111,3 +111,19 @@ fn a_request_has_no_more_events_than_it_may() {
     writer.event(Event::default());
     assert_eq!(writer.finish().unwrap_err(), TooManyEvents(2));
 }
+
+#[test]
+fn what_events_have_in_common_is_bounded_for_all_of_them() {
+    let origin = origin(Key::unrestricted("k"));
+    let mut writer = EventWriter::new(&origin, Ids::New, BatchLimits { events: 100, bytes: 400_000 }, 50_000);
+    // A resource of 100 KB in each of 50,000 records: 5 GB, from a body of 1 MB.
+    let shared = [&[0xA2, 0x06, 0xA0, 0x8D, 0x06][..], &[b'x'; 100_000]].concat();
+    let mut taken = 0;
+    while !writer.is_overfull() {
+        writer.event_with(Event::default(), Extra { fields: &shared, time: 1 });
+        taken += 1;
+    }
+    assert!((900..1100).contains(&taken), "{taken}");
+    assert!(!writer.is_roomy());
+    assert_eq!(writer.finish().unwrap_err(), TooManyEvents(taken - 1));
+}

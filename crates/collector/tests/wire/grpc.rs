@@ -88,6 +88,8 @@ async fn http_takes_protobuf_and_json_with_partial_success() {
     let answer = post("application/json", json).await;
     assert_eq!((answer.status, &answer.body[..]), (200, "{}"));
     assert_eq!(post("application/json", b"{").await.status, 400);
+    // Its answers would be others than gRPC's.
+    assert_eq!(post("application/grpc-web+proto", &logs(1)).await.status, 415);
     assert_eq!(fixture.server.events().len(), 3);
     fixture.server.answer(Answer::Reject("STORAGE_FULL", true));
     let answer = post("application/json", json).await;

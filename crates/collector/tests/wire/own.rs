@@ -58,6 +58,9 @@ async fn compressed_bodies_keys_and_origins_are_checked() {
     check("content-encoding: gzip\r\nx-api-key: secret-key", plain.as_bytes(), 400).await;
     check("content-encoding: br\r\nx-api-key: secret-key", &gzip, 415).await;
     check("x-api-key: wrong-key", plain.as_bytes(), 401).await;
+    // Without a key, nothing of a body is waited for.
+    let unread = b"POST /v1/events HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n[";
+    assert_eq!(parsed(&exchange(fixture.http, unread).await).status, 401);
     check("x-api-key: wrong-key\r\nauthorization: Bearer secret-key", plain.as_bytes(), 401).await;
     check("authorization: Bearer secret-key", plain.as_bytes(), 200).await;
     let page = check("x-api-key: public-key\r\norigin: https://shop.example", plain.as_bytes(), 200).await;
@@ -73,6 +76,8 @@ async fn compressed_bodies_keys_and_origins_are_checked() {
     )
     .await;
     assert_eq!((preflight.status, preflight.header("access-control-max-age")), (204, Some("86400")));
+    // navigator.sendBeacon of JSON isn't sent without.
+    assert_eq!(preflight.header("access-control-allow-credentials"), Some("true"));
     assert_eq!(request(fixture.http, "GET /nowhere HTTP/1.1", b"").await.status, 404);
 }
 

@@ -217,6 +217,7 @@ pub fn config(keys: Option<&str>) -> CollectorConfig {
         },
         keys: keys.map(|text| Keys::parse(text, "keys.toml").unwrap()),
         stream_key: "backend".to_owned(),
+        fluent_auth: false,
         memory_bytes: 64 << 20,
         upstream: UpstreamConfig {
             connections: 2,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tickstream_client::events::{Body, Event};
+use tickstream_collector::{CollectorConfig, keys::Keys};
 use tickstream_service::metrics::Text;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::server::{Answer, Fixture};
+use crate::server::{Answer, Fixture, KEYS, config};
 
 fn messages(events: &[Event]) -> Vec<String> {
     let message = |event: &Event| match &event.body {
@@ -100,6 +101,41 @@ async fn datagrams_are_stored() {
 }
 
 #[tokio::test]
+async fn datagrams_that_had_come_are_stored_when_the_collector_ends() {
+    let fixture = Fixture::start(None).await;
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    // Without a pause in which the collector could read them.
+    for i in 0..20 {
+        socket.send_to(format!("<13>h a: {i}").as_bytes(), fixture.syslog_udp).unwrap();
+    }
+    fixture.collector.drain(Duration::from_secs(20)).await;
+    let stored = messages(&fixture.server.events());
+    assert_eq!(stored, (0..20).map(|i| i.to_string()).collect::<Vec<_>>());
+}
+
+/// Senders without acknowledgements see that the other side has ended; their records on the way are read.
+#[tokio::test]
+async fn what_crosses_the_end_of_the_collector_is_stored_where_nothing_is_acknowledged() {
+    for (name, first, second) in [
+        ("syslog", &b"<13>h a: first\n"[..], &b"<13>h a: second\n"[..]),
+        ("fluent", b"\x93\xA1t\x05\x81\xA7message\xA5first", b"\x93\xA1t\x05\x81\xA7message\xA6second"),
+    ] {
+        let fixture = Fixture::start(None).await;
+        let address = if name == "syslog" { fixture.syslog_tcp } else { fixture.fluent };
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        fixture.server.wait_for(1).await;
+        let draining = tokio::spawn(fixture.collector.drain(Duration::from_secs(20)));
+        let end = timeout(Duration::from_secs(20), stream.read(&mut [0; 10])).await;
+        assert!(matches!(end, Ok(Ok(0))), "{name}: {end:?}");
+        stream.write_all(second).await.unwrap();
+        drop(stream);
+        draining.await.unwrap();
+        assert_eq!(messages(&fixture.server.events()), ["first", "second"], "{name}");
+    }
+}
+
+#[tokio::test]
 async fn fluent_chunks_are_acknowledged() {
     let fixture = Fixture::start(None).await;
     let mut stream = TcpStream::connect(fixture.fluent).await.unwrap();
@@ -112,10 +148,59 @@ async fn fluent_chunks_are_acknowledged() {
     assert_eq!(messages(&fixture.server.events()), ["m"]);
 }
 
+#[tokio::test]
+async fn a_sender_of_fluent_that_proves_nothing_is_closed_and_counted() {
+    let config = CollectorConfig { fluent_auth: true, ..config(Some(KEYS)) };
+    let fixture = Fixture::with(config).await;
+    let mut stream = TcpStream::connect(fixture.fluent).await.unwrap();
+    let mut helo = [0; 48];
+    timeout(Duration::from_secs(20), stream.read_exact(&mut helo)).await.unwrap().unwrap();
+    assert!(helo.starts_with(b"\x92\xA4HELO"));
+    stream.write_all(b"\x94\xA1t\x05\x81\xA7message\xA1m\x81\xA5chunk\xA1c").await.unwrap();
+    assert_eq!(stream.read(&mut [0; 10]).await.unwrap(), 0, "it is closed");
+    // One that says nothing has the time of a message.
+    let mut silent = TcpStream::connect(fixture.fluent).await.unwrap();
+    let mut greeting = Vec::new();
+    let closed = timeout(Duration::from_secs(20), silent.read_to_end(&mut greeting));
+    assert_eq!(closed.await.unwrap().unwrap(), helo.len());
+    let mut text = Text::default();
+    fixture.collector.intake().metrics.write(&mut text);
+    let metrics = text.merged_with("");
+    assert!(metrics.contains("refusals_total{source=\"fluent\",reason=\"unauthorized\"} 1"), "{metrics}");
+    assert_eq!(fixture.server.events(), []);
+}
+
+#[tokio::test]
+async fn streams_come_under_the_key_that_the_file_has_at_present() {
+    let fixture = Fixture::start(Some(KEYS)).await;
+    let mut stream = TcpStream::connect(fixture.syslog_tcp).await.unwrap();
+    stream.write_all(b"<13>1 - h a - - - one\n").await.unwrap();
+    assert_eq!(fixture.server.wait_for(1).await[0].sender.as_ref().unwrap().key_id, "backend");
+    let kinds = "[key.backend]\nsecret = \"another-one\"\nkinds = [\"custom\"]";
+    fixture.collector.set_keys(Some(Keys::parse(kinds, "keys.toml").unwrap()));
+    stream.write_all(b"<13>1 - h a - - - two\n").await.unwrap();
+    let rejected = || {
+        let mut text = Text::default();
+        fixture.collector.intake().metrics.write(&mut text);
+        text.merged_with("").contains("events_rejected_total{source=\"syslog\"} 1")
+    };
+    let waits = async {
+        while !rejected() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), waits).await.unwrap();
+    assert_eq!(messages(&fixture.server.events()), ["one"]);
+}
+
 /// Fluentd sends its chunk again until it is answered: one that can't be taken is sent for ever.
 #[tokio::test]
 async fn the_largest_chunk_of_fluentd_is_stored_and_answered() {
-    let fixture = Fixture::start(None).await;
+    let mut config = config(None);
+    // It goes again as a whole if a part of it has no answer in time.
+    config.upstream.answer_timeout = Duration::from_secs(50);
+    config.stream.message_timeout = Duration::from_secs(50);
+    let fixture = Fixture::with(config).await;
     // {"m": "…"} at second 5: 42 bytes, so that there are far more records than in a usual message.
     let entry = [b"\x92\x05\x81\xA1m\xD9\x22".as_slice(), &[b'x'; 34]].concat();
     let count = (8 << 20) / entry.len();

@@ -26,6 +26,7 @@ impl Shard {
     }
 
     /// A send was answered.
+    #[inline]
     pub fn sent(&mut self, conn: ConnId, outcome: SendOutcome) {
         let Some(slot) = self.slots.find(conn) else { return };
         if let Some(group) = self.slots[slot].batch_group() {
@@ -144,6 +145,7 @@ impl Shard {
         if self.ready.is_empty() { None } else { self.take_ready() }
     }
 
+    #[inline]
     fn take_ready(&mut self) -> Option<Action> {
         while let Some(slot) = self.ready.pop_front() {
             self.slots[slot].taken_off();

@@ -105,7 +105,7 @@ fn new_origin() -> [u8; 16] {
 
 /// Questions of Explore, and a session's time line.
 async fn explore(engine: &Arc<Engine>) -> Result<(), Failure> {
-    let site = Site::new(engine.clone(), Arc::new(Answers::new(engine.clone())));
+    let site = Site::new(engine.clone(), Arc::new(Answers::new(engine.clone()).with_patience(Duration::MAX)));
     let session =
         engine.query("SELECT max(session_id) FROM events WHERE timestamp_ns > 0", &Role::local()).await?;
     let session = session.collect().await?;

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
+use super::number::number;
+use super::points::Points;
+use crate::paths::THEN;
 use crate::table::Table;
 
-/// Sign between the events of a path.
-pub const THEN: &str = " → ";
-const COLUMN: f64 = 190.0;
+const COLUMN: f64 = 158.0;
 const NODE: f64 = 10.0;
+/// Height of the drawing: for each event of the fullest place, within bounds.
 const HEIGHT: f64 = 320.0;
+const HEIGHT_OF_NODE: f64 = 90.0;
 const GAP: f64 = 6.0;
 
 /// An event at a place of paths.
@@ -26,7 +29,7 @@ struct Node {
 type Key<'a> = (usize, &'a str);
 
 /// Bands of a table of paths. Rows without a path, such as the rest, aren't drawn.
-pub fn flows(table: &Table, paths: &str, values: &str) -> Markup {
+pub fn flows(table: &Table, paths: &str, values: &str, points: Option<&Points>) -> Markup {
     let mut nodes = BTreeMap::<Key<'_>, Node>::new();
     let mut bands = BTreeMap::<(Key<'_>, Key<'_>), f64>::new();
     for (path, value) in table.column(paths).zip(table.column(values)) {
@@ -43,7 +46,8 @@ pub fn flows(table: &Table, paths: &str, values: &str) -> Markup {
         }
     }
     let Some(columns) = nodes.keys().map(|(place, _)| place + 1).max() else { return html! {} };
-    let scale = layout(&mut nodes, columns);
+    let height = height(&nodes, columns);
+    let scale = layout(&mut nodes, columns, height);
     let width = columns as f64 * COLUMN;
     let drawn: Vec<_> = bands
         .iter()
@@ -56,22 +60,27 @@ pub fn flows(table: &Table, paths: &str, values: &str) -> Markup {
             let (start, end) = (start + thickness / 2.0, end + thickness / 2.0);
             let path =
                 format!("M{x:.1} {start:.1}C{bend:.1} {start:.1} {bend:.1} {end:.1} {far:.1} {end:.1}");
-            Some((path, thickness.max(1.0), format!("{}{THEN}{}: {sessions}", from.1, to.1)))
+            let title = format!("{}{THEN}{}: {}", from.1, to.1, number(*sessions));
+            Some((path, thickness.max(1.0), title, behind(points, &[*from, *to])))
         })
         .collect();
     html! {
         div.scroll tabindex="0" role="region" aria-label="Flows" {
-            svg.flows width=(width) height=(HEIGHT) viewBox=(format!("0 0 {width} {HEIGHT}")) aria-hidden="true" {
-                @for (path, thickness, title) in &drawn {
-                    path.band d=(path) stroke-width=(format!("{thickness:.1}")) { title { (title) } }
+            svg.flows width=(width) height=(height) viewBox=(format!("0 0 {width} {height}")) aria-hidden="true" {
+                @for (path, thickness, title, address) in &drawn {
+                    a href=[address.as_ref()] tabindex="-1" {
+                        path.band d=(path) stroke-width=(format!("{thickness:.1}")) { title { (title) } }
+                    }
                 }
                 @for ((place, event), node) in &nodes {
                     @let x = *place as f64 * COLUMN;
-                    rect.node x=(x) y=(format!("{:.1}", node.top)) width=(NODE) height=(format!("{:.1}", (node.sessions * scale).max(1.0))) {
-                        title { (event) ": " (node.sessions) }
-                    }
-                    text x=(x + NODE + 4.0) y=(format!("{:.1}", node.top + (node.sessions * scale / 2.0).max(5.0) + 4.0)) {
-                        (shortened(event)) " " (node.sessions)
+                    a href=[behind(points, &[(*place, *event)])] tabindex="-1" {
+                        rect.node x=(x) y=(format!("{:.1}", node.top)) width=(NODE) height=(format!("{:.1}", (node.sessions * scale).max(1.0))) {
+                            title { (event) ": " (number(node.sessions)) }
+                        }
+                        text x=(x + NODE + 4.0) y=(format!("{:.1}", node.top + (node.sessions * scale / 2.0).max(5.0) + 4.0)) {
+                            (shortened(event)) " " (number(node.sessions))
+                        }
                     }
                 }
             }
@@ -79,12 +88,25 @@ pub fn flows(table: &Table, paths: &str, values: &str) -> Markup {
     }
 }
 
+/// Address of the events behind a band or an event: the table below has the same for the keyboard.
+fn behind(points: Option<&Points>, keys: &[Key<'_>]) -> Option<String> {
+    let steps: Vec<_> = keys.iter().map(|(place, event)| (format!("step {}", place + 1), *event)).collect();
+    let steps: Vec<_> = steps.iter().map(|(step, event)| (step.as_str(), *event)).collect();
+    points.map(|points| points.of(&steps))
+}
+
+fn height(nodes: &BTreeMap<Key<'_>, Node>, columns: usize) -> f64 {
+    let count = |place: usize| nodes.keys().filter(|(at, _)| *at == place).count();
+    let most = (0..columns).map(count).max().unwrap_or(1);
+    (most as f64 * HEIGHT_OF_NODE).min(HEIGHT)
+}
+
 /// Places nodes, the largest at the top; height of one session.
-fn layout(nodes: &mut BTreeMap<Key<'_>, Node>, columns: usize) -> f64 {
+fn layout(nodes: &mut BTreeMap<Key<'_>, Node>, columns: usize, height: f64) -> f64 {
     let scale_of = |place: usize| {
         let column: Vec<_> =
             nodes.iter().filter(|((at, _), _)| *at == place).map(|(_, node)| node.sessions).collect();
-        let room = (HEIGHT - GAP * column.len() as f64 - 14.0).max(20.0);
+        let room = (height - GAP * column.len() as f64 - 14.0).max(20.0);
         room / column.iter().sum::<f64>().max(1.0)
     };
     let scale = (0..columns).map(scale_of).fold(f64::INFINITY, f64::min);

@@ -1,8 +1,10 @@
 //! Frame of each page: menu, filters, tables.
 
+use chrono::{DateTime, SecondsFormat};
 use maud::{DOCTYPE, Markup, html};
 
 use super::number;
+use super::points::Points;
 use crate::filters::{Columns, Filters, NAMES, Parameters, encoded};
 use crate::table::{Table, Value};
 use crate::teams::{TEAMS, Team};
@@ -27,14 +29,7 @@ pub struct Frame<'a> {
 
 /// A whole page.
 pub fn page(frame: &Frame<'_>, content: &Markup) -> String {
-    let kept = frame.parameters.with(&[
-        ("sql", ""),
-        ("kind", ""),
-        ("step", ""),
-        ("event", ""),
-        ("by", ""),
-        ("anchor", ""),
-    ]);
+    let kept = frame.parameters.of_menu();
     let with = |path: &str| if kept.is_empty() { path.to_owned() } else { format!("{path}?{kept}") };
     let current = |name: &str| (name == frame.current).then_some("page");
     let page = html! {
@@ -62,7 +57,12 @@ pub fn page(frame: &Frame<'_>, content: &Markup) -> String {
                         }
                     }
                 }
-                main id="content" tabindex="-1" { (content) }
+                main id="content" tabindex="-1" {
+                    @for fault in Filters::faults(frame.parameters) {
+                        p.problem role="alert" { (fault) " The page shows another period." }
+                    }
+                    (content)
+                }
                 footer { p { "Times are UTC. Pages only read: nothing here can change the data." } }
             }
         }
@@ -71,12 +71,17 @@ pub fn page(frame: &Frame<'_>, content: &Markup) -> String {
 }
 
 /// The form that chooses period and filters. `columns` are the filters that the content obeys.
-pub fn filter_form(action: &str, columns: Columns, parameters: &Parameters) -> Markup {
+pub fn filter_form(action: &str, columns: &[(&str, &str)], parameters: &Parameters) -> Markup {
     filter_form_with(action, columns, parameters, &html! {})
 }
 
 /// The same form with fields of the page's own.
-pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters, own: &Markup) -> Markup {
+pub fn filter_form_with(
+    action: &str,
+    columns: &[(&str, &str)],
+    parameters: &Parameters,
+    own: &Markup,
+) -> Markup {
     const PERIODS: [(&str, &str); 6] = [
         ("0.0416667", "1 hour"),
         ("1", "24 hours"),
@@ -91,7 +96,7 @@ pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters,
             (own)
             label { "Period"
                 select name="days" {
-                    option value="" { "usual" }
+                    option value="" { "default" }
                     @for (value, title) in PERIODS {
                         option value=(value) selected[days == value] { (title) }
                     }
@@ -100,7 +105,7 @@ pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters,
             label { "From" input type="text" name="from" value=(parameters.get("from").unwrap_or_default()) placeholder="2026-11-01" size="12"; }
             label { "To" input type="text" name="to" value=(parameters.get("to").unwrap_or_default()) placeholder="now" size="12"; }
             @for name in NAMES.iter().filter(|name| columns.iter().any(|(other, _)| other == *name)) {
-                label { (name) input type="text" name=(name) value=(parameters.get(name).unwrap_or_default()) placeholder="all" size="10"; }
+                label { (capital(name)) input type="text" name=(name) value=(parameters.get(name).unwrap_or_default()) placeholder="all" size="10"; }
             }
             button type="submit" { "Show" }
             label.live { input type="checkbox" name="live" value="1" checked[parameters.get("live").is_some()]; "Live" }
@@ -112,7 +117,7 @@ pub fn filter_form_with(action: &str, columns: Columns, parameters: &Parameters,
 pub fn period(filters: &Filters, columns: Columns) -> Markup {
     html! {
         p.note {
-            (number::time(filters.from)) " to " (number::time(filters.to))
+            (number::minute(filters.from)) " to " (number::minute(filters.to)) " UTC"
             @for (name, value) in &filters.values {
                 @let applies = columns.iter().any(|(other, _)| other == name);
                 " · " (name) " = " (value) @if !applies { " (not known here)" }
@@ -121,8 +126,13 @@ pub fn period(filters: &Filters, columns: Columns) -> Markup {
     }
 }
 
-/// A table; with `is_heat`, numbers are darker the larger they are.
-pub fn table(table: &Table, caption: &str, is_heat: bool) -> Markup {
+fn capital(name: &str) -> String {
+    let mut rest = name.chars();
+    rest.next().into_iter().flat_map(char::to_uppercase).chain(rest.as_str().chars()).collect()
+}
+
+/// A table; with `is_heat`, numbers are darker the larger they are. Rows or cells lead to the events behind them.
+pub fn table(table: &Table, caption: &str, is_heat: bool, points: Option<&Points>) -> Markup {
     // Where there are shares, they are coloured; else all numbers are.
     let is_share = |name: &String| name.ends_with(", %");
     let has_shares = table.columns.iter().any(is_share);
@@ -144,7 +154,10 @@ pub fn table(table: &Table, caption: &str, is_heat: bool) -> Markup {
                         tr {
                             @for (place, value) in row.iter().enumerate() {
                                 td class=(cell_class(numeric[place], value, most, is_hot(place))) {
-                                    (linked(&table.columns[place], value))
+                                    @match points.and_then(|points| point(points, table, row, place)) {
+                                        Some(address) => a href=(address) { (number::cell(value)) },
+                                        None => (linked(&table.columns[place], value)),
+                                    }
                                 }
                             }
                         }
@@ -153,6 +166,14 @@ pub fn table(table: &Table, caption: &str, is_heat: bool) -> Markup {
             }
         }
         @if table.rows.len() > ROWS_MAX { p.note { "The first " (ROWS_MAX) " of " (table.rows.len()) " rows; CSV has all." } }
+    }
+}
+
+/// Address of the events behind a cell: behind its row where it is the first one, or behind itself.
+fn point(points: &Points, table: &Table, row: &[Value], place: usize) -> Option<String> {
+    match place {
+        0 => points.of_row(table, row),
+        _ => points.of_cell(table, row, place),
     }
 }
 
@@ -171,9 +192,45 @@ pub fn linked(column: &str, value: &Value) -> Markup {
         _ => return html! { (number::cell(value)) },
     };
     match value {
-        Value::Text(id) => html! { a href=(format!("/{path}/{}", encoded(id))) { (id) } },
+        Value::Text(id) => html! { a href=(format!("/{path}/{}", encoded(id))) title=(id) { (brief(id)) } },
         _ => html! { "–" },
     }
+}
+
+/// Begin and end of an identifier that only programs read; other texts stay whole.
+pub fn brief(id: &str) -> String {
+    const LEAST: usize = 32;
+    let is_machine_made = id.len() >= LEAST && id.chars().all(|sign| sign.is_ascii_hexdigit() || sign == '-');
+    if is_machine_made { format!("{}…{}", &id[..6], &id[id.len() - 4..]) } else { id.to_owned() }
+}
+
+/// A link to the time line of an identifier, which says what it is.
+pub fn time_line(column: &str, id: &Value) -> Markup {
+    let path = column.trim_end_matches("_id");
+    html! {
+        @if let Value::Text(id) = id {
+            a title=(id) href=(format!("/{path}/{}", encoded(id))) { (path) @if path == "user" { " " (brief(id)) } }
+        }
+    }
+}
+
+/// A time, which leads to all that happened around it.
+pub fn moment(ns: i64, text: &str) -> Markup {
+    let exact = DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(SecondsFormat::AutoSi, true);
+    html! { a href=(format!("/moment/{}", encoded(&exact))) title="All that happened around it" { (text) } }
+}
+
+/// A kind of event. Classes have no texts of events in them.
+pub fn kind(kind: &str) -> Markup {
+    let class = match kind {
+        "trace_span" => "kind k-span",
+        "log" => "kind k-log",
+        "infrastructure_metric" | "application_metric" | "metric_series" => "kind k-metric",
+        "cost" => "kind k-cost",
+        "crash" => "kind k-crash",
+        _ => "kind k-client",
+    };
+    html! { span class=(class) { (kind.replace('_', " ")) } }
 }
 
 /// A figure with its change from the period before.
@@ -187,6 +244,7 @@ pub fn figure(title: &str, figures: [Option<f64>; 2]) -> Markup {
         p.figure {
             strong { (now.map_or("–".to_owned(), number::number)) } " " span.unit { (title) }
             @match (before, change) {
+                (Some(_), Some(0.0)) => span.before { "as in the period before" },
                 (Some(before), Some(change)) => span.before {
                     (if change > 0.0 { "▲ " } else if change < 0.0 { "▼ " } else { "" })
                     (number::number((change.abs() * 10.0).round() / 10.0)) " %, before: " (number::number(before))

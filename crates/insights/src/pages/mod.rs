@@ -3,11 +3,13 @@
 //! Pages only read, and every state stands in the address: a forged request changes nothing, so there are no tokens against it.
 //! Every value of an event is escaped by the templates; the content security policy allows no script but the one static file.
 
+mod behind;
 mod chart;
 mod explore;
 mod flows;
 mod layout;
 mod number;
+mod points;
 mod report;
 mod services;
 mod team;
@@ -23,7 +25,7 @@ use tickstream_warehouse_core::query::{Engine, Role};
 use tickstream_warehouse_core::serve::{Making, Page, Pages};
 
 use crate::answers::Answers;
-use crate::ask::Asker;
+use crate::ask::{AskError, Asker};
 use crate::filters::{Parameters, encoded, now};
 use crate::teams::{self, TEAMS, Team};
 use layout::Frame;
@@ -31,8 +33,8 @@ pub use report::{Format, report};
 use visit::{Content, Problem, STYLE, Visit};
 
 const HTML: &str = "text/html; charset=utf-8";
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; form-action 'self'; \
-                      base-uri 'none'; frame-ancestors 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 const SCRIPT: &str = include_str!("pages.js");
 
 /// The pages of a warehouse.
@@ -97,9 +99,14 @@ impl Visit<'_> {
             ["find"] => self.find(),
             ["explore"] => self.all(explore::page(self)).await,
             ["explore.csv"] => self.all(explore::csv(self)).await,
+            ["explore", "behind"] => self.all(explore::behind(self)).await,
             ["services"] => {
                 self.team("engineering")?;
                 services::page(self).await
+            }
+            ["services", "behind"] => self.all(services::behind(self)).await,
+            ["moment", time] => {
+                self.all(timeline::page(self, timeline::Subject::Moment, &decoded(time))).await
             }
             ["session", id] => self.all(timeline::page(self, timeline::Subject::Session, &decoded(id))).await,
             ["user", id] => self.all(timeline::page(self, timeline::Subject::User, &decoded(id))).await,
@@ -115,6 +122,11 @@ impl Visit<'_> {
                     "json" => Ok(Content::Json(team::rows(self, team, item).await?.json())),
                     _ => Err(Problem::Missing),
                 }
+            }
+            [name, item, "behind"] => {
+                let team = self.team(name)?;
+                let item = team.item(item).ok_or(Problem::Missing)?;
+                self.all(behind::of_item(self, team, item)).await
             }
             _ => Err(Problem::Missing),
         }
@@ -162,7 +174,9 @@ impl Visit<'_> {
                 @for team in TEAMS.iter().filter(|team| self.asker.sees(team)) {
                     section.card {
                         h2 { a href=(format!("/{}", team.name)) { (team.title) } }
-                        ul { @for item in &team.items { li { a href=(format!("/{}/{}", team.name, item.name)) { (item.title) } } } }
+                        ul { @for item in &team.items { li {
+                            a href=(format!("/{}/{}", team.name, item.name)) { (item.title) } span.question { (item.question) }
+                        } } }
                     }
                 }
                 @if self.asker.sees_all() {
@@ -190,7 +204,10 @@ impl Visit<'_> {
             Problem::Forbidden => {
                 (403, "Not for this user", "The file of users gives you other teams' pages.".to_owned())
             }
-            Problem::Failed(error) => (422, "No answer", with_sources(error)),
+            Problem::Failed(error) if matches!(**error, AskError::Period(_)) => {
+                (400, "No answer", with_sources(&**error))
+            }
+            Problem::Failed(error) => (422, "No answer", with_sources(&**error)),
         };
         page(status, HTML, self.framed(title, "", &layout::problem(title, &message)).into_bytes())
     }

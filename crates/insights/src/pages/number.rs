@@ -4,6 +4,9 @@ use chrono::DateTime;
 
 use crate::table::Value;
 
+/// A cell without a value.
+pub const NOTHING: &str = "–";
+
 /// A number with as many digits as help: thousands are parted, small ones have three significant digits.
 pub fn number(number: f64) -> String {
     let size = number.abs();
@@ -57,10 +60,26 @@ pub fn time(ns: i64) -> String {
     text.strip_suffix(" 00:00:00").map_or(text.clone(), str::to_owned)
 }
 
+/// The same to the minute, for axes and periods.
+pub fn minute(ns: i64) -> String {
+    let text = DateTime::from_timestamp_nanos(ns).format("%Y-%m-%d %H:%M").to_string();
+    text.strip_suffix(" 00:00").map_or(text.clone(), str::to_owned)
+}
+
+/// A length of time in its largest unit.
+pub fn age(length: std::time::Duration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3_600),
+    }
+}
+
 /// A cell for people.
 pub fn cell(value: &Value) -> String {
     match value {
-        Value::Null => "–".to_owned(),
+        Value::Null => NOTHING.to_owned(),
         Value::Text(text) => text.clone(),
         Value::Integer(whole) => number(*whole as f64),
         Value::Number(part) => number(*part),
@@ -91,5 +110,7 @@ mod tests {
         assert_eq!(short(1_500_000.0), "1.5M");
         assert_eq!(time(0), "1970-01-01");
         assert_eq!(time(61_000_000_000), "1970-01-01 00:01:01");
+        assert_eq!(minute(61_000_000_000), "1970-01-01 00:01");
+        assert_eq!(age(std::time::Duration::from_secs(186)), "3 min");
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use maud::{DOCTYPE, PreEscaped, html};
 use serde_json::json;
 
-use super::chart::{chart, lines};
+use super::chart::{Axis, chart, lines, with_currency};
 use super::layout::{figure, table};
 use super::visit::STYLE;
 use crate::ask::{AskError, Asker};
@@ -42,6 +42,10 @@ impl FromStr for Format {
 /// [`AskError`] of the first item that has no answer.
 pub async fn report(asker: Asker<'_>, team: &Team, query: &str, format: Format) -> Result<String, AskError> {
     let parameters = Parameters::parse(query);
+    let faults = Filters::faults(&parameters);
+    if !faults.is_empty() {
+        return Err(AskError::Period(faults.join(" ")));
+    }
     let mut answers = Vec::with_capacity(team.items.len());
     for item in &team.items {
         let filters = Filters::read(&parameters, item.days, now());
@@ -77,12 +81,12 @@ pub async fn report(asker: Asker<'_>, team: &Team, query: &str, format: Format) 
                             h2 { (item.title) }
                             p.note { (period(filters)) ". " (item.definition) }
                             @if answer.table.rows.is_empty() { p.empty { (item.empty) } } @else {
-                                (figure(&item.headline.title(), answer.figures))
-                                (chart(item.chart, &answer.table))
+                                (figure(&with_currency(&item.headline.title(), &answer.table), answer.figures))
+                                (chart(item.chart, &answer.table, None))
                                 @if let (Some(trend), Some(rows)) = (item.trend, &answer.trend) {
-                                    (lines(rows, trend.title, (filters.from, filters.to)))
+                                    (lines(rows, &Axis::of(&trend, filters), None))
                                 }
-                                (table(&answer.table, item.title, item.chart == Chart::Grid))
+                                (table(&answer.table, item.title, item.chart == Chart::Grid, None))
                             }
                         }
                     } } }

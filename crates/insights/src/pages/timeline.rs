@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 
-use super::layout::{filter_form, period};
+use super::layout::{filter_form, kind, moment, period, time_line};
 use super::number::{number, time};
 use super::visit::{Content, Problem, Visit};
-use crate::filters::{DAY, Filters, NONE, SECOND, literal};
+use crate::filters::{DAY, Filters, NONE, SECOND, SUBJECT, TEXT, TRACE, literal};
 use crate::table::{Table, Value};
 
 /// Subject of a time line.
@@ -19,21 +19,29 @@ pub enum Subject {
     User,
     /// A trace.
     Trace,
+    /// All that happened around a time, which is the identifier.
+    Moment,
 }
 
 /// Events of one time line.
 const EVENTS_MAX: usize = 1_000;
 /// Usual period of a user's time line, days; of a session's and a trace's it is all time.
 const USER_DAYS: f64 = 30.0;
+/// Time before and after a moment that its page shows.
+const MOMENT: i64 = 120 * SECOND;
 /// Time around the events in which their hosts' metrics are shown.
 const AROUND: i64 = 3_600 * SECOND;
 
 /// The page.
 pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Content, Problem> {
     let days = if subject == Subject::User { USER_DAYS } else { 3_660.0 };
-    let filters = Filters::read(&visit.parameters, days, visit.now + DAY);
+    let mut filters = Filters::read(&visit.parameters, days, visit.now + DAY);
+    if subject == Subject::Moment {
+        let time = Filters::until(id).ok_or(Problem::Missing)?;
+        (filters.from, filters.to) = (time.saturating_sub(MOMENT), time.saturating_add(MOMENT));
+    }
     let mut events = events(visit, subject, id, &filters).await?;
-    if let Some(sql) = hosts_sql(&events) {
+    if let Some(sql) = hosts_sql(&events).filter(|_| subject != Subject::Moment) {
         events.rows.extend(visit.asker.page(&sql).await?.rows);
         events.rows.sort_by_key(|row| start_of(row));
     }
@@ -41,6 +49,7 @@ pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Conte
         Subject::Session => ("Session", "session"),
         Subject::User => ("User", "user"),
         Subject::Trace => ("Trace", "trace"),
+        Subject::Moment => ("Around", "moment"),
     };
     let services = match subject {
         Subject::Trace => super::services::of_trace(visit, id).await?,
@@ -50,8 +59,8 @@ pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Conte
         h1 { (name) " " code { (id) } }
         @if subject == Subject::User {
             (filter_form(&format!("/{path}/{}", crate::filters::encoded(id)), NONE, &visit.parameters))
-            (period(&filters, NONE))
         }
+        @if matches!(subject, Subject::User | Subject::Moment) { (period(&filters, NONE)) }
         section.card {
             @if events.rows.is_empty() {
                 p.empty { "No event names this " (path) " in this period. Events that were erased are gone for good; a masked user has other \
@@ -65,15 +74,12 @@ pub async fn page(visit: &Visit<'_>, subject: Subject, id: &str) -> Result<Conte
 
 /// Traces that a time line follows.
 const TRACES_MAX: usize = 500;
-/// Trace that an event belongs to.
-const TRACE: &str = "coalesce(trace_id, json_text(context, 'trace_id'))";
-
 /// Events of the subject, and of the traces that these name. Each condition is one that the filters of the files decide: with OR
 /// between them, all rows would be read.
 async fn events(visit: &Visit<'_>, subject: Subject, id: &str, filters: &Filters) -> Result<Table, Problem> {
     let mut conditions = own_conditions(visit, subject, id).await?;
     let own = format!("({})", conditions.join(" OR "));
-    if subject != Subject::Trace {
+    if matches!(subject, Subject::Session | Subject::User) {
         let named = |condition: &String| {
             format!("SELECT {TRACE} AS trace FROM events WHERE {condition} AND {}", period_sql(filters))
         };
@@ -90,7 +96,7 @@ async fn events(visit: &Visit<'_>, subject: Subject, id: &str, filters: &Filters
     }
     let of = |condition: &String| {
         format!(
-            "SELECT timestamp_ns, event_type, event_name, platform, service, coalesce(operation, screen_name, video_id, metric_name) AS subject, \
+            "SELECT timestamp_ns, event_type, event_name, platform, service, {SUBJECT} AS subject, \
              coalesce(status, level, action, video_event) AS state, duration_ms, session_id, user_id, trace_id, \
              json_text(raw_data, 'trace_span.resource.host_name') AS host, raw_data FROM events WHERE {condition} AND {}",
             period_sql(filters)
@@ -99,7 +105,9 @@ async fn events(visit: &Visit<'_>, subject: Subject, id: &str, filters: &Filters
     let parts: Vec<_> = conditions.iter().map(of).collect();
     let all = parts.join(" UNION ALL ");
     let sql = format!(
-        "SELECT * FROM (SELECT * FROM ({all}) ORDER BY timestamp_ns DESC LIMIT {EVENTS_MAX}) ORDER BY timestamp_ns"
+        "SELECT timestamp_ns, event_type, event_name, platform, service, coalesce(subject, {TEXT}) AS subject, state, duration_ms, \
+         session_id, user_id, trace_id, host, raw_data FROM (SELECT * FROM ({all}) ORDER BY timestamp_ns DESC LIMIT {EVENTS_MAX}) \
+         ORDER BY timestamp_ns"
     );
     Ok(visit.asker.page(&sql).await?)
 }
@@ -113,6 +121,7 @@ async fn own_conditions(visit: &Visit<'_>, subject: Subject, id: &str) -> Result
     let id = literal(id);
     Ok(match subject {
         Subject::Session => vec![format!("session_id = {id}")],
+        Subject::Moment => vec!["TRUE".to_owned()],
         Subject::Trace => vec![
             format!("trace_id = {id}"),
             format!("trace_id IS NULL AND json_text(context, 'trace_id') = {id}"),
@@ -174,6 +183,8 @@ fn rows(events: &Table) -> Markup {
     let first = events.rows.first().map_or(0, |row| start_of(row));
     let end = |row: &Vec<Value>| start_of(row) + (row[7].number().unwrap_or(0.0) * 1e6) as i64;
     let whole = events.rows.iter().map(end).max().unwrap_or(first).saturating_sub(first).max(1) as f64;
+    // Of minutes, the time from the begin says more than the time of day.
+    let when = |at: i64| if whole > AROUND as f64 { time(at) } else { offset(at - first) };
     let share = |time: f64| format!("{:.2}", time / whole * 1_000.0);
     html! {
         p.note {
@@ -188,8 +199,8 @@ fn rows(events: &Table) -> Markup {
                     @for row in &events.rows {
                         @let state = row[6].text();
                         tr.bad[matches!(state, "error" | "fatal")] {
-                            td { (offset(start_of(row) - first)) }
-                            td { span class=(format!("kind k-{}", kind_class(row[1].text()))) { (row[1].text().replace('_', " ")) } }
+                            td { (moment(start_of(row), &when(start_of(row)))) }
+                            td { (kind(row[1].text())) }
                             td { (row[2].text()) }
                             td { @if !row[4].text().is_empty() { (row[4].text()) ": " } (row[5].text()) }
                             td { (state) }
@@ -213,25 +224,9 @@ fn rows(events: &Table) -> Markup {
 fn more(row: &[Value]) -> Markup {
     html! {
         @for (column, place) in [("session_id", 8), ("user_id", 9), ("trace_id", 10)] {
-            @if let Value::Text(id) = &row[place] {
-                a title=(id) href=(format!("/{}/{}", column.trim_end_matches("_id"), crate::filters::encoded(id))) {
-                    (column.trim_end_matches("_id"))
-                } " "
-            }
+            (time_line(column, &row[place])) " "
         }
         @if let Value::Text(raw) = &row[12] { details { summary { "JSON" } pre { code { (raw) } } } }
-    }
-}
-
-/// Classes have no texts of events in them.
-fn kind_class(kind: &str) -> &'static str {
-    match kind {
-        "trace_span" => "span",
-        "log" => "log",
-        "infrastructure_metric" | "application_metric" | "metric_series" => "metric",
-        "cost" => "cost",
-        "crash" => "crash",
-        _ => "client",
     }
 }
 

@@ -7,7 +7,7 @@ use tickstream_warehouse_core::query::{Engine, Role};
 
 use crate::answers::Answers;
 use crate::ask::{AskError, Asker};
-use crate::filters::Parameters;
+use crate::filters::{Filters, Parameters};
 
 /// Style of all pages.
 pub const STYLE: &str = include_str!("pages.css");
@@ -26,6 +26,14 @@ pub struct Visit<'a> {
     pub parameters: Parameters,
     /// Nanoseconds since 1970.
     pub now: i64,
+}
+
+impl Visit<'_> {
+    /// Fails if the period can't be read: a file has no place to say that it was left out.
+    pub fn check_period(&self) -> Result<(), AskError> {
+        let faults = Filters::faults(&self.parameters);
+        if faults.is_empty() { Ok(()) } else { Err(AskError::Period(faults.join(" "))) }
+    }
 }
 
 /// Content of an answer.
@@ -54,11 +62,17 @@ pub enum Problem {
     /// The page isn't for this user.
     Forbidden,
     /// A question has no answer.
-    Failed(AskError),
+    Failed(Arc<AskError>),
 }
 
 impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
+        Self::Failed(Arc::new(error))
+    }
+}
+
+impl From<Arc<AskError>> for Problem {
+    fn from(error: Arc<AskError>) -> Self {
         Self::Failed(error)
     }
 }

@@ -22,6 +22,8 @@ pub struct Item {
     pub name: &'static str,
     /// For people.
     pub title: &'static str,
+    /// Question that it answers, for people.
+    pub question: &'static str,
     /// Formula and unit, for people.
     pub definition: &'static str,
     /// Usual period, days.
@@ -40,6 +42,8 @@ pub struct Item {
     pub headline: Headline,
     /// Drawing of the answer.
     pub chart: Chart,
+    /// Events behind a point of the drawing or a row of the table, and behind a point of the line if that has no others.
+    pub behind: Behind,
     /// Template of SQL for a line over time: bucket, series, value.
     pub trend: Option<Trend>,
 }
@@ -60,6 +64,8 @@ pub enum Headline {
     Sum(&'static str),
     /// Sum of a column by sum of another, percent.
     Share(&'static str, &'static str),
+    /// The rest of a share: a title, a column and the one that it is a part of, percent.
+    Rest(&'static str, &'static str, &'static str),
     /// First cell of a column.
     First(&'static str),
     /// Last cell of a column; its title and the column.
@@ -75,6 +81,8 @@ pub enum Headline {
 pub enum Chart {
     /// Bars: column of labels, column of values.
     Bars(&'static str, &'static str),
+    /// The same with a column that stands beside the value.
+    BarsBeside(&'static str, &'static str, &'static str),
     /// Steps of a funnel: column of labels, column of values.
     Steps(&'static str, &'static str),
     /// A cell for each number of the table, darker for more.
@@ -92,6 +100,31 @@ pub struct Trend {
     pub sql: &'static str,
     /// Title with the unit.
     pub title: &'static str,
+    /// Meaning of a time without a row.
+    pub gaps: Gaps,
+    /// Events behind a point of the line; the item's own where there are none.
+    pub behind: Option<Behind>,
+}
+
+/// Meaning of a time without a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gaps {
+    /// Zero: values are counts or sums.
+    Zero,
+    /// Unknown: the line is open there.
+    Open,
+}
+
+/// Events behind the points of a drawing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Meaning of the rows, for people.
+    pub what: &'static str,
+    /// Template of SQL after FROM, which ends with a condition: rows with `event_id` and `timestamp_ns`.
+    pub rows: &'static str,
+    /// Columns of the answer that name a point, and their conditions on the rows. A condition has the mark `{value}`; an expression
+    /// without it must equal the value.
+    pub named: Columns,
 }
 
 impl Team {
@@ -109,7 +142,7 @@ impl Headline {
                 (*title).to_owned()
             }
             Self::Share(part, whole) => format!("{part} / {whole}, %"),
-            Self::Rows(title) => (*title).to_owned(),
+            Self::Rest(title, ..) | Self::Rows(title) => (*title).to_owned(),
         }
     }
 
@@ -123,13 +156,16 @@ impl Headline {
             Self::Sum(column) | Self::Total(_, column) => sum(column),
             Self::First(column) => table.column(column).next()?.number(),
             Self::Last(_, column) => table.column(column).last()?.number(),
-            Self::Share(part, whole) => {
-                let (part, whole) = (sum(part)?, sum(whole)?);
-                (whole != 0.0).then(|| part / whole * 100.0)
-            }
+            Self::Share(part, whole) => share(sum(part)?, sum(whole)?),
+            Self::Rest(_, part, whole) => share(sum(part)?, sum(whole)?).map(|share| 100.0 - share),
             Self::Rows(_) => Some(table.rows.len() as f64),
         }
     }
+}
+
+/// A part of a whole, percent.
+fn share(part: f64, whole: f64) -> Option<f64> {
+    (whole != 0.0).then(|| part / whole * 100.0)
 }
 
 /// The rows are the answer.

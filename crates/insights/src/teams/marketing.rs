@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
+use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_asked};
 use crate::attribution::{Journey, Rule, Touch, credits, markov, shapley};
 use crate::filters::{CLIENT, DAY, SECOND};
 use crate::funnel::{self, Funnel};
@@ -20,6 +20,7 @@ pub const TEAM: Team = Team {
 const CHANNELS: Item = Item {
     name: "channels",
     title: "Acquisition channels",
+    question: "Which channels bring new people, and which of them convert best?",
     definition: "Persons whose first event lies in the period, by the channel of that event; of these, those with revenue.",
     days: 30.0,
     kinds: &["user_interaction"],
@@ -33,35 +34,57 @@ const CHANNELS: Item = Item {
           WHERE first_ns >= {from} GROUP BY channel ORDER BY persons DESC, channel",
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("persons"),
-    chart: Chart::Bars("channel", "persons"),
+    chart: Chart::BarsBeside("channel", "persons", "conversion, %"),
+    behind: Behind {
+        what: "the first event of each new person",
+        rows: "(SELECT first_value(event_id ORDER BY timestamp_ns) AS event_id, min(timestamp_ns) AS timestamp_ns, \
+          first_value(coalesce(channel, 'Unknown') ORDER BY timestamp_ns) AS channel FROM {clients} WHERE person IS NOT NULL AND \
+          {until} GROUP BY person) WHERE timestamp_ns >= {from}",
+        named: &[("channel", "channel"), ("series", "channel")],
+    },
     trend: Some(Trend {
         title: "New persons by channel",
         sql: "SELECT date_trunc('day', first) AS bucket, channel AS series, count(*) AS value \
               FROM (SELECT person, min(timestamp) AS first, min(timestamp_ns) AS first_ns, \
               first_value(coalesce(channel, 'Unknown') ORDER BY timestamp_ns) AS channel FROM {clients} \
               WHERE person IS NOT NULL AND {until} GROUP BY person) WHERE first_ns >= {from} GROUP BY 1, 2 ORDER BY 1, 2",
+        gaps: Gaps::Zero,
+        behind: None,
     }),
 };
 
 const CAMPAIGNS: Item = Item {
     name: "campaigns",
     title: "Campaign performance",
-    definition: "Sessions with a campaign, persons of them with revenue in such a session, their revenue; cost rows with the tag campaign.",
+    question: "Which campaigns earn more than they cost?",
+    definition: "Sessions with a campaign, persons of them with revenue in such a session, their revenue; cost rows with the tag campaign, \
+                 which may have no session. Amounts in several currencies have no ratio.",
     days: 30.0,
     kinds: &["user_interaction", "cost"],
     empty: "No session has a campaign. Send utm_ parameters as campaign; import spend with `tickstream-warehouse import --format ad-spend`.",
     filters: CLIENT,
-    sql: "SELECT s.campaign, s.sessions, s.converted, s.revenue, c.cost, c.cost / nullif(s.converted, 0) AS \"cost per converted person\", \
-          s.revenue / nullif(c.cost, 0) AS \"revenue per cost\", coalesce(s.currency, c.currency) AS currency \
+    sql: "SELECT campaign, sessions, converted, revenue, cost, cost / nullif(converted, 0) AS \"cost per converted person\", \
+          CASE WHEN least_currency IS NOT DISTINCT FROM currency THEN revenue / nullif(cost, 0) END AS \"revenue per cost\", \
+          CASE WHEN least_currency = currency THEN currency WHEN currency IS NOT NULL THEN 'several' END AS currency \
+          FROM (SELECT coalesce(s.campaign, c.campaign) AS campaign, coalesce(s.sessions, 0) AS sessions, coalesce(s.converted, 0) AS converted, \
+          coalesce(s.revenue, 0) AS revenue, c.cost, least(s.low, c.low) AS least_currency, greatest(s.high, c.high) AS currency \
           FROM (SELECT campaign, count(*) AS sessions, count(DISTINCT CASE WHEN revenue > 0 THEN person END) AS converted, \
-          coalesce(sum(revenue), 0) AS revenue, max(currency) AS currency \
-          FROM (SELECT session_id, max(person) AS person, max(campaign) AS campaign, sum(revenue) AS revenue, max(currency) AS currency \
-          FROM {clients} WHERE {where} AND session_id IS NOT NULL GROUP BY session_id) WHERE campaign IS NOT NULL GROUP BY campaign) s \
-          LEFT JOIN (SELECT campaign, sum(coalesce(effective_cost, billed_cost)) AS cost, max(currency) AS currency FROM costs \
-          WHERE {period} AND campaign IS NOT NULL GROUP BY campaign) c ON s.campaign = c.campaign ORDER BY s.revenue DESC, s.campaign",
+          sum(revenue) AS revenue, min(low) AS low, max(high) AS high \
+          FROM (SELECT session_id, max(person) AS person, max(campaign) AS campaign, sum(revenue) AS revenue, min(currency) AS low, \
+          max(currency) AS high FROM {clients} WHERE {where} AND session_id IS NOT NULL GROUP BY session_id) \
+          WHERE campaign IS NOT NULL GROUP BY campaign) s \
+          FULL JOIN (SELECT campaign, sum(coalesce(effective_cost, billed_cost)) AS cost, min(currency) AS low, max(currency) AS high FROM costs \
+          WHERE {period} AND campaign IS NOT NULL GROUP BY campaign) c ON s.campaign = c.campaign) \
+          ORDER BY revenue DESC, cost DESC NULLS LAST, campaign",
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("revenue"),
     chart: Chart::Bars("campaign", "revenue"),
+    behind: Behind {
+        what: "the first event of each session with this campaign",
+        rows: "(SELECT first_value(event_id ORDER BY timestamp_ns) AS event_id, min(timestamp_ns) AS timestamp_ns, max(campaign) AS \
+          campaign FROM {clients} WHERE {where} AND session_id IS NOT NULL GROUP BY session_id) WHERE campaign IS NOT NULL",
+        named: &[("campaign", "campaign")],
+    },
     trend: None,
 };
 
@@ -71,6 +94,7 @@ const STEPS: [&str; 3] = ["product_viewed", "added_to_cart", "purchased"];
 const FUNNEL: Item = Item {
     name: "funnel",
     title: "Conversion funnel",
+    question: "How many go on from a product to the payment, and where do the others stop?",
     definition: "Persons who did product_viewed, then added_to_cart, then purchased within 7 days of the first; median time from the \
                  step before. Other funnels: Explore.",
     days: 30.0,
@@ -82,6 +106,14 @@ const FUNNEL: Item = Item {
     compute: Compute::Journeys(|events, _| funnel_of(events, &STEPS, 7 * DAY)),
     headline: Headline::Last("of the first step, %", "share, %"),
     chart: Chart::Steps("step", "persons"),
+    behind: Behind {
+        what: "the first event of each person who reached this step",
+        rows: "(SELECT first_value(event_id ORDER BY timestamp_ns) AS event_id, min(timestamp_ns) AS timestamp_ns, \
+          window_funnel(604800000000000, timestamp_ns, event_name = 'product_viewed', event_name = 'added_to_cart', event_name = \
+          'purchased') AS level FROM {clients} WHERE {where} AND person IS NOT NULL GROUP BY person) CROSS JOIN (VALUES (1, '1. \
+          product_viewed'), (2, '2. added_to_cart'), (3, '3. purchased')) AS s(number, step) WHERE level >= number",
+        named: &[("step", "step")],
+    },
     trend: None,
 };
 
@@ -123,23 +155,32 @@ pub fn funnel_of(events: &Journeys, steps: &[&str], window: i64) -> Table {
 const ATTRIBUTION: Item = Item {
     name: "attribution",
     title: "Attribution",
+    question: "Which channels deserve the credit for conversions, by seven models?",
     definition: "Conversions (events with revenue) shared out to the channels of the sessions in the 30 days before, by seven models; each \
                  column sums to the conversions. A conversion without a session with a channel is Direct's.",
     days: 90.0,
     kinds: &["user_interaction"],
     empty: "No event of this period has revenue.",
     filters: CLIENT,
-    sql: "SELECT user_id, anonymous_id, timestamp_ns, channel, revenue > 0 AS converts FROM client_events WHERE {where}",
-    compute: Compute::Journeys(|events, _| attribution(events)),
+    sql: "SELECT user_id, anonymous_id, timestamp_ns, channel, revenue > 0 AS converts FROM client_events \
+          WHERE timestamp_ns >= {from} - 2592000000000000 AND {until}",
+    compute: Compute::Journeys(|events, filters| attribution(events, filters.from)),
     headline: Headline::Total("conversions", "last"),
     chart: Chart::Grid,
+    behind: Behind {
+        what: "events with this channel, from 30 days before the period on, of persons who converted in it",
+        rows: "(SELECT c.event_id, c.timestamp_ns, c.channel FROM {clients} c JOIN (SELECT DISTINCT person AS buyer FROM {clients} \
+          WHERE {where} AND revenue > 0) b ON c.person = b.buyer WHERE timestamp_ns >= {from} - 2592000000000000 AND {until}) WHERE TRUE",
+        named: &[("channel", "channel")],
+    },
     trend: None,
 };
 
 const WINDOW: i64 = 30 * DAY;
 const DIRECT: &str = "Direct";
 
-fn attribution(events: &Journeys) -> Table {
+/// Attribution of the conversions since `from`; events before it are touches alone.
+fn attribution(events: &Journeys, from: i64) -> Table {
     const RULES: [Rule; 5] = [Rule::First, Rule::Last, Rule::Linear, Rule::Position, Rule::Decay];
     let mut table =
         Table::new(&["channel", "first", "last", "linear", "position", "decay", "Markov", "Shapley"]);
@@ -157,6 +198,10 @@ fn attribution(events: &Journeys) -> Table {
             .collect();
         let mut converted = None;
         for Event { time, .. } in person.iter().filter(|event| event.is_marked) {
+            converted = Some(*time);
+            if *time < from {
+                continue;
+            }
             let known = touches.iter().filter(|touch| touch.time <= *time && *time - touch.time <= WINDOW);
             let mut channels: Vec<_> = known.map(|touch| touch.channel).collect();
             let touches = if channels.is_empty() {
@@ -172,9 +217,9 @@ fn attribution(events: &Journeys) -> Table {
                 sums.iter_mut().zip(shares).for_each(|(sum, share)| *sum += share);
             }
             paths.push(Journey { channels, conversions: 1.0, lost: 0.0 });
-            converted = Some(*time);
         }
-        let after = touches.iter().filter(|touch| converted.is_none_or(|time| touch.time > time));
+        let is_after = |touch: &&Touch| touch.time >= from && converted.is_none_or(|time| touch.time > time);
+        let after = touches.iter().filter(is_after);
         let channels: Vec<_> = after.map(|touch| touch.channel).collect();
         if !channels.is_empty() {
             paths.push(Journey { channels, conversions: 0.0, lost: 1.0 });
@@ -198,6 +243,7 @@ fn attribution(events: &Journeys) -> Table {
 const ENGAGEMENT: Item = Item {
     name: "engagement",
     title: "Engagement",
+    question: "How often do people come, and how long do they stay?",
     definition: "Sessions end after 30 minutes without an event, or 24 hours. Sessions / person, median length, interactions / session, and \
                  bounces: sessions with one interaction / sessions; by week from Monday.",
     days: 30.0,
@@ -209,6 +255,13 @@ const ENGAGEMENT: Item = Item {
     compute: Compute::Journeys(|events, _| engagement(events)),
     headline: Headline::Sum("sessions"),
     chart: Chart::Bars("week", "sessions"),
+    behind: Behind {
+        what: "the first event of each session_id of the week; of a person without one, the first event",
+        rows: "(SELECT first_value(event_id ORDER BY timestamp_ns) AS event_id, min(timestamp_ns) AS timestamp_ns, \
+          substr(CAST(date_trunc('week', min(timestamp)) AS VARCHAR), 1, 10) AS week FROM {clients} WHERE {where} AND event_type \
+          IN ('user_interaction', 'video', 'custom') AND person IS NOT NULL GROUP BY coalesce(session_id, person)) WHERE TRUE",
+        named: &[("week", "week")],
+    },
     trend: None,
 };
 

@@ -11,9 +11,12 @@ mod product;
 mod security;
 mod video;
 
-pub use item::{Chart, Compute, Headline, Item, Team, Trend};
+pub use item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend};
 pub use marketing::funnel_of;
-pub use product::{flows, weekly};
+pub use product::{
+    FIRST_EVENTS, FLOWS_SQL, PATHS, RETAINED, RETAINED_BEHIND, SESSIONS_BEHIND, Way, flows, sessions_on,
+    weekly,
+};
 
 /// All teams, in the order of the menu.
 pub static TEAMS: [Team; 7] = [

@@ -1,13 +1,13 @@
 //! Product: features, flows, experiments, retention, feedback.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
+use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_asked};
 use super::marketing::week_of;
 use crate::experiment::{Effect, RATIO_ALARM, Variant, effect, sample_ratio};
-use crate::filters::{CLIENT, DAY, Filters, time_text};
+use crate::filters::{CLIENT, Columns, DAY, Filters, time_text};
 use crate::journeys::{Event, Journeys, sessions_of};
-use crate::paths::{Direction, PathRules, paths};
+use crate::paths::{Direction, PathRules, THEN, paths};
 use crate::retention::{Cohorts, Periods, Person, RetentionRules, retention};
 use crate::table::{Table, Value};
 
@@ -18,6 +18,7 @@ pub const TEAM: Team =
 const FEATURES: Item = Item {
     name: "features",
     title: "Feature usage",
+    question: "Which features are used, by how many, how often?",
     definition: "Interactions by event name: persons who used it / active persons, uses / person, days on which a person used it.",
     days: 30.0,
     kinds: &["user_interaction"],
@@ -32,63 +33,138 @@ const FEATURES: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("uses"),
     chart: Chart::Bars("feature", "persons"),
+    behind: Behind {
+        what: "uses of the feature",
+        rows: "{clients} WHERE {where} AND person IS NOT NULL AND event_type = 'user_interaction'",
+        named: &[("feature", "event_name")],
+    },
     trend: Some(Trend {
         title: "Active persons",
         sql: "SELECT {bucket} AS bucket, 'persons' AS series, count(DISTINCT person) AS value FROM {clients} WHERE {where} \
               GROUP BY 1 ORDER BY 1",
+        gaps: Gaps::Zero,
+        behind: Some(Behind {
+            what: "events of active persons",
+            rows: "{clients} WHERE {where} AND person IS NOT NULL",
+            named: &[("series", "{value} = 'persons'")],
+        }),
     }),
 };
+
+/// Events that paths consist of.
+pub const FLOWS_SQL: &str = "SELECT user_id, anonymous_id, timestamp_ns, event_name FROM client_events WHERE {where} \
+                             AND event_type IN ('user_interaction', 'custom')";
 
 const FLOWS: Item = Item {
     name: "flows",
     title: "User flows",
+    question: "Which ways do people take, and where do they leave?",
     definition: "The first five different events of each session, one after the other; the 20 most frequent paths, the rest as other. Each \
                  session counts once. Paths to or around an event: Explore.",
     days: 7.0,
     kinds: &["user_interaction"],
     empty: "No session of this period has an interaction.",
     filters: CLIENT,
-    sql: "SELECT user_id, anonymous_id, timestamp_ns, event_name FROM client_events WHERE {where} \
-          AND event_type IN ('user_interaction', 'custom')",
-    compute: Compute::Journeys(|events, _| flows(events, None, Direction::From, 4)),
+    sql: FLOWS_SQL,
+    compute: Compute::Journeys(|events, _| flows(events, &FIRST_EVENTS)),
     headline: Headline::Sum("sessions"),
     chart: Chart::Flows("path", "sessions"),
+    behind: Behind { what: SESSIONS_BEHIND, rows: "", named: PATHS },
     trend: None,
 };
 
-/// Paths of most sessions, the rest as other. `anchor` is the name of an event.
-pub fn flows(events: &Journeys, anchor: Option<&str>, direction: Direction, steps: usize) -> Table {
-    let mut table = Table::new(&["path", "sessions", "share, %"]);
-    let sessions: Vec<Vec<u32>> = events
-        .persons()
-        .flat_map(sessions_of)
-        .map(|session| session.iter().map(|event| event.name).collect())
-        .collect();
-    // A name that no event has is no session's.
-    let anchor = anchor.map(|anchor| events.number(anchor).unwrap_or(u32::MAX));
-    let found = paths(&sessions, PathRules { anchor, direction, steps, is_collapsed: true }, 20);
-    let total = found.other + found.top.iter().map(|path| path.sessions).sum::<u64>();
-    let mut push = |path: String, sessions: u64| {
-        table.rows.push(vec![path.into(), sessions.into(), (sessions as f64 / total as f64 * 100.0).into()]);
-    };
-    for path in &found.top {
-        let name = |(place, event): (usize, &Option<u32>)| match event {
-            Some(event) => events.name(*event),
-            None if place == 0 => "(begin)",
-            None => "(end)",
-        };
-        let steps: Vec<_> = path.events.iter().enumerate().map(name).collect();
-        push(steps.join(" → "), path.sessions);
+/// The way of the item.
+pub const FIRST_EVENTS: Way<'static> = Way { anchor: None, direction: Direction::From, steps: 4 };
+/// Meaning of what is behind a point of paths.
+pub const SESSIONS_BEHIND: &str = "the first event of each session that goes this way";
+/// Columns that name a point of paths: the whole path, or its events by their place. [`sessions_on`] answers them.
+pub const PATHS: Columns = &[
+    ("path", ""),
+    ("step 1", ""),
+    ("step 2", ""),
+    ("step 3", ""),
+    ("step 4", ""),
+    ("step 5", ""),
+    ("step 6", ""),
+    ("step 7", ""),
+];
+/// Paths that are shown; the others are one row.
+const PATHS_MAX: usize = 20;
+const OTHER: &str = "other";
+
+/// Part of the sessions that paths show.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// Name of an event; none: the session's begin or end.
+    pub anchor: Option<&'a str>,
+    /// Before or after it.
+    pub direction: Direction,
+    /// Events before or after it.
+    pub steps: usize,
+}
+
+impl Way<'_> {
+    fn rules(&self, events: &Journeys) -> PathRules {
+        // A name that no event has is no session's.
+        let anchor = self.anchor.map(|anchor| events.number(anchor).unwrap_or(u32::MAX));
+        PathRules { anchor, direction: self.direction, steps: self.steps, is_collapsed: true }
     }
-    if found.other > 0 {
-        push("other".to_owned(), found.other);
+}
+
+fn names(session: &[Event]) -> Vec<u32> {
+    session.iter().map(|event| event.name).collect()
+}
+
+fn path_name(events: &Journeys, path: &[Option<u32>]) -> String {
+    let name = |(place, event): (usize, &Option<u32>)| match event {
+        Some(event) => events.name(*event),
+        None if place == 0 => "(begin)",
+        None => "(end)",
+    };
+    path.iter().enumerate().map(name).collect::<Vec<_>>().join(THEN)
+}
+
+/// Paths of most sessions, the rest as other.
+pub fn flows(events: &Journeys, way: &Way<'_>) -> Table {
+    let mut table = Table::new(&["path", "sessions", "share, %"]);
+    let sessions: Vec<_> = events.persons().flat_map(sessions_of).map(names).collect();
+    let found = paths(&sessions, way.rules(events), PATHS_MAX);
+    let total = found.other + found.top.iter().map(|path| path.sessions).sum::<u64>();
+    let top = found.top.iter().map(|path| (path_name(events, &path.events), path.sessions));
+    let other = (found.other > 0).then(|| (OTHER.to_owned(), found.other));
+    for (path, sessions) in top.chain(other) {
+        table.rows.push(vec![path.into(), sessions.into(), (sessions as f64 / total as f64 * 100.0).into()]);
     }
     table
+}
+
+/// Persons and begins of the sessions behind a point of [`flows`], whose columns are of [`PATHS`]; the newest first.
+pub fn sessions_on(events: &Journeys, way: &Way<'_>, point: &[(&str, String)]) -> Vec<(String, i64)> {
+    let (rules, shown) = (way.rules(events), flows(events, way));
+    let shown: HashSet<&str> = shown.column("path").map(Value::text).filter(|path| *path != OTHER).collect();
+    let is_on = |path: &str| {
+        point.iter().all(|(column, value)| match column.strip_prefix("step ").map(str::parse::<usize>) {
+            Some(Ok(step)) => shown.contains(path) && path.split(THEN).nth(step - 1) == Some(value.as_str()),
+            _ => path == value || (value == OTHER && !shown.contains(path)),
+        })
+    };
+    let mut found = Vec::new();
+    for (person, of_person) in events.named_persons() {
+        for session in sessions_of(of_person) {
+            let path = rules.path(&names(session));
+            if path.is_some_and(|path| is_on(&path_name(events, &path))) {
+                found.push((person.to_owned(), session[0].time));
+            }
+        }
+    }
+    found.sort_unstable_by(|(one, a), (other, b)| b.cmp(a).then_with(|| one.cmp(other)));
+    found
 }
 
 const EXPERIMENTS: Item = Item {
     name: "experiments",
     title: "A/B results",
+    question: "Which variant is better, and is the split as planned?",
     definition: "Persons by the first variant that they saw; converted: revenue after it. Difference to the control (control, a or the first by \
                  name) with an interval and p-value that hold at every look (mSPRT, 95 %). A sample ratio below p = 0.001 makes the result void; \
                  equal shares are taken as the plan.",
@@ -107,6 +183,13 @@ const EXPERIMENTS: Item = Item {
     compute: Compute::Rows(|rows, _| experiments(&rows)),
     headline: Headline::Sum("persons"),
     chart: Chart::Table,
+    behind: Behind {
+        what: "the first exposure of each person to this variant",
+        rows: "(SELECT first_value(event_id ORDER BY timestamp_ns) AS event_id, min(timestamp_ns) AS timestamp_ns, experiment, \
+          first_value(variant ORDER BY timestamp_ns) AS variant FROM {clients} WHERE event_type = 'exposure' AND person IS NOT \
+          NULL AND {where} GROUP BY person, experiment) WHERE TRUE",
+        named: &[("experiment", "experiment"), ("variant", "variant")],
+    },
     trend: None,
 };
 
@@ -117,6 +200,7 @@ fn experiments(rows: &Table) -> Table {
     let mut table = Table::new(&[
         "experiment",
         "variant",
+        "verdict",
         "persons",
         "converted",
         "conversion, %",
@@ -125,7 +209,6 @@ fn experiments(rows: &Table) -> Table {
         "to, points",
         "p-value",
         "revenue / person",
-        "verdict",
     ]);
     let mut by_experiment = BTreeMap::<&str, Vec<&Vec<Value>>>::new();
     for row in &rows.rows {
@@ -153,6 +236,7 @@ fn experiments(rows: &Table) -> Table {
             table.rows.push(vec![
                 experiment.into(),
                 row[1].clone(),
+                verdict.into(),
                 row[2].clone(),
                 row[3].clone(),
                 of(row).mean().map(|mean| mean * 100.0).into(),
@@ -161,16 +245,34 @@ fn experiments(rows: &Table) -> Table {
                 points(|effect| effect.interval.1).into(),
                 found.as_ref().map(|effect| effect.p_value).into(),
                 (number(row, 4) / number(row, 2).max(1.0)).into(),
-                verdict.into(),
             ]);
         }
     }
     table
 }
 
+/// SQL of the first event in each week of each person of a cohort. The conditions select the start event, and the event that is shown.
+macro_rules! retained {
+    ($start:literal, $shown:literal) => {
+        concat!(
+            "(SELECT first_value(e.event_id ORDER BY e.timestamp_ns) AS event_id, min(e.timestamp_ns) AS timestamp_ns, \
+             substr(CAST(date_trunc('week', max(f.first)) AS VARCHAR), 1, 10) AS week, CASE (e.timestamp_ns + 259200000000000) / \
+             604800000000000 - (f.first_ns + 259200000000000) / 604800000000000 WHEN 0 THEN 'persons' ELSE concat('week ', \
+             (e.timestamp_ns + 259200000000000) / 604800000000000 - (f.first_ns + 259200000000000) / 604800000000000, ', %') END AS \
+             cell FROM {clients} e JOIN (SELECT person, min(timestamp) AS first, min(timestamp_ns) AS first_ns FROM {clients} WHERE \
+             person IS NOT NULL AND {until} AND ",
+            $start,
+            " GROUP BY person) f ON e.person = f.person WHERE {until} AND ",
+            $shown,
+            " GROUP BY e.person, 4) WHERE TRUE"
+        )
+    };
+}
+
 const RETENTION: Item = Item {
     name: "retention",
     title: "Retention",
+    question: "How many come again in the weeks after their first visit?",
     definition: "Persons by the week (from Monday) of their first event ever; share of them that came again in each week after. A week that \
                  isn't over has no figure.",
     days: 56.0,
@@ -181,8 +283,18 @@ const RETENTION: Item = Item {
     compute: Compute::Journeys(|events, filters| weekly(events, filters, [None, None])),
     headline: Headline::Sum("persons"),
     chart: Chart::Grid,
+    behind: Behind {
+        what: RETAINED_BEHIND,
+        rows: retained!("TRUE", "TRUE"),
+        named: &[("week", "week"), ("cell", "cell")],
+    },
     trend: None,
 };
+
+/// Meaning of what is behind a cell of retention.
+pub const RETAINED_BEHIND: &str = "the first event in that week of each person of the cohort who came";
+/// Rows behind a cell of retention, with the conditions of the start event and of the event that is shown.
+pub const RETAINED: &str = retained!("{start}", "{shown}");
 
 /// Weeks of a cohort that are shown.
 const WEEKS: usize = 8;
@@ -228,6 +340,7 @@ pub fn weekly(events: &Journeys, filters: &Filters, names: [Option<&str>; 2]) ->
 const FEEDBACK: Item = Item {
     name: "feedback",
     title: "User feedback",
+    question: "How satisfied are people, and what do they say?",
     definition: "NPS: % of scores 9 and 10 − % of 0 to 6. CSAT: % of scores in the top 40 % of the scale. Mean as the survey's scale has it.",
     days: 30.0,
     kinds: &["feedback"],
@@ -236,14 +349,63 @@ const FEEDBACK: Item = Item {
     sql: "SELECT survey_id AS survey, type, count(*) AS answers, avg(score) AS mean, \
           CASE WHEN type = 'nps' THEN 100.0 * (count(*) FILTER (WHERE score >= 9) - count(*) FILTER (WHERE score <= 6)) \
           / nullif(count(score), 0) END AS \"NPS, points\", \
-          CASE WHEN type = 'csat' THEN 100.0 * count(*) FILTER (WHERE score > 0.6 * score_max) / nullif(count(score), 0) END AS \"CSAT, %\", \
+          CASE WHEN type = 'csat' THEN 100.0 * count(*) FILTER (WHERE score > 0.6 * score_max) / nullif(count(score * score_max), 0) END AS \"CSAT, %\", \
           first_value(text ORDER BY timestamp_ns DESC) FILTER (WHERE text IS NOT NULL) AS \"latest text\" \
           FROM feedback WHERE {where} GROUP BY survey_id, type ORDER BY survey_id, type",
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("answers"),
     chart: Chart::Bars("survey", "answers"),
+    behind: Behind {
+        what: "answers",
+        rows: "feedback WHERE {where}",
+        named: &[("survey", "survey_id"), ("type", "type"), ("series", "type")],
+    },
     trend: Some(Trend {
         title: "Answers",
         sql: "SELECT {bucket} AS bucket, type AS series, count(*) AS value FROM feedback WHERE {where} GROUP BY 1, 2 ORDER BY 1, 2",
+        gaps: Gaps::Zero,
+        behind: None,
     }),
 };
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+
+    use super::*;
+    use crate::journeys::Reader;
+
+    /// Of 22 paths, each of one session, 20 are shown.
+    #[test]
+    fn paths_that_arent_shown_are_behind_other() {
+        let texts = |of: fn(usize) -> String| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values((0..22).map(of)))
+        };
+        let rows = RecordBatch::try_from_iter([
+            ("user_id", texts(|n| format!("user-{n}"))),
+            ("anonymous_id", texts(|_| String::new())),
+            ("timestamp_ns", Arc::new(Int64Array::from_iter_values(0..22)) as ArrayRef),
+            ("event_name", texts(|n| format!("e{n:02}"))),
+        ]);
+        let mut reader = Reader::new(&[]).expect("no persons");
+        reader.add(&rows.expect("rows")).expect("columns");
+        let events = reader.finish();
+        let count = |column: &'static str, value: &str| {
+            sessions_on(&events, &FIRST_EVENTS, &[(column, value.to_owned())]).len()
+        };
+        let shown = flows(&events, &FIRST_EVENTS);
+        assert_eq!((shown.rows.len(), count("path", OTHER)), (PATHS_MAX + 1, 2));
+        assert!(shown.rows[..PATHS_MAX].iter().all(|row| count("path", row[0].text()) == 1), "{shown:?}");
+        // A band has what is drawn.
+        assert_eq!(
+            (count("step 1", "e00"), count("step 1", "e21"), count("step 2", "(end)")),
+            (1, 0, PATHS_MAX)
+        );
+        assert_eq!(
+            sessions_on(&events, &FIRST_EVENTS, &[("path", OTHER.to_owned())])[0],
+            ("user-21".to_owned(), 21)
+        );
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
+use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_asked};
 use crate::filters::{ACCESSES, NONE, SECOND};
 use crate::table::{Table, Value};
 
@@ -17,6 +17,7 @@ pub const TEAM: Team = Team {
 const PATTERNS: Item = Item {
     name: "access",
     title: "Access patterns",
+    question: "Who signs in, who is refused, and where is somebody new?",
     definition: "Attempts by action: successes, failures (wrong credentials), denials (no permission), and principals that reached a target for the \
                  first time in the period.",
     days: 7.0,
@@ -32,15 +33,23 @@ const PATTERNS: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("attempts"),
     chart: Chart::Bars("action", "attempts"),
+    behind: Behind {
+        what: "attempts",
+        rows: "accesses WHERE {where}",
+        named: &[("action", "action"), ("series", "outcome")],
+    },
     trend: Some(Trend {
         title: "Attempts by outcome",
         sql: "SELECT {bucket} AS bucket, outcome AS series, count(*) AS value FROM accesses WHERE {where} GROUP BY 1, 2 ORDER BY 1, 2",
+        gaps: Gaps::Zero,
+        behind: None,
     }),
 };
 
 const THREATS: Item = Item {
     name: "threats",
     title: "Threats",
+    question: "Who attacks, and how?",
     definition: "In 5 minutes: brute force, 10 failures of a principal; credential stuffing, 10 principals failing from an address; scanner, 20 different \
                  targets that an address was denied or didn't find. Impossible travel: successes of a principal in two countries within an hour.",
     days: 1.0,
@@ -52,10 +61,21 @@ const THREATS: Item = Item {
     compute: Compute::Rows(|rows, _| threats(&rows)),
     headline: Headline::Rows("cases"),
     chart: Chart::Table,
+    behind: Behind {
+        what: "attempts of or on this subject",
+        rows: "accesses WHERE {where}",
+        named: &[("subject", "(principal = {value} OR client_address = {value})")],
+    },
     trend: Some(Trend {
         title: "Failed and denied attempts",
         sql: "SELECT {bucket} AS bucket, outcome AS series, count(*) AS value FROM accesses WHERE {where} AND outcome <> 'success' \
               GROUP BY 1, 2 ORDER BY 1, 2",
+        gaps: Gaps::Zero,
+        behind: Some(Behind {
+            what: "attempts that failed or were denied",
+            rows: "accesses WHERE {where} AND outcome <> 'success'",
+            named: &[("series", "outcome")],
+        }),
     }),
 };
 
@@ -175,6 +195,7 @@ fn threats(rows: &Table) -> Table {
 const COMPLIANCE: Item = Item {
     name: "compliance",
     title: "Compliance",
+    question: "What did people agree to, and how old is what is stored?",
     definition: "Latest decision of each person by purpose: granted / decided. Age of the oldest event by kind, to compare with retention.",
     days: 90.0,
     kinds: &["consent"],
@@ -189,35 +210,48 @@ const COMPLIANCE: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Share("granted", "decided"),
     chart: Chart::Bars("name", "granted, %"),
+    behind: Behind {
+        what: "decisions, or stored events",
+        rows: "(SELECT event_id, timestamp_ns, 'consent' AS subject, purpose AS name FROM consents WHERE {where} UNION ALL SELECT \
+          event_id, timestamp_ns, 'stored', event_type FROM events WHERE timestamp_ns < {to}) WHERE TRUE",
+        named: &[("subject", "subject"), ("name", "name")],
+    },
     trend: None,
 };
 
 const VULNERABILITIES: Item = Item {
     name: "vulnerabilities",
     title: "Vulnerabilities",
+    question: "Which weaknesses are open or overdue?",
     definition: "Newest state of each finding of category vulnerability at the period's end: open and overdue by severity, mean age of open ones, mean \
-                 days from found to fixed.",
+                 days from found to the first report that it is fixed.",
     days: 90.0,
     kinds: &["finding"],
     empty: "There are no reports of a scanner. Import SARIF or CycloneDX with `tickstream-warehouse import`.",
     filters: NONE,
     sql: "SELECT severity, count(*) FILTER (WHERE status = 'open') AS open, count(*) FILTER (WHERE status = 'open' AND due < {to}) AS overdue, \
           avg(CASE WHEN status = 'open' THEN ({to} - found_ns) / 86400e9 END) AS \"mean age, days\", \
-          avg(CASE WHEN status = 'fixed' THEN (last_ns - found_ns) / 86400e9 END) AS \"time to fix, days\", \
+          avg(CASE WHEN status = 'fixed' THEN (fixed_ns - found_ns) / 86400e9 END) AS \"time to fix, days\", \
           count(*) FILTER (WHERE status = 'fixed') AS fixed FROM (SELECT finding_id, \
           first_value(severity ORDER BY timestamp_ns DESC) AS severity, first_value(status ORDER BY timestamp_ns DESC) AS status, \
-          min(timestamp_ns) AS found_ns, max(timestamp_ns) AS last_ns, max(CAST(due_time AS BIGINT)) AS due FROM findings \
+          min(timestamp_ns) AS found_ns, min(CASE WHEN status = 'fixed' THEN timestamp_ns END) AS fixed_ns, max(CAST(due_time AS BIGINT)) AS due FROM findings \
           WHERE coalesce(category, 'vulnerability') = 'vulnerability' AND timestamp_ns < {to} GROUP BY finding_id) \
           GROUP BY severity ORDER BY CASE severity WHEN 'critical' THEN 0 WHEN 'high' THEN 1 WHEN 'medium' THEN 2 WHEN 'low' THEN 3 ELSE 4 END",
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("open"),
     chart: Chart::Bars("severity", "open"),
+    behind: Behind {
+        what: "reports of the findings",
+        rows: "findings WHERE coalesce(category, 'vulnerability') = 'vulnerability' AND timestamp_ns < {to}",
+        named: &[("severity", "coalesce(severity, '–')")],
+    },
     trend: None,
 };
 
 const POSTURE: Item = Item {
     name: "posture",
     title: "Posture",
+    question: "Are configurations and sign-ins as they should be?",
     definition: "Checks of category misconfiguration whose newest finding is passed or fixed / checks; sign-ins with a strong method (sso, passkey, webauthn, mfa, \
                  certificate) / sign-ins that succeeded.",
     days: 90.0,
@@ -234,5 +268,12 @@ const POSTURE: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Share("passed", "checks"),
     chart: Chart::Bars("area", "passed, %"),
+    behind: Behind {
+        what: "checks, or sign-ins",
+        rows: "(SELECT event_id, timestamp_ns, 'configuration' AS area FROM findings WHERE category = 'misconfiguration' AND \
+          timestamp_ns < {to} UNION ALL SELECT event_id, timestamp_ns, 'strong sign-ins' FROM accesses WHERE action = 'login' \
+          AND outcome = 'success' AND {where}) WHERE TRUE",
+        named: &[("area", "area")],
+    },
     trend: None,
 };

@@ -1,6 +1,6 @@
-//! Video: playback, streaming, CDNs, players, DRM. A view is one viewing of one video, by its view_id.
+//! Video: playback, streaming, CDNs, players, DRM. A view is one viewing of one video, by its view_id; it counts where it began.
 
-use super::item::{Chart, Compute, Headline, Item, Team, Trend, as_asked};
+use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_asked};
 use crate::filters::CLIENT;
 
 /// The team's page.
@@ -12,6 +12,7 @@ const EMPTY: &str = "There are no views in this period. Video events need a view
 const PLAYBACK: Item = Item {
     name: "playback",
     title: "Playback quality",
+    question: "Do videos start quickly and play without stalls?",
     definition: "Mean startup score 8 / (8 + seconds) · 100 of views that started (Mux); rebuffering: stalled / (watched + stalled); stalls an hour \
                  watched; views that a fatal error ended.",
     days: 1.0,
@@ -25,39 +26,55 @@ const PLAYBACK: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("views"),
     chart: Chart::Bars("platform", "startup score"),
+    behind: Behind {
+        what: "events of these views",
+        rows: "{viewed} WHERE TRUE",
+        named: &[("platform", "platform"), ("series", "{value} = 'score'")],
+    },
     trend: Some(Trend {
         title: "Startup score",
         sql: "SELECT {bucket} AS bucket, 'score' AS series, avg(8.0 / (8.0 + startup_ms / 1000.0) * 100.0) AS value FROM {views} \
               GROUP BY 1 ORDER BY 1",
+        gaps: Gaps::Open,
+        behind: None,
     }),
 };
 
 const STREAMING: Item = Item {
     name: "streaming",
     title: "Streaming performance",
-    definition: "By title: startup time p50 and p95, stalls an hour, mean bitrate, and views that failed before their start.",
+    question: "Which titles start slowly or stall?",
+    definition: "By title: startup time p50 and p95, stalls an hour, bitrate weighted by the time watched, and views that failed before their start.",
     days: 1.0,
     kinds: &["video"],
     empty: EMPTY,
     filters: CLIENT,
     sql: "SELECT coalesce(title, '(no title)') AS title, count(*) AS views, quantile_sketch(startup_ms, 0.5) AS \"startup p50, ms\", \
           quantile_sketch(startup_ms, 0.95) AS \"startup p95, ms\", sum(stalls) / nullif(sum(watched_ms) / 3600000.0, 0) AS \"stalls / hour\", \
-          avg(bitrate) / 1000.0 AS \"bitrate, kbit/s\", \
+          sum(bitrate * watched_ms) / nullif(sum(CASE WHEN bitrate IS NOT NULL THEN watched_ms END), 0) / 1000.0 AS \"bitrate, kbit/s\", \
           100.0 * count(*) FILTER (WHERE has_failed AND NOT has_started) / count(*) AS \"failed before start, %\" \
           FROM {views} GROUP BY 1 ORDER BY views DESC, title LIMIT 200",
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("views"),
     chart: Chart::Bars("title", "startup p95, ms"),
+    behind: Behind {
+        what: "events of these views",
+        rows: "{viewed} WHERE TRUE",
+        named: &[("title", "coalesce(title, '(no title)')"), ("series", "{value} = 'rebuffering'")],
+    },
     trend: Some(Trend {
         title: "Rebuffering, %",
         sql: "SELECT {bucket} AS bucket, 'rebuffering' AS series, 100.0 * sum(stalled_ms) / nullif(sum(watched_ms + stalled_ms), 0) AS value \
               FROM {views} GROUP BY 1 ORDER BY 1",
+        gaps: Gaps::Open,
+        behind: None,
     }),
 };
 
 const CDNS: Item = Item {
     name: "cdns",
     title: "CDN comparison",
+    question: "Which CDN is slow?",
     definition: "By CDN: views, mean startup time with the interval of 95 % (normal), rebuffering and failed views.",
     days: 1.0,
     kinds: &["video"],
@@ -72,15 +89,23 @@ const CDNS: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Rows("CDNs"),
     chart: Chart::Bars("cdn", "startup, ms"),
+    behind: Behind {
+        what: "events of these views",
+        rows: "{viewed} WHERE cdn IS NOT NULL",
+        named: &[("cdn", "cdn"), ("series", "cdn")],
+    },
     trend: Some(Trend {
         title: "Startup by CDN, ms",
         sql: "SELECT {bucket} AS bucket, cdn AS series, avg(startup_ms) AS value FROM {views} WHERE cdn IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2",
+        gaps: Gaps::Open,
+        behind: None,
     }),
 };
 
 const PLAYERS: Item = Item {
     name: "players",
     title: "Players",
+    question: "Which player or version fails?",
     definition: "By player and version: views, startup score, rebuffering and failed views.",
     days: 7.0,
     kinds: &["video"],
@@ -94,12 +119,18 @@ const PLAYERS: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Rows("players"),
     chart: Chart::Bars("player", "failed, %"),
+    behind: Behind {
+        what: "events of these views",
+        rows: "{viewed} WHERE player IS NOT NULL",
+        named: &[("player", "concat(player, ' ', coalesce(player_version, ''))")],
+    },
     trend: None,
 };
 
 const DRM: Item = Item {
     name: "drm",
     title: "DRM",
+    question: "Do viewers get their licences, and how fast?",
     definition: "By DRM type: licences, p95 of the time to one, failed: DRM errors / (licences + DRM errors).",
     days: 7.0,
     kinds: &["video"],
@@ -113,5 +144,10 @@ const DRM: Item = Item {
     compute: Compute::Rows(as_asked),
     headline: Headline::Sum("licences"),
     chart: Chart::Bars("drm", "p95, ms"),
+    behind: Behind {
+        what: "licences and DRM errors",
+        rows: "video_analytics WHERE drm_type IS NOT NULL AND (video_event = 'license' OR error_source = 'drm') AND {where}",
+        named: &[("drm", "drm_type")],
+    },
     trend: None,
 };

@@ -134,17 +134,21 @@ impl Changes for DirtyDays {
 
     fn rows(&mut self, _: &str, rows: &RecordBatch) {
         let times = rows.column(0).as_primitive::<Int64Type>();
-        self.days.extend(times.values().iter().map(|ns| ns.div_euclid(DAY_NS)));
+        self.days.extend(times.values().iter().copied().map(day_of));
     }
 
-    fn hours(&mut self, _: &str, hours: BTreeSet<i64>) {
-        self.days.extend(hours.into_iter().map(day_of_hour));
+    fn between(&mut self, _: &str, least: i64, greatest: i64) {
+        self.days.extend(day_of(least)..=day_of(greatest));
+    }
+
+    fn is_enough(&self, least: i64, greatest: i64) -> bool {
+        day_of(least) == day_of(greatest)
     }
 }
 
-/// Day of an hour that is given in seconds; days are counted from 1970.
-fn day_of_hour(hour_s: i64) -> i64 {
-    hour_s.div_euclid(86_400)
+/// Day of a time; days are counted from 1970.
+fn day_of(ns: i64) -> i64 {
+    ns.div_euclid(DAY_NS)
 }
 
 /// Name of a day, for parts.
@@ -187,6 +191,6 @@ mod tests {
     fn days_have_runs_and_names() {
         assert_eq!(runs(&BTreeSet::from([3, 4, 5, 8, 10, 11])), [(3, 5), (8, 8), (10, 11)]);
         assert_eq!(day_name(20_785), "2026-11-28");
-        assert_eq!(day_of_hour(86_399), 0);
+        assert_eq!(day_of(86_399_999_999_999), 0);
     }
 }

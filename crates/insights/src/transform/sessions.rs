@@ -18,7 +18,7 @@ use tickstream_warehouse_core::maintenance::{Exchange, Part};
 
 use super::people::{BUCKETS, People, bucket};
 use super::stitch::{Event, Events, Kind, Session, TEXTS, place};
-use super::{DAY_NS, Done, TransformError, Work, between, day_name, day_of_hour, runs, texts};
+use super::{DAY_NS, Done, TransformError, Work, between, day_name, day_of, runs, texts};
 use crate::texts::Texts;
 
 /// Kinds of events that make sessions: what a person does.
@@ -52,7 +52,7 @@ impl Changes for Dirty {
         if let Some(times) =
             rows.column_by_name("timestamp_ns").and_then(|times| times.as_primitive_opt::<Int64Type>())
         {
-            self.days.extend(times.values().iter().map(|ns| ns.div_euclid(DAY_NS)));
+            self.days.extend(times.values().iter().copied().map(day_of));
         }
         for name in ["user_id", "anonymous_id"] {
             let ids = rows.column_by_name(name).and_then(|ids| ids.as_string_opt::<i32>());
@@ -64,10 +64,10 @@ impl Changes for Dirty {
         }
     }
 
-    fn hours(&mut self, event_type: &str, hours: BTreeSet<i64>) {
+    fn between(&mut self, event_type: &str, least: i64, greatest: i64) {
         self.has_links |= !KINDS.contains(&event_type);
         self.is_anybody = true;
-        self.days.extend(hours.into_iter().map(day_of_hour));
+        self.days.extend(day_of(least)..=day_of(greatest));
     }
 }
 

@@ -61,6 +61,10 @@ fn return_on_cost() {
     assert_eq!(found.number("player", "cost"), delivery as f64);
     let paid = WORLD.facts.funnel[2] + people::PAID.iter().sum::<u64>();
     assert_eq!(found.number("checkout", "converted"), paid as f64);
+    // Each buyer once, whatever features they used.
+    let bill = (hosts + delivery + ads) as f64;
+    near(found.number("(all)", "cost / converted person"), bill / found.number("(all)", "converted"), 1e-9);
+    assert_eq!(found.number("(all)", "converted"), paid as f64);
     near(
         found.number("checkout", "cost / converted person"),
         found.number("checkout", "cost") / paid as f64,

@@ -30,7 +30,8 @@ fn fault_80_pages_hold_while_bombs_take_all_places() {
     let world = World::within(Vec::new(), Facts::default(), |limits| {
         (limits.time, limits.concurrent) = (Duration::from_secs(8), 2);
     });
-    let answers = Arc::new(Answers::new(world.engine()).with_quick(Duration::ZERO));
+    let answers = Answers::new(world.engine()).with_quick(Duration::ZERO).with_patience(Duration::MAX);
+    let answers = Arc::new(answers);
     let site = Site::new(world.engine(), answers);
     let role = Role::local();
     world.block_on(async {

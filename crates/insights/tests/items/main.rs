@@ -1,7 +1,9 @@
 //! The planted month: each of the 35 items shows what was planted, exactly where it is a count. Derived tables equal a rebuild.
 
+mod attacks;
 mod business;
 mod clients;
+mod definitions;
 mod derived;
 mod faults;
 mod machines;

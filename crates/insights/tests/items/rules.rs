@@ -71,6 +71,19 @@ fn alerts_fire_in_the_outage_and_not_today() {
     assert_eq!(firing[0].alertmanager(OUTAGE)["labels"]["subject"], "payments");
 }
 
+/// A rule over a column that isn't there can never fire: it says so, and the others go on.
+#[test]
+fn a_rule_without_its_column_tells_of_itself() {
+    let rules = Rules::read(&RULES.replace("startup, ms", "start, ms")).unwrap();
+    let firing = WORLD.firing(&rules, OUTAGE);
+    let names: Vec<_> = firing.iter().map(|firing| firing.name.as_str()).collect();
+    assert_eq!(names, ["budget burns", "slow CDN", "low availability", "no costs"]);
+    assert!(
+        firing[1].summary.contains("has no column \"start, ms\"; it has cdn, views, startup, ms"),
+        "{firing:?}"
+    );
+}
+
 /// The streaming detector, which the benchmark NAB scores, over the line of an item.
 #[test]
 fn the_outage_is_unusual_by_the_streaming_detector() {

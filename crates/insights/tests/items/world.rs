@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tickstream_insights::alerts::{Firing, Rules};
 use tickstream_insights::answers::Answers;
-use tickstream_insights::ask::{Answer, Asker};
+use tickstream_insights::ask::{Answer, Asker, Unusual};
 use tickstream_insights::filters::{Filters, Parameters};
 use tickstream_insights::pages::Site;
 use tickstream_insights::plan::{Check, Plan};
@@ -32,6 +33,13 @@ pub struct World {
     runtime: Runtime,
     engine: Arc<Engine>,
     _directory: TempDir,
+}
+
+/// Number of events that a page of those behind a point names.
+#[track_caller]
+pub fn count_of(html: &str) -> u64 {
+    let figure = html.split("<strong>").nth(1).and_then(|rest| rest.split('<').next());
+    figure.unwrap_or_else(|| panic!("{html}")).replace(',', "").parse().unwrap()
 }
 
 pub static WORLD: LazyLock<World> = LazyLock::new(|| {
@@ -96,6 +104,15 @@ impl World {
         self.runtime.block_on(plan.check(Asker::new(&self.engine, &role), &filters)).unwrap()
     }
 
+    /// Hours in which the line of an item was unusual.
+    pub fn unusual(&self, path: &str) -> Vec<Unusual> {
+        let (team, item) = path.split_once('/').unwrap();
+        let item = teams::team(team).unwrap().item(item).unwrap();
+        let filters = Filters::read(&Parameters::default(), item.days, NOW);
+        let role = Role::local();
+        self.runtime.block_on(Asker::new(&self.engine, &role).unusual(item, &filters)).unwrap()
+    }
+
     /// Engine over its tables.
     pub fn engine(&self) -> Arc<Engine> {
         self.engine.clone()
@@ -123,15 +140,36 @@ impl World {
         address
     }
 
-    /// Answers for pages.
+    /// Answers for pages, whose visitors wait.
     pub fn answers(&self) -> Arc<Answers> {
-        Arc::new(Answers::new(self.engine.clone()))
+        Arc::new(Answers::new(self.engine.clone()).with_patience(Duration::MAX))
+    }
+
+    /// Rows of SQL.
+    pub fn sql(&self, sql: &str) -> Table {
+        let role = Role::local();
+        self.runtime.block_on(Asker::new(&self.engine, &role).sql(sql)).unwrap()
+    }
+
+    /// Lines of a page that is CSV without quotes.
+    pub fn csv(&self, path: &str, query: &str) -> Vec<Vec<String>> {
+        let page = self.page(path, query, &Role::local());
+        let text = String::from_utf8(page.body).unwrap();
+        assert_eq!(page.status, 200, "{text}");
+        let cells = |line: &str| line.split(',').map(str::to_owned).collect();
+        text.lines().map(cells).collect()
     }
 
     /// A page.
     pub fn page(&self, path: &str, query: &str, role: &Role) -> Page {
         let site = Site::new(self.engine.clone(), self.answers());
         self.runtime.block_on(site.page(path, query, role))
+    }
+
+    /// The same with answers that are kept.
+    pub fn page_of(&self, answers: &Arc<Answers>, path: &str, query: &str) -> Page {
+        let site = Site::new(self.engine.clone(), answers.clone());
+        self.runtime.block_on(site.page(path, query, &Role::local()))
     }
 
     /// Serves the pages to this host until the process is ended.

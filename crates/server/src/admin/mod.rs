@@ -23,7 +23,7 @@ pub mod tap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use tickstream_service::admin::{Admin, AdminError, Endpoint};
 use tickstream_service::logs::LogLosses;
@@ -62,7 +62,7 @@ pub struct ServerInfo {
     pub visible: Arc<Versioned<VisibleConfig>>,
 }
 
-/// The running endpoint. Dropping this removes its unix sockets.
+/// The running endpoint. Dropping this ends it, and removes its unix sockets.
 #[derive(Debug)]
 pub struct Serving {
     admin: Admin,
@@ -70,6 +70,11 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Ends it once the requests that have begun are answered.
+    pub fn finish(self) {
+        self.admin.finish();
+    }
+
     /// Logs what an operator should know of it.
     pub fn log(&self) {
         self.place.log();
@@ -108,6 +113,4 @@ async fn look_until_handed_over(program: Arc<ServerAdmin>) {
         }
         tokio::time::sleep(health::LOOK_INTERVAL).await;
     }
-    // Who asked for it is answered before.
-    tokio::time::sleep(Duration::from_millis(100)).await;
 }

@@ -3,21 +3,18 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::ListenError;
 use crate::config::Config;
+use crate::ring;
 
 /// Between keepalive probes.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// Unanswered probes that end a connection.
 const KEEPALIVE_RETRIES: u32 = 3;
-/// Longest wait for the sockets of a process that was killed: 6 to 160 ms were seen.
-const IN_USE_PATIENCE: Duration = Duration::from_secs(1);
-/// Wait between two attempts.
-const IN_USE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A socket that connections come from.
 #[derive(Debug)]
@@ -53,22 +50,11 @@ impl Listener {
                 is_passed: false,
             })
         };
-        // The kernel keeps the sockets of a process that was killed for some time.
-        let began = Instant::now();
-        loop {
-            match bind() {
-                Ok(listener) => return Ok(listener),
-                Err(error)
-                    if error.kind() == io::ErrorKind::AddrInUse && began.elapsed() < IN_USE_PATIENCE =>
-                {
-                    std::thread::sleep(IN_USE_INTERVAL);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    return Err(ListenError::InUse { address });
-                }
-                Err(source) => return Err(ListenError::Address { address, source }),
-            }
-        }
+        let is_held = |error: &io::Error| error.kind() == io::ErrorKind::AddrInUse;
+        ring::once_released(bind, is_held).map_err(|source| match is_held(&source) {
+            true => ListenError::InUse { address },
+            false => ListenError::Address { address, source },
+        })
     }
 
     /// One more socket of the same address, for another shard.

@@ -56,7 +56,7 @@ impl Control {
         self.command.fetch_max(command as u8, Ordering::Relaxed);
     }
 
-    /// Command that shards obey now.
+    /// Command that shards follow now.
     pub fn command(&self) -> Command {
         match self.command.load(Ordering::Relaxed) {
             0 => Command::Serve,

@@ -134,11 +134,12 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     spec.control.enter(spec.shard);
     let own: Vec<_> = spec.listeners.iter().map(|(fd, _)| *fd).collect();
     let listeners = ring::keep_descriptors(&own, &spec.all_listeners);
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu))
-        .name(&format!("shard-{}", spec.shard))
-        .io_memory(0)
-        .ring_depth(EXECUTOR_RING_DEPTH)
-        .make()
+    let name = format!("shard-{}", spec.shard);
+    let make = || {
+        let builder = LocalExecutorBuilder::new(Placement::Fixed(spec.cpu)).name(&name);
+        builder.io_memory(0).ring_depth(EXECUTOR_RING_DEPTH).make()
+    };
+    let executor = ring::once_released(make, |error| executor_errno(error) == Some(libc::ENOMEM))
         .map_err(|error| ShardError::Executor { cpu: spec.cpu, reason: executor_reason(&error) })?;
     executor.run(async move {
         // The first time that an executor sleeps takes it tens of milliseconds: before there is a client.
@@ -151,13 +152,20 @@ fn run(spec: Spec, events: &Sender<Event>) -> Result<(), ShardError> {
     })
 }
 
-fn executor_reason(error: &glommio::GlommioError<()>) -> String {
+fn executor_errno(error: &glommio::GlommioError<()>) -> Option<i32> {
     match error {
+        glommio::GlommioError::IoError(io) => io.raw_os_error(),
+        _ => None,
+    }
+}
+
+fn executor_reason(error: &glommio::GlommioError<()>) -> String {
+    match executor_errno(error) {
         // From Linux 6.14 on a user's rings count as locked memory.
-        glommio::GlommioError::IoError(io) if io.raw_os_error() == Some(libc::ENOMEM) => {
+        Some(libc::ENOMEM) => {
             format!("{error}; a shard takes 2 MiB of locked memory: raise it with ulimit -l or LimitMEMLOCK=")
         }
-        error => error.to_string(),
+        _ => error.to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use super::listener::Listener;
@@ -31,6 +31,10 @@ const LIFETIME: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(10);
 /// Accepting pauses for so long after it failed, most likely for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time after the endpoint was told to end in which connections are still taken: those that wait to be.
+const LAST_ACCEPTS: Duration = Duration::from_millis(50);
+/// Longest time from then on for requests that have begun, or are about to.
+pub const GOODBYE: Duration = Duration::from_secs(2);
 /// Threads for handlers that block, at a time.
 pub const BLOCKING_THREADS_MAX: usize = 8;
 
@@ -38,62 +42,111 @@ pub const BLOCKING_THREADS_MAX: usize = 8;
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n\
     Content-Length: 21\r\n\r\ntoo many connections\n";
 
-/// Accepts connections on every listener from now on, on tasks of the current runtime.
-pub fn serve<P: Program>(listeners: Vec<Listener>, router: &Arc<Router<P>>) {
+/// Answers on every listener, on tasks of the current runtime, until `until` ends; then takes the connections that wait, and
+/// lets requests come to their answers.
+pub async fn serve<P: Program>(
+    listeners: Vec<Listener>,
+    router: &Arc<Router<P>>,
+    until: impl Future<Output = ()>,
+) {
+    let (end, ended) = watch::channel(false);
     for listener in listeners {
-        let router = Arc::clone(router);
+        let (router, ended) = (Arc::clone(router), ended.clone());
         tokio::spawn(async move {
-            if let Err(error) = accept(listener, router).await {
+            if let Err(error) = accept(listener, router, ended).await {
                 tracing::error!(%error, "the admin endpoint stops listening");
             }
         });
     }
+    drop(ended);
+    until.await;
+    end.send_replace(true);
+    // Each listener and each connection has a receiver.
+    let _ = timeout(GOODBYE, end.closed()).await;
 }
 
-async fn accept<P: Program>(listener: Listener, router: Arc<Router<P>>) -> io::Result<()> {
+async fn accept<P: Program>(
+    listener: Listener,
+    router: Arc<Router<P>>,
+    ended: watch::Receiver<bool>,
+) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut over = pin!(over(ended.clone()));
     match listener {
         Listener::Tcp(listener) => {
             let listener = TcpListener::from_std(listener)?;
             let via = Via::Tcp(listener.local_addr()?);
-            loop {
-                let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
+            while let Some(accepted) = accepted(listener.accept(), over.as_mut()).await {
+                let Ok((stream, _)) = accepted else { continue };
                 match Arc::clone(&places).try_acquire_owned() {
-                    Ok(permit) => drop(tokio::spawn(converse(stream, via, Arc::clone(&router), permit))),
+                    Ok(permit) => {
+                        drop(tokio::spawn(converse(stream, via, Arc::clone(&router), ended.clone(), permit)));
+                    }
                     Err(_) => _ = stream.try_write(FULL),
                 }
             }
         }
         Listener::Unix(listener, _) => {
             let listener = UnixListener::from_std(listener)?;
-            loop {
-                let Some((stream, _)) = accepted(listener.accept().await).await else { continue };
+            while let Some(accepted) = accepted(listener.accept(), over.as_mut()).await {
+                let Ok((stream, _)) = accepted else { continue };
                 match Arc::clone(&places).try_acquire_owned() {
-                    Ok(permit) => {
-                        drop(tokio::spawn(converse(stream, Via::Unix, Arc::clone(&router), permit)));
-                    }
+                    Ok(permit) => drop(tokio::spawn(converse(
+                        stream,
+                        Via::Unix,
+                        Arc::clone(&router),
+                        ended.clone(),
+                        permit,
+                    ))),
                     Err(_) => _ = stream.try_write(FULL),
                 }
             }
         }
     }
+    Ok(())
 }
 
-async fn accepted<T>(accepted: io::Result<T>) -> Option<T> {
+/// Until the endpoint was told to end, and those who had connected then were seen.
+async fn over(mut ended: watch::Receiver<bool>) {
+    ends(&mut ended).await;
+    sleep(LAST_ACCEPTS).await;
+}
+
+/// Until the endpoint was told to end.
+async fn ends(ended: &mut watch::Receiver<bool>) {
+    // An error means that its runtime goes.
+    let _ = ended.wait_for(|has_ended| *has_ended).await;
+}
+
+/// One connection more; `None`: no more are taken.
+async fn accepted<T>(
+    accept: impl Future<Output = io::Result<T>>,
+    over: Pin<&mut impl Future<Output = ()>>,
+) -> Option<io::Result<T>> {
+    let accepted = tokio::select! {
+        biased;
+        accepted = accept => accepted,
+        () = over => return None,
+    };
     if accepted.is_err() {
         sleep(ACCEPT_PAUSE).await;
     }
-    accepted.ok()
+    Some(accepted)
 }
 
-/// One connection, until it ends or has lasted long enough.
+/// One connection, until it ends, has lasted long enough, or the endpoint ends: then a client that has just connected still
+/// has its first request answered.
 async fn converse<P: Program>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     via: Via,
     router: Arc<Router<P>>,
+    mut ended: watch::Receiver<bool>,
     _place: OwnedSemaphorePermit,
 ) {
+    let first_request = Arc::new(Notify::new());
+    let begun = Arc::clone(&first_request);
     let service = service_fn(move |request| {
+        begun.notify_one();
         let router = Arc::clone(&router);
         async move { Ok::<_, Infallible>(router.answer(via, &request).await) }
     });
@@ -105,9 +158,17 @@ async fn converse<P: Program>(
             .max_headers(HEADERS_MAX)
             .serve_connection(TokioIo::new(stream), service)
     );
-    // Its end is no news: clients go as they please.
-    if timeout(LIFETIME, connection.as_mut()).await.is_err() {
-        connection.as_mut().graceful_shutdown();
-        let _ = timeout(LAST_ANSWER, connection).await;
+    let last_request = async {
+        ends(&mut ended).await;
+        first_request.notified().await;
+    };
+    tokio::select! {
+        biased;
+        // Its end is no news: clients go as they please.
+        _ = connection.as_mut() => return,
+        () = sleep(LIFETIME) => {}
+        () = last_request => {}
     }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(LAST_ANSWER, connection).await;
 }

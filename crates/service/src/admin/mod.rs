@@ -21,8 +21,10 @@ use std::io;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
 
 use listener::{Listener, SocketFile};
+use tokio::sync::oneshot;
 
 /// Errors of the admin endpoint.
 #[derive(Debug, thiserror::Error)]
@@ -54,11 +56,15 @@ pub struct Endpoint {
     listeners: Vec<Listener>,
 }
 
-/// A running endpoint. It lasts as long as the process; dropping this removes its unix sockets.
+/// A running endpoint. Dropping this ends it, and removes its unix sockets.
 #[derive(Debug)]
 pub struct Admin {
     _files: Vec<SocketFile>,
     is_local: bool,
+    /// Dropped, it ends the endpoint.
+    end: oneshot::Sender<()>,
+    /// Disconnected once the endpoint has ended.
+    ended: Receiver<()>,
 }
 
 impl Endpoint {
@@ -83,8 +89,8 @@ impl Endpoint {
         self.listeners.iter().map(Listener::descriptor).collect()
     }
 
-    /// Begins to answer, on a thread of its own, until `until` ends. The thread calls `settle` first, which may choose
-    /// its CPUs.
+    /// Begins to answer, on a thread of its own, until `until` ends or the answer is dropped; requests that have begun then
+    /// are still answered. The thread calls `settle` first, which may choose its CPUs.
     ///
     /// # Errors
     /// [`AdminError::Setup`], [`AdminError::Listen`].
@@ -103,20 +109,36 @@ impl Endpoint {
             .max_blocking_threads(http::BLOCKING_THREADS_MAX)
             .build()
             .map_err(setup("the admin endpoint's runtime"))?;
+        let (end, asked) = oneshot::channel();
+        let (ends, ended) = mpsc::channel();
         let serve = move || {
             settle();
-            runtime.block_on(async {
-                http::serve(self.listeners, &Arc::new(router));
-                until.await;
-            });
+            let until = async {
+                tokio::select! {
+                    () = until => {}
+                    _ = asked => {}
+                }
+            };
+            runtime.block_on(http::serve(self.listeners, &Arc::new(router), until));
+            // Not for handlers that block.
+            runtime.shutdown_background();
+            drop(ends);
         };
         let thread = std::thread::Builder::new().name("admin".to_owned());
         thread.spawn(serve).map_err(setup("the admin endpoint's thread"))?;
-        Ok(Admin { _files: files, is_local })
+        Ok(Admin { _files: files, is_local, end, ended })
     }
 }
 
 impl Admin {
+    /// Ends it, once the requests that have begun are answered: two seconds later at the most. To be called before the process
+    /// ends, of which an operator may wait to hear.
+    pub fn finish(self) {
+        drop(self.end);
+        // Nothing is ever sent.
+        let _ = self.ended.recv_timeout(2 * http::GOODBYE);
+    }
+
     /// Reached by this machine alone.
     pub fn is_local(&self) -> bool {
         self.is_local

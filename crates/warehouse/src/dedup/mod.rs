@@ -1,29 +1,28 @@
 //! Ids of the newest events, to drop those that come again: exactly, in bounded memory.
 //!
-//! The newest ids are in a hash set. When it is full, they become a run: a sorted file with a Bloom filter in memory.
-//! Small runs are merged into large ones; the oldest large run goes when more ids are kept than asked for. The filters
-//! answer for nearly all new ids; the rest are looked up in the files.
+//! The newest ids are in a hash set. When it is full, a thread writes them as a run: a sorted file with a Bloom filter in
+//! memory. Small runs are merged into large ones; the oldest large run goes when more ids are kept than asked for. The
+//! filters answer for nearly all new ids; the rest are looked up in the files.
 //!
 //! Files are written whole, synced and renamed. They are a copy of what the tables hold: if one is missing or damaged,
 //! all are built again from the tables.
 
 mod bloom;
+mod files;
 mod run;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use crate::hash::HashSet;
-use serde::{Deserialize, Serialize};
-
+use files::Files;
 pub use run::RunError;
-use run::{Run, RunWriter};
 
 /// Id of an event.
 pub type EventId = [u8; 16];
-
-const MANIFEST: &str = "manifest.json";
 
 /// Sizes of a memory of ids.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +58,12 @@ pub enum DedupError {
     /// A run is damaged.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The thread that wrote files ended by a panic.
+    #[error("the thread that writes ids into {} ended by a panic", .directory.display())]
+    Panic {
+        /// Their directory.
+        directory: PathBuf,
+    },
     /// The list of runs is damaged.
     #[error("{} is no list of id files", .path.display())]
     Manifest {
@@ -76,27 +81,23 @@ impl DedupError {
     }
 }
 
-/// List of runs, oldest first, and the table's version whose ids they cover.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Manifest {
-    version: u64,
-    next: u64,
-    runs: Vec<String>,
-}
-
 /// Ids of the newest events.
 #[derive(Debug)]
 pub struct Dedup {
-    directory: PathBuf,
     sizes: Sizes,
     recent: HashSet<EventId>,
-    /// Oldest first; large ones before small ones.
-    runs: Vec<Run>,
-    next_run: u64,
-    /// Version of the table whose ids are all in the files.
-    covered: Option<u64>,
+    /// Ids that a thread writes.
+    saving: Option<Saving>,
+    files: Files,
     /// Version of the table whose ids are all known, and no others.
     version: u64,
+}
+
+/// Ids that a thread writes into files, and the thread.
+#[derive(Debug)]
+struct Saving {
+    ids: Arc<HashSet<EventId>>,
+    thread: JoinHandle<Result<Files, DedupError>>,
 }
 
 impl Dedup {
@@ -109,7 +110,7 @@ impl Dedup {
         let directory = directory.into();
         fs::create_dir_all(&directory).map_err(DedupError::io("creating", &directory))?;
         let dedup = Self::open_to_read(directory, sizes)?;
-        dedup.remove_strangers()?;
+        dedup.files.remove_strangers()?;
         Ok(dedup)
     }
 
@@ -118,40 +119,19 @@ impl Dedup {
     /// # Errors
     /// If files are damaged, or were removed meanwhile by that process: try again then.
     pub fn open_to_read(directory: impl Into<PathBuf>, sizes: Sizes) -> Result<Self, DedupError> {
-        let directory = directory.into();
-        let path = directory.join(MANIFEST);
-        let manifest = match fs::read(&path) {
-            Ok(bytes) => Some(
-                serde_json::from_slice::<Manifest>(&bytes)
-                    .map_err(|source| DedupError::Manifest { path: path.clone(), source })?,
-            ),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(DedupError::io("reading", &path)(error)),
-        };
-        let covered = manifest.as_ref().map(|manifest| manifest.version);
-        let manifest = manifest.unwrap_or_default();
-        let runs =
-            manifest.runs.iter().map(|name| Run::open(&directory.join(name))).collect::<Result<_, _>>()?;
-        let version = covered.unwrap_or_default();
-        Ok(Self {
-            directory,
-            sizes,
-            recent: HashSet::default(),
-            runs,
-            next_run: manifest.next,
-            covered,
-            version,
-        })
+        let files = Files::open(directory.into())?;
+        let version = files.covered().unwrap_or_default();
+        Ok(Self { sizes, recent: HashSet::default(), saving: None, files, version })
     }
 
     /// Version of the table up to which all ids are in the files. Those of later versions must be inserted again.
     pub fn covered(&self) -> Option<u64> {
-        self.covered
+        self.files.covered()
     }
 
     /// Ids that are known.
     pub fn len(&self) -> u64 {
-        self.recent.len() as u64 + self.runs.iter().map(Run::len).sum::<u64>()
+        self.in_memory().map(|ids| ids.len() as u64).sum::<u64>() + self.files.len()
     }
 
     /// True if no id is known.
@@ -161,7 +141,7 @@ impl Dedup {
 
     /// Bytes of memory for filters and recent ids, about.
     pub fn memory_bytes(&self) -> usize {
-        self.recent.capacity() * 17 + self.runs.iter().map(Run::memory_bytes).sum::<usize>()
+        self.in_memory().map(|ids| ids.capacity() * 17).sum::<usize>() + self.files.memory_bytes()
     }
 
     /// True if the id is known.
@@ -169,16 +149,11 @@ impl Dedup {
     /// # Errors
     /// If a file can't be read.
     pub fn contains(&self, id: &EventId) -> Result<bool, DedupError> {
-        if self.recent.contains(id) {
-            return Ok(true);
-        }
-        let hash = bloom::hash(id);
-        for run in self.runs.iter().rev() {
-            if run.may_contain(hash) && run.contains(id)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.in_memory().any(|ids| ids.contains(id)) || self.files.contains(id)?)
+    }
+
+    fn in_memory(&self) -> impl Iterator<Item = &HashSet<EventId>> {
+        [&self.recent].into_iter().chain(self.saving.as_ref().map(|saving| &*saving.ids))
     }
 
     /// Version of the table whose ids are known.
@@ -186,26 +161,64 @@ impl Dedup {
         self.version
     }
 
+    /// An empty set for ids that may come. It hashes as the recent ids do, so that they are inserted in the order of their
+    /// places there: nearly without a cache miss.
+    pub fn new_set(&self) -> HashSet<EventId> {
+        HashSet::with_hasher(self.recent.hasher().clone())
+    }
+
     /// Remembers the ids that a version of the table added. [`Dedup::settle`] moves them into files when there are many.
     pub fn insert(&mut self, ids: impl IntoIterator<Item = EventId>, version: u64) {
+        let ids = ids.into_iter();
+        self.recent.reserve(ids.size_hint().0);
         self.recent.extend(ids);
         self.version = version;
     }
 
-    /// Writes recent ids into a file if there are many.
+    /// Has a thread write recent ids into a file if there are many. Waits only where it still writes those before.
     ///
     /// # Errors
-    /// If a file can't be written; the ids are still known.
+    /// If those before couldn't be written; they are still known.
     pub fn settle(&mut self) -> Result<(), DedupError> {
-        if self.recent.len() < self.sizes.recent { Ok(()) } else { self.save() }
+        let is_full = self.recent.len() >= self.sizes.recent;
+        if is_full || self.saving.as_ref().is_some_and(|saving| saving.thread.is_finished()) {
+            self.end_saving()?;
+        }
+        if is_full {
+            let empty = HashSet::with_capacity_and_hasher(self.recent.len(), self.recent.hasher().clone());
+            let ids = Arc::new(std::mem::replace(&mut self.recent, empty));
+            let (written, mut files) = (ids.clone(), self.files.clone());
+            let (sizes, version) = (self.sizes, self.version);
+            let write = move || {
+                files.add(&written, sizes)?;
+                files.cover(version)?;
+                Ok(files)
+            };
+            let thread = match thread::Builder::new().name("ids".to_owned()).spawn(write) {
+                Ok(thread) => thread,
+                Err(source) => {
+                    self.recent = Arc::unwrap_or_clone(ids);
+                    let started =
+                        DedupError::io("starting a thread that writes into", self.files.directory());
+                    return Err(started(source));
+                }
+            };
+            self.saving = Some(Saving { ids, thread });
+        }
+        Ok(())
     }
 
-    /// As [`Dedup::settle`], while not all ids of the version are known yet: after a kill, the files don't count.
+    /// Writes recent ids into a file if there are many, while not all ids of the version are known yet: after a kill, the
+    /// files don't count.
     ///
     /// # Errors
     /// If a file can't be written; the ids are still known.
     pub fn spill(&mut self) -> Result<(), DedupError> {
-        if self.recent.len() < self.sizes.recent { Ok(()) } else { self.write_recent() }
+        if self.recent.len() < self.sizes.recent {
+            return Ok(());
+        }
+        self.end_saving()?;
+        self.write_recent()
     }
 
     /// Writes all recent ids into a file.
@@ -213,79 +226,46 @@ impl Dedup {
     /// # Errors
     /// If a file can't be written; the ids are still known.
     pub fn save(&mut self) -> Result<(), DedupError> {
-        if self.covered == Some(self.version) && self.recent.is_empty() {
+        self.end_saving()?;
+        if self.covered() == Some(self.version) && self.recent.is_empty() {
             return Ok(());
         }
         self.write_recent()?;
-        self.write_manifest()?;
-        self.covered = Some(self.version);
-        self.remove_strangers()
+        self.files.cover(self.version)
     }
 
     fn write_recent(&mut self) -> Result<(), DedupError> {
-        if !self.recent.is_empty() {
-            let mut ids: Vec<_> = self.recent.iter().copied().collect();
-            ids.sort_unstable();
-            let mut writer = self.new_run(ids.len() as u64)?;
-            ids.into_iter().try_for_each(|id| writer.push(id))?;
-            self.runs.push(writer.finish()?);
-            self.recent.clear();
-        }
-        self.merge()?;
-        self.forget();
+        self.files.add(&self.recent, self.sizes)?;
+        self.recent.clear();
         Ok(())
     }
 
-    fn new_run(&mut self, ids: u64) -> Result<RunWriter, DedupError> {
-        let path = self.directory.join(format!("{:010}.ids", self.next_run));
-        self.next_run += 1;
-        Ok(RunWriter::create(&path, ids)?)
-    }
-
-    /// Merges the newest runs, while there are many of them that aren't large.
-    fn merge(&mut self) -> Result<(), DedupError> {
-        let large = (self.sizes.recent * self.sizes.fan_in) as u64;
-        let small = self.runs.iter().rev().take_while(|run| run.len() < large).count();
-        if small < self.sizes.fan_in {
-            return Ok(());
-        }
-        let first = self.runs.len() - small;
-        let mut writer = self.new_run(self.runs[first..].iter().map(Run::len).sum())?;
-        // They stay known if this fails.
-        run::merge(&self.runs[first..], &mut writer)?;
-        let merged = writer.finish()?;
-        self.runs.truncate(first);
-        self.runs.push(merged);
-        Ok(())
-    }
-
-    fn forget(&mut self) {
-        while self.runs.first().is_some_and(|oldest| self.len() - oldest.len() >= self.sizes.kept) {
-            self.runs.remove(0);
-        }
-    }
-
-    fn write_manifest(&self) -> Result<(), DedupError> {
-        let runs = self.runs.iter().map(|run| run.name().to_owned()).collect();
-        let manifest = Manifest { version: self.version, next: self.next_run, runs };
-        let bytes = serde_json::to_vec(&manifest).expect("texts and numbers have JSON");
-        let path = self.directory.join(MANIFEST);
-        crate::store::files::write_synced(&path, &bytes).map_err(DedupError::io("writing", &path))
-    }
-
-    /// Removes files that aren't in the list: those that were merged, and what a killed process left.
-    fn remove_strangers(&self) -> Result<(), DedupError> {
-        let entries = fs::read_dir(&self.directory).map_err(DedupError::io("listing", &self.directory))?;
-        for entry in entries {
-            let entry = entry.map_err(DedupError::io("listing", &self.directory))?;
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let is_known = name == MANIFEST || self.runs.iter().any(|run| run.name() == name);
-            if !is_known && (name.ends_with(".ids") || name.ends_with(".tmp")) {
-                fs::remove_file(entry.path()).map_err(DedupError::io("removing", &entry.path()))?;
+    /// Waits for the thread that writes files, if there is one.
+    ///
+    /// # Errors
+    /// If it couldn't write them; the ids are still known.
+    pub fn end_saving(&mut self) -> Result<(), DedupError> {
+        let Some(Saving { ids, thread }) = self.saving.take() else { return Ok(()) };
+        let panicked = |_| Err(DedupError::Panic { directory: self.files.directory().to_owned() });
+        match thread.join().unwrap_or_else(panicked) {
+            Ok(files) => {
+                self.files = files;
+                Ok(())
+            }
+            Err(error) => {
+                self.recent.extend(ids.iter());
+                Err(error)
             }
         }
-        Ok(())
+    }
+}
+
+impl Drop for Dedup {
+    /// Waits for the thread, so that the directory is free.
+    fn drop(&mut self) {
+        if let Err(error) = self.end_saving() {
+            tracing::warn!(%error, "ids are read from the tables again at the next start");
+        }
     }
 }
 
@@ -351,6 +331,34 @@ mod tests {
         drop(dedup);
         let again = Dedup::open(directory.path(), SIZES).unwrap();
         assert_eq!((again.covered(), again.len()), (Some(63), 64));
+    }
+
+    #[test]
+    fn ids_are_known_while_they_are_written_and_where_they_cannot_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let ids = directory.path().join("ids");
+        let mut dedup = Dedup::open(&ids, SIZES).unwrap();
+        let known = |dedup: &Dedup, count| (0..count).all(|number| dedup.contains(&id(number)).unwrap());
+        for number in 0..500 {
+            dedup.insert([id(number)], number);
+            dedup.settle().unwrap();
+            assert!(known(&dedup, number + 1), "{number}");
+        }
+        dedup.save().unwrap();
+        fs::rename(&ids, directory.path().join("elsewhere")).unwrap();
+        for number in 500..564 {
+            dedup.insert([id(number)], number);
+            dedup.settle().unwrap();
+        }
+        let error = dedup.end_saving().unwrap_err();
+        assert!(error.to_string().contains(ids.to_str().unwrap()), "{error}");
+        assert!(known(&dedup, 564));
+        fs::rename(directory.path().join("elsewhere"), &ids).unwrap();
+        dedup.save().unwrap();
+        drop(dedup);
+        let again = Dedup::open(&ids, SIZES).unwrap();
+        assert!(known(&again, 564));
+        assert_eq!(again.covered(), Some(563));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::EventId;
 use super::bloom::{self, Bloom};
@@ -136,7 +137,7 @@ impl Run {
 }
 
 /// Merges sorted runs into one; an id that is in several of them comes once.
-pub fn merge(runs: &[Run], writer: &mut RunWriter) -> Result<(), RunError> {
+pub fn merge(runs: &[Arc<Run>], writer: &mut RunWriter) -> Result<(), RunError> {
     let mut sources = Vec::with_capacity(runs.len());
     for run in runs {
         let mut ids = run.ids()?;

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use deltalake::arrow::array::{
-    ArrayRef, BooleanBufferBuilder, Float64Builder, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMicrosecondArray,
+    ArrayBuilder, ArrayRef, BinaryArray, BooleanBufferBuilder, Float64Builder, Int32Array, Int64Array,
+    RecordBatch, TimestampMicrosecondArray, new_null_array,
 };
 use deltalake::arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
+use deltalake::arrow::datatypes::DataType;
 use deltalake::arrow::error::ArrowError;
 
-use super::columns::{Promoted, file_schema};
+use super::columns::{Promoted, row_schema};
 use super::enrichment;
 use super::envelope::{Batch, Envelope};
 use super::identifiers::Identifiers;
-use super::json::Writer;
+use super::json::{PromotedValue, Writer};
 use super::place::{Origin, PartitionKey};
 
 /// A column of texts.
@@ -24,8 +25,11 @@ pub(super) struct Texts {
 }
 
 impl Texts {
-    fn new() -> Self {
-        Self { values: Vec::new(), offsets: vec![0] }
+    /// No texts, and memory for as many.
+    fn new((texts, bytes): (usize, usize)) -> Self {
+        let mut offsets = Vec::with_capacity(texts + 1);
+        offsets.push(0);
+        Self { values: Vec::with_capacity(bytes), offsets }
     }
 
     /// Appends a text. Bytes that aren't UTF-8 become U+FFFD.
@@ -37,7 +41,8 @@ impl Texts {
         self.offsets.push(self.values.len() as i32);
     }
 
-    /// Appends a text that was made here. (The array checks all at once when it is finished.)
+    /// Appends a text that is UTF-8.
+    #[inline]
     pub fn push_valid(&mut self, text: &[u8]) {
         self.values.extend_from_slice(text);
         self.offsets.push(self.values.len() as i32);
@@ -45,11 +50,12 @@ impl Texts {
 
     fn finish(self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
         let offsets = OffsetBuffer::new(self.offsets.into());
-        Ok(Arc::new(StringArray::try_new(offsets, Buffer::from_vec(self.values), nulls)?))
+        Ok(Arc::new(BinaryArray::try_new(offsets, Buffer::from_vec(self.values), nulls)?))
     }
 }
 
-/// A column of texts that may be absent.
+/// A column of texts that may be absent. Rows without one cost nothing until a later row has one: most columns of a kind
+/// are empty.
 #[derive(Debug)]
 pub(super) struct OptionalTexts {
     texts: Texts,
@@ -57,23 +63,59 @@ pub(super) struct OptionalTexts {
 }
 
 impl OptionalTexts {
-    fn new() -> Self {
-        Self { texts: Texts::new(), present: BooleanBufferBuilder::new(0) }
+    fn new((texts, bytes): (usize, usize)) -> Self {
+        let texts = if bytes == 0 { 0 } else { texts };
+        Self { texts: Texts::new((texts, bytes)), present: BooleanBufferBuilder::new(texts) }
     }
 
-    fn push(&mut self, text: Option<&[u8]>) {
-        self.texts.push(text.unwrap_or_default());
-        self.present.append(text.is_some());
+    /// Sets the text of a row, which is UTF-8; the rows between the last one and this have none.
+    fn set_valid(&mut self, row: usize, text: &[u8]) {
+        self.pad(row);
+        self.texts.push_valid(text);
+        self.present.append(true);
     }
 
-    fn push_valid(&mut self, text: Option<&[u8]>) {
-        self.texts.push_valid(text.unwrap_or_default());
-        self.present.append(text.is_some());
+    fn pad(&mut self, rows: usize) {
+        if self.present.len() < rows {
+            self.texts.offsets.resize(rows + 1, self.texts.values.len() as i32);
+            self.present.append_n(rows - self.present.len(), false);
+        }
     }
 
-    fn finish(mut self) -> Result<ArrayRef, ArrowError> {
+    fn finish(mut self, rows: usize) -> Result<ArrayRef, ArrowError> {
+        if self.present.is_empty() {
+            return Ok(new_null_array(&DataType::Binary, rows));
+        }
+        self.pad(rows);
         self.texts.finish(Some(NullBuffer::new(self.present.finish())))
     }
+}
+
+/// A column of numbers that may be absent, as [`OptionalTexts`].
+#[derive(Debug)]
+struct OptionalNumbers(Float64Builder);
+
+impl OptionalNumbers {
+    fn set(&mut self, row: usize, number: f64) {
+        self.pad(row);
+        self.0.append_value(number);
+    }
+
+    fn pad(&mut self, rows: usize) {
+        self.0.append_nulls(rows.saturating_sub(self.0.len()));
+    }
+
+    fn finish(mut self, rows: usize) -> ArrayRef {
+        self.pad(rows);
+        Arc::new(self.0.finish())
+    }
+}
+
+/// Number of rows, and bytes of each column of texts: the next rows of the kind are alike, and find their memory.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extent {
+    rows: usize,
+    texts: Vec<usize>,
 }
 
 /// Columns of one kind, in the order of the schema.
@@ -92,7 +134,6 @@ pub(super) struct Columns {
     pub context: Texts,
     pub raw_data: Texts,
     processed_us: Vec<i64>,
-    partition: Texts,
     received_us: Vec<i64>,
     received_ns: Vec<i64>,
     sender: OptionalTexts,
@@ -105,40 +146,65 @@ pub(super) struct Columns {
     anonymous_id: OptionalTexts,
     enriched: [OptionalTexts; enrichment::COLUMNS.len()],
     texts: [OptionalTexts; Promoted::TEXTS],
-    numbers: [Float64Builder; Promoted::COUNT - Promoted::TEXTS],
+    numbers: [OptionalNumbers; Promoted::COUNT - Promoted::TEXTS],
 }
 
 impl Columns {
-    pub fn new(load_date: &str, kind: &str) -> Self {
+    /// No rows, and memory for as many as `expected`.
+    pub fn new(load_date: &str, kind: &str, expected: &Extent) -> Self {
+        let rows = expected.rows + expected.rows / 8;
+        let mut texts = expected.texts.iter();
+        let mut size = || (rows, texts.next().map_or(0, |bytes| bytes + bytes / 8));
         Self {
             key: PartitionKey { load_date: load_date.to_owned(), event_type: kind.to_owned() },
             partition_key: format!("{load_date}/{kind}"),
-            event_id: Texts::new(),
-            timestamp_us: Vec::new(),
-            timestamp_ns: Vec::new(),
-            platform: Texts::new(),
-            event_name: Texts::new(),
-            session_id: OptionalTexts::new(),
-            user_id: OptionalTexts::new(),
-            properties: Texts::new(),
-            context: Texts::new(),
-            raw_data: Texts::new(),
-            processed_us: Vec::new(),
-            partition: Texts::new(),
-            received_us: Vec::new(),
-            received_ns: Vec::new(),
-            sender: OptionalTexts::new(),
-            peer: OptionalTexts::new(),
-            server: OptionalTexts::new(),
-            shard: Vec::new(),
-            journal: Texts::new(),
-            sequence: Vec::new(),
-            batch_index: Vec::new(),
-            anonymous_id: OptionalTexts::new(),
-            enriched: std::array::from_fn(|_| OptionalTexts::new()),
-            texts: std::array::from_fn(|_| OptionalTexts::new()),
-            numbers: std::array::from_fn(|_| Float64Builder::new()),
+            event_id: Texts::new(size()),
+            timestamp_us: Vec::with_capacity(rows),
+            timestamp_ns: Vec::with_capacity(rows),
+            platform: Texts::new(size()),
+            event_name: Texts::new(size()),
+            session_id: OptionalTexts::new(size()),
+            user_id: OptionalTexts::new(size()),
+            properties: Texts::new(size()),
+            context: Texts::new(size()),
+            raw_data: Texts::new(size()),
+            processed_us: Vec::with_capacity(rows),
+            received_us: Vec::with_capacity(rows),
+            received_ns: Vec::with_capacity(rows),
+            sender: OptionalTexts::new(size()),
+            peer: OptionalTexts::new(size()),
+            server: OptionalTexts::new(size()),
+            shard: Vec::with_capacity(rows),
+            journal: Texts::new(size()),
+            sequence: Vec::with_capacity(rows),
+            batch_index: Vec::with_capacity(rows),
+            anonymous_id: OptionalTexts::new(size()),
+            enriched: std::array::from_fn(|_| OptionalTexts::new(size())),
+            texts: std::array::from_fn(|_| OptionalTexts::new(size())),
+            numbers: std::array::from_fn(|_| OptionalNumbers(Float64Builder::with_capacity(0))),
         }
+    }
+
+    /// Number and size of the rows so far.
+    pub fn extent(&self) -> Extent {
+        let optional = |texts: &OptionalTexts| texts.texts.values.len();
+        let mut texts = vec![
+            self.event_id.values.len(),
+            self.platform.values.len(),
+            self.event_name.values.len(),
+            optional(&self.session_id),
+            optional(&self.user_id),
+            self.properties.values.len(),
+            self.context.values.len(),
+            self.raw_data.values.len(),
+            optional(&self.sender),
+            optional(&self.peer),
+            optional(&self.server),
+            self.journal.values.len(),
+            optional(&self.anonymous_id),
+        ];
+        texts.extend(self.enriched.iter().chain(&self.texts).map(optional));
+        Extent { rows: self.sequence.len(), texts }
     }
 
     pub fn envelope(&mut self, envelope: &Envelope<'_>, identifiers: &mut Identifiers) {
@@ -147,48 +213,63 @@ impl Columns {
         self.timestamp_ns.push(ns);
         self.platform.push(envelope.platform);
         self.event_name.push(envelope.event_name);
-        let mut map = |identifier: &[u8]| (!identifier.is_empty()).then(|| identifiers.map(identifier));
-        self.session_id.push_valid(map(envelope.session).as_ref().map(|id| &id[..]));
-        self.user_id.push_valid(map(envelope.user).as_ref().map(|id| &id[..]));
-        self.anonymous_id.push_valid(map(envelope.anonymous).as_ref().map(|id| &id[..]));
+        let row = self.sequence.len();
+        for (column, identifier) in [
+            (&mut self.session_id, envelope.session),
+            (&mut self.user_id, envelope.user),
+            (&mut self.anonymous_id, envelope.anonymous),
+        ] {
+            if !identifier.is_empty() {
+                column.set_valid(row, &identifiers.map(identifier));
+            }
+        }
     }
 
     pub fn enriched(&mut self, values: &enrichment::Values) {
+        let row = self.sequence.len();
         for (column, value) in self.enriched.iter_mut().zip(values) {
-            column.push_valid(value.as_ref().map(|text| text.as_bytes()));
+            if let Some(text) = value {
+                column.set_valid(row, text.as_bytes());
+            }
         }
     }
 
     pub fn promoted(&mut self, writer: &Writer, json: &[u8]) {
-        for (column, &(start, end)) in self.texts.iter_mut().zip(&writer.texts) {
-            if end <= start {
-                column.push_valid(None);
-                continue;
+        let row = self.sequence.len();
+        for (column, value) in writer.promoted() {
+            let index = column as usize;
+            match value {
+                PromotedValue::Number(number) => self.numbers[index - Promoted::TEXTS].set(row, number),
+                PromotedValue::Text { start, end, has_escapes: true } => {
+                    let plain: Result<String, _> = serde_json::from_slice(&json[start - 1..=end]);
+                    if let Ok(plain) = plain {
+                        self.texts[index].set_valid(row, plain.as_bytes());
+                    }
+                }
+                PromotedValue::Text { start, end, .. } if start < end => {
+                    self.texts[index].set_valid(row, &json[start..end]);
+                }
+                PromotedValue::Text { .. } => {}
             }
-            let text = &json[start..end];
-            if writer.has_escapes && text.contains(&b'\\') {
-                let quoted = &json[start - 1..=end];
-                let plain: Result<String, _> = serde_json::from_slice(quoted);
-                column.push(plain.ok().as_deref().map(str::as_bytes));
-            } else {
-                column.push_valid(Some(text));
-            }
-        }
-        for (column, number) in self.numbers.iter_mut().zip(&writer.numbers) {
-            column.append_option(*number);
         }
     }
 
+    /// Place from which the row came. This completes the row.
     pub fn origin(&mut self, origin: &Origin<'_>, batch: &Batch<'_>, index: i32, processed_us: i64) {
-        let present = |text| Some(text).filter(|text: &&[u8]| !text.is_empty());
+        let row = self.sequence.len();
         let received_ns = i64::try_from(batch.receive_time_ns).unwrap_or(i64::MAX);
         self.processed_us.push(processed_us);
-        self.partition.push_valid(self.partition_key.as_bytes());
         self.received_us.push(received_ns / 1000);
         self.received_ns.push(received_ns);
-        self.sender.push(present(batch.user));
-        self.peer.push(present(batch.peer));
-        self.server.push(present(batch.server));
+        for (column, text) in [
+            (&mut self.sender, &batch.user),
+            (&mut self.peer, &batch.peer),
+            (&mut self.server, &batch.server),
+        ] {
+            if !text.is_empty() {
+                column.set_valid(row, text.as_bytes());
+            }
+        }
         self.shard.push(batch.shard as i32);
         self.journal.push_valid(origin.journal.as_bytes());
         self.sequence.push(origin.sequence as i64);
@@ -205,34 +286,34 @@ impl Columns {
             Arc::new(Int64Array::from(self.timestamp_ns)),
             self.platform.finish(None)?,
             self.event_name.finish(None)?,
-            self.session_id.finish()?,
-            self.user_id.finish()?,
+            self.session_id.finish(rows)?,
+            self.user_id.finish(rows)?,
             self.properties.finish(None)?,
             self.context.finish(None)?,
             self.raw_data.finish(None)?,
             time(self.processed_us),
-            self.partition.finish(None)?,
+            Arc::new(BinaryArray::from_iter_values(std::iter::repeat_n(&self.partition_key, rows))),
             time(self.received_us),
             Arc::new(Int64Array::from(self.received_ns)),
-            self.sender.finish()?,
-            self.peer.finish()?,
-            self.server.finish()?,
+            self.sender.finish(rows)?,
+            self.peer.finish(rows)?,
+            self.server.finish(rows)?,
             Arc::new(Int32Array::from(self.shard)),
             self.journal.finish(None)?,
             Arc::new(Int64Array::from(self.sequence)),
             Arc::new(Int32Array::from(self.batch_index)),
-            self.anonymous_id.finish()?,
+            self.anonymous_id.finish(rows)?,
         ];
         for column in self.enriched {
-            arrays.push(column.finish()?);
+            arrays.push(column.finish(rows)?);
         }
         arrays.push(Arc::new(Int32Array::from(vec![enrichment::VERSION; rows])));
         for column in self.texts {
-            arrays.push(column.finish()?);
+            arrays.push(column.finish(rows)?);
         }
-        for mut column in self.numbers {
-            arrays.push(Arc::new(column.finish()));
+        for column in self.numbers {
+            arrays.push(column.finish(rows));
         }
-        RecordBatch::try_new(file_schema(), arrays)
+        RecordBatch::try_new(row_schema(), arrays)
     }
 }

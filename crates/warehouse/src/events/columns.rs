@@ -135,6 +135,19 @@ pub fn file_schema() -> SchemaRef {
     SCHEMA.clone()
 }
 
+/// Columns of rows before they are in a file: as [`file_schema`], with texts as bytes. They are UTF-8 as they are made, and
+/// aren't checked once more.
+pub fn row_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let fields = stored_fields().into_iter().map(|field| match field.data_type() {
+            DataType::Utf8 => field.with_data_type(DataType::Binary),
+            _ => field,
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    });
+    SCHEMA.clone()
+}
+
 fn stored_fields() -> Vec<Field> {
     let time = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
     let text = || DataType::Utf8;

@@ -29,8 +29,8 @@ pub struct MessageTable {
 /// One field of a message.
 #[derive(Debug)]
 pub struct Field {
-    /// Key in JSON, with quotes and colon.
-    pub key: String,
+    /// Comma, and key in JSON with quotes and colon.
+    key: Key,
     /// Encoding of its values.
     pub kind: Kind,
     /// True if it may come several times.
@@ -123,13 +123,51 @@ impl Field {
             field.typed_of.and_then(|number| message.fields.iter().find(|other| other.number == number));
         let values = message.fields.iter().find(|other| other.typed_of == Some(field.number));
         Self {
-            key: format!("\"{}\":", texts.unwrap_or(field).name),
+            key: Key::new(texts.unwrap_or(field).name),
             kind,
             is_repeated,
             has_presence: field.is_optional || matches!(kind, Kind::Message(_) | Kind::Value),
             other_half: texts.or(values).map(|other| other.number),
             promoted: Promoted::of(message.name, field.name),
         }
+    }
+
+    /// Appends the key, behind a comma unless an object has just begun.
+    pub fn write_key(&self, out: &mut Vec<u8>) {
+        let is_first = out.last() == Some(&b'{');
+        out.extend_from_slice(&self.key.as_bytes()[usize::from(is_first)..]);
+    }
+
+    /// Appends a comma and the key.
+    #[inline]
+    pub fn write_next_key(&self, out: &mut Vec<u8>) {
+        // A copy of fixed length takes two instructions.
+        let end = out.len() + self.key.length;
+        out.extend_from_slice(&self.key.padded);
+        out.truncate(end);
+    }
+}
+
+/// Bytes of a key with comma, quotes and colon, at most.
+const KEY_BYTES_MAX: usize = 32;
+
+/// A comma, and a field's name as JSON has a key.
+#[derive(Debug)]
+struct Key {
+    padded: [u8; KEY_BYTES_MAX],
+    length: usize,
+}
+
+impl Key {
+    fn new(name: &str) -> Self {
+        let text = format!(",\"{name}\":");
+        let mut padded = [0; KEY_BYTES_MAX];
+        padded[..text.len()].copy_from_slice(text.as_bytes());
+        Self { padded, length: text.len() }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.padded[..self.length]
     }
 }
 

@@ -120,67 +120,50 @@ struct Place {
 
 /// Facts of an event from which its columns are computed; empty where it has none.
 #[derive(Clone, Copy, Default)]
-struct Facts<'a> {
+pub(super) struct Facts<'a> {
     device: &'a [u8],
     os: &'a [u8],
     address: &'a [u8],
+    /// Client of an access, which is somebody else than the service that reports it.
+    accessing: &'a [u8],
     agent: &'a [u8],
     source: Source<'a>,
 }
 
 impl<'a> Facts<'a> {
-    fn of_fields(entries: &[Entry<'a>]) -> Self {
-        let mut facts = Self::default();
-        let Self { device, os, address, agent, source } = &mut facts;
-        let mut of_access = &b""[..];
-        for entry in entries {
-            let Value::Bytes(message) = entry.value else { continue };
-            match entry.number {
-                number::DEVICE => each_text(message, |field, text| match field {
-                    number::DEVICE_TYPE => *device = text,
-                    number::DEVICE_OS => *os = text,
-                    _ => {}
-                }),
-                number::CAMPAIGN => each_text(message, |field, text| match field {
-                    number::CAMPAIGN_SOURCE => source.source = text,
-                    number::CAMPAIGN_MEDIUM => source.medium = text,
-                    number::CAMPAIGN_NAME => source.campaign = text,
-                    number::CAMPAIGN_CLICK_ID_TYPE => source.click_id_type = text,
-                    _ => {}
-                }),
-                number::PAGE => each_text(message, |field, text| match field {
-                    number::PAGE_URL => source.url = text,
-                    number::PAGE_REFERRER => source.referrer = text,
-                    _ => {}
-                }),
-                number::SENDER => each_text(message, |field, text| match field {
-                    number::SENDER_CLIENT_ADDRESS => *address = text,
-                    number::SENDER_USER_AGENT => *agent = text,
-                    _ => {}
-                }),
-                number::ACCESS => each_text(message, |field, text| {
-                    if field == number::ACCESS_CLIENT_ADDRESS {
-                        of_access = text;
-                    }
-                }),
-                _ => {}
-            }
+    /// Takes what a field of the event says.
+    #[inline]
+    pub fn add(&mut self, number: u32, message: &'a [u8]) {
+        if matches!(number, number::DEVICE..=number::PAGE | number::SENDER | number::ACCESS) {
+            self.add_message(number, message);
         }
-        // An access comes from somebody else than the service that reports it.
-        if !of_access.is_empty() {
-            *address = of_access;
-        }
-        facts
+    }
+
+    fn add_message(&mut self, number: u32, message: &'a [u8]) {
+        let Self { device, os, address, accessing, agent, source } = self;
+        each_text(message, |field, text| match (number, field) {
+            (number::DEVICE, number::DEVICE_TYPE) => *device = text,
+            (number::DEVICE, number::DEVICE_OS) => *os = text,
+            (number::CAMPAIGN, number::CAMPAIGN_SOURCE) => source.source = text,
+            (number::CAMPAIGN, number::CAMPAIGN_MEDIUM) => source.medium = text,
+            (number::CAMPAIGN, number::CAMPAIGN_NAME) => source.campaign = text,
+            (number::CAMPAIGN, number::CAMPAIGN_CLICK_ID_TYPE) => source.click_id_type = text,
+            (number::PAGE, number::PAGE_URL) => source.url = text,
+            (number::PAGE, number::PAGE_REFERRER) => source.referrer = text,
+            (number::SENDER, number::SENDER_CLIENT_ADDRESS) => *address = text,
+            (number::SENDER, number::SENDER_USER_AGENT) => *agent = text,
+            (number::ACCESS, number::ACCESS_CLIENT_ADDRESS) => *accessing = text,
+            _ => {}
+        });
     }
 
     fn of_stored(stored: &'a Stored<'a>) -> Self {
         let Stored { device, campaign, page, sender, access } = stored;
-        let address =
-            if access.client_address.is_empty() { &sender.client_address } else { &access.client_address };
         Self {
             device: device.r#type.as_bytes(),
             os: device.os.as_bytes(),
-            address: address.as_bytes(),
+            address: sender.client_address.as_bytes(),
+            accessing: access.client_address.as_bytes(),
             agent: sender.user_agent.as_bytes(),
             source: Source {
                 source: campaign.source.as_bytes(),
@@ -271,11 +254,6 @@ impl Enrichment {
         }
     }
 
-    /// Computes the columns of the event with these fields.
-    pub fn of(&mut self, entries: &[Entry<'_>]) -> Values {
-        self.compute(&Facts::of_fields(entries))
-    }
-
     /// Computes the columns of an event that is stored as JSON; `None` if it isn't the JSON of an event.
     pub fn of_json(&mut self, json: &str) -> Option<Values> {
         let stored: Stored<'_> = serde_json::from_str(json).ok()?;
@@ -287,8 +265,9 @@ impl Enrichment {
         self.geo.0.is_some()
     }
 
-    fn compute(&mut self, facts: &Facts<'_>) -> Values {
-        let place = self.place(facts.address);
+    /// Computes the columns of the event with these facts.
+    pub(super) fn compute(&mut self, facts: &Facts<'_>) -> Values {
+        let place = self.place(if facts.accessing.is_empty() { facts.address } else { facts.accessing });
         let known = self.agent(facts.agent);
         let device = if facts.device.is_empty() { known.device } else { Some(self.name(facts.device)) };
         let os = if facts.os.is_empty() { known.os } else { Some(self.name(facts.os)) };
@@ -392,15 +371,15 @@ fn each_text<'a>(message: &'a [u8], mut take: impl FnMut(u32, &'a [u8])) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::envelope::Envelope;
     use super::*;
     use tickstream_schema::events::{Campaign, DeviceInfo, Event, Message, Page, Sender};
     use tickstream_schema::json::write_event;
 
     fn check(event: &Event, expected: [Option<&str>; 6]) {
         let bytes = event.encode_to_vec();
-        let entries: Vec<_> = Fields::of(&bytes).collect::<Result<_, _>>().unwrap();
         let mut enrichment = Enrichment::new(Geo::default());
-        let found = enrichment.of(&entries);
+        let found = enrichment.compute(&Envelope::of(&bytes).unwrap().facts);
         assert_eq!(found.each_ref().map(|value| value.as_deref()), expected);
         let mut json = Vec::new();
         write_event(event, &mut json);

@@ -1,8 +1,11 @@
 //! Parts of a stored batch: what holds for all events, an event's envelope, a dead letter.
 
+use std::borrow::Cow;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::descriptor::Schema;
+use super::enrichment::Facts;
 use super::json::Writer;
 use super::protobuf::{Entry, Fields, Invalid, Value};
 use super::text;
@@ -34,13 +37,13 @@ pub(super) mod number {
     pub const ANONYMOUS_ID: u32 = 42;
 }
 
-/// Facts of a record that hold for all of its events.
-#[derive(Clone, Copy, Default)]
+/// Facts of a record that hold for all of its events. Texts are UTF-8.
+#[derive(Default)]
 pub(super) struct Batch<'a> {
     pub receive_time_ns: u64,
-    pub peer: &'a [u8],
-    pub server: &'a [u8],
-    pub user: &'a [u8],
+    pub peer: Cow<'a, str>,
+    pub server: Cow<'a, str>,
+    pub user: Cow<'a, str>,
     pub shard: u32,
 }
 
@@ -53,9 +56,15 @@ impl<'a> Batch<'a> {
                 Entry { number: number::BATCH_RECEIVE_TIME, value: Value::Fixed64(ns), .. } => {
                     batch.receive_time_ns = ns;
                 }
-                Entry { number: number::BATCH_PEER, value: Value::Bytes(text), .. } => batch.peer = text,
-                Entry { number: number::BATCH_SERVER, value: Value::Bytes(text), .. } => batch.server = text,
-                Entry { number: number::BATCH_USER, value: Value::Bytes(text), .. } => batch.user = text,
+                Entry { number: number::BATCH_PEER, value: Value::Bytes(text), .. } => {
+                    batch.peer = String::from_utf8_lossy(text);
+                }
+                Entry { number: number::BATCH_SERVER, value: Value::Bytes(text), .. } => {
+                    batch.server = String::from_utf8_lossy(text);
+                }
+                Entry { number: number::BATCH_USER, value: Value::Bytes(text), .. } => {
+                    batch.user = String::from_utf8_lossy(text);
+                }
                 Entry { number: number::BATCH_SHARD, value: Value::Varint(shard), .. } => {
                     batch.shard = shard as u32;
                 }
@@ -77,13 +86,17 @@ pub(super) struct Envelope<'a> {
     pub event_type: i32,
     pub event_name: &'a [u8],
     pub anonymous: &'a [u8],
+    /// Facts for the columns that are computed.
+    pub facts: Facts<'a>,
 }
 
 impl<'a> Envelope<'a> {
-    pub fn of(entries: &[Entry<'a>]) -> Self {
+    /// Reads the fields of an event; of one that comes twice, the last counts.
+    pub fn of(event: &'a [u8]) -> Result<Self, Invalid> {
         let mut envelope = Self::default();
-        for entry in entries {
-            match (entry.number, entry.value) {
+        let mut fields = Fields::of(event);
+        while let Some((number, wire_type)) = fields.tag()? {
+            match (number, fields.value(wire_type)?) {
                 (number::EVENT_ID, Value::Bytes(id)) => envelope.event_id = id.try_into().unwrap_or_default(),
                 (number::TIMESTAMP, Value::Fixed64(ns)) => envelope.timestamp_ns = ns,
                 (number::PLATFORM, Value::Bytes(text)) => envelope.platform = text,
@@ -92,10 +105,11 @@ impl<'a> Envelope<'a> {
                 (number::EVENT_TYPE, Value::Varint(kind)) => envelope.event_type = kind as i32,
                 (number::EVENT_NAME, Value::Bytes(text)) => envelope.event_name = text,
                 (number::ANONYMOUS_ID, Value::Bytes(text)) => envelope.anonymous = text,
+                (number, Value::Bytes(message)) => envelope.facts.add(number, message),
                 _ => {}
             }
         }
-        envelope
+        Ok(envelope)
     }
 }
 
@@ -129,15 +143,16 @@ impl<'a> Letter<'a> {
         Ok(letter)
     }
 
-    pub fn write(&self, entries: Option<&[Entry<'_>]>, writer: &mut Writer, out: &mut Vec<u8>) {
+    /// Appends the letter as JSON: its event, or, where that can't be read, the bytes that came.
+    pub fn write(&self, writer: &mut Writer, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"code\":");
         text::json_string(self.code, out);
         out.extend_from_slice(b",\"message\":");
         text::json_string(self.message, out);
         let before = out.len();
-        if let Some(entries) = entries {
+        if let Some(event) = self.event {
             out.extend_from_slice(b",\"event\":");
-            if writer.object(Schema::get().event, entries, out, &mut |_, _| {}).is_ok() {
+            if writer.message(Schema::get().event, event, out).is_ok() {
                 out.push(b'}');
                 return;
             }

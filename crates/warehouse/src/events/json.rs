@@ -5,11 +5,11 @@
 
 use std::io::Write as _;
 
-use arrayvec::ArrayVec;
 use base64::{Engine, engine::general_purpose::STANDARD};
+use smallvec::SmallVec;
 
 use super::columns::Promoted;
-use super::descriptor::{Field, Kind, MessageId, Schema, enum_name};
+use super::descriptor::{Field, Kind, MessageId, MessageTable, Schema, enum_name};
 use super::protobuf::{Entry, Fields, Invalid, Value, packed_varints, zigzag};
 use super::text::{base64, comma, quoted};
 use super::{text, typed};
@@ -24,26 +24,63 @@ const DEPTH_MAX: usize = 32;
 #[derive(Debug)]
 pub struct Writer {
     schema: &'static Schema,
-    /// Ranges of the written JSON: values of promoted text columns, without quotes. Empty: none.
-    pub texts: [(usize, usize); Promoted::TEXTS],
-    /// Promoted numbers.
-    pub numbers: [Option<f64>; Promoted::COUNT - Promoted::TEXTS],
-    /// True if a promoted text has escapes in JSON.
-    pub has_escapes: bool,
+    /// True while the fields of each message are sorted before they are written.
+    sorts: bool,
+    promoted: SmallVec<[(Promoted, PromotedValue); 8]>,
+}
+
+/// Why a message isn't written to its end.
+enum Stop {
+    /// Its bytes are no message.
+    Invalid(Invalid),
+    /// Fields don't come by rising numbers, or are unknown.
+    Disorder,
+}
+
+impl From<Invalid> for Stop {
+    fn from(invalid: Invalid) -> Self {
+        Self::Invalid(invalid)
+    }
+}
+
+/// Value of a promoted column.
+#[derive(Clone, Copy, Debug)]
+pub enum PromotedValue {
+    /// Range of the written JSON, without quotes.
+    Text {
+        /// Its first byte.
+        start: usize,
+        /// The byte behind its last one.
+        end: usize,
+        /// True if there are escapes in it.
+        has_escapes: bool,
+    },
+    /// A number.
+    Number(f64),
 }
 
 impl Default for Writer {
     fn default() -> Self {
-        Self { schema: Schema::get(), texts: [(0, 0); _], numbers: [None; _], has_escapes: false }
+        Self { schema: Schema::get(), sorts: false, promoted: SmallVec::new() }
     }
 }
 
 impl Writer {
     /// Forgets promoted values.
     pub fn begin(&mut self) {
-        self.texts = [(0, 0); _];
-        self.numbers = [None; _];
-        self.has_escapes = false;
+        self.promoted.clear();
+    }
+
+    /// Values of promoted columns, each column once.
+    pub fn promoted(&self) -> impl Iterator<Item = (Promoted, PromotedValue)> + '_ {
+        let mut seen = 0_u32;
+        // Of values for the same column, the last one counts.
+        self.promoted.iter().rev().copied().filter(move |(column, _)| {
+            let bit = 1 << *column as u32;
+            let is_new = seen & bit == 0;
+            seen |= bit;
+            is_new
+        })
     }
 
     /// Appends a message as a JSON object.
@@ -51,51 +88,133 @@ impl Writer {
     /// # Errors
     /// [`Invalid`] if the bytes are no message; what was appended is then no JSON.
     pub fn message(&mut self, id: MessageId, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Invalid> {
-        self.nested(id, bytes, out, DEPTH_MAX)
+        self.message_with_ranges(id, bytes, out, &mut |_, _| {})
     }
 
-    /// Appends fields, which are in the order of their numbers, as a JSON object. `written` gets each field's number and
-    /// the range of its value in `out`.
+    /// As [`Writer::message`]. `written` gets each field's number and the range of its value in `out`.
     ///
     /// # Errors
-    /// [`Invalid`] if a field's bytes are no message; what was appended is then no JSON.
-    pub fn object(
+    /// [`Invalid`] if the bytes are no message; what was appended is then no JSON.
+    pub fn message_with_ranges(
         &mut self,
         id: MessageId,
-        entries: &[Entry<'_>],
+        bytes: &[u8],
         out: &mut Vec<u8>,
         written: &mut impl FnMut(u32, (usize, usize)),
     ) -> Result<(), Invalid> {
-        self.write_object(id, entries, out, DEPTH_MAX, written)
+        let (begin, promoted) = (out.len(), self.promoted.len());
+        self.sorts = false;
+        let mut done = self.fields(id, bytes, out, DEPTH_MAX, written);
+        // Encoders write fields in order. For others all is written once more, so that nobody pays for it twice.
+        if matches!(done, Err(Stop::Disorder)) {
+            out.truncate(begin);
+            self.promoted.truncate(promoted);
+            self.sorts = true;
+            done = self.fields(id, bytes, out, DEPTH_MAX, written);
+        }
+        match done {
+            Err(Stop::Invalid(invalid)) => Err(invalid),
+            Ok(()) | Err(Stop::Disorder) => Ok(()),
+        }
     }
 
-    fn nested(
+    fn fields(
         &mut self,
         id: MessageId,
         bytes: &[u8],
         out: &mut Vec<u8>,
         depth: usize,
-    ) -> Result<(), Invalid> {
-        let mut entries = Entries::default();
-        if entries.read(bytes)? {
-            return self.write_object(id, entries.as_slice(), out, depth, &mut |_, _| {});
+        written: &mut impl FnMut(u32, (usize, usize)),
+    ) -> Result<(), Stop> {
+        let table = self.schema.message(id);
+        if !self.sorts {
+            return self.in_order(table, bytes, out, depth, written);
         }
-        // Rare: fields out of order, or so many that they don't fit.
         let mut entries = Fields::of(bytes).collect::<Result<Vec<_>, _>>()?;
         entries.sort_by_key(|entry| entry.number);
-        self.write_object(id, &entries, out, depth, &mut |_, _| {})
+        self.sorted(table, &entries, out, depth, written)
     }
 
-    fn write_object(
+    /// Writes fields as they come.
+    fn in_order(
         &mut self,
-        id: MessageId,
+        table: &MessageTable,
+        bytes: &[u8],
+        out: &mut Vec<u8>,
+        depth: usize,
+        written: &mut impl FnMut(u32, (usize, usize)),
+    ) -> Result<(), Stop> {
+        let begin = out.len();
+        let mut fields = Fields::of(bytes);
+        let (mut before, mut at) = (0, 0);
+        while let Some((number, wire_type)) = fields.tag()? {
+            let value = fields.value(wire_type)?;
+            let next = table.field(number).filter(|field| number > before && fits(field, value));
+            let field = next.ok_or(Stop::Disorder)?;
+            before = number;
+            if field.is_repeated {
+                let (mut same, mut other) = (Few::new(), Few::new());
+                same.push(Entry { number, value, whole: fields.since(at) });
+                while let Some(entry) = fields.next_if(number)? {
+                    if !fits(field, entry.value) {
+                        return Err(Stop::Disorder);
+                    }
+                    same.push(entry);
+                }
+                match field.other_half {
+                    Some(half) if half < number => run(half, Fields::of(bytes), &mut other)?,
+                    Some(half) => run(half, fields.clone(), &mut other)?,
+                    None => {}
+                }
+                self.several(field, &same, &other, out, depth, written)?;
+            } else if !is_absent(field, value) {
+                field.write_next_key(out);
+                let start = out.len();
+                self.value(field.kind, value, out, depth)?;
+                if let Some(column) = field.promoted {
+                    self.promote(column, value, start, out);
+                }
+                written(number, (start, out.len()));
+            }
+            at = fields.offset();
+        }
+        text::close_object(begin, out);
+        Ok(())
+    }
+
+    /// Writes a field with all of its entries, and, of two maps that are one object, those of the other.
+    fn several(
+        &mut self,
+        field: &Field,
+        same: &[Entry<'_>],
+        other: &[Entry<'_>],
+        out: &mut Vec<u8>,
+        depth: usize,
+        written: &mut impl FnMut(u32, (usize, usize)),
+    ) -> Result<(), Stop> {
+        let number = same[0].number;
+        // The object is written where the first of the maps stands.
+        if other.first().is_some_and(|other| other.number < number) {
+            return Ok(());
+        }
+        if let Some(start) = self.field(field, same, other, out, depth)? {
+            // It is known by the number of the map of texts.
+            let texts = if matches!(field.kind, Kind::Values) { field.other_half } else { None };
+            written(texts.unwrap_or(number), (start, out.len()));
+        }
+        Ok(())
+    }
+
+    /// Writes fields that are sorted by their numbers, and those that nobody knows behind them.
+    fn sorted(
+        &mut self,
+        table: &MessageTable,
         entries: &[Entry<'_>],
         out: &mut Vec<u8>,
         depth: usize,
         written: &mut impl FnMut(u32, (usize, usize)),
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), Stop> {
         out.push(b'{');
-        let table = self.schema.message(id);
         let mut unknown = Vec::new();
         for same in entries.chunk_by(|one, next| one.number == next.number) {
             let number = same[0].number;
@@ -104,15 +223,7 @@ impl Writer {
                 same.iter().for_each(|entry| unknown.extend_from_slice(entry.whole));
                 continue;
             };
-            let other = other_half(entries, field.other_half);
-            // Two maps that are one object are written where the first of them stands.
-            if other.first().is_some_and(|other| other.number < number) {
-                continue;
-            }
-            if let Some(start) = self.field(field, same, other, out, depth)? {
-                let texts = if matches!(field.kind, Kind::Values) { field.other_half } else { None };
-                written(texts.unwrap_or(number), (start, out.len()));
-            }
+            self.several(field, same, other_half(entries, field.other_half), out, depth, written)?;
         }
         if !unknown.is_empty() {
             comma(out);
@@ -130,7 +241,7 @@ impl Writer {
         other_half: &[Entry<'_>],
         out: &mut Vec<u8>,
         depth: usize,
-    ) -> Result<Option<usize>, Invalid> {
+    ) -> Result<Option<usize>, Stop> {
         let last = same[same.len() - 1];
         let is_nothing = if field.is_repeated {
             is_packed(field.kind) && same.iter().all(|entry| matches!(entry.value, Value::Bytes(&[])))
@@ -140,8 +251,7 @@ impl Writer {
         if is_nothing {
             return Ok(None);
         }
-        comma(out);
-        out.extend_from_slice(field.key.as_bytes());
+        field.write_key(out);
         let start = out.len();
         match field.kind {
             Kind::Texts if field.other_half.is_some() => typed::pair(same, other_half, out)?,
@@ -169,28 +279,21 @@ impl Writer {
     }
 
     fn promote(&mut self, column: Promoted, value: Value<'_>, start: usize, out: &[u8]) {
-        let index = column as usize;
-        match value {
-            Value::Fixed64(bits) if index >= Promoted::TEXTS => {
-                self.numbers[index - Promoted::TEXTS] = Some(f64::from_bits(bits));
-            }
-            _ if index < Promoted::TEXTS => {
+        let is_number = column as usize >= Promoted::TEXTS;
+        let promoted = match value {
+            Value::Fixed64(bits) if is_number => PromotedValue::Number(f64::from_bits(bits)),
+            _ if is_number => return,
+            _ => {
                 // Numbers of an enum without a name have no quotes.
                 let quote = usize::from(out[start] == b'"');
-                self.texts[index] = (start + quote, out.len() - quote);
-                self.has_escapes |= out[start..].contains(&b'\\');
+                let (start, end) = (start + quote, out.len() - quote);
+                PromotedValue::Text { start, end, has_escapes: out[start..end].contains(&b'\\') }
             }
-            _ => {}
-        }
+        };
+        self.promoted.push((column, promoted));
     }
 
-    fn value(
-        &mut self,
-        kind: Kind,
-        value: Value<'_>,
-        out: &mut Vec<u8>,
-        depth: usize,
-    ) -> Result<(), Invalid> {
+    fn value(&mut self, kind: Kind, value: Value<'_>, out: &mut Vec<u8>, depth: usize) -> Result<(), Stop> {
         match (kind, value) {
             (Kind::Text, Value::Bytes(bytes)) => text::json_string(bytes, out),
             (Kind::Uuid, Value::Bytes(bytes)) => quoted(out, |out| text::uuid(bytes, out)),
@@ -220,12 +323,12 @@ impl Writer {
         bytes: &[u8],
         out: &mut Vec<u8>,
         depth: usize,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), Stop> {
         if depth == 0 {
             base64(bytes, out);
             return Ok(());
         }
-        self.nested(id, bytes, out, depth - 1)
+        self.fields(id, bytes, out, depth - 1, &mut |_, _| {})
     }
 
     fn list(
@@ -234,7 +337,7 @@ impl Writer {
         same: &[Entry<'_>],
         out: &mut Vec<u8>,
         depth: usize,
-    ) -> Result<(), Invalid> {
+    ) -> Result<(), Stop> {
         out.push(b'[');
         for entry in same {
             match (field.kind, entry.value) {
@@ -261,31 +364,23 @@ impl Writer {
     }
 }
 
-/// Fields of one message on the stack.
-#[derive(Debug, Default)]
-pub struct Entries<'a>(ArrayVec<Entry<'a>, 24>);
+/// Entries of one field; a few need no allocation. It is large, and isn't moved.
+type Few<'a> = SmallVec<[Entry<'a>; 12]>;
 
-impl<'a> Entries<'a> {
-    /// Reads all fields; false if they aren't in order or don't fit.
-    ///
-    /// # Errors
-    /// [`Invalid`] if the bytes are no message.
-    pub fn read(&mut self, bytes: &'a [u8]) -> Result<bool, Invalid> {
-        let mut before = 0;
-        for entry in Fields::of(bytes) {
-            let entry = entry?;
-            if entry.number < before || self.0.try_push(entry).is_err() {
-                return Ok(false);
-            }
-            before = entry.number;
+/// Finds the entries of one field among fields in order.
+fn run<'a>(number: u32, mut fields: Fields<'a>, found: &mut Few<'a>) -> Result<(), Invalid> {
+    loop {
+        let mut next = fields.clone();
+        match next.tag()? {
+            Some((other, wire_type)) if other < number => _ = next.value(wire_type)?,
+            _ => break,
         }
-        Ok(true)
+        fields = next;
     }
-
-    /// The fields that were read.
-    pub fn as_slice(&self) -> &[Entry<'a>] {
-        &self.0
+    while let Some(entry) = fields.next_if(number)? {
+        found.push(entry);
     }
+    Ok(())
 }
 
 /// True if the wire type is one of the field's kind; otherwise a newer schema may mean something else by the number.

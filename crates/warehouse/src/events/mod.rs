@@ -14,6 +14,6 @@ pub mod rows;
 pub mod text;
 mod typed;
 
-pub use columns::{DEAD_LETTER, PARTITIONS, file_schema, schema};
+pub use columns::{DEAD_LETTER, PARTITIONS, file_schema, row_schema, schema};
 pub use identifiers::{Identifiers, Namespace};
 pub use rows::{Origin, Rows, RowsError};

@@ -45,24 +45,96 @@ impl<'a> Fields<'a> {
         Self { message, at: 0 }
     }
 
-    fn read(&mut self) -> Option<Entry<'a>> {
+    /// Number and wire type of the next field; `None` at the end.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the bytes are no message.
+    #[inline(always)]
+    pub fn tag(&mut self) -> Result<Option<(u32, u8)>, Invalid> {
         let start = self.at;
-        let tag = self.varint()?;
-        let number = u32::try_from(tag >> 3).ok().filter(|number| *number != 0)?;
-        let value = match tag & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
-            2 => {
-                let length = usize::try_from(self.varint()?).ok()?;
-                Value::Bytes(self.take(length)?)
-            }
-            5 => Value::Fixed32(u32::from_le_bytes(self.take(4)?.try_into().ok()?)),
-            _ => return None,
-        };
-        Some(Entry { number, value, whole: &self.message[start..self.at] })
+        if start == self.message.len() {
+            return Ok(None);
+        }
+        let read = self.varint().and_then(|tag| Some((u32::try_from(tag >> 3).ok()?, (tag & 7) as u8)));
+        read.filter(|(number, _)| *number != 0).map(Some).ok_or_else(|| self.invalid(start))
     }
 
+    /// Value of the field whose tag was read.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the bytes are no message.
+    #[inline(always)]
+    pub fn value(&mut self, wire_type: u8) -> Result<Value<'a>, Invalid> {
+        let start = self.at;
+        let value = match wire_type {
+            2 => self.length().and_then(|length| self.take(length)).map(Value::Bytes),
+            0 => self.varint().map(Value::Varint),
+            1 => self.take_array().map(|bytes| Value::Fixed64(u64::from_le_bytes(bytes))),
+            5 => self.take_array().map(|bytes| Value::Fixed32(u32::from_le_bytes(bytes))),
+            _ => None,
+        };
+        value.ok_or_else(|| self.invalid(start))
+    }
+
+    /// The next field, if it has this number.
+    ///
+    /// # Errors
+    /// [`Invalid`] if the bytes are no message.
+    pub fn next_if(&mut self, number: u32) -> Result<Option<Entry<'a>>, Invalid> {
+        let mut ahead = self.clone();
+        match ahead.tag()? {
+            Some((other, wire_type)) if other == number => {
+                let value = ahead.value(wire_type)?;
+                let whole = &self.message[self.at..ahead.at];
+                *self = ahead;
+                Ok(Some(Entry { number, value, whole }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Offset of the next field.
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Bytes from an offset to the next field.
+    pub fn since(&self, start: usize) -> &'a [u8] {
+        &self.message[start..self.at]
+    }
+
+    /// The error at an offset, behind which nothing is read.
+    #[cold]
+    fn invalid(&mut self, at: usize) -> Invalid {
+        self.at = self.message.len();
+        Invalid { at }
+    }
+
+    #[inline]
+    fn length(&mut self) -> Option<usize> {
+        usize::try_from(self.varint()?).ok()
+    }
+
+    #[inline]
+    fn take_array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let bytes = *self.message.get(self.at..)?.first_chunk()?;
+        self.at += N;
+        Some(bytes)
+    }
+
+    #[inline]
     fn varint(&mut self) -> Option<u64> {
+        // Most tags and lengths have one byte.
+        let first = *self.message.get(self.at)?;
+        if first < 0x80 {
+            self.at += 1;
+            return Some(u64::from(first));
+        }
+        self.long_varint()
+    }
+
+    #[cold]
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for shift in (0..70).step_by(7) {
             let byte = *self.message.get(self.at)?;
@@ -75,6 +147,7 @@ impl<'a> Fields<'a> {
         None
     }
 
+    #[inline]
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let end = self.at.checked_add(length)?;
         let taken = self.message.get(self.at..end)?;
@@ -87,17 +160,14 @@ impl<'a> Iterator for Fields<'a> {
     type Item = Result<Entry<'a>, Invalid>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.at == self.message.len() {
-            return None;
-        }
         let start = self.at;
-        match self.read() {
-            Some(entry) => Some(Ok(entry)),
-            None => {
-                self.at = self.message.len();
-                Some(Err(Invalid { at: start }))
-            }
-        }
+        let (number, wire_type) = match self.tag() {
+            Ok(tag) => tag?,
+            Err(invalid) => return Some(Err(invalid)),
+        };
+        // What is wrong with a value is wrong with its field.
+        let value = self.value(wire_type).map_err(|_| Invalid { at: start });
+        Some(value.map(|value| Entry { number, value, whole: self.since(start) }))
     }
 }
 

@@ -1,18 +1,22 @@
 //! Rows of `events`, collected by kind until they are taken as Arrow batches.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use deltalake::arrow::array::RecordBatch;
+use deltalake::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
+use deltalake::arrow::compute::cast;
+use deltalake::arrow::datatypes::DataType;
 use deltalake::arrow::error::ArrowError;
 use ring::digest;
 
-use super::arrays::Columns;
-use super::columns::DEAD_LETTER;
+use super::arrays::{Columns, Extent};
+use super::columns::{DEAD_LETTER, schema};
 use super::descriptor::{Schema, enum_name};
 use super::enrichment::{self, Enrichment, Geo};
 use super::envelope::{Batch, Envelope, Letter, number};
 use super::identifiers::{Identifiers, Namespace};
-use super::json::{Entries, Writer};
+use super::json::Writer;
 pub use super::place::{Origin, PartitionKey};
 use super::protobuf::{Entry, Fields, Invalid, Value};
 use super::text;
@@ -51,10 +55,36 @@ pub trait Filter {
     }
 }
 
+/// Kind of rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Events of the kind with this number.
+    Events(i32),
+    DeadLetters,
+}
+
+impl Kind {
+    /// Value of the column `event_type`; that of a kind of a newer schema is its number.
+    fn name(self) -> Cow<'static, str> {
+        match self {
+            Self::DeadLetters => DEAD_LETTER.into(),
+            Self::Events(number) => match enum_name(&tickstream_schema::table::EVENT_TYPE, number) {
+                Some(name) => name.into(),
+                None => number.to_string().into(),
+            },
+        }
+    }
+}
+
 /// Rows by kind.
 #[derive(Debug)]
 pub struct Rows {
-    kinds: BTreeMap<String, Columns>,
+    /// Rows that wait.
+    kinds: BTreeMap<Kind, Columns>,
+    /// Rows that wait, and were made on a day before.
+    of_days_before: Vec<Columns>,
+    /// Extents of the kinds that were taken last: the next ones are alike.
+    extents: BTreeMap<Kind, Extent>,
     identifiers: Identifiers,
     enrichment: Enrichment,
     writer: Writer,
@@ -71,6 +101,8 @@ impl Rows {
     pub fn new(namespace: Namespace, geo: Geo, now_ns: u64) -> Self {
         let mut rows = Self {
             kinds: BTreeMap::new(),
+            of_days_before: Vec::new(),
+            extents: BTreeMap::new(),
             identifiers: Identifiers::new(namespace),
             enrichment: Enrichment::new(geo),
             writer: Writer::default(),
@@ -87,7 +119,11 @@ impl Rows {
     /// Sets the time of loading for the rows to come.
     pub fn begin(&mut self, now_ns: u64) {
         self.processed_us = (now_ns / 1000) as i64;
-        self.load_date = text::date((now_ns / 86_400_000_000_000) as i64);
+        let load_date = text::date((now_ns / 86_400_000_000_000) as i64);
+        if load_date != self.load_date {
+            self.load_date = load_date;
+            self.of_days_before.extend(std::mem::take(&mut self.kinds).into_values());
+        }
     }
 
     /// Rows that are waiting.
@@ -158,36 +194,19 @@ impl Rows {
         event: &[u8],
         filter: &mut impl Filter,
     ) -> Result<(), Invalid> {
-        let mut entries = Entries::default();
-        let sorted;
-        let entries = if entries.read(event)? {
-            entries.as_slice()
-        } else {
-            let mut all = Fields::of(event).collect::<Result<Vec<_>, _>>()?;
-            all.sort_by_key(|entry| entry.number);
-            sorted = all;
-            &sorted
-        };
-        let envelope = Envelope::of(entries);
+        let envelope = Envelope::of(event)?;
         if !filter.admits(&envelope.event_id, envelope.user, envelope.session) {
             return Ok(());
         }
         self.json.clear();
         self.writer.begin();
-        let parts = self.write_event(entries)?;
+        let parts = self.write_event(event)?;
         if !filter.admits_json(&self.json) {
             return Ok(());
         }
-        let mut other_kind = String::new();
-        let kind = match kind_name(envelope.event_type) {
-            Some(kind) => kind,
-            None => {
-                other_kind.push_str(&envelope.event_type.to_string());
-                &other_kind
-            }
-        };
-        let enriched = self.enrichment.of(entries);
-        let columns = columns_of(&mut self.kinds, &self.load_date, kind);
+        let enriched = self.enrichment.compute(&envelope.facts);
+        let columns =
+            columns_of(&mut self.kinds, &self.extents, &self.load_date, Kind::Events(envelope.event_type));
         let identifiers = &mut self.identifiers;
         columns.event_id.push_valid(&text::uuid_text(&envelope.event_id));
         columns.envelope(&envelope, identifiers);
@@ -204,14 +223,19 @@ impl Rows {
     }
 
     /// Writes the event's JSON, and says where properties and context stand in it.
-    fn write_event(&mut self, entries: &[Entry<'_>]) -> Result<Parts, Invalid> {
+    fn write_event(&mut self, event: &[u8]) -> Result<Parts, Invalid> {
         let schema = Schema::get();
         let mut parts = Parts::default();
-        self.writer.object(schema.event, entries, &mut self.json, &mut |field, range| match field {
-            number::PROPERTIES => parts.properties = Some(range),
-            number::CONTEXT => parts.context = Some(range),
-            _ => {}
-        })?;
+        self.writer.message_with_ranges(
+            schema.event,
+            event,
+            &mut self.json,
+            &mut |field, range| match field {
+                number::PROPERTIES => parts.properties = Some(range),
+                number::CONTEXT => parts.context = Some(range),
+                _ => {}
+            },
+        )?;
         Ok(parts)
     }
 
@@ -224,13 +248,8 @@ impl Rows {
     ) -> Result<(), Invalid> {
         let letter = Letter::of(letter)?;
         let event_id = dead_letter_id(origin, letter.index);
-        let mut entries = letter.event.map(|event| Fields::of(event).collect::<Result<Vec<_>, _>>());
         // An event that can't be read has only its bytes, as Base64.
-        let entries = entries.as_mut().and_then(|entries| entries.as_mut().ok()).map(|entries| {
-            entries.sort_by_key(|entry| entry.number);
-            &*entries
-        });
-        let mut envelope = Envelope::of(entries.map_or(&[], Vec::as_slice));
+        let mut envelope = letter.event.and_then(|event| Envelope::of(event).ok()).unwrap_or_default();
         if !filter.admits(&event_id, envelope.user, envelope.session) {
             return Ok(());
         }
@@ -239,11 +258,11 @@ impl Rows {
         }
         self.json.clear();
         self.writer.begin();
-        letter.write(entries.map(Vec::as_slice), &mut self.writer, &mut self.json);
+        letter.write(&mut self.writer, &mut self.json);
         if !filter.admits_json(&self.json) {
             return Ok(());
         }
-        let columns = columns_of(&mut self.kinds, &self.load_date, DEAD_LETTER);
+        let columns = columns_of(&mut self.kinds, &self.extents, &self.load_date, Kind::DeadLetters);
         columns.event_id.push_valid(&text::uuid_text(&event_id));
         columns.envelope(&envelope, &mut self.identifiers);
         columns.properties.push_valid(b"{}");
@@ -262,7 +281,8 @@ impl Rows {
         self.bytes += self.json.len() * 2 + 128;
     }
 
-    /// Takes the waiting rows: by load date and kind, as the partition's key has them.
+    /// Takes the waiting rows: by load date and kind, as the partition's key has them, with the columns of
+    /// [`row_schema`](super::row_schema).
     ///
     /// # Errors
     /// [`RowsError::Columns`] if they don't fit together.
@@ -270,12 +290,11 @@ impl Rows {
         self.rows = 0;
         self.bytes = 0;
         let kinds = std::mem::take(&mut self.kinds);
-        let mut batches = Vec::with_capacity(kinds.len());
-        for (_, columns) in kinds {
-            let key = columns.key.clone();
-            batches.push((key, columns.finish()?));
-        }
-        Ok(batches)
+        let before = std::mem::take(&mut self.of_days_before);
+        self.extents = kinds.iter().map(|(kind, columns)| (*kind, columns.extent())).collect();
+        let all = before.into_iter().chain(kinds.into_values());
+        let batches = all.map(|columns| Ok((columns.key.clone(), columns.finish()?)));
+        batches.collect()
     }
 }
 
@@ -299,21 +318,32 @@ fn dead_letter_id(origin: &Origin<'_>, index: u32) -> [u8; 16] {
     bytes
 }
 
-fn kind_name(number: i32) -> Option<&'static str> {
-    enum_name(&tickstream_schema::table::EVENT_TYPE, number)
+/// Columns for rows of a kind that are loaded on this date. Only the first row of them needs a key of its own.
+fn columns_of<'a>(
+    kinds: &'a mut BTreeMap<Kind, Columns>,
+    extents: &BTreeMap<Kind, Extent>,
+    load_date: &str,
+    kind: Kind,
+) -> &'a mut Columns {
+    kinds.entry(kind).or_insert_with(|| {
+        let expected = extents.get(&kind).cloned().unwrap_or_default();
+        Columns::new(load_date, &kind.name(), &expected)
+    })
 }
 
-/// Columns for rows of a kind that are loaded on this date. Only the first row of them needs a key of its own.
-fn columns_of<'a>(kinds: &'a mut BTreeMap<String, Columns>, load_date: &str, kind: &str) -> &'a mut Columns {
-    let is_other_day = match kinds.get(kind) {
-        Some(columns) => columns.key.load_date != load_date,
-        None => {
-            kinds.insert(kind.to_owned(), Columns::new(load_date, kind));
-            false
-        }
-    };
-    if is_other_day {
-        return kinds.entry(format!("{kind}/{load_date}")).or_insert_with(|| Columns::new(load_date, kind));
+/// Rows as the table has them: texts as texts, and the columns that are the names of directories.
+///
+/// # Errors
+/// If the columns don't fit together.
+pub fn as_stored(rows: &RecordBatch, key: &PartitionKey) -> Result<RecordBatch, ArrowError> {
+    let texts = rows.columns().iter().map(|column| match column.data_type() {
+        DataType::Binary => cast(column, &DataType::Utf8),
+        _ => Ok(column.clone()),
+    });
+    let mut columns = texts.collect::<Result<Vec<_>, _>>()?;
+    for value in [&key.load_date, &key.event_type] {
+        let column: ArrayRef = Arc::new(StringArray::from(vec![value.as_str(); rows.num_rows()]));
+        columns.push(column);
     }
-    kinds.get_mut(kind).expect("it was found or inserted")
+    RecordBatch::try_new(schema(), columns)
 }

@@ -1,5 +1,6 @@
 //! JSON of Values and of maps, straight from their bytes; the marks are those of `tickstream_schema::json`.
 
+use smallvec::SmallVec;
 use tickstream_schema::table::{MAP_KEY_BYTES_MAX, MAP_VALUE_BYTES_MAX};
 
 use super::protobuf::{Entry, Fields, Invalid, Value, zigzag};
@@ -28,7 +29,7 @@ type Pair<'a> = (&'a [u8], &'a [u8]);
 /// [`Invalid`] if an entry is none.
 pub fn texts(entries: &[Entry<'_>], out: &mut Vec<u8>) -> Result<(), Invalid> {
     out.push(b'{');
-    for (key, value) in pairs(entries)? {
+    for (key, value) in &pairs(entries)? {
         comma(out);
         text::json_string(key, out);
         out.push(b':');
@@ -51,8 +52,11 @@ pub fn values(entries: &[Entry<'_>], out: &mut Vec<u8>) -> Result<(), Invalid> {
 /// # Errors
 /// [`Invalid`] if an entry is none.
 pub fn pair(texts: &[Entry<'_>], values: &[Entry<'_>], out: &mut Vec<u8>) -> Result<(), Invalid> {
+    if values.is_empty() && plain_texts(texts, out)? {
+        return Ok(());
+    }
     let (texts, values) = (pairs(texts)?, pairs(values)?);
-    let (mut texts, mut values) = (texts.into_iter().peekable(), values.into_iter().peekable());
+    let (mut texts, mut values) = (texts.iter().peekable(), values.iter().peekable());
     out.push(b'{');
     loop {
         let key = match (texts.peek(), values.peek()) {
@@ -60,8 +64,8 @@ pub fn pair(texts: &[Entry<'_>], values: &[Entry<'_>], out: &mut Vec<u8>) -> Res
             (Some((key, _)), None) | (None, Some((key, _))) => *key,
             (Some((one, _)), Some((other, _))) => *one.min(other),
         };
-        let of_texts = texts.next_if(|(other, _)| *other == key).map(|(_, value)| value);
-        let of_values = values.next_if(|(other, _)| *other == key).map(|(_, value)| value);
+        let of_texts = texts.next_if(|(other, _)| *other == key).map(|(_, value)| *value);
+        let of_values = values.next_if(|(other, _)| *other == key).map(|(_, value)| *value);
         comma(out);
         text::json_string(key, out);
         out.push(b':');
@@ -89,6 +93,28 @@ pub fn pair(texts: &[Entry<'_>], values: &[Entry<'_>], out: &mut Vec<u8>) -> Res
     }
     out.push(b'}');
     Ok(())
+}
+
+/// Appends a map of texts whose entries come by rising keys, none of them longer than in a map of texts. False if they don't;
+/// then nothing is appended.
+fn plain_texts(entries: &[Entry<'_>], out: &mut Vec<u8>) -> Result<bool, Invalid> {
+    let begin = out.len();
+    let mut before: Option<&[u8]> = None;
+    for entry in entries {
+        let Value::Bytes(bytes) = entry.value else { continue };
+        let (key, value) = pair_of(bytes)?;
+        if before.is_some_and(|before| before >= key) || !is_short(key, value) {
+            out.truncate(begin);
+            return Ok(false);
+        }
+        out.push(b',');
+        text::json_string(key, out);
+        out.push(b':');
+        text::json_string(value, out);
+        before = Some(key);
+    }
+    text::close_object(begin, out);
+    Ok(true)
 }
 
 /// Appends a Value that is a field of its own.
@@ -190,25 +216,33 @@ fn object(pairs: &[Pair<'_>], out: &mut Vec<u8>, depth: usize) -> Result<(), Inv
     Ok(())
 }
 
+/// Entries of a map; a few need no allocation.
+type Pairs<'a> = SmallVec<[Pair<'a>; 12]>;
+
 /// Entries by rising keys; of a key that comes twice, the last one.
-fn pairs<'a>(entries: &[Entry<'a>]) -> Result<Vec<Pair<'a>>, Invalid> {
-    let mut pairs: Vec<Pair<'a>> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let Value::Bytes(bytes) = entry.value else { continue };
-        let mut found: Pair<'a> = (b"", b"");
-        for field in Fields::of(bytes) {
-            match field? {
-                Entry { number: 1, value: Value::Bytes(key), .. } => found.0 = key,
-                Entry { number: 2, value: Value::Bytes(value), .. } => found.1 = value,
-                _ => {}
-            }
-        }
-        pairs.push(found);
-    }
+fn pairs<'a>(entries: &[Entry<'a>]) -> Result<Pairs<'a>, Invalid> {
+    let found = entries.iter().filter_map(|entry| match entry.value {
+        Value::Bytes(bytes) => Some(pair_of(bytes)),
+        _ => None,
+    });
+    let mut pairs = found.collect::<Result<Pairs<'_>, _>>()?;
     if !pairs.is_sorted_by(|one, next| one.0 < next.0) {
         pairs.reverse();
         pairs.sort_by_key(|(key, _)| *key);
         pairs.dedup_by_key(|(key, _)| *key);
     }
     Ok(pairs)
+}
+
+fn pair_of(bytes: &[u8]) -> Result<Pair<'_>, Invalid> {
+    let mut found: Pair<'_> = (b"", b"");
+    let mut fields = Fields::of(bytes);
+    while let Some((number, wire_type)) = fields.tag()? {
+        match (number, fields.value(wire_type)?) {
+            (1, Value::Bytes(key)) => found.0 = key,
+            (2, Value::Bytes(value)) => found.1 = value,
+            _ => {}
+        }
+    }
+    Ok(found)
 }

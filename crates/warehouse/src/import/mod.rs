@@ -13,21 +13,20 @@ use std::sync::Arc;
 use deltalake::DeltaTable;
 use ring::digest;
 use serde_json::Value;
+use tickstream_journal::JournalId;
 use tickstream_schema::events::{Event, Message, StoredBatch};
 use tickstream_schema::validate::{Clocks, validate};
 use tickstream_schema::{Plan, json};
 
 use crate::dedup::{Dedup, EventId, Sizes};
+use crate::events::Rows;
 use crate::events::enrichment::Geo;
-use crate::events::rows::Origin;
-use crate::events::{Rows, text};
 use crate::hash::HashSet;
-use crate::loader::admission::Admission;
 use crate::loader::positions::{Watermarks, to_numbers};
 use crate::loader::suppression::Suppression;
-use crate::loader::{LoadError, ids, log_error, now_ns, shared_list};
+use crate::loader::{LoadError, admission, ids, log_error, now_ns, shared_list};
 use crate::store::commit::{Changes, CommitError};
-use crate::store::parquet::{FileBuilder, Purpose};
+use crate::store::parquet::FileBuilder;
 use crate::store::{Secret, Tables, commit};
 
 pub use cloudwatch::CloudWatchError;
@@ -306,20 +305,21 @@ impl Importer {
         origin: &[u8; 16],
         sequence: u64,
     ) -> Result<bool, ImportError> {
-        let mut journal = Vec::new();
-        text::hex(origin, &mut journal);
-        let journal = String::from_utf8_lossy(&journal).into_owned();
-        let place = Origin { journal: &journal, journal_id: *origin, sequence };
         let mut pending = HashSet::default();
         self.rows.begin(now_ns());
-        let mut admission = Admission::new(&self.dedup, &mut pending, &mut self.suppression);
-        self.rows.push_record(&place, payload, &mut admission).map_err(LoadError::from)?;
-        let (duplicates, suppressed) = admission.finish().map_err(LoadError::from)?;
+        let (duplicates, suppressed) = admission::take(
+            JournalId(*origin),
+            [(sequence, payload)],
+            &mut self.rows,
+            &self.dedup,
+            &mut pending,
+            &mut self.suppression,
+        )?;
         let rows = self.rows.len() as u64;
         let store = self.table.object_store();
         let mut adds = Vec::new();
         for (key, rows) in self.rows.take().map_err(LoadError::from)? {
-            let mut file = FileBuilder::new(key, Purpose::Load).map_err(LoadError::from)?;
+            let mut file = FileBuilder::of_new_rows(key).map_err(LoadError::from)?;
             file.push(&rows).map_err(LoadError::from)?;
             let file = file.finish().map_err(LoadError::from)?;
             adds.push(file.store(&store, true).await.map_err(LoadError::from)?);

@@ -1,12 +1,41 @@
 //! Decision about each event: new, a duplicate, or erased.
 
+use tickstream_journal::JournalId;
+
+use super::LoadError;
 use super::suppression::{Subject, Suppression};
 use crate::dedup::{Dedup, DedupError, EventId};
-use crate::events::rows::Filter;
+use crate::events::Rows;
+use crate::events::rows::{Filter, Origin};
 use crate::hash::HashSet;
 
+/// Adds the events of a journal's records, each with its sequence, to `rows`: those that are new and not erased. Numbers of those
+/// that were dropped: duplicates, and those of erased users and sessions.
+///
+/// # Errors
+/// If a record can't be read, or an id file; the rows must not be committed then.
+pub fn take<'r>(
+    journal: JournalId,
+    records: impl IntoIterator<Item = (u64, &'r [u8])>,
+    rows: &mut Rows,
+    dedup: &Dedup,
+    pending: &mut HashSet<EventId>,
+    suppression: &mut Suppression,
+) -> Result<(u64, u64), LoadError> {
+    let name = journal.to_string();
+    let mut admission = Admission::new(dedup, pending, suppression);
+    for (sequence, payload) in records {
+        rows.push_record(
+            &Origin { journal: &name, journal_id: journal.0, sequence },
+            payload,
+            &mut admission,
+        )?;
+    }
+    Ok(admission.finish()?)
+}
+
 /// Admits events that weren't loaded before and name nobody who was erased.
-pub struct Admission<'a> {
+struct Admission<'a> {
     dedup: &'a Dedup,
     pending: &'a mut HashSet<EventId>,
     suppression: &'a mut Suppression,
@@ -16,20 +45,11 @@ pub struct Admission<'a> {
 }
 
 impl<'a> Admission<'a> {
-    /// Decides for one record.
-    pub fn new(
-        dedup: &'a Dedup,
-        pending: &'a mut HashSet<EventId>,
-        suppression: &'a mut Suppression,
-    ) -> Self {
+    fn new(dedup: &'a Dedup, pending: &'a mut HashSet<EventId>, suppression: &'a mut Suppression) -> Self {
         Self { dedup, pending, suppression, duplicates: 0, suppressed: 0, failed: None }
     }
 
-    /// Events that were dropped: duplicates, and those of erased users and sessions.
-    ///
-    /// # Errors
-    /// If an id file couldn't be read; the rows of this record must not be committed then.
-    pub fn finish(self) -> Result<(u64, u64), DedupError> {
+    fn finish(self) -> Result<(u64, u64), DedupError> {
         match self.failed {
             Some(error) => Err(error),
             None => Ok((self.duplicates, self.suppressed)),

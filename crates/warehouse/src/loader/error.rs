@@ -25,6 +25,9 @@ pub enum LoadError {
     /// A file can't be written.
     #[error(transparent)]
     Write(#[from] WriteError),
+    /// The system gives no thread.
+    #[error("starting the thread that encodes files")]
+    Thread(#[source] std::io::Error),
     /// The commit can't be made.
     #[error(transparent)]
     Commit(#[from] CommitError),
@@ -85,6 +88,7 @@ pub(super) fn is_transient(error: &LoadError) -> bool {
         LoadError::Write(WriteError::Store { .. })
         | LoadError::Commit(_)
         | LoadError::Log(_)
+        | LoadError::Thread(_)
         | LoadError::Outpaced { .. }
         | LoadError::Ids { .. }
         | LoadError::Suppression(SuppressionError::Bucket(_))

@@ -5,78 +5,45 @@
 
 pub mod admission;
 pub mod error;
+mod files;
+mod follow;
 pub(crate) mod ids;
+mod options;
 pub mod positions;
+pub mod shared;
 pub mod shared_list;
 pub mod source;
 pub mod suppression;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use deltalake::DeltaTable;
 use deltalake::kernel::Add;
 use deltalake::logstore::object_store::ObjectStoreExt;
 use deltalake::logstore::object_store::path::Path as StorePath;
+use futures::future::try_join_all;
 use tickstream_journal::{Batch, Position};
 
-use crate::dedup::{Dedup, EventId, Sizes};
+use crate::dedup::EventId;
 use crate::events::Rows;
-use crate::events::enrichment::Geo;
-use crate::events::rows::{Origin, PartitionKey};
+use crate::events::rows::{RowsError, as_stored};
 use crate::hash::HashSet;
 use crate::store::commit::{Changes, CommitError};
 use crate::store::numbers::Numbers;
-use crate::store::parquet::{FileBuilder, Purpose, WriteError};
 use crate::store::{Secret, Tables, commit};
-use admission::Admission;
-use error::is_transient;
 pub(crate) use error::log_error;
 pub use error::{LoadError, with_sources};
+use files::Files;
+pub use options::Options;
 use positions::Watermarks;
+use shared::Shared;
 use source::{Consumers, Journals};
 use suppression::Suppression;
 
-/// Time after which ids are written into files, so that queries of other processes find them there. The log keeps the
-/// versions since for longer.
-const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 /// Age at which files that wait for their commit are written anew: vacuum removes those of no commit after an hour.
 const FILE_AGE_MAX: Duration = Duration::from_secs(600);
-
-/// Settings of a loader.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Name of this consumer in the journals' directories.
-    pub consumer: String,
-    /// Events of one commit, at most about.
-    pub batch_events: usize,
-    /// Text of one commit's events, bytes, at most about.
-    pub batch_bytes: usize,
-    /// Ids that are kept to drop duplicates.
-    pub ids: Sizes,
-    /// Directories of journals whose lost or changed records are accepted.
-    pub accepted: Vec<PathBuf>,
-    /// Database of addresses.
-    pub geo: Geo,
-    /// Commits of one batch that are tried before it is given up.
-    pub attempts: u32,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            consumer: "tables".to_owned(),
-            batch_events: 250_000,
-            batch_bytes: 192 << 20,
-            ids: Sizes::default(),
-            accepted: Vec::new(),
-            geo: Geo::default(),
-            attempts: 8,
-        }
-    }
-}
 
 /// Numbers of a loader since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,21 +60,6 @@ pub struct Counts {
     pub conflicts: u64,
 }
 
-/// Ids of the table's events, for the loader and for queries beside it.
-#[derive(Clone, Debug)]
-pub struct SharedIds(Arc<RwLock<Dedup>>);
-
-impl SharedIds {
-    /// Ids as they are; the loader's next commit waits meanwhile.
-    pub fn read(&self) -> RwLockReadGuard<'_, Dedup> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Dedup> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// Loads journals.
 #[derive(Debug)]
 pub struct Loader {
@@ -118,7 +70,7 @@ pub struct Loader {
     journals: Journals,
     consumers: Consumers,
     rows: Rows,
-    dedup: SharedIds,
+    shared: Shared,
     suppression: Suppression,
     /// Watermarks of the table's version, and what reads them.
     loaded: Watermarks,
@@ -127,12 +79,15 @@ pub struct Loader {
     is_sound: bool,
     /// Positions that are reached with the rows that wait, by the journal's directory.
     reached: BTreeMap<PathBuf, Position>,
+    /// Rows that wait and are encoded already.
+    files: Files,
     /// Ids of the rows that wait.
     pending: HashSet<EventId>,
     /// Duplicates and erased events among what was read since the last commit.
     dropped: (u64, u64),
     counts: Counts,
     saved: Instant,
+    listed: Instant,
 }
 
 impl Loader {
@@ -160,16 +115,18 @@ impl Loader {
             rows: Rows::new(secret.namespace(), options.geo.clone(), now_ns()),
             options,
             journals,
-            dedup: SharedIds(Arc::new(RwLock::new(dedup))),
             suppression,
             loaded,
             numbers,
             is_sound: true,
             reached: BTreeMap::new(),
-            pending: HashSet::default(),
+            files: Files::default(),
+            pending: dedup.new_set(),
+            shared: Shared::new(dedup),
             dropped: (0, 0),
             counts: Counts::default(),
             saved: Instant::now(),
+            listed: Instant::now(),
         };
         loader.respect_erasures().await?;
         Ok(loader)
@@ -197,7 +154,7 @@ impl Loader {
 
     /// Rows that wait for the next commit.
     pub fn waiting(&self) -> usize {
-        self.rows.len()
+        self.files.rows + self.rows.len()
     }
 
     /// Loads all that is there now; what was done.
@@ -209,73 +166,19 @@ impl Loader {
             self.restart().await?;
         }
         loop {
-            let is_complete = tokio::task::block_in_place(|| self.read())?;
+            let is_complete = self.read_for_queries()?;
             if self.flush().await? && is_complete {
                 return Ok(self.counts);
             }
         }
     }
 
-    /// Loads until `stop` says so: reads every `interval`, and commits what has come.
-    ///
-    /// # Errors
-    /// If it can't go on. Failures of the store are repeated without end, with pauses.
-    pub async fn follow(
-        &mut self,
-        interval: Duration,
-        mut stop: tokio::sync::watch::Receiver<bool>,
-        mut done: impl FnMut(&Self, Result<(), &LoadError>),
-    ) -> Result<(), LoadError> {
-        let mut pause = interval;
-        while !*stop.borrow() {
-            let result = self.load_and_refresh().await;
-            done(self, result.as_ref().copied());
-            match result {
-                Ok(()) => pause = interval,
-                Err(error) if is_transient(&error) => {
-                    pause = (pause * 2).min(Duration::from_secs(30));
-                    let reason = with_sources(&error);
-                    tracing::warn!(reason, ?pause, "loading failed and is tried again");
-                }
-                Err(error) => return Err(error),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                changed = stop.changed() => if changed.is_err() { break },
-            }
-        }
-        self.load_all().await?;
-        self.save()
-    }
-
-    async fn load_and_refresh(&mut self) -> Result<(), LoadError> {
-        let commits = self.counts.commits;
-        self.load_all().await?;
-        if self.saved.elapsed() >= SAVE_INTERVAL {
-            self.save()?;
-            self.saved = Instant::now();
-        }
-        if self.counts.commits == commits {
-            // Compactions and other hosts commit, too: queries follow this loader's version.
-            self.refresh().await?;
-        }
-        Ok(())
-    }
-
-    /// Goes to the newest version, when no rows wait.
-    async fn refresh(&mut self) -> Result<(), LoadError> {
-        self.is_sound = false;
-        self.table.update_state().await.map_err(log_error)?;
-        self.journals.rescan()?;
-        let known = self.dedup.read().version();
-        if self.version() != known {
-            self.take_ids().await?;
-            self.read_watermarks().await?;
-            // An erasure is a version, too: nothing is committed on top of it before its list is known.
-            self.respect_erasures().await?;
-        }
-        self.is_sound = true;
-        Ok(())
+    /// Reads what has come, for this commit and for queries that ask; whether all that is there was read.
+    fn read_for_queries(&mut self) -> Result<bool, LoadError> {
+        let asked = self.shared.asked();
+        let is_complete = tokio::task::block_in_place(|| self.read())?;
+        self.shared.answer(asked);
+        Ok(is_complete)
     }
 
     async fn read_watermarks(&mut self) -> Result<(), LoadError> {
@@ -285,14 +188,15 @@ impl Loader {
 
     /// Takes the ids of the versions since the one whose ids are known.
     async fn take_ids(&mut self) -> Result<(), LoadError> {
-        let (before, version) = (self.dedup.read().version(), self.version());
+        let (before, version) = (self.shared.ids().version(), self.version());
         match ids::of_versions(&mut self.table, before + 1, version).await? {
-            Some(others) => self.dedup.write().insert(others, version),
+            Some(others) => self.shared.ids_mut().insert(others, version),
             // Versions between are gone from the log: all ids are read again.
             None => {
                 let directory = self.ids_directory.clone();
+                self.shared.ids_mut().end_saving()?;
                 let dedup = ids::restore(&mut self.table, &directory, self.options.ids).await?;
-                *self.dedup.write() = dedup;
+                *self.shared.ids_mut() = dedup;
             }
         }
         Ok(())
@@ -303,12 +207,12 @@ impl Loader {
     /// # Errors
     /// If the files can't be written.
     pub fn save(&mut self) -> Result<(), LoadError> {
-        Ok(self.dedup.write().save()?)
+        Ok(self.shared.ids_mut().save()?)
     }
 
-    /// Ids of the table's events.
-    pub fn ids(&self) -> SharedIds {
-        self.dedup.clone()
+    /// State for queries of this process.
+    pub fn shared(&self) -> Shared {
+        self.shared.clone()
     }
 
     /// Reads records until a batch is full; whether all that is there was read.
@@ -316,34 +220,63 @@ impl Loader {
     /// # Errors
     /// If a journal can't be read.
     pub fn read(&mut self) -> Result<bool, LoadError> {
+        if self.reached.is_empty() {
+            self.shared.begin(self.version(), &self.loaded, self.suppression.version());
+        }
         self.rows.begin(now_ns());
-        while !self.is_batch_full() {
-            let Some(batch) = self.journals.next_batch()? else { return Ok(true) };
+        let mut is_complete = false;
+        while !is_complete && !self.is_batch_full() {
+            let Some(batch) = self.journals.next_batch()? else {
+                is_complete = true;
+                continue;
+            };
             self.is_sound = false;
             self.take(&batch)?;
+            if self.rows.text_bytes() >= self.options.encoded_bytes {
+                self.encode()?;
+            }
             self.is_sound = true;
         }
-        Ok(false)
+        if self.shared.keeps_rows() {
+            self.encode()?;
+            self.shared.reach(self.reached.values(), !is_complete);
+        }
+        Ok(is_complete)
+    }
+
+    /// Encodes the rows that wait, and shows them to queries.
+    fn encode(&mut self) -> Result<(), LoadError> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        let (rows, text_bytes) = (self.rows.len(), self.rows.text_bytes());
+        let batches = self.rows.take()?;
+        if self.shared.keeps_rows() {
+            let stored = batches.iter().map(|(key, rows)| as_stored(rows, key));
+            self.shared.add(stored.collect::<Result<Vec<_>, _>>().map_err(RowsError::Columns)?);
+        }
+        self.files.push(batches, rows, text_bytes)
     }
 
     fn take(&mut self, batch: &Batch) -> Result<(), LoadError> {
-        let journal = batch.position.journal.to_string();
-        let dedup = self.dedup.read();
-        for record in batch.records() {
-            let origin =
-                Origin { journal: &journal, journal_id: batch.position.journal.0, sequence: record.sequence };
-            let mut admission = Admission::new(&dedup, &mut self.pending, &mut self.suppression);
-            self.rows.push_record(&origin, record.payload, &mut admission)?;
-            let (duplicates, suppressed) = admission.finish()?;
-            self.dropped.0 += duplicates;
-            self.dropped.1 += suppressed;
-        }
+        let dedup = self.shared.ids();
+        let (duplicates, suppressed) = admission::take(
+            batch.position.journal,
+            batch.records().map(|record| (record.sequence, record.payload)),
+            &mut self.rows,
+            &dedup,
+            &mut self.pending,
+            &mut self.suppression,
+        )?;
+        self.dropped.0 += duplicates;
+        self.dropped.1 += suppressed;
         self.reached.insert(batch.path.clone(), batch.position);
         Ok(())
     }
 
     fn is_batch_full(&self) -> bool {
-        self.rows.len() >= self.options.batch_events || self.rows.text_bytes() >= self.options.batch_bytes
+        self.waiting() >= self.options.batch_events
+            || self.files.text_bytes + self.rows.text_bytes() >= self.options.batch_bytes
     }
 
     /// Commits the rows that wait, with the watermarks that are reached with them. False if others' commits made them
@@ -355,7 +288,7 @@ impl Loader {
         if self.reached.is_empty() {
             return Ok(true);
         }
-        let rows = self.rows.len() as u64;
+        let rows = self.waiting() as u64;
         self.is_sound = false;
         for path in self.reached.keys() {
             self.consumers.register(path)?;
@@ -400,11 +333,12 @@ impl Loader {
 
     async fn write_files(&mut self) -> Result<Changes, LoadError> {
         let store = self.table.object_store();
-        let mut adds = Vec::new();
-        for (key, rows) in self.rows.take()? {
-            let file = tokio::task::block_in_place(|| encode(key, &rows))?;
-            adds.push(file.store(&store, true).await?);
-        }
+        let files = tokio::task::block_in_place(|| -> Result<_, LoadError> {
+            self.encode()?;
+            Ok(std::mem::take(&mut self.files).finish()?)
+        })?;
+        // Together, they wait for the disk once.
+        let adds = try_join_all(files.into_iter().map(|file| file.store(&store, true))).await?;
         Ok(Changes { adds, removes: Vec::new(), numbers: self.numbers() })
     }
 
@@ -418,7 +352,7 @@ impl Loader {
         self.counts.suppressed += self.dropped.1;
         self.counts.commits += 1;
         self.dropped = (0, 0);
-        let mut dedup = self.dedup.write();
+        let mut dedup = self.shared.ids_mut();
         dedup.insert(self.pending.drain(), version);
         dedup.settle()?;
         drop(dedup);
@@ -428,6 +362,7 @@ impl Loader {
             self.consumers.advance(&path, position)?;
         }
         self.loaded.suppression = self.suppression.version();
+        self.shared.begin(version, &self.loaded, self.suppression.version());
         self.is_sound = true;
         Ok(())
     }
@@ -435,11 +370,11 @@ impl Loader {
     /// Reads the newest version after somebody else's commit; whether the rows that wait are still right on top of it.
     async fn may_commit_again(&mut self) -> Result<bool, LoadError> {
         self.table.update_state().await.map_err(log_error)?;
-        let (before, version) = (self.dedup.read().version(), self.version());
+        let (before, version) = (self.shared.ids().version(), self.version());
         let others = ids::of_versions(&mut self.table, before + 1, version).await?;
         let Some(others) = others else { return Ok(false) };
         let has_duplicates = others.iter().any(|id| self.pending.contains(id));
-        self.dedup.write().insert(others, version);
+        self.shared.ids_mut().insert(others, version);
         if has_duplicates {
             return Ok(false);
         }
@@ -461,7 +396,8 @@ impl Loader {
         shared_list::pull(&self.tables).await?;
         self.suppression.reload()?;
         self.rows.take()?;
-        self.pending.clear();
+        self.files = Files::default();
+        self.pending = self.shared.ids().new_set();
         self.dropped = (0, 0);
         self.reached.clear();
         self.read_watermarks().await?;
@@ -471,15 +407,6 @@ impl Loader {
         self.is_sound = true;
         Ok(())
     }
-}
-
-fn encode(
-    key: PartitionKey,
-    rows: &deltalake::arrow::array::RecordBatch,
-) -> Result<crate::store::parquet::EncodedFile, WriteError> {
-    let mut file = FileBuilder::new(key, Purpose::Load)?;
-    file.push(rows)?;
-    file.finish()
 }
 
 pub(crate) fn now_ns() -> u64 {

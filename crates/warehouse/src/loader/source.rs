@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use tickstream_journal::{Batch, Consumer, ConsumerError, Follower, Position, Problem, Step, journals};
 
-/// Bytes of records that are read at a time, of one journal.
-const READ_BYTES: usize = 4 << 20;
+/// Bytes of records that are read at a time, of one journal: they stay in a core's cache until they are rows.
+const READ_BYTES: usize = 1 << 20;
 
 /// Journals that can't be loaded.
 #[derive(Debug, thiserror::Error)]

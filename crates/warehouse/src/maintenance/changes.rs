@@ -1,7 +1,5 @@
 //! Rows that commits to the table of events brought or took: what makes parts of derived tables dirty.
 
-use std::collections::BTreeSet;
-
 use deltalake::DeltaTable;
 use deltalake::arrow::array::RecordBatch;
 use deltalake::kernel::Action;
@@ -14,13 +12,11 @@ use serde_json::Value;
 
 use super::MaintenanceError;
 
-/// Seconds of an hour.
-pub const HOUR_S: i64 = 3_600;
-const HOUR_NS: i64 = HOUR_S * 1_000_000_000;
+const HOUR_NS: i64 = 3_600_000_000_000;
 /// Versions that are looked at one by one; where more are new, all is computed anew.
 const VERSIONS_MAX: u64 = 5_000;
 /// Longest range of a file whose rows aren't known.
-const HOURS_MAX: i64 = 24 * 366;
+const RANGE_NS_MAX: i64 = 24 * 366 * HOUR_NS;
 
 /// Sees what changed.
 pub trait Changes {
@@ -33,8 +29,13 @@ pub trait Changes {
     /// Rows of a kind that came or went; of an older version they may lack a column.
     fn rows(&mut self, event_type: &str, rows: &RecordBatch);
 
-    /// Hours, seconds since 1970, in which unknown rows of a kind came.
-    fn hours(&mut self, event_type: &str, hours: BTreeSet<i64>);
+    /// Times between which rows of a kind came, the last included, nanoseconds since 1970; which rows isn't known.
+    fn between(&mut self, event_type: &str, least: i64, greatest: i64);
+
+    /// True if these times say as much as the rows.
+    fn is_enough(&self, _least: i64, _greatest: i64) -> bool {
+        false
+    }
 }
 
 /// Shows what changed after the version `seen`, up to that of `events`. False if the log or a file is gone: then anything
@@ -58,9 +59,13 @@ pub async fn since<C: Changes + Send>(
         for action in get_actions(version, &entry).map_err(failed())? {
             let is_known = match action {
                 Action::Add(add) if add.data_change && changes.concerns(kind(&add.path)) => {
-                    // A file that was rewritten since then: its range is known.
-                    let kind = kind(&add.path);
-                    read(events, &add.path, changes).await || range(kind, add.stats.as_deref(), changes)
+                    let times = times(add.stats.as_deref());
+                    let is_enough = times.is_some_and(|(least, greatest)| changes.is_enough(least, greatest));
+                    if !is_enough && read(events, &add.path, changes).await {
+                        continue;
+                    }
+                    // Otherwise, a file that was rewritten since then.
+                    times.map(|(least, greatest)| changes.between(kind(&add.path), least, greatest)).is_some()
                 }
                 // Rows went: they are among those of the file, which may be gone.
                 Action::Remove(remove) if remove.data_change && changes.concerns(kind(&remove.path)) => {
@@ -97,21 +102,10 @@ async fn rows<C: Changes>(events: &DeltaTable, path: &str, changes: &mut C) -> O
     Some(())
 }
 
-/// Beginning of the hour of a time, seconds.
-pub fn hour_of(ns: i64) -> i64 {
-    ns.div_euclid(HOUR_NS) * HOUR_S
-}
-
-/// Shows the hours between the least and the greatest time of a file, as its statistics have them; false if they have none.
-fn range<C: Changes>(event_type: &str, statistics: Option<&str>, changes: &mut C) -> bool {
-    let Some(statistics) = statistics.and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
-        return false;
-    };
-    let bound = |which: &str| statistics.get(which)?.get("timestamp_ns")?.as_i64().map(hour_of);
-    let (Some(least), Some(greatest)) = (bound("minValues"), bound("maxValues")) else { return false };
-    if greatest - least > HOURS_MAX * HOUR_S {
-        return false;
-    }
-    changes.hours(event_type, (least..=greatest).step_by(HOUR_S as usize).collect());
-    true
+/// Least and greatest time of a file, as its statistics have them, if they aren't too far apart.
+fn times(statistics: Option<&str>) -> Option<(i64, i64)> {
+    let statistics: Value = serde_json::from_str(statistics?).ok()?;
+    let bound = |which: &str| statistics.get(which)?.get("timestamp_ns")?.as_i64();
+    let (least, greatest) = (bound("minValues")?, bound("maxValues")?);
+    (greatest.saturating_sub(least) <= RANGE_NS_MAX).then_some((least, greatest))
 }

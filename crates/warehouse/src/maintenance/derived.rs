@@ -2,13 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use datafusion::common::DataFusionError;
 use deltalake::DeltaTable;
 use deltalake::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use deltalake::arrow::compute::filter_record_batch;
-use deltalake::logstore::object_store::ObjectStoreExt;
-use deltalake::logstore::object_store::path::Path;
-use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::MaintenanceError;
 use crate::derived::{DERIVED, Derived, PART};
@@ -144,23 +140,15 @@ async fn without(
     uuid: &str,
     json: &str,
 ) -> Result<Option<Vec<RecordBatch>>, MaintenanceError> {
-    let failed =
-        |source: deltalake::ObjectStoreError| MaintenanceError::delta("reading files")(source.into());
-    let bytes = table.object_store().get(&Path::from(path)).await.map_err(failed)?;
-    let bytes = bytes.bytes().await.map_err(failed)?;
-    let unpacked = || -> Result<Option<Vec<RecordBatch>>, DataFusionError> {
-        let (mut others, mut is_there) = (Vec::new(), false);
-        for batch in ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()? {
-            let batch = batch?;
-            let keep = BooleanArray::from_iter(
-                (0..batch.num_rows()).map(|row| Some(!names(&batch, row, uuid, json))),
-            );
-            is_there |= keep.false_count() > 0;
-            others.push(filter_record_batch(&batch, &keep)?);
-        }
-        Ok(is_there.then_some(others))
-    };
-    unpacked().map_err(MaintenanceError::read(path))
+    let (mut others, mut is_there) = (Vec::new(), false);
+    for batch in parts::read(table, path).await.map_err(MaintenanceError::delta("reading files"))? {
+        let keep =
+            BooleanArray::from_iter((0..batch.num_rows()).map(|row| Some(!names(&batch, row, uuid, json))));
+        is_there |= keep.false_count() > 0;
+        let kept = filter_record_batch(&batch, &keep);
+        others.push(kept.map_err(|error| MaintenanceError::read(path)(error.into()))?);
+    }
+    Ok(is_there.then_some(others))
 }
 
 /// True if a text of a row names the identifier.

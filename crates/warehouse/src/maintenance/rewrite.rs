@@ -19,7 +19,7 @@ use crate::events::{file_schema, schema};
 use crate::query::Limits;
 use crate::store::commit;
 use crate::store::commit::{Changes, CommitError};
-use crate::store::parquet::{FileBuilder, Purpose};
+use crate::store::parquet::FileBuilder;
 
 /// One file of a version.
 #[derive(Clone, Debug)]
@@ -162,7 +162,7 @@ pub async fn write(
         count += batch.num_rows() as u64;
         let mut current = match file.take() {
             Some(file) => file,
-            None => FileBuilder::with_schema(key.clone(), Purpose::Keep, columns.clone())?,
+            None => FileBuilder::to_keep(key.clone(), columns.clone())?,
         };
         current.push(&batch)?;
         if current.bytes() >= file_bytes {

@@ -17,8 +17,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep};
 
 use super::guard::Refused;
+use super::journal_place::JournalPlace;
 use super::limits::Limits;
-use super::tail::JournalPlace;
 use crate::loader::LoadError;
 use crate::store::StoreError;
 

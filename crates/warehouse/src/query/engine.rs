@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
 use datafusion::arrow::compute::cast;
@@ -29,7 +30,6 @@ use crate::events::Namespace;
 use crate::events::enrichment::Geo;
 use crate::loader::suppression::Suppression;
 use crate::loader::{LoadError, shared_list};
-use crate::store::numbers::Numbers;
 use crate::store::{Secret, StoreError, Tables, job_tables};
 
 /// Rights of a querying user.
@@ -75,8 +75,7 @@ pub struct Counts {
 /// Answers queries.
 #[derive(Debug)]
 pub struct Engine {
-    /// The newest version that was read, and what reads the tail above it.
-    newest: Mutex<(DeltaTable, tail::Source)>,
+    newest: Arc<Mutex<Newest>>,
     tables: Tables,
     secret: Secret,
     limits: Limits,
@@ -86,6 +85,43 @@ pub struct Engine {
     queue: Semaphore,
     begun: AtomicU64,
     failed: Arc<AtomicU64>,
+}
+
+/// The newest version that was read, and what reads the tail above it.
+#[derive(Debug)]
+struct Newest {
+    table: DeltaTable,
+    source: tail::Source,
+    /// Time of the last query.
+    used: Instant,
+    /// True while a task waits to give up the rows of the tail.
+    is_watched: bool,
+}
+
+/// Time without a query after which the rows of the tail are given up.
+const KEPT: Duration = Duration::from_secs(10);
+
+impl Newest {
+    /// Notes a query, and gives up the rows of the tail when there are none for [`KEPT`].
+    fn use_now(&mut self, newest: &Arc<Mutex<Self>>) {
+        self.used = Instant::now();
+        if std::mem::replace(&mut self.is_watched, true) {
+            return;
+        }
+        let newest = Arc::downgrade(newest);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(KEPT).await;
+                let Some(newest) = newest.upgrade() else { return };
+                let mut newest = newest.lock().await;
+                if newest.used.elapsed() >= KEPT {
+                    newest.source.forget();
+                    newest.is_watched = false;
+                    return;
+                }
+            }
+        });
+    }
 }
 
 impl Engine {
@@ -103,13 +139,13 @@ impl Engine {
         let table = tables.open().await?;
         let secret = Secret::open_or_create(tables.state())?;
         let namespace = secret.namespace();
-        let source = tail::Source { journals, ids, namespace, geo, numbers: Numbers::default() };
-        let newest = Mutex::new((table, source));
+        let source = tail::Source::new(journals, ids, namespace, geo);
+        let newest = Newest { table, source, used: Instant::now(), is_watched: false };
         let running = Arc::new(Semaphore::new(limits.concurrent));
         let queue = Semaphore::new(limits.waiting);
         let sessions = Sessions::new(limits.threads)?;
         Ok(Self {
-            newest,
+            newest: Arc::new(Mutex::new(newest)),
             tables: tables.clone(),
             secret,
             limits,
@@ -238,9 +274,9 @@ impl Engine {
     /// # Errors
     /// If the log can't be read.
     pub async fn version(&self) -> Result<u64, QueryError> {
-        let (table, _) = &mut *self.newest.lock().await;
-        table.update_state().await.map_err(StoreError::delta("reading"))?;
-        Ok(table.version().unwrap_or_default())
+        let mut newest = self.newest.lock().await;
+        let Newest { table, source, .. } = &mut *newest;
+        Ok(source.version(table).await?)
     }
 
     /// Watermarks of the newest version: journals, and the last record of each.
@@ -249,7 +285,7 @@ impl Engine {
     /// If the tables can't be read.
     pub async fn positions(&self) -> Result<Vec<(String, u64)>, QueryError> {
         let mut newest = self.newest.lock().await;
-        let (table, source) = &mut *newest;
+        let Newest { table, source, .. } = &mut *newest;
         table.update_state().await.map_err(StoreError::delta("reading"))?;
         let loaded = source.watermarks(table).await?;
         let positions = loaded.positions.values();
@@ -320,11 +356,12 @@ impl Engine {
         let mut attempt = 1;
         loop {
             let mut newest = self.newest.lock().await;
-            let (table, source) = &mut *newest;
-            if source.journals.is_empty() {
-                table.update_state().await.map_err(StoreError::delta("reading"))?;
-                return Ok((table.clone(), tail::Tail::default()));
+            if newest.source.is_empty() {
+                newest.table.update_state().await.map_err(StoreError::delta("reading"))?;
+                return Ok((newest.table.clone(), tail::Tail::default()));
             }
+            newest.use_now(&self.newest);
+            let Newest { table, source, .. } = &mut *newest;
             shared_list::pull(&self.tables).await.map_err(LoadError::from)?;
             let suppression = Suppression::open(self.tables.state(), &self.secret.suppression_key());
             let mut suppression = suppression.map_err(LoadError::from)?;

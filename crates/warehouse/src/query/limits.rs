@@ -37,7 +37,7 @@ impl Limits {
     /// Limits for a small machine. Spills go below `state`.
     pub fn new(state: &Path) -> Self {
         Self {
-            memory_bytes: 256 << 20,
+            memory_bytes: 512 << 20,
             spill_bytes: 10 << 30,
             spill_directory: state.join("spill"),
             time: Duration::from_secs(60),

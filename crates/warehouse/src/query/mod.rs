@@ -2,12 +2,17 @@
 
 pub mod answer;
 pub mod catalog;
+mod distinct;
 pub mod engine;
 pub mod facts;
 pub mod format;
 mod growth;
 pub mod guard;
+pub mod journal_place;
+mod kept_rows;
+mod lag_lead;
 pub mod limits;
+mod plan_rule;
 mod read_once;
 mod refused;
 pub mod session;

@@ -7,47 +7,27 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, Statistics};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::joins::NestedLoopJoinExec;
 use datafusion::physical_plan::{
     ChildStats, ChildrenPropertiesMode, DisplayAs, DisplayFormatType, ExecutionPlan, PhysicalExpr,
     PlanProperties, ReplaceChildrenOptions, StatisticsArgs,
 };
 
+use super::plan_rule::PlanRule;
+
 /// Puts a [`ReadOnceExec`] before the first side of each join by comparison.
-#[derive(Debug)]
-pub struct ReadOnce;
-
-impl PhysicalOptimizerRule for ReadOnce {
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|plan| {
-            let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() else {
-                return Ok(Transformed::no(plan));
-            };
-            let first: Arc<dyn ExecutionPlan> = Arc::new(ReadOnceExec::new(join.left().clone()));
-            let second = join.right().clone();
-            let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
-            Ok(Transformed::yes(plan.replace_children(vec![first, second], anew)?))
-        })
-        .map(|transformed| transformed.data)
-    }
-
-    fn name(&self) -> &str {
-        "joins that read once"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-}
+pub const READ_ONCE: PlanRule = PlanRule {
+    name: "joins that read once",
+    exchange: |plan| {
+        let Some(join) = plan.downcast_ref::<NestedLoopJoinExec>() else { return Ok(None) };
+        let first: Arc<dyn ExecutionPlan> = Arc::new(ReadOnceExec::new(join.left().clone()));
+        let anew = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        plan.clone().replace_children(vec![first, join.right().clone()], anew).map(Some)
+    },
+};
 
 /// Rows of its input, each partition once; an error for who asks again.
 #[derive(Debug)]

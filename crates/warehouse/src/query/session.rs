@@ -20,9 +20,11 @@ use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
 use datafusion_pg_catalog::pg_catalog::setup_pg_catalog;
 
 use super::catalog::{Catalog, Privacy};
+use super::distinct::DistinctAsGroups;
 use super::guard::REMOVED_FUNCTIONS;
-use super::read_once::ReadOnce;
-use super::yielding::Yielding;
+use super::lag_lead::LAG_LEAD;
+use super::read_once::READ_ONCE;
+use super::yielding::YIELDING;
 use crate::events::schema;
 use crate::{aggregates, functions};
 
@@ -86,8 +88,10 @@ impl Sessions {
         let state = SessionStateBuilder::new_from_existing(self.state.clone())
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(list))
-            .with_physical_optimizer_rule(Arc::new(Yielding))
-            .with_physical_optimizer_rule(Arc::new(ReadOnce))
+            .with_optimizer_rule(Arc::new(DistinctAsGroups))
+            .with_physical_optimizer_rule(Arc::new(YIELDING))
+            .with_physical_optimizer_rule(Arc::new(READ_ONCE))
+            .with_physical_optimizer_rule(Arc::new(LAG_LEAD))
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_udf(constant("session_user", user.to_owned()));

@@ -1,52 +1,33 @@
 //! Events of the journals that a version of the tables doesn't have yet.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::array::RecordBatch;
 use deltalake::DeltaTable;
 
+use super::journal_place::JournalPlace;
+use super::kept_rows::KeptRows;
 use crate::dedup::{Dedup, Sizes};
 use crate::events::enrichment::Geo;
-use crate::events::rows::Origin;
-use crate::events::{Namespace, Rows, schema};
-use crate::hash::HashSet;
-use crate::loader::admission::Admission;
+use crate::events::{Namespace, Rows};
 use crate::loader::positions::Watermarks;
-use crate::loader::source::Journals;
+use crate::loader::shared::Shared;
 use crate::loader::suppression::Suppression;
-use crate::loader::{LoadError, SharedIds, ids};
+use crate::loader::{LoadError, ids, now_ns};
 use crate::store::numbers::Numbers;
 
-/// Most events of a tail. A loader that is further behind is named in the answer's `as_of`.
-const EVENTS_MAX: usize = 250_000;
-/// Most text of a tail, bytes.
-const BYTES_MAX: usize = 128 << 20;
+/// Time that a query waits for the loader, which may be busy with a commit, before it reads the journals itself: that takes the
+/// CPU that the loader needs.
+const LOADER_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Source of the ids of the table's events.
 #[derive(Clone, Debug)]
 pub enum Ids {
-    /// From the loader in this process.
-    Shared(SharedIds),
+    /// From the loader in this process, whose rows queries take.
+    Shared(Shared),
     /// From the files of the loader of another process, in this state directory.
     Files(PathBuf),
-}
-
-/// Place up to which an answer has a journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalPlace {
-    /// The journal.
-    pub journal: String,
-    /// Its last record in the answer.
-    pub sequence: u64,
-    /// True if more records were there, which the answer lacks.
-    pub is_behind: bool,
-}
-
-impl JournalPlace {
-    fn new(journal: String, sequence: u64) -> Self {
-        Self { journal, sequence, is_behind: false }
-    }
 }
 
 /// Events above the watermarks of a version.
@@ -61,19 +42,22 @@ pub struct Tail {
 /// Journals whose tails queries read, and what makes rows of them.
 #[derive(Debug)]
 pub struct Source {
-    /// Directories of journals; none: queries see the tables alone.
-    pub journals: Vec<PathBuf>,
-    /// Ids of the table's events.
-    pub ids: Ids,
-    /// Namespace of users and sessions.
-    pub namespace: Namespace,
-    /// Database of addresses.
-    pub geo: Geo,
+    journals: Vec<PathBuf>,
+    ids: Ids,
+    namespace: Namespace,
+    geo: Geo,
     /// Numbers of the version that was read last.
-    pub numbers: Numbers,
+    numbers: Numbers,
+    /// Rows of the query before.
+    kept: Option<KeptRows>,
 }
 
 impl Source {
+    /// Journals in these directories; none: queries see the tables alone.
+    pub fn new(journals: Vec<PathBuf>, ids: Ids, namespace: Namespace, geo: Geo) -> Self {
+        Self { journals, ids, namespace, geo, numbers: Numbers::default(), kept: None }
+    }
+
     /// Pins `table` to a version, and reads the tail above it.
     ///
     /// # Errors
@@ -91,22 +75,26 @@ impl Source {
                 tokio::task::block_in_place(|| self.collect(&loaded, &dedup, suppression))
             }
             Ids::Shared(shared) => {
+                if let Some(tail) = of_loader(&shared, table, suppression).await? {
+                    self.kept = None;
+                    return Ok(tail);
+                }
                 // Watermarks are read without the lock; they are right if the version is still the one of the ids.
                 loop {
-                    let version = shared.read().version();
+                    let version = shared.ids().version();
                     if table.version() < Some(version) {
                         table.update_incremental(Some(version)).await.map_err(crate::loader::log_error)?;
                     }
                     let loaded = self.watermarks(table).await?;
                     let of_version = tokio::task::block_in_place(|| {
-                        let dedup = shared.read();
+                        let dedup = shared.ids();
                         let is_same = Some(dedup.version()) == table.version();
                         is_same.then(|| self.collect(&loaded, &dedup, suppression))
                     });
                     if let Some(tail) = of_version {
                         return tail;
                     }
-                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             }
         }
@@ -121,14 +109,70 @@ impl Source {
     }
 
     fn collect(
-        &self,
+        &mut self,
         loaded: &Watermarks,
         dedup: &Dedup,
         suppression: &mut Suppression,
     ) -> Result<Tail, LoadError> {
-        let rows = Rows::new(self.namespace, self.geo.clone(), crate::loader::now_ns());
-        collect(&self.journals, loaded, dedup, rows, suppression)
+        let before = match self.kept.take() {
+            Some(kept) => kept.above(loaded, dedup, suppression)?,
+            None => None,
+        };
+        let mut kept = match before {
+            Some(kept) => kept,
+            None => {
+                let rows = Rows::new(self.namespace, self.geo.clone(), now_ns());
+                KeptRows::new(&self.journals, loaded, dedup, suppression, rows)?
+            }
+        };
+        kept.read(dedup, suppression, now_ns())?;
+        let tail = Tail { rows: kept.batches(), places: kept.places() };
+        self.kept = Some(kept);
+        Ok(tail)
     }
+
+    /// Version that a query would have now: with a loader, its version.
+    ///
+    /// # Errors
+    /// If the log can't be read.
+    pub async fn version(&self, table: &mut DeltaTable) -> Result<u64, LoadError> {
+        if let Ids::Shared(shared) = &self.ids {
+            return Ok(shared.ids().version());
+        }
+        table.update_state().await.map_err(crate::loader::log_error)?;
+        Ok(table.version().unwrap_or_default())
+    }
+
+    /// True if queries see the tables alone.
+    pub fn is_empty(&self) -> bool {
+        self.journals.is_empty()
+    }
+
+    /// Gives up the rows that are kept for the next query.
+    pub fn forget(&mut self) {
+        self.kept = None;
+    }
+}
+
+/// Pins `table` to the version of the loader's rows, and takes them; `None` if they can't be had.
+async fn of_loader(
+    shared: &Shared,
+    table: &mut DeltaTable,
+    suppression: &Suppression,
+) -> Result<Option<Tail>, LoadError> {
+    let Some(rows) = shared.rows(suppression.version(), LOADER_PATIENCE).await else { return Ok(None) };
+    if table.version() < Some(rows.version) {
+        table.update_incremental(Some(rows.version)).await.map_err(crate::loader::log_error)?;
+    }
+    // Somebody else's version may have been read, which the loader doesn't know yet.
+    if table.version() != Some(rows.version) {
+        return Ok(None);
+    }
+    let places = rows.reached.values().map(|position| JournalPlace {
+        is_behind: rows.is_behind,
+        ..JournalPlace::new(position.journal.to_string(), position.sequence)
+    });
+    Ok(Some(Tail { places: places.collect(), rows: rows.batches }))
 }
 
 /// Ids of the version that `table` has. The files may be ahead of it by then: the table follows.
@@ -154,53 +198,4 @@ async fn of_files(table: &mut DeltaTable, directory: &Path) -> Result<Dedup, Loa
         return Ok(dedup);
     }
     Err(last.map_or(LoadError::Outpaced { attempts: ATTEMPTS as u32 }, LoadError::from))
-}
-
-fn collect(
-    directories: &[PathBuf],
-    loaded: &Watermarks,
-    dedup: &Dedup,
-    mut rows: Rows,
-    suppression: &mut Suppression,
-) -> Result<Tail, LoadError> {
-    let mut journals = Journals::open(directories, &loaded.list(), &[])?;
-    let mut pending = HashSet::default();
-    let mut places: BTreeMap<[u8; 16], JournalPlace> = loaded
-        .positions
-        .iter()
-        .map(|(id, position)| (*id, JournalPlace::new(position.journal.to_string(), position.sequence)))
-        .collect();
-    let mut is_behind = false;
-    while let Some(batch) = journals.next_batch()? {
-        is_behind = rows.len() >= EVENTS_MAX || rows.text_bytes() >= BYTES_MAX;
-        if is_behind {
-            break;
-        }
-        let journal = batch.position.journal.to_string();
-        for record in batch.records() {
-            let origin =
-                Origin { journal: &journal, journal_id: batch.position.journal.0, sequence: record.sequence };
-            let mut admission = Admission::new(dedup, &mut pending, suppression);
-            rows.push_record(&origin, record.payload, &mut admission)?;
-            admission.finish()?;
-        }
-        let place = JournalPlace::new(journal, batch.position.sequence);
-        places.insert(batch.position.journal.0, place);
-    }
-    let places = places.into_values().map(|place| JournalPlace { is_behind, ..place }).collect();
-    let mut batches = Vec::new();
-    for (key, rows) in rows.take()? {
-        batches.push(with_partition(&rows, &key.load_date, &key.event_type)?);
-    }
-    Ok(Tail { rows: batches, places })
-}
-
-/// Rows with the columns that are the names of directories in the table.
-fn with_partition(rows: &RecordBatch, load_date: &str, event_type: &str) -> Result<RecordBatch, LoadError> {
-    let mut columns = rows.columns().to_vec();
-    for value in [load_date, event_type] {
-        let column: ArrayRef = std::sync::Arc::new(StringArray::from(vec![value; rows.num_rows()]));
-        columns.push(column);
-    }
-    RecordBatch::try_new(schema(), columns).map_err(|error| LoadError::Rows(error.into()))
 }

@@ -5,42 +5,18 @@
 
 use std::sync::Arc;
 
-use datafusion::common::Result;
-use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::joins::{CrossJoinExec, HashJoinExec, NestedLoopJoinExec};
 
+use super::plan_rule::PlanRule;
+
 /// Puts a yield behind each join that may multiply rows.
-#[derive(Debug)]
-pub struct Yielding;
-
-impl PhysicalOptimizerRule for Yielding {
-    fn optimize(
-        &self,
-        plan: Arc<dyn ExecutionPlan>,
-        _config: &ConfigOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        plan.transform_up(|plan| {
-            let multiplies = plan.downcast_ref::<NestedLoopJoinExec>().is_some()
-                || plan.downcast_ref::<CrossJoinExec>().is_some()
-                || plan.downcast_ref::<HashJoinExec>().is_some();
-            Ok(if multiplies {
-                Transformed::yes(Arc::new(CooperativeExec::new(plan)) as Arc<dyn ExecutionPlan>)
-            } else {
-                Transformed::no(plan)
-            })
-        })
-        .map(|transformed| transformed.data)
-    }
-
-    fn name(&self) -> &str {
-        "yielding joins"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-}
+pub const YIELDING: PlanRule = PlanRule {
+    name: "yielding joins",
+    exchange: |plan| {
+        let multiplies = plan.downcast_ref::<NestedLoopJoinExec>().is_some()
+            || plan.downcast_ref::<CrossJoinExec>().is_some()
+            || plan.downcast_ref::<HashJoinExec>().is_some();
+        Ok(multiplies.then(|| Arc::new(CooperativeExec::new(plan.clone())) as _))
+    },
+};

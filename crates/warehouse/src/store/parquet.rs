@@ -8,7 +8,8 @@ use deltalake::arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, Time
 use deltalake::kernel::Add;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::logstore::object_store::{ObjectStore, ObjectStoreExt};
-use deltalake::parquet::arrow::ArrowWriter;
+use deltalake::parquet::arrow::arrow_writer::ArrowWriterOptions;
+use deltalake::parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
 use deltalake::parquet::basic::{Compression, Encoding, ZstdLevel};
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
@@ -17,22 +18,27 @@ use serde_json::{Map, Value, json};
 
 use crate::events::columns::STATISTICS;
 use crate::events::rows::PartitionKey;
-use crate::events::{file_schema, text};
+use crate::events::{file_schema, row_schema, text};
 use crate::store::tables::partition_values;
 
 /// Columns with values that hardly come twice: a dictionary would cost time and save nothing.
 const UNIQUE: [&str; 3] = ["event_id", "raw_data", "properties"];
 /// Columns of rising numbers.
 const RISING: [&str; 4] = ["timestamp", "timestamp_ns", "received_at", "received_ns"];
+/// Whole numbers that are the same or rise by one from row to row: as a file of new events has them, no dictionary.
+const STEADY: [&str; 5] = ["processed_at", "sequence", "batch_index", "shard", "enrichment"];
 /// Columns in which single values are looked up.
 const LOOKED_UP: [&str; 4] = ["user_id", "anonymous_id", "session_id", "trace_id"];
 
 /// Rows in a row group of a compacted file.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 
+/// Bytes of a page of a file of new events, before compression: they stay in a core's cache while they are compressed.
+const LOAD_PAGE_BYTES: usize = 256 * 1024;
+
 /// Purpose of a file, which decides between speed and size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+enum Purpose {
     /// A small file of newly loaded events, which compaction replaces soon.
     Load,
     /// A large file that stays.
@@ -64,20 +70,27 @@ pub struct FileBuilder {
 }
 
 impl FileBuilder {
-    /// A file without rows.
+    /// A file of new rows, with the columns of [`row_schema`].
     ///
     /// # Errors
     /// If the columns don't encode.
-    pub fn new(key: PartitionKey, purpose: Purpose) -> Result<Self, WriteError> {
-        Self::with_schema(key, purpose, file_schema())
+    pub fn of_new_rows(key: PartitionKey) -> Result<Self, WriteError> {
+        // The file's texts are texts, though they come as bytes.
+        let schema = ArrowSchemaConverter::new().convert(&file_schema())?;
+        let options = ArrowWriterOptions::new()
+            .with_properties(properties(Purpose::Load))
+            .with_parquet_schema(schema)
+            .with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), row_schema(), options)?;
+        Ok(Self { key, writer, statistics: Statistics::default() })
     }
 
-    /// A file with other columns than those of this version.
+    /// A file with these columns, which stays.
     ///
     /// # Errors
     /// If the columns don't encode.
-    pub fn with_schema(key: PartitionKey, purpose: Purpose, schema: SchemaRef) -> Result<Self, WriteError> {
-        let writer = ArrowWriter::try_new(Vec::new(), schema, Some(properties(purpose)))?;
+    pub fn to_keep(key: PartitionKey, columns: SchemaRef) -> Result<Self, WriteError> {
+        let writer = ArrowWriter::try_new(Vec::new(), columns, Some(properties(Purpose::Keep)))?;
         Ok(Self { key, writer, statistics: Statistics::default() })
     }
 
@@ -192,6 +205,14 @@ fn properties(purpose: Purpose) -> WriterProperties {
             .set_column_dictionary_enabled(column(name), false)
             .set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
     }
+    if purpose == Purpose::Load {
+        builder = builder.set_data_page_size_limit(LOAD_PAGE_BYTES);
+        for name in STEADY {
+            builder = builder
+                .set_column_dictionary_enabled(column(name), false)
+                .set_column_encoding(column(name), Encoding::DELTA_BINARY_PACKED);
+        }
+    }
     for name in STATISTICS {
         builder = builder.set_column_statistics_enabled(column(name), EnabledStatistics::Page);
     }
@@ -255,6 +276,11 @@ fn range_of(column: &ArrayRef) -> Option<(Value, Value)> {
         DataType::Utf8 => {
             let texts = column.as_string::<i32>();
             Some((compute::min_string(texts)?.into(), compute::max_string(texts)?.into()))
+        }
+        DataType::Binary => {
+            let texts = column.as_binary::<i32>();
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned().into();
+            Some((text(compute::min_binary(texts)?), text(compute::max_binary(texts)?)))
         }
         _ => None,
     }

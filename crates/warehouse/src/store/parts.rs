@@ -9,6 +9,7 @@ use deltalake::kernel::{Add, Remove};
 use deltalake::logstore::object_store::ObjectStoreExt;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::parquet::arrow::ArrowWriter;
+use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::errors::ParquetError;
 use deltalake::parquet::file::properties::WriterProperties;
@@ -46,6 +47,16 @@ pub async fn write(
         default_row_commit_version: None,
         clustering_provider: None,
     })
+}
+
+/// Rows of a part's file.
+///
+/// # Errors
+/// If it can't be read.
+pub async fn read(table: &DeltaTable, path: &str) -> Result<Vec<RecordBatch>, DeltaTableError> {
+    let bytes = table.object_store().get(&Path::from(path)).await?.bytes().await?;
+    let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
+    Ok(batches.collect::<Result<_, _>>()?)
 }
 
 fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<(Vec<u8>, usize), ParquetError> {

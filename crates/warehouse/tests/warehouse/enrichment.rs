@@ -11,7 +11,7 @@ use tickstream_warehouse_core::maintenance::enrich::{self, Options};
 use tickstream_warehouse_core::maintenance::{Lease, verify};
 use tickstream_warehouse_core::query::Limits;
 use tickstream_warehouse_core::store::commit::Changes;
-use tickstream_warehouse_core::store::parquet::{FileBuilder, Purpose};
+use tickstream_warehouse_core::store::parquet::FileBuilder;
 use tickstream_warehouse_core::store::{Secret, Tables, commit};
 
 use crate::common::faulty::Faulty;
@@ -48,7 +48,7 @@ async fn store_unenriched(world: &World, batch: StoredBatch) {
     rows.push_record(&origin, &batch.encode_to_vec(), &mut All).unwrap();
     let mut adds = Vec::new();
     for (key, rows) in rows.take().unwrap() {
-        let mut file = FileBuilder::new(key, Purpose::Load).unwrap();
+        let mut file = FileBuilder::of_new_rows(key).unwrap();
         file.push(&unenriched(&rows)).unwrap();
         adds.push(file.finish().unwrap().store(&table.object_store(), true).await.unwrap());
     }

@@ -6,6 +6,7 @@ use tickstream_schema::json::write_event;
 use tickstream_schema::table::{self, MessageDef, Rule};
 use tickstream_warehouse_core::events::descriptor::Schema;
 use tickstream_warehouse_core::events::json::Writer;
+use tickstream_warehouse_core::events::protobuf::{Fields, Value};
 
 /// Random bytes of messages, by the table of the schema.
 struct Random {
@@ -147,6 +148,30 @@ fn put(number: u32, bytes: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(bytes);
 }
 
+/// The fields of a message, from one in the middle on; those of the messages in it, too, now and then.
+fn turned(message: &MessageDef, bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let mut fields = Vec::new();
+    for entry in Fields::of(bytes) {
+        let entry = entry.unwrap();
+        let rule = message.fields.iter().find(|field| field.number == entry.number).map(|field| &field.rule);
+        fields.push(match (rule, entry.value) {
+            (Some(Rule::Message(of) | Rule::List { of, .. }), Value::Bytes(nested))
+                if random.below(2) == 0 =>
+            {
+                let mut whole = Vec::new();
+                put(entry.number, &turned(of, nested, random), &mut whole);
+                whole
+            }
+            _ => entry.whole.to_vec(),
+        });
+    }
+    if random.below(2) == 0 {
+        let half = fields.len() / 2;
+        fields.rotate_left(half);
+    }
+    fields.concat()
+}
+
 /// JSON of the event by both ways.
 fn both(bytes: &[u8]) -> (serde_json::Value, serde_json::Value) {
     let event = Event::decode(bytes).unwrap();
@@ -175,14 +200,7 @@ proptest! {
     fn fields_in_any_order_are_the_same_event(seed in 1..u64::MAX) {
         let mut random = Random { state: seed };
         let bytes = random.message(&table::EVENT, 6);
-        // The fields of the event one after another, then the last of them first.
-        let mut fields: Vec<&[u8]> = Vec::new();
-        for field in tickstream_warehouse_core::events::protobuf::Fields::of(&bytes) {
-            fields.push(field.unwrap().whole);
-        }
-        let half = fields.len() / 2;
-        fields.rotate_left(half);
-        let turned = fields.concat();
+        let turned = turned(&table::EVENT, &bytes, &mut random);
         let (expected, found) = both(&turned);
         prop_assert_eq!(expected, found);
     }
@@ -195,6 +213,21 @@ proptest! {
             prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok(), "{}", String::from_utf8_lossy(&out));
         }
     }
+}
+
+#[test]
+fn a_value_that_comes_twice_has_the_last_one_in_its_column() {
+    let field =
+        |message: &MessageDef, name| message.fields.iter().find(|field| field.name == name).unwrap().number;
+    let log = table::MESSAGES.iter().find(|message| message.name == "Log").unwrap();
+    let mut body = Vec::new();
+    put(field(log, "service"), b"first", &mut body);
+    put(field(log, "service"), b"", &mut body);
+    let mut event = Vec::new();
+    put(field(&table::EVENT, "log"), &body, &mut event);
+    let (mut writer, mut found) = (Writer::default(), Vec::new());
+    writer.message(Schema::get().event, &event, &mut found).unwrap();
+    assert_eq!((found.as_slice(), writer.promoted().count()), (br#"{"log":{}}"#.as_slice(), 0));
 }
 
 #[test]

@@ -1,8 +1,13 @@
 //! Journals become rows, each event once.
 
-use tickstream_schema::events::{LogLevel, StoredBatch};
+use std::time::Duration;
+
+use tickstream_schema::events::{Event, LogLevel, StoredBatch};
 use tickstream_warehouse_core::events::enrichment::Geo;
-use tickstream_warehouse_core::maintenance::verify;
+use tickstream_warehouse_core::loader::Loader;
+use tickstream_warehouse_core::maintenance::{Lease, compact, verify};
+use tickstream_warehouse_core::query::tail::Ids;
+use tickstream_warehouse_core::query::{Engine, Limits, Role};
 
 use crate::common::{self, World, click, dead_letter, log, metric, performance, span, video};
 
@@ -107,24 +112,24 @@ async fn an_answer_has_the_tail_of_the_journals_without_duplicates() {
     assert_eq!(world.query(true, COUNT).await, ["11|11"]);
 }
 
+/// A loader that has loaded all, and an engine beside it.
+async fn loader_and_engine(world: &World) -> (Loader, Engine) {
+    let mut loader = world.loader().await;
+    loader.load_all().await.unwrap();
+    let ids = Ids::Shared(loader.shared());
+    let limits = Limits::new(world.tables.state());
+    let engine = Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits);
+    let engine = engine.await.unwrap();
+    (loader, engine)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_beside_a_loader_see_each_event_once() {
     let world = World::new();
     let mut writer = world.writer(0);
     writer.append(vec![click("ada", "first")]);
-    let mut loader = world.loader().await;
-    loader.load_all().await.unwrap();
-    let ids = tickstream_warehouse_core::query::tail::Ids::Shared(loader.ids());
-    let limits = tickstream_warehouse_core::query::Limits::new(world.tables.state());
-    let engine = tickstream_warehouse_core::query::Engine::open(
-        &world.tables,
-        vec![world.journals()],
-        ids,
-        Geo::default(),
-        limits,
-    );
-    let engine = engine.await.unwrap();
-    let role = tickstream_warehouse_core::query::Role::local();
+    let (mut loader, engine) = loader_and_engine(&world).await;
+    let role = Role::local();
     for round in 1..=20 {
         writer.append((0..50).map(|_| click("ada", "scroll")).collect());
         if round % 3 == 0 {
@@ -134,6 +139,72 @@ async fn queries_beside_a_loader_see_each_event_once() {
             common::lines(&engine, "SELECT count(*), count(DISTINCT event_id) FROM events", &role).await;
         let expected = 1 + round * 50;
         assert_eq!(found, [format!("{expected}|{expected}")], "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_beside_a_loader_that_follows_see_each_event_at_once_and_once() {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    writer.append(vec![click("ada", "first")]);
+    let (mut loader, engine) = loader_and_engine(&world).await;
+    let role = Role::local();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let following = tokio::spawn(async move {
+        loader.follow(Duration::from_millis(150), stopped, |_, result| result.unwrap()).await.unwrap();
+        loader.counts()
+    });
+    let repeated = click("bob", "again");
+    for round in 1..=60 {
+        let mut events: Vec<_> = (0..50).map(|_| click("ada", "scroll")).collect();
+        events.push(repeated.clone());
+        writer.append(events);
+        // Somebody else's version between those of the loader.
+        if round % 20 == 0 {
+            let mut lease = Lease::take(&world.tables).await.unwrap();
+            let limits = Limits::new(world.tables.state());
+            compact::compact(&world.tables, &mut lease, &compact::Options::default(), &limits).await.unwrap();
+            lease.release().await;
+        }
+        let found =
+            common::lines(&engine, "SELECT count(*), count(DISTINCT event_id) FROM events", &role).await;
+        let expected = 2 + round * 50;
+        assert_eq!(found, [format!("{expected}|{expected}")], "round {round}");
+    }
+    stop.send_replace(true);
+    let counts = following.await.unwrap();
+    assert_eq!((counts.rows, counts.duplicates), (2 + 60 * 50, 59));
+    assert!(counts.commits > 3, "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_kept_from_query_to_query_are_those_of_a_first_query() {
+    let world = World::new();
+    let mut writers = [world.writer(0), world.writer(1)];
+    let mut loader = world.loader().await;
+    loader.load_all().await.unwrap();
+    loader.save().unwrap();
+    let engine = world.engine(true).await;
+    let role = Role::local();
+    let mut sent: Vec<Event> = Vec::new();
+    let mut random = fastrand::Rng::with_seed(7);
+    for round in 0..60 {
+        for writer in &mut writers {
+            let mut events: Vec<_> = (0..random.usize(..20)).map(|_| click("ada", "scroll")).collect();
+            sent.extend(events.iter().cloned());
+            // The same events again, from either journal.
+            let again = (0..random.usize(..5)).filter_map(|_| random.choice(&sent).cloned());
+            events.extend(again.collect::<Vec<_>>());
+            writer.append(events);
+        }
+        if random.u8(..4) == 0 {
+            loader.load_all().await.unwrap();
+            loader.save().unwrap();
+        }
+        const COUNT: &str = "SELECT count(*), count(DISTINCT event_id) FROM events";
+        let expected = format!("{0}|{0}", sent.len());
+        assert_eq!(common::lines(&engine, COUNT, &role).await, [&*expected], "round {round}");
+        assert_eq!(world.query(true, COUNT).await, [&*expected], "round {round}, first query");
     }
 }
 

@@ -94,6 +94,30 @@ async fn aggregates_equal_a_rebuild_after_late_events_and_erasures() {
     drop(lease);
     update().await;
     assert_eq!(found().await, expected().await);
+    // Minutes here and there, of the same hours and of others: the others of an hour stay.
+    let by_minute = async |table: &str| {
+        let sql = match table {
+            "events" => {
+                "SELECT date_trunc('minute', timestamp), event_type, event_name, count(*), count(DISTINCT user_id) FROM events \
+                 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            }
+            _ => {
+                "SELECT bucket, event_type, event_name, events, users FROM counts_by_minute ORDER BY 1, 2, 3"
+            }
+        };
+        world.query(false, sql).await
+    };
+    for (round, minutes) in [0, 1, -7, 25, -90, 3, 0, -7, 61, 25].into_iter().enumerate() {
+        let mut events = [click(&format!("person {round}"), "later"), click("ada", "scroll")];
+        for event in &mut events {
+            event.timestamp = event.timestamp.wrapping_add_signed(minutes * 60_000_000_000);
+        }
+        events[1].timestamp += 1_700_000_000_000 * (round as u64 % 2);
+        writer.append(events.to_vec());
+        world.load().await;
+        assert!(update().await.hours <= 2);
+        assert_eq!(by_minute("counts").await, by_minute("events").await, "round {round}");
+    }
     // From nothing, the same.
     let kept = world.query(false, ALL).await;
     std::fs::remove_dir_all(world.directory.path().join("tables/aggregates")).unwrap();

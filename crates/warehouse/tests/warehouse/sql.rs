@@ -186,6 +186,55 @@ async fn too_little_memory_or_disk_is_an_error_and_never_another_answer() {
     assert!(answered > 0 && failed > 0, "{answered} answered, {failed} failed");
 }
 
+/// Counts that DataFusion keeps sets in memory for: those of distinct values beside other aggregates.
+#[tokio::test(flavor = "multi_thread")]
+async fn distinct_counts_beside_others_are_right_and_go_to_disk() {
+    let world = world().await;
+    let role = Role::local();
+    let engine = world.engine_within(|limits| limits.memory_bytes = 12 << 20).await;
+    let numbers = "SELECT value AS n, nullif(value % 7, 3) AS m FROM generate_series(1, 1500000)";
+    for (sql, expected) in [
+        (
+            "SELECT count(*), count(DISTINCT n), count(DISTINCT n) AS again, count(n), max(n) FROM numbers",
+            "1500000|1500000|1500000|1500000|1500000",
+        ),
+        (
+            "SELECT count(*), count(m), count(DISTINCT m), sum(m), min(m) FROM numbers",
+            "1500000|1285714|6|3857142|0",
+        ),
+        ("SELECT count(*), count(DISTINCT n), sum(n), min(n) FROM numbers WHERE n < 0", "0|0|null|null"),
+        (
+            "SELECT m, count(DISTINCT n) + 1 AS d, count(*) FROM numbers GROUP BY m ORDER BY m LIMIT 1",
+            "0|214286|214285",
+        ),
+        (
+            "SELECT n % 2 AS half, count(DISTINCT m), count(*) AS c FROM numbers GROUP BY 1 HAVING count(*) > 5 ORDER BY 1 LIMIT 1",
+            "0|6|750000",
+        ),
+        (
+            "SELECT sum(d) FROM (SELECT n % 1000 AS g, count(DISTINCT n) AS d, count(*) AS c FROM numbers GROUP BY 1) WHERE d = c",
+            "1500000",
+        ),
+        (
+            "SELECT a.c, b.d FROM (SELECT count(*) AS c, count(DISTINCT m) AS d FROM numbers) a \
+          CROSS JOIN (SELECT count(*) AS c, count(DISTINCT n % 5) AS d FROM numbers) b",
+            "1500000|5",
+        ),
+    ] {
+        assert_eq!(
+            lines(&engine, &format!("WITH numbers AS ({numbers}) {sql}"), &role).await,
+            [expected],
+            "{sql}"
+        );
+    }
+    // A filter, grouping sets and averages stay as they are.
+    let others =
+        "SELECT count(DISTINCT user_id) FILTER (WHERE user_id IS NOT NULL), count(*), avg(1) FROM events";
+    assert_eq!(lines(&engine, others, &role).await, ["10|2001|1.0"]);
+    let sets = "SELECT event_type, count(DISTINCT user_id), count(*) FROM events GROUP BY ROLLUP (event_type) ORDER BY 3 DESC LIMIT 1";
+    assert_eq!(lines(&engine, sets, &role).await, ["null|10|2001"]);
+}
+
 /// Rows as text, or the error.
 async fn answer(engine: &Engine, sql: &str) -> Result<Vec<String>, QueryError> {
     let answer = engine.query(sql, &Role::local()).await?;

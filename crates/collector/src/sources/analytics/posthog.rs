@@ -75,6 +75,10 @@ impl HttpSource for PostHog {
         Ok(())
     }
 
+    fn may_have_secret_in_body(&self) -> bool {
+        true
+    }
+
     fn secret_in_body(&self, _: &Head, body: &[u8]) -> Option<String> {
         let body = unwrapped(body).ok()?;
         let secret = match body.trim_ascii_start().first() {

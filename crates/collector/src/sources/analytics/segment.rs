@@ -30,9 +30,12 @@ struct Envelope<'a> {
     #[serde(borrow, default)]
     batch: Vec<&'a RawValue>,
     sent_at: Option<Json>,
-    #[serde(default)]
-    context: Map<String, Json>,
+    #[serde(borrow)]
+    context: Option<&'a RawValue>,
 }
+
+/// Longest context of a batch, which each of its calls has, bytes: as much as Segment takes for a whole call.
+const CONTEXT_BYTES_MAX: usize = 32 * 1024;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,10 +60,24 @@ impl HttpSource for Segment {
                 take(text, Some(call), &Map::new(), writer);
             }
             Self::Batch => {
-                envelope.batch.iter().for_each(|call| take(call.get(), None, &envelope.context, writer));
+                let context = envelope.context.map_or("{}", RawValue::get);
+                if context.len() > CONTEXT_BYTES_MAX {
+                    let problem = format!("the batch's context has more than {CONTEXT_BYTES_MAX} bytes");
+                    return Err(Malformed(problem));
+                }
+                let context = serde_json::from_str(context).map_err(malformed)?;
+                for call in envelope.batch {
+                    if !writer.is_overfull() {
+                        take(call.get(), None, &context, writer);
+                    }
+                }
             }
         }
         Ok(())
+    }
+
+    fn may_have_secret_in_body(&self) -> bool {
+        true
     }
 
     fn secret_in_body(&self, _: &Head, body: &[u8]) -> Option<String> {

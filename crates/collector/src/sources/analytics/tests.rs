@@ -69,6 +69,14 @@ fn segments_track_keeps_what_it_says() {
 }
 
 #[test]
+fn a_batchs_context_is_bounded_since_each_call_has_it() {
+    let body = |len: usize| json!({"context": {"a": "x".repeat(len)}, "batch": []}).to_string();
+    assert!(decode(&Segment::Batch, body(32_000).as_bytes()).is_ok());
+    let problem = decode(&Segment::Batch, body(33_000).as_bytes()).unwrap_err().to_string();
+    assert!(problem.contains("more than 32768 bytes"), "{problem}");
+}
+
+#[test]
 fn segments_batch_has_calls_of_all_types_and_a_bad_one_spoils_no_other() {
     let body = json!({
         "sentAt": "1970-01-01T00:00:10Z",

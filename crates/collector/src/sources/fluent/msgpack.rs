@@ -24,6 +24,9 @@ pub(super) enum Item {
 /// Deepest nesting.
 const DEPTH_MAX: usize = 32;
 
+/// Words on bytes in which no value can be found.
+pub(super) const BROKEN: &str = "these bytes are no MessagePack";
+
 /// Progress of a [`Scanner`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scan {
@@ -121,51 +124,59 @@ fn head(bytes: &[u8]) -> Option<Result<Head, ()>> {
     }
 }
 
-/// The value of bytes that a [`Scanner`] has found whole. `None` where it is too deep.
-pub(super) fn parse(bytes: &[u8]) -> Option<Item> {
-    let mut rest = bytes;
-    item(&mut rest, 0)
+/// The value of bytes that a [`Scanner`] has found whole. `None` where it is too deep, or has more than so many parts: in
+/// memory, each has many times its byte.
+pub(super) fn parse(bytes: &[u8], parts_max: usize) -> Option<Item> {
+    Parser { rest: bytes, parts_left: parts_max }.item(0)
 }
 
-fn item(rest: &mut &[u8], depth: usize) -> Option<Item> {
-    if depth > DEPTH_MAX {
-        return None;
+struct Parser<'a> {
+    rest: &'a [u8],
+    parts_left: usize,
+}
+
+impl Parser<'_> {
+    fn item(&mut self, depth: usize) -> Option<Item> {
+        if depth > DEPTH_MAX {
+            return None;
+        }
+        self.parts_left = self.parts_left.checked_sub(1)?;
+        let bytes = self.rest;
+        let first = *bytes.first()?;
+        let Head { len, parts } = head(bytes)?.ok()?;
+        let own = bytes.get(..len)?;
+        self.rest = &bytes[len..];
+        let signed = |len: usize| {
+            let shift = 64 - 8 * len as u32;
+            number(own, len).map(|number| (number << shift) as i64 >> shift)
+        };
+        Some(match first {
+            0x00..=0x7F => Item::Integer(first.into()),
+            0xE0..=0xFF => Item::Integer((first as i8).into()),
+            0xC0 | 0xC1 => Item::Null,
+            0xC2 | 0xC3 => Item::Boolean(first == 0xC3),
+            0xCA => Item::Number(f32::from_bits(number(own, 4)? as u32).into()),
+            0xCB => Item::Number(f64::from_bits(number(own, 8)?)),
+            0xCC..=0xCF => unsigned(number(own, 1 << (first - 0xCC))?),
+            0xD0..=0xD3 => Item::Integer(signed(1 << (first - 0xD0))?),
+            0xA0..=0xBF => text(&own[1..]),
+            0xD9..=0xDB => text(&own[1 + (1 << (first - 0xD9))..]),
+            0xC4..=0xC6 => Item::Bytes(own[1 + (1 << (first - 0xC4))..].to_vec()),
+            0xD4..=0xD8 => extension(own[1] as i8, &own[2..]),
+            0xC7..=0xC9 => {
+                let width = 1 << (first - 0xC7);
+                extension(own[1 + width] as i8, &own[2 + width..])
+            }
+            0x90..=0x9F | 0xDC | 0xDD => {
+                let items = (0..parts).map(|_| self.item(depth + 1));
+                Item::List(items.collect::<Option<_>>()?)
+            }
+            0x80..=0x8F | 0xDE | 0xDF => {
+                let pairs = (0..parts / 2).map(|_| Some((key(self.item(depth + 1)?), self.item(depth + 1)?)));
+                Item::Map(pairs.collect::<Option<_>>()?)
+            }
+        })
     }
-    let bytes = *rest;
-    let first = *bytes.first()?;
-    let Head { len, parts } = head(bytes)?.ok()?;
-    let own = bytes.get(..len)?;
-    *rest = &bytes[len..];
-    let signed = |len: usize| {
-        let shift = 64 - 8 * len as u32;
-        number(own, len).map(|number| (number << shift) as i64 >> shift)
-    };
-    Some(match first {
-        0x00..=0x7F => Item::Integer(first.into()),
-        0xE0..=0xFF => Item::Integer((first as i8).into()),
-        0xC0 | 0xC1 => Item::Null,
-        0xC2 | 0xC3 => Item::Boolean(first == 0xC3),
-        0xCA => Item::Number(f32::from_bits(number(own, 4)? as u32).into()),
-        0xCB => Item::Number(f64::from_bits(number(own, 8)?)),
-        0xCC..=0xCF => unsigned(number(own, 1 << (first - 0xCC))?),
-        0xD0..=0xD3 => Item::Integer(signed(1 << (first - 0xD0))?),
-        0xA0..=0xBF => text(&own[1..]),
-        0xD9..=0xDB => text(&own[1 + (1 << (first - 0xD9))..]),
-        0xC4..=0xC6 => Item::Bytes(own[1 + (1 << (first - 0xC4))..].to_vec()),
-        0xD4..=0xD8 => extension(own[1] as i8, &own[2..]),
-        0xC7..=0xC9 => {
-            let width = 1 << (first - 0xC7);
-            extension(own[1 + width] as i8, &own[2 + width..])
-        }
-        0x90..=0x9F | 0xDC | 0xDD => {
-            let items = (0..parts).map(|_| item(rest, depth + 1));
-            Item::List(items.collect::<Option<_>>()?)
-        }
-        0x80..=0x8F | 0xDE | 0xDF => {
-            let pairs = (0..parts / 2).map(|_| Some((key(item(rest, depth + 1)?), item(rest, depth + 1)?)));
-            Item::Map(pairs.collect::<Option<_>>()?)
-        }
-    })
 }
 
 /// A text; what isn't UTF-8 is bytes, as senders of the old format have all of theirs.
@@ -237,16 +248,33 @@ impl Item {
 
 /// `{"ack": chunk}`
 pub(super) fn ack(chunk: &str) -> Vec<u8> {
-    let mut out = vec![0x81, 0xA3];
-    out.extend_from_slice(b"ack");
-    match u8::try_from(chunk.len()) {
+    let mut out = vec![MAP | 1];
+    put_text(&mut out, "ack");
+    put_text(&mut out, chunk);
+    out
+}
+
+/// First bytes of a list and of a map, with the number of what they have, up to 15.
+pub(super) const LIST: u8 = 0x90;
+pub(super) const MAP: u8 = 0x80;
+
+pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
+    match u8::try_from(text.len()) {
         Ok(len) if len < 32 => out.push(0xA0 | len),
         Ok(len) => out.extend([0xD9, len]),
         Err(_) => {
             out.push(0xDB);
-            out.extend((chunk.len() as u32).to_be_bytes());
+            out.extend((text.len() as u32).to_be_bytes());
         }
     }
-    out.extend_from_slice(chunk.as_bytes());
-    out
+    out.extend_from_slice(text.as_bytes());
+}
+
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8; 16]) {
+    out.extend([0xC4, bytes.len() as u8]);
+    out.extend_from_slice(bytes);
+}
+
+pub(super) fn put_boolean(out: &mut Vec<u8>, boolean: bool) {
+    out.push(if boolean { 0xC3 } else { 0xC2 });
 }

@@ -1,13 +1,17 @@
-use std::io::Write;
+use std::{
+    io::Write,
+    sync::{Arc, RwLock},
+};
 
 use flate2::{Compression, write::GzEncoder};
 use proptest::prelude::*;
+use ring::digest::{SHA512, digest};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tickstream_client::events::{Kind, LogLevel, Value};
 
 use super::*;
 use crate::{
-    keys::Key,
+    keys::{Key, Keys, SharedKeys},
     upstream::BatchLimits,
     writer::{
         Ids,
@@ -132,6 +136,9 @@ fn fault_66_bombs_and_nonsense_end_the_connection() {
     gzip.write_all(&vec![0; UNPACKED_BYTES_MAX + 1]).unwrap();
     let bomb = list(&[text("t"), bytes(&gzip.finish().unwrap()), map(&[("compressed", text("gzip"))])]);
     let deep = [vec![0x91; 10_000], vec![0xC0]].concat();
+    // 8 MB of nothing, which would take 200 MB.
+    let many = [&[0x92, 0xA1, b't', 0xDD][..], &4_000_000_u32.to_be_bytes(), &vec![0xC0; 4_000_000]].concat();
+    assert!(receive(&many, 1 << 20).is_err());
     let huge_list = vec![0xDD, 0xFF, 0xFF, 0xFF, 0xFF];
     let unknown = list(&[text("t"), bytes(&entry("a")), map(&[("compressed", text("lzma"))])]);
     let none = [vec![0xC1], vec![0x05], list(&[text("t")]), list(&[vec![5], vec![5], vec![5]])];
@@ -164,5 +171,71 @@ proptest! {
     #[test]
     fn no_bytes_make_it_panic(stream in proptest::collection::vec(any::<u8>(), 0..200), piece in 1..50_usize) {
         _ = receive(&stream, piece);
+    }
+}
+
+#[test]
+fn a_sender_proves_that_it_knows_a_secret_and_gets_a_proof() {
+    let keys =
+        Keys::parse("[key.app]\nsecret = \"sk_12345\"\n[key.b]\nsecret = \"sk_67890\"", "keys.toml").unwrap();
+    let keys: SharedKeys = Arc::new(RwLock::new(Some(Arc::new(keys))));
+    let sha512 = |parts: &[&[u8]]| -> String {
+        let digest = digest(&SHA512, &parts.concat());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let long = |text: &str| [&[0xD9, text.len() as u8], text.as_bytes()].concat();
+    // As Fluent Bit has it: any bytes as a text.
+    let salt = [0xFF; 16];
+    for (secret, is_known) in [("sk_12345", true), ("sk_1234", false)] {
+        let mut decoder = AuthenticatedFluent::new(keys.clone());
+        let mut helo = Vec::new();
+        decoder.greet(&mut helo);
+        let (head, nonce, tail) = (&helo[..15], &helo[15..31], &helo[31..]);
+        assert_eq!(head, b"\x92\xA4HELO\x83\xA5nonce\xC4\x10");
+        assert_eq!(tail, b"\xA4auth\xA0\xA9keepalive\xC3");
+        let proof = sha512(&[&salt, b"host", nonce, secret.as_bytes()]);
+        let salt_text = [&[0xB0], &salt[..]].concat();
+        let ping = list(&[text("PING"), text("host"), salt_text, long(&proof), text(""), text("")]);
+        let stream = [ping.clone(), list(&[text("t"), list(&[entry("a")])])].concat();
+        let origin = origin(Key::unrestricted("k"));
+        let mut writer = EventWriter::new(&origin, Ids::New, BatchLimits { events: 10, bytes: 10_000 }, 10);
+        assert_eq!(decoder.decode(&stream[..9], &mut writer), Ok(0));
+        let decoded = decoder.decode(&stream, &mut writer);
+        let mut answer = Vec::new();
+        let proof = sha512(&[&salt, b"tickstream-collector", nonce, secret.as_bytes()]);
+        if is_known {
+            assert_eq!(decoded, Ok(ping.len()), "what follows comes under the key");
+            assert_eq!(decoder.key(), Some("app"));
+            decoder.acknowledge(&[], &mut answer);
+            let pong = [text("PONG"), vec![0xC3], text(""), text("tickstream-collector"), long(&proof)];
+            assert_eq!(answer, list(&pong));
+            assert_eq!(decoder.decode(&stream[ping.len()..], &mut writer), Ok(stream.len() - ping.len()));
+            assert_eq!(writer.finish().unwrap().events(), 1);
+        } else {
+            assert!(decoded.is_err() && decoder.key().is_none());
+            assert_eq!(decoder.refuse(&mut answer), "unauthorized");
+            let reason = text("no key has this shared_key");
+            let pong = [text("PONG"), vec![0xC2], reason, text("tickstream-collector"), text("")];
+            assert_eq!(answer, list(&pong));
+        }
+    }
+}
+
+#[test]
+fn a_sender_that_proves_nothing_is_refused() {
+    let broken = [
+        list(&[text("t"), list(&[entry("a")])]),
+        list(&[text("PING"), text("host"), text("salt")]),
+        list(&[text("PING"), text("host"), text("salt"), vec![0x05]]),
+        vec![0xC0],
+        vec![0xC1],
+    ];
+    for message in broken {
+        let mut decoder = AuthenticatedFluent::new(Arc::default());
+        let origin = origin(Key::unrestricted("k"));
+        let mut writer = EventWriter::new(&origin, Ids::New, BatchLimits { events: 10, bytes: 10_000 }, 10);
+        assert!(decoder.decode(&message, &mut writer).is_err(), "{message:?}");
+        assert!(writer.is_untouched());
+        assert_eq!(decoder.refuse(&mut Vec::new()), "unauthorized");
     }
 }

@@ -2,100 +2,55 @@
 
 use opentelemetry_proto::tonic::{
     collector::logs::v1::ExportLogsServiceRequest,
-    common::v1::{InstrumentationScope, any_value::Value as Any},
-    logs::v1::{LogRecord, ScopeLogs},
-    resource::v1::Resource,
+    common::v1::any_value::Value as Any,
+    logs::v1::{LogRecord, ResourceLogs, ScopeLogs},
 };
-use prost::{DecodeError, Message};
 use tickstream_client::events::{Body, Event, EventType, Log, LogContext};
 
 use super::{
-    json, plain,
+    groups::{Group, Scope},
+    plain::Encoder,
     semantics::{ID_BYTES_MAX, SESSION, USER, level},
-    shared::{SharedResource, SharedScope},
+    shared::SharedResource,
     values::{Attributes, MappingError, id, to_value},
+    walk::{PlainRecord, Record, Shared, write_event},
 };
 use crate::{
-    outcome::Malformed,
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or, is_message},
-    writer::{EventWriter, Extra},
+    writer::EventWriter,
 };
 
-pub(super) fn decode(request: ExportLogsServiceRequest, writer: &mut EventWriter<'_>) {
-    for logs in request.resource_logs {
-        let resource = SharedResource::new(logs.resource, logs.schema_url);
-        for ScopeLogs { scope, log_records, schema_url } in logs.scope_logs {
-            let shared = SharedScope::new(resource.as_ref(), scope, schema_url);
-            log_records.into_iter().for_each(|record| take(&shared, record, writer));
-        }
+impl Record for LogRecord {
+    type Request = ExportLogsServiceRequest;
+
+    fn groups(
+        request: Self::Request,
+    ) -> impl Iterator<Item = Group<impl Iterator<Item = Scope<impl Iterator<Item = Result<Self, String>>>>>>
+    {
+        let scope = |ScopeLogs { scope, log_records, schema_url }| Scope {
+            scope,
+            schema_url,
+            records: log_records.into_iter().map(Ok),
+        };
+        request.resource_logs.into_iter().map(move |ResourceLogs { resource, scope_logs, schema_url }| {
+            Group { resource, schema_url, scopes: scope_logs.into_iter().map(scope) }
+        })
+    }
+
+    fn write(self, shared: &Shared<'_>, writer: &mut EventWriter<'_>) {
+        write_event(shared, self.observed_time_unix_nano, |resource| event(resource, self), writer);
     }
 }
 
-/// Decodes a request in JSON.
-pub(super) fn decode_json(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
-    if let Some(request) = json::whole(body) {
-        decode(request, writer);
-        return Ok(());
-    }
-    for group in json::by_record(body)? {
-        let resource = SharedResource::new(group.resource, group.schema_url);
-        for scope in group.scopes {
-            let shared = SharedScope::new(resource.as_ref(), scope.scope, scope.schema_url);
-            for record in scope.records {
-                match record {
-                    Ok(record) => take(&shared, record, writer),
-                    Err(problem) => writer.reject("MALFORMED", problem),
-                }
-            }
-        }
-    }
-    Ok(())
-}
+impl PlainRecord for LogRecord {
+    const KIND: EventType = EventType::Log;
 
-/// Decodes a request in protobuf: plain records by the short way, where the writer takes that.
-pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), DecodeError> {
-    let groups = writer.takes_encoded(EventType::Log).then(|| plain::groups(body)).flatten();
-    let Some(groups) = groups else {
-        decode(ExportLogsServiceRequest::decode(body)?, writer);
-        return Ok(());
-    };
-    let mut encoder = plain::Encoder::default();
-    for group in groups {
-        let resource = group.resource.map(Resource::decode).transpose()?;
-        let resource = SharedResource::new(resource, group.schema_url.to_owned());
-        for scope in group.scopes {
-            let own = scope.scope.map(InstrumentationScope::decode).transpose()?;
-            let shared = SharedScope::new(resource.as_ref(), own, scope.schema_url.to_owned());
-            for record in scope.records {
-                let plain = shared.as_ref().ok().and_then(|shared| {
-                    let name = encoder.log(record, shared.resource)?;
-                    Some((name, &shared.fields))
-                });
-                match plain {
-                    Some((name, fields)) => {
-                        let [head, body] = encoder.parts();
-                        writer.encoded_event(EventType::Log, name, &[head, body, fields]);
-                    }
-                    None => match LogRecord::decode(record) {
-                        Ok(record) => take(&shared, record, writer),
-                        Err(error) => writer.reject("MALFORMED", error.to_string()),
-                    },
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn take(shared: &Result<SharedScope<'_>, MappingError>, record: LogRecord, writer: &mut EventWriter<'_>) {
-    let time = record.observed_time_unix_nano;
-    let taken = shared.as_ref().map_err(Clone::clone).and_then(|shared| {
-        let event = event(shared.resource, record)?;
-        Ok((event, Extra { fields: &shared.fields, time }))
-    });
-    match taken {
-        Ok((event, extra)) => writer.event_with(event, extra),
-        Err((code, message)) => writer.reject(code, message),
+    fn encode_plain<'a>(
+        encoder: &mut Encoder<'a>,
+        record: &'a [u8],
+        resource: &SharedResource,
+    ) -> Option<&'a str> {
+        encoder.log(record, resource)
     }
 }
 

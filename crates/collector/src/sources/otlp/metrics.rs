@@ -2,11 +2,11 @@
 
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
-    common::v1::{InstrumentationScope, KeyValue},
+    common::v1::KeyValue,
     metrics::v1::{
         Exemplar as OtlpExemplar, ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint,
-        ScopeMetrics, SummaryDataPoint, exemplar, exponential_histogram_data_point::Buckets, metric::Data,
-        number_data_point,
+        ResourceMetrics, ScopeMetrics, SummaryDataPoint, exemplar, exponential_histogram_data_point::Buckets,
+        metric::Data, number_data_point,
     },
 };
 use tickstream_client::events::{
@@ -15,84 +15,49 @@ use tickstream_client::events::{
 };
 
 use super::{
-    json,
+    groups::{Group, Scope},
     logs::envelope,
     shared::SharedResource,
     values::{Attributes, MappingError, id, to_map},
+    walk::{Record, Shared, write_event},
 };
 use crate::{
-    outcome::Malformed,
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or},
-    writer::{EventWriter, Extra},
+    writer::EventWriter,
 };
 
-pub(super) fn decode(request: ExportMetricsServiceRequest, writer: &mut EventWriter<'_>) {
-    for metrics in request.resource_metrics {
-        let resource = SharedResource::new(metrics.resource, metrics.schema_url);
-        for ScopeMetrics { scope, metrics, schema_url } in metrics.scope_metrics {
-            decode_scope(resource.as_ref(), scope, schema_url, metrics.into_iter().map(Ok), writer);
-        }
-    }
-}
+impl Record for Metric {
+    type Request = ExportMetricsServiceRequest;
 
-/// Decodes a request in JSON.
-pub(super) fn decode_json(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
-    if let Some(request) = json::whole(body) {
-        decode(request, writer);
-        return Ok(());
-    }
-    for group in json::by_record(body)? {
-        let resource = SharedResource::new(group.resource, group.schema_url);
-        for json::Scope { scope, schema_url, records } in group.scopes {
-            decode_scope(resource.as_ref(), scope, schema_url, records.into_iter(), writer);
-        }
-    }
-    Ok(())
-}
-
-fn decode_scope(
-    resource: Result<&SharedResource, &MappingError>,
-    scope: Option<InstrumentationScope>,
-    schema_url: String,
-    metrics: impl Iterator<Item = Result<Metric, String>>,
-    writer: &mut EventWriter<'_>,
-) {
-    let shared = resource.map_err(Clone::clone).and_then(|resource| {
-        let fields = resource.with_scope(scope, schema_url)?;
-        Ok((resource, fields))
-    });
-    let shared = shared.as_ref().map(|(resource, fields)| (*resource, &fields[..]));
-    for metric in metrics {
-        match metric {
-            Ok(metric) => decode_metric(shared, metric, writer),
-            Err(problem) => writer.reject("MALFORMED", problem),
-        }
-    }
-}
-
-type Shared<'a> = Result<(&'a SharedResource, &'a [u8]), &'a MappingError>;
-
-fn decode_metric(shared: Shared<'_>, metric: Metric, writer: &mut EventWriter<'_>) {
-    let Metric { name, description, unit, metadata, data } = metric;
-    let (series, points) = match data.map(points) {
-        Some((series, points)) => (series, points),
-        // A type that is newer than this program, or one that its JSON spells otherwise.
-        None => return writer.reject("MALFORMED", format!("the metric {name} has no data that can be read")),
-    };
-    let series =
-        to_map(metadata).map(|metadata| MetricSeries { name, description, unit, metadata, ..series });
-    for point in points {
-        let event = match (&shared, &series) {
-            (Ok((resource, _)), Ok(series)) => point.and_then(|point| event(resource, series, point)),
-            (Err(mapping_error), _) => Err((*mapping_error).clone()),
-            (_, Err(mapping_error)) => Err(mapping_error.clone()),
+    fn groups(
+        request: Self::Request,
+    ) -> impl Iterator<Item = Group<impl Iterator<Item = Scope<impl Iterator<Item = Result<Self, String>>>>>>
+    {
+        let scope = |ScopeMetrics { scope, metrics, schema_url }| Scope {
+            scope,
+            schema_url,
+            records: metrics.into_iter().map(Ok),
         };
-        match event {
-            Ok(event) => {
-                let fields = shared.map(|(_, fields)| fields).unwrap_or_default();
-                writer.event_with(event, Extra { fields, time: 0 });
-            }
-            Err((code, message)) => writer.reject(code, message),
+        request.resource_metrics.into_iter().map(
+            move |ResourceMetrics { resource, scope_metrics, schema_url }| Group {
+                resource,
+                schema_url,
+                scopes: scope_metrics.into_iter().map(scope),
+            },
+        )
+    }
+
+    fn write(self, shared: &Shared<'_>, writer: &mut EventWriter<'_>) {
+        let Metric { name, description, unit, metadata, data } = self;
+        let Some((series, points)) = data.map(points) else {
+            // A type that is newer than this program, or one that its JSON spells otherwise.
+            return writer.reject("MALFORMED", format!("the metric {name} has no data that can be read"));
+        };
+        let series =
+            to_map(metadata).map(|metadata| MetricSeries { name, description, unit, metadata, ..series });
+        for point in points {
+            let event = |resource: &_| event(resource, series.as_ref().map_err(Clone::clone)?, point?);
+            write_event(shared, 0, event, writer);
         }
     }
 }

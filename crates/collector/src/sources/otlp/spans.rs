@@ -2,107 +2,61 @@
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::ExportTraceServiceRequest,
-    common::v1::InstrumentationScope,
-    resource::v1::Resource,
     trace::v1::{
-        ScopeSpans, Span,
+        ResourceSpans, ScopeSpans, Span,
         span::{Event as OtlpEvent, Link},
         status::StatusCode,
     },
 };
-use prost::{DecodeError, Message};
 use tickstream_client::events::{
     Body, Event, EventType, Kind, SpanAttributes, SpanEvent, SpanLink, SpanStatus, TraceSpan,
 };
 
 use super::{
-    json,
+    groups::{Group, Scope},
     logs::envelope,
-    plain,
+    plain::Encoder,
     semantics::{METHOD, METHOD_BYTES_MAX, STATEMENT, STATEMENT_BYTES_MAX, STATUS_CODE, URL, URL_BYTES_MAX},
-    shared::{SharedResource, SharedScope},
+    shared::SharedResource,
     values::{Attributes, MappingError, to_map},
+    walk::{PlainRecord, Record, Shared, write_event},
 };
 use crate::{
-    outcome::Malformed,
     sources::fields::{EVENT_NAME_BYTES_MAX, clipped_or},
-    writer::{EventWriter, Extra},
+    writer::EventWriter,
 };
 
-pub(super) fn decode(request: ExportTraceServiceRequest, writer: &mut EventWriter<'_>) {
-    for spans in request.resource_spans {
-        let resource = SharedResource::new(spans.resource, spans.schema_url);
-        for ScopeSpans { scope, spans, schema_url } in spans.scope_spans {
-            let shared = SharedScope::new(resource.as_ref(), scope, schema_url);
-            spans.into_iter().for_each(|span| take(&shared, span, writer));
-        }
+impl Record for Span {
+    type Request = ExportTraceServiceRequest;
+
+    fn groups(
+        request: Self::Request,
+    ) -> impl Iterator<Item = Group<impl Iterator<Item = Scope<impl Iterator<Item = Result<Self, String>>>>>>
+    {
+        let scope = |ScopeSpans { scope, spans, schema_url }| Scope {
+            scope,
+            schema_url,
+            records: spans.into_iter().map(Ok),
+        };
+        request.resource_spans.into_iter().map(move |ResourceSpans { resource, scope_spans, schema_url }| {
+            Group { resource, schema_url, scopes: scope_spans.into_iter().map(scope) }
+        })
+    }
+
+    fn write(self, shared: &Shared<'_>, writer: &mut EventWriter<'_>) {
+        write_event(shared, 0, |resource| event(resource, self), writer);
     }
 }
 
-/// Decodes a request in JSON.
-pub(super) fn decode_json(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), Malformed> {
-    if let Some(request) = json::whole(body) {
-        decode(request, writer);
-        return Ok(());
-    }
-    for group in json::by_record(body)? {
-        let resource = SharedResource::new(group.resource, group.schema_url);
-        for scope in group.scopes {
-            let shared = SharedScope::new(resource.as_ref(), scope.scope, scope.schema_url);
-            for span in scope.records {
-                match span {
-                    Ok(span) => take(&shared, span, writer),
-                    Err(problem) => writer.reject("MALFORMED", problem),
-                }
-            }
-        }
-    }
-    Ok(())
-}
+impl PlainRecord for Span {
+    const KIND: EventType = EventType::TraceSpan;
 
-/// Decodes a request in protobuf: plain spans by the short way, where the writer takes that.
-pub(super) fn decode_protobuf(body: &[u8], writer: &mut EventWriter<'_>) -> Result<(), DecodeError> {
-    let groups = writer.takes_encoded(EventType::TraceSpan).then(|| plain::groups(body)).flatten();
-    let Some(groups) = groups else {
-        decode(ExportTraceServiceRequest::decode(body)?, writer);
-        return Ok(());
-    };
-    let mut encoder = plain::Encoder::default();
-    for group in groups {
-        let resource = group.resource.map(Resource::decode).transpose()?;
-        let resource = SharedResource::new(resource, group.schema_url.to_owned());
-        for scope in group.scopes {
-            let own = scope.scope.map(InstrumentationScope::decode).transpose()?;
-            let shared = SharedScope::new(resource.as_ref(), own, scope.schema_url.to_owned());
-            for span in scope.records {
-                let plain = shared.as_ref().ok().and_then(|shared| {
-                    let name = encoder.span(span, shared.resource)?;
-                    Some((name, &shared.fields))
-                });
-                match plain {
-                    Some((name, fields)) => {
-                        let [head, body] = encoder.parts();
-                        writer.encoded_event(EventType::TraceSpan, name, &[head, body, fields]);
-                    }
-                    None => match Span::decode(span) {
-                        Ok(span) => take(&shared, span, writer),
-                        Err(error) => writer.reject("MALFORMED", error.to_string()),
-                    },
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn take(shared: &Result<SharedScope<'_>, MappingError>, span: Span, writer: &mut EventWriter<'_>) {
-    let taken = shared.as_ref().map_err(Clone::clone).and_then(|shared| {
-        let event = event(shared.resource, span)?;
-        Ok((event, Extra { fields: &shared.fields, time: 0 }))
-    });
-    match taken {
-        Ok((event, extra)) => writer.event_with(event, extra),
-        Err((code, message)) => writer.reject(code, message),
+    fn encode_plain<'a>(
+        encoder: &mut Encoder<'a>,
+        record: &'a [u8],
+        resource: &SharedResource,
+    ) -> Option<&'a str> {
+        encoder.span(record, resource)
     }
 }
 

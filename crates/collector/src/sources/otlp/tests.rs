@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, ArrayValue, KeyValue, any_value::Value as Any},
     logs::v1::{LogRecord, LogsData, ResourceLogs, ScopeLogs},
     metrics::v1::{MetricsData, ResourceMetrics, ScopeMetrics},
-    trace::v1::{ResourceSpans, ScopeSpans, TracesData},
+    trace::v1::{ResourceSpans, ScopeSpans, Span, TracesData},
 };
 use proptest::{collection::vec, prelude::*};
 use prost::Message;
@@ -16,9 +16,9 @@ use records::{log, metric, plain_log, plain_span, resource, scope, span};
 use super::{
     Signal,
     export::{Telemetry, telemetry},
-    logs, plain,
+    plain,
     shared::SharedResource,
-    spans,
+    walk,
 };
 use crate::{
     http::{HttpSource, test_head},
@@ -103,11 +103,11 @@ proptest! {
             writer.finish().unwrap()
         };
         let body = logs.encode_to_vec();
-        let expected = long_way(&body, &|writer| logs::decode(logs.clone(), writer));
+        let expected = long_way(&body, &|writer| walk::decode::<LogRecord>(logs.clone(), writer));
         let found = decode(Signal::Logs, "application/x-protobuf", &body).unwrap();
         prop_assert_eq!((decoded(&found), &found.sample), (decoded(&expected), &expected.sample));
         let body = spans.encode_to_vec();
-        let expected = long_way(&body, &|writer| spans::decode(spans.clone(), writer));
+        let expected = long_way(&body, &|writer| walk::decode::<Span>(spans.clone(), writer));
         let found = decode(Signal::Traces, "application/x-protobuf", &body).unwrap();
         prop_assert_eq!((decoded(&found), &found.sample), (decoded(&expected), &expected.sample));
     }

@@ -7,11 +7,13 @@ use opentelemetry_proto::tonic::common::v1::{
 };
 use tickstream_client::events::{Kind, Value, ValueList, ValueMap};
 
-use crate::sources::fields::takes_text;
+use crate::sources::fields::{clipped, takes_text};
 
 /// A record that an event can't hold: the verdict's code, and words for people.
 pub(super) type MappingError = (&'static str, String);
 
+/// Longest part of a key that a message shows, bytes.
+const KEY_BYTES_SHOWN: usize = 256;
 /// As deep as lists and maps may lie in each other.
 const DEPTH_MAX: usize = 8;
 
@@ -51,7 +53,8 @@ impl Attributes {
 }
 
 fn twice(key: &str) -> MappingError {
-    ("INVALID_VALUE", format!("the attribute {key} is there twice"))
+    // A resource's problem is told of each of its records.
+    ("INVALID_VALUE", format!("the attribute {} is there twice", clipped(key, KEY_BYTES_SHOWN)))
 }
 
 /// A map of values.

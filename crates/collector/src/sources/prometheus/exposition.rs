@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use crate::sources::fields::clipped;
+
 /// A format, by the Content-Type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -122,6 +124,9 @@ pub fn parse(text: &str, format: Format) -> Result<Exposition, ParseError> {
 }
 
 /// `# TYPE name type`, `# HELP name text`, `# UNIT name unit`; anything else is a comment.
+/// The schema's bound on a description, bytes.
+const HELP_BYTES_MAX: usize = 4096;
+
 fn comment_line(comment: &str, families: &mut HashMap<String, Family>) {
     let mut words = comment.trim_start().splitn(2, [' ', '\t']);
     let (keyword, rest) = (words.next().unwrap_or_default(), words.next().unwrap_or_default().trim_start());
@@ -136,7 +141,8 @@ fn comment_line(comment: &str, families: &mut HashMap<String, Family>) {
             family.metric_type =
                 if matches!(&metric_type[..], "untyped" | "unknown") { String::new() } else { metric_type };
         }
-        "HELP" => family.help = unescaped(rest),
+        // Each event of the family has it.
+        "HELP" => clipped(&unescaped(rest), HELP_BYTES_MAX).clone_into(&mut family.help),
         _ => rest.trim().clone_into(&mut family.unit),
     }
 }

@@ -178,3 +178,15 @@ pub(super) struct BucketSpan {
     #[prost(uint32, tag = "2")]
     pub length: u32,
 }
+
+impl Histogram {
+    /// Buckets that its spans unfold to, gaps between them included.
+    pub fn buckets(&self) -> usize {
+        let of = |spans: &[BucketSpan]| {
+            let gaps = spans.iter().skip(1).map(|span| u64::from(span.offset.max(0).unsigned_abs()));
+            let lengths = spans.iter().map(|span| u64::from(span.length));
+            usize::try_from(gaps.chain(lengths).sum::<u64>()).unwrap_or(usize::MAX / 4)
+        };
+        of(&self.positive_spans) + of(&self.negative_spans)
+    }
+}

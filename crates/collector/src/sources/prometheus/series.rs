@@ -10,6 +10,7 @@ use tickstream_client::events::{
 use super::{
     exposition::{self, Family},
     messages::{self, BucketSpan, Count, Sample, ZeroCount, v1, v2},
+    texts::{MappingError, Texts},
 };
 use crate::{
     sources::fields::{EVENT_NAME_BYTES_MAX, SERVICE_BYTES_MAX, clipped, hex_id, put_text, text_value},
@@ -17,51 +18,58 @@ use crate::{
 };
 
 /// Label of a metric's name.
-const NAME: &str = "__name__";
+pub(super) const NAME: &str = "__name__";
 /// The NaN by which Prometheus says that a series has ended.
-const STALE: u64 = 0x7FF0_0000_0000_0002;
+pub(super) const STALE: u64 = 0x7FF0_0000_0000_0002;
 /// `MetricPoint.flags`: there is no value.
-const NO_VALUE: u32 = 1;
+pub(super) const NO_VALUE: u32 = 1;
 /// Schema of histograms with bounds of their own.
 const CUSTOM_BUCKETS: i32 = -53;
 /// Most buckets that spans may unfold to: the schema's bound on a list.
 const BUCKETS_MAX: usize = 1024;
+/// Most buckets of all histograms of a series: a gap of a few bytes unfolds to as many as there may be.
+const SERIES_BUCKETS_MAX: usize = 1 << 20;
 /// The schema's bound on the points of an event.
-const POINTS_MAX: usize = 4096;
+pub(super) const POINTS_MAX: usize = 4096;
 
 /// The schema's bound on the exemplars of a point.
 const EXEMPLARS_MAX: usize = 64;
 
-type MappingError = (&'static str, String);
-
 pub(super) fn decode_v1(request: v1::WriteRequest, writer: &mut EventWriter<'_>) {
-    for series in request.timeseries {
-        let v1::TimeSeries { labels, samples, exemplars, histograms } = series;
-        let exemplars = exemplars.into_iter().map(|exemplar| {
-            let labels = exemplar.labels.into_iter().map(|label| (label.name, label.value));
-            to_exemplar(labels, exemplar.value, exemplar.timestamp)
-        });
-        let metric = metric(labels.into_iter().map(|label| (label.name, label.value)));
-        let exemplars = exemplars.collect();
-        take(metric, samples, &histograms, exemplars, writer);
-    }
+    request.timeseries.into_iter().for_each(|series| take_v1(series, writer));
+}
+
+/// Writes the events of a series of 1.0.
+pub(super) fn take_v1(series: v1::TimeSeries, writer: &mut EventWriter<'_>) {
+    let v1::TimeSeries { labels, samples, exemplars, histograms } = series;
+    let exemplars = exemplars.into_iter().map(|exemplar| {
+        let labels = exemplar.labels.into_iter().map(|label| (label.name, label.value));
+        to_exemplar(labels, exemplar.value, exemplar.timestamp)
+    });
+    let metric = metric(labels.into_iter().map(|label| (label.name, label.value)));
+    take(metric, samples, &histograms, exemplars.collect(), writer);
 }
 
 pub(super) fn decode_v2(request: v2::Request, writer: &mut EventWriter<'_>) {
     let v2::Request { symbols, timeseries } = request;
     for series in timeseries {
+        if writer.is_overfull() {
+            return;
+        }
         let v2::TimeSeries { labels_refs, samples, histograms, exemplars, metadata, created_timestamp } =
             series;
+        let mut texts = Texts::of(&symbols);
         let exemplars = exemplars
             .into_iter()
             .map(|exemplar| {
-                let labels = pairs(&exemplar.labels_refs, &symbols)?;
+                let labels = texts.pairs(&exemplar.labels_refs)?;
                 to_exemplar(labels.into_iter(), exemplar.value, exemplar.timestamp)
             })
             .collect();
-        let metric = pairs(&labels_refs, &symbols)
+        let metric = texts
+            .pairs(&labels_refs)
             .and_then(|labels| metric(labels.into_iter()))
-            .and_then(|metric| with_metadata(metric, metadata.as_ref(), created_timestamp, &symbols));
+            .and_then(|metric| with_metadata(metric, metadata.as_ref(), created_timestamp, &mut texts));
         take(metric, samples, &histograms, exemplars, writer);
     }
 }
@@ -112,19 +120,6 @@ struct Metric {
     start_time: u64,
 }
 
-fn pairs(refs: &[u32], symbols: &[String]) -> Result<Vec<(String, String)>, MappingError> {
-    if !refs.len().is_multiple_of(2) {
-        return Err(("INVALID_VALUE", "labels_refs: a name without a value".to_owned()));
-    }
-    let symbol = |index: u32| symbol(index, symbols);
-    refs.chunks_exact(2).map(|pair| Ok((symbol(pair[0])?, symbol(pair[1])?))).collect()
-}
-
-fn symbol(index: u32, symbols: &[String]) -> Result<String, MappingError> {
-    let found = symbols.get(index as usize).cloned();
-    found.ok_or_else(|| ("INVALID_VALUE", format!("there is no symbol {index}")))
-}
-
 fn metric(labels: impl Iterator<Item = (String, String)>) -> Result<Metric, MappingError> {
     let mut series = MetricSeries::default();
     for (name, value) in labels {
@@ -149,7 +144,7 @@ fn metric(labels: impl Iterator<Item = (String, String)>) -> Result<Metric, Mapp
 }
 
 /// The type of a 1.0 metric: the ecosystem's names tell counters.
-fn type_by_name(name: &str) -> v2::MetricType {
+pub(super) fn type_by_name(name: &str) -> v2::MetricType {
     let is_counter = ["_total", "_count", "_sum", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
     if is_counter { v2::MetricType::Counter } else { v2::MetricType::Gauge }
 }
@@ -176,12 +171,12 @@ fn with_metadata(
     mut metric: Metric,
     metadata: Option<&v2::Metadata>,
     created_timestamp: i64,
-    symbols: &[String],
+    texts: &mut Texts<'_>,
 ) -> Result<Metric, MappingError> {
     metric.start_time = ns(created_timestamp).unwrap_or_default();
     let Some(&v2::Metadata { r#type, help_ref, unit_ref }) = metadata else { return Ok(metric) };
     // Symbol 0 is the empty text, whatever the request says it is.
-    let text = |index: u32| if index == 0 { Ok(String::new()) } else { symbol(index, symbols) };
+    let mut text = |index: u32| if index == 0 { Ok(String::new()) } else { texts.take(index) };
     metric.series.description = text(help_ref)?;
     metric.series.unit = text(unit_ref)?;
     set_declared(&mut metric.series, v2::MetricType::try_from(r#type).ok());
@@ -221,28 +216,40 @@ fn take(
     metric: Result<Metric, MappingError>,
     samples: Vec<Sample>,
     histograms: &[messages::Histogram],
-    exemplars: Vec<Result<Exemplar, MappingError>>,
+    exemplars: Result<Vec<Exemplar>, MappingError>,
     writer: &mut EventWriter<'_>,
 ) {
     let grouped = metric.and_then(|metric| {
         let mut groups = groups(samples, histograms, metric.start_time)?;
-        put_exemplars(&mut groups, exemplars.into_iter().collect::<Result<_, _>>()?);
+        put_exemplars(&mut groups, exemplars?);
         Ok((metric, groups))
     });
     let (metric, groups) = match grouped {
         Ok(grouped) => grouped,
         Err((code, message)) => return writer.reject(code, message),
     };
-    for (series_type, points) in groups {
-        for chunk in points.chunks(POINTS_MAX) {
-            let exemplars: usize = chunk.iter().map(|point| point.exemplars.len()).sum();
-            let mut weight = [0, 0, exemplars as u32];
-            let points = chunk.iter().filter(|point| has_value(point)).count();
-            weight[usize::from(series_type.is_some())] = points as u32;
-            writer.weigh(weight);
-            writer.event(event(&metric, series_type, chunk.to_vec()));
-        }
+    let pieces: Vec<Group> = groups.into_iter().flat_map(pieces).collect();
+    let (mut series, mut left) = (metric.series, pieces.len());
+    for (series_type, points) in pieces {
+        left -= 1;
+        // The last one needs no copy of names and labels; most series have one.
+        let own = if left == 0 { std::mem::take(&mut series) } else { series.clone() };
+        let exemplars: usize = points.iter().map(|point| point.exemplars.len()).sum();
+        let mut weight = [0, 0, exemplars as u32];
+        let values = points.iter().filter(|point| has_value(point)).count();
+        weight[usize::from(series_type.is_some())] = values as u32;
+        writer.weigh(weight);
+        writer.event(event(own, series_type, points));
     }
+}
+
+/// The points of a group in as many groups as events need.
+fn pieces((series_type, mut points): Group) -> impl Iterator<Item = Group> {
+    std::iter::from_fn(move || {
+        let rest = points.split_off(points.len().min(POINTS_MAX));
+        let piece = std::mem::replace(&mut points, rest);
+        (!piece.is_empty()).then_some((series_type, piece))
+    })
 }
 
 /// True if a point was a sample or a histogram, which may have said that there is no value.
@@ -276,6 +283,9 @@ fn groups(
     histograms: &[messages::Histogram],
     start_time: u64,
 ) -> Result<Vec<Group>, MappingError> {
+    if histograms.iter().map(messages::Histogram::buckets).sum::<usize>() > SERIES_BUCKETS_MAX {
+        return Err(("EVENT_TOO_LARGE", format!("a series has more than {SERIES_BUCKETS_MAX} buckets")));
+    }
     let points = samples.into_iter().map(|sample| to_point(sample, start_time)).collect::<Result<_, _>>()?;
     let mut groups: Vec<Group> = vec![(None, points)];
     for (series_type, is_custom) in [(SeriesType::ExponentialHistogram, false), (SeriesType::Histogram, true)]
@@ -289,8 +299,8 @@ fn groups(
     Ok(groups)
 }
 
-fn event(metric: &Metric, histograms: Option<SeriesType>, points: Vec<MetricPoint>) -> Event {
-    let mut series = MetricSeries { points, ..metric.series.clone() };
+fn event(series: MetricSeries, histograms: Option<SeriesType>, points: Vec<MetricPoint>) -> Event {
+    let mut series = MetricSeries { points, ..series };
     if let Some(series_type) = histograms {
         series.r#type = series_type.into();
         series.temporality = Temporality::Cumulative.into();
@@ -471,7 +481,7 @@ fn bad_counts() -> MappingError {
 }
 
 /// Nanoseconds of Unix time; `None` before 1970 and beyond the year 2554.
-fn ns(ms: i64) -> Option<u64> {
+pub(super) fn ns(ms: i64) -> Option<u64> {
     u64::try_from(ms).ok()?.checked_mul(1_000_000)
 }
 

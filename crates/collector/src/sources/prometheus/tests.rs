@@ -1,3 +1,4 @@
+use proptest::{collection::vec, prelude::*};
 use prost::Message;
 use tickstream_client::events::{Body, Event, MetricSeries, SeriesType};
 
@@ -10,7 +11,7 @@ use super::{
     },
 };
 use crate::{
-    http::{HttpSource, test_head},
+    http::{HttpSource, Refusal, test_head},
     keys::Key,
     outcome::Malformed,
     upstream::BatchLimits,
@@ -188,6 +189,8 @@ fn headers_are_taken_as_prometheus_takes_them() {
     assert_eq!(check("", ""), Ok(()));
     assert_eq!(check("application/x-protobuf;proto=prometheus.WriteRequest", "snappy"), Ok(()));
     assert_eq!(check(&format!("application/x-protobuf; proto=\"{V2}\""), "snappy"), Ok(()));
+    assert_eq!(check(&format!("Application/X-Protobuf; charset=utf-8; Proto={V2}"), "Snappy"), Ok(()));
+    assert!(check("application/x-protobuf;Proto=other", "snappy").is_err());
     assert!(check("application/json", "snappy").is_err());
     assert!(check("application/x-protobuf;proto=io.prometheus.write.v3.Request", "snappy").is_err());
     assert!(check("application/x-protobuf", "gzip").is_err());
@@ -230,4 +233,120 @@ fn the_answer_counts_what_was_written() {
     assert_eq!(headers["x-prometheus-remote-write-exemplars-written"], "1");
     let outcome = Outcome { rejected: vec![Rejection::last(0, "TOO_OLD", "")], ..outcome };
     assert_eq!(RemoteWrite.success(&head, &outcome).status(), 400);
+}
+
+#[test]
+fn a_body_that_came_too_slowly_is_sent_again() {
+    let head = test_head("POST", "/api/v1/write", &[]);
+    let slow = Refusal::Slow(std::time::Duration::from_secs(15));
+    assert_eq!(slow.status(), 408);
+    assert_eq!(
+        RemoteWrite.refusal(&head, &slow).status(),
+        503,
+        "Prometheus drops what gets any status 4xx but 429"
+    );
+}
+
+#[test]
+fn a_series_with_more_points_than_an_event_has_room_for_is_several_events() {
+    let sample = |at| Sample { value: at as f64, timestamp: at, start_timestamp: 0 };
+    let long = TimeSeries {
+        labels: labels(&[("__name__", "up"), ("job", "api")]),
+        samples: (1..=5000).map(sample).collect(),
+        ..TimeSeries::default()
+    };
+    let request = decode_v1(vec![long]);
+    let found: Vec<_> = series(&request)
+        .into_iter()
+        .map(|(_, series)| (series.name, series.service, series.labels.len(), series.points.len()))
+        .collect();
+    let event = |points| ("up".to_owned(), "api".to_owned(), 1, points);
+    assert_eq!(found, [event(4096), event(904)]);
+    assert_eq!(request.weights, [(0, [4096, 0, 0]), (1, [904, 0, 0])]);
+}
+
+/// Texts of which some are long, empty or not in ASCII.
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof!["[a-z_]{1,8}", "[a-zé]{0,3}", Just("job".to_owned()), Just("x".repeat(1025))]
+}
+
+fn any_series() -> impl Strategy<Value = TimeSeries> {
+    let label = (text(), text()).prop_map(|(name, value)| Label { name, value });
+    let value = prop_oneof![any::<f64>(), Just(0.0), Just(super::series::stale())];
+    let sample = (value, prop_oneof![0..5_i64, -1..1_i64, Just(i64::MAX)], 0..4_i64);
+    let sample =
+        sample.prop_map(|(value, timestamp, start)| Sample { value, timestamp, start_timestamp: start / 2 });
+    let name = prop_oneof!["[a-z]{0,2}_total", "[a-z]{1,9}", Just("n".repeat(200))];
+    (name, vec(label, 0..5), vec(sample, 0..4), any::<bool>()).prop_map(
+        |(name, mut labels, samples, is_sorted)| {
+            labels.push(Label { name: "__name__".into(), value: name });
+            if is_sorted {
+                labels.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+            TimeSeries { labels, samples, ..TimeSeries::default() }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn plain_series_are_the_same_either_way(timeseries in vec(any_series(), 1..5)) {
+        let body = WriteRequest { timeseries }.encode_to_vec();
+        let found = decode("application/x-protobuf", &body).unwrap();
+        let origin = origin(Key::unrestricted("k"));
+        let mut writer = EventWriter::new(&origin, Ids::OfBody(&body), LIMITS, 10_000);
+        super::series::decode_v1(WriteRequest::decode(&body[..]).unwrap(), &mut writer);
+        let expected = writer.finish().unwrap();
+        // Not a number is no other number, either.
+        prop_assert_eq!(format!("{:?}", decoded(&found)), format!("{:?}", decoded(&expected)));
+        prop_assert_eq!((&found.rejected, &found.weights), (&expected.rejected, &expected.weights));
+        prop_assert_eq!((found.events(), &found.sample), (expected.events(), &expected.sample));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
+        let by_prost = WriteRequest::decode(&bytes[..]).is_ok();
+        prop_assert_eq!(decode("application/x-protobuf", &bytes).is_ok(), by_prost);
+    }
+}
+
+#[test]
+fn usual_series_go_the_short_way() {
+    let sample = Sample { value: 1.5, timestamp: 1000, start_timestamp: 0 };
+    let labels = labels(&[("__name__", "up"), ("instance", "a:9100"), ("job", "api")]);
+    let usual = TimeSeries { labels, samples: vec![sample], ..TimeSeries::default() }.encode_to_vec();
+    let origin = origin(Key::unrestricted("k"));
+    let mut writer = EventWriter::new(&origin, Ids::New, LIMITS, 10);
+    assert_eq!(super::plain::Encoder::default().write(&usual, &mut writer), Some(()));
+}
+
+#[test]
+fn a_text_that_many_labels_name_is_not_taken_for_each() {
+    let symbols = vec![String::new(), "__name__".into(), "up".into(), "x".repeat(1 << 20), "a".into()];
+    let small = v2::TimeSeries { labels_refs: vec![1, 2], ..v2::TimeSeries::default() };
+    let large = v2::TimeSeries { labels_refs: vec![1, 2, 4, 3], ..v2::TimeSeries::default() };
+    let metadata = v2::Metadata { help_ref: 3, ..v2::Metadata::default() };
+    let helped = v2::TimeSeries { metadata: Some(metadata), ..small };
+    let rejected = decode_v2(&v2::Request { symbols, timeseries: vec![large, helped] }).rejected;
+    let codes: Vec<_> = rejected.iter().map(|rejection| &rejection.code[..]).collect();
+    assert_eq!(codes, ["EVENT_TOO_LARGE"; 2]);
+}
+
+#[test]
+fn gaps_of_many_histograms_are_not_unfolded_together() {
+    let spans = vec![BucketSpan { offset: 0, length: 1 }, BucketSpan { offset: 1000, length: 1 }];
+    let histogram = Histogram {
+        positive_spans: spans,
+        positive_deltas: vec![1, 0],
+        timestamp: 1,
+        ..Histogram::default()
+    };
+    let series = |count: usize| TimeSeries {
+        labels: labels(&[("__name__", "h")]),
+        histograms: vec![histogram.clone(); count],
+        ..TimeSeries::default()
+    };
+    assert_eq!(decode_v1(vec![series(100)]).rejected, []);
+    let rejected = decode_v1(vec![series(2000)]).rejected;
+    assert_eq!(&rejected[0].code[..], "EVENT_TOO_LARGE");
 }

@@ -50,6 +50,10 @@ impl StreamDecoder for SyslogStream {
         }
     }
 
+    fn has_acknowledgements(&self) -> bool {
+        false
+    }
+
     fn message_bytes_max(&self) -> usize {
         MESSAGE_BYTES_MAX + LENGTH_DIGITS_MAX + 1
     }

@@ -26,7 +26,7 @@ use crate::world::NOW;
 
 /// Midnight of the first of the random days.
 const START: i64 = NOW / DAY * DAY - 6 * DAY;
-const MINUTE: i64 = 60_000_000_000;
+pub const MINUTE: i64 = 60_000_000_000;
 /// All rows of each derived table.
 const TABLES: [&str; 5] = [
     "SELECT * FROM user_identities ORDER BY id",
@@ -110,7 +110,7 @@ async fn lines(engine: &Engine, sql: &str, role: &Role) -> Vec<String> {
 }
 
 /// An event of a kind; the same number has the same id.
-fn event(number: u32, time: i64, kind: &str, name: &str, more: &Value) -> Event {
+pub fn event(number: u32, time: i64, kind: &str, name: &str, more: &Value) -> Event {
     let mut event = json!({"event_id": format!("e7000000-0000-8000-8000-{number:012x}"), "timestamp": time_of(time),
         "platform": "web", "event_type": kind, "event_name": name});
     for (key, value) in more.as_object().unwrap() {
@@ -135,7 +135,7 @@ fn click(number: u32, time: i64, who: &Value) -> Event {
     event(number, time, "user_interaction", ["viewed", "bought"][number as usize % 2], &more)
 }
 
-fn merge(into: &mut Value, more: &Value) {
+pub fn merge(into: &mut Value, more: &Value) {
     for (key, value) in more.as_object().unwrap() {
         into[key] = value.clone();
     }

@@ -169,7 +169,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 pub fn options() -> Options {
     let ids = Sizes { recent: 64, fan_in: 3, kept: 10_000 };
-    Options { batch_events: 500, ids, ..Options::default() }
+    Options { batch_events: 500, encoded_bytes: 16 << 10, ids, ..Options::default() }
 }
 
 /// A new event id: never the same twice in a process.

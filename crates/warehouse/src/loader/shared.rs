@@ -1,0 +1,145 @@
+//! State of a loader that queries of the same process share: ids of the table's events, and rows that no version has yet.
+//!
+//! A query asks the loader to read what has come, and takes its rows: each event becomes a row once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use deltalake::arrow::array::RecordBatch;
+use tickstream_journal::Position;
+use tokio::sync::{Notify, watch};
+
+use super::positions::Watermarks;
+use crate::dedup::Dedup;
+
+/// Time without a query after which rows aren't kept for queries.
+const WANTED: Duration = Duration::from_secs(10);
+
+/// State of a loader, for the loader and for queries beside it.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    ids: RwLock<Dedup>,
+    rows: Mutex<Uncommitted>,
+    /// Time of the last query.
+    queried: Mutex<Option<Instant>>,
+    is_following: AtomicBool,
+    /// Number of the last query that asked for what has come.
+    asked: AtomicU64,
+    /// Tells the loader of it.
+    question: Notify,
+    /// Number of the last query for which was read.
+    answered: watch::Sender<u64>,
+}
+
+/// Rows above a version of the table.
+#[derive(Clone, Debug, Default)]
+pub struct Uncommitted {
+    /// The version.
+    pub version: u64,
+    /// Rows, with all columns of the table.
+    pub batches: Vec<RecordBatch>,
+    /// Last records that are in the version or among the rows, by journal.
+    pub reached: BTreeMap<[u8; 16], Position>,
+    /// True if more was there than fits into a commit.
+    pub is_behind: bool,
+    /// Version of the list of erased identifiers that the rows respect.
+    suppression: u64,
+    /// True if all rows that were read since the version are here.
+    is_complete: bool,
+}
+
+impl Shared {
+    /// State with these ids, and without rows.
+    pub(super) fn new(ids: Dedup) -> Self {
+        Self(Arc::new(State {
+            ids: RwLock::new(ids),
+            rows: Mutex::default(),
+            queried: Mutex::default(),
+            is_following: AtomicBool::new(false),
+            asked: AtomicU64::new(0),
+            question: Notify::new(),
+            answered: watch::Sender::new(0),
+        }))
+    }
+
+    /// Ids as they are; the loader's next commit waits meanwhile.
+    pub fn ids(&self) -> RwLockReadGuard<'_, Dedup> {
+        self.0.ids.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn ids_mut(&self) -> RwLockWriteGuard<'_, Dedup> {
+        self.0.ids.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Rows above a version, after the loader has read what has come. `None`: it doesn't follow the journals, is busy for
+    /// longer than `patience`, doesn't keep rows yet, or keeps some that the list of erased identifiers of version
+    /// `suppression` may forbid.
+    pub async fn rows(&self, suppression: u64, patience: Duration) -> Option<Uncommitted> {
+        *lock(&self.0.queried) = Some(Instant::now());
+        if !self.0.is_following.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut answered = self.0.answered.subscribe();
+        let number = self.0.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.question.notify_one();
+        let is_answered = answered.wait_for(|answered| *answered >= number);
+        tokio::time::timeout(patience, is_answered).await.ok()?.ok()?;
+        let rows = lock(&self.0.rows);
+        (rows.is_complete && rows.suppression == suppression).then(|| rows.clone())
+    }
+
+    /// Says whether the loader follows the journals.
+    pub(super) fn set_following(&self, is_following: bool) {
+        self.0.is_following.store(is_following, Ordering::Relaxed);
+    }
+
+    /// Waits for a query that asks for what has come.
+    pub(super) async fn question(&self) {
+        self.0.question.notified().await;
+    }
+
+    /// Number of the last question.
+    pub(super) fn asked(&self) -> u64 {
+        self.0.asked.load(Ordering::Relaxed)
+    }
+
+    /// Answers the questions up to this number.
+    pub(super) fn answer(&self, number: u64) {
+        self.0.answered.send_replace(number);
+    }
+
+    /// True if rows are kept for queries.
+    pub(super) fn keeps_rows(&self) -> bool {
+        lock(&self.0.rows).is_complete
+    }
+
+    /// Begins anew above a version, of which no rows were read yet.
+    pub(super) fn begin(&self, version: u64, loaded: &Watermarks, suppression: u64) {
+        let is_complete = lock(&self.0.queried).is_some_and(|queried| queried.elapsed() < WANTED);
+        let reached = if is_complete { loaded.positions.clone() } else { BTreeMap::new() };
+        let is_behind = false;
+        *lock(&self.0.rows) =
+            Uncommitted { version, batches: Vec::new(), reached, is_behind, suppression, is_complete };
+    }
+
+    /// Adds rows that were read.
+    pub(super) fn add(&self, batches: impl IntoIterator<Item = RecordBatch>) {
+        lock(&self.0.rows).batches.extend(batches);
+    }
+
+    /// Notes how far was read.
+    pub(super) fn reach<'a>(&self, reached: impl Iterator<Item = &'a Position>, is_behind: bool) {
+        let mut rows = lock(&self.0.rows);
+        rows.reached.extend(reached.map(|position| (position.journal.0, *position)));
+        rows.is_behind = is_behind;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,1 @@
+"""The live page and `top`, as they are seen."""

@@ -1,0 +1,1 @@
+"""Faults and attacks against the real server: README.md."""

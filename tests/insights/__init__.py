@@ -1,0 +1,1 @@
+"""Analyses against other programs."""

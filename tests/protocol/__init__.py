@@ -1,0 +1,1 @@
+"""A client that was written from docs/protocol.md alone: README.md."""

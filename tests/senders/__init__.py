@@ -1,0 +1,1 @@
+"""The collector with real senders: README.md."""

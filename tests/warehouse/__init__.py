@@ -1,0 +1,1 @@
+"""The tables by other readers and clients."""
