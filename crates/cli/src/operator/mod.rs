@@ -1,6 +1,7 @@
 //! Operator's commands: questions to a running server's admin endpoint, and changes through it.
 //!
-//! One module for each command with something to print: `status`, `connections`, `connection`, `kick`.
+//! One module for each command with something to print: `status`, `connections`, `connection`, `kick`. `upgrade`, one
+//! request that waits for the new process, is in `main.rs`.
 
 mod connection;
 mod connections;

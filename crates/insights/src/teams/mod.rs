@@ -1,6 +1,6 @@
 //! Questions of seven teams: one table of items, each with its SQL, its definition and its drawing.
 //!
-//! A new item is one row of a team's table.
+//! A new item is a row of a team's table, one more in the length of `Team::items`, and one more in the test below.
 
 mod cost;
 mod engineering;
