@@ -7,9 +7,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// The binary, with HUP as a terminal leaves it: programs that are started by nohup ignore it, and so do their children.
+pub fn binary() -> Command {
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_tickstream")]);
+    command
+}
+
 /// The binary with nothing of ours in its environment but a user and its password.
 pub fn tickstream(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+    let mut command = binary();
     command.args(args).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
     command

@@ -17,7 +17,7 @@ use tickstream_wire::{Decoder, FrameType, frame};
 
 use crate::check;
 use crate::pipe::{held, wait_until_held};
-use crate::process::{Process, signal, tickstream};
+use crate::process::{Process, binary, signal, tickstream};
 
 const ALL_KINDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/events/all-kinds.jsonl");
 
@@ -65,9 +65,13 @@ impl Server {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tickstream"));
+        let mut command = binary();
         command.args(["publish", "--addr", &self.address]).args(args);
-        command.env_clear().env("STREAM_USER", "ada").env("STREAM_PASS", "s3cret");
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("STREAM_USER", "ada")
+            .env("STREAM_PASS", "s3cret");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
