@@ -53,6 +53,16 @@ impl Target {
         )
     }
 
+    /// ALTER TABLE that adds the columns which the table of an earlier version lacks.
+    pub fn add_columns(&self) -> String {
+        let columns: Vec<_> = self
+            .columns
+            .iter()
+            .map(|(name, kind)| format!("    ADD COLUMN IF NOT EXISTS {name} {kind}"))
+            .collect();
+        format!("ALTER TABLE {}\n{}", self.name, columns.join(",\n"))
+    }
+
     /// INSERT of Parquet.
     pub fn insert(&self) -> String {
         let columns: Vec<_> = self.columns.iter().map(|(name, _)| name.as_str()).collect();
@@ -118,4 +128,23 @@ fn column(field: &Field) -> (String, String) {
         _ => format!("Nullable({kind})"),
     };
     (name.to_owned(), kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_made_or_gets_the_columns_that_it_lacks() {
+        let target = events("events", "(timestamp, event_type, event_id)");
+        let (create, add) = (target.create(), target.add_columns());
+        assert!(create.starts_with("CREATE TABLE IF NOT EXISTS events (\n    event_id UUID,\n"), "{create}");
+        assert!(create.contains("    properties JSON,\n") && !create.contains("ADD COLUMN"), "{create}");
+        assert!(
+            add.starts_with("ALTER TABLE events\n    ADD COLUMN IF NOT EXISTS event_id UUID,\n"),
+            "{add}"
+        );
+        assert!(add.ends_with(",\n    ADD COLUMN IF NOT EXISTS _partition_key String"), "{add}");
+        assert_eq!(add.matches("ADD COLUMN IF NOT EXISTS ").count(), EVENTS.len());
+    }
 }

@@ -118,6 +118,7 @@ impl Mirror {
         if !self.is_prepared {
             for target in &self.targets {
                 self.clickhouse.execute(&target.create()).await?;
+                self.clickhouse.execute(&target.add_columns()).await?;
             }
             self.is_prepared = true;
         }

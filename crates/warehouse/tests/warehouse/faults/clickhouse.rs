@@ -1,6 +1,6 @@
 //! A ClickHouse that is down, fails, loses answers and refuses: the mirror resumes, each row once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,8 @@ struct Rows {
     tables: BTreeMap<String, usize>,
     /// Inserts that came, by table.
     inserts: BTreeMap<String, usize>,
+    /// Columns of each table.
+    columns: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Behaviour of a ClickHouse at the next requests.
@@ -57,6 +59,12 @@ impl Front {
         self.rows.lock().unwrap().tables.get(table).copied().unwrap_or_default()
     }
 
+    /// A table with these columns alone, as an earlier version made it.
+    fn has_table(&self, table: &str, columns: &[&str]) {
+        let columns = columns.iter().map(|name| (*name).to_owned()).collect();
+        self.rows.lock().unwrap().columns.insert(table.to_owned(), columns);
+    }
+
     fn client(&self) -> ClickHouse {
         ClickHouse::at(&format!("http://{}/events", self.address)).unwrap()
     }
@@ -68,14 +76,15 @@ async fn serve(mut socket: TcpStream, rows: Arc<Mutex<Rows>>, mode: Arc<AtomicU6
         if mode == IS_DOWN {
             return;
         }
-        if mode == REFUSES || (mode == REFUSES_LOGS && target.contains("INTO+logs+")) {
-            let reason = "Code: 16. DB::Exception: No such column video_id";
+        let is_refused = mode == REFUSES || (mode == REFUSES_LOGS && target.contains("INTO+logs+"));
+        let done = if is_refused { Err("video_id".to_owned()) } else { run(&target, body, &rows) };
+        if let Err(column) = done {
+            let reason = format!("Code: 16. DB::Exception: No such column {column}");
             let answer =
                 format!("HTTP/1.1 404 Not Found\r\nContent-Length: {}\r\n\r\n{reason}", reason.len());
             socket.write_all(answer.as_bytes()).await.unwrap();
             continue;
         }
-        insert(&target, body, &rows);
         if mode == LOSES_ANSWERS {
             return;
         }
@@ -106,14 +115,25 @@ async fn request(socket: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     Some((target, bytes.split_off(end)))
 }
 
-fn insert(target: &str, body: Vec<u8>, rows: &Mutex<Rows>) {
+/// Runs a statement.
+///
+/// # Errors
+/// The column that the table lacks.
+fn run(target: &str, body: Vec<u8>, rows: &Mutex<Rows>) -> Result<(), String> {
     let url = url::Url::parse(&format!("http://front{target}")).unwrap();
     let parameter =
         |name: &str| url.query_pairs().find(|(other, _)| other == name).map(|(_, value)| value.into_owned());
     let (Some(token), Some(query)) = (parameter("insert_deduplication_token"), parameter("query")) else {
-        return;
+        define(&String::from_utf8(body).unwrap(), &mut rows.lock().unwrap());
+        return Ok(());
     };
     let table = query.split(' ').nth(2).unwrap().to_owned();
+    let (_, named) = query.split_once('(').unwrap();
+    let (named, _) = named.split_once(')').unwrap();
+    let is_missing = |name: &&str| !rows.lock().unwrap().columns[&table].contains(*name);
+    if let Some(missing) = named.split(", ").find(is_missing) {
+        return Err(missing.to_owned());
+    }
     let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(body)).unwrap().build().unwrap();
     let count: usize = reader.map(|batch| batch.unwrap().num_rows()).sum();
     let mut rows = rows.lock().unwrap();
@@ -122,6 +142,25 @@ fn insert(target: &str, body: Vec<u8>, rows: &Mutex<Rows>) {
         // A token names exactly its rows.
         Some(before) => assert_eq!(before, count),
         None => *rows.tables.entry(table).or_default() += count,
+    }
+    Ok(())
+}
+
+/// Runs CREATE TABLE IF NOT EXISTS, or ALTER TABLE that adds columns; each column is a line of its own.
+fn define(sql: &str, rows: &mut Rows) {
+    let columns = sql
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .map(|line| line.strip_prefix("ADD COLUMN IF NOT EXISTS ").unwrap_or(line))
+        .filter_map(|line| line.split(' ').next().map(str::to_owned));
+    let first = sql.lines().next().unwrap_or_default();
+    if let Some(table) = first.strip_prefix("CREATE TABLE IF NOT EXISTS ") {
+        let table = table.trim_end_matches(" (").to_owned();
+        rows.columns.entry(table).or_insert_with(|| columns.collect());
+    } else if let Some(table) = first.strip_prefix("ALTER TABLE ") {
+        rows.columns.get_mut(table).expect("the table is there").extend(columns);
+    } else {
+        panic!("the mirror doesn't send this: {sql}");
     }
 }
 
@@ -204,4 +243,23 @@ async fn a_chunk_of_a_replay_is_found_by_its_record_and_not_by_its_own_number() 
     let mut mirror = Mirror::open(&world.tables, front.client()).await.unwrap();
     step_until_complete(&mut mirror).await;
     assert_eq!((front.count("events"), front.count("replays")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_an_earlier_version_gets_the_columns_that_it_lacks() {
+    let world = World::new();
+    let mut writer = world.writer(0);
+    writer.append(vec![log("shop", LogLevel::Info, "hello")]);
+    world.load().await;
+    let front = Front::start().await;
+    front.has_table("logs", &["event_id", "timestamp"]);
+    // Whether it starts for the first time or again.
+    for rows in 1..=2 {
+        let mut mirror = Mirror::open(&world.tables, front.client()).await.unwrap();
+        step_until_complete(&mut mirror).await;
+        assert_eq!((front.count("events"), front.count("logs")), (rows, rows));
+        writer.append(vec![log("shop", LogLevel::Info, "hello")]);
+        world.load().await;
+    }
+    assert!(front.rows.lock().unwrap().columns["logs"].contains("message"));
 }
