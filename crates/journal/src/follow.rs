@@ -240,6 +240,21 @@ impl Follower {
         Step::Idle
     }
 
+    /// The last record of each journal that is on stable storage now, by directory. `None` if a journal doesn't say it: then
+    /// only [`Step::Idle`] tells that all was given.
+    pub fn synced(&mut self) -> Option<BTreeMap<PathBuf, Sequence>> {
+        let sound = self.journals.iter_mut().filter(|journal| journal.state == State::Sound);
+        sound.map(|journal| Some((journal.path.clone(), journal.reader.synced()?))).collect()
+    }
+
+    /// True if all records up to these were given. Journals that were left meanwhile give none.
+    pub fn has_given(&self, synced: &BTreeMap<PathBuf, Sequence>) -> bool {
+        self.journals.iter().all(|journal| {
+            let last = journal.last.map_or(0, |last| last.sequence);
+            journal.state != State::Sound || synced.get(&journal.path).is_none_or(|&synced| synced <= last)
+        })
+    }
+
     fn open(&mut self, path: PathBuf) {
         let ids = ids(&path);
         self.found.extend(&ids);

@@ -139,6 +139,14 @@ impl<D: Directory> Reader<D> {
         self.commit_group
     }
 
+    /// The last record that the file `synced` says is on stable storage; `None` if it can't be read or isn't there.
+    pub fn synced(&mut self) -> Option<Sequence> {
+        match Content::read(&mut self.directory) {
+            Ok(content @ Content::Valid(_)) => Some(content.sequence()),
+            _ => None,
+        }
+    }
+
     /// Has the next call look at the files even if the file `synced` says that nothing has come: for a directory whose
     /// writer may be of an older version, which doesn't write that file.
     pub fn look_again(&mut self) {

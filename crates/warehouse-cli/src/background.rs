@@ -5,8 +5,8 @@ use std::future::Future;
 use anyhow::{Context, Result};
 use tokio::runtime::{Builder, Runtime};
 
-/// Niceness of these threads: where others want the same CPU, those get nine tenths of it.
-const NICENESS: i32 = 10;
+/// Niceness of these threads: where others want the same CPU, those get 98 % of it.
+const NICENESS: i32 = 19;
 
 /// A runtime whose threads have low priority.
 pub struct Background(Option<Runtime>);

@@ -133,6 +133,33 @@ fn records_are_given_when_they_are_synced_and_not_a_marker_later() {
 }
 
 #[test]
+fn a_follower_knows_when_it_has_given_what_was_there() {
+    let root = tempfile::tempdir().unwrap();
+    let mut first = Process::start(&root.path().join("000"), 1);
+    let mut second = Process::start(&root.path().join("001"), 2);
+    first.append(5);
+    second.append(1);
+    let mut follower = Follower::new(root.path(), []).unwrap();
+    let synced = follower.synced().unwrap();
+    assert_eq!(synced.values().copied().collect::<Vec<_>>(), [5, 1]);
+    // What comes later doesn't count.
+    first.append(3);
+    let mut given = 0;
+    while !follower.has_given(&synced) {
+        assert!(matches!(follower.poll(1), Step::Batch(_)));
+        given += 1;
+    }
+    assert!((6..=7).contains(&given), "{given}");
+    let now = follower.synced().unwrap();
+    assert!(!follower.has_given(&now));
+    assert_eq!(ranges(&mut follower).last().unwrap().1, 8);
+    assert!(follower.has_given(&now));
+    // Without the file it isn't known.
+    fs::remove_file(root.path().join("001/synced")).unwrap();
+    assert_eq!(Follower::new(root.path(), []).unwrap().synced(), None);
+}
+
+#[test]
 fn a_damaged_journal_is_named_once_and_the_others_go_on() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("000");

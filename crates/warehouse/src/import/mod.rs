@@ -312,6 +312,7 @@ impl Importer {
             [(sequence, payload)],
             &mut self.rows,
             &self.dedup,
+            &HashSet::default(),
             &mut pending,
             &mut self.suppression,
         )?;

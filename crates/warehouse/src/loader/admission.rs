@@ -9,8 +9,9 @@ use crate::events::Rows;
 use crate::events::rows::{Filter, Origin};
 use crate::hash::HashSet;
 
-/// Adds the events of a journal's records, each with its sequence, to `rows`: those that are new and not erased. Numbers of those
-/// that were dropped: duplicates, and those of erased users and sessions.
+/// Adds the events of a journal's records, each with its sequence, to `rows`: those that are new and not erased. New are those
+/// that are neither in the table (`dedup`), nor being committed, nor pending. Numbers of those that were dropped: duplicates, and
+/// those of erased users and sessions.
 ///
 /// # Errors
 /// If a record can't be read, or an id file; the rows must not be committed then.
@@ -19,11 +20,13 @@ pub fn take<'r>(
     records: impl IntoIterator<Item = (u64, &'r [u8])>,
     rows: &mut Rows,
     dedup: &Dedup,
+    committing: &HashSet<EventId>,
     pending: &mut HashSet<EventId>,
     suppression: &mut Suppression,
 ) -> Result<(u64, u64), LoadError> {
     let name = journal.to_string();
-    let mut admission = Admission::new(dedup, pending, suppression);
+    let mut admission =
+        Admission { dedup, committing, pending, suppression, duplicates: 0, suppressed: 0, failed: None };
     for (sequence, payload) in records {
         rows.push_record(
             &Origin { journal: &name, journal_id: journal.0, sequence },
@@ -37,6 +40,7 @@ pub fn take<'r>(
 /// Admits events that weren't loaded before and name nobody who was erased.
 struct Admission<'a> {
     dedup: &'a Dedup,
+    committing: &'a HashSet<EventId>,
     pending: &'a mut HashSet<EventId>,
     suppression: &'a mut Suppression,
     duplicates: u64,
@@ -44,11 +48,7 @@ struct Admission<'a> {
     failed: Option<DedupError>,
 }
 
-impl<'a> Admission<'a> {
-    fn new(dedup: &'a Dedup, pending: &'a mut HashSet<EventId>, suppression: &'a mut Suppression) -> Self {
-        Self { dedup, pending, suppression, duplicates: 0, suppressed: 0, failed: None }
-    }
-
+impl Admission<'_> {
     fn finish(self) -> Result<(u64, u64), DedupError> {
         match self.failed {
             Some(error) => Err(error),
@@ -66,7 +66,7 @@ impl Filter for Admission<'_> {
             return false;
         }
         match self.dedup.contains(event_id) {
-            Ok(false) if self.pending.insert(*event_id) => true,
+            Ok(false) if !self.committing.contains(event_id) && self.pending.insert(*event_id) => true,
             Ok(_) => {
                 self.duplicates += 1;
                 false

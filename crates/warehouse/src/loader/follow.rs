@@ -65,7 +65,11 @@ impl Loader {
                         Err(_) => return Ok(()),
                     },
                     // What is read now is committed when it is due. A journal that can't be read is told then.
-                    () = self.shared.question(), if self.is_sound => if self.read_for_queries().is_err() { break },
+                    () = self.shared.question(), if self.is_sound => {
+                        if tokio::task::block_in_place(|| self.read()).is_err() {
+                            break;
+                        }
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod error;
 mod files;
+mod flush;
 mod follow;
 pub(crate) mod ids;
 mod options;
@@ -14,36 +15,26 @@ pub mod shared;
 pub mod shared_list;
 pub mod source;
 pub mod suppression;
+mod waiting;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use deltalake::DeltaTable;
-use deltalake::kernel::Add;
-use deltalake::logstore::object_store::ObjectStoreExt;
-use deltalake::logstore::object_store::path::Path as StorePath;
-use futures::future::try_join_all;
-use tickstream_journal::{Batch, Position};
+use tickstream_journal::Batch;
 
-use crate::dedup::EventId;
 use crate::events::Rows;
 use crate::events::rows::{RowsError, as_stored};
-use crate::hash::HashSet;
-use crate::store::commit::{Changes, CommitError};
 use crate::store::numbers::Numbers;
-use crate::store::{Secret, Tables, commit};
+use crate::store::{Secret, Tables};
 pub(crate) use error::log_error;
 pub use error::{LoadError, with_sources};
-use files::Files;
 pub use options::Options;
 use positions::Watermarks;
 use shared::Shared;
 use source::{Consumers, Journals};
 use suppression::Suppression;
-
-/// Age at which files that wait for their commit are written anew: vacuum removes those of no commit after an hour.
-const FILE_AGE_MAX: Duration = Duration::from_secs(600);
+use waiting::{Question, Waiting};
 
 /// Numbers of a loader since it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,14 +68,12 @@ pub struct Loader {
     numbers: Numbers,
     /// True if rows that wait, positions and ids belong together; not while they are committed, nor after a failure.
     is_sound: bool,
-    /// Positions that are reached with the rows that wait, by the journal's directory.
-    reached: BTreeMap<PathBuf, Position>,
-    /// Rows that wait and are encoded already.
-    files: Files,
-    /// Ids of the rows that wait.
-    pending: HashSet<EventId>,
-    /// Duplicates and erased events among what was read since the last commit.
-    dropped: (u64, u64),
+    /// What was read for the next commit.
+    waiting: Waiting,
+    /// What is being committed.
+    committing: Waiting,
+    /// Queries that wait until the journals are read so far.
+    question: Option<Question>,
     counts: Counts,
     saved: Instant,
     listed: Instant,
@@ -119,11 +108,10 @@ impl Loader {
             loaded,
             numbers,
             is_sound: true,
-            reached: BTreeMap::new(),
-            files: Files::default(),
-            pending: dedup.new_set(),
+            waiting: Waiting::new(dedup.new_set()),
+            committing: Waiting::new(dedup.new_set()),
+            question: None,
             shared: Shared::new(dedup),
-            dropped: (0, 0),
             counts: Counts::default(),
             saved: Instant::now(),
             listed: Instant::now(),
@@ -154,7 +142,7 @@ impl Loader {
 
     /// Rows that wait for the next commit.
     pub fn waiting(&self) -> usize {
-        self.files.rows + self.rows.len()
+        self.waiting.files.rows + self.rows.len()
     }
 
     /// Loads all that is there now; what was done.
@@ -166,19 +154,11 @@ impl Loader {
             self.restart().await?;
         }
         loop {
-            let is_complete = self.read_for_queries()?;
+            let is_complete = tokio::task::block_in_place(|| self.read())?;
             if self.flush().await? && is_complete {
                 return Ok(self.counts);
             }
         }
-    }
-
-    /// Reads what has come, for this commit and for queries that ask; whether all that is there was read.
-    fn read_for_queries(&mut self) -> Result<bool, LoadError> {
-        let asked = self.shared.asked();
-        let is_complete = tokio::task::block_in_place(|| self.read())?;
-        self.shared.answer(asked);
-        Ok(is_complete)
     }
 
     async fn read_watermarks(&mut self) -> Result<(), LoadError> {
@@ -215,33 +195,57 @@ impl Loader {
         self.shared.clone()
     }
 
-    /// Reads records until a batch is full; whether all that is there was read.
+    /// Reads records until a batch is full; whether all that is there was read. Queries that ask are answered when what was there
+    /// when they were noticed is read.
     ///
     /// # Errors
     /// If a journal can't be read.
     pub fn read(&mut self) -> Result<bool, LoadError> {
-        if self.reached.is_empty() {
+        if self.waiting.is_empty() && self.committing.is_empty() {
             self.shared.begin(self.version(), &self.loaded, self.suppression.version());
         }
         self.rows.begin(now_ns());
-        let mut is_complete = false;
-        while !is_complete && !self.is_batch_full() {
+        while !self.is_batch_full() {
+            let asked = self.shared.asked();
+            self.notice(asked);
             let Some(batch) = self.journals.next_batch()? else {
-                is_complete = true;
-                continue;
+                self.answer(asked, false)?;
+                return Ok(true);
             };
-            self.is_sound = false;
+            let was_sound = std::mem::replace(&mut self.is_sound, false);
             self.take(&batch)?;
             if self.rows.text_bytes() >= self.options.encoded_bytes {
                 self.encode()?;
             }
-            self.is_sound = true;
+            self.is_sound = was_sound;
+            if let Some(question) = self.question.as_ref().filter(|one| self.journals.has_given(&one.synced))
+            {
+                self.answer(question.number, false)?;
+            }
         }
+        self.answer(self.shared.asked(), true)?;
+        Ok(false)
+    }
+
+    /// Notes what is there for queries that have asked since the last answer.
+    fn notice(&mut self, asked: u64) {
+        if self.question.is_none() && asked > self.shared.answered() {
+            let synced = self.journals.synced();
+            self.question = synced.map(|synced| Question { number: asked, synced });
+        }
+    }
+
+    /// Shows queries what was read, and answers those up to this number.
+    fn answer(&mut self, number: u64, is_behind: bool) -> Result<(), LoadError> {
         if self.shared.keeps_rows() {
+            let was_sound = std::mem::replace(&mut self.is_sound, false);
             self.encode()?;
-            self.shared.reach(self.reached.values(), !is_complete);
+            self.shared.reach(self.waiting.reached.values(), is_behind);
+            self.is_sound = was_sound;
         }
-        Ok(is_complete)
+        self.question = None;
+        self.shared.answer(number);
+        Ok(())
     }
 
     /// Encodes the rows that wait, and shows them to queries.
@@ -255,7 +259,7 @@ impl Loader {
             let stored = batches.iter().map(|(key, rows)| as_stored(rows, key));
             self.shared.add(stored.collect::<Result<Vec<_>, _>>().map_err(RowsError::Columns)?);
         }
-        self.files.push(batches, rows, text_bytes)
+        self.waiting.files.push(batches, rows, text_bytes)
     }
 
     fn take(&mut self, batch: &Batch) -> Result<(), LoadError> {
@@ -265,124 +269,19 @@ impl Loader {
             batch.records().map(|record| (record.sequence, record.payload)),
             &mut self.rows,
             &dedup,
-            &mut self.pending,
+            &self.committing.ids,
+            &mut self.waiting.ids,
             &mut self.suppression,
         )?;
-        self.dropped.0 += duplicates;
-        self.dropped.1 += suppressed;
-        self.reached.insert(batch.path.clone(), batch.position);
+        self.waiting.dropped.0 += duplicates;
+        self.waiting.dropped.1 += suppressed;
+        self.waiting.reached.insert(batch.path.clone(), batch.position);
         Ok(())
     }
 
     fn is_batch_full(&self) -> bool {
         self.waiting() >= self.options.batch_events
-            || self.files.text_bytes + self.rows.text_bytes() >= self.options.batch_bytes
-    }
-
-    /// Commits the rows that wait, with the watermarks that are reached with them. False if others' commits made them
-    /// wrong: then none wait, and they are to be read again.
-    ///
-    /// # Errors
-    /// If they can't be committed.
-    pub async fn flush(&mut self) -> Result<bool, LoadError> {
-        if self.reached.is_empty() {
-            return Ok(true);
-        }
-        let rows = self.waiting() as u64;
-        self.is_sound = false;
-        for path in self.reached.keys() {
-            self.consumers.register(path)?;
-        }
-        let mut changes = self.write_files().await?;
-        let written = Instant::now();
-        for attempt in 1.. {
-            let adds = changes.adds.clone();
-            if written.elapsed() > FILE_AGE_MAX {
-                return self.give_up(&adds).await.map(|()| false);
-            }
-            let made = commit(&mut self.table, std::mem::take(&mut changes), "load").await;
-            match made {
-                Ok(committed) => return self.committed(rows, committed.version).map(|()| true),
-                Err(CommitError::Conflict { .. }) if attempt < self.options.attempts => {
-                    self.counts.conflicts += 1;
-                    if !self.may_commit_again().await? {
-                        // Rows are made again from where the table is now.
-                        return self.give_up(&adds).await.map(|()| false);
-                    }
-                    changes = Changes { adds, removes: Vec::new(), numbers: self.numbers() };
-                }
-                Err(CommitError::Conflict { .. }) => {
-                    return Err(LoadError::Outpaced { attempts: self.options.attempts });
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Removes files that no commit will name, and begins again: an erased user may be in them.
-    async fn give_up(&mut self, adds: &[Add]) -> Result<(), LoadError> {
-        let store = self.table.object_store();
-        for path in adds.iter().filter_map(|add| StorePath::parse(&add.path).ok()) {
-            if let Err(error) = store.delete(&path).await {
-                tracing::warn!(%path, %error, "a file that isn't used is left to vacuum");
-            }
-        }
-        self.restart().await
-    }
-
-    async fn write_files(&mut self) -> Result<Changes, LoadError> {
-        let store = self.table.object_store();
-        let files = tokio::task::block_in_place(|| -> Result<_, LoadError> {
-            self.encode()?;
-            Ok(std::mem::take(&mut self.files).finish()?)
-        })?;
-        // Together, they wait for the disk once.
-        let adds = try_join_all(files.into_iter().map(|file| file.store(&store, true))).await?;
-        Ok(Changes { adds, removes: Vec::new(), numbers: self.numbers() })
-    }
-
-    fn numbers(&self) -> Vec<(String, i64)> {
-        positions::to_numbers(self.reached.values().copied(), self.suppression.version())
-    }
-
-    fn committed(&mut self, rows: u64, version: u64) -> Result<(), LoadError> {
-        self.counts.rows += rows;
-        self.counts.duplicates += self.dropped.0;
-        self.counts.suppressed += self.dropped.1;
-        self.counts.commits += 1;
-        self.dropped = (0, 0);
-        let mut dedup = self.shared.ids_mut();
-        dedup.insert(self.pending.drain(), version);
-        dedup.settle()?;
-        drop(dedup);
-        // Rows and log are on stable storage: the store syncs before it answers.
-        for (path, position) in std::mem::take(&mut self.reached) {
-            self.loaded.positions.insert(position.journal.0, position);
-            self.consumers.advance(&path, position)?;
-        }
-        self.loaded.suppression = self.suppression.version();
-        self.shared.begin(version, &self.loaded, self.suppression.version());
-        self.is_sound = true;
-        Ok(())
-    }
-
-    /// Reads the newest version after somebody else's commit; whether the rows that wait are still right on top of it.
-    async fn may_commit_again(&mut self) -> Result<bool, LoadError> {
-        self.table.update_state().await.map_err(log_error)?;
-        let (before, version) = (self.shared.ids().version(), self.version());
-        let others = ids::of_versions(&mut self.table, before + 1, version).await?;
-        let Some(others) = others else { return Ok(false) };
-        let has_duplicates = others.iter().any(|id| self.pending.contains(id));
-        self.shared.ids_mut().insert(others, version);
-        if has_duplicates {
-            return Ok(false);
-        }
-        let now = Watermarks::of(self.numbers.of(&self.table).await.map_err(log_error)?);
-        let is_same = |position: &Position| {
-            now.positions.get(&position.journal.0) == self.loaded.positions.get(&position.journal.0)
-        };
-        Ok(now.suppression <= self.suppression.version() && self.reached.values().all(is_same))
+            || self.waiting.files.text_bytes + self.rows.text_bytes() >= self.options.batch_bytes
     }
 
     /// Forgets the rows that wait, and begins again where the table's newest version says.
@@ -396,10 +295,8 @@ impl Loader {
         shared_list::pull(&self.tables).await?;
         self.suppression.reload()?;
         self.rows.take()?;
-        self.files = Files::default();
-        self.pending = self.shared.ids().new_set();
-        self.dropped = (0, 0);
-        self.reached.clear();
+        let new_set = || self.shared.ids().new_set();
+        (self.waiting, self.committing) = (Waiting::new(new_set()), Waiting::new(new_set()));
         self.read_watermarks().await?;
         self.respect_erasures().await?;
         let directories = self.journals.directories().to_vec();

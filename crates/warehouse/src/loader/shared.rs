@@ -51,6 +51,8 @@ pub struct Uncommitted {
     suppression: u64,
     /// True if all rows that were read since the version are here.
     is_complete: bool,
+    /// Batches, the first ones, that are being committed.
+    committing: usize,
 }
 
 impl Shared {
@@ -108,6 +110,11 @@ impl Shared {
         self.0.asked.load(Ordering::Relaxed)
     }
 
+    /// Number of the last question that was answered.
+    pub(super) fn answered(&self) -> u64 {
+        *self.0.answered.borrow()
+    }
+
     /// Answers the questions up to this number.
     pub(super) fn answer(&self, number: u64) {
         self.0.answered.send_replace(number);
@@ -123,8 +130,23 @@ impl Shared {
         let is_complete = lock(&self.0.queried).is_some_and(|queried| queried.elapsed() < WANTED);
         let reached = if is_complete { loaded.positions.clone() } else { BTreeMap::new() };
         let is_behind = false;
+        let (batches, committing) = (Vec::new(), 0);
         *lock(&self.0.rows) =
-            Uncommitted { version, batches: Vec::new(), reached, is_behind, suppression, is_complete };
+            Uncommitted { version, batches, reached, is_behind, suppression, is_complete, committing };
+    }
+
+    /// Says that the rows that are there are being committed.
+    pub(super) fn seal(&self) {
+        let mut rows = lock(&self.0.rows);
+        rows.committing = rows.batches.len();
+    }
+
+    /// Says that these rows are in a version of the table; those that were read meanwhile stay.
+    pub(super) fn committed(&self, version: u64) {
+        let mut rows = lock(&self.0.rows);
+        let committed = std::mem::take(&mut rows.committing);
+        rows.batches.drain(..committed);
+        rows.version = version;
     }
 
     /// Adds rows that were read.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
-use tickstream_journal::{Batch, Consumer, ConsumerError, Follower, Position, Problem, Step, journals};
+use tickstream_journal::{
+    Batch, Consumer, ConsumerError, Follower, Position, Problem, Sequence, Step, journals,
+};
 
 /// Bytes of records that are read at a time, of one journal: they stay in a core's cache until they are rows.
 const READ_BYTES: usize = 1 << 20;
@@ -118,6 +120,17 @@ impl Journals {
             }
         }
         Ok(None)
+    }
+
+    /// The last records that are on stable storage now, by journal's directory; `None` if a journal doesn't say it.
+    pub fn synced(&mut self) -> Option<BTreeMap<PathBuf, Sequence>> {
+        let synced: Option<Vec<_>> = self.followers.iter_mut().map(Follower::synced).collect();
+        synced.map(|synced| synced.into_iter().flatten().collect())
+    }
+
+    /// True if all records up to these were given.
+    pub fn has_given(&self, synced: &BTreeMap<PathBuf, Sequence>) -> bool {
+        self.followers.iter().all(|follower| follower.has_given(synced))
     }
 
     /// Looks for journals that are new.

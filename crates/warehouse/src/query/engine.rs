@@ -14,7 +14,9 @@ use datafusion::logical_expr::{ColumnarValue, LogicalPlan, ScalarUDF, Volatility
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use deltalake::DeltaTable;
+use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
 use tokio::time::Instant;
 
 use super::answer::{Answer, AsOf, QueryError};
@@ -76,6 +78,8 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Engine {
     newest: Arc<Mutex<Newest>>,
+    /// Runtime that opened it.
+    runtime: Handle,
     tables: Tables,
     secret: Secret,
     limits: Limits,
@@ -146,6 +150,7 @@ impl Engine {
         let sessions = Sessions::new(limits.threads)?;
         Ok(Self {
             newest: Arc::new(Mutex::new(newest)),
+            runtime: Handle::current(),
             tables: tables.clone(),
             secret,
             limits,
@@ -349,27 +354,42 @@ impl Engine {
         Ok(())
     }
 
-    /// The newest version, and the tail above it.
+    /// The newest version, and the tail above it. It is read on the runtime that opened the engine: other queries wait for it,
+    /// so it mustn't wait for a CPU as long as a task in the background may.
     async fn pin(&self) -> Result<(DeltaTable, tail::Tail), QueryError> {
-        // Retention may remove a segment, and a merge an id file, while they are read: begin again then.
-        const ATTEMPTS: usize = 3;
-        let mut attempt = 1;
-        loop {
-            let mut newest = self.newest.lock().await;
-            if newest.source.is_empty() {
-                newest.table.update_state().await.map_err(StoreError::delta("reading"))?;
-                return Ok((newest.table.clone(), tail::Tail::default()));
-            }
-            newest.use_now(&self.newest);
-            let Newest { table, source, .. } = &mut *newest;
-            shared_list::pull(&self.tables).await.map_err(LoadError::from)?;
-            let suppression = Suppression::open(self.tables.state(), &self.secret.suppression_key());
-            let mut suppression = suppression.map_err(LoadError::from)?;
-            match source.read(table, &mut suppression).await {
-                Ok(tail) => return Ok((table.clone(), tail)),
-                Err(LoadError::Source(_) | LoadError::Dedup(_)) if attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error.into()),
-            }
+        let (newest, tables, key) = (self.newest.clone(), self.tables.clone(), self.secret.suppression_key());
+        let pinned = self.runtime.spawn(async move { pin(&newest, &tables, &key).await }).await;
+        match pinned.map_err(JoinError::try_into_panic) {
+            Ok(pinned) => pinned,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // That runtime has ended, and the process with it.
+            Err(Err(_)) => std::future::pending().await,
+        }
+    }
+}
+
+async fn pin(
+    newest: &Arc<Mutex<Newest>>,
+    tables: &Tables,
+    suppression_key: &[u8],
+) -> Result<(DeltaTable, tail::Tail), QueryError> {
+    // Retention may remove a segment, and a merge an id file, while they are read: begin again then.
+    const ATTEMPTS: usize = 3;
+    let mut attempt = 1;
+    loop {
+        let mut guard = newest.lock().await;
+        if guard.source.is_empty() {
+            guard.table.update_state().await.map_err(StoreError::delta("reading"))?;
+            return Ok((guard.table.clone(), tail::Tail::default()));
+        }
+        guard.use_now(newest);
+        let Newest { table, source, .. } = &mut *guard;
+        shared_list::pull(tables).await.map_err(LoadError::from)?;
+        let mut suppression = Suppression::open(tables.state(), suppression_key).map_err(LoadError::from)?;
+        match source.read(table, &mut suppression).await {
+            Ok(tail) => return Ok((table.clone(), tail)),
+            Err(LoadError::Source(_) | LoadError::Dedup(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(error) => return Err(error.into()),
         }
     }
 }

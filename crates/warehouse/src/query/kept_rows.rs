@@ -149,7 +149,8 @@ impl KeptRows {
             let Some(batch) = self.journals.next_batch()? else { break };
             let (journal, sequence) = (batch.position.journal, batch.position.sequence);
             let records = batch.records().map(|record| (record.sequence, record.payload));
-            admission::take(journal, records, &mut self.rows, dedup, &mut self.ids, suppression)?;
+            let others = HashSet::default();
+            admission::take(journal, records, &mut self.rows, dedup, &others, &mut self.ids, suppression)?;
             let place = JournalPlace::new(journal.to_string(), sequence);
             self.places.insert(journal.0, place);
         }

@@ -15,6 +15,7 @@ use deltalake::logstore::object_store::{
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use tickstream_warehouse_core::store::durable::DurableFileSystem;
+use tokio::sync::watch;
 
 /// Faults that the store shows to its caller.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ enum Fault {
     Full(AtomicBool),
     /// Listings lack what was written within this time.
     Stale(Duration),
+    /// Writing waits while it is set.
+    Held(watch::Sender<bool>),
 }
 
 /// Local files with a fault.
@@ -57,6 +60,11 @@ impl Faulty {
         Self::with(Fault::Stale(by))
     }
 
+    /// Writes at once until [`Faulty::hold`].
+    pub fn held() -> Self {
+        Self::with(Fault::Held(watch::Sender::new(false)))
+    }
+
     fn with(fault: Fault) -> Self {
         Self { inner: Arc::new(DurableFileSystem::new()), fault: Arc::new(fault) }
     }
@@ -65,6 +73,19 @@ impl Faulty {
     pub fn fill(&self, is_full: bool) {
         let Fault::Full(full) = &*self.fault else { panic!("it isn't bounded") };
         full.store(is_full, Ordering::SeqCst);
+    }
+
+    /// Has writing wait, or go on.
+    pub fn hold(&self, is_held: bool) {
+        let Fault::Held(held) = &*self.fault else { panic!("it can't be held") };
+        held.send_replace(is_held);
+    }
+
+    async fn released(&self) {
+        if let Fault::Held(held) = &*self.fault {
+            let mut held = held.subscribe();
+            held.wait_for(|is_held| !is_held).await.expect("the sender is in this store");
+        }
     }
 
     /// True if the fatal operation was reached.
@@ -85,7 +106,7 @@ impl Faulty {
         let is_failing = match &*self.fault {
             Fault::Death { .. } => self.has_died(),
             Fault::Now { count, every } => (count.fetch_add(1, Ordering::SeqCst) + 1) % every == 0,
-            Fault::Full(_) | Fault::Stale(_) => false,
+            Fault::Full(_) | Fault::Stale(_) | Fault::Held(_) => false,
         };
         if is_failing { Err(self.dead()) } else { Ok(()) }
     }
@@ -106,7 +127,7 @@ impl Faulty {
                 let has_room = !is_full.load(Ordering::SeqCst);
                 (has_room, has_room)
             }
-            Fault::Stale(_) => (true, true),
+            Fault::Stale(_) | Fault::Held(_) => (true, true),
         }
     }
 
@@ -130,6 +151,7 @@ impl fmt::Display for Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.released().await;
         let (is_done, is_answered) = self.change();
         let result =
             if is_done { self.inner.put_opts(location, payload, options).await } else { Err(self.dead()) };

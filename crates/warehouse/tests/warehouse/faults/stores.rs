@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tickstream_warehouse_core::events::enrichment::Geo;
 use tickstream_warehouse_core::loader::Loader;
 use tickstream_warehouse_core::maintenance::{Lease, compact, vacuum, verify};
-use tickstream_warehouse_core::query::{Limits, QueryError, Role};
+use tickstream_warehouse_core::query::tail::Ids;
+use tickstream_warehouse_core::query::{Engine, Limits, QueryError, Role};
 use tickstream_warehouse_core::store::Tables;
 
 use super::loading::Following;
@@ -81,6 +83,49 @@ async fn fault_76_a_store_that_fails_now_and_then_loses_and_doubles_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fault_76_a_store_with_stale_lists_loses_and_doubles_nothing() {
     loads_beside_compaction_on(Faulty::stale(Duration::from_millis(100))).await;
+}
+
+/// Time that a query waits for a loader, at least, before it reads the journals itself.
+const LOADER_PATIENCE: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_has_what_came_while_a_commit_waits_for_its_store() {
+    const ROUNDS: usize = 8;
+    let world = World::new();
+    let store = Faulty::held();
+    let tables = tables_on(&world, &store);
+    let mut writer = world.writer(0);
+    let first = click("ada", "first");
+    writer.append(vec![first.clone()]);
+    let loader = Loader::open(&tables, &[world.journals()], options()).await.unwrap();
+    let ids = Ids::Shared(loader.shared());
+    let limits = Limits::new(world.tables.state());
+    let engine = Engine::open(&world.tables, vec![world.journals()], ids, Geo::default(), limits);
+    let engine = engine.await.unwrap();
+    let running = Following::begin(loader);
+    wait_for(&world, COUNT, "1|1").await;
+    // From the second query on, the loader keeps its rows for queries.
+    for _ in 0..2 {
+        assert_eq!(lines(&engine, COUNT, &Role::local()).await, ["1|1"]);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    store.hold(true);
+    let begun = std::time::Instant::now();
+    let again = click("ada", "again");
+    for round in 0..ROUNDS {
+        // The second batch comes while the first one is being committed.
+        writer.append(vec![first.clone(), again.clone(), click("bob", "new")]);
+        let found = lines(&engine, COUNT, &Role::local()).await;
+        assert_eq!(found, [format!("{0}|{0}", 3 + round)], "round {round}");
+    }
+    let patience = LOADER_PATIENCE * (ROUNDS - 1) as u32;
+    assert!(begun.elapsed() < patience, "queries waited for the commit: {:?}", begun.elapsed());
+    assert_eq!(world.query(false, COUNT).await, ["1|1"]);
+    store.hold(false);
+    wait_for(&world, COUNT, &format!("{0}|{0}", 2 + ROUNDS)).await;
+    running.end().await.unwrap();
+    let report = verify::verify(&world.tables, &[world.journals()]).await.unwrap();
+    assert!(report.is_right() && report.rows == 2 + ROUNDS as u64, "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
