@@ -49,12 +49,16 @@ impl Decoder {
                 Some(header) if input.len() >= header.frame_len() => {
                     return frame::open(header, take(input, header.frame_len())).map(Some);
                 }
-                _ if input.is_empty() => return Ok(None),
-                _ => {}
+                _ if input.is_empty() => {}
+                // All that is there belongs to one frame.
+                _ => {
+                    let bytes = take(input, input.len()).to_vec();
+                    self.partial = Some(Box::new(Partial { bytes, taken: false }));
+                }
             }
+            return Ok(None);
         }
-        let partial =
-            self.partial.get_or_insert_with(|| Box::new(Partial { bytes: Vec::new(), taken: false }));
+        let Some(partial) = &mut self.partial else { return Ok(None) };
         partial.fill(HEADER_LEN, input);
         let Some(header) = Header::parse(&partial.bytes, max_payload)? else {
             return Ok(None);
