@@ -105,9 +105,68 @@ impl Limits {
     pub const LINGER_MS: u32 = 2_000;
     /// Shortest drain, milliseconds: each client is still told that the server shuts down.
     pub const DRAIN_MS_MIN: u32 = 500;
+
+    /// See [`Config::reload`].
+    fn reload(&mut self, new: &Self) {
+        let Self {
+            connections,
+            connections_per_address,
+            unauthenticated,
+            unauthenticated_per_address,
+            connections_per_second,
+            auth_failures_per_minute,
+            lag_ms,
+            payload_bytes: _,
+            handshake_timeout_ms,
+            auth_timeout_ms,
+            write_deadline_ms: _,
+            frames_per_second,
+            replay_window_ms: _,
+            replay_ticks: _,
+        } = *new;
+        *self = Self {
+            connections,
+            connections_per_address,
+            unauthenticated,
+            unauthenticated_per_address,
+            connections_per_second,
+            auth_failures_per_minute,
+            lag_ms,
+            handshake_timeout_ms,
+            auth_timeout_ms,
+            frames_per_second,
+            ..*self
+        };
+    }
 }
 
 impl Config {
+    /// Takes over from `new` what may change while a shard runs: credentials, whose PROXY headers are believed, deadlines
+    /// of those who arrive, and limits but for those that clients were told of. The patterns name every field, so that a
+    /// new one doesn't compile before it is decided.
+    pub fn reload(&mut self, new: &Self) {
+        let Self { credentials, proxy_protocol, proxy_trusted, limits, .. } = self;
+        let Self {
+            shard: _,
+            credentials: new_credentials,
+            second: _,
+            minute: _,
+            phase: _,
+            batch_window_ms: _,
+            heartbeat_interval_ms: _,
+            heartbeat_timeout_ms: _,
+            proxy_protocol: new_proxy_protocol,
+            proxy_trusted: new_proxy_trusted,
+            seed: _,
+            ingest: _,
+            limits: new_limits,
+        } = new;
+        credentials.clone_from(new_credentials);
+        *proxy_protocol = *new_proxy_protocol;
+        proxy_trusted.clone_from(new_proxy_trusted);
+        limits.reload(new_limits);
+    }
+
     /// The rate of one mode's stream.
     pub fn rate(&self, mode: Mode) -> Rate {
         match mode {

@@ -208,29 +208,18 @@ impl Shard {
         self.streams.next_due_ns().is_some_and(|due_ns| due_ns <= unix_ns)
     }
 
-    /// Takes what may change while it runs from `config`: credentials (a user that isn't listed any more loses its
-    /// connections, and one without the role subscribe its subscribers), whose PROXY headers are believed, deadlines of
-    /// those who arrive, and limits but for the sizes that clients were told of. What was counted stays counted.
+    /// Takes what may change while it runs from `config` ([`Config::reload`]). A user that isn't listed any more loses its
+    /// connections, and one without the role subscribe its subscribers. What was counted stays counted.
     pub fn reconfigure(&mut self, config: &Config) {
         let new = &config.limits;
         if new.auth_failures_per_minute != self.config.limits.auth_failures_per_minute {
             self.auth_limiter = AuthLimiter::new(new.auth_failures_per_minute, self.config.seed);
         }
         self.admission.count_again(new, self.slots.counted());
-        self.config.credentials = config.credentials.clone();
+        self.config.reload(config);
         if self.identities.update(&config.credentials) {
             self.close_unpermitted();
         }
-        self.config.proxy_protocol = config.proxy_protocol;
-        self.config.proxy_trusted.clone_from(&config.proxy_trusted);
-        let old = self.config.limits;
-        self.config.limits = Limits {
-            payload_bytes: old.payload_bytes,
-            write_deadline_ms: old.write_deadline_ms,
-            replay_window_ms: old.replay_window_ms,
-            replay_ticks: old.replay_ticks,
-            ..*new
-        };
     }
 
     /// Closes every connection in good order within `over_ms`, and takes no more.

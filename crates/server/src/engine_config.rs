@@ -84,18 +84,50 @@ fn millis(duration: Duration) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::TABLE;
+
+    /// Settings of a server that collects events, and others in their place or beside them.
+    const SETTINGS: [(&str, &str); 3] = [("stream_user", "u"), ("stream_pass", "p"), ("journal", "j")];
 
     #[test]
     fn a_packed_batch_may_be_as_long_as_one_that_is_not() {
         let check = |size: &str, expected| {
-            let settings =
-                [("stream_user", "u"), ("stream_pass", "p"), ("journal", "j"), ("publish_size_max", size)];
-            let values = crate::config::Values::of_program(&crate::config::TABLE, settings).unwrap();
-            let config = Config::from_merged(&values).unwrap();
+            let settings = SETTINGS.into_iter().chain([("publish_size_max", size)]);
+            let config = Config::from_values(settings).unwrap();
             let ingest = ingest_config(config.events.as_ref().unwrap());
             assert_eq!(ingest.unpacked_bytes, expected, "{size}");
         };
         check("512KiB", 1 << 20);
         check("4MiB", 4 << 20);
+    }
+
+    /// The engine takes over on a reload ([`engine::Config::reload`]) what the table of settings calls `live()`, no more and no
+    /// less. Each setting is changed to the first of some values that makes another engine.
+    #[test]
+    fn a_reload_changes_those_of_the_engine_s_settings_that_are_live() {
+        let others = "7 4096 11s 3h 3d 128KiB spread optional truncate 192.0.2.0/24 n7";
+        let of = |key, value| {
+            let settings = SETTINGS.into_iter().chain([("proxy_trusted", "10.0.0.0/8"), (key, value)]);
+            let config = Config::from_values(settings).ok()?;
+            let mut engine = engine_config(&config, NonZeroU32::new(1_000)?).ok()?;
+            // Random, each time.
+            engine.seed = 0;
+            engine.ingest.as_mut()?.seed = 0;
+            Some(engine)
+        };
+        let shown = |config: &engine::Config| format!("{config:?}");
+        let before = of("stream_user", "u").unwrap();
+        let mut changed = [0, 0];
+        for setting in TABLE.settings() {
+            let about = setting.about();
+            let mut engines = others.split(' ').filter_map(|value| of(about.key, value));
+            let Some(new) = engines.find(|new| shown(new) != shown(&before)) else { continue };
+            let mut used = before.clone();
+            used.reload(&new);
+            let expected = if about.live { &new } else { &before };
+            assert_eq!(shown(&used), shown(expected), "{}: `.live()` is {}", about.key, about.live);
+            changed[usize::from(about.live)] += 1;
+        }
+        assert_eq!(changed, [18, 11], "this test would find them");
     }
 }
