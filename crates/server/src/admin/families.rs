@@ -521,9 +521,8 @@ mod tests {
         assert_eq!(found, [(Some(1.0), 2), (Some(64.0), 1), (None, 1)]);
     }
 
-    /// Every metric has a row `| name | type | labels | meaning |`, and no other metric has one.
-    #[test]
-    fn the_documentation_lists_every_metric_with_its_type_and_meaning() {
+    /// Rows `| name | type | labels | meaning |` of all metrics, in the order of the tables above.
+    fn documented() -> Vec<String> {
         fn row(name: &str, kind: &str, labels: &str, help: &str) -> String {
             format!("| `{name}` | {kind} | {labels} | {help} |")
         }
@@ -534,7 +533,7 @@ mod tests {
             };
             families.iter().map(|family| row(family.name, kind(family), labels, family.help)).collect()
         }
-        let mut expected = [
+        let mut all = [
             rows(OF_SHARD, "shard"),
             rows(OF_STREAM, "shard, stream"),
             rows(OF_EVENTS, "shard"),
@@ -561,16 +560,61 @@ mod tests {
             (about, labels)
         });
         let others = with_labels.into_iter().chain(of_process);
-        expected.extend(others.map(|(About { name, kind, help }, labels)| row(name, kind, labels, help)));
+        all.extend(others.map(|(About { name, kind, help }, labels)| row(name, kind, labels, help)));
+        all
+    }
+
+    /// The metric of a row.
+    fn metric_of(line: &str) -> Option<&str> {
+        let (name, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        ["counter", "gauge", "histogram"]
+            .iter()
+            .any(|kind| rest.starts_with(&format!("{kind} | ")))
+            .then_some(name)
+    }
+
+    /// The page with these rows: each in its place, and one that the page lacks behind the row before it in `rows`.
+    fn with_rows(page: &str, rows: &[String]) -> String {
+        let row_of = |line: &str| rows.iter().find(|row| metric_of(row) == metric_of(line)).cloned();
+        let is_metric = |line: &str| metric_of(line).is_some();
+        let mut lines: Vec<String> = page
+            .lines()
+            .filter_map(|line| if is_metric(line) { row_of(line) } else { Some(line.to_owned()) })
+            .collect();
+        for (before, row) in std::iter::zip(rows, &rows[1..]) {
+            if !lines.contains(row) {
+                let place =
+                    lines.iter().position(|line| line == before).expect("the row before has its place");
+                lines.insert(place + 1, row.clone());
+            }
+        }
+        lines.join("\n") + "\n"
+    }
+
+    /// Every metric has a row, and no other metric has one. To write the rows anew:
+    /// `TICKSTREAM_BLESS=1 cargo test -p tickstream-server the_documentation_lists_every_metric`. A row of a new metric may then
+    /// be moved to another table of the page.
+    #[test]
+    fn the_documentation_lists_every_metric_with_its_type_and_meaning() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/metrics.md");
+        let mut expected = documented();
+        if std::env::var_os("TICKSTREAM_BLESS").is_some() {
+            let page = std::fs::read_to_string(path).unwrap();
+            std::fs::write(path, with_rows(&page, &expected)).unwrap();
+        }
         let text = std::fs::read_to_string(path).unwrap();
-        let kinds = ["counter", "gauge", "histogram"];
-        let is_metric = |line: &&str| {
-            kinds.iter().any(|kind| line.starts_with("| `") && line.contains(&format!("` | {kind} | ")))
-        };
-        let mut found: Vec<&str> = text.lines().filter(is_metric).collect();
+        let mut found: Vec<&str> = text.lines().filter(|line| metric_of(line).is_some()).collect();
         found.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(found, expected, "write the table of docs/metrics.md anew");
+        assert_eq!(found, expected, "see this test's comment");
+    }
+
+    #[test]
+    fn rows_are_written_anew_in_their_places() {
+        let row = |name: &str, help: &str| format!("| `{name}` | gauge | none | {help} |");
+        let page = format!("# M\n\n{}\n{}\n\ntext\n\n{}\n", row("b", "old"), row("gone", ""), row("a", "A."));
+        let rows = [row("a", "A."), row("new", "N."), row("b", "B.")];
+        let expected = format!("# M\n\n{}\n\ntext\n\n{}\n{}\n", rows[2], rows[0], rows[1]);
+        assert_eq!(with_rows(&page, &rows), expected);
     }
 }
