@@ -122,6 +122,30 @@ fn refused(code: &str, retry_after_ms: u32) -> Vec<u8> {
     frame::seal(&ErrorMsg { code: code.into(), message: HOSTILE.into(), retry_after_ms })
 }
 
+/// Every command below `path` that has none below itself: `["events", "stats"]`.
+fn commands(path: &[String]) -> Vec<Vec<String>> {
+    let args: Vec<_> = path.iter().map(String::as_str).chain(["--help"]).collect();
+    let help = check(&piped(&args).output().unwrap(), 0, &[]);
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let names = listed
+        .take_while(|line| line.is_empty() || line.starts_with(' '))
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split(' ').next())
+        .filter(|name| *name != "help");
+    let below: Vec<_> = names.flat_map(|name| commands(&[path, &[name.to_owned()]].concat())).collect();
+    if below.is_empty() { vec![path.to_vec()] } else { below }
+}
+
+/// Runs a command with a full disk as its output: it fails, and says why.
+fn check_unwritten(args: &[&str]) {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let child = piped(args).stdout(full).spawn().unwrap();
+    let output = ends_within(child, 30);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code().is_some_and(|code| code != 0), "{args:?} exits with 0: {said}");
+    assert!(said.contains("No space left on device"), "{args:?} doesn't say why: {said}");
+    assert!(!said.contains("panicked"), "{args:?}: {said}");
+}
+
 #[test]
 fn output_that_cannot_be_written_is_an_error_in_every_command() {
     let server = Server::start();
@@ -132,7 +156,14 @@ fn output_that_cannot_be_written_is_an_error_in_every_command() {
     let stored = piped(&["publish", "--addr", &server.address, &one]).output().unwrap();
     check(&stored, 1, &["line 2: "]);
     let address = &server.address[..];
-    for args in [
+    let mut watching = piped(&["watch", "--addr", address]).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    thread::spawn(move || lines.for_each(drop));
+    let listed = piped(&["connections", "--admin", &admin, "--json"]).output().unwrap();
+    let connection: serde_json::Value = serde_json::from_str(&check(&listed, 0, &[])).unwrap();
+    let id = connection["id"].as_str().unwrap();
+    let tried = [
         &["--help"][..],
         &["--version"],
         &["help", "watch"],
@@ -155,15 +186,32 @@ fn output_that_cannot_be_written_is_an_error_in_every_command() {
         &["top", "--once", "--interval", "100ms", "--admin", &admin],
         &["demo", "--count", "1"],
         &["demo", "--count", "1", "--json"],
-    ] {
-        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let child = piped(args).stdout(full).spawn().unwrap();
-        let output = ends_within(child, 30);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code().is_some_and(|code| code != 0), "{args:?} exits with 0: {said}");
-        assert!(said.contains("No space left on device"), "{args:?} doesn't say why: {said}");
-        assert!(!said.contains("panicked"), "{args:?}: {said}");
+        &["collect", "--to", "127.0.0.1:7400", "--http", "127.0.0.1:0", "--print-config"],
+        &["check-config", "--listen", "127.0.0.1:0"],
+        &["user-secret", "bob"],
+        &["events", "stats", &events],
+        &["status", "--admin", &admin],
+        &["connections", "--admin", &admin],
+        &["connections", "--admin", &admin, "--json"],
+        &["connection", id, "--admin", &admin],
+        &["log-level", "--admin", &admin],
+        &["reload", "--admin", &admin],
+        &["kick", id, "--yes", "--admin", &admin],
+        // The server ends.
+        &["drain", "--admin", &admin],
+    ];
+    for args in tried {
+        check_unwritten(args);
     }
+    let _ = watching.kill();
+    let _ = watching.wait();
+    let is_tried =
+        |command: &Vec<String>| tried.iter().any(|args| args.iter().zip(command).all(|(a, b)| a == b));
+    // Files are all that manual writes; a new process of the server's would outlive the test.
+    let left_out = |command: &Vec<String>| ["manual", "upgrade"].contains(&&*command[0]);
+    let untried: Vec<_> =
+        commands(&[]).into_iter().filter(|command| !is_tried(command) && !left_out(command)).collect();
+    assert!(untried.is_empty(), "{untried:?}");
 }
 
 #[test]
