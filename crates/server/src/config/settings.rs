@@ -2,7 +2,7 @@
 //!
 //! A new setting is an entry here, and its use: `config.settings.key`, for the engine in `engine_config.rs`, of event
 //! collection in `events.rs` and the engine's `ingest/config.rs`. A reload changes those that are `live()`; the engine's
-//! part of that is `Shard::reconfigure`. A test says how to write `config/tickstream.toml` anew.
+//! part of that is its `Config::reload`. A test says how to write `config/tickstream.toml` anew.
 
 use super::readers;
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
