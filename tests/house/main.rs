@@ -149,6 +149,25 @@ fn files_and_functions_are_short_or_listed() {
     compare(&functions, listed::FUNCTIONS, &format!("have more than {FUNCTION_LINES_MAX} lines"));
 }
 
+/// Scripts share modules over a link to tests/support, which a copy of the tree can lose.
+#[test]
+fn scripts_in_python_find_their_modules() {
+    let scripts = Workspace::read().root.join("scripts");
+    let mut tried = 0;
+    for entry in fs::read_dir(&scripts).expect("the scripts") {
+        let path = entry.expect("an entry").path();
+        let is_python = fs::read(&path).is_ok_and(|bytes| bytes.starts_with(b"#!/usr/bin/env python3"));
+        if !is_python {
+            continue;
+        }
+        let output = Command::new(&path).arg("--help").output().expect("python3");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}", path.display());
+        tried += 1;
+    }
+    assert!(tried > 20, "{tried} scripts");
+}
+
 /// scripts/planted-bugs replaces text of the code: each text has to be there, once.
 #[test]
 fn planted_bugs_fit_the_code() {
