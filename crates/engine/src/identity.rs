@@ -43,27 +43,52 @@ impl Account {
     }
 }
 
-/// Identity of a connection.
+/// Identity of a connection. Most clients say nothing of themselves, so texts stand elsewhere.
 #[derive(Debug)]
 pub(crate) struct Identity {
     pub account: Rc<Account>,
+    texts: Option<Box<Texts>>,
+}
+
+#[derive(Debug)]
+struct Texts {
+    subject: Option<Box<str>>,
+    client: Option<Box<str>>,
+}
+
+impl Identity {
+    /// Identity with the subject of the client's certificate, and the name of its library as AUTH says it.
+    pub fn new(account: Rc<Account>, subject: Option<&str>, client: Option<&str>) -> Self {
+        let cut = |text: Option<&str>, bytes: usize| {
+            text.filter(|text| !text.is_empty()).map(|text| text[..text.floor_char_boundary(bytes)].into())
+        };
+        let texts = Texts { subject: cut(subject, SUBJECT_BYTES), client: cut(client, CLIENT_BYTES) };
+        let is_empty = texts.subject.is_none() && texts.client.is_none();
+        Self { account, texts: (!is_empty).then(|| Box::new(texts)) }
+    }
+
     /// Subject of its certificate.
-    pub subject: Option<Box<str>>,
-    /// Library of its client, as AUTH says.
-    pub client: Option<Box<str>>,
+    pub fn subject(&self) -> Option<&str> {
+        self.texts.as_ref()?.subject.as_deref()
+    }
+
+    /// Library of its client.
+    pub fn client(&self) -> Option<&str> {
+        self.texts.as_ref()?.client.as_deref()
+    }
 }
 
 /// Identities by slot, and the users that they have.
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
-    by_slot: Vec<Option<Box<Identity>>>,
+    by_slot: Vec<Option<Identity>>,
     accounts: BTreeMap<Rc<str>, Rc<Account>>,
 }
 
 impl Identities {
     /// Bytes of a connection's identity at most, but for its user's account.
     pub const BYTES_MAX: u64 =
-        (size_of::<Option<Box<Identity>>>() + size_of::<Identity>() + SUBJECT_BYTES + CLIENT_BYTES) as u64;
+        (size_of::<Option<Identity>>() + size_of::<Texts>() + SUBJECT_BYTES + CLIENT_BYTES) as u64;
 
     /// The account of an AUTH that was granted; `certified` is the name in the client's certificate.
     ///
@@ -112,19 +137,12 @@ impl Identities {
         if self.by_slot.len() <= index {
             self.by_slot.resize_with(index + 1, || None);
         }
-        let cut = |text: Option<Box<str>>, bytes: usize| {
-            text.filter(|text| !text.is_empty()).map(|text| text[..text.floor_char_boundary(bytes)].into())
-        };
-        self.by_slot[index] = Some(Box::new(Identity {
-            subject: cut(identity.subject, SUBJECT_BYTES),
-            client: cut(identity.client, CLIENT_BYTES),
-            ..identity
-        }));
+        self.by_slot[index] = Some(identity);
     }
 
     /// Identity of a connection that has authenticated, until it is released.
     pub fn get(&self, slot: Slot) -> Option<&Identity> {
-        self.by_slot.get(slot.index())?.as_deref()
+        self.by_slot.get(slot.index())?.as_ref()
     }
 
     /// A connection is gone.

@@ -64,8 +64,8 @@ impl Shard {
         match self.identities.get(slot) {
             Some(identity) => Identified {
                 user: Some(&identity.account.name),
-                subject: identity.subject.as_deref(),
-                client: identity.client.as_deref(),
+                subject: identity.subject(),
+                client: identity.client(),
             },
             None => Identified::default(),
         }
