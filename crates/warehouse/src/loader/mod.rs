@@ -68,9 +68,9 @@ pub struct Loader {
     numbers: Numbers,
     /// True if rows that wait, positions and ids belong together; not while they are committed, nor after a failure.
     is_sound: bool,
-    /// What was read for the next commit.
+    /// Rows for the next commit.
     waiting: Waiting,
-    /// What is being committed.
+    /// Rows that are being committed.
     committing: Waiting,
     /// Queries that wait until the journals are read so far.
     question: Option<Question>,

@@ -1,4 +1,4 @@
-//! What was read for one commit, and which queries wait for it.
+//! Rows that wait for one commit, and queries that wait for the rows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
