@@ -58,9 +58,12 @@ struct Texts {
 
 impl Identity {
     /// Identity with the subject of the client's certificate, and the name of its library as AUTH says it.
-    pub fn new(account: Rc<Account>, subject: Option<&str>, client: Option<&str>) -> Self {
-        let cut = |text: Option<&str>, bytes: usize| {
-            text.filter(|text| !text.is_empty()).map(|text| text[..text.floor_char_boundary(bytes)].into())
+    pub fn new(account: Rc<Account>, subject: Option<Box<str>>, client: Option<Box<str>>) -> Self {
+        let cut = |text: Option<Box<str>>, bytes: usize| {
+            let cut = |text: Box<str>| {
+                if text.len() <= bytes { text } else { text[..text.floor_char_boundary(bytes)].into() }
+            };
+            text.filter(|text| !text.is_empty()).map(cut)
         };
         let texts = Texts { subject: cut(subject, SUBJECT_BYTES), client: cut(client, CLIENT_BYTES) };
         let is_empty = texts.subject.is_none() && texts.client.is_none();

@@ -151,8 +151,7 @@ impl Shard {
         self.counters.authenticated += 1;
         self.leave_pre_auth(slot);
         let subject = self.slots[slot].authenticated(active);
-        let identity = Identity::new(account, subject.as_deref(), client.as_deref());
-        self.identities.insert(slot, identity);
+        self.identities.insert(slot, Identity::new(account, subject, client));
         self.rearm(slot);
         self.enqueue(slot, self.ack(MsgType::Auth, Sequence::default()))?;
         if self.slots[slot].is_draining() { self.enqueue(slot, go_away(slot)) } else { Ok(()) }
