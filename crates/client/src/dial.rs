@@ -1,6 +1,11 @@
 //! From `host:port` to a connection that takes frames.
 
-use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+use std::{
+    collections::VecDeque,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -44,9 +49,21 @@ pub(crate) async fn dial(
 
 /// Resolves a name and connects to one of its addresses.
 async fn attempt(server: &str) -> io::Result<TcpStream> {
-    let stream = connect(in_turn(lookup_host(server).await?.collect())).await?;
+    let addresses = match lookup_host(server).await {
+        Ok(found) => found.collect(),
+        Err(error) => loopback(server).ok_or(error)?,
+    };
+    let stream = connect(in_turn(addresses)).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Addresses of `localhost:PORT`, which is always this host (RFC 6761, section 6.3): a system without /etc/hosts, such as a small
+/// container, can't resolve it.
+fn loopback(server: &str) -> Option<Vec<SocketAddr>> {
+    let (host, port) = server.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|_| host.eq_ignore_ascii_case("localhost"))?;
+    Some(vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()])
 }
 
 /// The first addresses of a name, both families in turn: where one of them leads nowhere, the other comes second.
@@ -112,6 +129,17 @@ mod tests {
         let stream = connect(vec![nowhere, nowhere, good]).await.unwrap();
         assert_eq!(stream.peer_addr().unwrap(), good);
         assert!(began.elapsed() < 8 * HEAD_START, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn localhost_is_this_host_without_a_resolver_and_no_other_name_is() {
+        let found = loopback("LocalHost:7400").unwrap();
+        assert_eq!(found, ["127.0.0.1:7400".parse().unwrap(), "[::1]:7400".parse().unwrap()]);
+        for other in
+            ["example.org:7400", "localhost", "localhost:port", "localhost.example.org:1", "[::1]:7400"]
+        {
+            assert_eq!(loopback(other), None, "{other}");
+        }
     }
 
     #[tokio::test]

@@ -138,6 +138,6 @@ rm -rf /var/lib/tickstream
 check "purged without events, it leaves nothing, and no user" \
     'dpkg -P tickstream && files | comm -13 /tmp/before - | tee /tmp/left && ! grep -q . /tmp/left && ! getent passwd tickstream && ! getent group tickstream'
 if has_systemd; then
-    journalctl -b -u tickstream --no-pager -o cat > "${3:-/dev/null}"
+    journalctl -b -u tickstream -u tickstream-collect --no-pager -o cat > "${3:-/dev/null}"
 fi
 echo END
