@@ -20,7 +20,7 @@ client() { STREAM_USER=ticks TICKSTREAM_STREAM_PASS_FILE=$PASSWORD tickstream "$
 event() { echo '{"platform":"linux","event_type":"log","event_name":"up","log":{"service":"package","level":"info","message":"up"}}' | client publish; }
 # An event by the collector's own API.
 collected() {
-    local body='{"platform":"linux","event_type":"log","event_name":"up","log":{"service":"package","level":"info","message":"by HTTP"}}'
+    local body='{"platform":"linux","event_type":"log","event_name":"up","log":{"service":"package","level":"info","message":"by HTTP, '$RANDOM'"}}'
     exec 3<> /dev/tcp/127.0.0.1/8080 || return
     printf 'POST /v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s' ${#body} "$body" >&3
     grep -F '"accepted":1' <&3
