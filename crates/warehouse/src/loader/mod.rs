@@ -244,7 +244,7 @@ impl Loader {
             self.is_sound = was_sound;
         }
         self.question = None;
-        self.shared.answer(number);
+        self.shared.answer(number, self.waiting());
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! A query asks the loader to read what has come, and takes its rows: each event becomes a row once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,11 @@ use crate::dedup::Dedup;
 
 /// Time without a query after which rows aren't kept for queries.
 const WANTED: Duration = Duration::from_secs(10);
+
+/// Rows that a query reads by itself as fast as it waits for the loader's next commit.
+const FEW: usize = 20_000;
+/// Pause of a query that waits until rows are kept.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// State of a loader, for the loader and for queries beside it.
 #[derive(Clone, Debug)]
@@ -34,6 +39,8 @@ struct State {
     question: Notify,
     /// Number of the last query for which was read.
     answered: watch::Sender<u64>,
+    /// Rows that waited for a commit then.
+    waiting: AtomicUsize,
 }
 
 /// Rows above a version of the table.
@@ -66,6 +73,7 @@ impl Shared {
             asked: AtomicU64::new(0),
             question: Notify::new(),
             answered: watch::Sender::new(0),
+            waiting: AtomicUsize::new(0),
         }))
     }
 
@@ -79,20 +87,30 @@ impl Shared {
     }
 
     /// Rows above a version, after the loader has read what has come. `None`: it doesn't follow the journals, is busy for
-    /// longer than `patience`, doesn't keep rows yet, or keeps some that the list of erased identifiers of version
+    /// longer than `patience`, doesn't keep rows yet and has few, or keeps some that the list of erased identifiers of version
     /// `suppression` may forbid.
     pub async fn rows(&self, suppression: u64, patience: Duration) -> Option<Uncommitted> {
         *lock(&self.0.queried) = Some(Instant::now());
-        if !self.0.is_following.load(Ordering::Relaxed) {
-            return None;
-        }
+        let deadline = tokio::time::Instant::now() + patience;
         let mut answered = self.0.answered.subscribe();
-        let number = self.0.asked.fetch_add(1, Ordering::Relaxed) + 1;
-        self.0.question.notify_one();
-        let is_answered = answered.wait_for(|answered| *answered >= number);
-        tokio::time::timeout(patience, is_answered).await.ok()?.ok()?;
-        let rows = lock(&self.0.rows);
-        (rows.is_complete && rows.suppression == suppression).then(|| rows.clone())
+        while self.0.is_following.load(Ordering::Relaxed) {
+            let number = self.0.asked.fetch_add(1, Ordering::Relaxed) + 1;
+            self.0.question.notify_one();
+            let is_answered = answered.wait_for(|answered| *answered >= number);
+            tokio::time::timeout_at(deadline, is_answered).await.ok()?.ok()?;
+            {
+                let rows = lock(&self.0.rows);
+                if rows.is_complete {
+                    return (rows.suppression == suppression).then(|| rows.clone());
+                }
+            }
+            // The loader keeps rows from its next commit on. To read many of them a second time would take its CPU.
+            if self.0.waiting.load(Ordering::Relaxed) < FEW || tokio::time::Instant::now() > deadline {
+                return None;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        None
     }
 
     /// Says whether the loader follows the journals.
@@ -115,8 +133,9 @@ impl Shared {
         *self.0.answered.borrow()
     }
 
-    /// Answers the questions up to this number.
-    pub(super) fn answer(&self, number: u64) {
+    /// Answers the questions up to this number, when so many rows wait for a commit.
+    pub(super) fn answer(&self, number: u64, waiting: usize) {
+        self.0.waiting.store(waiting, Ordering::Relaxed);
         self.0.answered.send_replace(number);
     }
 
@@ -164,4 +183,55 @@ impl Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dedup::Sizes;
+
+    fn shared() -> (tempfile::TempDir, Shared) {
+        let directory = tempfile::tempdir().unwrap();
+        let shared = Shared::new(Dedup::open(directory.path(), Sizes::default()).unwrap());
+        shared.set_following(true);
+        (directory, shared)
+    }
+
+    #[tokio::test]
+    async fn a_query_waits_for_the_commit_of_many_rows_and_not_for_that_of_few() {
+        let (_directory, shared) = shared();
+        shared.begin(1, &Watermarks::default(), 0);
+        let query = |shared: &Shared| {
+            let shared = shared.clone();
+            tokio::spawn(async move { shared.rows(0, Duration::from_secs(30)).await })
+        };
+        let first = query(&shared);
+        shared.question().await;
+        shared.answer(shared.asked(), FEW - 1);
+        assert!(first.await.unwrap().is_none());
+
+        let second = query(&shared);
+        shared.question().await;
+        shared.answer(shared.asked(), FEW);
+        // It asks again; meanwhile the rows were committed, and the next ones are kept.
+        shared.question().await;
+        shared.begin(2, &Watermarks::default(), 0);
+        shared.answer(shared.asked(), 0);
+        assert_eq!(second.await.unwrap().unwrap().version, 2);
+    }
+
+    #[tokio::test]
+    async fn rows_that_come_during_a_commit_stay_and_those_of_the_commit_go() {
+        let (_directory, shared) = shared();
+        *lock(&shared.0.queried) = Some(Instant::now());
+        shared.begin(1, &Watermarks::default(), 0);
+        let schema = crate::events::schema();
+        let batch = || RecordBatch::new_empty(schema.clone());
+        shared.add([batch(), batch()]);
+        shared.seal();
+        shared.add([batch()]);
+        shared.committed(2);
+        let rows = lock(&shared.0.rows);
+        assert_eq!((rows.version, rows.batches.len(), rows.is_complete), (2, 1, true));
+    }
 }
