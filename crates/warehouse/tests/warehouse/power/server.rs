@@ -39,8 +39,12 @@ impl Server {
         bytes[..8].copy_from_slice(&id.to_le_bytes());
         let (journal, recovered) =
             recover(&mut directory, config(), JournalId(bytes), NOW, Restore::All, |_| {})?;
-        if recovered.new_id.is_some() {
-            return Err("a power cut looks like records that were removed".into());
+        if let Some(new_id) = recovered.new_id {
+            let files: Vec<_> = std::fs::read_dir(path)?.flatten().map(|file| file.file_name()).collect();
+            return Err(format!(
+                "a power cut looks like records that were removed: {new_id:?}, files {files:?}"
+            )
+            .into());
         }
         let storage = FileStorage::new(&directory);
         let mut server = Self { path: path.to_owned(), _directory: directory, storage, journal };
