@@ -108,35 +108,22 @@ impl Limits {
 
     /// See [`Config::reload`].
     fn reload(&mut self, new: &Self) {
-        let Self {
-            connections,
-            connections_per_address,
-            unauthenticated,
-            unauthenticated_per_address,
-            connections_per_second,
-            auth_failures_per_minute,
-            lag_ms,
+        Self {
+            connections: self.connections,
+            connections_per_address: self.connections_per_address,
+            unauthenticated: self.unauthenticated,
+            unauthenticated_per_address: self.unauthenticated_per_address,
+            connections_per_second: self.connections_per_second,
+            auth_failures_per_minute: self.auth_failures_per_minute,
+            lag_ms: self.lag_ms,
             payload_bytes: _,
-            handshake_timeout_ms,
-            auth_timeout_ms,
+            handshake_timeout_ms: self.handshake_timeout_ms,
+            auth_timeout_ms: self.auth_timeout_ms,
             write_deadline_ms: _,
-            frames_per_second,
+            frames_per_second: self.frames_per_second,
             replay_window_ms: _,
             replay_ticks: _,
         } = *new;
-        *self = Self {
-            connections,
-            connections_per_address,
-            unauthenticated,
-            unauthenticated_per_address,
-            connections_per_second,
-            auth_failures_per_minute,
-            lag_ms,
-            handshake_timeout_ms,
-            auth_timeout_ms,
-            frames_per_second,
-            ..*self
-        };
     }
 }
 
@@ -145,26 +132,25 @@ impl Config {
     /// of those who arrive, and limits but for those that clients were told of. The patterns name every field, so that a
     /// new one doesn't compile before it is decided.
     pub fn reload(&mut self, new: &Self) {
-        let Self { credentials, proxy_protocol, proxy_trusted, limits, .. } = self;
         let Self {
             shard: _,
-            credentials: new_credentials,
+            credentials,
             second: _,
             minute: _,
             phase: _,
             batch_window_ms: _,
             heartbeat_interval_ms: _,
             heartbeat_timeout_ms: _,
-            proxy_protocol: new_proxy_protocol,
-            proxy_trusted: new_proxy_trusted,
+            proxy_protocol,
+            proxy_trusted,
             seed: _,
             ingest: _,
-            limits: new_limits,
+            limits,
         } = new;
-        credentials.clone_from(new_credentials);
-        *proxy_protocol = *new_proxy_protocol;
-        proxy_trusted.clone_from(new_proxy_trusted);
-        limits.reload(new_limits);
+        self.credentials.clone_from(credentials);
+        self.proxy_protocol = *proxy_protocol;
+        self.proxy_trusted.clone_from(proxy_trusted);
+        self.limits.reload(limits);
     }
 
     /// The rate of one mode's stream.

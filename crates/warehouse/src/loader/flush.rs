@@ -45,10 +45,10 @@ impl Loader {
         std::mem::swap(&mut self.waiting, &mut self.committing);
         self.shared.seal();
         let files = std::mem::take(&mut self.committing.files);
+        let begun = Instant::now();
         let mut storing = JoinSet::new();
         storing.spawn(store(self.table.clone(), files, self.numbers()));
         let (stored, read) = self.read_while(&mut storing).await?;
-        let written = Instant::now();
         let Stored { adds, table, mut made } = stored;
         if made.is_ok() {
             self.table = table;
@@ -63,7 +63,7 @@ impl Loader {
                 }
                 Err(CommitError::Conflict { .. }) if attempt < self.options.attempts => {
                     self.counts.conflicts += 1;
-                    if written.elapsed() > FILE_AGE_MAX || !self.may_commit_again().await? {
+                    if begun.elapsed() > FILE_AGE_MAX || !self.may_commit_again().await? {
                         // Rows are made again from where the table is now.
                         return self.give_up(&adds).await.map(|()| false);
                     }

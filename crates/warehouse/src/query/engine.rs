@@ -16,7 +16,7 @@ use datafusion::sql::parser::Statement;
 use deltalake::DeltaTable;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::answer::{Answer, AsOf, QueryError};
@@ -358,7 +358,10 @@ impl Engine {
     /// so it mustn't wait for a CPU as long as a task in the background may.
     async fn pin(&self) -> Result<(DeltaTable, tail::Tail), QueryError> {
         let (newest, tables, key) = (self.newest.clone(), self.tables.clone(), self.secret.suppression_key());
-        let pinned = self.runtime.spawn(async move { pin(&newest, &tables, &key).await }).await;
+        // A query that is given up takes its task with it.
+        let mut pinning = JoinSet::new();
+        pinning.spawn_on(async move { pin(&newest, &tables, &key).await }, &self.runtime);
+        let pinned = pinning.join_next().await.expect("a task was started");
         match pinned.map_err(JoinError::try_into_panic) {
             Ok(pinned) => pinned,
             Err(Ok(panic)) => std::panic::resume_unwind(panic),
