@@ -148,8 +148,14 @@ fn new_id_because(synced: &Content, journal: JournalId, last: Sequence) -> Optio
     match *synced {
         Content::Absent => None,
         Content::Invalid => Some(NewId::Invalid),
-        Content::Valid(synced) if synced.journal != journal => Some(NewId::Other { journal: synced.journal }),
+        Content::Valid(Synced { journal: other, .. }) | Content::Torn { journal: other, .. }
+            if other != journal =>
+        {
+            Some(NewId::Other { journal: other })
+        }
         Content::Valid(synced) => (synced.sequence > last).then_some(NewId::Gone { synced: synced.sequence }),
+        // Whichever of them is true, nothing is gone.
+        Content::Torn { higher, .. } => (higher > last).then_some(NewId::Invalid),
     }
 }
 
@@ -284,7 +290,7 @@ pub(crate) fn never_synced(
     // The file `synced` says durably that a segment holds records before any of them counts. Without that file, retention
     // has removed the segment before only when this one had a synced group, so there is one before, unless it's the first.
     let held_records = match synced {
-        Content::Valid(synced) => synced.sequence >= last,
+        Content::Valid(Synced { sequence, .. }) | Content::Torn { lower: sequence, .. } => *sequence >= last,
         Content::Absent | Content::Invalid => is_only && last != 1,
     };
     if torn && held_records {

@@ -30,9 +30,16 @@ pub struct Synced {
 /// Content of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// No file, or one that nothing was written to yet. Journals of version 1 have none.
+    /// No file, or one that a power cut left short or empty when it was made. Journals of version 1 have none.
     Absent,
     Valid(Synced),
+    /// Sequence and check don't fit each other: a power cut may leave that of a change that was on its way. What each of
+    /// them says was on stable storage.
+    Torn {
+        journal: JournalId,
+        lower: Sequence,
+        higher: Sequence,
+    },
     /// Something has changed it.
     Invalid,
 }
@@ -81,10 +88,10 @@ fn header_crc(file: &[u8]) -> u32 {
 impl Content {
     /// Decodes the file; `Err` with the version if another one wrote it.
     fn decode(file: &[u8]) -> Result<Self, u32> {
-        if first_nonzero(file).is_none() {
+        if file.len() < Synced::FILE_LEN || first_nonzero(file).is_none() {
             return Ok(Self::Absent);
         }
-        if file.len() != Synced::FILE_LEN || file[..8] != MAGIC || u32_at(file, 12) != header_crc(file) {
+        if file[..8] != MAGIC || u32_at(file, 12) != header_crc(file) {
             return Ok(Self::Invalid);
         }
         match u32_at(file, 8) {
@@ -93,36 +100,44 @@ impl Content {
         }
         let journal = JournalId(file[16..HEADER_LEN].try_into().expect("sixteen bytes"));
         let word = Synced::WORD_AT;
-        let synced = Synced { journal, sequence: u64_at(file, word) };
+        let sequence = u64_at(file, word);
+        let synced = Synced { journal, sequence };
         let rest = [&file[HEADER_LEN..word], &file[word + 16..]];
-        let is_valid = u64_at(file, word + 8) == synced.word()[1]
-            && rest.iter().all(|rest| first_nonzero(rest).is_none());
-        Ok(if is_valid { Self::Valid(synced) } else { Self::Invalid })
+        if rest.iter().any(|rest| first_nonzero(rest).is_some()) {
+            return Ok(Self::Invalid);
+        }
+        let checked = sequence ^ synced.word()[1] ^ u64_at(file, word + 8);
+        Ok(if checked == sequence {
+            Self::Valid(synced)
+        } else {
+            Self::Torn { journal, lower: sequence.min(checked), higher: sequence.max(checked) }
+        })
     }
 
-    /// Reads the file, again if it seems to be invalid.
+    /// Reads the file, again if it seems to be torn or invalid.
     pub fn read(directory: &mut impl Directory) -> Result<Self, Error> {
         let name = FileName::Synced;
         let mut file = [0; Synced::FILE_LEN];
+        let mut content = Self::Absent;
         for _ in 0..READS {
             let length = match directory.read_at(name, 0, &mut file) {
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::Absent),
                 Err(error) => return Err(Error::io("reading", Some(name))(error)),
             };
-            match Self::decode(&file[..length]) {
-                Ok(Self::Invalid) => {}
-                Ok(content) => return Ok(content),
-                Err(found) => return Err(Error::Version { file: name, found }),
+            content = Self::decode(&file[..length]).map_err(|found| Error::Version { file: name, found })?;
+            if matches!(content, Self::Absent | Self::Valid(_)) {
+                break;
             }
         }
-        Ok(Self::Invalid)
+        Ok(content)
     }
 
     /// The last record that is known to be on stable storage: 0 if nothing is known.
     pub fn sequence(&self) -> Sequence {
         match self {
             Self::Valid(synced) => synced.sequence,
+            Self::Torn { lower, .. } => *lower,
             Self::Absent | Self::Invalid => 0,
         }
     }
@@ -132,7 +147,7 @@ impl Content {
     pub fn check(&self, journal: JournalId, last: Sequence) -> Result<(), Damage> {
         let damage = |what| Err(Damage { file: FileName::Synced, offset: 0, what });
         match *self {
-            Self::Invalid => damage(Fault::SyncedFile),
+            Self::Torn { .. } | Self::Invalid => damage(Fault::SyncedFile),
             Self::Valid(synced) if synced.journal == journal && synced.sequence > last => {
                 damage(Fault::Gone { synced: synced.sequence, last })
             }
@@ -153,22 +168,38 @@ mod tests {
         assert_eq!(Content::decode(&file), Ok(Content::Valid(SYNCED)));
         for bit in 0..file.len() * 8 {
             file[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Content::decode(&file), Ok(Content::Invalid), "bit {bit}");
+            let content = Content::decode(&file).unwrap();
+            assert!(matches!(content, Content::Torn { .. } | Content::Invalid), "bit {bit}: {content:?}");
+            assert!(content.check(SYNCED.journal, Sequence::MAX).is_err(), "bit {bit}");
             file[bit / 8] ^= 1 << (bit % 8);
         }
-        assert_eq!(Content::decode(&file[..100]), Ok(Content::Invalid));
-        assert_eq!(Content::decode(&[0; 300]), Ok(Content::Absent));
-        assert_eq!(Content::decode(&[]), Ok(Content::Absent));
     }
 
     #[test]
-    fn half_a_word_is_invalid() {
-        let later = Synced { sequence: SYNCED.sequence + 1, ..SYNCED };
-        let mut file = SYNCED.encode();
-        file[Synced::WORD_AT..Synced::WORD_AT + 8].copy_from_slice(&later.word_bytes()[..8]);
-        assert_eq!(Content::decode(&file), Ok(Content::Invalid));
-        file[Synced::WORD_AT..Synced::WORD_AT + 16].copy_from_slice(&later.word_bytes());
-        assert_eq!(Content::decode(&file), Ok(Content::Valid(later)));
+    fn a_file_that_a_power_cut_left_short_is_absent() {
+        let file = SYNCED.encode();
+        for length in 0..file.len() {
+            assert_eq!(Content::decode(&file[..length]), Ok(Content::Absent), "{length} bytes");
+        }
+        assert_eq!(Content::decode(&[0; Synced::FILE_LEN]), Ok(Content::Absent));
+    }
+
+    #[test]
+    fn a_change_that_a_power_cut_left_in_part_says_no_more_than_the_whole_one() {
+        for (before, after) in [(0x00ff, 0x0100), (0x0102_0304_0506, 0x0102_0304_0507), (0, u64::MAX)] {
+            let [before, after] = [before, after].map(|sequence| Synced { sequence, ..SYNCED });
+            for written in 0..=16 {
+                let mut file = before.encode();
+                file[Synced::WORD_AT..Synced::WORD_AT + written]
+                    .copy_from_slice(&after.word_bytes()[..written]);
+                let most = match Content::decode(&file).unwrap() {
+                    Content::Valid(synced) => synced.sequence,
+                    Content::Torn { higher, .. } => higher,
+                    other => panic!("{written} bytes: {other:?}"),
+                };
+                assert!(most <= after.sequence, "{written} bytes: {most:x}");
+            }
+        }
     }
 
     #[test]
