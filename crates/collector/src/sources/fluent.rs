@@ -36,7 +36,7 @@ const UNPACKED_BYTES_MAX: usize = 16 << 20;
 /// Most values of a message, and of a packed entry: one of more bytes than an event may have isn't stored.
 const MESSAGE_PARTS_MAX: usize = 4_000_000;
 const ENTRY_PARTS_MAX: usize = 131_072;
-const TOO_MUCH: &str = "its values are too many, or too deep";
+const TOO_MUCH: &str = "its values are too many or too deep, or a key is a list or a map";
 /// Longest `Log.logger_name`, bytes.
 const LOGGER_NAME_BYTES_MAX: usize = 256;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tickstream_client::events::{Kind, Value, ValueList, ValueMap};
 
-/// A value. Keys of maps are texts; others become their text.
+/// A value. Keys of maps are texts; single values as keys become their text.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Item {
     Null,
@@ -124,8 +124,8 @@ fn head(bytes: &[u8]) -> Option<Result<Head, ()>> {
     }
 }
 
-/// The value of bytes that a [`Scanner`] has found whole. `None` where it is too deep, or has more than so many parts: in
-/// memory, each has many times its byte.
+/// The value of bytes that a [`Scanner`] has found whole. `None` where it is too deep, has more than so many parts (in
+/// memory, each has many times its byte), or has a list or a map as a key.
 pub(super) fn parse(bytes: &[u8], parts_max: usize) -> Option<Item> {
     Parser { rest: bytes, parts_left: parts_max }.item(0)
 }
@@ -172,7 +172,8 @@ impl Parser<'_> {
                 Item::List(items.collect::<Option<_>>()?)
             }
             0x80..=0x8F | 0xDE | 0xDF => {
-                let pairs = (0..parts / 2).map(|_| Some((key(self.item(depth + 1)?), self.item(depth + 1)?)));
+                let pairs =
+                    (0..parts / 2).map(|_| Some((key(self.item(depth + 1)?)?, self.item(depth + 1)?)));
                 Item::Map(pairs.collect::<Option<_>>()?)
             }
         })
@@ -200,13 +201,18 @@ fn extension(kind: i8, bytes: &[u8]) -> Item {
     }
 }
 
-fn key(item: Item) -> String {
-    match item {
+fn key(item: Item) -> Option<String> {
+    Some(match item {
         Item::Text(text) => text,
         Item::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Item::Integer(number) => number.to_string(),
-        other => format!("{other:?}"),
-    }
+        Item::Unsigned(number) | Item::Time(number) => number.to_string(),
+        Item::Number(number) => number.to_string(),
+        Item::Boolean(boolean) => boolean.to_string(),
+        Item::Null => "null".to_owned(),
+        // As texts within texts, their size would double with each level.
+        Item::List(_) | Item::Map(_) => return None,
+    })
 }
 
 impl Item {

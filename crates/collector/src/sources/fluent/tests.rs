@@ -239,3 +239,26 @@ fn a_sender_that_proves_nothing_is_refused() {
         assert_eq!(decoder.refuse(&mut Vec::new()), "unauthorized");
     }
 }
+
+/// A fuzzer's input of 349 bytes took 1.5 GB: the text of a map was a key of a map, whose text was a key.
+#[test]
+fn maps_as_keys_are_refused() {
+    let maps = |depth: usize| [vec![0x81; depth], vec![0x01; depth + 1]].concat();
+    let message = |key: Vec<u8>| {
+        let record = [&[0x81][..], &key, &text("value")].concat();
+        list(&[text("t"), list(&[list(&[vec![0x05], record])])])
+    };
+    let decoded = |message: Vec<u8>| {
+        let origin = origin(Key::unrestricted("k"));
+        let mut writer = EventWriter::new(&origin, Ids::New, BatchLimits { events: 10, bytes: 10_000 }, 10);
+        let decoded = FluentStream::default().decode(&message, &mut writer);
+        decoded.map(|_| writer.finish().unwrap().events())
+    };
+    for key in [text("a"), vec![0x07], vec![0xC0], vec![0xC3], [&[0xCB][..], &1.5_f64.to_be_bytes()].concat()]
+    {
+        assert_eq!(decoded(message(key)), Ok(1));
+    }
+    for key in [vec![0x90], maps(1), maps(20)] {
+        assert!(decoded(message(key)).unwrap_err().0.contains("a key is a list or a map"));
+    }
+}
