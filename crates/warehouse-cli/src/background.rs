@@ -8,7 +8,8 @@ use tokio::runtime::{Builder, Runtime};
 /// Niceness of these threads: where others want the same CPU, those get 98 % of it.
 const NICENESS: i32 = 19;
 
-/// A runtime whose threads have low priority.
+/// A runtime whose threads have low priority, one for two CPUs: also a thread that yields at once has slowed down the other
+/// hyperthread of its core, and emptied its caches.
 pub struct Background(Option<Runtime>);
 
 impl Background {
@@ -17,7 +18,9 @@ impl Background {
     /// # Errors
     /// If the system refuses.
     pub fn start() -> Result<Self> {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         let runtime = Builder::new_multi_thread()
+            .worker_threads(cpus.div_ceil(2))
             .enable_all()
             .thread_name("background")
             .thread_stack_size(crate::STACK_BYTES)
