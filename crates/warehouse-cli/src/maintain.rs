@@ -52,13 +52,9 @@ pub fn start(
             Ok(())
         });
     }
-    tasks.spawn(background.run(maintain(
-        tables.clone(),
-        rules,
-        settings.maintenance_interval,
-        status.clone(),
-        stopped.clone(),
-    )));
+    let maintained =
+        maintain(tables.clone(), rules, settings.maintenance_interval, status.clone(), stopped.clone());
+    tasks.spawn(background.run_behind(maintained));
     Ok(())
 }
 

@@ -14,7 +14,8 @@ const NODE: f64 = 10.0;
 /// Height of the drawing: for each event of the fullest place, within bounds.
 const HEIGHT: f64 = 320.0;
 const HEIGHT_OF_NODE: f64 = 90.0;
-const GAP: f64 = 6.0;
+/// Between two events of a place: their names must not overlap, however thin they are.
+const GAP: f64 = 13.0;
 
 /// An event at a place of paths.
 #[derive(Default)]
@@ -98,7 +99,7 @@ fn behind(points: Option<&Points>, keys: &[Key<'_>]) -> Option<String> {
 fn height(nodes: &BTreeMap<Key<'_>, Node>, columns: usize) -> f64 {
     let count = |place: usize| nodes.keys().filter(|(at, _)| *at == place).count();
     let most = (0..columns).map(count).max().unwrap_or(1);
-    (most as f64 * HEIGHT_OF_NODE).min(HEIGHT)
+    (most as f64 * HEIGHT_OF_NODE).min(HEIGHT.max((most + 2) as f64 * GAP * 1.5))
 }
 
 /// Places nodes, the largest at the top; height of one session.

@@ -186,6 +186,8 @@ fn rows(events: &Table) -> Markup {
     // Of minutes, the time from the begin says more than the time of day.
     let when = |at: i64| if whole > AROUND as f64 { time(at) } else { offset(at - first) };
     let share = |time: f64| format!("{:.2}", time / whole * 1_000.0);
+    // Short events are seen, too, also at the end.
+    let least = whole / 250.0;
     html! {
         p.note {
             (events.rows.len()) " events from " (time(first)) " UTC"
@@ -208,8 +210,8 @@ fn rows(events: &Table) -> Markup {
                             td.when {
                                 svg viewBox="0 0 1000 10" preserveAspectRatio="none" aria-hidden="true" {
                                     rect.track width="1000" height="10" {}
-                                    rect.fill x=(share((start_of(row) - first) as f64)) height="10"
-                                        width=(share((row[7].number().unwrap_or(0.0) * 1e6).max(whole / 250.0))) {}
+                                    rect.fill x=(share(((start_of(row) - first) as f64).min(whole - least))) height="10"
+                                        width=(share((row[7].number().unwrap_or(0.0) * 1e6).max(least))) {}
                                 }
                             }
                             td { (more(row)) }

@@ -187,7 +187,7 @@ pub fn random_name() -> String {
 fn properties(purpose: Purpose) -> WriterProperties {
     let compression = match purpose {
         Purpose::Load => Compression::LZ4_RAW,
-        Purpose::Keep => Compression::ZSTD(ZstdLevel::try_new(6).expect("a level of Zstandard")),
+        Purpose::Keep => Compression::ZSTD(ZstdLevel::try_new(3).expect("a level of Zstandard")),
     };
     let mut builder = WriterProperties::builder()
         .set_writer_version(WriterVersion::PARQUET_1_0)
