@@ -52,9 +52,13 @@ pub fn start(
             Ok(())
         });
     }
-    let maintained =
-        maintain(tables.clone(), rules, settings.maintenance_interval, status.clone(), stopped.clone());
-    tasks.spawn(background.run_behind(maintained));
+    tasks.spawn(background.run(maintain(
+        tables.clone(),
+        rules,
+        settings.maintenance_interval,
+        status.clone(),
+        stopped.clone(),
+    )));
     Ok(())
 }
 

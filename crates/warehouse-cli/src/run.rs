@@ -76,7 +76,7 @@ pub async fn run(values: &Values, log: &LogGuard) -> Result<ExitCode> {
         Engine::open(&tables, settings.journal.clone(), ids, geo, limits(&tables, &settings)).await?;
     let engine = Arc::new(engine);
     status.serves(engine.clone());
-    let background = Background::start(loading.map(|loading| loading.ids))?;
+    let background = Background::start()?;
     let addresses = wires.serve(&engine, &background, &stopped, &mut tasks)?;
     maintain::start(&tables, &settings, &engine, &status, &background, &stopped, &mut tasks)?;
 

@@ -113,11 +113,6 @@ impl Shared {
         None
     }
 
-    /// True if a query waits for the loader to read what has come.
-    pub fn is_asked(&self) -> bool {
-        self.asked() > self.answered()
-    }
-
     /// Says whether the loader follows the journals.
     pub(super) fn set_following(&self, is_following: bool) {
         self.0.is_following.store(is_following, Ordering::Relaxed);
