@@ -43,55 +43,39 @@ impl Account {
     }
 }
 
-/// Identity of a connection. Most clients say nothing of themselves, so texts stand elsewhere.
-#[derive(Debug)]
-pub(crate) struct Identity {
-    pub account: Rc<Account>,
-    texts: Option<Box<Texts>>,
-}
-
+/// Texts about a client that has some.
 #[derive(Debug)]
 struct Texts {
     subject: Option<Box<str>>,
     client: Option<Box<str>>,
 }
 
-impl Identity {
-    /// Identity with the subject of the client's certificate, and the name of its library as AUTH says it.
-    pub fn new(account: Rc<Account>, subject: Option<Box<str>>, client: Option<Box<str>>) -> Self {
+impl Texts {
+    /// `None` if both are empty.
+    fn new(subject: Option<Box<str>>, client: Option<Box<str>>) -> Option<Self> {
         let cut = |text: Option<Box<str>>, bytes: usize| {
             let cut = |text: Box<str>| {
                 if text.len() <= bytes { text } else { text[..text.floor_char_boundary(bytes)].into() }
             };
             text.filter(|text| !text.is_empty()).map(cut)
         };
-        let texts = Texts { subject: cut(subject, SUBJECT_BYTES), client: cut(client, CLIENT_BYTES) };
-        let is_empty = texts.subject.is_none() && texts.client.is_none();
-        Self { account, texts: (!is_empty).then(|| Box::new(texts)) }
-    }
-
-    /// Subject of its certificate.
-    pub fn subject(&self) -> Option<&str> {
-        self.texts.as_ref()?.subject.as_deref()
-    }
-
-    /// Library of its client.
-    pub fn client(&self) -> Option<&str> {
-        self.texts.as_ref()?.client.as_deref()
+        let texts = Self { subject: cut(subject, SUBJECT_BYTES), client: cut(client, CLIENT_BYTES) };
+        (texts.subject.is_some() || texts.client.is_some()).then_some(texts)
     }
 }
 
-/// Identities by slot, and the users that they have.
+/// Identities by slot, and the users that they have. Most clients say nothing of themselves.
 #[derive(Debug, Default)]
 pub(crate) struct Identities {
-    by_slot: Vec<Option<Identity>>,
+    by_slot: Vec<Option<Rc<Account>>>,
+    texts: BTreeMap<Slot, Texts>,
     accounts: BTreeMap<Rc<str>, Rc<Account>>,
 }
 
 impl Identities {
     /// Bytes of a connection's identity at most, but for its user's account.
     pub const BYTES_MAX: u64 =
-        (size_of::<Option<Identity>>() + size_of::<Texts>() + SUBJECT_BYTES + CLIENT_BYTES) as u64;
+        (size_of::<Rc<Account>>() + size_of::<(Slot, Texts)>() + SUBJECT_BYTES + CLIENT_BYTES) as u64;
 
     /// The account of an AUTH that was granted; `certified` is the name in the client's certificate.
     ///
@@ -134,28 +118,46 @@ impl Identities {
         }
     }
 
-    /// Notes a connection's identity.
-    pub fn insert(&mut self, slot: Slot, identity: Identity) {
+    /// Notes a connection's user, the subject of its certificate, and its client's library as AUTH says it.
+    pub fn insert(
+        &mut self,
+        slot: Slot,
+        account: Rc<Account>,
+        subject: Option<Box<str>>,
+        client: Option<Box<str>>,
+    ) {
         let index = slot.index();
         if self.by_slot.len() <= index {
             self.by_slot.resize_with(index + 1, || None);
         }
-        self.by_slot[index] = Some(identity);
+        self.by_slot[index] = Some(account);
+        if let Some(texts) = Texts::new(subject, client) {
+            self.texts.insert(slot, texts);
+        }
     }
 
-    /// Identity of a connection that has authenticated, until it is released.
-    pub fn get(&self, slot: Slot) -> Option<&Identity> {
-        self.by_slot.get(slot.index())?.as_ref()
+    /// User of a connection that has authenticated, until it is released.
+    pub fn get(&self, slot: Slot) -> Option<&Account> {
+        self.by_slot.get(slot.index())?.as_deref()
+    }
+
+    /// Subject of a connection's certificate.
+    pub fn subject(&self, slot: Slot) -> Option<&str> {
+        self.texts.get(&slot)?.subject.as_deref()
+    }
+
+    /// Library of a connection's client.
+    pub fn client(&self, slot: Slot) -> Option<&str> {
+        self.texts.get(&slot)?.client.as_deref()
     }
 
     /// A connection is gone.
     pub fn release(&mut self, slot: Slot) {
-        if let Some(identity) = self.by_slot.get_mut(slot.index()).and_then(Option::take) {
-            let account = identity.account;
-            if Rc::strong_count(&account) == 2 && account.origin.get() == Origin::Certificate {
-                self.accounts.remove(&account.name);
-            }
+        let Some(account) = self.by_slot.get_mut(slot.index()).and_then(Option::take) else { return };
+        if Rc::strong_count(&account) == 2 && account.origin.get() == Origin::Certificate {
+            self.accounts.remove(&account.name);
         }
+        self.texts.remove(&slot);
     }
 
     /// Permissions and limits change to those of `credentials`. Answers whether any user with connections lost some.

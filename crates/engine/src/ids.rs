@@ -13,13 +13,13 @@ impl Slot {
     }
 }
 
-/// One connection of a shard: a slot, and how many connections the slot had before. So an answer that comes late, for
-/// a connection that is gone, never reaches the next one in its slot.
+/// One connection of a shard: a slot, and a number that differs for each connection of the slot. So an answer that comes
+/// late, for a connection that is gone, never reaches the next one in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId {
     /// Place in the connection table.
     pub slot: Slot,
-    /// Connections that the slot had before this one.
+    /// Connections that the shard had, up to this one.
     pub generation: u32,
 }
 

@@ -5,25 +5,27 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::str::FromStr;
 
 /// Address and port of a peer: a [`SocketAddr`] without the flow label of IPv6, which no connection is told apart by.
+/// 23 bytes, for tables of many.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PeerAddress {
     pub ip: IpAddr,
-    port: u16,
-    scope: u32,
+    port: [u8; 2],
+    scope: [u8; 4],
 }
 
 impl From<SocketAddr> for PeerAddress {
     fn from(address: SocketAddr) -> Self {
         let scope = if let SocketAddr::V6(address) = address { address.scope_id() } else { 0 };
-        Self { ip: address.ip(), port: address.port(), scope }
+        Self { ip: address.ip(), port: address.port().to_ne_bytes(), scope: scope.to_ne_bytes() }
     }
 }
 
 impl From<PeerAddress> for SocketAddr {
     fn from(PeerAddress { ip, port, scope }: PeerAddress) -> Self {
+        let port = u16::from_ne_bytes(port);
         match ip {
             IpAddr::V4(ip) => (ip, port).into(),
-            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, scope).into(),
+            IpAddr::V6(ip) => SocketAddrV6::new(ip, port, 0, u32::from_ne_bytes(scope)).into(),
         }
     }
 }

@@ -36,14 +36,14 @@ enum State {
     AwaitingProxyHeader { tls: bool, held: Option<Box<PartialHeader>> },
     /// TLS is being negotiated.
     Handshaking,
-    /// Must send AUTH; its time runs from `since`.
-    Unauthenticated { since: ActiveTime, certificate: Option<Box<Certificate>> },
-    /// May subscribe and publish, and must send HEARTBEAT; `heartbeat`: when the last came, or AUTH was accepted.
-    Authenticated { heartbeat: ActiveTime, subscription: Option<Subscription> },
-    /// Its end is decided; pending frames are sent until then. `peer_closed`: FIN came, and they may still arrive.
-    Flushing { until: ActiveTime, peer_closed: bool },
+    /// Must send AUTH.
+    Unauthenticated { certificate: Option<Box<Certificate>> },
+    /// May subscribe and publish, and must send HEARTBEAT.
+    Authenticated { subscription: Option<Subscription> },
+    /// Its end is decided; pending frames are still sent. `peer_closed`: FIN came, and they may still arrive.
+    Flushing { peer_closed: bool },
     /// FIN was sent; received bytes are thrown away.
-    Lingering { until: ActiveTime },
+    Lingering,
     /// To be released at once; `reset`: what the kernel holds for it is thrown away.
     Aborting { reset: bool },
 }
@@ -107,18 +107,16 @@ pub(crate) struct Session {
     number: u64,
     opened: ActiveTime,
     state: State,
-    /// Time at which a drain closes it; [`ActiveTime::MAX`]: it wasn't asked to go away.
-    drains: ActiveTime,
+    /// Time from which the limit of its state runs: when it was accepted, TLS was done, AUTH was accepted or the last HEARTBEAT
+    /// came. Where a drain closes it, or its end is decided: the deadline itself.
+    since: ActiveTime,
     /// Bytes that its socket took.
     bytes_sent: u64,
     /// Bytes that came from it, but for TLS and PROXY headers.
     bytes_received: u64,
     outbox: Outbox,
     decoder: Decoder,
-    generation: u32,
     budget: FrameBudget,
-    /// Bytes of an unfinished PUBLISH that the shard counts for it.
-    partial_publish: u32,
     /// Its subscription, the last one after it ended; for people.
     mode: Option<Mode>,
     sending: Sending,
@@ -128,45 +126,38 @@ pub(crate) struct Session {
     is_counted: bool,
     /// True once it has sent something.
     has_received: bool,
+    /// True once a drain has given it a time to end.
+    is_draining: bool,
 }
 
 // 100,000 connections take 100,000 of these.
-const _: () = assert!(size_of::<Session>() <= 136);
+const _: () = assert!(size_of::<Session>() <= 120);
 
 impl Session {
-    /// A connection that was just accepted, the shard's `number`th, in a slot that had `generation` before it.
-    /// `proxied`: it begins with a PROXY header.
-    pub fn new(
-        peer: SocketAddr,
-        number: u64,
-        generation: u32,
-        now: ActiveTime,
-        proxied: bool,
-        tls: bool,
-    ) -> Self {
+    /// A connection that was just accepted, the shard's `number`th. `proxied`: it begins with a PROXY header.
+    pub fn new(peer: SocketAddr, number: u64, now: ActiveTime, proxied: bool, tls: bool) -> Self {
         let state = match (proxied, tls) {
             (true, _) => State::AwaitingProxyHeader { tls, held: None },
             (false, true) => State::Handshaking,
-            (false, false) => State::Unauthenticated { since: now, certificate: None },
+            (false, false) => State::Unauthenticated { certificate: None },
         };
         Self {
             peer: peer.into(),
             number,
             opened: now,
             state,
-            drains: ActiveTime::MAX,
+            since: now,
             bytes_sent: 0,
             bytes_received: 0,
             outbox: Outbox::default(),
             decoder: Decoder::new(),
-            generation,
             budget: FrameBudget::default(),
-            partial_publish: 0,
             mode: None,
             sending: Sending::Idle,
             is_ready: false,
             is_counted: !proxied,
             has_received: false,
+            is_draining: false,
         }
     }
 
@@ -179,8 +170,9 @@ impl Session {
         self.number
     }
 
+    /// Number that tells it apart from the others of its slot.
     pub fn generation(&self) -> u32 {
-        self.generation
+        self.number as u32
     }
 
     /// Milliseconds since it was accepted.
@@ -218,9 +210,7 @@ impl Session {
                 Some(Standing::Unauthenticated)
             }
             State::Authenticated { .. } => Some(Standing::Authenticated),
-            State::Flushing { .. } | State::Lingering { .. } | State::Aborting { .. } => {
-                Some(Standing::Closing)
-            }
+            State::Flushing { .. } | State::Lingering | State::Aborting { .. } => Some(Standing::Closing),
         }
     }
 
@@ -257,13 +247,13 @@ impl Session {
     pub fn is_open(&self) -> bool {
         !matches!(
             self.state,
-            State::Free | State::Flushing { .. } | State::Lingering { .. } | State::Aborting { .. }
+            State::Free | State::Flushing { .. } | State::Lingering | State::Aborting { .. }
         )
     }
 
     /// True once its end is decided, until it is released at once.
     pub fn is_ending(&self) -> bool {
-        matches!(self.state, State::Flushing { .. } | State::Lingering { .. })
+        matches!(self.state, State::Flushing { .. } | State::Lingering)
     }
 
     /// True while it counts among the connections of its address.
@@ -276,37 +266,40 @@ impl Session {
     }
 
     pub fn is_draining(&self) -> bool {
-        self.drains != ActiveTime::MAX
+        self.is_draining
+    }
+
+    /// Lets the limit of its state run from `now` on.
+    fn restart(&mut self, now: ActiveTime) {
+        if !self.is_draining {
+            self.since = now;
+        }
     }
 
     /// The next deadline, if there is one.
     pub fn deadline(&self, config: &Config) -> Option<Deadline> {
-        let after = |since: ActiveTime, ms: u32| since + u64::from(ms) * MS;
         let limits = &config.limits;
-        let (at, reason, detail) = match self.state {
+        let (limit_ms, reason, detail) = match self.state {
             State::Free | State::Aborting { .. } => return None,
-            State::Flushing { until, .. } | State::Lingering { until } => {
-                return Some(Deadline { at: until, fault: None });
+            State::Flushing { .. } | State::Lingering => {
+                return Some(Deadline { at: self.since, fault: None });
             }
-            _ if self.is_draining() => {
-                (self.drains, CloseReason::ShuttingDown, "the server is shutting down")
-            }
+            _ if self.is_draining => (0, CloseReason::ShuttingDown, "the server is shutting down"),
             State::AwaitingProxyHeader { .. } => {
-                let at = after(self.opened, limits.auth_timeout_ms);
-                (at, CloseReason::AuthTimeout, "no PROXY header in time")
+                (limits.auth_timeout_ms, CloseReason::AuthTimeout, "no PROXY header in time")
             }
             State::Handshaking => {
-                let at = after(self.opened, limits.handshake_timeout_ms);
-                (at, CloseReason::HandshakeTimeout, "no TLS handshake in time")
+                (limits.handshake_timeout_ms, CloseReason::HandshakeTimeout, "no TLS handshake in time")
             }
-            State::Unauthenticated { since, .. } => {
-                (after(since, limits.auth_timeout_ms), CloseReason::AuthTimeout, "no AUTH in time")
+            State::Unauthenticated { .. } => {
+                (limits.auth_timeout_ms, CloseReason::AuthTimeout, "no AUTH in time")
             }
-            State::Authenticated { heartbeat, .. } => {
-                let at = after(heartbeat, config.heartbeat_timeout_ms);
-                (at, CloseReason::HeartbeatTimeout, "no HEARTBEAT in time")
+            State::Authenticated { .. } => {
+                (config.heartbeat_timeout_ms, CloseReason::HeartbeatTimeout, "no HEARTBEAT in time")
             }
         };
+        let after = |since: ActiveTime, ms: u32| since + u64::from(ms) * MS;
+        let at = after(self.since, limit_ms);
         match self.outbox.oldest().map(|since| after(since, limits.write_deadline_ms)) {
             Some(write) if write < at => {
                 let detail = "its oldest unsent byte is past the write deadline";
@@ -319,19 +312,17 @@ impl Session {
     /// The server drains: an open connection is closed at `closes_at`, one that is closing ends by `lingers_until`.
     /// False if there is nothing to change.
     pub fn drain(&mut self, closes_at: ActiveTime, lingers_until: ActiveTime) -> bool {
-        match &mut self.state {
+        match self.state {
             State::Free | State::Aborting { .. } => return false,
-            State::Flushing { until, .. } | State::Lingering { until } => {
-                *until = (*until).min(lingers_until);
-            }
-            _ => self.drains = closes_at,
+            State::Flushing { .. } | State::Lingering => self.since = self.since.min(lingers_until),
+            _ => (self.since, self.is_draining) = (closes_at, true),
         }
         true
     }
 
     /// Its end is decided: pending frames, and `goodbye` behind them, are sent until then.
     pub fn flush(&mut self, goodbye: Option<SealedFrame>, now: ActiveTime, until: ActiveTime) {
-        self.state = State::Flushing { until, peer_closed: false };
+        (self.state, self.since) = (State::Flushing { peer_closed: false }, until);
         if let Some(goodbye) = goodbye {
             self.outbox.push(Item::reply(goodbye, now));
         }
@@ -340,7 +331,7 @@ impl Session {
     /// The peer sent FIN while its end was decided. Answers whether pending frames may still reach it.
     pub fn peer_closed(&mut self) -> bool {
         match &mut self.state {
-            State::Flushing { peer_closed, .. } => {
+            State::Flushing { peer_closed } => {
                 *peer_closed = true;
                 true
             }

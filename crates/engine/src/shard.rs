@@ -24,7 +24,7 @@ use crate::config::{Config, Limits};
 use crate::counters::Counters;
 use crate::deliveries::Deliveries;
 use crate::drain::Drain;
-use crate::identity::{Identities, Identity};
+use crate::identity::Identities;
 use crate::ids::{ConnId, Sequence, Slot};
 use crate::ingest::{Ingest, Source};
 use crate::latency::Latencies;
@@ -111,22 +111,18 @@ impl Shard {
             session.note_received(bytes.len());
         }
         let active = self.clock.active();
+        let held_before = session.partial_publish();
         loop {
             let session = &mut self.slots[slot];
             if !session.accepts_frames() {
                 break;
             }
             let served = match session.next_request(&mut bytes, &self.config, active) {
-                Ok(None) => {
-                    if let Err(fault) = self.hold_partial(slot) {
-                        self.close(slot, fault);
-                    }
-                    break;
-                }
+                Ok(None) => break,
                 Ok(Some(Request::Publish { payload, peer })) => {
                     let source = Source { conn, peer, shard: self.config.shard };
                     let taken = match (&mut self.ingest, self.identities.get(slot)) {
-                        (Some(ingest), Some(Identity { account, .. })) if account.access().publish => {
+                        (Some(ingest), Some(account)) if account.access().publish => {
                             ingest.publish(payload, source, account, self.clock.now(), active)
                         }
                         (Some(_), _) => Err(not_permitted("publish events", "publish")),
@@ -146,6 +142,9 @@ impl Shard {
             if let Err(fault) = served {
                 self.close(slot, fault);
             }
+        }
+        if let Err(fault) = self.hold_partial(slot, held_before) {
+            self.close(slot, fault);
         }
         &[]
     }
@@ -253,7 +252,7 @@ impl Shard {
     }
 
     fn subscribe(&mut self, slot: Slot, mode: Mode, resume_after: Option<u64>) -> Result<(), Fault> {
-        if !self.identities.get(slot).is_some_and(|identity| identity.account.access().subscribe) {
+        if !self.identities.get(slot).is_some_and(|account| account.access().subscribe) {
             return Err(not_permitted("subscribe", "subscribe"));
         }
         self.unsubscribe(slot);

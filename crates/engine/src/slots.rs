@@ -7,7 +7,7 @@ use crate::ids::{ConnId, Slot};
 use crate::network::AddressKey;
 use crate::session::Session;
 
-/// Sessions by slot. A slot is used again after its connection ended, under the next generation.
+/// Sessions by slot. A slot is used again after its connection ended, under another generation.
 #[derive(Debug, Default)]
 pub(crate) struct Slots {
     sessions: Vec<Session>,
@@ -31,13 +31,11 @@ impl Slots {
         self.opened += 1;
         match self.free.pop() {
             Some(slot) => {
-                let session = &mut self.sessions[slot.index()];
-                let generation = session.generation().wrapping_add(1);
-                *session = Session::new(peer, self.opened, generation, active, proxied, tls);
+                self.sessions[slot.index()] = Session::new(peer, self.opened, active, proxied, tls);
                 slot
             }
             None => {
-                self.sessions.push(Session::new(peer, self.opened, 0, active, proxied, tls));
+                self.sessions.push(Session::new(peer, self.opened, active, proxied, tls));
                 Slot(self.sessions.len() as u32 - 1)
             }
         }

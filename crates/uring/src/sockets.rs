@@ -38,7 +38,7 @@ const SLOT_BITS: u32 = 24;
 pub struct SocketId {
     /// Below [`SLOTS`].
     pub slot: u32,
-    /// Counts the connections of the slot.
+    /// Differs for each connection of the slot.
     pub generation: u32,
 }
 

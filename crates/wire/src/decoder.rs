@@ -17,7 +17,7 @@ pub struct Decoder {
 struct Partial {
     /// From the first byte of a frame; at most the whole frame.
     bytes: Vec<u8>,
-    /// The frame was handed out; its bytes go at the next call.
+    /// The frame was handed out, or is none; its bytes go at the next call.
     taken: bool,
 }
 
@@ -60,9 +60,8 @@ impl Decoder {
         }
         let Some(partial) = &mut self.partial else { return Ok(None) };
         partial.fill(HEADER_LEN, input);
-        let Some(header) = Header::parse(&partial.bytes, max_payload)? else {
-            return Ok(None);
-        };
+        let parsed = Header::parse(&partial.bytes, max_payload).inspect_err(|_| partial.taken = true)?;
+        let Some(header) = parsed else { return Ok(None) };
         partial.fill(header.frame_len(), input);
         if partial.bytes.len() < header.frame_len() {
             return Ok(None);

@@ -70,11 +70,7 @@ impl Session {
     /// Its address is known: TLS or AUTH comes next. Answers whether it is TLS.
     pub fn proxy_header_taken(&mut self) -> bool {
         let State::AwaitingProxyHeader { tls, .. } = self.state else { return false };
-        self.state = if tls {
-            State::Handshaking
-        } else {
-            State::Unauthenticated { since: self.opened, certificate: None }
-        };
+        self.state = if tls { State::Handshaking } else { State::Unauthenticated { certificate: None } };
         tls
     }
 
@@ -94,26 +90,24 @@ impl Session {
             return false;
         }
         let is_there = certificate.user.is_some() || certificate.subject.is_some();
-        self.state =
-            State::Unauthenticated { since: now, certificate: is_there.then(|| Box::new(certificate)) };
+        self.state = State::Unauthenticated { certificate: is_there.then(|| Box::new(certificate)) };
+        self.restart(now);
         true
     }
 
     /// The name in its certificate, which stands for AUTH's; `None` once it has authenticated.
     pub fn certified_user(&self) -> Option<&str> {
         match &self.state {
-            State::Unauthenticated { certificate: Some(certificate), .. } => certificate.user.as_deref(),
+            State::Unauthenticated { certificate: Some(certificate) } => certificate.user.as_deref(),
             _ => None,
         }
     }
 
     /// AUTH was accepted. Answers with the subject of its certificate.
     pub fn authenticated(&mut self, now: ActiveTime) -> Option<Box<str>> {
-        let authenticated = State::Authenticated { heartbeat: now, subscription: None };
-        match std::mem::replace(&mut self.state, authenticated) {
-            State::Unauthenticated { certificate, .. } => {
-                certificate.and_then(|certificate| certificate.subject)
-            }
+        self.restart(now);
+        match std::mem::replace(&mut self.state, State::Authenticated { subscription: None }) {
+            State::Unauthenticated { certificate } => certificate.and_then(|certificate| certificate.subject),
             _ => None,
         }
     }

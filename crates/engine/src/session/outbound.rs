@@ -38,21 +38,21 @@ pub(crate) enum Offer {
 impl Session {
     pub fn subscription(&self) -> Option<&Subscription> {
         match &self.state {
-            State::Authenticated { subscription, .. } => subscription.as_ref(),
+            State::Authenticated { subscription } => subscription.as_ref(),
             _ => None,
         }
     }
 
     fn subscription_mut(&mut self) -> Option<&mut Subscription> {
         match &mut self.state {
-            State::Authenticated { subscription, .. } => subscription.as_mut(),
+            State::Authenticated { subscription } => subscription.as_mut(),
             _ => None,
         }
     }
 
     /// Makes it a subscriber.
     pub fn subscribe(&mut self, mode: Mode, new: Subscription) {
-        if let State::Authenticated { subscription, .. } = &mut self.state {
+        if let State::Authenticated { subscription } = &mut self.state {
             *subscription = Some(new);
             self.mode = Some(mode);
         }
@@ -61,7 +61,7 @@ impl Session {
     /// Ends its subscription. A batch that is being sent must have been detached.
     pub fn unsubscribe(&mut self) -> Option<Membership> {
         match &mut self.state {
-            State::Authenticated { subscription, .. } => {
+            State::Authenticated { subscription } => {
                 subscription.take().map(|subscription| subscription.membership)
             }
             _ => None,
@@ -95,9 +95,7 @@ impl Session {
     #[inline]
     pub fn batch_group(&self) -> Option<GroupId> {
         match &self.state {
-            State::Authenticated { subscription: Some(subscription), .. }
-                if self.sending == Sending::Batch =>
-            {
+            State::Authenticated { subscription: Some(subscription) } if self.sending == Sending::Batch => {
                 Some(subscription.membership.group)
             }
             _ => None,
@@ -215,10 +213,10 @@ impl Session {
                     self.sending = Sending::Frame;
                     return Step::Send(frame.clone(), offset);
                 }
-                match *state {
-                    State::Flushing { peer_closed: true, .. } => Step::Release { reset: false },
-                    State::Flushing { until, .. } => {
-                        self.state = State::Lingering { until };
+                match state {
+                    State::Flushing { peer_closed: true } => Step::Release { reset: false },
+                    State::Flushing { peer_closed: false } => {
+                        self.state = State::Lingering;
                         Step::Shutdown
                     }
                     _ => Step::Nothing,

@@ -73,8 +73,8 @@ impl Session {
         }
     }
 
-    /// The request in the next frame of `bytes`, whose front is taken; `None` once they are used up: then call
-    /// [`Session::release_decoder`].
+    /// The request in the next frame of `bytes`, whose front is taken; `None` once they are used up. Call
+    /// [`Session::release_decoder`] after the last.
     ///
     /// # Errors
     /// If the bytes are no frame, or one that isn't allowed.
@@ -90,7 +90,7 @@ impl Session {
         let Some(frame) = decoder.next(bytes, payload_max)? else { return Ok(None) };
         match state {
             State::Authenticated { .. } => after_auth(frame, peer.ip, budget, config, now).map(Some),
-            State::Unauthenticated { certificate, .. } => {
+            State::Unauthenticated { certificate } => {
                 let user = certificate.as_ref().and_then(|certificate| certificate.user.as_deref());
                 before_auth(frame, user, config).map(Some)
             }
@@ -98,18 +98,20 @@ impl Session {
         }
     }
 
-    /// Gives back the memory of a frame that was handed out. Answers with the bytes of an unfinished PUBLISH that the
-    /// shard counts for it, and with those that there are now and that it counts from now on.
-    pub fn release_decoder(&mut self) -> (u32, u32) {
-        self.decoder.release();
-        let held = self.decoder.publish_buffered() as u32; // at most a frame
-        (std::mem::replace(&mut self.partial_publish, held), held)
+    /// Bytes of an unfinished PUBLISH that it holds.
+    #[inline]
+    pub fn partial_publish(&self) -> u32 {
+        self.decoder.publish_buffered() as u32 // at most a frame
     }
 
-    /// Drops what came of a frame. Answers with the bytes of an unfinished PUBLISH that the shard counted for it.
-    pub fn drop_decoder(&mut self) -> u32 {
+    /// Gives back the memory of a frame that was handed out.
+    pub fn release_decoder(&mut self) {
+        self.decoder.release();
+    }
+
+    /// Drops what came of a frame.
+    pub fn drop_decoder(&mut self) {
         self.decoder = Decoder::new();
-        std::mem::take(&mut self.partial_publish)
     }
 
     /// Counts one more frame against its budget.
@@ -122,9 +124,7 @@ impl Session {
 
     /// HEARTBEAT came.
     pub fn heartbeat_received(&mut self, now: ActiveTime) {
-        if let State::Authenticated { heartbeat, .. } = &mut self.state {
-            *heartbeat = now;
-        }
+        self.restart(now);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::shard::tests::config;
 const PEER: ([u8; 4], u16) = ([127, 0, 0, 1], 1);
 
 fn session(is_authenticated: bool) -> Session {
-    let mut session = Session::new(PEER.into(), 1, 0, 0, false, false);
+    let mut session = Session::new(PEER.into(), 1, 0, false, false);
     if is_authenticated {
         assert_eq!(session.authenticated(0), None);
     }

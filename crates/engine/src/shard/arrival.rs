@@ -9,7 +9,7 @@ use crate::action::{Refused, Secured};
 use crate::auth::Grant;
 use crate::close::{CloseReason, Fault};
 use crate::config::ProxyProtocol;
-use crate::identity::Identity;
+use crate::identity::Account;
 use crate::ids::{ConnId, Sequence, Slot};
 use crate::limit::Limit;
 use crate::network::AddressKey;
@@ -151,7 +151,7 @@ impl Shard {
         self.counters.authenticated += 1;
         self.leave_pre_auth(slot);
         let subject = self.slots[slot].authenticated(active);
-        self.identities.insert(slot, Identity::new(account, subject, client));
+        self.identities.insert(slot, account, subject, client);
         self.rearm(slot);
         self.enqueue(slot, self.ack(MsgType::Auth, Sequence::default()))?;
         if self.slots[slot].is_draining() { self.enqueue(slot, go_away(slot)) } else { Ok(()) }
@@ -160,7 +160,7 @@ impl Shard {
     /// Closes the connections of users that aren't listed any more, and the subscribers that may not subscribe any more.
     pub(super) fn close_unpermitted(&mut self) {
         for slot in (0..self.slots.end().0).map(Slot) {
-            let Some(access) = self.identities.get(slot).map(|identity| identity.account.access()) else {
+            let Some(access) = self.identities.get(slot).map(Account::access) else {
                 continue;
             };
             if !access.subscribe && !access.publish {

@@ -87,16 +87,20 @@ impl Shard {
 
     /// The connection publishes no more.
     pub(super) fn stop_publishing(&mut self, slot: Slot) {
-        let held = self.slots[slot].drop_decoder();
+        let session = &mut self.slots[slot];
+        let held = session.partial_publish();
+        session.drop_decoder();
         if let Some(ingest) = &mut self.ingest {
             ingest.hold(held, 0);
             ingest.left(slot);
         }
     }
 
-    /// Counts what a connection holds of an unfinished PUBLISH.
-    pub(super) fn hold_partial(&mut self, slot: Slot) -> Result<(), Fault> {
-        let (before, held) = self.slots[slot].release_decoder();
+    /// Counts what a connection holds of an unfinished PUBLISH, where it held `before`. Received bytes have to be used up.
+    pub(super) fn hold_partial(&mut self, slot: Slot, before: u32) -> Result<(), Fault> {
+        let session = &mut self.slots[slot];
+        session.release_decoder();
+        let held = session.partial_publish();
         if before == held || self.ingest.as_mut().is_none_or(|ingest| ingest.hold(before, held)) {
             return Ok(());
         }

@@ -61,13 +61,10 @@ impl Shard {
 
     /// Identity of the connection in a slot; without content before its AUTH was accepted.
     pub fn identified(&self, slot: Slot) -> Identified<'_> {
-        match self.identities.get(slot) {
-            Some(identity) => Identified {
-                user: Some(&identity.account.name),
-                subject: identity.subject(),
-                client: identity.client(),
-            },
-            None => Identified::default(),
+        Identified {
+            user: self.identities.get(slot).map(|account| &*account.name),
+            subject: self.identities.subject(slot),
+            client: self.identities.client(slot),
         }
     }
 
