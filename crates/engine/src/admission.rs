@@ -90,14 +90,20 @@ impl Admission {
         Ok(())
     }
 
-    /// Counts an admitted connection for its address.
+    /// Counts an admitted connection for its address, which is asked for where a limit needs it.
     ///
     /// # Errors
     /// The limit that forbids it; it isn't counted then.
-    pub fn admit_address(&mut self, address: AddressKey, limits: &Limits) -> Result<(), Limit> {
+    #[inline]
+    pub fn admit_address(
+        &mut self,
+        address: impl FnOnce() -> AddressKey,
+        limits: &Limits,
+    ) -> Result<(), Limit> {
         if !self.counts_addresses {
             return Ok(());
         }
+        let address = address();
         let held = self.held.get(&address).copied().unwrap_or_default();
         if limits.connections_per_address.is_some_and(|most| held.connections >= most.get()) {
             return Err(Limit::ConnectionsPerAddress);
@@ -131,7 +137,12 @@ impl Admission {
     }
 
     /// A connection that was counted for its address is gone.
-    pub fn left(&mut self, address: AddressKey) {
+    #[inline]
+    pub fn left(&mut self, address: impl FnOnce() -> AddressKey) {
+        if !self.counts_addresses {
+            return;
+        }
+        let address = address();
         if let Some(held) = self.held.get_mut(&address) {
             held.connections -= 1;
             if held.connections == 0 {

@@ -256,10 +256,10 @@ impl Shard {
             return Err(not_permitted("subscribe", "subscribe"));
         }
         self.unsubscribe(slot);
-        let number = self.slots[slot].number();
-        let joined = self.streams.join(slot, number, mode, resume_after, self.clock.now());
+        let session = &mut self.slots[slot];
+        let joined = self.streams.join(slot, session.number(), mode, resume_after, self.clock.now());
+        session.subscribe(mode, joined);
         self.counters.subscribed += 1;
-        self.slots[slot].subscribe(mode, joined);
         self.enqueue(slot, self.ack(MsgType::Subscribe, joined.next_sequence))
     }
 

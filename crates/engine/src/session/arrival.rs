@@ -79,11 +79,6 @@ impl Session {
         self.is_counted = true;
     }
 
-    /// Answers whether it counted among the connections of its address; it doesn't any more.
-    pub fn uncount(&mut self) -> bool {
-        std::mem::take(&mut self.is_counted)
-    }
-
     /// The TLS handshake is done, with a verified certificate or without. False if there was none underway.
     pub fn secured(&mut self, certificate: Certificate, now: ActiveTime) -> bool {
         if !self.is_handshaking() {

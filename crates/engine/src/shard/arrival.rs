@@ -35,7 +35,7 @@ impl Shard {
         if let Some((reason, limit)) = refused {
             return Err(self.refused(reason, limit, tls || proxied));
         }
-        if !proxied && let Err(limit) = self.admit_address(peer.ip().into(), tls) {
+        if !proxied && let Err(limit) = self.admit_address(|| peer.ip().into(), tls) {
             self.admission.take_back(&self.config.limits);
             return Err(self.refused(CloseReason::ServerBusy, Some(limit), tls));
         }
@@ -106,7 +106,7 @@ impl Shard {
     fn arrived(&mut self, slot: Slot) -> bool {
         let session = &mut self.slots[slot];
         let (address, tls) = (session.address(), session.proxy_header_taken());
-        match self.admit_address(address, tls) {
+        match self.admit_address(|| address, tls) {
             Ok(()) => self.slots[slot].count_for_address(),
             Err(limit) => {
                 self.close(slot, Fault::limit(limit, CloseReason::ServerBusy, limit.refusal()));
@@ -118,8 +118,8 @@ impl Shard {
     }
 
     /// Looks at what is known of an address. A handshake is too dear for one that failed to authenticate too often.
-    fn admit_address(&mut self, address: AddressKey, tls: bool) -> Result<(), Limit> {
-        if tls && self.auth_limiter.check(address, self.clock.active()).is_err() {
+    fn admit_address(&mut self, address: impl Fn() -> AddressKey, tls: bool) -> Result<(), Limit> {
+        if tls && self.auth_limiter.check(address(), self.clock.active()).is_err() {
             return Err(Limit::AuthFailures);
         }
         self.admission.admit_address(address, &self.config.limits)

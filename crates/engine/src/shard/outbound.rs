@@ -204,12 +204,12 @@ impl Shard {
     #[inline(never)]
     fn release(&mut self, conn: ConnId, reset: bool) -> Action {
         let slot = conn.slot;
-        let session = &mut self.slots[slot];
+        let session = &self.slots[slot];
         if session.is_blocked() {
             self.counters.lagging -= 1;
         }
-        if session.uncount() {
-            self.admission.left(session.address());
+        if session.is_counted() {
+            self.admission.left(|| session.address());
         }
         self.wheel.disarm(slot);
         self.slots.release(slot);
