@@ -38,10 +38,16 @@ impl Secret {
         SystemRandom::new().fill(&mut secret).map_err(|_| {
             StoreError::state("making", &path)(io::Error::other("the system gives no random bytes"))
         })?;
+        // It gets its name when it is whole: after a power cut there is all of it, or nothing.
+        let unnamed = state.join(format!("{NAME}.{}.tmp", std::process::id()));
         let write = || -> io::Result<()> {
-            let mut file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path)?;
+            let mut file =
+                fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unnamed)?;
             file.write_all(&secret)?;
             file.sync_all()?;
+            let named = fs::hard_link(&unnamed, &path);
+            fs::remove_file(&unnamed)?;
+            named?;
             files::sync_parent(&path)
         };
         match write() {
