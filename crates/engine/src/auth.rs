@@ -172,6 +172,9 @@ impl fmt::Debug for User {
 #[derive(Clone)]
 struct Padded([u8; CREDENTIAL_BYTES + 1]);
 
+// No byte is left over when it is compared by words.
+const _: () = assert!((CREDENTIAL_BYTES + 1).is_multiple_of(size_of::<u64>()));
+
 impl Padded {
     fn as_str(&self) -> &str {
         let length = usize::from(self.0[0]);
@@ -195,7 +198,7 @@ impl Padded {
         self.words()[..].ct_eq(&offered.words()[..]) & usable
     }
 
-    /// Its bytes, which are compared many at a time.
+    /// All of its bytes, which are compared many at a time.
     fn words(&self) -> [u64; (CREDENTIAL_BYTES + 1) / size_of::<u64>()] {
         let (words, _) = self.0.as_chunks();
         std::array::from_fn(|word| u64::from_ne_bytes(words[word]))

@@ -8,8 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Niceness of these threads: where others want the same CPU, those get 98 % of it.
 const NICENESS: i32 = 19;
 
-/// A runtime whose threads have low priority, one for two CPUs: also a thread that yields at once has slowed down the other
-/// hyperthread of its core, and emptied its caches.
+/// A runtime whose threads have low priority, one for two CPUs.
 pub struct Background(Option<Runtime>);
 
 impl Background {

@@ -247,7 +247,7 @@ pub fn figure(title: &str, figures: [Option<f64>; 2]) -> Markup {
                 (Some(_), Some(0.0)) => span.before { "as in the period before" },
                 (Some(before), Some(change)) => span.before {
                     (if change > 0.0 { "▲ " } else if change < 0.0 { "▼ " } else { "" })
-                    (size_of(change)) ", before: " (number::number(before))
+                    (size_of(change, before)) ", before: " (number::number(before))
                 }
                 (Some(before), None) => span.before { "before: " (number::number(before)) },
                 (None, _) => span.before { "nothing in the period before" },
@@ -256,10 +256,10 @@ pub fn figure(title: &str, figures: [Option<f64>; 2]) -> Markup {
     }
 }
 
-/// A change in percent; one to more than the tenfold as a multiple.
-fn size_of(change: f64) -> String {
+/// A change in percent of the figure before; one to more than the tenfold as a multiple.
+fn size_of(change: f64, before: f64) -> String {
     let rounded = |number: f64| number::number((number.abs() * 10.0).round() / 10.0);
-    if change > 900.0 {
+    if change > 900.0 && before > 0.0 {
         format!("{} ×", rounded(change / 100.0 + 1.0))
     } else {
         format!("{} %", rounded(change))
