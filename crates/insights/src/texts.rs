@@ -1,22 +1,27 @@
 //! Distinct texts with numbers: columns of many rows and few values.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringViewArray};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::error::ArrowError;
 
+/// Views of one column whose numbers are kept at hand.
+const VIEWS: usize = 256;
+
 /// Distinct texts; number 0 is the empty one.
 #[derive(Clone, Debug)]
 pub struct Texts {
-    numbers: HashMap<String, u32>,
-    texts: Vec<String>,
+    numbers: HashMap<Arc<str>, u32, foldhash::fast::RandomState>,
+    texts: Vec<Arc<str>>,
 }
 
 impl Default for Texts {
     fn default() -> Self {
-        Self { numbers: HashMap::from([(String::new(), 0)]), texts: vec![String::new()] }
+        let empty = Arc::<str>::from("");
+        Self { numbers: HashMap::from_iter([(empty.clone(), 0)]), texts: vec![empty] }
     }
 }
 
@@ -27,8 +32,9 @@ impl Texts {
             return *number;
         }
         let number = self.texts.len() as u32;
-        self.numbers.insert(text.to_owned(), number);
-        self.texts.push(text.to_owned());
+        let text = Arc::<str>::from(text);
+        self.numbers.insert(text.clone(), number);
+        self.texts.push(text);
         number
     }
 
@@ -49,29 +55,31 @@ impl Texts {
     pub fn column(&mut self, column: &ArrayRef) -> Result<Vec<u32>, ArrowError> {
         let column = cast(column, &DataType::Utf8View)?;
         let column: &StringViewArray = column.as_string_view();
-        let mut known: Option<(u128, u32)> = None;
+        // The view of the empty text is 0, as its number.
+        let mut known = [(0_u128, 0_u32); VIEWS];
         let number = |row: usize| {
             if !column.is_valid(row) {
                 return 0;
             }
             let view = column.views()[row];
-            match known.filter(|(before, _)| *before == view) {
-                Some((_, number)) => number,
-                None => {
-                    let number = self.number(column.value(row));
-                    known = Some((view, number));
-                    number
-                }
+            let known = &mut known[place(view)];
+            if known.0 != view {
+                *known = (view, self.number(column.value(row)));
             }
+            known.1
         };
         Ok((0..column.len()).map(number).collect())
     }
 }
 
+/// Place of a view among those at hand.
+fn place(view: u128) -> usize {
+    let mixed = (view as u64 ^ (view >> 64) as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (mixed >> 56) as usize % VIEWS
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use datafusion::arrow::array::StringArray;
 
     use super::*;

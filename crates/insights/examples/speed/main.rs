@@ -1,4 +1,5 @@
-//! Measures analyses and pages over generated events: `speed DIRECTORY EVENTS`. Tables that are there already are used again.
+//! Measures analyses and pages over generated events: `speed DIRECTORY EVENTS [PART…]`. Tables that are there already are used again.
+//! Parts are `update`, `explore` and `pages`; without one, all are measured.
 //!
 //! A month of a shop: persons with visits of some minutes, steps of a funnel, devices that sign in later, spans, logs, host
 //! metrics and a bill. Each figure is the median of five, after one that isn't counted; two threads.
@@ -38,17 +39,18 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
     let (Some(directory), Some(events)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: speed DIRECTORY EVENTS".into());
+        return Err("usage: speed DIRECTORY EVENTS [update|explore|pages]…".into());
     };
+    let parts: Vec<String> = arguments.collect();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
         .thread_stack_size(16 << 20)
         .build()?;
-    runtime.block_on(run(PathBuf::from(directory), events.parse()?))
+    runtime.block_on(run(PathBuf::from(directory), events.parse()?, &parts))
 }
 
-async fn run(directory: PathBuf, events: u64) -> Result<(), Failure> {
+async fn run(directory: PathBuf, events: u64, parts: &[String]) -> Result<(), Failure> {
     let tables = Tables::at(directory.to_str().ok_or("the directory's name is no UTF-8")?, None)?;
     if tables.open_named("events").await?.is_none() {
         make(&tables, events).await?;
@@ -58,9 +60,17 @@ async fn run(directory: PathBuf, events: u64) -> Result<(), Failure> {
     let ids = Ids::Files(tables.state().to_owned());
     let engine = Arc::new(Engine::open(&tables, Vec::new(), ids, Geo::default(), limits).await?);
     println!("{:<44} {:>12}", "question", "ms");
-    update(&tables, &engine, events).await?;
-    explore(&engine).await?;
-    pages(&engine).await
+    let is_asked = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    if is_asked("update") {
+        update(&tables, &engine, events).await?;
+    }
+    if is_asked("explore") {
+        explore(&engine).await?;
+    }
+    if is_asked("pages") {
+        pages(&engine).await?;
+    }
+    Ok(())
 }
 
 /// Imports a month of events, and compacts them as the warehouse does.
