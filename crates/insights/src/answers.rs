@@ -27,7 +27,7 @@ const REST: u32 = 9;
 /// Age beyond which nobody gets an answer, though the tables are the same: its period ends in the past.
 const AGE_MAX: Duration = Duration::from_secs(3_600);
 /// Time that a visitor waits for an answer: the page says then that it is being computed.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(200);
 /// Answers that are kept; the oldest go.
 const KEPT_MAX: usize = 500;
 /// Time between two looks at the answers of all items.

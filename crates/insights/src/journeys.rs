@@ -105,15 +105,14 @@ impl Reader {
     /// # Errors
     /// If a column has another type.
     pub fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        let (users, devices) = (self.ids.column(batch.column(0))?, self.ids.column(batch.column(1))?);
+        let ids = self.ids.first(&[batch.column(0), batch.column(1)])?;
         let times = cast(batch.column(2), &DataType::Int64)?;
         let times = times.as_primitive::<Int64Type>();
         let names = self.names.column(batch.column(3))?;
         let marks: Option<&BooleanArray> = batch.columns().get(4).and_then(|marks| marks.as_boolean_opt());
         let is_by_day = batch.schema().field(2).name() == DAY;
         self.persons.resize(self.ids.count(), None);
-        for row in 0..batch.num_rows() {
-            let id = if users[row] != 0 { users[row] } else { devices[row] };
+        for (row, id) in ids.into_iter().enumerate() {
             if id == 0 {
                 continue;
             }

@@ -48,27 +48,42 @@ impl Texts {
         self.texts.len()
     }
 
-    /// Numbers of a column's texts; 0 where there is none. The same text again is found by its view, without a look at its bytes.
+    /// Numbers of a column's texts; 0 where there is none.
     ///
     /// # Errors
     /// If the column has a type without texts.
     pub fn column(&mut self, column: &ArrayRef) -> Result<Vec<u32>, ArrowError> {
-        let column = cast(column, &DataType::Utf8View)?;
-        let column: &StringViewArray = column.as_string_view();
-        // The view of the empty text is 0, as its number.
-        let mut known = [(0_u128, 0_u32); VIEWS];
+        self.first(&[column])
+    }
+
+    /// Numbers of the texts of each row's first column that has one; 0 where none has. The same text again is found by its view,
+    /// without a look at its bytes.
+    ///
+    /// # Errors
+    /// If a column has a type without texts.
+    pub fn first(&mut self, columns: &[&ArrayRef]) -> Result<Vec<u32>, ArrowError> {
+        let columns: Result<Vec<_>, _> =
+            columns.iter().map(|column| cast(column, &DataType::Utf8View)).collect();
+        let columns = columns?;
+        let rows = columns.first().map_or(0, |column| column.len());
+        let mut columns: Vec<(&StringViewArray, _)> =
+            columns.iter().map(|column| (column.as_string_view(), [(0, 0); VIEWS])).collect();
         let number = |row: usize| {
-            if !column.is_valid(row) {
-                return 0;
+            for (column, known) in &mut columns {
+                // The view of an empty text is 0, as that of a null may be.
+                let view = column.views()[row];
+                if view == 0 || !column.is_valid(row) {
+                    continue;
+                }
+                let known = &mut known[place(view)];
+                if known.0 != view {
+                    *known = (view, self.number(column.value(row)));
+                }
+                return known.1;
             }
-            let view = column.views()[row];
-            let known = &mut known[place(view)];
-            if known.0 != view {
-                *known = (view, self.number(column.value(row)));
-            }
-            known.1
+            0
         };
-        Ok((0..column.len()).map(number).collect())
+        Ok((0..rows).map(number).collect())
     }
 }
 
@@ -93,5 +108,8 @@ mod tests {
         assert_eq!(texts.column(&column).unwrap(), [1, 0, 2, 2, 0, 1]);
         assert_eq!((texts.number("a"), texts.count()), (2, 3));
         assert_eq!((texts.text(1), texts.text(2)), (long, "a"));
+        let other: ArrayRef = Arc::new(StringArray::from(vec!["b", "a", "", "b", "b", ""]));
+        assert_eq!(texts.first(&[&column, &other]).unwrap(), [1, 2, 2, 2, 3, 1]);
+        assert_eq!(texts.first(&[&other, &column]).unwrap(), [3, 2, 2, 3, 3, 1]);
     }
 }

@@ -1,5 +1,7 @@
 //! Explore: trends, funnels, retention, paths and SQL of one's own. The address has the whole question.
 
+use std::sync::Arc;
+
 use maud::{Markup, html};
 
 use super::behind::Found;
@@ -48,7 +50,10 @@ pub async fn page(visit: &Visit<'_>) -> Result<Content, Problem> {
     let filters = Filters::read(&visit.parameters, 30.0, visit.now);
     let kind = kind(&visit.parameters);
     let answer = ask(visit, kind, &filters).await;
-    let names = if kind == "sql" { Table::default() } else { names(visit, &filters).await? };
+    let names = match kind {
+        "sql" => Arc::default(),
+        _ => visit.names.get(visit.engine, visit.now).await?,
+    };
     let body = html! {
         h1 { "Explore" }
         nav.tabs aria-label="Kinds of questions" {
@@ -75,12 +80,6 @@ pub async fn page(visit: &Visit<'_>) -> Result<Content, Problem> {
         }
     };
     Ok(Content::Html { title: "Explore".to_owned(), current: "explore", body })
-}
-
-/// The most frequent names of events, which the fields suggest.
-async fn names(visit: &Visit<'_>, filters: &Filters) -> Result<Table, Problem> {
-    let sql = "SELECT event_name, count(*) AS n FROM client_events WHERE {period} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 50";
-    Ok(visit.asker.page(&filters.sql(sql, CLIENT)).await?)
 }
 
 /// Frame of a trend. The step of rows of one's own SQL is the smallest one between them.

@@ -8,6 +8,7 @@ mod chart;
 mod explore;
 mod flows;
 mod layout;
+mod names;
 mod number;
 mod points;
 mod report;
@@ -29,6 +30,7 @@ use crate::ask::{AskError, Asker};
 use crate::filters::{Parameters, encoded, now};
 use crate::teams::{self, TEAMS, Team};
 use layout::Frame;
+use names::Names;
 pub use report::{Format, report};
 use visit::{Content, Problem, STYLE, Visit};
 
@@ -42,12 +44,13 @@ const SCRIPT: &str = include_str!("pages.js");
 pub struct Site {
     engine: Arc<Engine>,
     answers: Arc<Answers>,
+    names: Names,
 }
 
 impl Site {
     /// Pages over an engine, with answers that are kept.
     pub fn new(engine: Arc<Engine>, answers: Arc<Answers>) -> Self {
-        Self { engine, answers }
+        Self { engine, answers, names: Names::default() }
     }
 
     async fn answer(&self, path: &str, query: &str, role: &Role) -> Page {
@@ -61,6 +64,7 @@ impl Site {
             role,
             engine: &self.engine,
             answers: &self.answers,
+            names: &self.names,
             parameters: Parameters::parse(query),
             now: now(),
         };

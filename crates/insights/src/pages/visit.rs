@@ -5,6 +5,7 @@ use std::sync::Arc;
 use maud::Markup;
 use tickstream_warehouse_core::query::{Engine, Role};
 
+use super::names::Names;
 use crate::answers::Answers;
 use crate::ask::{AskError, Asker};
 use crate::filters::{Filters, Parameters};
@@ -18,6 +19,8 @@ pub struct Visit<'a> {
     pub asker: Asker<'a>,
     /// Answers of items.
     pub answers: &'a Arc<Answers>,
+    /// Names of events for fields.
+    pub names: &'a Names,
     /// Rights of the user.
     pub role: &'a Role,
     /// The warehouse.

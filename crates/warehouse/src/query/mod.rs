@@ -15,6 +15,7 @@ pub mod limits;
 mod plan_rule;
 mod read_once;
 mod refused;
+mod scan_filters;
 pub mod session;
 pub mod tail;
 pub mod views;

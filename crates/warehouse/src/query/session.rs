@@ -24,6 +24,7 @@ use super::distinct::DistinctAsGroups;
 use super::guard::REMOVED_FUNCTIONS;
 use super::lag_lead::LAG_LEAD;
 use super::read_once::READ_ONCE;
+use super::scan_filters::SCAN_FILTERS;
 use super::yielding::YIELDING;
 use crate::events::schema;
 use crate::{aggregates, functions};
@@ -89,6 +90,7 @@ impl Sessions {
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(list))
             .with_optimizer_rule(Arc::new(DistinctAsGroups))
+            .with_physical_optimizer_rule(Arc::new(SCAN_FILTERS))
             .with_physical_optimizer_rule(Arc::new(YIELDING))
             .with_physical_optimizer_rule(Arc::new(READ_ONCE))
             .with_physical_optimizer_rule(Arc::new(LAG_LEAD))
