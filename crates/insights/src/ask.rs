@@ -1,14 +1,16 @@
 //! Answers: an item's SQL through the warehouse, within the user's rights and limits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::error::ArrowError;
 use futures::StreamExt;
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
 
 use crate::anomaly::streaming::{Cause, Detector};
 use crate::filters::{DAY, Filters, HOUR, PERSONS, time_text};
-use crate::journeys::{Journeys, Reader};
+use crate::journeys::{Journeys, Reader, Selection};
 use crate::table::{Table, Value};
 use crate::teams::{Compute, Gaps, Item, Team};
 
@@ -120,20 +122,38 @@ impl<'a> Asker<'a> {
         self.rows(sql, &self.role.of_pages()).await
     }
 
-    /// Events of persons, by SQL with the columns that [`Reader`] needs.
+    /// Events of persons, by SQL with the columns that [`Reader::add`] needs.
     ///
     /// # Errors
     /// [`AskError`].
     pub async fn journeys(&self, sql: &str) -> Result<Journeys, AskError> {
-        let role = self.role.of_pages();
-        let persons = self.engine.query(PERSONS, &role).await?.collect().await?;
-        let mut reader = Reader::new(&persons)?;
+        let reader = Reader::default();
         // They are summed up here, however many there are.
-        let mut answer = self.engine.query(sql, &role).await?.with_rows_max(u64::MAX);
+        let answer = self.engine.query(sql, &self.role.of_pages()).await?;
+        let mut answer = answer.with_rows_max(u64::MAX);
         while let Some(batch) = answer.next().await {
             reader.add(&batch?)?;
         }
-        Ok(reader.finish())
+        drop(answer);
+        Ok(reader.finish(&self.persons().await?)?)
+    }
+
+    /// Events of persons, by a scan.
+    ///
+    /// # Errors
+    /// [`AskError`].
+    pub async fn selected(&self, selection: Selection) -> Result<Journeys, AskError> {
+        let persons = self.persons().await?;
+        let reader = Arc::new(Reader::default());
+        let (scan, reads) = (selection.scan(), reader.clone());
+        let each = move |batch: &RecordBatch| reads.select(&selection, batch);
+        self.engine.scan(scan, &self.role.of_pages(), each).await?;
+        Ok(reader.finish(&persons)?)
+    }
+
+    /// Persons of ids that belong to another.
+    async fn persons(&self) -> Result<Vec<RecordBatch>, AskError> {
+        Ok(self.engine.query(PERSONS, &self.role.of_pages()).await?.collect().await?)
     }
 
     /// The answer to an item's question, and the figure of the period before.
@@ -192,6 +212,7 @@ impl<'a> Asker<'a> {
         Ok(match item.compute {
             Compute::Rows(compute) => compute(self.page(sql).await?, filters),
             Compute::Journeys(compute) => compute(&self.journeys(sql).await?, filters),
+            Compute::Selected(select, compute) => compute(&self.selected(select(filters)).await?, filters),
         })
     }
 

@@ -187,6 +187,14 @@ impl Filters {
         self.to - self.from
     }
 
+    /// Columns and the value that each must have. A filter that has no column is left out.
+    pub fn columns(&self, columns: Columns) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().filter_map(move |(name, value)| {
+            let (_, column) = columns.iter().find(|(other, _)| other == name)?;
+            Some((*column, value.as_str()))
+        })
+    }
+
     /// SQL of a template: its marks are replaced. A filter that the tables have no column for is left out.
     ///
     /// - `{where}`: the period and the filters; `{period}`: the period alone; `{until}`: filters, and the time up to its end;
@@ -202,10 +210,8 @@ impl Filters {
         let (from, to) = (self.from.to_string(), self.to.to_string());
         let period = format!("timestamp_ns >= {from} AND timestamp_ns < {to}");
         let mut conditions = String::new();
-        for (name, value) in &self.values {
-            if let Some((_, column)) = columns.iter().find(|(other, _)| other == name) {
-                conditions.push_str(&format!(" AND {column} = {}", literal(value)));
-            }
+        for (column, value) in self.columns(columns) {
+            conditions.push_str(&format!(" AND {column} = {}", literal(value)));
         }
         // The values of filters come last, so that a mark in a value stays a text.
         let marks = [

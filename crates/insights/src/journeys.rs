@@ -1,11 +1,8 @@
-//! Persons' events in order of time, read from SQL in columns: some bytes for each event, whatever its texts are.
+//! Persons' events in order of time: some bytes for each event, whatever its texts are.
 
-use std::collections::HashMap;
+mod reader;
 
-use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int64Type};
-use datafusion::arrow::error::ArrowError;
+pub use reader::{Named, Reader, Selection};
 
 use crate::filters::SECOND;
 use crate::sessions::{SessionRules, sessions};
@@ -13,9 +10,6 @@ use crate::texts::Texts;
 
 /// Sessions: 30 minutes idle, 24 hours at most.
 pub const SESSIONS: SessionRules = SessionRules { idle: 30 * 60 * SECOND, length_max: 24 * 3_600 * SECOND };
-
-/// Name of the time's column where events of the same person, day and name count once.
-const DAY: &str = "day";
 
 /// An event of a person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,112 +66,12 @@ pub fn sessions_of(events: &[Event]) -> impl Iterator<Item = &[Event]> {
     sessions(&times, SESSIONS).into_iter().map(|range| &events[range])
 }
 
-/// Reads batches with the columns user_id, anonymous_id, time, name and, if there is a condition, a truth value.
-#[derive(Debug, Default)]
-pub struct Reader {
-    /// Persons of ids that belong to another.
-    users: HashMap<String, String>,
-    ids: Texts,
-    /// Person of each id, as numbers of ids, once it was looked up.
-    persons: Vec<Option<u32>>,
-    names: Texts,
-    rows: Vec<(u32, Event)>,
-}
-
-impl Reader {
-    /// A reader that knows the answer to [`crate::filters::PERSONS`].
-    ///
-    /// # Errors
-    /// If a column has no texts.
-    pub fn new(persons: &[RecordBatch]) -> Result<Self, ArrowError> {
-        let mut users = HashMap::new();
-        for batch in persons {
-            let texts = |place: usize| cast(batch.column(place), &DataType::Utf8);
-            let (ids, of) = (texts(0)?, texts(1)?);
-            let pairs = ids.as_string::<i32>().iter().zip(of.as_string::<i32>());
-            users.extend(pairs.filter_map(|(id, user)| Some((id?.to_owned(), user?.to_owned()))));
-        }
-        Ok(Self { users, ..Self::default() })
-    }
-
-    /// Adds rows. Those without an id are left out.
-    ///
-    /// # Errors
-    /// If a column has another type.
-    pub fn add(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
-        let ids = self.ids.first(&[batch.column(0), batch.column(1)])?;
-        let times = cast(batch.column(2), &DataType::Int64)?;
-        let times = times.as_primitive::<Int64Type>();
-        let names = self.names.column(batch.column(3))?;
-        let marks: Option<&BooleanArray> = batch.columns().get(4).and_then(|marks| marks.as_boolean_opt());
-        let is_by_day = batch.schema().field(2).name() == DAY;
-        self.persons.resize(self.ids.count(), None);
-        for (row, id) in ids.into_iter().enumerate() {
-            if id == 0 {
-                continue;
-            }
-            let person = self.person(id);
-            let is_marked = marks.is_some_and(|marks| marks.is_valid(row) && marks.value(row));
-            let event = (person, Event { time: times.value(row), name: names[row], is_marked });
-            if !is_by_day || self.rows.last() != Some(&event) {
-                self.rows.push(event);
-            }
-        }
-        Ok(())
-    }
-
-    fn person(&mut self, id: u32) -> u32 {
-        if let Some(person) = self.persons[id as usize] {
-            return person;
-        }
-        let person = match self.users.get(self.ids.text(id)) {
-            Some(user) => self.ids.number(user),
-            None => id,
-        };
-        self.persons.resize(self.ids.count(), None);
-        self.persons[id as usize] = Some(person);
-        person
-    }
-
-    /// All events, by person and time.
-    pub fn finish(self) -> Journeys {
-        let mut ends = vec![0_usize; self.ids.count()];
-        for (person, _) in &self.rows {
-            ends[*person as usize] += 1;
-        }
-        let mut sum = 0;
-        for end in &mut ends {
-            sum += std::mem::replace(end, sum);
-        }
-        // Now each is the begin, and moves to the end while events come.
-        let mut events = vec![Event::default(); self.rows.len()];
-        for (person, event) in self.rows {
-            let place = &mut ends[person as usize];
-            events[*place] = event;
-            *place += 1;
-        }
-        let mut begin = 0;
-        for end in &ends {
-            let of_person = &mut events[begin..*end];
-            if !of_person.is_sorted() {
-                of_person.sort_unstable();
-            }
-            begin = *end;
-        }
-        let mut ends: Vec<_> = (0..).zip(ends).collect();
-        // Ids without events of their own end where the one before does.
-        ends.dedup_by_key(|(_, end)| *end);
-        ends.retain(|(_, end)| *end > 0);
-        Journeys { names: self.names, ids: self.ids, ends, events }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use datafusion::arrow::array::{Int64Array, StringArray};
-    use datafusion::arrow::datatypes::{Field, Schema};
+    use datafusion::arrow::array::{Int64Array, RecordBatch, StringArray};
+    use datafusion::arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
 
@@ -207,11 +101,11 @@ mod tests {
             Arc::new(Schema::new(vec![text("anonymous_id"), text("user_id")])),
             vec![Arc::new(StringArray::from(vec!["phone"])), Arc::new(StringArray::from(vec!["anna"]))],
         );
-        let mut reader = Reader::new(&[persons.unwrap()]).unwrap();
+        let reader = Reader::default();
         for row in rows {
             reader.add(&batch(time, std::slice::from_ref(row))).unwrap();
         }
-        let found = reader.finish();
+        let found = reader.finish(&[persons.unwrap()]).unwrap();
         let mut all: Vec<_> = found
             .persons()
             .map(|events| events.iter().map(|event| found.name(event.name)).collect::<Vec<_>>().join(" "))

@@ -38,6 +38,11 @@ impl Texts {
         number
     }
 
+    /// Number of a text that was taken in.
+    pub fn known(&self, text: &str) -> Option<u32> {
+        self.numbers.get(text).copied()
+    }
+
     /// The text of a number.
     pub fn text(&self, number: u32) -> &str {
         &self.texts[number as usize]

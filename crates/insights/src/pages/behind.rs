@@ -7,8 +7,9 @@ use super::number::{number, time};
 use super::points::conditions;
 use super::visit::{Content, Problem, Visit};
 use crate::filters::{CLIENT, Columns, Filters, LINE, SUBJECT, TEXT, TRACE, literal};
+use crate::journeys::Selection;
 use crate::table::{Table, Value};
-use crate::teams::{Behind, Chart, FIRST_EVENTS, FLOWS_SQL, Item, Team, Way, sessions_on};
+use crate::teams::{Behind, Chart, FIRST_EVENTS, Item, Team, Way, sessions_on};
 
 /// Events that are listed; the newest.
 const EVENTS_MAX: usize = 200;
@@ -65,7 +66,7 @@ pub struct Found<'a> {
 impl Found<'_> {
     /// The page of sessions whose path is the point: sessions are no rows of SQL, so those that are listed are its values.
     pub async fn sessions(mut self, visit: &Visit<'_>, way: &Way<'_>) -> Result<Content, Problem> {
-        let events = visit.asker.journeys(&self.filters.sql(FLOWS_SQL, CLIENT)).await?;
+        let events = visit.asker.selected(Selection::steps(self.filters)).await?;
         let found = sessions_on(&events, way, self.point);
         let keys = found.iter().take(EVENTS_MAX).map(|(person, begin)| literal(&format!("{person} {begin}")));
         let keys: Vec<_> = std::iter::once("''".to_owned()).chain(keys).collect();

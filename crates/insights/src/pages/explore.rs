@@ -10,6 +10,7 @@ use super::layout::{filter_form_with, period, sql as sql_details, table};
 use super::points::{Points, conditions};
 use super::visit::{Content, Problem, Visit};
 use crate::filters::{CLIENT, Columns, DAY, Filters, Parameters, literal};
+use crate::journeys::{Named, Selection};
 use crate::paths::Direction;
 use crate::table::{Table, Value};
 use crate::teams::{
@@ -258,7 +259,8 @@ async fn ask(visit: &Visit<'_>, kind: &str, filters: &Filters) -> Result<Option<
             let sql =
                 people_sql("timestamp_ns", "{where}", &format!("event_name IN ({})", list(&steps)), filters);
             let window = (window(parameters) * DAY as f64) as i64;
-            let table = funnel_of(&visit.asker.journeys(&sql).await?, &steps, window);
+            let selection = Selection::events(filters, Named::OneOf(&steps));
+            let table = funnel_of(&visit.asker.selected(selection).await?, &steps, window);
             (sql, table, Chart::Steps("step", "persons"))
         }
         "retention" => {
@@ -273,12 +275,17 @@ async fn ask(visit: &Visit<'_>, kind: &str, filters: &Filters) -> Result<Option<
                 &condition,
                 filters,
             );
-            let table = weekly(&visit.asker.journeys(&sql).await?, filters, names);
+            let selection = match names {
+                [Some(start), Some(back)] => Selection::days(filters, Named::OneOf(&[start, back])),
+                [None, None] => Selection::days(filters, Named::Nameless),
+                _ => Selection::days(filters, Named::All),
+            };
+            let table = weekly(&visit.asker.selected(selection).await?, filters, names);
             (sql, table, Chart::Grid)
         }
         "paths" => {
             let sql = filters.sql(FLOWS_SQL, CLIENT);
-            let table = flows(&visit.asker.journeys(&sql).await?, &way(parameters));
+            let table = flows(&visit.asker.selected(Selection::steps(filters)).await?, &way(parameters));
             (sql, table, Chart::Flows("path", "sessions"))
         }
         _ => {

@@ -1,7 +1,7 @@
 //! Items: a question with its SQL, definition and drawing.
 
 use crate::filters::{Columns, Filters};
-use crate::journeys::Journeys;
+use crate::journeys::{Journeys, Selection};
 use crate::table::Table;
 
 /// A team's page.
@@ -53,8 +53,10 @@ pub struct Item {
 pub enum Compute {
     /// Of rows.
     Rows(fn(Table, &Filters) -> Table),
-    /// Of events of persons: SQL has the columns that [`crate::journeys::Reader`] needs.
+    /// Of events of persons: SQL has the columns that [`crate::journeys::Reader::add`] needs.
     Journeys(fn(&Journeys, &Filters) -> Table),
+    /// Of events of persons that a scan reads: the same as SQL gives, faster.
+    Selected(fn(&Filters) -> Selection, fn(&Journeys, &Filters) -> Table),
 }
 
 /// A figure of an answer, to compare with the period before.

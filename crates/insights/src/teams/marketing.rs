@@ -6,7 +6,7 @@ use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_
 use crate::attribution::{Journey, Rule, Touch, credits, markov, shapley};
 use crate::filters::{CLIENT, DAY, SECOND};
 use crate::funnel::{self, Funnel};
-use crate::journeys::{Event, Journeys, sessions_of};
+use crate::journeys::{Event, Journeys, Named, Selection, sessions_of};
 use crate::statistics::median;
 use crate::table::{Table, Value};
 
@@ -103,7 +103,10 @@ const FUNNEL: Item = Item {
     filters: CLIENT,
     sql: "SELECT user_id, anonymous_id, timestamp_ns, event_name FROM client_events WHERE {where} \
           AND event_name IN ('product_viewed', 'added_to_cart', 'purchased')",
-    compute: Compute::Journeys(|events, _| funnel_of(events, &STEPS, 7 * DAY)),
+    compute: Compute::Selected(
+        |filters| Selection::events(filters, Named::OneOf(&STEPS)),
+        |events, _| funnel_of(events, &STEPS, 7 * DAY),
+    ),
     headline: Headline::Last("of the first step, %", "share, %"),
     chart: Chart::Steps("step", "persons"),
     behind: Behind {

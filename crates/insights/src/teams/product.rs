@@ -6,7 +6,7 @@ use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_
 use super::marketing::week_of;
 use crate::experiment::{Effect, RATIO_ALARM, Variant, effect, sample_ratio};
 use crate::filters::{CLIENT, Columns, DAY, Filters, time_text};
-use crate::journeys::{Event, Journeys, sessions_of};
+use crate::journeys::{Event, Journeys, Named, Selection, sessions_of};
 use crate::paths::{Direction, PathRules, THEN, paths};
 use crate::retention::{Cohorts, Periods, Person, RetentionRules, retention};
 use crate::table::{Table, Value};
@@ -66,7 +66,7 @@ const FLOWS: Item = Item {
     empty: "No session of this period has an interaction.",
     filters: CLIENT,
     sql: FLOWS_SQL,
-    compute: Compute::Journeys(|events, _| flows(events, &FIRST_EVENTS)),
+    compute: Compute::Selected(Selection::steps, |events, _| flows(events, &FIRST_EVENTS)),
     headline: Headline::Sum("sessions"),
     chart: Chart::Flows("path", "sessions"),
     behind: Behind { what: SESSIONS_BEHIND, rows: "", named: PATHS },
@@ -280,7 +280,10 @@ const RETENTION: Item = Item {
     empty: "Nobody came for the first time in this period.",
     filters: CLIENT,
     sql: "SELECT user_id, anonymous_id, timestamp_ns / 86400000000000 * 86400000000000 AS day, '' AS event_name FROM client_events WHERE {until}",
-    compute: Compute::Journeys(|events, filters| weekly(events, filters, [None, None])),
+    compute: Compute::Selected(
+        |filters| Selection::days(filters, Named::Nameless),
+        |events, filters| weekly(events, filters, [None, None]),
+    ),
     headline: Headline::Sum("persons"),
     chart: Chart::Grid,
     behind: Behind {
@@ -389,9 +392,9 @@ mod tests {
             ("timestamp_ns", Arc::new(Int64Array::from_iter_values(0..22)) as ArrayRef),
             ("event_name", texts(|n| format!("e{n:02}"))),
         ]);
-        let mut reader = Reader::new(&[]).expect("no persons");
+        let reader = Reader::default();
         reader.add(&rows.expect("rows")).expect("columns");
-        let events = reader.finish();
+        let events = reader.finish(&[]).expect("no persons");
         let count = |column: &'static str, value: &str| {
             sessions_on(&events, &FIRST_EVENTS, &[(column, value.to_owned())]).len()
         };

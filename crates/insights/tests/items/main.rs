@@ -9,6 +9,7 @@ mod faults;
 mod machines;
 mod pages;
 mod rules;
+mod selections;
 mod world;
 
 /// Fails unless a figure is within `tolerance` of what was planted.

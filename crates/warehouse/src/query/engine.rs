@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringBuilder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, StringArray, StringBuilder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
@@ -262,6 +262,40 @@ impl Engine {
         Ok(Answer::new(rows, as_of, &self.limits, deadline, self.failed.clone(), permit))
     }
 
+    /// Runs `read` over the newest version and the tail above it, admitted and counted as a query.
+    ///
+    /// # Errors
+    /// [`QueryError`] if it isn't admitted, and that of `read`.
+    pub(super) async fn admitted<T>(
+        &self,
+        role: &Role,
+        read: impl AsyncFnOnce(DeltaTable, tail::Tail) -> Result<T, QueryError>,
+    ) -> Result<T, QueryError> {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        let deadline = Instant::now() + self.limits.time;
+        let answered = async {
+            if !role.teams.is_empty() {
+                return Err(Refused::Pages.into());
+            }
+            let _permit = self.permit(deadline).await?;
+            let reading = async {
+                let (table, tail) = self.pin().await?;
+                read(table, tail).await
+            };
+            tokio::time::timeout_at(deadline, reading)
+                .await
+                .map_err(|_| QueryError::Time(self.limits.time))?
+        };
+        let answer = answered.await;
+        self.failed.fetch_add(u64::from(answer.is_err()), Ordering::Relaxed);
+        answer
+    }
+
+    /// Names pseudonyms for those who don't see identifiers.
+    pub(super) fn pseudonyms(&self) -> Namespace {
+        self.secret.pseudonyms()
+    }
+
     async fn permit(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, QueryError> {
         if let Ok(permit) = self.running.clone().try_acquire_owned() {
             return Ok(permit);
@@ -401,15 +435,20 @@ async fn pin(
 fn pseudonym(namespace: Namespace) -> ScalarUDF {
     let replace = move |args: &[ColumnarValue]| -> Result<ColumnarValue, DataFusionError> {
         let array = args[0].to_array(1)?;
-        let texts = cast(&array, &DataType::Utf8)?;
-        let mut builder = StringBuilder::with_capacity(array.len(), array.len() * 36);
-        for text in texts.as_string::<i32>() {
-            // A UUID is mapped, too: with a text before it, it is none.
-            let mapped = text.map(|text| namespace.map(format!("masked {text}").as_bytes()));
-            builder.append_option(mapped.as_ref().and_then(|mapped| std::str::from_utf8(mapped).ok()));
-        }
-        let replaced: ArrayRef = Arc::new(builder.finish());
+        let replaced: ArrayRef =
+            Arc::new(masked_texts(cast(&array, &DataType::Utf8)?.as_string::<i32>(), &namespace));
         Ok(ColumnarValue::Array(cast(&replaced, array.data_type())?))
     };
     create_udf("pseudonym", vec![DataType::Utf8], DataType::Utf8, Volatility::Immutable, Arc::new(replace))
+}
+
+/// Pseudonyms of identifiers.
+pub(super) fn masked_texts(texts: &StringArray, namespace: &Namespace) -> StringArray {
+    let mut builder = StringBuilder::with_capacity(texts.len(), texts.len() * 36);
+    for text in texts {
+        // A UUID is mapped, too: with a text before it, it is none.
+        let mapped = text.map(|text| namespace.map(format!("masked {text}").as_bytes()));
+        builder.append_option(mapped.as_ref().and_then(|mapped| std::str::from_utf8(mapped).ok()));
+    }
+    builder.finish()
 }

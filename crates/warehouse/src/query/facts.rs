@@ -4,7 +4,7 @@ use super::views::Source::{self, Boolean, Column, ItemText, Json, Number, Text, 
 use super::views::View;
 
 /// Kinds of events that people make with an application.
-const CLIENT: [&str; 7] =
+pub const CLIENT: [&str; 7] =
     ["user_interaction", "custom", "video", "performance", "exposure", "feedback", "crash"];
 
 /// All of them.
