@@ -40,8 +40,7 @@ pub async fn update(work: &Work<'_>) -> Result<Option<Done>, TransformError> {
     let is_all = !since(&work.events, seen, &mut dirty).await?;
     let sql = format!("SELECT DISTINCT timestamp_ns / {DAY_NS} FROM events WHERE event_type = 'cost'");
     let with_costs = work.integers(&sql).await?;
-    let parts = exchange.parts()?;
-    let has_part = |day: &i64| parts.contains(&day_name(*day));
+    let has_part = |day: &i64| exchange.has(&day_name(*day));
     let days: BTreeSet<i64> = match is_all {
         true => with_costs,
         // A day whose costs went has a part to be given up.

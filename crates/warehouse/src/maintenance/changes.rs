@@ -32,6 +32,9 @@ pub trait Changes {
     /// Times between which rows of a kind came, the last included, nanoseconds since 1970; which rows isn't known.
     fn between(&mut self, event_type: &str, least: i64, greatest: i64);
 
+    /// Rows of a kind went, those that are shown or some of them.
+    fn went(&mut self, _event_type: &str) {}
+
     /// True if these times say as much as the rows.
     fn is_enough(&self, _least: i64, _greatest: i64) -> bool {
         false
@@ -69,6 +72,7 @@ pub async fn since<C: Changes + Send>(
                 }
                 // Rows went: they are among those of the file, which may be gone.
                 Action::Remove(remove) if remove.data_change && changes.concerns(kind(&remove.path)) => {
+                    changes.went(kind(&remove.path));
                     read(events, &remove.path, changes).await
                 }
                 _ => true,
@@ -103,7 +107,7 @@ async fn rows<C: Changes>(events: &DeltaTable, path: &str, changes: &mut C) -> O
 }
 
 /// Least and greatest time of a file, as its statistics have them, if they aren't too far apart.
-fn times(statistics: Option<&str>) -> Option<(i64, i64)> {
+pub(super) fn times(statistics: Option<&str>) -> Option<(i64, i64)> {
     let statistics: Value = serde_json::from_str(statistics?).ok()?;
     let bound = |which: &str| statistics.get(which)?.get("timestamp_ns")?.as_i64();
     let (least, greatest) = (bound("minValues")?, bound("maxValues")?);

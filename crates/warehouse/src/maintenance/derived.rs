@@ -1,19 +1,30 @@
 //! Parts of derived tables: exchanged when they were computed anew, and rid of what is erased.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
 
-use deltalake::DeltaTable;
 use deltalake::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use deltalake::arrow::compute::filter_record_batch;
+use deltalake::arrow::datatypes::SchemaRef;
+use deltalake::arrow::error::ArrowError;
+use deltalake::kernel::Add;
+use deltalake::logstore::object_store::path::Path;
+use deltalake::logstore::object_store::{ObjectStore, ObjectStoreExt};
+use deltalake::{DeltaTable, DeltaTableError};
+use tokio::task::{JoinError, JoinSet};
 
 use super::MaintenanceError;
 use crate::derived::{DERIVED, Derived, PART};
 use crate::store::commit::{Changes, CommitError};
 use crate::store::numbers::{EVENTS_VERSION, Numbers};
+use crate::store::parquet::WriteError;
 use crate::store::{Tables, commit, parts};
 
 /// Number of a table: the version of its computation.
 const COMPUTATION: &str = "tickstream.computation";
+/// Parts that are made at the same time.
+const MAKERS: usize = 4;
 
 /// A part that was computed.
 #[derive(Debug)]
@@ -24,12 +35,33 @@ pub struct Part {
     pub rows: Vec<RecordBatch>,
 }
 
+/// Makes the rows of a part from its kept ones; none if they stay as they are.
+pub type Make = Box<dyn FnOnce(Vec<RecordBatch>) -> Result<Option<Vec<RecordBatch>>, ArrowError> + Send>;
+
+/// A part that is made beside others.
+pub struct Making {
+    /// Its name.
+    pub name: String,
+    /// The kept rows are needed.
+    pub needs_kept: bool,
+    /// Makes its rows.
+    pub make: Make,
+}
+
+impl fmt::Debug for Making {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Making").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
 /// An exchange of parts of a table: new files first, then one commit. Whoever makes it holds the lease.
 #[derive(Debug)]
 pub struct Exchange {
     derived: &'static Derived,
     table: DeltaTable,
     seen: Option<u64>,
+    /// Files of the parts that are there.
+    kept: HashMap<String, Vec<String>>,
     given: BTreeSet<String>,
     changes: Changes,
     rows: u64,
@@ -47,7 +79,15 @@ impl Exchange {
         let is_same = numbers.get(COMPUTATION) == Some(&derived.computation);
         let seen = numbers.get(EVENTS_VERSION).filter(|_| is_same);
         let seen = seen.and_then(|seen| u64::try_from(*seen).ok());
-        Ok(Self { derived, table, seen, given: BTreeSet::new(), changes: Changes::default(), rows: 0 })
+        let mut kept: HashMap<String, Vec<String>> = HashMap::new();
+        let state = table.snapshot().map_err(MaintenanceError::delta("reading the log"))?;
+        for file in state.log_data().iter() {
+            if let Some(Some(part)) = file.partition_values_map().remove(PART) {
+                kept.entry(part).or_default().push(file.path().into_owned());
+            }
+        }
+        let (given, changes) = (BTreeSet::new(), Changes::default());
+        Ok(Self { derived, table, seen, kept, given, changes, rows: 0 })
     }
 
     /// Version of the table of events that this one was computed from; `None` if all of it is to be computed.
@@ -55,14 +95,63 @@ impl Exchange {
         self.seen
     }
 
-    /// Names of the parts that are there.
+    /// True if a part is there.
+    pub fn has(&self, part: &str) -> bool {
+        self.kept.contains_key(part)
+    }
+
+    /// Columns of a part's kept rows.
     ///
     /// # Errors
-    /// If the log can't be read.
-    pub fn parts(&self) -> Result<BTreeSet<String>, MaintenanceError> {
-        let state = self.table.snapshot().map_err(MaintenanceError::delta("reading the log"))?;
-        let part = |values: std::collections::HashMap<String, Option<String>>| values.get(PART).cloned()?;
-        Ok(state.log_data().iter().filter_map(|file| part(file.partition_values_map())).collect())
+    /// If its file can't be read.
+    pub async fn kept(&self, part: &str, columns: &[&str]) -> Result<Vec<RecordBatch>, MaintenanceError> {
+        kept(self.table.object_store(), self.files(part), Some(columns)).await
+    }
+
+    fn files(&self, part: &str) -> Vec<String> {
+        self.kept.get(part).cloned().unwrap_or_default()
+    }
+
+    /// Makes parts, some at the same time. One without rows goes.
+    ///
+    /// # Errors
+    /// If files can't be read or written.
+    pub async fn make(&mut self, parts: Vec<Making>) -> Result<(), MaintenanceError> {
+        let columns = self.derived.file_schema();
+        let mut makers = JoinSet::new();
+        for part in parts {
+            if makers.len() >= MAKERS {
+                self.take(&mut makers).await?;
+            }
+            let files = if part.needs_kept { self.files(&part.name) } else { Vec::new() };
+            makers.spawn(made(self.table.object_store(), columns.clone(), files, part));
+        }
+        while !makers.is_empty() {
+            self.take(&mut makers).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the next part that was made.
+    async fn take(
+        &mut self,
+        makers: &mut JoinSet<Result<Option<Made>, MaintenanceError>>,
+    ) -> Result<(), MaintenanceError> {
+        let Some(made) = makers.join_next().await else { return Ok(()) };
+        let made = match made.map_err(JoinError::try_into_panic) {
+            Ok(made) => made?,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            // The runtime has ended, and the process with it.
+            Err(Err(_)) => std::future::pending().await,
+        };
+        if let Some((name, file)) = made {
+            if let Some((add, rows)) = file {
+                self.changes.adds.push(add);
+                self.rows += rows;
+            }
+            self.given.insert(name);
+        }
+        Ok(())
     }
 
     /// Gives a part its new rows. Without rows it goes.
@@ -100,6 +189,45 @@ impl Exchange {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A part, and its file with the number of rows, if it has some.
+type Made = (String, Option<(Add, u64)>);
+
+/// Makes a part and writes its file; none if it stays as it is.
+async fn made(
+    store: Arc<dyn ObjectStore>,
+    columns: SchemaRef,
+    files: Vec<String>,
+    part: Making,
+) -> Result<Option<Made>, MaintenanceError> {
+    let Making { name, make, .. } = part;
+    let failed = |error: ArrowError| MaintenanceError::from(WriteError::Parquet(error.into()));
+    let Some(rows) = make(kept(store.clone(), files, None).await?).map_err(failed)? else { return Ok(None) };
+    let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
+    if count == 0 {
+        return Ok(Some((name, None)));
+    }
+    let file = parts::encode(&columns, &rows).map_err(WriteError::from)?;
+    drop(rows);
+    let add = parts::put(&*store, (PART, &name), file).await?;
+    Ok(Some((name, Some((add, count as u64)))))
+}
+
+/// Rows of the files of a part.
+async fn kept(
+    store: Arc<dyn ObjectStore>,
+    files: Vec<String>,
+    columns: Option<&[&str]>,
+) -> Result<Vec<RecordBatch>, MaintenanceError> {
+    let mut rows = Vec::new();
+    for file in files {
+        let failed = |error: DeltaTableError| MaintenanceError::delta("reading files")(error);
+        let bytes = store.get(&Path::from(file)).await.map_err(|error| failed(error.into()))?;
+        let bytes = bytes.bytes().await.map_err(|error| failed(error.into()))?;
+        rows.extend(parts::decode(bytes, columns).map_err(|error| failed(error.into()))?);
+    }
+    Ok(rows)
 }
 
 /// Takes the rows of an erased identifier out of all derived tables: those in which a text is its UUID, or has its JSON. What

@@ -13,6 +13,7 @@ pub mod erase;
 pub mod lease;
 pub mod retention;
 mod rewrite;
+pub mod scan;
 pub mod vacuum;
 pub mod verify;
 
@@ -25,7 +26,7 @@ use crate::store::StoreError;
 use crate::store::commit::CommitError;
 use crate::store::parquet::WriteError;
 
-pub use derived::{Exchange, Part};
+pub use derived::{Exchange, Making, Part};
 pub use lease::Lease;
 
 /// Maintenance that can't go on.

@@ -2,20 +2,34 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use deltalake::arrow::array::RecordBatch;
 use deltalake::arrow::compute::cast;
-use deltalake::arrow::datatypes::SchemaRef;
+use deltalake::arrow::datatypes::{DataType, SchemaRef};
 use deltalake::kernel::{Add, Remove};
-use deltalake::logstore::object_store::ObjectStoreExt;
 use deltalake::logstore::object_store::path::Path;
-use deltalake::parquet::arrow::ArrowWriter;
+use deltalake::logstore::object_store::{ObjectStore, ObjectStoreExt};
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use deltalake::parquet::basic::{Compression, ZstdLevel};
+use deltalake::parquet::arrow::{ArrowWriter, ProjectionMask};
+use deltalake::parquet::basic::{Compression, Encoding};
 use deltalake::parquet::errors::ParquetError;
-use deltalake::parquet::file::properties::WriterProperties;
+use deltalake::parquet::file::properties::{EnabledStatistics, WriterProperties};
+use deltalake::parquet::schema::types::ColumnPath;
 use deltalake::{DeltaTable, DeltaTableError};
 
 use super::parquet::{WriteError, random_name};
+
+/// Columns with values that hardly come twice: a dictionary would cost time and save nothing.
+const UNIQUE: [&str; 9] =
+    ["person", "session_id", "event_id", "duration_s", "begin", "end", "begin_ns", "end_ns", "timestamp_ns"];
+
+/// Rows as the file of a part, which isn't in the store yet.
+#[derive(Debug)]
+pub struct Encoded {
+    bytes: Vec<u8>,
+    /// Number of its rows.
+    pub rows: usize,
+}
 
 /// Writes rows as the file of a part; what the log says of it. `columns` are those of the file, without the one of parts.
 ///
@@ -23,16 +37,27 @@ use super::parquet::{WriteError, random_name};
 /// If the rows don't encode, or the store fails.
 pub async fn write(
     table: &DeltaTable,
-    (column, value): (&str, &str),
+    part: (&str, &str),
     columns: &SchemaRef,
     batches: &[RecordBatch],
 ) -> Result<Add, WriteError> {
-    let (bytes, rows) = encode(columns, batches)?;
+    put(&*table.object_store(), part, encode(columns, batches)?).await
+}
+
+/// Puts a file into the store of a table.
+///
+/// # Errors
+/// [`WriteError::Store`] if the store fails.
+pub async fn put(
+    store: &dyn ObjectStore,
+    (column, value): (&str, &str),
+    Encoded { bytes, rows }: Encoded,
+) -> Result<Add, WriteError> {
     // A value with a colon, such as a time, stands in the path as Delta escapes it: not at all.
     let part = format!("{column}={}", value.replace(':', "-"));
     let path = Path::from_iter([part, format!("part-{}.parquet", random_name())]);
     let size = bytes.len() as i64;
-    let put = table.object_store().put(&path, bytes.into()).await;
+    let put = store.put(&path, bytes.into()).await;
     put.map_err(|source| WriteError::Store { path: path.clone(), source: Box::new(source) })?;
     Ok(Add {
         path: path.to_string(),
@@ -55,14 +80,31 @@ pub async fn write(
 /// If it can't be read.
 pub async fn read(table: &DeltaTable, path: &str) -> Result<Vec<RecordBatch>, DeltaTableError> {
     let bytes = table.object_store().get(&Path::from(path)).await?.bytes().await?;
-    let batches = ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?;
+    Ok(decode(bytes, None)?)
+}
+
+/// Rows in the bytes of a part's file: these columns, or all.
+///
+/// # Errors
+/// If it doesn't decode.
+pub fn decode(bytes: Bytes, columns: Option<&[&str]>) -> Result<Vec<RecordBatch>, ParquetError> {
+    let mut builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+    if let Some(columns) = columns {
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+        builder = builder.with_projection(mask);
+    }
+    // A part fits into memory.
+    let rows = usize::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
+    let batches = builder.with_batch_size(rows.max(1)).build()?;
     Ok(batches.collect::<Result<_, _>>()?)
 }
 
-fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<(Vec<u8>, usize), ParquetError> {
-    let zstd = Compression::ZSTD(ZstdLevel::try_new(3)?);
-    let properties = WriterProperties::builder().set_compression(zstd).build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), columns.clone(), Some(properties))?;
+/// Rows as the file of a part.
+///
+/// # Errors
+/// If they don't encode.
+pub fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<Encoded, ParquetError> {
+    let mut writer = ArrowWriter::try_new(Vec::new(), columns.clone(), Some(properties(columns)))?;
     let mut rows = 0;
     for batch in batches {
         let arrays = columns.fields().iter().zip(batch.columns());
@@ -71,7 +113,28 @@ fn encode(columns: &SchemaRef, batches: &[RecordBatch]) -> Result<(Vec<u8>, usiz
         rows += batch.num_rows();
         writer.write(&batch)?;
     }
-    Ok((writer.into_inner()?, rows))
+    Ok(Encoded { bytes: writer.into_inner()?, rows })
+}
+
+fn properties(columns: &SchemaRef) -> WriterProperties {
+    // Parts are written again and again.
+    let mut builder = WriterProperties::builder().set_compression(Compression::LZ4_RAW);
+    for field in columns.fields() {
+        let column = || ColumnPath::from(field.name().as_str());
+        // Queries leave out what has other numbers or times; texts would stand in the statistics in clear.
+        let statistics = match field.data_type() {
+            DataType::Utf8 | DataType::Binary => EnabledStatistics::None,
+            _ => EnabledStatistics::Chunk,
+        };
+        builder = builder.set_column_statistics_enabled(column(), statistics);
+        if UNIQUE.contains(&field.name().as_str()) {
+            builder = builder.set_column_dictionary_enabled(column(), false);
+            if matches!(field.data_type(), DataType::Int64 | DataType::Timestamp(..)) {
+                builder = builder.set_column_encoding(column(), Encoding::DELTA_BINARY_PACKED);
+            }
+        }
+    }
+    builder.build()
 }
 
 /// Files of the parts whose value `is_given`, to be given up.
