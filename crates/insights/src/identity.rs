@@ -3,6 +3,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
+
 /// One identify or alias event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Link {
@@ -20,7 +22,7 @@ pub struct Link {
 #[derive(Clone, Debug, Default)]
 pub struct Identities {
     /// The user that an anonymous id belongs to, or a user's newer id.
-    linked: HashMap<String, String>,
+    linked: HashMap<String, String, RandomState>,
     refused: Vec<Link>,
 }
 
@@ -31,7 +33,7 @@ impl Identities {
         links.dedup();
         let mut identities = Self::default();
         // Ids that name users, by identify or as the new name of one.
-        let mut users = HashSet::new();
+        let mut users = HashSet::<String, RandomState>::default();
         for link in links {
             let would_merge = users.contains(&link.from) && (!link.is_alias || users.contains(&link.to));
             users.insert(link.to.clone());

@@ -1,13 +1,16 @@
 //! Transformations: tables that are derived from events and kept up to date.
 //!
-//! Commits to the table of events make days dirty, and among them buckets of persons. These parts are computed anew from the
-//! events and exchanged by one commit, so late events, duplicates, identities that are merged or unmerged, erasures and
+//! Commits to the table of events make days dirty, and among them persons. What they had is computed anew from the events, and
+//! parts in which that changes something are exchanged by one commit, so late events, duplicates, identities that are merged or unmerged, erasures and
 //! retention leave the same rows as a rebuild. A process that is killed leaves the parts of before; the next update begins where
 //! that one began. Whoever updates holds the lease of maintenance.
 
 mod costs;
 mod errors;
+mod load;
+mod memo;
 mod people;
+mod rows;
 mod sessions;
 mod stitch;
 
@@ -18,10 +21,12 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type};
 use datafusion::arrow::error::ArrowError;
 use futures::StreamExt;
+use futures::future::try_join;
 use tickstream_warehouse_core::maintenance::changes::Changes;
 use tickstream_warehouse_core::maintenance::{Lease, MaintenanceError};
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
 use tickstream_warehouse_core::store::{DeltaTable, Tables};
+use tokio::task::{JoinError, JoinSet};
 
 const DAY_NS: i64 = crate::filters::DAY;
 
@@ -58,7 +63,12 @@ struct Work<'a> {
     events: DeltaTable,
     /// All parts are computed anew.
     is_rebuild: bool,
+    /// Events that are in memory at a time, about.
+    events_max: u64,
 }
+
+/// Events that are in memory at a time, about. With their order and their visits, each has 50 bytes.
+pub const EVENTS_MAX: u64 = 8_000_000;
 
 /// Brings all derived tables up to the newest version of the events; with `is_rebuild`, from nothing. `engine` must see the
 /// tables alone, without journals. Tables that are up to date aren't named in the answer.
@@ -71,15 +81,27 @@ pub async fn update(
     engine: &Engine,
     is_rebuild: bool,
 ) -> Result<Vec<Done>, TransformError> {
+    update_within(tables, lease, engine, is_rebuild, EVENTS_MAX).await
+}
+
+/// As [`update`], with at most about `events_max` events in memory instead of [`EVENTS_MAX`].
+///
+/// # Errors
+/// As [`update`].
+pub async fn update_within(
+    tables: &Tables,
+    lease: &mut Lease,
+    engine: &Engine,
+    is_rebuild: bool,
+    events_max: u64,
+) -> Result<Vec<Done>, TransformError> {
     let events = tables.open().await.map_err(MaintenanceError::from)?;
-    let work = Work { tables, engine, events, is_rebuild };
-    let mut done = Vec::new();
+    let work = Work { tables, engine, events, is_rebuild, events_max };
     lease.renew().await?;
-    done.extend(sessions::update(&work).await?);
-    lease.renew().await?;
-    done.extend(errors::update(&work).await?);
-    lease.renew().await?;
-    done.extend(costs::update(&work).await?);
+    // Errors and costs use one thread each, sessions more: beside each other they take the least time.
+    let others = try_join(Box::pin(errors::update(&work)), Box::pin(costs::update(&work)));
+    let (mut done, (errors, costs)) = try_join(Box::pin(sessions::update(&work)), others).await?;
+    done.extend(errors.into_iter().chain(costs));
     Ok(done)
 }
 
@@ -110,6 +132,19 @@ impl Work<'_> {
         })
         .await?;
         Ok(found)
+    }
+}
+
+/// The result of the next task that ends; none if there is no task.
+async fn next<T: 'static>(
+    tasks: &mut JoinSet<Result<T, TransformError>>,
+) -> Result<Option<T>, TransformError> {
+    let Some(done) = tasks.join_next().await else { return Ok(None) };
+    match done.map_err(JoinError::try_into_panic) {
+        Ok(done) => done.map(Some),
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        // The runtime has ended, and the process with it.
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 

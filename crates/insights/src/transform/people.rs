@@ -1,9 +1,14 @@
 //! Persons behind ids, as the table `user_identities` keeps them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::Int64Type;
+use datafusion::arrow::error::ArrowError;
+use foldhash::fast::RandomState;
+use futures::StreamExt;
+use tickstream_warehouse_core::maintenance::Exchange;
+use tickstream_warehouse_core::maintenance::scan::Scan;
 
 use super::{TransformError, Work, text, texts};
 use crate::identity::{Identities, Link};
@@ -13,49 +18,40 @@ pub const BUCKETS: u32 = 4;
 
 /// Persons of ids that belong to another; every other id is a person itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct People(HashMap<String, String>);
+pub struct People(HashMap<String, String, RandomState>);
 
 impl People {
     /// As the table has them.
-    pub async fn kept(work: &Work<'_>) -> Result<Self, TransformError> {
-        let mut people = HashMap::new();
-        work.each("SELECT id, person FROM user_identities", |batch| {
-            let (ids, persons) = (texts(batch, 0)?, texts(batch, 1)?);
+    pub async fn kept(identities: &Exchange) -> Result<Self, TransformError> {
+        let mut people = HashMap::default();
+        for batch in identities.kept("all", &["id", "person"]).await? {
+            let (ids, persons) = (texts(&batch, 0)?, texts(&batch, 1)?);
             people
                 .extend((0..ids.len()).map(|row| (ids.value(row).to_owned(), persons.value(row).to_owned())));
-            Ok(())
-        })
-        .await?;
+        }
         Ok(Self(people))
     }
 
     /// From all events that link ids.
     pub async fn linked(work: &Work<'_>) -> Result<Self, TransformError> {
-        const SQL: &str = "SELECT timestamp_ns, event_type, anonymous_id, user_id, json_text(raw_data, 'alias.previous_id'), \
-                           json_text(raw_data, 'alias.user_id') FROM events WHERE event_type IN ('identify', 'alias')";
+        const ALIASES: &str = "SELECT timestamp_ns, json_text(raw_data, 'alias.previous_id'), \
+                               json_text(raw_data, 'alias.user_id') FROM events WHERE event_type = 'alias'";
         let mut links = Vec::new();
-        work.each(SQL, |batch| {
-            let times = batch.column(0).as_primitive::<Int64Type>();
-            let (kinds, anonymous, users) = (texts(batch, 1)?, texts(batch, 2)?, texts(batch, 3)?);
-            let (before, after) = (texts(batch, 4)?, texts(batch, 5)?);
-            for row in 0..batch.num_rows() {
-                let is_alias = text(&kinds, row) == "alias";
-                // The stored event has an alias' ids as the application sent them.
-                let (from, to) = match is_alias {
-                    true => {
-                        let mapped =
-                            |id: &str| if id.is_empty() { String::new() } else { work.engine.identifier(id) };
-                        (mapped(text(&before, row)), mapped(text(&after, row)))
-                    }
-                    false => (text(&anonymous, row).to_owned(), text(&users, row).to_owned()),
-                };
-                if !from.is_empty() && !to.is_empty() {
-                    links.push(Link { time: times.value(row), from, to, is_alias });
+        for piece in Scan::open(&work.events, &["identify"]).await?.pieces() {
+            let mut rows = piece.rows(&["timestamp_ns", "anonymous_id", "user_id"], &[], None)?;
+            while let Some(batch) = rows.next().await {
+                let batch = batch?;
+                let columns =
+                    ["timestamp_ns", "anonymous_id", "user_id"].map(|name| batch.schema().index_of(name));
+                // A file without one of the columns links nothing.
+                if let [Ok(times), Ok(from), Ok(to)] = columns {
+                    let rows = batch.project(&[times, from, to])?;
+                    add(&mut links, &rows, false, str::to_owned)?;
                 }
             }
-            Ok(())
-        })
-        .await?;
+        }
+        // The stored event has an alias' ids as the application sent them.
+        work.each(ALIASES, |batch| add(&mut links, batch, true, |id| work.engine.identifier(id))).await?;
         let identities = Identities::new(links);
         Ok(Self(identities.linked().map(|(id, person)| (id.to_owned(), person.to_owned())).collect()))
     }
@@ -77,6 +73,64 @@ impl People {
         let ids = self.0.keys().chain(other.0.keys());
         let persons = ids.map(|id| (self.person(id), other.person(id)));
         persons.filter(|(here, there)| here != there).collect()
+    }
+}
+
+/// Adds links from rows with a time, an id and the id that it belongs to.
+fn add(
+    links: &mut Vec<Link>,
+    rows: &RecordBatch,
+    is_alias: bool,
+    stored: impl Fn(&str) -> String,
+) -> Result<(), ArrowError> {
+    let times = rows.column(0).as_primitive::<Int64Type>();
+    let (from, to) = (texts(rows, 1)?, texts(rows, 2)?);
+    for row in 0..rows.num_rows() {
+        let (from, to) = (text(&from, row), text(&to, row));
+        if !from.is_empty() && !to.is_empty() {
+            links.push(Link { time: times.value(row), from: stored(from), to: stored(to), is_alias });
+        }
+    }
+    Ok(())
+}
+
+/// Persons whose sessions are computed.
+#[derive(Debug)]
+pub enum Wanted {
+    /// All.
+    Everybody,
+    /// Some of them.
+    Some {
+        /// The persons.
+        persons: HashSet<String, RandomState>,
+        /// All their ids.
+        ids: HashSet<String, RandomState>,
+    },
+}
+
+impl Wanted {
+    /// Some persons with the ids that belong to them.
+    pub fn some(persons: HashSet<String, RandomState>, people: &People) -> Self {
+        let linked =
+            people.0.iter().filter(|(_, person)| persons.contains(*person)).map(|(id, _)| id.clone());
+        let ids = persons.iter().cloned().chain(linked).collect();
+        Self::Some { persons, ids }
+    }
+
+    /// True for a person who is wanted.
+    pub fn has(&self, person: &str) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Some { persons, .. } => persons.contains(person),
+        }
+    }
+
+    /// True for an id of a person who is wanted.
+    pub fn has_id(&self, id: &str) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Some { ids, .. } => ids.contains(id),
+        }
     }
 }
 

@@ -4,37 +4,43 @@
 //! Sessions that were open at midnight are taken up from the kept rows. If activity without a pause moves the begins of the next
 //! day's sessions, too, that day becomes dirty.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
-use datafusion::arrow::datatypes::{Float64Type, Int64Type};
+use datafusion::arrow::array::{AsArray, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::Int64Type;
 use datafusion::arrow::error::ArrowError;
+use futures::future::try_join;
 use tickstream_warehouse_core::derived::{USER_IDENTITIES, USER_SESSIONS};
 use tickstream_warehouse_core::maintenance::changes::{Changes, since};
-use tickstream_warehouse_core::maintenance::{Exchange, Part};
+use tickstream_warehouse_core::maintenance::scan::Scan;
+use tickstream_warehouse_core::maintenance::{Exchange, Making, Part};
+use tokio::task::JoinSet;
 
-use super::people::{BUCKETS, People, bucket};
-use super::stitch::{Event, Events, Kind, Session, TEXTS, place};
-use super::{DAY_NS, Done, TransformError, Work, between, day_name, day_of, runs, texts};
-use crate::texts::Texts;
+use super::load::{Loaded, Source};
+use super::people::{BUCKETS, People, Wanted};
+use super::rows::{merged, rows_of};
+use super::stitch::{Begins, Contents, Event, Events, Names};
+use super::{DAY_NS, Done, TransformError, Work, day_name, day_of, next, runs, text, texts};
 
 /// Kinds of events that make sessions: what a person does.
 const KINDS: [&str; 3] = ["user_interaction", "custom", "video"];
-/// Events that are in memory at a time, about.
-const EVENTS_MAX: u64 = 3_000_000;
+/// Buckets whose sessions are made at the same time.
+const STITCHERS: usize = 2;
 
 /// Days and ids of what changed.
 #[derive(Default)]
 struct Dirty {
     days: BTreeSet<i64>,
-    ids: HashSet<String>,
+    /// Ids of the events that came or went.
+    ids: HashSet<String, foldhash::fast::RandomState>,
     /// Some ids aren't known.
     is_anybody: bool,
-    /// Links between ids came or went.
+    /// Links between ids came.
     has_links: bool,
+    /// Links went, or it isn't known which came: the kept identities may lack them already.
+    has_lost_links: bool,
 }
 
 impl Changes for Dirty {
@@ -49,25 +55,31 @@ impl Changes for Dirty {
             self.has_links = true;
             return;
         }
-        if let Some(times) =
-            rows.column_by_name("timestamp_ns").and_then(|times| times.as_primitive_opt::<Int64Type>())
-        {
-            self.days.extend(times.values().iter().copied().map(day_of));
-        }
-        for name in ["user_id", "anonymous_id"] {
-            let ids = rows.column_by_name(name).and_then(|ids| ids.as_string_opt::<i32>());
-            for id in ids.into_iter().flatten().flatten() {
-                if !self.ids.contains(id) {
-                    self.ids.insert(id.to_owned());
-                }
+        let times =
+            rows.column_by_name("timestamp_ns").and_then(|times| times.as_primitive_opt::<Int64Type>());
+        self.days.extend(times.into_iter().flat_map(|times| times.values()).copied().map(day_of));
+        let ids = |name| rows.column_by_name(name).and_then(|ids| ids.as_string_opt::<i32>());
+        let (users, devices) = (ids("user_id"), ids("anonymous_id"));
+        for row in 0..rows.num_rows() {
+            let [user, device] = [users, devices].map(|ids| ids.map_or("", |ids| text(ids, row)));
+            let id = if user.is_empty() { device } else { user };
+            if !self.ids.contains(id) {
+                self.ids.insert(id.to_owned());
             }
         }
     }
 
     fn between(&mut self, event_type: &str, least: i64, greatest: i64) {
-        self.has_links |= !KINDS.contains(&event_type);
-        self.is_anybody = true;
-        self.days.extend(day_of(least)..=day_of(greatest));
+        if KINDS.contains(&event_type) {
+            self.is_anybody = true;
+            self.days.extend(day_of(least)..=day_of(greatest));
+        } else {
+            self.has_links = true;
+        }
+    }
+
+    fn went(&mut self, event_type: &str) {
+        self.has_lost_links |= !KINDS.contains(&event_type);
     }
 }
 
@@ -80,35 +92,39 @@ pub async fn update(work: &Work<'_>) -> Result<Vec<Done>, TransformError> {
         return Ok(Vec::new());
     }
     let mut dirty = Dirty::default();
-    let seen = sessions.seen().min(identities.seen()).filter(|_| !work.is_rebuild);
-    let is_all = !since(&work.events, seen, &mut dirty).await.map_err(TransformError::from)?;
+    // A process that ended between the two commits left persons and sessions of different versions.
+    let seen = sessions.seen().filter(|seen| !work.is_rebuild && identities.seen() == Some(*seen));
+    let is_known = since(&work.events, seen, &mut dirty).await?;
+    let is_all = !is_known || dirty.has_lost_links || (dirty.has_links && dirty.is_anybody);
     let people = match dirty.has_links || is_all {
         true => People::linked(work).await?,
-        false => People::kept(work).await?,
+        false => People::kept(&identities).await?,
     };
-    let (mut days, mut mask) = (BTreeSet::new(), 0);
-    if is_all {
-        days = work
-            .integers(&format!("SELECT DISTINCT timestamp_ns / {DAY_NS} FROM events WHERE {}", kinds()))
-            .await?;
-        mask = (1 << BUCKETS) - 1;
-    } else {
-        // The day before, too: its sessions may reach into this one.
-        days.extend(dirty.days.iter().flat_map(|day| [day - 1, *day]));
-        if dirty.has_links {
-            let before = People::kept(work).await?;
-            affected(work, &before.changed(&people), &mut days, &mut mask).await?;
+    let mut persons: HashSet<String, _> = HashSet::default();
+    if dirty.has_links && !is_all {
+        for (before, after) in People::kept(&identities).await?.changed(&people) {
+            persons.extend([before.to_owned(), after.to_owned()]);
         }
-        mask |= match dirty.is_anybody {
-            true => (1 << BUCKETS) - 1,
-            false => dirty.ids.iter().fold(0, |mask, id| mask | 1 << bucket(people.person(id))),
-        };
     }
-    let mut stitching = Stitching { work, people: &people, mask, exchange: &mut sessions };
-    let mut left = days;
-    while let Some((first, last)) = runs(&left).into_iter().next() {
-        left.retain(|day| *day > last);
-        stitching.run(first, last, &mut left, is_all).await?;
+    // Who became another person did so on all days.
+    let is_whole = is_all || !persons.is_empty();
+    let wanted = match is_all || dirty.is_anybody {
+        true => Wanted::Everybody,
+        false => {
+            persons.extend(dirty.ids.iter().map(|id| people.person(id).to_owned()));
+            Wanted::some(persons, &people)
+        }
+    };
+    let scan = Arc::new(Scan::open(&work.events, &KINDS).await?);
+    let people = Arc::new(people);
+    let source = Source { scan, people: people.clone(), wanted: Arc::new(wanted) };
+    let events_max = work.events_max;
+    let mut stitching = Stitching { source, is_all, events_max, counts: None, exchange: &mut sessions };
+    // The day before, too: its sessions may reach into this one.
+    let days = dirty.days.iter().flat_map(|day| [day - 1, *day]).collect();
+    match is_whole {
+        true => stitching.all_days(days).await?,
+        false => stitching.days(days).await?,
     }
     // Persons last: if the process ends before, the next update finds the same changes between them again.
     let (parts, rows) = sessions.commit(version, is_all).await?;
@@ -120,38 +136,6 @@ pub async fn update(work: &Work<'_>) -> Result<Vec<Done>, TransformError> {
     ])
 }
 
-/// Condition on the kinds.
-fn kinds() -> String {
-    format!("event_type IN ('{}')", KINDS.join("', '"))
-}
-
-/// Adds the days of sessions of persons who were changed, and the buckets of those of before and after.
-async fn affected(
-    work: &Work<'_>,
-    changed: &[(&str, &str)],
-    days: &mut BTreeSet<i64>,
-    mask: &mut u32,
-) -> Result<(), TransformError> {
-    if changed.is_empty() {
-        return Ok(());
-    }
-    let before: HashSet<&str> = changed.iter().map(|(before, _)| *before).collect();
-    for (before, after) in changed {
-        *mask |= 1 << bucket(before) | 1 << bucket(after);
-    }
-    work.each("SELECT person, begin_ns, end_ns FROM user_sessions", |batch| {
-        let persons = texts(batch, 0)?;
-        let (begins, ends) =
-            (batch.column(1).as_primitive::<Int64Type>(), batch.column(2).as_primitive::<Int64Type>());
-        for row in (0..persons.len()).filter(|row| before.contains(persons.value(*row))) {
-            let (begin, end) = (begins.value(row).div_euclid(DAY_NS), ends.value(row).div_euclid(DAY_NS));
-            days.extend(begin - 1..=end);
-        }
-        Ok(())
-    })
-    .await
-}
-
 fn identities_of(people: &People) -> Result<RecordBatch, ArrowError> {
     let rows = people.rows();
     let ids = StringArray::from_iter_values(rows.iter().map(|(id, _)| id));
@@ -159,15 +143,62 @@ fn identities_of(people: &People) -> Result<RecordBatch, ArrowError> {
     RecordBatch::try_new(USER_IDENTITIES.file_schema(), vec![Arc::new(ids), Arc::new(persons)])
 }
 
-/// Makes sessions of runs of days, for some buckets of persons.
+/// Makes the sessions of wanted persons.
 struct Stitching<'a> {
-    work: &'a Work<'a>,
-    people: &'a People,
-    mask: u32,
+    source: Source,
+    /// Everything is made from nothing.
+    is_all: bool,
+    /// Events that are in memory at a time, about.
+    events_max: u64,
+    /// Events of each day, once they were counted.
+    counts: Option<BTreeMap<i64, u64>>,
     exchange: &'a mut Exchange,
 }
 
+/// Persons and begins of sessions.
+type PersonBegins = HashSet<(String, i64), foldhash::fast::RandomState>;
+
+/// Sessions of some days.
+#[derive(Default)]
+struct Stitched {
+    /// Rows of days and buckets.
+    rows: HashMap<(i64, u32), RecordBatch>,
+    /// Days of the events that they were made of.
+    days: BTreeSet<i64>,
+    /// The last begin of each person on the last day.
+    begins: Begins,
+    /// Persons and begins of sessions of the day after.
+    later: PersonBegins,
+}
+
 impl Stitching<'_> {
+    /// Computes all days on which wanted persons have events, and `others`.
+    async fn all_days(&mut self, others: BTreeSet<i64>) -> Result<(), TransformError> {
+        // Everybody's events hardly fit into memory at once.
+        if !self.is_all
+            && let Some(loaded) = self.source.load(i64::MIN..=i64::MAX, self.events_max).await?
+        {
+            let all = stitch(loaded, Begins::default(), i64::MIN..i64::MAX, 0..0, None).await?;
+            let days: BTreeSet<i64> = all.days.union(&others).copied().collect();
+            let parts = self.parts(days, all.rows);
+            return make(self.exchange, parts).await;
+        }
+        let counts = self.source.counts(i64::MIN..=i64::MAX).await?;
+        let days = counts.keys().copied().chain(others).collect();
+        self.counts = Some(counts);
+        self.days(days).await
+    }
+
+    /// Computes days.
+    async fn days(&mut self, days: BTreeSet<i64>) -> Result<(), TransformError> {
+        let mut left = days;
+        while let Some((first, last)) = runs(&left).into_iter().next() {
+            left.retain(|day| *day > last);
+            self.run(first, last, &mut left).await?;
+        }
+        Ok(())
+    }
+
     /// Computes the parts of a run of days, in pieces that fit into memory. Days that become dirty are added to the run, and taken
     /// out of those that are `left`.
     async fn run(
@@ -175,23 +206,20 @@ impl Stitching<'_> {
         first: i64,
         mut last: i64,
         left: &mut BTreeSet<i64>,
-        is_all: bool,
     ) -> Result<(), TransformError> {
-        let counts = self.counts(first, last).await?;
-        let mut begins = if is_all { HashMap::new() } else { last_of(self.begins(first - 1).await?) };
+        let begins = if self.is_all { PersonBegins::default() } else { self.begins(first - 1).await? };
+        let mut begins = last_of(begins);
+        // Those of the piece before, which are made while the next one is loaded.
+        let mut parts = Vec::new();
         let mut day = first;
         while day <= last {
-            let (mut end, mut events) = (day, counts.get(&day).copied().unwrap_or(0));
-            while end < last && events + counts.get(&(end + 1)).unwrap_or(&0) <= EVENTS_MAX {
-                end += 1;
-                events += counts.get(&end).unwrap_or(&0);
-            }
-            let mut events = self.load(day - 1, end + 1).await?;
-            let (days, after) = (day * DAY_NS..(end + 1) * DAY_NS, (end + 1) * DAY_NS..(end + 2) * DAY_NS);
-            let (sessions, later) = events.sessions(&begins, days, after);
-            begins = last_begins(&sessions, &events.texts, end);
-            self.give(day, end, &events.texts, sessions).await?;
-            if end == last && !is_all && self.are_moved(&later, &events.texts, end + 1).await? {
+            let (end, loaded) = self.load(day, last, std::mem::take(&mut parts)).await?;
+            let days = day * DAY_NS..(end + 1) * DAY_NS;
+            let after = if self.is_all { 0..0 } else { days.end..days.end + DAY_NS };
+            let found = stitch(loaded, begins, days, after, Some(end)).await?;
+            begins = found.begins;
+            parts = self.parts(day..=end, found.rows);
+            if end == last && !self.is_all && self.begins(end + 1).await? != found.later {
                 last += 1;
                 while left.remove(&(last + 1)) {
                     last += 1;
@@ -200,195 +228,157 @@ impl Stitching<'_> {
             }
             day = end + 1;
         }
-        Ok(())
+        make(self.exchange, parts).await
     }
 
-    /// Events of each day.
-    async fn counts(&self, first: i64, last: i64) -> Result<HashMap<i64, u64>, TransformError> {
-        let sql = format!(
-            "SELECT timestamp_ns / {DAY_NS}, count(*) FROM events WHERE {} AND {} GROUP BY 1",
-            kinds(),
-            between(first, last)
-        );
-        let mut counts = HashMap::new();
-        self.work
-            .each(&sql, |batch| {
-                let (days, events) = (
-                    batch.column(0).as_primitive::<Int64Type>(),
-                    batch.column(1).as_primitive::<Int64Type>(),
-                );
-                counts.extend(
-                    days.values().iter().copied().zip(events.values().iter().map(|count| *count as u64)),
-                );
-                Ok(())
-            })
-            .await?;
-        Ok(counts)
+    /// Loads as many days as fit into memory, with those beside them; the last one, and the events. Meanwhile `parts` are made.
+    async fn load(
+        &mut self,
+        day: i64,
+        last: i64,
+        mut parts: Vec<Making>,
+    ) -> Result<(i64, Loaded), TransformError> {
+        if self.counts.is_none() {
+            let load = self.source.load(times_of(day - 1, last + 1), self.events_max);
+            if let (Some(loaded), ()) =
+                try_join(load, make(self.exchange, std::mem::take(&mut parts))).await?
+            {
+                return Ok((last, loaded));
+            }
+            self.counts = Some(self.source.counts(i64::MIN..=i64::MAX).await?);
+        }
+        let count = |day: i64| self.counts.as_ref().and_then(|counts| counts.get(&day)).copied().unwrap_or(0);
+        let (mut end, mut events) = (day, count(day));
+        while end < last && events + count(end + 1) <= self.events_max {
+            end += 1;
+            events += count(end);
+        }
+        let load = self.source.load(times_of(day - 1, end + 1), u64::MAX);
+        let (loaded, ()) = try_join(load, make(self.exchange, parts)).await?;
+        Ok((end, loaded.unwrap_or_default()))
     }
 
-    /// Begins of the kept sessions of a day, by person.
-    async fn begins(&self, day: i64) -> Result<Vec<(String, i64)>, TransformError> {
-        let (from, to) = (day * DAY_NS, (day + 1) * DAY_NS);
-        let sql = format!(
-            "SELECT person, begin_ns FROM user_sessions WHERE begin_ns >= {from} AND begin_ns < {to}"
-        );
-        let mut begins = Vec::new();
-        self.work
-            .each(&sql, |batch| {
-                let (persons, times) = (texts(batch, 0)?, batch.column(1).as_primitive::<Int64Type>());
-                let rows = (0..persons.len()).filter(|row| self.is_wanted(persons.value(*row)));
-                begins.extend(rows.map(|row| (persons.value(row).to_owned(), times.value(row))));
-                Ok(())
-            })
-            .await?;
+    /// Wanted persons and begins of their kept sessions of a day.
+    async fn begins(&self, day: i64) -> Result<PersonBegins, TransformError> {
+        let mut begins = PersonBegins::default();
+        for bucket in 0..BUCKETS {
+            for rows in self.exchange.kept(&part_name(day, bucket), &["person", "begin_ns"]).await? {
+                let (persons, times) = (texts(&rows, 0)?, rows.column(1).as_primitive::<Int64Type>());
+                let wanted = (0..rows.num_rows()).filter(|row| self.source.wanted.has(persons.value(*row)));
+                begins.extend(wanted.map(|row| (persons.value(row).to_owned(), times.value(row))));
+            }
+        }
         Ok(begins)
     }
 
-    fn is_wanted(&self, person: &str) -> bool {
-        self.mask & 1 << bucket(person) != 0
-    }
-
-    /// True if sessions of a day that isn't dirty begin at other times than the kept ones.
-    async fn are_moved(&self, later: &[(u32, i64)], texts: &Texts, day: i64) -> Result<bool, TransformError> {
-        let kept: HashSet<(String, i64)> = self.begins(day).await?.into_iter().collect();
-        let found: HashSet<(String, i64)> =
-            later.iter().map(|(person, begin)| (texts.text(*person).to_owned(), *begin)).collect();
-        Ok(kept != found)
-    }
-
-    /// Events of days, of the wanted persons.
-    async fn load(&self, first: i64, last: i64) -> Result<Events, TransformError> {
-        let sql = format!(
-            "SELECT timestamp_ns, event_type, user_id, anonymous_id, session_id, event_name, screen_name, platform, app_version, country, \
-             device_type, channel, campaign, revenue FROM events WHERE {} AND {}",
-            kinds(),
-            between(first, last)
-        );
-        let mut events = Events::default();
-        let mut persons = HashMap::new();
-        self.work.each(&sql, |batch| self.add(batch, &mut events, &mut persons)).await?;
-        Ok(events)
-    }
-
-    fn add(
+    /// Parts of days with new rows.
+    fn parts(
         &self,
-        batch: &RecordBatch,
-        events: &mut Events,
-        persons: &mut HashMap<u32, Option<u32>>,
-    ) -> Result<(), ArrowError> {
-        let mut column = |place: usize| events.texts.column(batch.column(place));
-        let (kinds, users, devices) = (column(1)?, column(2)?, column(3)?);
-        let mut columns = Vec::with_capacity(TEXTS);
-        for place in 0..TEXTS {
-            columns.push(column(4 + place)?);
-        }
-        let times = batch.column(0).as_primitive::<Int64Type>();
-        let revenues = batch.column(4 + TEXTS).as_primitive::<Float64Type>();
-        for row in 0..batch.num_rows() {
-            let id = if users[row] != 0 { users[row] } else { devices[row] };
-            if id == 0 {
-                continue;
-            }
-            let person = persons.entry(id).or_insert_with(|| {
-                let person = self.people.person(events.texts.text(id)).to_owned();
-                self.is_wanted(&person).then(|| events.texts.number(&person))
-            });
-            let Some(person) = *person else { continue };
-            let kind = match events.texts.text(kinds[row]) {
-                "video" => Kind::Video,
-                "custom" => Kind::Custom,
-                _ => Kind::Interaction,
-            };
-            let revenue = revenues.is_valid(row).then(|| revenues.value(row));
-            let texts = std::array::from_fn(|place| columns[place][row]);
-            events.rows.push(Event { person, id, time: times.value(row), kind, texts, revenue });
-        }
-        Ok(())
-    }
-
-    /// Gives the parts of days their sessions.
-    async fn give(
-        &mut self,
-        first: i64,
-        last: i64,
-        texts: &Texts,
-        sessions: Vec<Session>,
-    ) -> Result<(), TransformError> {
-        let mut parts: HashMap<(i64, u32), Vec<Session>> = HashMap::new();
-        for session in sessions {
-            let part = (session.begin.div_euclid(DAY_NS), bucket(texts.text(session.person)));
-            parts.entry(part).or_default().push(session);
-        }
-        for day in first..=last {
-            for bucket in (0..BUCKETS).filter(|bucket| self.mask & 1 << bucket != 0) {
-                let mut sessions = parts.remove(&(day, bucket)).unwrap_or_default();
-                sessions.sort_by(|a, b| {
-                    texts.text(a.person).cmp(texts.text(b.person)).then(a.begin.cmp(&b.begin))
-                });
-                let rows = if sessions.is_empty() { Vec::new() } else { vec![rows_of(&sessions, texts)?] };
-                self.exchange.give(Part { name: format!("{}.{bucket}", day_name(day)), rows }).await?;
+        days: impl IntoIterator<Item = i64>,
+        mut rows: HashMap<(i64, u32), RecordBatch>,
+    ) -> Vec<Making> {
+        let mut parts = Vec::new();
+        for (day, bucket) in days.into_iter().flat_map(|day| (0..BUCKETS).map(move |bucket| (day, bucket))) {
+            let (name, new) = (part_name(day, bucket), rows.remove(&(day, bucket)));
+            let wanted = self.source.wanted.clone();
+            match *wanted {
+                Wanted::Everybody => {
+                    let make = Box::new(move |_| Ok(Some(new.into_iter().collect())));
+                    parts.push(Making { name, needs_kept: false, make });
+                }
+                Wanted::Some { .. } if new.is_some() || self.exchange.has(&name) => {
+                    let make = Box::new(move |kept: Vec<RecordBatch>| merged(&kept, new, &wanted));
+                    parts.push(Making { name, needs_kept: true, make });
+                }
+                Wanted::Some { .. } => {}
             }
         }
-        Ok(())
+        parts
     }
 }
 
+async fn make(exchange: &mut Exchange, parts: Vec<Making>) -> Result<(), TransformError> {
+    Ok(exchange.make(parts).await?)
+}
+
+/// Sessions of events, each bucket by a task: those that begin within `days`, and the begins `after`; of the day `last`, the last
+/// begin of each person.
+async fn stitch(
+    loaded: Loaded,
+    begins: Begins,
+    days: Range<i64>,
+    after: Range<i64>,
+    last: Option<i64>,
+) -> Result<Stitched, TransformError> {
+    let stitcher = Stitcher { names: loaded.names, contents: loaded.contents, begins, days, after, last };
+    let stitcher = Arc::new(stitcher);
+    let (mut all, mut stitchers) = (Stitched::default(), JoinSet::new());
+    let mut buckets = (0..).zip(loaded.buckets);
+    loop {
+        while stitchers.len() < STITCHERS
+            && let Some((bucket, events)) = buckets.next()
+        {
+            let stitcher = stitcher.clone();
+            stitchers.spawn_blocking(move || stitcher.stitch(bucket, &events));
+        }
+        let Some(found) = next(&mut stitchers).await? else { return Ok(all) };
+        all.rows.extend(found.rows);
+        all.days.extend(found.days);
+        all.begins.extend(found.begins);
+        all.later.extend(found.later);
+    }
+}
+
+/// Makes sessions of the events of one bucket after the other.
+struct Stitcher {
+    names: Names,
+    contents: Contents,
+    begins: Begins,
+    days: Range<i64>,
+    after: Range<i64>,
+    last: Option<i64>,
+}
+
+impl Stitcher {
+    fn stitch(&self, bucket: u32, rows: &[Event]) -> Result<Stitched, TransformError> {
+        let mut found = Stitched::default();
+        for events in rows.chunk_by(|a, b| day_of(a.time) == day_of(b.time)) {
+            found.days.insert(day_of(events[0].time));
+        }
+        let events = Events { rows, contents: &self.contents, names: &self.names };
+        let (sessions, later) = events.sessions(&self.begins, self.days.clone(), self.after.clone());
+        let texts = &self.names.texts;
+        let named = |person: u32, begin: i64| (texts.text(person).to_owned(), begin);
+        found.later = later.into_iter().map(|(person, begin)| named(person, begin)).collect();
+        let of_last = sessions.iter().filter(|session| Some(day_of(session.begin)) == self.last);
+        found.begins = last_of(of_last.map(|session| named(session.person, session.begin)));
+        // They stay in their order.
+        let mut by_day: HashMap<i64, Vec<_>> = HashMap::new();
+        for session in sessions {
+            by_day.entry(day_of(session.begin)).or_default().push(session);
+        }
+        for (day, sessions) in by_day {
+            found.rows.insert((day, bucket), rows_of(&sessions, texts)?);
+        }
+        Ok(found)
+    }
+}
+
+/// Times of days, nanoseconds since 1970.
+fn times_of(first: i64, last: i64) -> std::ops::RangeInclusive<i64> {
+    first * DAY_NS..=(last + 1) * DAY_NS - 1
+}
+
+fn part_name(day: i64, bucket: u32) -> String {
+    format!("{}.{bucket}", day_name(day))
+}
+
 /// The last begin of each person.
-fn last_of(begins: Vec<(String, i64)>) -> HashMap<String, i64> {
-    let mut last = HashMap::new();
+fn last_of(begins: impl IntoIterator<Item = (String, i64)>) -> Begins {
+    let mut last = Begins::default();
     for (person, begin) in begins {
         let known = last.entry(person).or_insert(begin);
         *known = begin.max(*known);
     }
     last
-}
-
-/// The last begins on a day.
-fn last_begins(sessions: &[Session], texts: &Texts, day: i64) -> HashMap<String, i64> {
-    let of_day = sessions.iter().filter(|session| session.begin.div_euclid(DAY_NS) == day);
-    last_of(of_day.map(|session| (texts.text(session.person).to_owned(), session.begin)).collect())
-}
-
-/// Rows of the table.
-fn rows_of(sessions: &[Session], texts: &Texts) -> Result<RecordBatch, ArrowError> {
-    let integer = |of: fn(&Session) -> i64| -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(sessions.iter().map(of)))
-    };
-    let time = |of: fn(&Session) -> i64| -> ArrayRef {
-        let times = sessions.iter().map(|session| of(session).div_euclid(1_000));
-        Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
-    };
-    let text = |of: &dyn Fn(&Session) -> u32| -> ArrayRef {
-        let named =
-            sessions.iter().map(|session| Some(texts.text(of(session))).filter(|text| !text.is_empty()));
-        Arc::new(StringArray::from_iter(named))
-    };
-    let first = |place: usize| text(&move |session: &Session| session.first[place]);
-    let last = |place: usize| text(&move |session: &Session| session.last[place]);
-    let durations = sessions.iter().map(|session| (session.end - session.begin) as f64 / 1e9);
-    let columns = vec![
-        text(&|session: &Session| session.person),
-        time(|session| session.begin),
-        time(|session| session.end),
-        integer(|session| session.begin),
-        integer(|session| session.end),
-        Arc::new(Float64Array::from_iter_values(durations)) as ArrayRef,
-        integer(|session| session.events),
-        integer(|session| session.interactions),
-        integer(|session| session.video_events),
-        integer(|session| session.ids),
-        first(place::SESSION),
-        first(place::PLATFORM),
-        first(place::VERSION),
-        first(place::COUNTRY),
-        first(place::DEVICE),
-        first(place::CHANNEL),
-        first(place::CAMPAIGN),
-        first(place::SCREEN),
-        last(place::SCREEN),
-        first(place::NAME),
-        last(place::NAME),
-        Arc::new(Float64Array::from_iter(sessions.iter().map(|session| session.revenue))),
-    ];
-    RecordBatch::try_new(USER_SESSIONS.file_schema(), columns)
 }

@@ -4,6 +4,7 @@ mod chance;
 mod rebuild;
 mod tables;
 
+use std::path::Path;
 use std::time::Duration;
 
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -40,13 +41,22 @@ struct Store {
     directory: TempDir,
     tables: Tables,
     imports: u8,
+    /// Events that an update has in memory.
+    events_max: u64,
 }
 
 impl Store {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let tables = Tables::at(directory.path().join("tables").to_str().unwrap(), None).unwrap();
-        Self { directory, tables, imports: 0 }
+        Self { directory, tables, imports: 0, events_max: transform::EVENTS_MAX }
+    }
+
+    /// A copy of all files.
+    fn copy(&self) -> Self {
+        let copy = Self::new();
+        copy_all(&self.directory.path().join("tables"), &copy.directory.path().join("tables"));
+        copy
     }
 
     async fn load(&mut self, events: Vec<Event>) {
@@ -64,7 +74,10 @@ impl Store {
 
     async fn update(&self, is_rebuild: bool) -> Vec<transform::Done> {
         let mut lease = Lease::take(&self.tables).await.unwrap();
-        transform::update(&self.tables, &mut lease, &self.engine().await, is_rebuild).await.unwrap()
+        let engine = self.engine().await;
+        transform::update_within(&self.tables, &mut lease, &engine, is_rebuild, self.events_max)
+            .await
+            .unwrap()
     }
 
     async fn erase(&self, subject: Subject, identifier: &str) {
@@ -91,6 +104,19 @@ impl Store {
             all.push(lines(&engine, sql, &Role::local()).await);
         }
         all
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_all(&entry.path(), &place);
+        } else {
+            std::fs::copy(entry.path(), place).unwrap();
+        }
     }
 }
 

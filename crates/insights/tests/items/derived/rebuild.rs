@@ -28,6 +28,8 @@ async fn updates_after_late_events_duplicates_merges_and_erasures_equal_a_rebuil
     for seed in 0..seeds {
         let (mut store, mut chance) = (Store::new(), Chance::new(seed));
         for step in 0..10 {
+            // Few at a time, so that days are computed in pieces, or all at once.
+            store.events_max = [30, 200, transform::EVENTS_MAX][chance.random.usize(..3)];
             store.load(chance.batch()).await;
             match chance.random.u8(..8) {
                 0 => store.erase(Subject::User, &format!("user-{}", chance.random.u8(..4))).await,
@@ -41,8 +43,10 @@ async fn updates_after_late_events_duplicates_merges_and_erasures_equal_a_rebuil
             let kept = store.rows().await;
             let counts = independent(&store).await;
             assert_eq!(sessions_of(&kept[1]), counts, "seed {seed}, step {step}");
-            store.update(true).await;
-            for ((kept, rebuilt), sql) in kept.iter().zip(store.rows().await).zip(TABLES) {
+            // The next update builds upon this one.
+            let copy = store.copy();
+            copy.update(true).await;
+            for ((kept, rebuilt), sql) in kept.iter().zip(copy.rows().await).zip(TABLES) {
                 assert_eq!(*kept, rebuilt, "seed {seed}, step {step}: {sql}");
             }
         }
@@ -134,10 +138,10 @@ async fn only_parts_in_which_something_changed_are_computed() {
     store.load((0..6).map(|n| each_day(n, &anna)).chain((6..12).map(|n| each_day(n, &bert))).collect()).await;
     store.update(false).await;
     assert!(store.update(false).await.is_empty());
-    // A late event of one person: its day and the one before, one bucket.
+    // A late event of one person: its day, one bucket. The day before has the same rows again.
     store.load(vec![click(20, START + 2 * DAY + 310 * MINUTE, &anna)]).await;
     let done = store.update(false).await;
-    assert_eq!((done[0].table, done[0].parts), ("user_sessions", 2), "{done:?}");
+    assert_eq!((done[0].table, done[0].parts), ("user_sessions", 1), "{done:?}");
     let sql = "SELECT sum(events), count(*) FROM user_sessions";
     assert_eq!(lines(&store.engine().await, sql, &Role::local()).await, ["13|12"]);
 }
