@@ -12,7 +12,7 @@ use datafusion::arrow::datatypes::{Float64Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use futures::StreamExt;
-use tickstream_warehouse_core::maintenance::scan::{Choose, Piece, Scan};
+use tickstream_warehouse_core::store::pieces::{BATCH_ROWS, Choose, Piece};
 use tokio::task::JoinSet;
 
 use super::memo::Memo;
@@ -42,7 +42,7 @@ const REVENUE: &str = "revenue";
 #[derive(Clone, Debug)]
 pub struct Source {
     /// Pieces of the files.
-    pub scan: Arc<Scan>,
+    pub pieces: Arc<Vec<Piece>>,
     /// Persons behind ids.
     pub people: Arc<People>,
     /// Persons whose events are read.
@@ -95,9 +95,9 @@ impl Source {
     /// If files can't be read.
     pub async fn counts(&self, times: RangeInclusive<i64>) -> Result<BTreeMap<i64, u64>, TransformError> {
         let mut counts = BTreeMap::new();
-        for piece in self.scan.pieces().iter().filter(|piece| piece.may_have(&times)) {
+        for piece in self.pieces.iter().filter(|piece| piece.may_have(&times)) {
             let (chosen_by, choose) = self.choice(piece, &times);
-            let mut rows = piece.rows(&[TIME], chosen_by, choose)?;
+            let mut rows = piece.rows(&[TIME], BATCH_ROWS, chosen_by, choose)?;
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
                 for days in times_of(&batch)?.values().chunk_by(|a, b| day_of(*a) == day_of(*b)) {
@@ -261,7 +261,7 @@ impl Loading {
             actions: Numbered::new(),
             revenues: vec![0.0],
         };
-        while let Some(piece) = self.source.scan.pieces().get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(piece) = self.source.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             if !piece.may_have(&self.times) {
                 continue;
             }
@@ -271,7 +271,7 @@ impl Loading {
                 _ => Kind::Interaction,
             };
             let (chosen_by, choose) = self.source.choice(piece, &self.times);
-            let mut rows = piece.rows(&columns, chosen_by, choose)?;
+            let mut rows = piece.rows(&columns, BATCH_ROWS, chosen_by, choose)?;
             let mut numbers = Numbers::default();
             while let Some(batch) = rows.next().await {
                 let batch = batch?;

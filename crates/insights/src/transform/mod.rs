@@ -25,6 +25,7 @@ use futures::future::try_join;
 use tickstream_warehouse_core::maintenance::changes::Changes;
 use tickstream_warehouse_core::maintenance::{Lease, MaintenanceError};
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
+use tickstream_warehouse_core::store::pieces::PieceError;
 use tickstream_warehouse_core::store::{DeltaTable, Tables};
 use tokio::task::{JoinError, JoinSet};
 
@@ -39,6 +40,9 @@ pub enum TransformError {
     /// A table can't be read or written.
     #[error(transparent)]
     Maintenance(#[from] MaintenanceError),
+    /// A file of events can't be read.
+    #[error(transparent)]
+    Read(#[from] PieceError),
     /// A column hasn't the type that it should have.
     #[error("reading rows for a transformation")]
     Column(#[from] ArrowError),

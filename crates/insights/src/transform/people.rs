@@ -8,7 +8,7 @@ use datafusion::arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use futures::StreamExt;
 use tickstream_warehouse_core::maintenance::Exchange;
-use tickstream_warehouse_core::maintenance::scan::Scan;
+use tickstream_warehouse_core::store::pieces::{BATCH_ROWS, pieces};
 
 use super::{TransformError, Work, text, texts};
 use crate::identity::{Identities, Link};
@@ -37,8 +37,8 @@ impl People {
         const ALIASES: &str = "SELECT timestamp_ns, json_text(raw_data, 'alias.previous_id'), \
                                json_text(raw_data, 'alias.user_id') FROM events WHERE event_type = 'alias'";
         let mut links = Vec::new();
-        for piece in Scan::open(&work.events, &["identify"]).await?.pieces() {
-            let mut rows = piece.rows(&["timestamp_ns", "anonymous_id", "user_id"], &[], None)?;
+        for piece in pieces(&work.events, &["identify"]).await? {
+            let mut rows = piece.rows(&["timestamp_ns", "anonymous_id", "user_id"], BATCH_ROWS, &[], None)?;
             while let Some(batch) = rows.next().await {
                 let batch = batch?;
                 let columns =

@@ -14,8 +14,8 @@ use datafusion::arrow::error::ArrowError;
 use futures::future::try_join;
 use tickstream_warehouse_core::derived::{USER_IDENTITIES, USER_SESSIONS};
 use tickstream_warehouse_core::maintenance::changes::{Changes, since};
-use tickstream_warehouse_core::maintenance::scan::Scan;
 use tickstream_warehouse_core::maintenance::{Exchange, Making, Part};
+use tickstream_warehouse_core::store::pieces::pieces;
 use tokio::task::JoinSet;
 
 use super::load::{Loaded, Source};
@@ -115,9 +115,9 @@ pub async fn update(work: &Work<'_>) -> Result<Vec<Done>, TransformError> {
             Wanted::some(persons, &people)
         }
     };
-    let scan = Arc::new(Scan::open(&work.events, &KINDS).await?);
+    let pieces = Arc::new(pieces(&work.events, &KINDS).await?);
     let people = Arc::new(people);
-    let source = Source { scan, people: people.clone(), wanted: Arc::new(wanted) };
+    let source = Source { pieces, people: people.clone(), wanted: Arc::new(wanted) };
     let events_max = work.events_max;
     let mut stitching = Stitching { source, is_all, events_max, counts: None, exchange: &mut sessions };
     // The day before, too: its sessions may reach into this one.

@@ -13,7 +13,9 @@ fn a_scan_gives_what_sql_gives() {
     let items = TEAMS.iter().flat_map(|team| &team.items);
     for item in items {
         let Compute::Selected(select, compute) = item.compute else { continue };
-        for query in ["", "days=2", "platform=ios", "platform=web&country=DE", "platform=none", "version=2.0.0"] {
+        for query in
+            ["", "days=2", "platform=ios", "platform=web&country=DE", "platform=none", "version=2.0.0"]
+        {
             for role in [Role::local(), Role::masked()] {
                 let filters = Filters::read(&Parameters::parse(query), item.days, NOW);
                 let (engine, sql) = (WORLD.engine(), filters.sql(item.sql, item.filters));

@@ -8,7 +8,6 @@ use deltalake::logstore::object_store::ObjectStoreExt;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::parquet::arrow::ProjectionMask;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
 
 use super::MaintenanceError;
 
@@ -107,9 +106,7 @@ async fn rows<C: Changes>(events: &DeltaTable, path: &str, changes: &mut C) -> O
 }
 
 /// Least and greatest time of a file, as its statistics have them, if they aren't too far apart.
-pub(super) fn times(statistics: Option<&str>) -> Option<(i64, i64)> {
-    let statistics: Value = serde_json::from_str(statistics?).ok()?;
-    let bound = |which: &str| statistics.get(which)?.get("timestamp_ns")?.as_i64();
-    let (least, greatest) = (bound("minValues")?, bound("maxValues")?);
-    (greatest.saturating_sub(least) <= RANGE_NS_MAX).then_some((least, greatest))
+fn times(statistics: Option<&str>) -> Option<(i64, i64)> {
+    crate::store::parquet::times(statistics)
+        .filter(|(least, greatest)| greatest.saturating_sub(*least) <= RANGE_NS_MAX)
 }

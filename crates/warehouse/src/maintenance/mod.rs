@@ -13,7 +13,6 @@ pub mod erase;
 pub mod lease;
 pub mod retention;
 mod rewrite;
-pub mod scan;
 pub mod vacuum;
 pub mod verify;
 

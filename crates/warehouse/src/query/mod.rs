@@ -18,7 +18,6 @@ mod refused;
 mod scan;
 mod scan_filters;
 pub mod session;
-mod stored_file;
 pub mod tail;
 pub mod views;
 mod yielding;

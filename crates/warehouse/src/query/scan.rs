@@ -7,34 +7,22 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::common::DataFusionError;
-use deltalake::DeltaTable;
 use deltalake::arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
 use deltalake::arrow::compute::{cast, filter_record_batch};
-use deltalake::arrow::datatypes::{DataType, Field, FieldRef, Int32Type, Schema, SchemaRef};
+use deltalake::arrow::datatypes::{DataType, Field, Int32Type, Schema, SchemaRef};
 use deltalake::arrow::error::ArrowError;
-use deltalake::logstore::ObjectStoreRef;
-use deltalake::logstore::object_store::path::Path;
-use deltalake::parquet::arrow::ProjectionMask;
-use deltalake::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use deltalake::parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
-use deltalake::parquet::errors::ParquetError;
-use deltalake::parquet::file::statistics::Statistics;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::StreamExt;
 use tokio::task::JoinSet;
 
 use super::answer::QueryError;
 use super::engine::{Engine, Role, masked_texts};
-use super::stored_file::StoredFile;
 use super::views::PERSONAL;
 use crate::events::{Namespace, schema};
 use crate::store::StoreError;
+use crate::store::pieces::{Piece, PieceError, pieces};
 
-/// Time of an event, by which files and row groups are left out.
-const TIME: &str = "timestamp_ns";
 /// Rows of a batch: a row group of a compacted file.
 const ROWS: usize = 256 * 1024;
-/// Files whose metadata is read at the same time.
-const FOOTERS: usize = 8;
 
 /// Events and their columns.
 #[derive(Clone, Debug)]
@@ -45,13 +33,6 @@ pub struct Scan {
     pub period: Range<i64>,
     /// Columns, in the order of the batches. Texts come as dictionaries.
     pub columns: Vec<&'static str>,
-}
-
-/// Rows of one row group.
-struct Piece {
-    file: StoredFile,
-    metadata: ArrowReaderMetadata,
-    row_group: usize,
 }
 
 /// What the tasks of a scan share.
@@ -79,7 +60,9 @@ impl Engine {
         let threads = self.limits().threads;
         let scanned = self.admitted(role, async move |table, tail| {
             let schema = schema_of(&scan);
-            let pieces = pieces(&table, &scan).await?;
+            let times = scan.period.start..=scan.period.end;
+            let mut pieces = pieces(&table, scan.kinds).await?;
+            pieces.retain(|piece| piece.may_have(&times));
             let shared = Shared { scan, schema, masking, pieces, next: AtomicUsize::new(0), each };
             for rows in &tail.rows {
                 shared.give_kinds(rows).map_err(DataFusionError::from)?;
@@ -91,7 +74,7 @@ impl Engine {
                 tasks.spawn(async move { shared.read().await });
             }
             while let Some(task) = tasks.join_next().await {
-                task.map_err(|error| DataFusionError::ExecutionJoin(Box::new(error)))??;
+                task.map_err(|error| QueryError::from(DataFusionError::ExecutionJoin(Box::new(error))))??;
             }
             Ok(())
         });
@@ -104,15 +87,11 @@ where
     F: Fn(&RecordBatch) -> Result<(), ArrowError>,
 {
     /// Reads pieces until none is left.
-    async fn read(&self) -> Result<(), DataFusionError> {
+    async fn read(&self) -> Result<(), QueryError> {
         while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
-            let (file, metadata) = (piece.file.clone(), piece.metadata.clone());
-            let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file, metadata);
-            let mask = ProjectionMask::columns(builder.parquet_schema(), self.scan.columns.iter().copied());
-            let rows = builder.with_projection(mask).with_row_groups(vec![piece.row_group]);
-            let mut batches = rows.with_batch_size(ROWS).build()?;
-            while let Some(batch) = batches.next().await {
-                self.give(&batch?)?;
+            let mut rows = piece.rows(&self.scan.columns, ROWS, &[], None)?;
+            while let Some(batch) = rows.next().await {
+                self.give(&batch?).map_err(DataFusionError::from)?;
             }
         }
         Ok(())
@@ -153,17 +132,17 @@ fn schema_of(scan: &Scan) -> SchemaRef {
     let named = |name: &&str| all.field_with_name(name).ok();
     // A file of an older version may lack a column.
     let fields = scan.columns.iter().filter_map(named).map(|field| field.clone().with_nullable(true));
-    Arc::new(Schema::new(fields.map(|field| as_dictionary(&Arc::new(field))).collect::<Vec<_>>()))
+    Arc::new(Schema::new(fields.map(as_dictionary).collect::<Vec<_>>()))
 }
 
 /// The field with a dictionary instead of texts.
-fn as_dictionary(field: &FieldRef) -> FieldRef {
-    let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    if !is_text {
-        return field.clone();
+fn as_dictionary(field: Field) -> Field {
+    match field.data_type() {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            field.with_data_type(DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)))
+        }
+        _ => field,
     }
-    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-    Arc::new(Field::new(field.name(), dictionary, field.is_nullable()))
 }
 
 /// Rows of some kinds.
@@ -175,59 +154,11 @@ fn of_kinds(rows: &RecordBatch, kinds: &[&str]) -> Result<RecordBatch, ArrowErro
     filter_record_batch(rows, &BooleanArray::from_iter(is_wanted))
 }
 
-/// Row groups that may have events of the scan.
-async fn pieces(table: &DeltaTable, scan: &Scan) -> Result<Vec<Piece>, QueryError> {
-    let state = table.snapshot().map_err(StoreError::delta("reading"))?;
-    let mut files = Vec::new();
-    for file in state.log_data().iter() {
-        let kind = file.partition_values_map().remove("event_type").flatten();
-        if kind.is_some_and(|kind| scan.kinds.contains(&kind.as_str())) {
-            files.push((file.path().into_owned(), file.size().unsigned_abs()));
+impl From<PieceError> for QueryError {
+    fn from(error: PieceError) -> Self {
+        match error {
+            PieceError::Log(error) => StoreError::delta("reading")(*error).into(),
+            PieceError::File { path, source } => DataFusionError::from(source).context(path).into(),
         }
     }
-    let opened = files.into_iter().map(|(path, size)| of_file(table.object_store(), path, size, scan));
-    let pieces: Vec<_> = stream::iter(opened).buffered(FOOTERS).try_collect().await?;
-    Ok(pieces.into_iter().flatten().collect())
-}
-
-async fn of_file(
-    store: ObjectStoreRef,
-    path: String,
-    size: u64,
-    scan: &Scan,
-) -> Result<Vec<Piece>, DataFusionError> {
-    let path = Path::parse(&path).map_err(|error| DataFusionError::External(error.into()))?;
-    let file = StoredFile { store, path, size };
-    let metadata = ArrowReaderMetadata::load_async(&mut file.clone(), ArrowReaderOptions::new()).await?;
-    let metadata = with_dictionaries(&metadata, scan)?;
-    let groups = 0..metadata.metadata().num_row_groups();
-    let may_match = |group: &usize| {
-        let columns = metadata.metadata().row_group(*group).columns();
-        let time = columns.iter().find(|column| column.column_path().string() == TIME);
-        match time.and_then(|time| time.statistics()) {
-            Some(Statistics::Int64(times)) => {
-                times.max_opt().is_none_or(|greatest| *greatest >= scan.period.start)
-                    && times.min_opt().is_none_or(|least| *least < scan.period.end)
-            }
-            _ => true,
-        }
-    };
-    let piece = |row_group| Piece { file: file.clone(), metadata: metadata.clone(), row_group };
-    Ok(groups.filter(may_match).map(piece).collect())
-}
-
-/// The file's metadata with dictionaries for the texts of the scan.
-fn with_dictionaries(
-    metadata: &ArrowReaderMetadata,
-    scan: &Scan,
-) -> Result<ArrowReaderMetadata, ParquetError> {
-    let fields = metadata.schema().fields().iter();
-    let fields: Vec<_> = fields
-        .map(|field| match scan.columns.contains(&field.name().as_str()) {
-            true => as_dictionary(field),
-            false => field.clone(),
-        })
-        .collect();
-    let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
-    ArrowReaderMetadata::try_new(metadata.metadata().clone(), options)
 }

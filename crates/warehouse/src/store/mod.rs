@@ -8,6 +8,7 @@ pub mod lock;
 pub mod numbers;
 pub mod parquet;
 pub mod parts;
+pub mod pieces;
 pub mod secret;
 pub mod tables;
 

@@ -61,6 +61,13 @@ pub enum WriteError {
     },
 }
 
+/// Least and greatest time of a file's rows, nanoseconds since 1970, as the log's statistics have them.
+pub fn times(statistics: Option<&str>) -> Option<(i64, i64)> {
+    let statistics: Value = serde_json::from_str(statistics?).ok()?;
+    let bound = |which: &str| statistics.get(which)?.get("timestamp_ns")?.as_i64();
+    Some((bound("minValues")?, bound("maxValues")?))
+}
+
 /// Encodes rows of one partition into a file, as it comes into the store.
 #[derive(Debug)]
 pub struct FileBuilder {

@@ -1,4 +1,5 @@
-//! Rows of one version of the events, read from their files as they stand, for tables that are derived.
+//! Rows of one version of the events, read from their files without SQL: for tables that are derived, and for questions about
+//! persons.
 //!
 //! Each row group is a piece that one task reads. Texts come as dictionaries, so that each distinct text of a piece is looked at
 //! once instead of in each row.
@@ -7,7 +8,6 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::common::DataFusionError;
 use deltalake::DeltaTable;
 use deltalake::arrow::array::{BooleanArray, RecordBatch};
 use deltalake::arrow::datatypes::{DataType, Schema};
@@ -25,22 +25,33 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
-use super::changes::times;
-use super::{MaintenanceError, rewrite};
+use super::parquet::times;
 
-/// Rows of a batch: their columns fit into the cache of a core.
-const BATCH_ROWS: usize = 8_192;
+/// Rows of a batch whose columns fit into the cache of a core.
+pub const BATCH_ROWS: usize = 8_192;
 /// Files whose ends are read at the same time.
 const FILES: usize = 8;
+/// Bytes from the end of a file that are read at first: what describes most files.
+const END_BYTES: usize = 64 * 1024;
+
+/// A piece that can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum PieceError {
+    /// The log of the table can't be read.
+    #[error("reading the log")]
+    Log(#[source] Box<deltalake::DeltaTableError>),
+    /// A file can't be read.
+    #[error("reading {path}")]
+    File {
+        /// The file, below the table.
+        path: String,
+        /// The error.
+        source: ParquetError,
+    },
+}
 
 /// Says which rows are wanted.
 pub type Choose = Box<dyn FnMut(RecordBatch) -> Result<BooleanArray, ArrowError> + Send>;
-
-/// Pieces of the files of some kinds of events.
-#[derive(Debug)]
-pub struct Scan {
-    pieces: Vec<Piece>,
-}
 
 /// A row group of a file.
 #[derive(Clone, Debug)]
@@ -77,17 +88,18 @@ impl Piece {
         self.times.is_some_and(|(least, greatest)| range.contains(&least) && range.contains(&greatest))
     }
 
-    /// Columns of those rows that `choose` wants by the columns `chosen_by`. Columns may be missing that have no texts, or that a
-    /// file of an older version lacks.
+    /// Columns of those rows that `choose` wants by the columns `chosen_by`, in batches of `batch_rows`. Columns may be missing that
+    /// have no texts, or that a file of an older version lacks.
     ///
     /// # Errors
     /// If the file can't be read.
     pub fn rows(
         &self,
         columns: &[&str],
+        batch_rows: usize,
         chosen_by: &[&str],
         choose: Option<Choose>,
-    ) -> Result<BoxStream<'static, Result<RecordBatch, MaintenanceError>>, MaintenanceError> {
+    ) -> Result<BoxStream<'static, Result<RecordBatch, PieceError>>, PieceError> {
         let (file, metadata) = (self.file.clone(), self.metadata.clone());
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file, metadata);
         // Empty texts are like a column that isn't there.
@@ -103,7 +115,7 @@ impl Piece {
         let mut builder = builder
             .with_row_groups(vec![self.group])
             .with_projection(all)
-            .with_batch_size(BATCH_ROWS)
+            .with_batch_size(batch_rows)
             // Batches from a cache would have dictionaries of their own.
             .with_max_predicate_cache_size(0);
         if let Some(choose) = choose {
@@ -116,46 +128,45 @@ impl Piece {
     }
 }
 
-impl Scan {
-    /// Pieces of the files that `events` has of these kinds.
-    ///
-    /// # Errors
-    /// If the log or the end of a file can't be read.
-    pub async fn open(events: &DeltaTable, kinds: &[&str]) -> Result<Self, MaintenanceError> {
-        let store = events.object_store();
-        let mut files = rewrite::files(events)?;
-        files.retain(|file| kinds.contains(&file.key.event_type.as_str()));
-        let mut ends =
-            futures::stream::iter(files.into_iter().map(|file| end_of(store.clone(), file))).buffered(FILES);
-        let mut pieces = Vec::new();
-        while let Some(of_file) = ends.try_next().await? {
-            pieces.extend(of_file);
+/// Pieces of the files that `events` has of these kinds.
+///
+/// # Errors
+/// If the log or the end of a file can't be read.
+pub async fn pieces(events: &DeltaTable, kinds: &[&str]) -> Result<Vec<Piece>, PieceError> {
+    let store = events.object_store();
+    let state = events.snapshot().map_err(|error| PieceError::Log(Box::new(error)))?;
+    let mut files = Vec::new();
+    for file in state.log_data().iter() {
+        let kind = file.partition_values_map().remove("event_type").flatten().unwrap_or_default();
+        if kinds.contains(&kind.as_str()) {
+            let times = times(file.stats().as_deref());
+            files.push((kind, times, file.path().into_owned(), file.size().unsigned_abs()));
         }
-        drop(ends);
-        Ok(Self { pieces })
     }
-
-    /// Its pieces.
-    pub fn pieces(&self) -> &[Piece] {
-        &self.pieces
-    }
+    let ends = files.into_iter().map(|(kind, times, path, size)| {
+        let store = store.clone();
+        async move {
+            let of_file = of_file(store, &path, size, &kind, times).await;
+            of_file.map_err(|source| PieceError::File { path, source })
+        }
+    });
+    let pieces: Vec<_> = futures::stream::iter(ends).buffered(FILES).try_collect().await?;
+    Ok(pieces.into_iter().flatten().collect())
 }
 
 /// Pieces of a file, from its end.
-async fn end_of(store: Arc<dyn ObjectStore>, file: rewrite::FileOf) -> Result<Vec<Piece>, MaintenanceError> {
-    let failed = |error| failed(&file.add.path, error);
-    let path = Path::parse(&file.add.path).map_err(|error| failed(external(error)))?;
-    let mut reader = File { store, path, size: file.add.size.unsigned_abs() };
-    let metadata = ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::new()).await;
-    let metadata = metadata.and_then(|metadata| with_dictionaries(&metadata)).map_err(failed)?;
-    let times = times(file.add.stats.as_deref());
-    let piece = |group| Piece {
-        kind: file.key.event_type.clone(),
-        times,
-        file: reader.clone(),
-        metadata: metadata.clone(),
-        group,
-    };
+async fn of_file(
+    store: Arc<dyn ObjectStore>,
+    path: &str,
+    size: u64,
+    kind: &str,
+    times: Option<(i64, i64)>,
+) -> ParquetResult<Vec<Piece>> {
+    let mut file = File { store, path: Path::parse(path).map_err(external)?, size };
+    let metadata = ArrowReaderMetadata::load_async(&mut file, ArrowReaderOptions::new()).await?;
+    let metadata = with_dictionaries(&metadata)?;
+    let piece =
+        |group| Piece { kind: kind.to_owned(), times, file: file.clone(), metadata: metadata.clone(), group };
     Ok((0..metadata.metadata().num_row_groups()).map(piece).collect())
 }
 
@@ -173,7 +184,8 @@ impl AsyncFileReader for File {
         _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
         let size = self.size;
-        async move { ParquetMetaDataReader::new().load_and_finish(self, size).await.map(Arc::new) }.boxed()
+        let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(END_BYTES));
+        async move { reader.load_and_finish(self, size).await.map(Arc::new) }.boxed()
     }
 }
 
@@ -193,6 +205,6 @@ fn with_dictionaries(metadata: &ArrowReaderMetadata) -> Result<ArrowReaderMetada
     ArrowReaderMetadata::try_new(metadata.metadata().clone(), options)
 }
 
-fn failed(path: &str, error: ParquetError) -> MaintenanceError {
-    MaintenanceError::read(path)(DataFusionError::from(error))
+fn failed(path: &str, source: ParquetError) -> PieceError {
+    PieceError::File { path: path.to_owned(), source }
 }
