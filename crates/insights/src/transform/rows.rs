@@ -76,7 +76,7 @@ pub fn merged(
     wanted: &Wanted,
 ) -> Result<Option<Vec<RecordBatch>>, ArrowError> {
     let schema = USER_SESSIONS.file_schema();
-    let kept = concat_batches(kept.first().map(RecordBatch::schema_ref).unwrap_or(&schema), kept)?;
+    let kept = concat_batches(kept.first().map_or(&schema, RecordBatch::schema_ref), kept)?;
     let kept = RecordBatch::try_new(schema.clone(), kept.columns().to_vec())?;
     let new = new.unwrap_or_else(|| RecordBatch::new_empty(schema.clone()));
     let is_old = BooleanArray::from_iter(

@@ -1,8 +1,9 @@
 //! `user_sessions` and `user_identities`: a part for each day on which sessions begin, and bucket of persons.
 //!
-//! A session reaches into the next day at most, so what happens on a day changes the sessions that begin on it and on the day before.
-//! Sessions that were open at midnight are taken up from the kept rows. If activity without a pause moves the begins of the next
-//! day's sessions, too, that day becomes dirty.
+//! A session reaches into the next day at most, so what happens on a day changes the sessions that begin on it and on the day before,
+//! of the persons to whom it happens. Their rows take the place of the kept ones within a part. Sessions that were open at midnight are
+//! taken up from the kept rows. If activity without a pause moves the begins of the next day's sessions, too, that day becomes dirty.
+//! Who is linked to another person has other sessions on all days.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
