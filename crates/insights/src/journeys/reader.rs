@@ -14,7 +14,7 @@ use super::{Event, Journeys};
 use crate::filters::{CLIENT, DAY, Filters};
 use crate::texts::Texts;
 
-/// Name of the time's column where events of the same person, day and name count once.
+/// Name of the time's column where the same person, day and name again, one row after the other, are read once.
 const DAY_NAME: &str = "day";
 /// Columns that a selection reads, before those of its conditions.
 const COLUMNS: [&str; 3] = ["user_id", "anonymous_id", "timestamp_ns"];
@@ -65,8 +65,8 @@ impl Selection {
         Self { kinds: &["user_interaction", "custom"], ..Self::events(filters, Named::All) }
     }
 
-    /// Days on which persons did something, up to the end of the period: events of the same person, day and name count once, at
-    /// the day's begin.
+    /// Days on which persons did something, up to the end of the period, as events at the day's begin. The same person, day and name
+    /// again, one row after the other, are read once.
     pub fn days(filters: &Filters, names: Named<'_>) -> Self {
         let until = Filters { from: i64::MIN, ..filters.clone() };
         Self { is_by_day: true, ..Self::events(&until, names) }
