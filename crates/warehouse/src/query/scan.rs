@@ -35,7 +35,7 @@ pub struct Scan {
     pub columns: Vec<&'static str>,
 }
 
-/// What the tasks of a scan share.
+/// State that the tasks of a scan share.
 struct Shared<F> {
     scan: Scan,
     schema: SchemaRef,
