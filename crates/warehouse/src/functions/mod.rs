@@ -4,6 +4,7 @@
 //! functions of them.
 
 pub mod aggregates;
+mod date_trunc;
 pub mod funnel;
 pub mod hyperloglog;
 pub mod json_functions;
@@ -22,6 +23,7 @@ pub fn register(context: &SessionContext) {
         context.register_udf(function);
     }
     context.register_udf(time_bucket::function());
+    context.register_udf(date_trunc::function());
     for function in aggregates::all().into_iter().chain(sketches::all()) {
         context.register_udaf(function);
     }
