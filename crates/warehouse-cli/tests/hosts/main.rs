@@ -18,6 +18,7 @@ use fastrand::Rng;
 use disk::Disk;
 use fuse::Mount;
 use processes::{Failed, Host};
+use tickstream_warehouse_core::loader::with_sources;
 
 const SEEDS: u64 = 2;
 const LIVES: u32 = 4;
@@ -96,7 +97,7 @@ async fn fault_89_a_power_cut_of_server_warehouse_and_queue_together_loses_and_d
         None => 0..number("TICKSTREAM_POWER_CUTS").unwrap_or(SEEDS),
     };
     for seed in seeds {
-        lives_of(seed).await.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        lives_of(seed).await.unwrap_or_else(|error| panic!("seed {seed}: {}", with_sources(&*error)));
     }
 }
 
