@@ -325,8 +325,11 @@ impl Content {
         // An event is in one batch, the last, also where the record of an answer couldn't be written.
         self.batches.values_mut().for_each(|batch| batch.retain(|number| !numbers.contains(number)));
         self.batches.retain(|_, batch| !batch.is_empty());
-        let known = numbers.into_iter().filter(|number| self.events.contains_key(number)).collect();
-        self.batches.insert(sequence, known);
+        let known: Vec<u64> = numbers.into_iter().filter(|number| self.events.contains_key(number)).collect();
+        // A batch whose events a power cut took, or whose answer came before, has nothing to send.
+        if !known.is_empty() {
+            self.batches.insert(sequence, known);
+        }
     }
 }
 
@@ -372,6 +375,17 @@ mod tests {
         let (_, restored) = open(dir.path());
         assert_eq!(restored.producer.next_sequence, next_sequence + 1 + LEAP);
         assert_eq!(restored.content, content(&[(2, "b"), (5, "e")], &[(next_sequence, &[2])]));
+    }
+
+    #[test]
+    fn a_batch_whose_events_are_gone_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut queue, _) = open(dir.path());
+        queue.event(1, b"a").unwrap();
+        queue.batch(1, &[2, 3]);
+        drop(queue);
+        let (_, restored) = open(dir.path());
+        assert_eq!(restored.content, content(&[(1, "a")], &[]));
     }
 
     #[test]
