@@ -122,7 +122,7 @@ impl<'a> Asker<'a> {
         self.rows(sql, &self.role.of_pages()).await
     }
 
-    /// Events of persons, by SQL with the columns that [`Reader::add`] needs.
+    /// Events of persons, by SQL with the columns that [`Reader::add`] needs: what scans are checked with.
     ///
     /// # Errors
     /// [`AskError`].
@@ -138,16 +138,18 @@ impl<'a> Asker<'a> {
         Ok(reader.finish(&self.persons().await?)?)
     }
 
-    /// Events of persons, by a scan.
+    /// Events of persons, by scans.
     ///
     /// # Errors
     /// [`AskError`].
-    pub async fn selected(&self, selection: Selection) -> Result<Journeys, AskError> {
+    pub async fn selected(&self, selections: Vec<Selection>) -> Result<Journeys, AskError> {
         let persons = self.persons().await?;
         let reader = Arc::new(Reader::default());
-        let (scan, reads) = (selection.scan(), reader.clone());
-        let each = move |batch: &RecordBatch| reads.select(&selection, batch);
-        self.engine.scan(scan, &self.role.of_pages(), each).await?;
+        for selection in selections {
+            let (scan, reads) = (selection.scan(), reader.clone());
+            let each = move |batch: &RecordBatch| reads.select(&selection, batch);
+            self.engine.scan(scan, &self.role.of_pages(), each).await?;
+        }
         Ok(reader.finish(&persons)?)
     }
 
@@ -162,12 +164,13 @@ impl<'a> Asker<'a> {
     /// [`AskError`].
     pub async fn item(&self, item: &Item, filters: &Filters) -> Result<Answer, AskError> {
         let sql = filters.sql(item.sql, item.filters);
-        let table = self.compute(item, &sql, filters).await?;
+        let (table, line) = self.compute(item, &sql, filters).await?;
         let before = filters.before();
-        let earlier = self.compute(item, &before.sql(item.sql, item.filters), &before).await?;
-        let trend = match item.trend {
-            Some(trend) => Some(self.page(&filters.sql(trend.sql, item.filters)).await?),
-            None => None,
+        let (earlier, _) = self.compute(item, &before.sql(item.sql, item.filters), &before).await?;
+        let trend = match (line, item.trend) {
+            (Some(line), _) => Some(line),
+            (None, Some(trend)) => Some(self.page(&filters.sql(trend.sql, item.filters)).await?),
+            (None, None) => None,
         };
         let figures = [item.headline.of(&table), item.headline.of(&earlier)];
         Ok(Answer { sql, table, figures, trend })
@@ -208,11 +211,22 @@ impl<'a> Asker<'a> {
         Ok(found)
     }
 
-    async fn compute(&self, item: &Item, sql: &str, filters: &Filters) -> Result<Table, AskError> {
+    /// The answer, and its line over time if the same events give both.
+    async fn compute(
+        &self,
+        item: &Item,
+        sql: &str,
+        filters: &Filters,
+    ) -> Result<(Table, Option<Table>), AskError> {
         Ok(match item.compute {
-            Compute::Rows(compute) => compute(self.page(sql).await?, filters),
-            Compute::Journeys(compute) => compute(&self.journeys(sql).await?, filters),
-            Compute::Selected(select, compute) => compute(&self.selected(select(filters)).await?, filters),
+            Compute::Rows(compute) => (compute(self.page(sql).await?, filters), None),
+            Compute::Selected(select, compute) => {
+                (compute(&self.selected(vec![select(filters)]).await?, filters), None)
+            }
+            Compute::Counted { select, answer, trend } => {
+                let events = self.selected(select(filters)).await?;
+                (answer(&events, filters), Some(trend(&events, filters)))
+            }
         })
     }
 

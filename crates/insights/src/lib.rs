@@ -27,6 +27,7 @@ pub mod forecast;
 pub mod funnel;
 pub mod identity;
 pub mod journeys;
+mod memo;
 pub mod pages;
 pub mod paths;
 pub mod plan;

@@ -102,6 +102,11 @@ pub fn normal_quantile(tail: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
+/// A number with two digits behind the point, as `round` of SQL gives it.
+pub fn hundredths(number: f64) -> f64 {
+    (number * 100.0).round() / 100.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::record::{Sequence, crc32c, u32_at, u64_at};
 use crate::segment::JournalId;
@@ -17,6 +18,8 @@ const FILE_LEN: usize = 64;
 const NAME_BYTES_MAX: usize = 64;
 /// Name of a file while it is written: no name of a consumer.
 const NEW_SUFFIX: &str = ".new";
+/// Time after which a server has noticed a new consumer: it looks once a second. Until then it may remove what isn't loaded.
+pub const NOTICED_AFTER: Duration = Duration::from_secs(2);
 
 /// A place in a journal up to which all records are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,7 @@ pub struct Consumer {
     folder: PathBuf,
     name: String,
     position: Option<Position>,
+    is_new: bool,
 }
 
 /// A consumer, as others see it.
@@ -97,8 +101,8 @@ impl ConsumerError {
 }
 
 impl Consumer {
-    /// Opens the consumer `name` of the journal in the directory `journal`. A new one has loaded nothing: from now on
-    /// retention removes no record.
+    /// Opens the consumer `name` of the journal in the directory `journal`. A new one has loaded nothing: retention removes no
+    /// record from [`NOTICED_AFTER`] on.
     ///
     /// # Errors
     /// See [`ConsumerError`].
@@ -108,18 +112,27 @@ impl Consumer {
         }
         let folder = journal.join(FOLDER);
         match fs::create_dir(&folder) {
-            Ok(()) => sync_directory(journal)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(ConsumerError::io("creating", &folder)(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(ConsumerError::io("creating", &folder)(error));
+            }
+            // Who made it before may have been killed before the sync; the file likewise.
+            _ => sync_directory(journal)?,
         }
-        let mut consumer = Self { folder, name: name.to_owned(), position: None };
+        let mut consumer = Self { folder, name: name.to_owned(), position: None, is_new: false };
         let path = consumer.path();
         if path.exists() {
             consumer.position = read(&path)?;
+            sync_directory(&consumer.folder)?;
         } else {
             consumer.write(None)?;
+            consumer.is_new = true;
         }
         Ok(consumer)
+    }
+
+    /// True if there was no such consumer before it was opened.
+    pub fn is_new(&self) -> bool {
+        self.is_new
     }
 
     /// Its position; `None` if it has loaded nothing.
@@ -279,7 +292,8 @@ mod tests {
         let journal = tempfile::tempdir().unwrap();
         assert!(consumers(journal.path()).unwrap().is_empty());
         let mut tables = Consumer::open(journal.path(), "tables").unwrap();
-        assert_eq!(tables.position(), None);
+        assert_eq!((tables.position(), tables.is_new()), (None, true));
+        assert!(!Consumer::open(journal.path(), "tables").unwrap().is_new());
         tables.advance(position(1, 40)).unwrap();
         assert!(matches!(
             tables.advance(position(1, 39)),

@@ -25,17 +25,28 @@ pub struct FileDirectory {
 
 /// Makes a directory and those above it that aren't there, durably.
 ///
+/// A directory that is there is synced, too: a process that was killed, or another thread, may have made it and not synced it yet.
+///
 /// # Errors
 /// If one can't be made, or its name not be brought to stable storage.
 pub fn create_directory(path: &Path) -> io::Result<()> {
-    let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
-    let missing: Vec<_> = missing.map(Path::to_owned).collect();
+    let named = || path.ancestors().filter(|path| !path.as_os_str().is_empty());
+    let missing: Vec<_> = named().take_while(|path| !path.is_dir()).map(Path::to_owned).collect();
     fs::create_dir_all(path)?;
     for made in &missing {
-        let above = made.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        File::open(above)?.sync_all()?;
+        sync_name(made)?;
     }
-    Ok(())
+    match named().nth(missing.len()).map(sync_name) {
+        // Who may not read the directory above hasn't made this one.
+        Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Brings the name of a file or directory to stable storage.
+fn sync_name(path: &Path) -> io::Result<()> {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(above)?.sync_all()
 }
 
 impl FileDirectory {

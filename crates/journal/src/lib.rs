@@ -40,7 +40,7 @@ mod verify;
 pub use buffer::{BLOCK, Buffer};
 pub use clock::Now;
 pub use config::{Config, ConfigError, Retention};
-pub use consumers::{Consumer, ConsumerError, ConsumerState, Position, consumers};
+pub use consumers::{Consumer, ConsumerError, ConsumerState, NOTICED_AFTER, Position, consumers};
 pub use directory::Directory;
 pub use error::{Action, AppendError, Damage, Error, Fatal, Fault};
 #[cfg(unix)]

@@ -13,7 +13,8 @@
 //! - `rules`, `jobs`: how long rows are kept, scheduled queries;
 //! - `query`, `functions`: SQL over one version and the journals' tail;
 //! - `sample`: generated events whose truth is known;
-//! - `serve`: the wires that queries come over.
+//! - `serve`: the wires that queries come over;
+//! - `tasks`: results of tasks.
 
 #![forbid(unsafe_code)]
 
@@ -33,3 +34,4 @@ pub mod rules;
 pub mod sample;
 pub mod serve;
 pub mod store;
+pub mod tasks;

@@ -4,20 +4,23 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Int32Type, Int64Type};
+use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::arrow::error::ArrowError;
+use foldhash::fast::RandomState;
 use tickstream_warehouse_core::query::{Scan, facts};
 
 use super::{Event, Journeys};
 use crate::filters::{CLIENT, DAY, Filters};
+use crate::memo::Memo;
 use crate::texts::Texts;
 
 /// Name of the time's column where the same person, day and name again, one row after the other, are read once.
 const DAY_NAME: &str = "day";
-/// Columns that a selection reads, before those of its conditions.
-const COLUMNS: [&str; 3] = ["user_id", "anonymous_id", "timestamp_ns"];
+const IDS: [&str; 2] = ["user_id", "anonymous_id"];
+const TIME: &str = "timestamp_ns";
+const NAME: &str = "event_name";
 
 /// Names of the events that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,33 +33,48 @@ pub enum Named<'a> {
     OneOf(&'a [&'a str]),
 }
 
+/// Events of a batch that are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// All.
+    Each,
+    /// At the day's begin; the same person, day and name again, one row after the other, once.
+    Days,
+    /// The first event of each person, and one that is marked.
+    Firsts,
+}
+
 /// Events of persons to be read by a scan.
 #[derive(Clone, Debug)]
 pub struct Selection {
     kinds: &'static [&'static str],
     period: Range<i64>,
-    /// Columns of texts, and the texts that an event has one of; without texts, any.
+    /// Column of the events' names.
+    name: Option<&'static str>,
+    /// Column of numbers: an event with one above 0 is marked.
+    mark: Option<&'static str>,
+    /// Columns of texts, and the texts that an event has one of.
     conditions: Vec<(&'static str, Vec<String>)>,
-    has_names: bool,
-    is_by_day: bool,
+    kept: Kept,
 }
 
 impl Selection {
     /// Events of people in the period, with the values of the filters.
     pub fn events(filters: &Filters, names: Named<'_>) -> Self {
         let texts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let names = match names {
-            Named::Nameless => None,
-            Named::All => Some(("event_name", Vec::new())),
-            Named::OneOf(names) => Some(("event_name", texts(names))),
+        let (name, names) = match names {
+            Named::Nameless => (None, None),
+            Named::All => (Some(NAME), None),
+            Named::OneOf(names) => (Some(NAME), Some((NAME, texts(names)))),
         };
         let values = filters.columns(CLIENT).map(|(column, value)| (column, texts(&[value])));
         Self {
             kinds: &facts::CLIENT,
             period: filters.from..filters.to,
-            has_names: names.is_some(),
+            name,
+            mark: None,
             conditions: names.into_iter().chain(values).collect(),
-            is_by_day: false,
+            kept: Kept::Each,
         }
     }
 
@@ -65,18 +83,64 @@ impl Selection {
         Self { kinds: &["user_interaction", "custom"], ..Self::events(filters, Named::All) }
     }
 
+    /// Events that people make when they come, without names: their visits.
+    pub fn visits(filters: &Filters) -> Self {
+        Self { kinds: &["user_interaction", "video", "custom"], ..Self::events(filters, Named::Nameless) }
+    }
+
+    /// Interactions by their names, and everything else without a name.
+    pub fn uses(filters: &Filters) -> Vec<Self> {
+        const OTHERS: [&str; 6] = ["custom", "video", "performance", "exposure", "feedback", "crash"];
+        let interactions = Self { kinds: &["user_interaction"], ..Self::events(filters, Named::All) };
+        let others = Self { kinds: &OTHERS, ..Self::events(filters, Named::Nameless) };
+        vec![interactions, others]
+    }
+
     /// Days on which persons did something, up to the end of the period, as events at the day's begin. The same person, day and name
     /// again, one row after the other, are read once.
     pub fn days(filters: &Filters, names: Named<'_>) -> Self {
-        let until = Filters { from: i64::MIN, ..filters.clone() };
-        Self { is_by_day: true, ..Self::events(&until, names) }
+        Self { kept: Kept::Days, ..Self::events(&up_to_end(filters), names) }
+    }
+
+    /// Events with their channels as names; those with revenue are marked.
+    pub fn channels(filters: &Filters) -> Self {
+        Self { name: Some("channel"), mark: Some("revenue"), ..Self::events(filters, Named::Nameless) }
+    }
+
+    /// The same up to the end of the period, and of each person some: the first event is among them, and one that is marked.
+    pub fn first_channels(filters: &Filters) -> Self {
+        Self { kept: Kept::Firsts, ..Self::channels(&up_to_end(filters)) }
     }
 
     /// The scan that reads them.
     pub fn scan(&self) -> Scan {
-        let columns = COLUMNS.into_iter().chain(self.conditions.iter().map(|(column, _)| *column));
-        Scan { kinds: self.kinds, period: self.period.clone(), columns: columns.collect() }
+        let mut columns: Vec<_> = IDS.into_iter().chain([TIME]).chain(self.name).chain(self.mark).collect();
+        columns.extend(
+            self.conditions.iter().map(|(column, _)| *column).filter(|column| self.name != Some(column)),
+        );
+        Scan { kinds: self.kinds, period: self.period.clone(), columns }
     }
+
+    /// True for each row that is in the selection.
+    fn wants(&self, batch: &RecordBatch, times: &[i64]) -> Result<Vec<bool>, ArrowError> {
+        let mut is_wanted: Vec<bool> = times.iter().map(|time| self.period.contains(time)).collect();
+        for (column, wanted) in &self.conditions {
+            let is_one = |text: &str| wanted.iter().any(|one| one == text);
+            let is_text_wanted = Memo::default().rows(
+                batch,
+                column,
+                false,
+                |row| is_wanted[row],
+                |texts, new| new.iter().map(|place| is_one(texts.value(*place))).collect(),
+            )?;
+            is_wanted = is_text_wanted;
+        }
+        Ok(is_wanted)
+    }
+}
+
+fn up_to_end(filters: &Filters) -> Filters {
+    Filters { from: i64::MIN, ..filters.clone() }
 }
 
 /// Reads batches of persons' events.
@@ -98,14 +162,25 @@ struct Known {
 struct Chunk {
     ids: Vec<u32>,
     events: Vec<Event>,
+    /// Places of the first event of each id, and of one that is marked.
+    firsts: HashMap<(u32, bool), usize, RandomState>,
 }
 
 impl Chunk {
-    fn push(&mut self, id: u32, event: Event, is_by_day: bool) {
-        if !is_by_day || self.events.last() != Some(&event) || self.ids.last() != Some(&id) {
-            self.ids.push(id);
-            self.events.push(event);
+    fn push(&mut self, id: u32, event: Event, kept: Kept) {
+        match kept {
+            Kept::Days if self.events.last() == Some(&event) && self.ids.last() == Some(&id) => return,
+            Kept::Firsts => {
+                let place = *self.firsts.entry((id, event.is_marked)).or_insert(self.ids.len());
+                if let Some(first) = self.events.get_mut(place) {
+                    *first = event.min(*first);
+                    return;
+                }
+            }
+            _ => {}
         }
+        self.ids.push(id);
+        self.events.push(event);
     }
 }
 
@@ -123,11 +198,11 @@ impl Reader {
         let times = cast(batch.column(2), &DataType::Int64)?;
         let times = times.as_primitive::<Int64Type>();
         let marks: Option<&BooleanArray> = batch.columns().get(4).and_then(|marks| marks.as_boolean_opt());
-        let is_by_day = batch.schema().field(2).name() == DAY_NAME;
+        let kept = if batch.schema().field(2).name() == DAY_NAME { Kept::Days } else { Kept::Each };
         let mut chunk = Chunk::default();
         for (row, id) in ids.into_iter().enumerate().filter(|(_, id)| *id != 0) {
             let is_marked = marks.is_some_and(|marks| marks.is_valid(row) && marks.value(row));
-            chunk.push(id, Event { time: times.value(row), name: names[row], is_marked }, is_by_day);
+            chunk.push(id, Event { time: times.value(row), name: names[row], is_marked }, kept);
         }
         lock(&self.chunks).push(chunk);
         Ok(())
@@ -138,61 +213,51 @@ impl Reader {
     /// # Errors
     /// If a column has another type.
     pub fn select(&self, selection: &Selection, batch: &RecordBatch) -> Result<(), ArrowError> {
-        let mut is_wanted = vec![true; batch.num_rows()];
-        let times = batch.column(2).as_primitive::<Int64Type>().values();
-        for (is_wanted, time) in is_wanted.iter_mut().zip(times) {
-            *is_wanted = selection.period.contains(time);
-        }
-        let conditions = batch.columns()[COLUMNS.len()..].iter().zip(&selection.conditions);
-        for (column, (_, wanted)) in conditions.filter(|(_, (_, wanted))| !wanted.is_empty()) {
-            let column = dictionary(column)?;
-            let texts = column.values().as_string::<i32>();
-            let is_text_wanted: Vec<bool> = texts
-                .iter()
-                .map(|text| text.is_some_and(|text| wanted.iter().any(|one| one == text)))
-                .collect();
-            for (is_wanted, key) in is_wanted.iter_mut().zip(column.keys()) {
-                *is_wanted &= key.is_some_and(|key| is_text_wanted[key as usize]);
-            }
-        }
-        let users = Keys::of(dictionary(batch.column(0))?);
-        let devices = Keys::of(dictionary(batch.column(1))?);
-        let names =
-            selection.has_names.then(|| dictionary(batch.column(COLUMNS.len())).map(Keys::of)).transpose()?;
+        let times = batch.column_by_name(TIME).and_then(|times| times.as_primitive_opt::<Int64Type>());
+        let times = times
+            .ok_or_else(|| ArrowError::SchemaError(format!("{TIME} isn't a column of whole numbers")))?;
+        let is_wanted = selection.wants(batch, times.values())?;
         // Devices of events without a user alone: most texts are never looked at.
-        let mut of_users = vec![0; users.texts.len()];
-        let mut of_devices = vec![0; devices.texts.len()];
-        for row in (0..batch.num_rows()).filter(|row| is_wanted[*row]) {
-            match (users.key(row), devices.key(row)) {
-                (Some(user), _) => of_users[user] = 1,
-                (None, Some(device)) => of_devices[device] = 1,
-                (None, None) => {}
+        let users = self.ids(batch, IDS[0], |row| is_wanted[row])?;
+        let devices = self.ids(batch, IDS[1], |row| is_wanted[row] && users[row] == 0)?;
+        let names = Memo::default().rows(
+            batch,
+            selection.name.unwrap_or_default(),
+            0,
+            |row| is_wanted[row],
+            |texts, new| {
+                let mut known = lock(&self.known);
+                new.iter().map(|place| known.names.number(texts.value(*place))).collect()
+            },
+        )?;
+        let marks =
+            selection.mark.and_then(|mark| batch.column_by_name(mark)?.as_primitive_opt::<Float64Type>());
+        let is_marked = |row| marks.is_some_and(|marks| marks.is_valid(row) && marks.value(row) > 0.0);
+        let mut chunk = Chunk::default();
+        for (row, time) in times.values().iter().enumerate().filter(|(row, _)| is_wanted[*row]) {
+            let id = if users[row] == 0 { devices[row] } else { users[row] };
+            if id != 0 {
+                let is_by_day = selection.kept == Kept::Days;
+                let time = if is_by_day { time.div_euclid(DAY) * DAY } else { *time };
+                chunk.push(id, Event { time, name: names[row], is_marked: is_marked(row) }, selection.kept);
             }
         }
-        let of_names = {
-            let mut known = lock(&self.known);
-            users.number(&mut of_users, &mut known.ids);
-            devices.number(&mut of_devices, &mut known.ids);
-            names.as_ref().map(|names| {
-                let mut of_names = vec![1; names.texts.len()];
-                names.number(&mut of_names, &mut known.names);
-                of_names
-            })
-        };
-        let mut chunk = Chunk::default();
-        for (row, time) in times.iter().enumerate().filter(|(row, _)| is_wanted[*row]) {
-            let id = match (users.key(row), devices.key(row)) {
-                (Some(user), _) => of_users[user],
-                (None, Some(device)) => of_devices[device],
-                (None, None) => continue,
-            };
-            let key = names.as_ref().and_then(|names| names.key(row));
-            let name = key.zip(of_names.as_ref()).map_or(0, |(key, of_names)| of_names[key]);
-            let time = if selection.is_by_day { time.div_euclid(DAY) * DAY } else { *time };
-            chunk.push(id, Event { time, name, is_marked: false }, selection.is_by_day);
-        }
+        chunk.firsts = HashMap::default();
         lock(&self.chunks).push(chunk);
         Ok(())
+    }
+
+    /// Numbers of the ids in a column; 0 where there is none, or it isn't needed.
+    fn ids(
+        &self,
+        batch: &RecordBatch,
+        column: &str,
+        is_needed: impl Fn(usize) -> bool,
+    ) -> Result<Vec<u32>, ArrowError> {
+        Memo::default().rows(batch, column, 0, is_needed, |texts, new| {
+            let mut known = lock(&self.known);
+            new.iter().map(|place| known.ids.number(texts.value(*place))).collect()
+        })
     }
 
     /// All events that were added, by person and time; the reader is empty again. `persons` is the answer to [`crate::filters::PERSONS`].
@@ -256,36 +321,6 @@ fn person_of(ids: &mut Texts, persons: &[RecordBatch]) -> Result<Vec<u32>, Arrow
     // Persons whose own id no event has.
     numbers.extend(numbers.len() as u32..ids.count() as u32);
     Ok(numbers)
-}
-
-/// Keys of a column, and the texts that they stand for. An empty text is none.
-struct Keys<'a> {
-    column: &'a DictionaryArray<Int32Type>,
-    texts: Vec<&'a str>,
-}
-
-impl<'a> Keys<'a> {
-    fn of(column: &'a DictionaryArray<Int32Type>) -> Self {
-        let texts = column.values().as_string::<i32>().iter().map(Option::unwrap_or_default).collect();
-        Self { column, texts }
-    }
-
-    fn key(&self, row: usize) -> Option<usize> {
-        let key = self.column.key(row)?;
-        (!self.texts[key].is_empty()).then_some(key)
-    }
-
-    /// Numbers of the texts at the places that aren't 0.
-    fn number(&self, places: &mut [u32], texts: &mut Texts) {
-        for (place, text) in places.iter_mut().zip(&self.texts).filter(|(place, _)| **place != 0) {
-            *place = texts.number(text);
-        }
-    }
-}
-
-fn dictionary(column: &ArrayRef) -> Result<&DictionaryArray<Int32Type>, ArrowError> {
-    let found = column.as_dictionary_opt::<Int32Type>();
-    found.ok_or_else(|| ArrowError::CastError(format!("{} is no dictionary", column.data_type())))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -66,7 +66,7 @@ pub struct Found<'a> {
 impl Found<'_> {
     /// The page of sessions whose path is the point: sessions are no rows of SQL, so those that are listed are its values.
     pub async fn sessions(mut self, visit: &Visit<'_>, way: &Way<'_>) -> Result<Content, Problem> {
-        let events = visit.asker.selected(Selection::steps(self.filters)).await?;
+        let events = visit.asker.selected(vec![Selection::steps(self.filters)]).await?;
         let found = sessions_on(&events, way, self.point);
         let keys = found.iter().take(EVENTS_MAX).map(|(person, begin)| literal(&format!("{person} {begin}")));
         let keys: Vec<_> = std::iter::once("''".to_owned()).chain(keys).collect();

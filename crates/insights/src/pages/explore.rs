@@ -260,7 +260,7 @@ async fn ask(visit: &Visit<'_>, kind: &str, filters: &Filters) -> Result<Option<
                 people_sql("timestamp_ns", "{where}", &format!("event_name IN ({})", list(&steps)), filters);
             let window = (window(parameters) * DAY as f64) as i64;
             let selection = Selection::events(filters, Named::OneOf(&steps));
-            let table = funnel_of(&visit.asker.selected(selection).await?, &steps, window);
+            let table = funnel_of(&visit.asker.selected(vec![selection]).await?, &steps, window);
             (sql, table, Chart::Steps("step", "persons"))
         }
         "retention" => {
@@ -280,12 +280,13 @@ async fn ask(visit: &Visit<'_>, kind: &str, filters: &Filters) -> Result<Option<
                 [None, None] => Selection::days(filters, Named::Nameless),
                 _ => Selection::days(filters, Named::All),
             };
-            let table = weekly(&visit.asker.selected(selection).await?, filters, names);
+            let table = weekly(&visit.asker.selected(vec![selection]).await?, filters, names);
             (sql, table, Chart::Grid)
         }
         "paths" => {
             let sql = filters.sql(FLOWS_SQL, CLIENT);
-            let table = flows(&visit.asker.selected(Selection::steps(filters)).await?, &way(parameters));
+            let table =
+                flows(&visit.asker.selected(vec![Selection::steps(filters)]).await?, &way(parameters));
             (sql, table, Chart::Flows("path", "sessions"))
         }
         _ => {

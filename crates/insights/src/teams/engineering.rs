@@ -220,9 +220,10 @@ const DEBT: Item = Item {
     sql: "SELECT 'deprecated call' AS indicator, service, operation AS subject, 1.0 * count(*) AS value, 'calls' AS unit FROM spans \
           WHERE {where} AND json_text(attributes, 'deprecated') = 'true' GROUP BY 2, 3 \
           UNION ALL SELECT 'slow statement', service, db_statement, quantile_sketch(duration_ms, 0.95), 'ms, p95' FROM spans \
-          WHERE {where} AND db_statement IS NOT NULL GROUP BY 2, 3 HAVING quantile_sketch(duration_ms, 0.95) > 1000 \
+          WHERE {where} AND service IN (SELECT service FROM spans WHERE {where} AND duration_ms > 1000) AND db_statement IS NOT NULL \
+          GROUP BY 2, 3 HAVING quantile_sketch(duration_ms, 0.95) > 1000 \
           UNION ALL SELECT 'flaky endpoint', service, operation, 1.0 * count(*), 'traces' FROM (SELECT service, operation, trace_id FROM spans \
-          WHERE {where} GROUP BY 1, 2, 3 HAVING count(*) FILTER (WHERE status = 'error') > 0 AND count(*) FILTER (WHERE status <> 'error') > 0) \
+          WHERE {where} AND trace_id IN (SELECT trace_id FROM spans WHERE {where} AND status = 'error') GROUP BY 1, 2, 3 HAVING count(*) FILTER (WHERE status = 'error') > 0 AND count(*) FILTER (WHERE status <> 'error') > 0) \
           GROUP BY 2, 3 \
           UNION ALL SELECT 'error budget spent', service, 'availability 99.9 %', \
           100.0 * count(*) FILTER (WHERE status = 'error') / (0.001 * count(*)), '%' FROM spans WHERE kind = 'server' AND {where} GROUP BY 2, 3 \

@@ -53,10 +53,17 @@ pub struct Item {
 pub enum Compute {
     /// Of rows.
     Rows(fn(Table, &Filters) -> Table),
-    /// Of events of persons: SQL has the columns that [`crate::journeys::Reader::add`] needs.
-    Journeys(fn(&Journeys, &Filters) -> Table),
-    /// Of events of persons that a scan reads: the same as SQL gives, faster.
+    /// Of events of persons that a scan reads: the same as SQL gives, which has the columns that [`crate::journeys::Reader::add`] needs.
     Selected(fn(&Filters) -> Selection, fn(&Journeys, &Filters) -> Table),
+    /// Of the same. SQL gives the answer itself, and the line, slower.
+    Counted {
+        /// Events to read.
+        select: fn(&Filters) -> Vec<Selection>,
+        /// The answer.
+        answer: fn(&Journeys, &Filters) -> Table,
+        /// The line over time.
+        trend: fn(&Journeys, &Filters) -> Table,
+    },
 }
 
 /// A figure of an answer, to compare with the period before.

@@ -1,13 +1,14 @@
 //! Marketing: channels, campaigns, funnels, attribution, engagement.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_asked};
 use crate::attribution::{Journey, Rule, Touch, credits, markov, shapley};
-use crate::filters::{CLIENT, DAY, SECOND};
+use crate::filters::{CLIENT, DAY, Filters, SECOND};
 use crate::funnel::{self, Funnel};
 use crate::journeys::{Event, Journeys, Named, Selection, sessions_of};
-use crate::statistics::median;
+use crate::statistics::{hundredths, median};
 use crate::table::{Table, Value};
 
 /// The team's page.
@@ -32,7 +33,11 @@ const CHANNELS: Item = Item {
           max(CASE WHEN revenue > 0 THEN 1 ELSE 0 END) AS converts FROM {clients} \
           WHERE person IS NOT NULL AND {until} GROUP BY person) \
           WHERE first_ns >= {from} GROUP BY channel ORDER BY persons DESC, channel",
-    compute: Compute::Rows(as_asked),
+    compute: Compute::Counted {
+        select: |filters| vec![Selection::first_channels(filters)],
+        answer: channels,
+        trend: new_persons,
+    },
     headline: Headline::Sum("persons"),
     chart: Chart::BarsBeside("channel", "persons", "conversion, %"),
     behind: Behind {
@@ -53,6 +58,47 @@ const CHANNELS: Item = Item {
     }),
 };
 
+/// First event of each person who came in the period, with the channel's name, and whether the person has converted.
+fn came<'a>(events: &'a Journeys, filters: &Filters) -> impl Iterator<Item = (&'a str, i64, bool)> + use<'a> {
+    let from = filters.from;
+    events.persons().filter(move |person| person[0].time >= from).map(|person| {
+        let channel = Some(events.name(person[0].name)).filter(|name| !name.is_empty());
+        (channel.unwrap_or("Unknown"), person[0].time, person.iter().any(|event| event.is_marked))
+    })
+}
+
+fn channels(events: &Journeys, filters: &Filters) -> Table {
+    let mut by_channel = BTreeMap::<&str, (u64, u64)>::new();
+    for (channel, _, converts) in came(events, filters) {
+        let (persons, converted) = by_channel.entry(channel).or_default();
+        *persons += 1;
+        *converted += u64::from(converts);
+    }
+    let all = by_channel.values().map(|(persons, _)| persons).sum::<u64>() as f64;
+    let mut channels: Vec<_> = by_channel.into_iter().collect();
+    channels.sort_by_key(|(_, (persons, _))| Reverse(*persons));
+    let mut table = Table::new(&["channel", "persons", "share, %", "converted", "conversion, %"]);
+    for (channel, (persons, converted)) in channels {
+        let percent = |part: f64, whole: f64| Value::from(hundredths(100.0 * part / whole));
+        let (share, conversion) = (percent(persons as f64, all), percent(converted as f64, persons as f64));
+        table.rows.push(vec![channel.into(), persons.into(), share, converted.into(), conversion]);
+    }
+    table
+}
+
+fn new_persons(events: &Journeys, filters: &Filters) -> Table {
+    let mut by_day = BTreeMap::<(i64, &str), u64>::new();
+    for (channel, first, _) in came(events, filters) {
+        *by_day.entry((first.div_euclid(DAY) * DAY, channel)).or_default() += 1;
+    }
+    let mut table = Table::new(&["bucket", "series", "value"]);
+    let row = |((day, channel), persons): ((i64, &str), u64)| {
+        vec![Value::Time(day), channel.into(), persons.into()]
+    };
+    table.rows.extend(by_day.into_iter().map(row));
+    table
+}
+
 const CAMPAIGNS: Item = Item {
     name: "campaigns",
     title: "Campaign performance",
@@ -71,7 +117,8 @@ const CAMPAIGNS: Item = Item {
           FROM (SELECT campaign, count(*) AS sessions, count(DISTINCT CASE WHEN revenue > 0 THEN person END) AS converted, \
           sum(revenue) AS revenue, min(low) AS low, max(high) AS high \
           FROM (SELECT session_id, max(person) AS person, max(campaign) AS campaign, sum(revenue) AS revenue, min(currency) AS low, \
-          max(currency) AS high FROM {clients} WHERE {where} AND session_id IS NOT NULL GROUP BY session_id) \
+          max(currency) AS high FROM {clients} WHERE {where} AND session_id IS NOT NULL AND (campaign IS NOT NULL OR revenue IS NOT NULL) \
+          GROUP BY session_id) \
           WHERE campaign IS NOT NULL GROUP BY campaign) s \
           FULL JOIN (SELECT campaign, sum(coalesce(effective_cost, billed_cost)) AS cost, min(currency) AS low, max(currency) AS high FROM costs \
           WHERE {period} AND campaign IS NOT NULL GROUP BY campaign) c ON s.campaign = c.campaign) \
@@ -167,7 +214,10 @@ const ATTRIBUTION: Item = Item {
     filters: CLIENT,
     sql: "SELECT user_id, anonymous_id, timestamp_ns, channel, revenue > 0 AS converts FROM client_events \
           WHERE timestamp_ns >= {from} - 2592000000000000 AND {until}",
-    compute: Compute::Journeys(|events, filters| attribution(events, filters.from)),
+    compute: Compute::Selected(
+        |filters| Selection::channels(&Filters { from: filters.from - WINDOW, ..filters.clone() }),
+        |events, filters| attribution(events, filters.from),
+    ),
     headline: Headline::Total("conversions", "last"),
     chart: Chart::Grid,
     behind: Behind {
@@ -253,9 +303,9 @@ const ENGAGEMENT: Item = Item {
     kinds: &["user_interaction", "video"],
     empty: "No client event of this period names a person.",
     filters: CLIENT,
-    sql: "SELECT user_id, anonymous_id, timestamp_ns, event_type FROM client_events WHERE {where} \
+    sql: "SELECT user_id, anonymous_id, timestamp_ns, '' AS event_name FROM client_events WHERE {where} \
           AND event_type IN ('user_interaction', 'video', 'custom')",
-    compute: Compute::Journeys(|events, _| engagement(events)),
+    compute: Compute::Selected(Selection::visits, |events, _| engagement(events)),
     headline: Headline::Sum("sessions"),
     chart: Chart::Bars("week", "sessions"),
     behind: Behind {

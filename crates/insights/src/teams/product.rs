@@ -1,5 +1,6 @@
 //! Product: features, flows, experiments, retention, feedback.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashSet};
 
 use super::item::{Behind, Chart, Compute, Gaps, Headline, Item, Team, Trend, as_asked};
@@ -9,6 +10,7 @@ use crate::filters::{CLIENT, Columns, DAY, Filters, time_text};
 use crate::journeys::{Event, Journeys, Named, Selection, sessions_of};
 use crate::paths::{Direction, PathRules, THEN, paths};
 use crate::retention::{Cohorts, Periods, Person, RetentionRules, retention};
+use crate::statistics::hundredths;
 use crate::table::{Table, Value};
 
 /// The team's page.
@@ -30,7 +32,7 @@ const FEATURES: Item = Item {
           FROM (SELECT event_name AS feature, person, date_trunc('day', timestamp) AS day, count(*) AS uses FROM {clients} \
           WHERE {where} AND person IS NOT NULL AND event_type = 'user_interaction' GROUP BY 1, 2, 3) GROUP BY feature) f \
           CROSS JOIN (SELECT count(DISTINCT person) AS active FROM {clients} WHERE {where}) a ORDER BY f.persons DESC, f.feature LIMIT 200",
-    compute: Compute::Rows(as_asked),
+    compute: Compute::Counted { select: Selection::uses, answer: features, trend: active_persons },
     headline: Headline::Sum("uses"),
     chart: Chart::Bars("feature", "persons"),
     behind: Behind {
@@ -50,6 +52,69 @@ const FEATURES: Item = Item {
         }),
     }),
 };
+
+/// Use of a feature.
+#[derive(Clone, Debug, Default)]
+struct Use {
+    persons: u64,
+    uses: u64,
+    /// Days of persons.
+    days: u64,
+    /// Person and day that came last: counted from 1, and since 1970.
+    last: (usize, i64),
+}
+
+/// Features that are shown.
+const FEATURES_MAX: usize = 200;
+
+fn features(events: &Journeys, _: &Filters) -> Table {
+    let mut by_name = vec![Use::default(); events.names()];
+    let mut active = 0;
+    for person in events.persons() {
+        active += 1;
+        for event in person.iter().filter(|event| event.name != 0) {
+            let (feature, day) = (&mut by_name[event.name as usize], event.time.div_euclid(DAY));
+            let is_new = feature.last.0 != active;
+            feature.persons += u64::from(is_new);
+            feature.days += u64::from(is_new || feature.last.1 != day);
+            feature.uses += 1;
+            feature.last = (active, day);
+        }
+    }
+    let mut features: Vec<_> = (0..).zip(by_name).filter(|(_, feature)| feature.uses > 0).collect();
+    features.sort_by_cached_key(|(name, feature)| (Reverse(feature.persons), events.name(*name)));
+    let mut table =
+        Table::new(&["feature", "persons", "of active persons, %", "uses", "uses / person", "days / person"]);
+    for (name, Use { persons, uses, days, .. }) in features.into_iter().take(FEATURES_MAX) {
+        table.rows.push(vec![
+            events.name(name).into(),
+            persons.into(),
+            hundredths(100.0 * persons as f64 / active as f64).into(),
+            uses.into(),
+            (uses as f64 / persons as f64).into(),
+            (days as f64 / persons as f64).into(),
+        ]);
+    }
+    table
+}
+
+fn active_persons(events: &Journeys, filters: &Filters) -> Table {
+    let step = filters.step("{bucket}");
+    let mut by_bucket = BTreeMap::<i64, u64>::new();
+    for person in events.persons() {
+        let mut last = None;
+        for event in person {
+            let bucket = event.time.div_euclid(step) * step;
+            if last.replace(bucket) != Some(bucket) {
+                *by_bucket.entry(bucket).or_default() += 1;
+            }
+        }
+    }
+    let mut table = Table::new(&["bucket", "series", "value"]);
+    let row = |(bucket, persons)| vec![Value::Time(bucket), "persons".into(), Value::from(persons)];
+    table.rows.extend(by_bucket.into_iter().map(row));
+    table
+}
 
 /// Events that paths consist of.
 pub const FLOWS_SQL: &str = "SELECT user_id, anonymous_id, timestamp_ns, event_name FROM client_events WHERE {where} \

@@ -13,12 +13,13 @@ use datafusion::arrow::error::ArrowError;
 use foldhash::fast::RandomState;
 use futures::StreamExt;
 use tickstream_warehouse_core::store::pieces::{BATCH_ROWS, Choose, Piece};
+use tickstream_warehouse_core::tasks::next;
 use tokio::task::JoinSet;
 
-use super::memo::Memo;
 use super::people::{BUCKETS, People, Wanted, bucket};
 use super::stitch::{Action, Contents, Event, Kind, Names, TEXTS, Visit, place};
-use super::{TransformError, day_of, next};
+use super::{TransformError, day_of};
+use crate::memo::Memo;
 
 /// Tasks that read.
 const READERS: usize = 2;
@@ -79,7 +80,7 @@ impl Source {
             readers.spawn(loading.clone().read());
         }
         let mut loaded = Loaded { buckets: vec![Vec::new(); BUCKETS as usize], ..Loaded::default() };
-        while let Some(found) = next(&mut readers).await? {
+        while let Some(found) = next(&mut readers).await.transpose()? {
             loaded.add(found);
         }
         if loading.count.load(Ordering::Relaxed) > max {

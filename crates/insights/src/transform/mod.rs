@@ -1,14 +1,13 @@
 //! Transformations: tables that are derived from events and kept up to date.
 //!
-//! Commits to the table of events make days dirty, and among them persons. What they had is computed anew from the events, and
-//! parts in which that changes something are exchanged by one commit, so late events, duplicates, identities that are merged or unmerged, erasures and
-//! retention leave the same rows as a rebuild. A process that is killed leaves the parts of before; the next update begins where
-//! that one began. Whoever updates holds the lease of maintenance.
+//! Commits to the table of events make days and persons dirty. These are computed anew from the events, and one commit exchanges
+//! the parts that are different then. So late events, duplicates, identities that are merged or unmerged, erasures and retention
+//! leave the same rows as a rebuild. A process that is killed leaves the parts of before; the next update begins where that one
+//! began. Whoever updates holds the lease of maintenance.
 
 mod costs;
 mod errors;
 mod load;
-mod memo;
 mod people;
 mod rows;
 mod sessions;
@@ -27,7 +26,6 @@ use tickstream_warehouse_core::maintenance::{Lease, MaintenanceError};
 use tickstream_warehouse_core::query::{Engine, QueryError, Role};
 use tickstream_warehouse_core::store::pieces::PieceError;
 use tickstream_warehouse_core::store::{DeltaTable, Tables};
-use tokio::task::{JoinError, JoinSet};
 
 const DAY_NS: i64 = crate::filters::DAY;
 
@@ -136,19 +134,6 @@ impl Work<'_> {
         })
         .await?;
         Ok(found)
-    }
-}
-
-/// The result of the next task that ends; none if there is no task.
-async fn next<T: 'static>(
-    tasks: &mut JoinSet<Result<T, TransformError>>,
-) -> Result<Option<T>, TransformError> {
-    let Some(done) = tasks.join_next().await else { return Ok(None) };
-    match done.map_err(JoinError::try_into_panic) {
-        Ok(done) => done.map(Some),
-        Err(Ok(panic)) => std::panic::resume_unwind(panic),
-        // The runtime has ended, and the process with it.
-        Err(Err(_)) => std::future::pending().await,
     }
 }
 

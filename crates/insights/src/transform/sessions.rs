@@ -3,7 +3,7 @@
 //! A session reaches into the next day at most, so what happens on a day changes the sessions that begin on it and on the day before,
 //! of the persons to whom it happens. Their rows take the place of the kept ones within a part. Sessions that were open at midnight are
 //! taken up from the kept rows. If activity without a pause moves the begins of the next day's sessions, too, that day becomes dirty.
-//! Who is linked to another person has other sessions on all days.
+//! A person who was linked to another one has other sessions on all days.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -17,13 +17,14 @@ use tickstream_warehouse_core::derived::{USER_IDENTITIES, USER_SESSIONS};
 use tickstream_warehouse_core::maintenance::changes::{Changes, since};
 use tickstream_warehouse_core::maintenance::{Exchange, Making, Part};
 use tickstream_warehouse_core::store::pieces::pieces;
+use tickstream_warehouse_core::tasks::next;
 use tokio::task::JoinSet;
 
 use super::load::{Loaded, Source};
 use super::people::{BUCKETS, People, Wanted};
 use super::rows::{merged, rows_of};
 use super::stitch::{Begins, Contents, Event, Events, Names};
-use super::{DAY_NS, Done, TransformError, Work, day_name, day_of, next, runs, text, texts};
+use super::{DAY_NS, Done, TransformError, Work, day_name, day_of, runs, text, texts};
 
 /// Kinds of events that make sessions: what a person does.
 const KINDS: [&str; 3] = ["user_interaction", "custom", "video"];
@@ -322,7 +323,7 @@ async fn stitch(
             let stitcher = stitcher.clone();
             stitchers.spawn_blocking(move || stitcher.stitch(bucket, &events));
         }
-        let Some(found) = next(&mut stitchers).await? else { return Ok(all) };
+        let Some(found) = next(&mut stitchers).await.transpose()? else { return Ok(all) };
         all.rows.extend(found.rows);
         all.days.extend(found.days);
         all.begins.extend(found.begins);

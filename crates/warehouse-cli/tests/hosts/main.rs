@@ -57,7 +57,9 @@ async fn live(host: &mut Host, mount: &Mount, rng: &mut Rng) -> Result<(), Faile
     let _ = tokio::time::timeout(Duration::from_millis(500), last).await;
     // Whatever is still on its way meets a dark disk.
     mount.disk().set_fuse(0);
-    drop((server, warehouse, publisher));
+    drop((server, warehouse));
+    // It writes nothing more when the power is back.
+    publisher.close(Duration::ZERO).await;
     Ok(())
 }
 

@@ -46,6 +46,10 @@ pub enum Promoted {
     ResourceId,
     /// Campaign that led to an event.
     Campaign,
+    /// Kind of a span: server, client and others.
+    SpanKind,
+    /// Currency of a revenue or a cost.
+    Currency,
     /// Value of a metric.
     Value,
     /// Duration of a span, milliseconds.
@@ -82,6 +86,8 @@ const PROMOTED: [(&str, &[(&str, &str)]); Promoted::COUNT] = [
     ("app_version", &[("InteractionContext", "app_version"), ("App", "version")]),
     ("resource_id", &[("InfrastructureMetric", "resource_id")]),
     ("campaign", &[("Campaign", "name")]),
+    ("span_kind", &[("TraceSpan", "kind")]),
+    ("currency", &[("Revenue", "currency"), ("Cost", "billing_currency"), ("CostData", "currency")]),
     ("value", &[("ApplicationMetric", "value")]),
     ("duration_ms", &[("TraceSpan", "duration_ms")]),
     ("revenue", &[("Revenue", "amount")]),
@@ -89,9 +95,9 @@ const PROMOTED: [(&str, &[(&str, &str)]); Promoted::COUNT] = [
 
 impl Promoted {
     /// Number of promoted columns.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 20;
     /// Number of those that are texts.
-    pub const TEXTS: usize = 15;
+    pub const TEXTS: usize = 17;
 
     /// Column of a message's field, if it has one.
     pub fn of(message: &str, field: &str) -> Option<Self> {
@@ -111,6 +117,8 @@ impl Promoted {
             Promoted::AppVersion,
             Promoted::ResourceId,
             Promoted::Campaign,
+            Promoted::SpanKind,
+            Promoted::Currency,
             Promoted::Value,
             Promoted::DurationMs,
             Promoted::Revenue,
@@ -184,6 +192,12 @@ fn stored_fields() -> Vec<Field> {
     fields.extend(promoted);
     fields
 }
+
+/// Promoted columns that rows before version 3 of the enrichment lack, and the places of their values in the stored event.
+pub const PROMOTED_LATER: [(&str, &[&str]); 2] = [
+    ("span_kind", &["trace_span.kind"]),
+    ("currency", &["revenue.currency", "cost.billing_currency", "infrastructure_metric.cost_data.currency"]),
+];
 
 /// Columns with statistics in the Delta log. Never one that identifies a person: statistics hold values in clear.
 pub const STATISTICS: [&str; 5] = ["timestamp", "timestamp_ns", "received_ns", "sequence", "journal"];

@@ -16,8 +16,8 @@ use crate::hash::HashMap;
 use super::channel::{self, Source};
 use super::protobuf::{Entry, Fields, Value};
 
-/// Version of these computations. It rises when one of them changes.
-pub const VERSION: i32 = 2;
+/// Version of these computations. It rises when one of them changes, and when columns are promoted that rows of before lack.
+pub const VERSION: i32 = 3;
 
 /// Answers of each kind that are kept in memory.
 const CACHE_MAX: usize = 65_536;

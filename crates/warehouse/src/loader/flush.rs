@@ -28,7 +28,7 @@ struct Stored {
 
 impl Loader {
     /// Commits the rows that wait, with the watermarks that are reached with them. False if others' commits made them
-    /// wrong: then none wait, and they are to be read again.
+    /// wrong, or a journal is new: then none wait, and they are to be read again.
     ///
     /// # Errors
     /// If they can't be committed.
@@ -38,8 +38,9 @@ impl Loader {
         }
         let rows = self.waiting() as u64;
         self.is_sound = false;
-        for path in self.waiting.reached.keys() {
-            self.consumers.register(path)?;
+        if self.register().await? {
+            // The server may have removed what comes behind these rows: they are read again from what is there now.
+            return self.restart().await.map(|()| false);
         }
         tokio::task::block_in_place(|| self.encode())?;
         std::mem::swap(&mut self.waiting, &mut self.committing);
@@ -78,6 +79,18 @@ impl Loader {
             }
         }
         Ok(true)
+    }
+
+    /// Tells the servers that the journals of the rows that wait are loaded; true if one didn't know. Then it does now.
+    async fn register(&mut self) -> Result<bool, LoadError> {
+        let mut is_new = false;
+        for path in self.waiting.reached.keys() {
+            is_new |= self.consumers.register(path)?;
+        }
+        if is_new {
+            tokio::time::sleep(self.options.noticed_after).await;
+        }
+        Ok(is_new)
     }
 
     /// Waits for a commit, and reads on when queries ask. The second result is that of reading.

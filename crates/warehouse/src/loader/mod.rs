@@ -93,9 +93,11 @@ impl Loader {
         let dedup = ids::restore(&mut table, &ids_directory, options.ids).await?;
         let mut numbers = Numbers::default();
         let loaded = Watermarks::of(numbers.of(&table).await.map_err(log_error)?);
-        let journals = Journals::open(directories, &loaded.list(), &options.accepted)?;
         let mut consumers = Consumers::new(&options.consumer);
-        consumers.register_all(directories)?;
+        if consumers.register_all(directories)? {
+            tokio::time::sleep(options.noticed_after).await;
+        }
+        let journals = Journals::open(directories, &loaded.list(), &options.accepted)?;
         let mut loader = Self {
             tables: tables.clone(),
             table,

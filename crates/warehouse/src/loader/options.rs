@@ -1,6 +1,9 @@
 //! Settings of a loader.
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use tickstream_journal::NOTICED_AFTER;
 
 use crate::dedup::Sizes;
 use crate::events::enrichment::Geo;
@@ -10,6 +13,8 @@ use crate::events::enrichment::Geo;
 pub struct Options {
     /// Name of this consumer in the journals' directories.
     pub consumer: String,
+    /// Time after which a new consumer is noticed, and nothing is removed any more that isn't loaded.
+    pub noticed_after: Duration,
     /// Events of one commit, at most about.
     pub batch_events: usize,
     /// Text of one commit's events, bytes, at most about.
@@ -31,6 +36,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             consumer: "tables".to_owned(),
+            noticed_after: NOTICED_AFTER,
             batch_events: 250_000,
             batch_bytes: 192 << 20,
             encoded_bytes: 4 << 20,

@@ -158,25 +158,29 @@ impl Consumers {
         Self { name: name.to_owned(), open: BTreeMap::new() }
     }
 
-    /// Says that somebody loads the journal in `path`: from now on the server removes nothing that isn't loaded. Before
-    /// the first commit, or a power cut behind it would leave a watermark and nobody who holds the records above it.
+    /// Says that somebody loads the journal in `path`, and tells whether that is new. Before the first commit, or a power cut behind
+    /// it would leave a watermark and nobody who holds the records above it.
     ///
     /// # Errors
     /// If it can't be written.
-    pub fn register(&mut self, path: &Path) -> Result<(), SourceError> {
-        self.of(path).map(drop)
+    pub fn register(&mut self, path: &Path) -> Result<bool, SourceError> {
+        let is_known = self.open.contains_key(path);
+        self.of(path).map(|consumer| consumer.is_new() && !is_known)
     }
 
-    /// As [`Consumers::register`], of all journals in these directories.
+    /// As [`Consumers::register`], of all journals in these directories; true if one of them is new.
     ///
     /// # Errors
     /// If it can't be written, or a directory not be listed.
-    pub fn register_all(&mut self, directories: &[PathBuf]) -> Result<(), SourceError> {
+    pub fn register_all(&mut self, directories: &[PathBuf]) -> Result<bool, SourceError> {
+        let mut is_new = false;
         for directory in directories {
             let list = |source| SourceError::List { path: directory.clone(), source };
-            journals(directory).map_err(list)?.iter().try_for_each(|path| self.register(path))?;
+            for path in journals(directory).map_err(list)? {
+                is_new |= self.register(&path)?;
+            }
         }
-        Ok(())
+        Ok(is_new)
     }
 
     /// Says that all of the journal in `path` is loaded up to `position`, and on stable storage.

@@ -12,7 +12,7 @@ use deltalake::kernel::Add;
 use deltalake::logstore::object_store::path::Path;
 use deltalake::logstore::object_store::{ObjectStore, ObjectStoreExt};
 use deltalake::{DeltaTable, DeltaTableError};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 
 use super::MaintenanceError;
 use crate::derived::{DERIVED, Derived, PART};
@@ -20,6 +20,7 @@ use crate::store::commit::{Changes, CommitError};
 use crate::store::numbers::{EVENTS_VERSION, Numbers};
 use crate::store::parquet::WriteError;
 use crate::store::{Tables, commit, parts};
+use crate::tasks::next;
 
 /// Number of a table: the version of its computation.
 const COMPUTATION: &str = "tickstream.computation";
@@ -137,14 +138,7 @@ impl Exchange {
         &mut self,
         makers: &mut JoinSet<Result<Option<Made>, MaintenanceError>>,
     ) -> Result<(), MaintenanceError> {
-        let Some(made) = makers.join_next().await else { return Ok(()) };
-        let made = match made.map_err(JoinError::try_into_panic) {
-            Ok(made) => made?,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // The runtime has ended, and the process with it.
-            Err(Err(_)) => std::future::pending().await,
-        };
-        if let Some((name, file)) = made {
+        if let Some((name, file)) = next(makers).await.transpose()?.flatten() {
             if let Some((add, rows)) = file {
                 self.changes.adds.push(add);
                 self.rows += rows;

@@ -1,4 +1,5 @@
-//! Enrichment computed anew, from the stored events, in place: of rows that an older version of it filled, or of all.
+//! Enrichment computed anew, from the stored events, in place: of rows that an older version of it filled, or of all. Columns that
+//! were promoted since are filled, too.
 //!
 //! Each file that has such rows is written anew and exchanged by one commit. What a kill has interrupted is gone on with
 //! by the next run, since rows say which version they are of.
@@ -17,7 +18,9 @@ use deltalake::arrow::error::ArrowError;
 use super::rewrite;
 use super::{Lease, MaintenanceError};
 use crate::events::DEAD_LETTER;
+use crate::events::columns::PROMOTED_LATER;
 use crate::events::enrichment::{self, COLUMNS, Enrichment, Geo, Values};
+use crate::functions::json_path::{self, Path};
 use crate::query::Limits;
 use crate::store::Tables;
 
@@ -117,7 +120,12 @@ fn computed(
     let versions: Int32Array =
         cast(column(batch, VERSION)?, &DataType::Int32)?.as_primitive::<Int32Type>().clone();
     let keeps_places = !enrichment.knows_places();
+    let later = PROMOTED_LATER
+        .map(|(name, paths)| (name, paths.iter().map(|path| path_of(path)).collect::<Vec<_>>()));
+    let later_before = later.iter().map(|(name, _)| texts(batch, name)).collect::<Result<Vec<_>, _>>()?;
     let mut columns: [StringBuilder; COLUMNS.len()] = std::array::from_fn(|_| StringBuilder::new());
+    let mut later_columns: [StringBuilder; PROMOTED_LATER.len()] =
+        std::array::from_fn(|_| StringBuilder::new());
     let mut stamped = Int32Builder::with_capacity(batch.num_rows());
     for row in 0..batch.num_rows() {
         let is_outdated = options.is_outdated(versions.value(row));
@@ -135,13 +143,23 @@ fn computed(
                 _ => builder.append_option(old),
             }
         }
+        for (index, builder) in later_columns.iter_mut().enumerate() {
+            let known = later_before[index].is_valid(row).then(|| later_before[index].value(row).into());
+            let found = || later[index].1.iter().find_map(|path| json_path::text(path.find(raw.value(row))?));
+            builder.append_option(known.or_else(|| found().filter(|_| is_outdated && is_event)));
+        }
         stamped.append_value(if is_outdated { options.version } else { versions.value(row) });
     }
     let mut built: Vec<(&str, ArrayRef)> = vec![(VERSION, Arc::new(stamped.finish()))];
-    for (name, mut builder) in COLUMNS.into_iter().zip(columns) {
+    let names = COLUMNS.into_iter().chain(PROMOTED_LATER.map(|(name, _)| name));
+    for (name, mut builder) in names.zip(columns.into_iter().chain(later_columns)) {
         built.push((name, Arc::new(builder.finish())));
     }
     with_columns(batch, &built)
+}
+
+fn path_of(text: &str) -> Path {
+    Path::parse(text).expect("paths of columns are paths")
 }
 
 /// The batch with other columns in the places of those with the same names.

@@ -78,7 +78,12 @@ fn is_damage(error: &DataFusionError) -> bool {
     let is_computed = |error: &(dyn std::error::Error + 'static)| {
         matches!(error.downcast_ref(), Some(ArrowError::ComputeError(_)))
     };
-    is_parquet && !causes().any(is_computed)
+    // A store that doesn't answer says nothing about a file; one that hasn't the file does.
+    let is_store = |error: &(dyn std::error::Error + 'static)| {
+        let error = error.downcast_ref::<deltalake::ObjectStoreError>();
+        error.is_some_and(|error| !matches!(error, deltalake::ObjectStoreError::NotFound { .. }))
+    };
+    is_parquet && !causes().any(|error| is_computed(error) || is_store(error))
 }
 
 /// Version and places of an answer.
@@ -183,5 +188,21 @@ impl Stream for Answer {
         self.is_over = true;
         self.failed.fetch_add(u64::from(item.is_some()), Ordering::Relaxed);
         Poll::Ready(item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use deltalake::ObjectStoreError;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_does_not_answer_is_no_damage() {
+        let of = |error: ParquetError| is_damage(&DataFusionError::from(error).context("a file"));
+        let store = |error| ParquetError::External(Box::new(error));
+        assert!(of(ParquetError::General("a page is cut off".to_owned())));
+        assert!(of(store(ObjectStoreError::NotFound { path: String::new(), source: "gone".into() })));
+        assert!(!of(store(ObjectStoreError::Generic { store: "S3", source: "no route".into() })));
     }
 }

@@ -16,7 +16,7 @@ use datafusion::sql::parser::Statement;
 use deltalake::DeltaTable;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::answer::{Answer, AsOf, QueryError};
@@ -33,6 +33,7 @@ use crate::events::enrichment::Geo;
 use crate::loader::suppression::Suppression;
 use crate::loader::{LoadError, shared_list};
 use crate::store::{Secret, StoreError, Tables, job_tables};
+use crate::tasks;
 
 /// Rights of a querying user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -395,13 +396,7 @@ impl Engine {
         // A query that is given up takes its task with it.
         let mut pinning = JoinSet::new();
         pinning.spawn_on(async move { pin(&newest, &tables, &key).await }, &self.runtime);
-        let pinned = pinning.join_next().await.expect("a task was started");
-        match pinned.map_err(JoinError::try_into_panic) {
-            Ok(pinned) => pinned,
-            Err(Ok(panic)) => std::panic::resume_unwind(panic),
-            // That runtime has ended, and the process with it.
-            Err(Err(_)) => std::future::pending().await,
-        }
+        tasks::next(&mut pinning).await.expect("a task was started")
     }
 }
 

@@ -27,7 +27,7 @@ pub const FACTS: [View; 8] = [
             ("campaign_source", Text("campaign.source")),
             ("campaign_medium", Text("campaign.medium")),
             ("revenue", Column("revenue")),
-            ("currency", Text("revenue.currency")),
+            ("currency", Column("currency")),
             ("experiment", Text("exposure.experiment")),
             ("variant", Text("exposure.variant")),
         ],
@@ -130,7 +130,7 @@ pub const FACTS: [View; 8] = [
         columns: &[
             ("billed_cost", Number("cost.billed_cost")),
             ("effective_cost", Number("cost.effective_cost")),
-            ("currency", Text("cost.billing_currency")),
+            ("currency", Column("currency")),
             ("charge_period_start", Time("cost.charge_period_start")),
             ("charge_period_end", Time("cost.charge_period_end")),
             ("charge_category", Text("cost.charge_category")),
@@ -149,11 +149,10 @@ pub const FACTS: [View; 8] = [
 ];
 
 /// Texts of these tables that describe no person: names that programs and operators give.
-const IMPERSONAL: [&str; 46] = [
+const IMPERSONAL: [&str; 44] = [
     "user_interaction.properties.element_id",
     "campaign.source",
     "campaign.medium",
-    "revenue.currency",
     "exposure.experiment",
     "exposure.variant",
     "crash.type",
@@ -184,7 +183,6 @@ const IMPERSONAL: [&str; 46] = [
     "access.action",
     "access.outcome",
     "access.method",
-    "cost.billing_currency",
     "cost.charge_category",
     "cost.provider_name",
     "cost.service_name",

@@ -20,6 +20,7 @@ use super::views::PERSONAL;
 use crate::events::{Namespace, schema};
 use crate::store::StoreError;
 use crate::store::pieces::{Piece, PieceError, pieces};
+use crate::tasks::next;
 
 /// Rows of a batch: a row group of a compacted file.
 const ROWS: usize = 256 * 1024;
@@ -73,8 +74,8 @@ impl Engine {
                 let shared = shared.clone();
                 tasks.spawn(async move { shared.read().await });
             }
-            while let Some(task) = tasks.join_next().await {
-                task.map_err(|error| QueryError::from(DataFusionError::ExecutionJoin(Box::new(error))))??;
+            while let Some(read) = next(&mut tasks).await {
+                read?;
             }
             Ok(())
         });

@@ -115,6 +115,10 @@ fn config(threads: usize) -> SessionConfig {
         .with_information_schema(true)
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        // A side of a join with up to so many rows is copied to all threads: the other one, with millions, needn't be exchanged between
+        // them, and spilled while it waits.
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold", 64 << 20)
+        .set_u64("datafusion.optimizer.hash_join_single_partition_threshold_rows", 1_000_000)
         // Heavy columns are read only for the rows that pass the filters.
         .set_bool("datafusion.execution.parquet.pushdown_filters", true)
         .set_bool("datafusion.execution.parquet.reorder_filters", true)

@@ -138,7 +138,7 @@ pub const VIEWS: [View; 10] = [
             ("duration_ms", Column("duration_ms")),
             ("status", Column("status")),
             ("status_message", Text("trace_span.status_message")),
-            ("kind", Text("trace_span.kind")),
+            ("kind", Column("span_kind")),
             ("http_method", Text("trace_span.attributes.http_method")),
             ("http_url", Text("trace_span.attributes.http_url")),
             ("http_status_code", Integer("trace_span.attributes.http_status_code")),
@@ -213,7 +213,7 @@ pub const VIEWS: [View; 10] = [
             ("disk_used", Number("infrastructure_metric.measurements.disk_used")),
             ("disk_capacity", Number("infrastructure_metric.measurements.disk_capacity")),
             ("cost_per_hour", Number("infrastructure_metric.cost_data.cost_per_hour")),
-            ("currency", Text("infrastructure_metric.cost_data.currency")),
+            ("currency", Column("currency")),
         ],
     },
     View {
@@ -289,7 +289,7 @@ pub const PERSONAL: [&str; 8] =
     ["session_id", "user_id", "anonymous_id", "properties", "context", "raw_data", "peer", "city"];
 
 /// Texts that describe no person: names that programs give.
-const IMPERSONAL_PATHS: [&str; 40] = [
+const IMPERSONAL_PATHS: [&str; 38] = [
     "video.view_id",
     "video.player_type",
     "video.measurements.resolution",
@@ -303,7 +303,6 @@ const IMPERSONAL_PATHS: [&str; 40] = [
     "performance.category",
     "performance.context.view_name",
     "performance.context.network_info.type",
-    "trace_span.kind",
     "trace_span.attributes.http_method",
     "trace_span.resource.service_version",
     "trace_span.resource.host_name",
@@ -325,7 +324,6 @@ const IMPERSONAL_PATHS: [&str; 40] = [
     "infrastructure_metric.resource_type",
     "infrastructure_metric.provider",
     "infrastructure_metric.region",
-    "infrastructure_metric.cost_data.currency",
     "feedback.survey_id",
     "feedback.question_id",
     "feedback.type",

@@ -1,8 +1,10 @@
 //! Files that survive a power cut.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Writes a file so that either the old or the new content is there after a power cut.
 pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -20,19 +22,16 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
     File::open(parent)?.sync_all()
 }
 
-/// Makes a directory and those above it that are missing, each durable in the one above.
+/// Makes a directory and those above it that are missing, durably.
 pub fn create_directories(path: &Path) -> io::Result<()> {
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(());
+    /// Directories whose names this process has brought to stable storage: a sync for each file would cost too much.
+    static DURABLE: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let durable = || DURABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !path.is_dir() || !durable().contains(path) {
+        tickstream_journal::create_directory(path)?;
+        durable().insert(path.to_owned());
     }
-    if let Some(parent) = path.parent() {
-        create_directories(parent)?;
-    }
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    sync_parent(path)
+    Ok(())
 }
 
 fn temporary_of(path: &Path) -> PathBuf {

@@ -88,8 +88,8 @@ impl Piece {
         self.times.is_some_and(|(least, greatest)| range.contains(&least) && range.contains(&greatest))
     }
 
-    /// Columns of those rows that `choose` wants by the columns `chosen_by`, in batches of `batch_rows`. Columns may be missing that
-    /// have no texts, or that a file of an older version lacks.
+    /// Columns of those rows that `choose` wants by the columns `chosen_by`, in batches of `batch_rows`. A file of an older version
+    /// may lack columns.
     ///
     /// # Errors
     /// If the file can't be read.
@@ -102,15 +102,7 @@ impl Piece {
     ) -> Result<BoxStream<'static, Result<RecordBatch, PieceError>>, PieceError> {
         let (file, metadata) = (self.file.clone(), self.metadata.clone());
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(file, metadata);
-        // Empty texts are like a column that isn't there.
-        let is_there = |name: &&str| {
-            let columns = self.metadata.metadata().row_group(self.group).columns();
-            let column = columns.iter().find(|column| column.column_path().string() == *name);
-            column.is_some_and(|column| column.unencoded_byte_array_data_bytes() != Some(0))
-        };
-        let mask = |names: &[&str]| {
-            ProjectionMask::columns(builder.parquet_schema(), names.iter().copied().filter(is_there))
-        };
+        let mask = |names: &[&str]| ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
         let (all, few) = (mask(columns), mask(chosen_by));
         let mut builder = builder
             .with_row_groups(vec![self.group])

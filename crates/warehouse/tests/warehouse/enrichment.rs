@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, Int32Array, RecordBatch, new_null_array};
-use tickstream_schema::events::{Event, Message, Page, Sender, StoredBatch};
+use tickstream_schema::events::{Body, Event, Message, Page, Revenue, Sender, SpanKind, StoredBatch};
 use tickstream_warehouse_core::events::Rows;
+use tickstream_warehouse_core::events::columns::PROMOTED_LATER;
 use tickstream_warehouse_core::events::enrichment::{COLUMNS, Geo, VERSION};
 use tickstream_warehouse_core::events::rows::{Filter, Origin};
 use tickstream_warehouse_core::maintenance::enrich::{self, Options};
@@ -15,7 +16,7 @@ use tickstream_warehouse_core::store::parquet::FileBuilder;
 use tickstream_warehouse_core::store::{Secret, Tables, commit};
 
 use crate::common::faulty::Faulty;
-use crate::common::{NOW, World, Writer, click, dead_letter};
+use crate::common::{NOW, World, Writer, click, dead_letter, span};
 
 const VALUES: &str =
     "SELECT DISTINCT country, city, device_type, os, browser, channel, enrichment FROM events";
@@ -60,7 +61,9 @@ fn unenriched(rows: &RecordBatch) -> RecordBatch {
     let columns = schema.fields().iter().zip(rows.columns()).map(|(field, column)| -> ArrayRef {
         match field.name().as_str() {
             "enrichment" => Arc::new(Int32Array::from(vec![0; rows.num_rows()])),
-            name if COLUMNS.contains(&name) => new_null_array(field.data_type(), rows.num_rows()),
+            name if COLUMNS.contains(&name) || PROMOTED_LATER.iter().any(|(later, _)| *later == name) => {
+                new_null_array(field.data_type(), rows.num_rows())
+            }
             _ => column.clone(),
         }
     });
@@ -98,6 +101,25 @@ async fn rows_of_an_older_enrichment_are_computed_anew_in_place() {
     writer.append(vec![visit("bob")]);
     world.load().await;
     assert_eq!(world.query(false, "SELECT count(*), count(DISTINCT event_id) FROM events").await, ["6|6"]);
+}
+
+/// Columns that were promoted after rows were stored are filled from the stored event.
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_that_came_later_are_filled() {
+    let world = World::new();
+    let mut server = span("shop", 7, 12.5);
+    if let Some(Body::TraceSpan(span)) = &mut server.body {
+        span.kind = SpanKind::Server.into();
+    }
+    let revenue = Revenue { amount: Some(9.5), currency: "EUR".into(), ..Revenue::default() };
+    let events = vec![server, Event { revenue: Some(revenue), ..click("ada", "buy") }, click("ada", "look")];
+    store_unenriched(&world, StoredBatch { events, ..Writer::batch() }).await;
+    const SPANS: &str = "SELECT kind FROM spans";
+    const CURRENCIES: &str = "SELECT action, currency FROM client_events ORDER BY action";
+    assert_eq!(world.query(false, SPANS).await, ["null"]);
+    assert_eq!(rebuild(&world.tables, &Options::default()).await.unwrap().rows, 3);
+    assert_eq!(world.query(false, SPANS).await, ["server"]);
+    assert_eq!(world.query(false, CURRENCIES).await, ["buy|EUR", "look|null"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,4 +10,5 @@ mod load;
 mod maintenance;
 mod postgres;
 mod power;
+mod scans;
 mod sql;

@@ -7,11 +7,14 @@ pub mod faulty;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use tempfile::TempDir;
-use tickstream_journal::{Config, FileDirectory, FileStorage, Journal, JournalId, Now, Restore, recover};
+use tickstream_journal::{
+    AppendError, Config, FileDirectory, FileStorage, Journal, JournalId, Now, Restore, recover,
+};
 use tickstream_schema::events::Message;
 use tickstream_schema::events::{
     ApplicationMetric, Body, DeadLetter, Event, EventType, InteractionProperties, Log, LogLevel, Measurement,
@@ -69,7 +72,8 @@ impl Writer {
 
     /// Appends a record as it is.
     pub fn append_payload(&mut self, events: u32, payload: &[u8]) {
-        while self.journal.append([3; 16], 1, events, payload).is_err() {
+        while let Err(error) = self.journal.append([3; 16], 1, events, payload) {
+            assert_eq!(error, AppendError::Busy);
             self.settle();
         }
         self.settle();
@@ -169,7 +173,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 pub fn options() -> Options {
     let ids = Sizes { recent: 64, fan_in: 3, kept: 10_000 };
-    Options { batch_events: 500, encoded_bytes: 16 << 10, ids, ..Options::default() }
+    // No server is here that would have to notice a loader.
+    let noticed_after = Duration::ZERO;
+    Options { noticed_after, batch_events: 500, encoded_bytes: 16 << 10, ids, ..Options::default() }
 }
 
 /// A new event id: never the same twice in a process.

@@ -1,10 +1,11 @@
 //! Two loaders, late events, duplicates, newer fields, erasures while events arrive.
 
+use std::path::Path;
 use std::time::Duration;
 
 use tickstream_schema::events::{Event, Message};
 use tickstream_warehouse_core::loader::suppression::Subject;
-use tickstream_warehouse_core::loader::{LoadError, Loader};
+use tickstream_warehouse_core::loader::{LoadError, Loader, Options};
 use tickstream_warehouse_core::maintenance::erase::{self, Target};
 use tickstream_warehouse_core::maintenance::{Lease, MaintenanceError, compact, verify};
 use tickstream_warehouse_core::query::Limits;
@@ -49,6 +50,42 @@ async fn fault_75_a_second_warehouse_says_who_holds_the_tables() {
     assert!(matches!(error, MaintenanceError::Held { .. }), "{error:?}");
     drop(lease);
     assert!(Lease::take(&world.tables).await.is_ok());
+}
+
+/// A server looks once a second who loads its journals, and removes segments until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_that_go_before_a_loader_is_noticed_are_no_gap() {
+    const RECORDS: u64 = 60;
+    const EVENTS: u64 = 100;
+    let world = World::new();
+    world.writer(0).append(vec![click("ada", "first")]);
+    let options = Options { noticed_after: Duration::from_millis(500), ..options() };
+    let mut loader = Loader::open(&world.tables, &[world.journals()], options).await.unwrap();
+    loader.load_all().await.unwrap();
+    let following = Following::begin(loader);
+    // A journal that is new to the loader, of some segments.
+    let path = world.journals().join("001");
+    let made = world.directory.path().join("made");
+    let mut writer = Writer::open(&made, 2);
+    for _ in 0..RECORDS {
+        writer.append((0..EVENTS).map(|_| click("ada", &"x".repeat(2_000))).collect());
+    }
+    let first_of = |path: &Path| path.file_stem()?.to_str()?.parse::<u64>().ok();
+    let firsts = std::fs::read_dir(&made).unwrap().filter_map(|file| first_of(&file.unwrap().path()));
+    let mut firsts: Vec<_> = firsts.collect();
+    firsts.sort_unstable();
+    assert!(firsts.len() > 2, "{firsts:?}");
+    std::fs::rename(&made, &path).unwrap();
+    while !path.join("consumers/tables").exists() {
+        assert!(!following.task.is_finished(), "{:?}", following.end().await);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for first in firsts.iter().rev().skip(1) {
+        std::fs::remove_file(path.join(format!("{first:020}.journal"))).unwrap();
+    }
+    following.end().await.unwrap();
+    let left = (RECORDS + 1 - firsts.last().unwrap()) * EVENTS;
+    assert_eq!(world.query(false, "SELECT count(*) FROM events").await, [(1 + left).to_string()]);
 }
 
 /// Hosts with journals and state of their own load into the same tables.

@@ -4,6 +4,7 @@
 //! and the names in a directory likewise, until the file and the directory are synced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use fastrand::Rng;
 
@@ -29,10 +30,12 @@ pub enum Node {
 }
 
 /// Bytes of a file.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Content {
     /// Bytes as they are read.
     pub now: Vec<u8>,
+    /// Time of the last change: vacuum removes old files that no commit names.
+    pub modified: SystemTime,
     durable: Vec<u8>,
     /// Sectors that were written and not synced.
     dirty: BTreeSet<usize>,
@@ -157,7 +160,7 @@ impl Disk {
             Node::Directory { now: Names::new(), durable: Names::new() }
         } else {
             let made_as = String::from_utf8_lossy(name).into_owned();
-            Node::File(Content { made_as, ..Content::default() })
+            Node::File(Content::new(made_as))
         };
         let number = self.next;
         self.next += 1;
@@ -203,6 +206,7 @@ impl Disk {
     pub fn truncate(&mut self, file: u64, length: usize) -> Result<(), Dark> {
         self.begin()?;
         if let Some(Node::File(content)) = self.nodes.get_mut(&file) {
+            content.modified = SystemTime::now();
             let changed = length.min(content.now.len())..length.max(content.now.len());
             content.now.resize(length, 0);
             content.dirty.extend(changed.start / SECTOR..changed.end.div_ceil(SECTOR));
@@ -271,6 +275,11 @@ impl Change {
 }
 
 impl Content {
+    fn new(made_as: String) -> Self {
+        let (now, durable) = (Vec::new(), Vec::new());
+        Self { now, modified: SystemTime::now(), durable, dirty: BTreeSet::new(), made_as }
+    }
+
     fn is_lied_about(&self, lie: Option<Lie>) -> bool {
         match lie {
             Some(Lie::Rows) => self.made_as.contains(".parquet"),
@@ -283,6 +292,7 @@ impl Content {
         if bytes.is_empty() {
             return;
         }
+        self.modified = SystemTime::now();
         let end = offset + bytes.len();
         let from = offset.min(self.now.len());
         if self.now.len() < end {

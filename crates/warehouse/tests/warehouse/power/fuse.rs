@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use super::disk::{Dark, Disk, Node};
 
@@ -175,13 +176,14 @@ impl Out {
     }
 
     fn attributes(&mut self, number: u64, node: &Node) -> &mut Self {
-        let (mode, size) = match node {
-            Node::Directory { .. } => (DIRECTORY_MODE, 4096),
-            Node::File(content) => (FILE_MODE, content.now.len() as u64),
+        let (mode, size, modified) = match node {
+            Node::Directory { .. } => (DIRECTORY_MODE, 4096, UNIX_EPOCH),
+            Node::File(content) => (FILE_MODE, content.now.len() as u64, content.modified),
         };
+        let seconds = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.u64(number).u64(size).u64(size.div_ceil(512));
-        // Times, and their nanoseconds.
-        self.u64(0).u64(0).u64(0).u32(0).u32(0).u32(0);
+        // Times of access, of the last change of bytes and of attributes; their nanoseconds.
+        self.u64(seconds).u64(seconds).u64(seconds).u32(0).u32(0).u32(0);
         self.u32(mode).u32(1).u32(0).u32(0).u32(0).u32(4096).u32(0)
     }
 

@@ -5,6 +5,9 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int32Type};
 use datafusion::arrow::error::ArrowError;
 
+/// Place of a row's text if there is none, or it isn't needed.
+const NOWHERE: u32 = u32::MAX;
+
 /// Values of the texts of one dictionary; the next one takes its place.
 #[derive(Debug)]
 pub struct Memo<T> {
@@ -39,13 +42,16 @@ impl<T: Copy> Memo<T> {
         let column = column.as_dictionary::<Int32Type>();
         let texts: &StringArray = column.values().as_string();
         self.begin(texts, none);
-        let keys = column.keys();
-        let place = |row: usize| (keys.is_valid(row) && is_needed(row)).then(|| keys.values()[row] as usize);
-        let mut new = Vec::new();
-        for place in (0..keys.len()).filter_map(place) {
-            if !self.is_known[place] {
-                self.is_known[place] = true;
-                new.push(place);
+        let (keys, nulls) = (column.keys().values(), column.keys().nulls());
+        let (mut places, mut new) = (vec![NOWHERE; keys.len()], Vec::new());
+        for (row, key) in keys.iter().enumerate() {
+            if is_needed(row) && nulls.is_none_or(|nulls| nulls.is_valid(row)) {
+                places[row] = *key as u32;
+                let is_known = &mut self.is_known[*key as usize];
+                if !*is_known {
+                    *is_known = true;
+                    new.push(*key as usize);
+                }
             }
         }
         if !new.is_empty() {
@@ -53,7 +59,13 @@ impl<T: Copy> Memo<T> {
                 self.values[*place] = value;
             }
         }
-        Ok((0..keys.len()).map(|row| place(row).map_or(none, |place| self.values[place])).collect())
+        let mut values = vec![none; places.len()];
+        for (value, place) in values.iter_mut().zip(places) {
+            if place != NOWHERE {
+                *value = self.values[place as usize];
+            }
+        }
+        Ok(values)
     }
 
     /// Forgets the dictionary of before, if this is another one.
