@@ -38,7 +38,6 @@ pub struct Consumer {
     folder: PathBuf,
     name: String,
     position: Option<Position>,
-    is_new: bool,
 }
 
 /// A consumer, as others see it.
@@ -118,21 +117,15 @@ impl Consumer {
             // Who made it before may have been killed before the sync; the file likewise.
             _ => sync_directory(journal)?,
         }
-        let mut consumer = Self { folder, name: name.to_owned(), position: None, is_new: false };
+        let mut consumer = Self { folder, name: name.to_owned(), position: None };
         let path = consumer.path();
         if path.exists() {
             consumer.position = read(&path)?;
             sync_directory(&consumer.folder)?;
         } else {
             consumer.write(None)?;
-            consumer.is_new = true;
         }
         Ok(consumer)
-    }
-
-    /// True if there was no such consumer before it was opened.
-    pub fn is_new(&self) -> bool {
-        self.is_new
     }
 
     /// Its position; `None` if it has loaded nothing.
@@ -292,8 +285,7 @@ mod tests {
         let journal = tempfile::tempdir().unwrap();
         assert!(consumers(journal.path()).unwrap().is_empty());
         let mut tables = Consumer::open(journal.path(), "tables").unwrap();
-        assert_eq!((tables.position(), tables.is_new()), (None, true));
-        assert!(!Consumer::open(journal.path(), "tables").unwrap().is_new());
+        assert_eq!(tables.position(), None);
         tables.advance(position(1, 40)).unwrap();
         assert!(matches!(
             tables.advance(position(1, 39)),

@@ -158,14 +158,15 @@ impl Consumers {
         Self { name: name.to_owned(), open: BTreeMap::new() }
     }
 
-    /// Says that somebody loads the journal in `path`, and tells whether that is new. Before the first commit, or a power cut behind
-    /// it would leave a watermark and nobody who holds the records above it.
+    /// Says that somebody loads the journal in `path`, and tells whether servers may not know it: the first time in this process, of
+    /// one that has loaded nothing. Before the first commit, or a power cut behind it would leave a watermark and nobody who
+    /// holds the records above it.
     ///
     /// # Errors
     /// If it can't be written.
     pub fn register(&mut self, path: &Path) -> Result<bool, SourceError> {
         let is_known = self.open.contains_key(path);
-        self.of(path).map(|consumer| consumer.is_new() && !is_known)
+        self.of(path).map(|consumer| consumer.position().is_none() && !is_known)
     }
 
     /// As [`Consumers::register`], of all journals in these directories; true if one of them is new.

@@ -146,7 +146,7 @@ fn computed(
         for (index, builder) in later_columns.iter_mut().enumerate() {
             let known = later_before[index].is_valid(row).then(|| later_before[index].value(row).into());
             let found = || later[index].1.iter().find_map(|path| json_path::text(path.find(raw.value(row))?));
-            builder.append_option(known.or_else(|| found().filter(|_| is_outdated && is_event)));
+            builder.append_option(known.or_else(|| (is_outdated && is_event).then(found).flatten()));
         }
         stamped.append_value(if is_outdated { options.version } else { versions.value(row) });
     }
